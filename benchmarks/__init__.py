@@ -1,0 +1,8 @@
+"""How fast it is: beside what the machine can do, and beside what one would use instead.
+
+    python -m benchmarks            # everything; about half an hour on two cores
+    python -m benchmarks --quick    # tiny sizes, only to see that it runs
+    python -m benchmarks --threads 1 --clock cpu step    # one section, in processor time
+
+``pip install -e '.[bench]'`` adds the peers that are not needed otherwise; what is missing is left out and named.
+"""

@@ -1,0 +1,37 @@
+"""``python -m benchmarks``: markdown to standard output."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from benchmarks import ceilings, evaluation, gpu, scaling, step
+from benchmarks.setting import Setting
+from benchmarks.timing import CLOCKS
+
+SECTIONS = {"floor": ceilings.section, "step": step.section, "gpu": gpu.section}
+SECTIONS |= {"evaluation": evaluation.section, "scaling": scaling.section}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Speed, as markdown.")
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)}; all unless given")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, only to see that everything runs")
+    parser.add_argument("--rounds", type=int, help="how often all contenders take their turn")
+    parser.add_argument("--threads", type=int, help="threads of every library; all cores unless given")
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: processor time, for a busy machine")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    chosen = parser.parse_args()
+    unknown = [name for name in chosen.sections if name not in SECTIONS]
+    if unknown:
+        parser.error(f"there is no section {unknown[0]!r}: choose from {', '.join(SECTIONS)}")
+    setting = Setting.of(chosen.quick, chosen.rounds, chosen.threads, chosen.clock, chosen.device)
+    print(setting.describe(), flush=True)
+    for name in chosen.sections or SECTIONS:
+        print("\n" + SECTIONS[name](setting), flush=True)
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    main()

@@ -1,0 +1,54 @@
+"""Whole trainings on a GPU, and several seeds at once."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from benchmarks.models import session, take
+from benchmarks.setting import Setting
+from benchmarks.timing import in_turn, ratio, table
+from softvq_cli.training.together import train_together
+
+SEEDS = (1, 2, 4, 8)
+
+
+def section(setting: Setting) -> str:
+    title = "## On a GPU\n\n"
+    if setting.device.type != "cuda":
+        return title + "Not measured: no GPU."
+    steps = 100 if setting.quick else 2000
+    rows = []
+    for data in ("mnist", "svhn"):
+        one = session(data, setting, iterations=40_000)
+        seconds = float(np.median(in_turn({"own": lambda one=one: take(one, steps)}, setting.rounds)["own"])) / steps
+        rows.append([data, one.config.model.arch, f"{seconds * 1e6:.1f}", f"{40_000 * seconds:.2f}"])
+    whole = table(["preset", "network", "µs a step", "s for 40 000 steps"], rows)
+    return title + whole + "\n\n### Several seeds at once\n\n" + _together(setting, steps)
+
+
+def _together(setting: Setting, steps: int) -> str:
+    rows = []
+    for count in SEEDS[:2] if setting.quick else SEEDS:
+        sessions = [session("mnist", setting, seed=seed, log_every=steps) for seed in range(count)]
+        alone = [session("mnist", setting, seed=seed, log_every=steps) for seed in range(count)]
+
+        def side_by_side(sessions=sessions):
+            _restart(sessions, steps)
+            train_together(sessions)
+
+        def in_sequence(alone=alone):
+            _restart(alone, steps)
+            for one in alone:
+                train_together([one])
+
+        seconds = in_turn({"together": side_by_side, "one by one": in_sequence}, setting.rounds)
+        rows.append([count, *(f"{np.median(s) * 1e6 / steps / count:.1f}" for s in seconds.values())])
+        rows[-1].append(ratio(seconds["one by one"], seconds["together"]))
+    return table(["sessions", "together, µs a step", "one by one, µs a step", "times faster"], rows)
+
+
+def _restart(sessions: list, steps: int) -> None:
+    """So that training to the end is ``steps`` more steps."""
+    for one in sessions:
+        one.step = one.config.train.iterations - steps
+        one.interval.clear()

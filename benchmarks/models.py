@@ -1,0 +1,40 @@
+"""The presets as sessions over random images: the time of a step does not depend on what they show."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from benchmarks.setting import Setting
+from softvq_cli.config import resolve
+from softvq_cli.datasets.dataset import Dataset
+from softvq_cli.training.session import Session
+
+SHAPES = {"mnist": (28, 28, 1), "svhn": (32, 32, 3)}
+
+
+def session(
+    data: str, setting: Setting, *, shape: tuple[int, int, int] | None = None, seed: int = 0, **chosen: object
+) -> Session:
+    """A session of the preset of ``data``, from which ``chosen`` settings may differ."""
+    shape = shape or SHAPES[data]
+    n = 200 if setting.quick else min(10_000, 40_000_000 // (shape[0] * shape[1] * shape[2]))
+    images = np.random.default_rng(seed).integers(0, 256, (n, *shape), dtype=np.uint8)
+    dataset = Dataset(data, "train", images, None, ())
+    config = resolve(data, shape, {"seed": seed, **chosen})
+    return Session(config, dataset, dataset, setting.device)
+
+
+def take(one: Session, steps: int) -> None:
+    """Train ``steps`` steps, without reports."""
+    end = one.step + steps
+    while one.step < end:
+        limit = min(end - one.step, one.config.train.log_every)
+        if one.interval.steps + limit > one.config.train.log_every:
+            one.interval.clear()
+        one.advance(limit)
+
+
+def images_as_floats(one: Session) -> torch.Tensor:
+    """The whole data set as the network sees it."""
+    return one.model.scale(one.images).contiguous()

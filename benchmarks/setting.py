@@ -1,0 +1,47 @@
+"""On what and how thoroughly to measure."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+
+import joblib
+import torch
+from threadpoolctl import threadpool_limits
+
+from softvq_cli.devices import pick, uses_bfloat16
+
+
+@dataclass(frozen=True)
+class Setting:
+    quick: bool
+    rounds: int
+    threads: int
+    clock: str
+    device: torch.device
+
+    @classmethod
+    def of(cls, quick: bool, rounds: int | None, threads: int | None, clock: str, device: str) -> Setting:
+        """Also makes PyTorch and the other libraries use that many threads."""
+        threads = threads or joblib.cpu_count()
+        torch.set_num_threads(threads)
+        threadpool_limits(threads)
+        return cls(quick, rounds or (2 if quick else 15), threads, clock, pick(device))
+
+    def describe(self) -> str:
+        where = torch.cuda.get_device_name() if self.device.type == "cuda" else processor()
+        bfloat16 = "has" if uses_bfloat16("auto", self.device) else "lacks"
+        return (
+            f"Measured on {where}, {joblib.cpu_count()} cores, {self.threads} of them used, which {bfloat16} bfloat16; "
+            f"PyTorch {torch.__version__}, Python {platform.python_version()}; medians of {self.rounds} rounds in "
+            f"turn, {self.clock} time."
+        )
+
+
+def processor() -> str:
+    """Its name, as far as the system tells."""
+    try:
+        with open("/proc/cpuinfo") as file:
+            return next(line.split(":")[1].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

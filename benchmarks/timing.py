@@ -1,0 +1,38 @@
+"""Contenders in turn, so that a machine that is slow for a while is slow for all of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+import torch
+
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+
+
+def in_turn(contenders: Mapping[str, Callable[[], object]], rounds: int, clock: str = "wall") -> dict[str, np.ndarray]:
+    """Seconds of each contender in each round, float64 (rounds,); where there are several, one before them warms up."""
+    now = CLOCKS[clock]
+    seconds = {name: np.empty(rounds) for name in contenders}
+    for number in range(-1 if rounds > 1 else 0, rounds):
+        for name, run in contenders.items():
+            start = now()
+            run()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            if number >= 0:
+                seconds[name][number] = now() - start
+    return seconds
+
+
+def ratio(slow: np.ndarray, fast: np.ndarray) -> str:
+    """How many times faster: the median of the rounds' ratios, and where their middle half lies."""
+    low, middle, high = np.percentile(slow / fast, (25, 50, 75))
+    return f"{middle:.2f} ({low:.2f}–{high:.2f})"
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Markdown; the first column is text, the others are numbers."""
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)

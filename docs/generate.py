@@ -1,0 +1,59 @@
+"""Write docs/commands.md from the live help pages: ``python docs/generate.py``."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from softvq_cli.cli.app import COMMANDS
+
+WIDTH = 100
+PAGE = Path(__file__).with_name("commands.md")
+INTRODUCTION = """\
+# The commands
+
+This page is generated from the program's own help by `python docs/generate.py`.
+
+Results go to standard output, everything else to standard error. Where standard output is not a terminal, `train`
+and `embed` print just the path that they wrote, so that `softvq embed "$(softvq train)"` works, and `cluster` and
+`probe` one JSON document; `--json` forces it, and makes the other commands that print tables do the same.
+
+| exit code | meaning |
+|---|---|
+| 0 | done |
+| 1 | it failed |
+| 2 | wrong usage |
+| 3 | bad input: a file, the data, a checkpoint |
+| 4 | refused to overwrite |
+| 130 | interrupted by Ctrl-C or SIGTERM; a training has written its checkpoint and shows how to go on |
+"""
+
+
+def help_page(*words: str) -> str:
+    """What ``softvq WORDS --help`` prints into a pipe, at a fixed width and without colour."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("FORCE_COLOR", "GITHUB_ACTIONS")}
+    environment |= {"COLUMNS": str(WIDTH), "NO_COLOR": "1", "TERM": "dumb", "PYTHONIOENCODING": "utf-8"}
+    done = subprocess.run(
+        [sys.executable, "-m", "softvq_cli", *words, "--help"],
+        env=environment,
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+    )
+    return "\n".join(line.rstrip() for line in done.stdout.strip().splitlines())
+
+
+def page() -> str:
+    """The whole of docs/commands.md."""
+    sections = [INTRODUCTION, f"## softvq\n\n```text\n{help_page()}\n```\n"]
+    for functions in COMMANDS.values():
+        for function in functions:
+            name = function.__name__
+            sections.append(f"## softvq {name}\n\n```text\n{help_page(name)}\n```\n")
+    return "\n".join(sections)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")

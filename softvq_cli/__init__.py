@@ -1,0 +1,26 @@
+"""softvq: soft VQ-VAE and the bottlenecks it is compared with.
+
+The Python API, imported when first used so that ``softvq --help`` does not wait for torch:
+
+- :func:`load`: a checkpoint, with its model rebuilt;
+- :func:`embed`: a representation of images as a NumPy array;
+- :class:`AutoencoderEmbedder`: the same models as a scikit-learn transformer.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from softvq_cli.api import AutoencoderEmbedder, embed, load
+
+__all__ = ["AutoencoderEmbedder", "__version__", "embed", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return getattr(importlib.import_module("softvq_cli.api"), name)
+    raise AttributeError(f"module 'softvq_cli' has no attribute {name!r}")

@@ -1,0 +1,29 @@
+"""The entry of the command ``softvq`` and of ``python -m softvq_cli``."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Sequence
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code.
+
+    Args:
+        argv: the words after ``softvq``; those of the process when left out.
+    """
+    try:
+        from softvq_cli.cli.errors import run  # here, so that a Ctrl-C during the imports is answered too
+
+        return run(sys.argv[1:] if argv is None else argv)
+    except KeyboardInterrupt:
+        sys.stderr.write("softvq: interrupted\n")
+        return 130
+    finally:
+        if argv is None and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # the process ends here: no traceback on its last metres
+
+
+if __name__ == "__main__":
+    sys.exit(main())

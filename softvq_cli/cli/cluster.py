@@ -1,0 +1,84 @@
+"""softvq cluster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from softvq_cli.cli.options import EmbeddingFile, Jobs, Json, Labels, Overwrite, Seed, completion
+from softvq_cli.cli.output import Streams
+
+_INITS = ("k-means++", "random")
+
+
+def cluster(
+    *,
+    embeddings: EmbeddingFile,
+    labels: Labels = None,
+    clusters: Annotated[
+        int | None,
+        typer.Option("--clusters", "-k", metavar="INT", help="Number of clusters. Default: as many as classes."),
+    ] = None,
+    n_init: Annotated[
+        int, typer.Option("--n-init", metavar="INT", help="Random starts; the one with the lowest inertia is kept.")
+    ] = 100,
+    init: Annotated[
+        str,
+        typer.Option(
+            "--init",
+            metavar="|".join(_INITS),
+            help="How a start draws its centres.",
+            autocompletion=completion(_INITS),
+        ),
+    ] = "k-means++",
+    seed: Seed = 0,
+    assignments: Annotated[
+        Path | None,
+        typer.Option("--assignments", "-o", metavar="FILE", help="Also write the cluster of each row to a .npy file."),
+    ] = None,
+    on_map: Annotated[
+        bool,
+        typer.Option(
+            "--on-map",
+            help="Also cluster a two-dimensional t-SNE of the rows, and tell what the map keeps of neighbourhoods.",
+        ),
+    ] = False,
+    overwrite: Overwrite = False,
+    jobs: Jobs = None,
+    as_json: Json = False,
+    terminal: Streams,
+) -> None:
+    """Cluster embeddings by K-means and compare the clusters with the classes.
+
+    With labels: the accuracy under the best one-to-one assignment of clusters to classes (Hungarian
+    method), the normalised mutual information and the adjusted Rand index. Without labels, for which
+    --clusters is needed: the silhouette. In both cases the inertia. Into a pipe goes one JSON document, where
+    accuracies are fractions of 1.
+    """
+    from rich.console import Group
+
+    from softvq_cli import embeddings as files
+    from softvq_cli.cli.tables import clustering_table, map_table
+    from softvq_cli.cli.targets import refuse_existing, write_array
+    from softvq_cli.evaluation.clustering import cluster as k_means
+    from softvq_cli.experiments.measure import on_map as measure_map
+
+    if assignments is not None:
+        refuse_existing(assignments, overwrite=overwrite)
+    rows = files.read(embeddings, labels)
+    how = {"clusters": clusters, "n_init": n_init, "init": init, "seed": seed, "jobs": jobs}
+    with terminal.bars() as bars:
+        bars.begin("clustering")
+        found = k_means(rows.z, rows.labels, **how)  # type: ignore[arg-type]
+        document, tables = found.as_dict(), [clustering_table(found)]
+        if on_map:
+            bars.begin("mapping")
+            mapped = measure_map(rows.z, rows.labels, **how)  # type: ignore[arg-type]
+            document["map"] = mapped.as_dict()
+            tables.append(map_table(mapped))
+    if assignments is not None:
+        write_array(assignments, found.assignments)
+    terminal.result(document, lambda: Group(*tables), as_json=as_json or terminal.piped)
+    terminal.hint("softvq", "tsne", embeddings, "-o", embeddings.with_suffix(".png").name)

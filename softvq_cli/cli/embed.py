@@ -1,0 +1,65 @@
+"""softvq embed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from softvq_cli.cli.options import BatchSize, CheckpointFile, Data, DataDir, Device, Overwrite, completion
+from softvq_cli.cli.output import Streams
+
+_SPLITS = ("train", "test", "all")
+_WHAT = ("z_e", "z_q", "indices", "reconstruction", "pixels")
+
+
+def embed(
+    *,
+    checkpoint: CheckpointFile,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The .npy file to write.")] = Path(
+        "embeddings.npy"
+    ),
+    split: Annotated[
+        str,
+        typer.Option("--split", metavar="|".join(_SPLITS), help="Which images.", autocompletion=completion(_SPLITS)),
+    ] = "test",
+    what: Annotated[
+        str,
+        typer.Option(
+            "--what",
+            metavar="NAME",
+            help=f"What to write of each image: {', '.join(_WHAT)}.",
+            autocompletion=completion(_WHAT),
+        ),
+    ] = "z_e",
+    data: Data = None,
+    data_dir: DataDir = None,
+    batch_size: BatchSize = 512,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    terminal: Streams,
+) -> None:
+    """Write what a trained model makes of each image to NumPy files, and print the path.
+
+    NAME.npy holds one row an image, float32, in the order of the data set; NAME.labels.npy and NAME.json
+    stand beside it. z_e is the encoder's output, before noise and bottleneck; z_q is the decoder's input.
+
+    The images come from where train found them, unless --data or --data-dir says otherwise.
+    """
+    from softvq_cli import embeddings
+    from softvq_cli.cli.targets import checkpoint_file, refuse_existing
+    from softvq_cli.devices import pick
+    from softvq_cli.experiments.sources import Source
+    from softvq_cli.training import checkpoint as checkpoints
+
+    embeddings.check_name(out)
+    refuse_existing(out, embeddings.labels_path(out), embeddings.info_path(out), overwrite=overwrite)
+    with terminal.bars() as bars:
+        model = checkpoints.load(checkpoint_file(checkpoint), pick(device))
+        source = Source(model, data, data_dir, terminal.warn, bars.report)
+        dataset = source.load(split)
+        source.compare(dataset if split == "train" else None)
+        written = embeddings.embed(model, dataset, out, what=what, batch_size=batch_size, progress=bars.report)
+    terminal.wrote(written.path)
+    terminal.hint("softvq", "cluster", written.path)

@@ -1,0 +1,113 @@
+"""Every way a command can end, as one line on standard error and an exit code."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from typing import TextIO
+
+import typer
+
+from softvq_cli.cli.app import app
+from softvq_cli.cli.interrupt import interrupts
+from softvq_cli.cli.output import one_line
+from softvq_cli.errors import SoftVQError
+
+INTERRUPTED = 130
+_LONGEST = 2000
+"""Characters of a message."""
+
+# Wrong words on the command line. The class itself is private to Typer (and was Click's before).
+_WrongUsage: type[Exception] = typer.BadParameter.__mro__[1]
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run one command, turn whatever it raises into one line, and return the exit code."""
+    argv = list(argv)
+    debug = "--debug" in argv
+    _let_any_file_name_through()
+    with interrupts.installed(), warnings.catch_warnings():
+        if not debug:  # the libraries' warnings speak to programmers
+            warnings.simplefilter("ignore")
+        try:
+            code = _code_of(typer.main.get_command(app).main(argv, prog_name="softvq", standalone_mode=False))
+            sys.stdout.flush()
+        except BrokenPipeError:
+            _drop(sys.stdout)
+            return 1
+        except BaseException as error:
+            if debug and not isinstance(error, SystemExit):
+                traceback.print_exc()
+            code, text = describe(error)
+            _say(text)
+            return code
+        if code == INTERRUPTED:
+            _say("interrupted")
+        return code
+
+
+def describe(error: BaseException) -> tuple[int, str]:
+    """The exit code and the line for what a command raised; no line where it has been printed."""
+    if isinstance(error, SystemExit):
+        return _code_of(error.code), ""
+    if isinstance(error, KeyboardInterrupt | typer.Abort) or interrupts.seen:
+        return INTERRUPTED, "interrupted"
+    if isinstance(error, SoftVQError):
+        kind = "" if error.exit_code == INTERRUPTED else "error: "
+        return error.exit_code, kind + str(error)
+    if isinstance(error, _WrongUsage):
+        return 2, "error: " + _usage_message(error)
+    return 1, "error: " + _failure_message(error)
+
+
+def _failure_message(error: BaseException) -> str:
+    """What the system said, where it is the system that failed; else that the program is at fault."""
+    if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ or "can't allocate" in str(error):
+        return "out of memory; a smaller --batch-size or less data needs less"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"cannot write {error.filename or 'the result'}: {error.strerror}"
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"cannot use {os.fsdecode(error.filename)}: {error.strerror}"
+    return f"{type(error).__name__}: {error}; this should not happen: run again with --debug to see where"
+
+
+def _usage_message(error: Exception) -> str:
+    """The parser's message, with the nearest option where it knows one, and where to read more."""
+    message = error.format_message() if hasattr(error, "format_message") else str(error)
+    name, near = getattr(error, "option_name", None), getattr(error, "possibilities", None)
+    if name and near is not None:
+        message = f"unknown option {name!r}" + (f": did you mean {near[0]!r}?" if near else "")
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "softvq"
+    return f"{message.rstrip('.')}; see '{command} --help'"
+
+
+def _code_of(value: object) -> int:
+    """The exit code that a finished command or ``sys.exit`` gave; a command that returns nothing is done."""
+    return value if isinstance(value, int) else int(value is not None)
+
+
+def _say(text: str) -> None:
+    """Print one line on standard error, whatever a file name or a stranger's file put into it."""
+    if text:
+        text = text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} … {text[-_LONGEST // 2 :]}"
+        try:
+            print(f"softvq: {one_line(text)}", file=sys.stderr, flush=True)
+        except OSError:  # it goes to a file on the disk that is full
+            _drop(sys.stderr)
+
+
+def _let_any_file_name_through() -> None:
+    """Print the path of a file as the bytes that it has, valid text or not."""
+    reconfigure = getattr(sys.stdout, "reconfigure", None)  # not there when a caller replaced the stream
+    if reconfigure is not None:
+        reconfigure(errors="surrogateescape")
+
+
+def _drop(stream: TextIO) -> None:
+    """Nobody can read what we say there any more: let the interpreter's last flush go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

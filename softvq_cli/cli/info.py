@@ -1,0 +1,32 @@
+"""softvq info."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from softvq_cli.cli.options import Json
+from softvq_cli.cli.output import Streams
+
+
+def info(
+    *,
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH", help="A checkpoint, a .npy file of embeddings, or the folder of a run.")
+    ],
+    as_json: Json = False,
+    terminal: Streams,
+) -> None:
+    """Say what a checkpoint, an embedding file or a run is: its settings, steps, data and results.
+
+    The data themselves are not needed.
+    """
+    from softvq_cli.cli.tables import info_tables
+    from softvq_cli.experiments.describe import describe
+
+    document = describe(path)
+    terminal.result(document, lambda: info_tables(document), as_json=as_json)
+    following = {"checkpoint": "embed", "run": "embed", "embeddings": "cluster"}
+    terminal.hint("softvq", following[document["kind"]], path)

@@ -1,0 +1,78 @@
+"""Every option that is not a setting of a run, written once, so that it is the same word everywhere."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import typer
+
+from softvq_cli.config import Device as DeviceName
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """Several options that a command receives as one value; see :func:`softvq_cli.cli.app.command`."""
+
+    parameters: Callable[[], list[inspect.Parameter]]
+    build: Callable[[dict[str, Any]], Any]
+    """From the options' values by parameter name."""
+
+
+def parameter(name: str, annotation: Any, option: Any, default: Any = None) -> inspect.Parameter:
+    """One of a bundle's options."""
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[annotation, option]
+    )
+
+
+def completion(words: tuple[str, ...]) -> Callable[[str], list[str]]:
+    """Complete to one of ``words`` in the shell."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [word for word in words if word.startswith(incomplete)]
+
+    return complete
+
+
+_DEVICES: tuple[str, ...] = get_args(DeviceName)
+
+CheckpointFile = Annotated[
+    Path, typer.Argument(metavar="CHECKPOINT", help="The ckpt.pt of a run, or the run's folder.")
+]
+EmbeddingFile = Annotated[Path, typer.Argument(metavar="EMBEDDINGS", help="A .npy file of rows, ours or anyone's.")]
+EmbeddingFiles = Annotated[
+    list[Path], typer.Argument(metavar="EMBEDDINGS", help="One .npy file of rows a panel, ours or anyone's.")
+]
+Labels = Annotated[
+    Path | None,
+    typer.Option("--labels", metavar="FILE", help="A .npy of whole numbers, one a row. Default: NAME.labels.npy."),
+]
+Out = Annotated[
+    Path | None, typer.Option("--out", "-o", metavar="DIR", help="The run's folder. Default: one in runs/.")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there; without it nothing is.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on exactly where the run in the folder stopped.")]
+Device = Annotated[
+    str,
+    typer.Option("--device", metavar="|".join(_DEVICES), help="Where to compute.", autocompletion=completion(_DEVICES)),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Jobs = Annotated[
+    int | None,
+    typer.Option("--jobs", "-j", metavar="INT", help="Processes at most; the result is the same. Default: all."),
+]
+Seed = Annotated[int, typer.Option("--seed", "-s", metavar="INT", help="Seed; the same one gives the same result.")]
+BatchSize = Annotated[int, typer.Option("--batch-size", metavar="INT", min=1, help="Images at a time.")]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        "--data", "-d", metavar="TEXT", help="Other data than the checkpoint was trained on: a name or a path."
+    ),
+]
+DataDir = Annotated[
+    str | None, typer.Option("--data-dir", metavar="DIR", help="Where the named data sets lie now, if they were moved.")
+]

@@ -1,0 +1,116 @@
+"""What a command says, and where: results on standard output, everything else on standard error."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import json
+import re
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from softvq_cli.cli.options import Bundle, parameter
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+    from softvq_cli.cli.progress import Bars
+
+
+class Terminal:
+    """Both streams of one command.
+
+    Args:
+        quiet: no bars, notes and hints; results, warnings and errors remain.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.quiet = quiet
+
+    @functools.cached_property
+    def _stderr(self) -> Console:
+        """One for all, since notes have to appear above the bars."""
+        return _console(stderr=True)
+
+    @property
+    def piped(self) -> bool:
+        """Whether a program reads the results."""
+        return not sys.stdout.isatty()
+
+    def result(self, document: Mapping[str, Any], show: Callable[[], RenderableType], *, as_json: bool) -> None:
+        """Print one JSON document, or a table for people."""
+        if as_json:
+            print(_json(document))
+        else:
+            _console().print(show())
+        sys.stdout.flush()  # a reader that has left must not first be told what comes next
+
+    def wrote(self, path: Path, show: Callable[[], RenderableType] | None = None) -> None:
+        """Print the path of what was made, after a summary where a person reads it."""
+        if show is not None and not self.piped:
+            _console().print(show())
+        print(path, flush=True)
+
+    def note(self, text: str) -> None:
+        """Say something in passing."""
+        if not self.quiet:
+            self._say(text)
+
+    def warn(self, text: str) -> None:
+        """Say something that must not be missed."""
+        self._say(f"warning: {text}")
+
+    def hint(self, *words: str | Path) -> None:
+        """Name the command that comes next, ready for the shell."""
+        self.note(f"next: {shlex.join(map(str, words))}")
+
+    @contextlib.contextmanager
+    def bars(self) -> Iterator[Bars]:
+        """Progress bars, which show on a terminal and vanish at the end of the block."""
+        from softvq_cli.cli.progress import Bars
+
+        with Bars(self._stderr, visible=self._stderr.is_terminal and not self.quiet) as bars:
+            yield bars
+
+    def _say(self, text: str) -> None:
+        """One line, above the bars if there are any. That it cannot be said is no reason to stop a training."""
+        with contextlib.suppress(OSError):
+            self._stderr.print(one_line(text), markup=False, soft_wrap=True)
+
+
+def one_line(text: str) -> str:
+    """``text`` on one line and without control characters, whatever a file name or a stranger's file put into it."""
+    return "".join(c if c.isprintable() else " " if c.isspace() else ascii(c)[1:-1] for c in text)
+
+
+def _console(*, stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False)
+
+
+def _json(document: Mapping[str, Any]) -> str:
+    """Indented, with each list of plain values on one line."""
+    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+    text = text.encode(errors="backslashreplace").decode()  # what is no text stands there as JSON escapes it
+    # A line break in the text is never inside a string, which has it escaped.
+    return re.sub(r"\[\n\s+([^\[\]{}]*?)\n\s+\]", lambda found: f"[{re.sub(_BREAK, ' ', found[1])}]", text)
+
+
+_BREAK = r"\n\s+"
+
+
+def _parameters() -> list[inspect.Parameter]:
+    quiet = typer.Option("--quiet", "-q", help="No bars, notes and hints on standard error.", show_default=False)
+    debug = typer.Option("--debug", help="Show where an error comes from.", show_default=False)
+    return [parameter("quiet", bool, quiet, False), parameter("debug", bool, debug, False)]
+
+
+Streams = Annotated[Terminal, Bundle(_parameters, lambda values: Terminal(quiet=values["quiet"]))]
+"""Both streams. As a parameter, ``--quiet`` and ``--debug`` (which :mod:`softvq_cli.cli.errors` reads)."""

@@ -1,0 +1,136 @@
+"""softvq reproduce."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from softvq_cli.cli.grids import Jobs, settings_without
+from softvq_cli.cli.options import Device, Json, completion
+from softvq_cli.cli.output import Streams
+
+_NAMES = ("table1", "table2", "fig4", "all")
+_DATA = ("mnist", "svhn", "cifar10")
+_Settings = settings_without("data", "bottleneck", "seed")
+
+
+def reproduce(
+    *,
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="|".join(_NAMES),
+            help="table1: the six bottlenecks on mnist. table2: on svhn and cifar10. fig4: t-SNE maps of mnist at a "
+            "common reconstruction error.",
+            autocompletion=completion(_NAMES),
+        ),
+    ],
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            "--seeds", metavar="INT", help="Trainings of each model, with the seeds 0, 1, … Default: 3; fig4: 1."
+        ),
+    ] = None,
+    only: Annotated[
+        str | None,
+        typer.Option(
+            "--only", metavar="ROW,…", help="Only these rows: a bottleneck, raw, pca or untrained. Default: all."
+        ),
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--data",
+            "-d",
+            metavar="NAME=PATH",
+            help="Other data in the place of mnist, svhn or cifar10, with its settings; the report names them. Can be "
+            "given several times.",
+        ),
+    ] = None,
+    only_data: Annotated[
+        str | None,
+        typer.Option(
+            "--only-data",
+            metavar="NAME,…",
+            help="Only the columns of these data sets.",
+            autocompletion=completion(_DATA),
+        ),
+    ] = None,
+    full: Annotated[
+        bool,
+        typer.Option(
+            "--full",
+            help="Also measure the notebooks' probe, nearest neighbours, few labels, and a t-SNE map of the latents: "
+            "its clusters, and what it keeps of neighbourhoods.",
+        ),
+    ] = False,
+    target_nmse: Annotated[
+        float | None,
+        typer.Option(
+            "--target-nmse",
+            metavar="NUMBER",
+            help="fig4: the reconstruction error at which each model stops. Default: the largest of their last ones.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="DIR", help="Folder of runs and reports. Default: reproduce/NAME."),
+    ] = None,
+    jobs: Jobs = None,
+    device: Device = "auto",
+    as_json: Json = False,
+    settings: _Settings,  # type: ignore[valid-type]
+    terminal: Streams,
+) -> None:
+    """Repeat a comparison of the paper: train, evaluate, and print the table beside the published one.
+
+    All that is needed is trained with the paper's settings. The table goes to DIR/NAME.json, .md, .csv and .tex, with
+    a figure in NAME.png; each run has a folder in DIR/runs. Given again, the command goes on where it stopped; what
+    is finished is neither trained nor measured again. A setting below holds for all rows.
+    """
+    from softvq_cli.cli.watch_grid import comparison_table, end, watch_grid
+    from softvq_cli.experiments.reproduce import reproduce as run_comparison
+    from softvq_cli.experiments.request import Request
+
+    request = Request(
+        names=_NAMES[:-1] if name == "all" else (name,),
+        out=out or Path("reproduce") / name,
+        seeds=seeds,
+        only=_words(only),
+        data=_pairs(data or []),
+        only_data=_words(only_data),
+        full=full,
+        target_nmse=target_nmse,
+        settings=settings,
+    )
+    with watch_grid(terminal) as (observer, stop):
+        found = run_comparison(request, jobs=jobs, device=device, observer=observer, stop=stop)
+    if as_json:
+        documents: dict[str, Any] = {report.document["name"]: report.document for report in found.reports}
+        document = documents if name == "all" else found.reports[0].document
+        terminal.result(document, lambda: comparison_table(document), as_json=True)
+    else:
+        for report in found.reports:
+            terminal.wrote(report.path, lambda report=report: comparison_table(report.document))  # type: ignore[misc]
+    end(found.failed)
+    terminal.hint("softvq", "sweep", "--over", "K=8,16,32,64,128", "--data", "mnist")
+
+
+def _words(text: str | None) -> tuple[str, ...]:
+    """``a,b`` → the two."""
+    return tuple(word.strip() for word in (text or "").split(",") if word.strip())
+
+
+def _pairs(texts: list[str]) -> dict[str, str]:
+    """``NAME=PATH``, several times."""
+    from softvq_cli.errors import UsageError
+
+    pairs = {}
+    for text in texts:
+        name, equals, path = text.partition("=")
+        if not equals or not path:
+            raise UsageError(f"--data takes NAME=PATH here, for example cifar10=images.zip, not {text!r}")
+        pairs[name] = path
+    return pairs

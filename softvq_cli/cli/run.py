@@ -1,0 +1,37 @@
+"""softvq run."""
+
+from __future__ import annotations
+
+from softvq_cli.cli.options import Device, Json, Out, Overwrite, Resume
+from softvq_cli.cli.output import Streams
+from softvq_cli.cli.settings import Settings
+
+
+def run(
+    *,
+    settings: Settings,
+    out: Out = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    device: Device = "auto",
+    as_json: Json = False,
+    terminal: Streams,
+) -> None:
+    """Train, embed, cluster, probe and draw one configuration in one folder.
+
+    The folder then holds what train writes, the embeddings of both splits, tsne.png, reconstructions.png,
+    curves.png, and all results in summary.json. --resume goes on with the first stage that is not finished.
+    """
+    from softvq_cli.cli.tables import summary_table
+    from softvq_cli.cli.targets import refuse_both
+    from softvq_cli.cli.watch import watch
+    from softvq_cli.experiments.chain import run_chain
+
+    refuse_both(resume=resume, overwrite=overwrite)
+    with watch(terminal) as (observer, stop):
+        summary = run_chain(
+            settings, out=out, resume=resume, overwrite=overwrite, device=device, observer=observer, stop=stop
+        )
+    terminal.result(summary.as_dict(), lambda: summary_table(summary), as_json=as_json)
+    terminal.note(f"all files are in {summary.folder}")
+    terminal.hint("softvq", "info", summary.folder)

@@ -1,0 +1,184 @@
+"""The settings of a run as options and as a TOML file, all derived from :mod:`softvq_cli.config`.
+
+A setting is an option of every command that has a parameter annotated with :data:`Settings`. The
+command receives a dictionary with the settings that the user gave, by name; the others are the
+preset's to decide.
+"""
+
+from __future__ import annotations
+
+import inspect
+import tomllib
+import typing
+from collections.abc import Iterable, Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from softvq_cli.cli.options import Bundle, completion, parameter
+from softvq_cli.config import SECTIONS, ModelConfig, all_settings, check, option_name, setting_type
+from softvq_cli.errors import InputError, UsageError, unknown_name
+from softvq_cli.presets import BOTTLENECKS, preset, unused_settings
+
+IMAGE_SHAPES = {
+    "digits": (8, 8, 1),
+    "mnist": (28, 28, 1),
+    "fashion-mnist": (28, 28, 1),
+    "svhn": (32, 32, 3),
+    "cifar10": (32, 32, 3),
+}
+"""The known data sets, for the help pages and the completion, which load none."""
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The settings in a TOML file, by name; they stand at the top or in the sections of ``config.json``.
+
+    Raises:
+        InputError: the file cannot be read or is not TOML.
+        UsageError: an unknown name, a wrong type, or a value out of range.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not a TOML file: {error}") from error
+    known = [name for name, _ in all_settings()]
+    values: dict[str, Any] = {}
+    for section, key, value in _entries(path, content):
+        name = key.replace("-", "_")
+        allowed = [f.name for f in fields(SECTIONS[section])] if section else known
+        where = f"setting in [{section}]" if section else "setting"
+        try:
+            if name not in allowed:
+                raise UsageError(unknown_name(where, key, allowed))
+            if name in values:
+                raise UsageError(f"the setting {name!r} stands there twice")
+            values[name] = check(name, value)
+        except UsageError as error:
+            raise UsageError(f"{path}: {error}") from error
+    return values
+
+
+def _entries(path: Path, content: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
+    """(section or nothing, key, value) of all that a file says."""
+    for key, value in content.items():
+        if not isinstance(value, dict):
+            yield "", key, value
+        elif key not in SECTIONS:
+            raise UsageError(f"{path}: {unknown_name('section', key, SECTIONS)}")
+        else:
+            yield from ((key, inner, inner_value) for inner, inner_value in value.items())
+
+
+def _parameters() -> list[inspect.Parameter]:
+    """One option a setting, and ``--config``."""
+    config = typer.Option(
+        "--config",
+        "-c",
+        metavar="FILE",
+        help="Read settings from a TOML file; options win over it.",
+        show_default=False,
+    )
+    parameters = [parameter("config", Path | None, config)]
+    for section, kind in SECTIONS.items():
+        for f in fields(kind):
+            parameters.append(parameter(f.name, *_option(section, f.name, f.metadata["doc"])))
+    return parameters
+
+
+def _option(section: str, name: str, doc: str) -> tuple[Any, Any]:
+    """The type and the Typer option of a setting. Values arrive as text: the checks are config's, in its words."""
+    kind = setting_type(name)
+    words = _words(name, kind)
+    panel = f"{section.capitalize()} settings"
+    if kind is bool:
+        spelling = f"{option_name(name)}/--no-{option_name(name)[2:]}"
+        return bool | None, typer.Option(spelling, help=doc, rich_help_panel=panel, show_default=_defaults(name))
+    return str | None, typer.Option(
+        option_name(name),
+        *_SHORT.get(name, ()),
+        help=doc,
+        metavar=_metavar(kind),
+        rich_help_panel=panel,
+        show_default=_defaults(name) or False,
+        autocompletion=completion(words) if words else None,
+    )
+
+
+_SHORT: dict[str, tuple[str, ...]] = {"bottleneck": ("-b",), "data": ("-d",), "iterations": ("-n",), "seed": ("-s",)}
+
+
+def _metavar(kind: Any) -> str:
+    """What to type: ``INT``, ``NUMBER``, ``TEXT``, ``mlp|cnn``."""
+    choices = typing.get_args(kind)
+    if typing.get_origin(kind) is Literal:
+        return "|".join(choices)
+    plain = next((c for c in choices if c is not type(None)), kind)
+    return {int: "INT", float: "NUMBER"}.get(plain, "TEXT")
+
+
+def _words(name: str, kind: Any) -> tuple[str, ...]:
+    """The words that a setting may be, or that are at least known."""
+    known: dict[str, Iterable[str]] = {"bottleneck": BOTTLENECKS, "data": IMAGE_SHAPES}
+    return tuple(known.get(name, typing.get_args(kind) if typing.get_origin(kind) is Literal else ()))
+
+
+def _defaults(name: str) -> str:
+    """What holds without the option, by data set: ``digits: 32; mnist: 128; svhn, cifar10: 32 (vq 512)``."""
+    texts: dict[str, list[str]] = {}
+    for data_name in IMAGE_SHAPES:
+        texts.setdefault(_default_on(data_name, name), []).append(data_name)
+    if len(texts) == 1:
+        return next(iter(texts))
+    return "; ".join(f"{', '.join(names)}: {text}" for text, names in texts.items())
+
+
+def _default_on(data_name: str, name: str) -> str:
+    """The preset's value for the default bottleneck, with the bottlenecks that have another one in brackets."""
+    values = {}
+    for bottleneck in BOTTLENECKS:
+        if not unused_settings(bottleneck, {name: None}):
+            values[bottleneck] = _text({**_PLAIN, **preset(data_name, IMAGE_SHAPES[data_name], bottleneck)}[name])
+    base = values.get(ModelConfig.bottleneck, next(iter(values.values())))
+    others: dict[str, list[str]] = {}
+    for bottleneck, value in values.items():
+        if value != base:
+            others.setdefault(value, []).append(bottleneck)
+    if list(map(len, others.values())) == [len(values) - 1] and len(values) > 2:
+        return f"{base} (others {next(iter(others))})"
+    exceptions = "; ".join(f"{', '.join(names)} {value}" for value, names in others.items())
+    return f"{base} ({exceptions})" if exceptions else base
+
+
+_PLAIN = {name: f.default for name, f in all_settings()}
+
+
+def _text(value: Any) -> str:
+    """A value as it would be typed; nothing where there is none or an off switch."""
+    if value is None or isinstance(value, bool):
+        return ""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _build(values: dict[str, Any]) -> dict[str, Any]:
+    """The settings of the file, then those of the options, each as its type and checked."""
+    chosen = read_config(values["config"]) if values["config"] is not None else {}
+    return chosen | {name: _value(name, values[name]) for name, _ in all_settings() if values[name] is not None}
+
+
+def _value(name: str, text: str | bool) -> Any:
+    kind = setting_type(name)
+    for number, words in ((int, "a whole number"), (float, "a number")):
+        if isinstance(text, str) and number in (kind, *typing.get_args(kind)):
+            try:
+                return check(name, number(text))
+            except ValueError as error:
+                raise UsageError(f"{option_name(name)} takes {words}, not {text!r}") from error
+    return check(name, text)
+
+
+Settings = Annotated[dict[str, Any], Bundle(_parameters, _build)]
+"""The settings that the user gave, by name: ``{"K": 32}``. As a parameter, all options of a run."""

@@ -1,0 +1,167 @@
+"""Results as tables for people; fractions are shown in per cent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from softvq_cli.cli.output import one_line
+from softvq_cli.presets import BOTTLENECKS
+
+if TYPE_CHECKING:
+    from softvq_cli.config import RunConfig
+
+
+def rows(title: str, entries: Iterable[tuple[str, object]]) -> Group:
+    """Two columns: what it is, and its value."""
+    table = Table(box=box.SIMPLE_HEAD, show_header=False, show_edge=False)
+    table.add_column()
+    table.add_column(overflow="fold")
+    for name, value in entries:
+        table.add_row(Text(one_line(name)), Text(one_line(str(value))))
+    return _titled(one_line(title), table)
+
+
+def _titled(title: str, table: Table) -> Group:
+    """The title on a line of its own, which may be longer than the table is wide."""
+    return Group(Text(title, style="bold"), table, Text())
+
+
+def per_cent(fraction: float | None) -> str:
+    """0.7764 → 77.64 %."""
+    return "–" if fraction is None else f"{100 * fraction:.2f} %"
+
+
+def training_table(config: RunConfig, metrics: Mapping[str, float]) -> Group:
+    """What a run was and where its losses ended."""
+    shown = [(name.replace("_", " "), f"{value:.4g}") for name, value in metrics.items() if name != "step"]
+    label = BOTTLENECKS[config.model.bottleneck].label
+    return rows(f"{label} on {config.data.data}, {config.train.iterations} iterations", shown)
+
+
+def clustering_table(found: Any) -> Group:
+    """The K-means of one embedding file."""
+    entries: list[tuple[str, object]]
+    if found.accuracy is not None:
+        entries = [("accuracy", per_cent(found.accuracy)), ("NMI", f"{found.nmi:.4f}"), ("ARI", f"{found.ari:.4f}")]
+    else:
+        entries = [("silhouette", "–" if found.silhouette is None else f"{found.silhouette:.4f}")]
+    entries.append(("inertia", f"{found.inertia:.6g}"))
+    return rows(f"{found.clusters} clusters of {found.n} rows, best of {found.n_init} starts", entries)
+
+
+def map_table(found: Any) -> Group:
+    """The clusters of a t-SNE map and what it keeps."""
+    clustering, quality = found.clustering, found.quality
+    entries: list[tuple[str, object]] = []
+    if clustering.accuracy is not None:
+        entries = [("accuracy", per_cent(clustering.accuracy)), ("NMI", f"{clustering.nmi:.4f}")]
+    entries += [("trustworthiness", f"{quality.trustworthiness:.4f}")]
+    entries += [(f"recall of the {quality.k} nearest", f"{quality.knn_recall:.4f}")]
+    return rows(f"the same on a t-SNE map, perplexity {found.perplexity:g}", entries)
+
+
+def neighbours_table(found: Any) -> Group:
+    """The nearest-neighbour probe."""
+    entries = [
+        ("accuracy", per_cent(found.accuracy)),
+        ("accuracy on the training rows", per_cent(found.train_accuracy)),
+    ]
+    return rows(f"{found.method['neighbours']} nearest neighbours", entries)
+
+
+def few_labels_table(found: Sequence[Any]) -> Group:
+    """The softmax probe on few labels, a row a number of labels."""
+    entries = []
+    for one in found:
+        spread = "" if one.accuracy.std is None else f" ± {per_cent(one.accuracy.std)}"
+        entries.append((f"{one.labels_per_class} labels a class", per_cent(one.accuracy.mean) + spread))
+    return rows(f"softmax probe on few labels, mean of {found[0].accuracy.n} draws", entries)
+
+
+def probe_table(found: Any) -> Group:
+    """The softmax probe, and where it is weak."""
+    entries: list[tuple[str, object]] = [
+        ("accuracy", per_cent(found.accuracy)),
+        ("accuracy on the training rows", per_cent(found.train_accuracy)),
+    ]
+    weakest = sorted(found.per_class.items(), key=lambda item: item[1])[:3]
+    entries += [(f"class {name}, among the weakest", per_cent(value)) for name, value in weakest]
+    return rows(f"softmax probe, {found.n_train} training and {found.n_test} test rows", entries)
+
+
+def data_table(data_dir: str, states: Sequence[Any]) -> Group:
+    """The named data sets: what they are and in which state."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False)
+    for name in ("name", "what it is", "state"):
+        table.add_column(name)
+    table.add_column("size", justify="right")
+    for state in states:
+        table.add_row(state.name, state.description, _state(state), f"{state.size / 1e6:.1f} MB" if state.size else "–")
+    return _titled(f"data sets in {data_dir}", table)
+
+
+def _state(state: Any) -> str:
+    if not state.present:
+        return "not here"
+    return state.problem or ("complete, intact" if state.intact else "complete, no checksum")
+
+
+def summary_table(summary: Any) -> Group:
+    """What a chain found, with the figures of the paper's tables first."""
+    found, config = summary.document, summary.document["config"]
+    clustering, probe, training = found["clustering"], found["probe"], found["training"]
+    entries: list[tuple[str, object]] = []
+    if clustering:
+        entries += [("clustering accuracy", per_cent(clustering["accuracy"])), ("NMI", f"{clustering['nmi']:.4f}")]
+    if probe:
+        entries.append(("probe accuracy", per_cent(probe["accuracy"])))
+    entries += [(_METRICS[name], f"{training[name]:.4g}") for name in _METRICS if name in training]
+    title = f"{BOTTLENECKS[config['model']['bottleneck']].label} on {config['data']['data']}"
+    return rows(f"{title}, {training['step']:.0f} iterations, test split", entries)
+
+
+_METRICS = {
+    "val_nmse": "reconstruction error (nMSE)",
+    "perplexity": "codebook perplexity",
+    "active_codes": "active codes",
+    "posterior_entropy_bits": "posterior entropy (bits)",
+    "kl": "KL (nats)",
+}
+"""What is shown of a line of metrics.jsonl."""
+
+
+def info_tables(document: Mapping[str, Any]) -> Group:
+    """A document of ``describe``: a table a section, and the rest above them."""
+    sections = {name: value for name, value in document.items() if isinstance(value, Mapping)}
+    if "results" in sections:
+        sections["results"] = {name: _result(name, value) for name, value in sections["results"].items()}
+    config = sections.pop("config", {})
+    sections |= {f"{name} settings": values for name, values in config.items()}
+    above = [(name, _short(value)) for name, value in document.items() if name not in (*sections, "config", "kind")]
+    tables = [rows(f"{document['kind']}", above)]
+    for name, values in sections.items():
+        shown = [(key, _short(value)) for key, value in values.items() if value is not None]
+        if shown:
+            tables.append(rows(name, shown))
+    return Group(*tables)
+
+
+def _result(name: str, value: float) -> str:
+    return per_cent(value) if name.endswith("accuracy") else f"{value:.4f}"
+
+
+def _short(value: object) -> str:
+    """A value in a table cell."""
+    match value:
+        case float():
+            return f"{value:.6g}"
+        case list():
+            return " x ".join(map(str, value)) if all(isinstance(v, int) for v in value) else ", ".join(map(str, value))
+        case _:
+            return "–" if value is None else str(value)

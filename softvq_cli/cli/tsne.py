@@ -1,0 +1,63 @@
+"""softvq tsne."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from softvq_cli.cli.options import EmbeddingFiles, Jobs, Labels, Overwrite, Seed
+from softvq_cli.cli.output import Streams
+
+
+def tsne(
+    *,
+    embeddings: EmbeddingFiles,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The picture: .png, .pdf or .svg.")],
+    titles: Annotated[
+        str | None,
+        typer.Option("--titles", metavar="A,B,…", help="One title a panel. Default: the bottleneck or the file."),
+    ] = None,
+    labels: Labels = None,
+    perplexity: Annotated[
+        float, typer.Option("--perplexity", metavar="NUMBER", help="About how many neighbours of a row count.")
+    ] = 30.0,
+    seed: Seed = 0,
+    jobs: Jobs = None,
+    save_coords: Annotated[
+        Path | None,
+        typer.Option(
+            "--save-coords",
+            metavar="FILE",
+            help="Also write the coordinates to a .npy file, (rows, 2); of several panels to NAME-1.npy, NAME-2.npy, …",
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+    terminal: Streams,
+) -> None:
+    """Draw the rows of embedding files on a plane by t-SNE, and print the path of the picture.
+
+    One panel a file, one colour a class, as in the paper's Figure 4. The same seed gives the same picture.
+    """
+    from softvq_cli import embeddings as files
+    from softvq_cli.cli.targets import numbered, refuse_existing, write_array
+    from softvq_cli.experiments.maps import draw_maps
+
+    saved = [] if save_coords is None else numbered(save_coords, len(embeddings))
+    refuse_existing(out, *saved, overwrite=overwrite)
+    rows = [files.read(path, labels) for path in embeddings]
+    with terminal.bars() as bars:
+        coordinates = draw_maps(
+            rows,
+            out,
+            titles=None if titles is None else titles.split(","),
+            perplexity=perplexity,
+            seed=seed,
+            jobs=jobs,
+            begun=bars.begin,
+        )
+    for target, points in zip(saved, coordinates, strict=False):  # none, or one a panel
+        write_array(target, points)
+    terminal.wrote(out)
+    terminal.hint("softvq", "run", "--bottleneck", "ae")

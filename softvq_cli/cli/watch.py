@@ -1,0 +1,67 @@
+"""Following a training run: its bar, its notes, and a Ctrl-C that waits for the end of a step."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from softvq_cli.cli.interrupt import interrupts
+from softvq_cli.cli.output import Terminal
+from softvq_cli.cli.progress import Bars
+from softvq_cli.config import RunConfig
+from softvq_cli.experiments.chain import ChainObserver
+
+
+class Watcher(ChainObserver):
+    """Shows how a run goes, and what it has to say."""
+
+    def __init__(self, terminal: Terminal, bars: Bars, stop: threading.Event) -> None:
+        self._terminal, self._bars, self._stop = terminal, bars, stop
+        self._total = self._start = 0
+
+    def started(self, config: RunConfig, folder: Path, step: int) -> None:
+        """From here on there is something to save: Ctrl-C waits for it."""
+        interrupts.stop = self._stop
+        self._total, self._start = config.train.iterations, step
+        self._terminal.note(f"training in {folder}" + (f", from step {step}" if step else ""))
+        self.stepped(step)
+
+    def stepped(self, step: int) -> None:
+        """Move the bar."""
+        self._bars.update("training", step, self._total, start=self._start)
+
+    def reported(self, metrics: dict[str, float]) -> None:
+        """Put the figures of the last report beside the bar."""
+        self._bars.update("training", int(metrics["step"]), self._total, start=self._start, detail=_figures(metrics))
+
+    def noted(self, text: str) -> None:
+        """Pass a note on."""
+        self._terminal.note(text)
+
+    def data_progress(self, what: str, done: int, total: int | None) -> None:
+        """Show the data coming in."""
+        self._bars.report(what, done, total)
+
+    def stage(self, what: str) -> None:
+        """Another stage than training: Ctrl-C need not wait."""
+        interrupts.stop = None
+        self._bars.begin(what)
+
+
+@contextlib.contextmanager
+def watch(terminal: Terminal) -> Iterator[tuple[Watcher, threading.Event]]:
+    """An observer that draws on the terminal, and the event that the first Ctrl-C of a training sets."""
+    stop = threading.Event()
+    with terminal.bars() as bars:
+        try:
+            yield Watcher(terminal, bars, stop), stop
+        finally:
+            interrupts.stop = None
+
+
+def _figures(metrics: dict[str, float]) -> str:
+    """Losses and, for codebooks, perplexity and mean posterior entropy: short, to fit on 80 columns with the bar."""
+    shown = {"loss": "loss", "val_nmse": "val", "perplexity": "ppl", "posterior_entropy_bits": "bits"}
+    return " ".join(f"{word} {metrics[name]:.3g}" for name, word in shown.items() if name in metrics)

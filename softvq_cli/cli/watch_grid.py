@@ -1,0 +1,104 @@
+"""Following a grid of runs: its bar, its notes, a Ctrl-C that waits for checkpoints, and how it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from softvq_cli.cli.interrupt import interrupts
+from softvq_cli.cli.output import Terminal
+from softvq_cli.cli.progress import Bars
+from softvq_cli.errors import SoftVQError
+from softvq_cli.experiments.grid import GridObserver, Progress
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+    from softvq_cli.experiments.cell import Cell
+
+
+_BAR = "iterations"
+
+
+class GridWatcher(GridObserver):
+    """Shows how a grid goes, with the time that is left, and says which cells are done."""
+
+    def __init__(self, terminal: Terminal, bars: Bars, stop: threading.Event) -> None:
+        self._terminal, self._bars, self._stop = terminal, bars, stop
+        self._ended = self._todo = 0
+
+    def planned(self, cells: Sequence[Cell], todo: Sequence[Cell]) -> None:
+        """From here on Ctrl-C waits for the checkpoints."""
+        interrupts.stop = self._stop
+        self._ended, self._todo = 0, len(todo)
+        if cells:
+            done = len(cells) - len(todo)
+            self._terminal.note(f"{len(todo)} cells to do" + (f", {done} done before" if done else ""))
+            self._bars.begin(_BAR)
+
+    def progressed(self, progress: Progress) -> None:
+        """Move the bar, which also tells the time that is left."""
+        running = ", ".join(f"{name} {what}" for name, what in progress.running.items())
+        detail = f"{progress.ended}/{progress.cells} cells: {running}"
+        self._bars.update(_BAR, int(progress.units), progress.total, detail=detail)
+
+    def completed(self, cell: Cell) -> None:
+        """One line a cell."""
+        self._ended += 1
+        self._terminal.note(f"{cell.name} done, {self._ended} of {self._todo}")
+
+    def failed(self, cell: Cell, message: str) -> None:
+        """One line, in any case."""
+        self._ended += 1
+        self._terminal.warn(f"{cell.name} failed: {message}")
+
+    def noted(self, text: str) -> None:
+        """Pass a note on."""
+        self._terminal.warn(text)
+
+    def data_progress(self, what: str, done: int, total: int | None) -> None:
+        """Show the data coming in."""
+        self._bars.report(what, done, total)
+
+    def stage(self, what: str) -> None:
+        """Another stage than the grid: Ctrl-C need not wait."""
+        interrupts.stop = None
+        self._bars.begin(what)
+
+
+@contextlib.contextmanager
+def watch_grid(terminal: Terminal) -> Iterator[tuple[GridWatcher, threading.Event]]:
+    """An observer that draws on the terminal, and the event that the first Ctrl-C sets."""
+    stop = threading.Event()
+    with terminal.bars() as bars:
+        try:
+            yield GridWatcher(terminal, bars, stop), stop
+        finally:
+            interrupts.stop = None
+
+
+def comparison_table(document: dict[str, Any]) -> Group:
+    """The table of a report for people."""
+    from rich import box
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    from softvq_cli.experiments.formats import main_table
+
+    header, rows = main_table(document)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False)
+    for title in header:
+        table.add_column(title, justify="right" if table.columns else "left")
+    for row, of_row in zip(rows, document["rows"], strict=True):
+        table.add_row(*row, style="dim" if of_row["kind"] == "control" else "")
+    return Group(Text(document["title"], style="bold"), table, Text())
+
+
+def end(failed: Sequence[str]) -> None:
+    """Raise SoftVQError if something is missing in the reports, which were printed before."""
+    if failed:
+        more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+        raise SoftVQError(f"not everything could be done: {failed[0]}{more}; the report lists what is missing")

@@ -1,0 +1,246 @@
+"""What a run is: frozen dataclasses, checked when they are built. No torch here.
+
+Each setting is written once: its default, its meaning and its range stand in its ``setting(...)``;
+the command-line options, the TOML keys, ``config.json`` and the checks are all derived from these
+fields. Values that depend on the data set or the bottleneck come from :mod:`softvq_cli.presets`,
+which overrides the defaults written here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from softvq_cli.errors import UsageError, unknown_name
+from softvq_cli.presets import BOTTLENECKS, preset
+
+Arch = Literal["mlp", "cnn"]
+SigmaForm = Literal["input", "codeword"]
+Precision = Literal["auto", "float32", "bfloat16"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
+
+
+def setting(
+    default: Any, doc: str, *, low: float | None = None, high: float | None = None, above: float | None = None
+) -> Any:
+    """A field with its meaning and its range: ``low`` and ``high`` are allowed, ``above`` is not."""
+    return field(default=default, metadata={"doc": doc, "low": low, "high": high, "above": above})
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which images."""
+
+    data: str = setting("digits", "A known name (see 'softvq data'), or a path: image folder, .zip, .tar, .npz, .npy.")
+    data_dir: str | None = setting(
+        None, "Where the named data sets lie. Default: $SOFTVQ_DATA, else the user's cache folder."
+    )
+    image_size: int | None = setting(
+        None, "Resize the images of a folder to this many pixels a side.", low=1, high=4096
+    )
+    test_fraction: float = setting(
+        0.2, "Share of the images held out as the test split where the data has none.", above=0.0, high=0.9
+    )
+    split_seed: int = setting(0, "Seed of that split; independent of --seed.", low=0)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network and its bottleneck."""
+
+    arch: Arch = setting("mlp", "The network: mlp (fully connected) or cnn (4 convolutions, from 16x16 pixels up).")
+    bottleneck: str = setting("soft-vq", f"The bottleneck: {', '.join(BOTTLENECKS)}.")
+    latent_dim: int = setting(64, "d, the dimensions of z_e.", low=1, high=65536)
+    K: int = setting(128, "Number of centroids in the codebook (vq, soft-vq).", low=1, high=1 << 20)
+    sigma_form: SigmaForm = setting(
+        "input", "soft-vq: log sigma_k predicted from each input, or one learned value a codeword."
+    )
+    sigma_power: str = setting(
+        "1", "soft-vq: exponent a of sigma_k^a in the posterior: 1 (the notebooks'), -d (the density's), 0, …"
+    )
+    noise_std: float = setting(
+        0.0, "vq, soft-vq: sigma_eps, standard deviation of the noise on z_e in training; 0 is off.", low=0.0
+    )
+    alpha_max: float = setting(0.7, "info-dropout: the largest noise scale alpha.", above=0.0)
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """L = reconstruction_scale * nMSE + latent_weight * (extra loss of the bottleneck, with beta inside)."""
+
+    reconstruction_scale: float = setting(1.0, "Weight of nMSE, the squared error over the pixel variance.", above=0.0)
+    latent_weight: float = setting(1.0, "Weight of the bottleneck's extra loss.", low=0.0)
+    beta: float = setting(1.0, "vq, soft-vq: weight of the commitment term; vae, beta-vae: weight of the KL.", low=0.0)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How it is trained."""
+
+    iterations: int = setting(40_000, "Optimiser steps.", low=1)
+    batch_size: int = setting(32, "Images a step.", low=1)
+    lr: float = setting(3e-4, "Adam's learning rate.", above=0.0)
+    seed: int = setting(0, "Seed of the weights, the batches and the noise.", low=0, high=2**63 - 1)
+    precision: Precision = setting("float32", "float32, bfloat16, or auto: bfloat16 where the processor has it.")
+    compile: bool = setting(False, "Use torch.compile; slower to start, and falls back with a note.")
+    log_every: int = setting(250, "Iterations between two lines of metrics.jsonl.", low=1, high=100_000)
+    checkpoint_every: int = setting(1000, "Iterations between two checkpoints.", low=1)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides a run's result, resolved: nothing is implied."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    def __post_init__(self) -> None:
+        for name, value in self.flat().items():
+            check(name, value)
+
+    def flat(self) -> dict[str, Any]:
+        """Every setting by its option's name; no two sections share a name."""
+        return {
+            f.name: getattr(getattr(self, section.name), f.name)
+            for section in dataclasses.fields(self)
+            for f in dataclasses.fields(getattr(self, section.name))
+        }
+
+    def as_dict(self) -> dict[str, dict[str, Any]]:
+        """As it stands in ``config.json`` and in the checkpoint."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_flat(cls, values: Mapping[str, Any]) -> RunConfig:
+        """Build from settings by name; those left out get their default.
+
+        Raises:
+            UsageError: an unknown name, a wrong type or a value out of range.
+        """
+        settings = dict(all_settings())
+        for name in values:
+            if name not in settings:
+                raise UsageError(unknown_name("setting", name, settings))
+        checked = {name: check(name, value) for name, value in values.items()}
+        parts = {}
+        for section, kind in SECTIONS.items():
+            parts[section] = kind(**{f.name: checked[f.name] for f in dataclasses.fields(kind) if f.name in checked})
+        return cls(**parts)
+
+    @classmethod
+    def from_dict(cls, value: Any) -> RunConfig:
+        """The inverse of :meth:`as_dict`; a setting that is younger than the run gets its default.
+
+        Raises:
+            UsageError: anything else than such a dict.
+        """
+        if not isinstance(value, dict) or set(value) != set(SECTIONS):
+            raise UsageError(f"a configuration has the sections {', '.join(SECTIONS)}")
+        flat: dict[str, Any] = {}
+        for section, kind in SECTIONS.items():
+            names = {f.name for f in dataclasses.fields(kind)}
+            if not isinstance(value[section], dict) or not set(value[section]) <= names:
+                raise UsageError(f"a configuration's section {section!r} has the settings {', '.join(sorted(names))}")
+            flat |= value[section]
+        return cls.from_flat(flat)
+
+
+def resolve(data: str, image_shape: tuple[int, int, int], chosen: Mapping[str, Any]) -> RunConfig:
+    """The whole configuration: the defaults, the preset of this data set and bottleneck, what was chosen.
+
+    Args:
+        data: as in :class:`DataConfig`; a known name picks its preset, a path does not.
+        image_shape: (H, W, C) of its images.
+        chosen: settings by name, from options and files; they win.
+
+    Raises:
+        UsageError: an unknown name, a wrong type or a value out of range.
+    """
+    bottleneck = check("bottleneck", chosen.get("bottleneck", ModelConfig.bottleneck))
+    return RunConfig.from_flat({**preset(data, image_shape, bottleneck), **chosen})
+
+
+SECTIONS: dict[str, type] = {"data": DataConfig, "model": ModelConfig, "loss": LossConfig, "train": TrainConfig}
+
+
+def all_settings() -> Iterator[tuple[str, dataclasses.Field[Any]]]:
+    """(name, field) of every setting, in the order of the sections."""
+    for kind in SECTIONS.values():
+        for f in dataclasses.fields(kind):
+            yield f.name, f
+
+
+def setting_type(name: str) -> Any:
+    """The annotated type of a setting, resolved: ``int``, ``float | None``, a ``Literal``…"""
+    for kind in SECTIONS.values():
+        hints = typing.get_type_hints(kind)
+        if name in hints:
+            return hints[name]
+    raise KeyError(name)
+
+
+def option_name(name: str) -> str:
+    """``latent_dim`` → ``--latent-dim``; ``K`` → ``--K``."""
+    return "--" + name.replace("_", "-")
+
+
+def check(name: str, value: Any) -> Any:
+    """``value`` as the setting's type, after checking type and range.
+
+    Raises:
+        UsageError: with the option's name, what is allowed, and what was given.
+    """
+    spec = dict(all_settings())[name].metadata
+    value = _as_type(name, value, setting_type(name))
+    if value is None:
+        return None
+    if name == "bottleneck" and value not in BOTTLENECKS:
+        raise UsageError(unknown_name("bottleneck", value, BOTTLENECKS))
+    if name == "sigma_power" and value != "-d" and not _is_finite_number(value):
+        raise UsageError(f"--sigma-power must be -d or a number, not {value!r}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UsageError(f"{option_name(name)} must be finite, not {value}")
+    low, above, high = spec["low"], spec["above"], spec["high"]
+    if low is not None and value < low:
+        raise UsageError(f"{option_name(name)} must be at least {low}, not {value}")
+    if above is not None and value <= above:
+        raise UsageError(f"{option_name(name)} must be above {above}, not {value}")
+    if high is not None and value > high:
+        raise UsageError(f"{option_name(name)} must be at most {high}, not {value}")
+    return value
+
+
+def _as_type(name: str, value: Any, kind: Any) -> Any:
+    """Accept exactly the annotated type, and an int for a float; a bool is never a number."""
+    choices = typing.get_args(kind)
+    if typing.get_origin(kind) is Literal:
+        if value not in choices:
+            raise UsageError(unknown_name(f"value of {option_name(name)}", str(value), choices))
+        return value
+    if type(None) in choices:
+        if value is None:
+            return None
+        kind = next(c for c in choices if c is not type(None))
+    if kind is float and type(value) is int:
+        return float(value)
+    if name == "sigma_power" and type(value) in (int, float):  # in TOML it may stand without quotes
+        return str(value)
+    if type(value) is not kind:
+        raise UsageError(f"{option_name(name)} takes {_ARTICLE[kind]}, not {value!r}")
+    return value
+
+
+def _is_finite_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+_ARTICLE = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}

@@ -1,0 +1,167 @@
+"""A .zip or .tar of image files, read in place and never unpacked to disk.
+
+An archive is treated as hostile: names that leave it, links, devices, encryption and bombs are refused.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import stat
+import tarfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, cast
+
+from softvq_cli.datasets import limits
+from softvq_cli.datasets.messages import one_line
+from softvq_cli.datasets.sources import Listing, Member, Source, check_text, is_metadata
+from softvq_cli.errors import InputError
+
+
+def _list_zip(path: Path) -> Listing:
+    listing = Listing([], set())
+    with _archive_errors(path), zipfile.ZipFile(path) as archive:
+        infos = archive.infolist()
+        limits.check_count(path, len(infos))
+        limits.check_expansion(path, path.stat().st_size, sum(info.file_size for info in infos))
+        for index, info in enumerate(infos):
+            kind = info.external_attr >> 16
+            if stat.S_IFMT(kind) not in (0, stat.S_IFREG, stat.S_IFDIR):
+                raise InputError(f"{path}: {info.filename!r} is a link or a device; only files and folders are read")
+            if info.flag_bits & 0x1:
+                raise InputError(f"{path}: {info.filename!r} is encrypted; make the archive without a password")
+            _add(listing, path, Member(info.orig_filename, info.file_size, 0, index), is_folder=info.is_dir())
+    return listing
+
+
+def _read_zip(path: Path, members: Sequence[Member]) -> Iterator[tuple[int, bytes]]:
+    with _archive_errors(path), zipfile.ZipFile(path) as archive:
+        infos = archive.infolist()
+        for index, member in enumerate(members):
+            yield index, archive.read(infos[member.entry])  # checks the CRC; never more than file_size
+
+
+# ---- tar
+
+
+def _list_tar(path: Path) -> Listing:
+    listing = Listing([], set())
+    for index, info, _ in _tar_members(path):
+        if not (info.isfile() or info.isdir()) or info.issparse():
+            raise InputError(f"{path}: {info.name!r} is a link or a device; only files and folders are read")
+        _add(listing, path, Member(info.name, info.size, 0, index), is_folder=info.isdir())
+        limits.check_count(path, index + 1)
+    return listing
+
+
+def _read_tar(path: Path, members: Sequence[Member]) -> Iterator[tuple[int, bytes]]:
+    """In the archive's own order: a compressed one can only be read forwards."""
+    wanted = {member.entry: row for row, member in enumerate(members)}
+    for index, info, archive in _tar_members(path):
+        if index in wanted:
+            file = archive.extractfile(info)
+            if file is None or info.size != members[wanted[index]].size:
+                raise InputError(f"{path} changed while it was read; try again")
+            with _archive_errors(path):
+                data = file.read()
+            yield wanted[index], data
+
+
+def _tar_members(path: Path) -> Iterator[tuple[int, tarfile.TarInfo, tarfile.TarFile]]:
+    """(position, header, archive) of everything in a .tar, compressed or not, read as a stream."""
+    with _archive_errors(path), _unpacked(path) as file:
+        stream = _Counted(file, path)
+        archive = tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|", tarinfo=_StrictHeader)  # noqa: SIM115
+        index = 0
+        while (info := archive.next()) is not None:
+            yield index, info, archive
+            archive.members.clear()  # type: ignore[attr-defined]  # it would keep every header
+            index += 1
+        while stream.read(1 << 20):  # to the checksum at the very end
+            pass
+
+
+_MAGIC = {b"\x1f\x8b": gzip.GzipFile, b"BZh": bz2.BZ2File, b"\xfd7zXZ\x00": lzma.LZMAFile}
+"""How a compressed file starts, and what reads it."""
+
+
+@contextmanager
+def _unpacked(path: Path) -> Iterator[IO[bytes]]:
+    """The file's content, decompressed as its first bytes ask for."""
+    with open(path, "rb") as file:
+        start = file.read(6)
+    for magic, unpack in _MAGIC.items():
+        if start.startswith(magic):
+            with unpack(path) as unpacked:
+                yield cast(IO[bytes], unpacked)
+            return
+    with open(path, "rb") as file:
+        yield file
+
+
+class _Counted:
+    """A stream that refuses to give implausibly many bytes."""
+
+    def __init__(self, file: IO[bytes], path: Path) -> None:
+        self._file, self._path, self._packed, self._read = file, path, path.stat().st_size, 0
+
+    def read(self, size: int) -> bytes:
+        data = self._file.read(size)
+        self._read += len(data)
+        limits.check_expansion(self._path, self._packed, self._read)
+        return data
+
+
+class _StrictHeader(tarfile.TarInfo):
+    """tarfile takes a damaged or missing header for the end of the archive; we must not lose the rest silently."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _StrictHeader:
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            if len(buf) == tarfile.BLOCKSIZE and not any(buf):
+                raise  # a block of zeros: the real end
+            raise tarfile.ReadError(str(error)) from error
+
+
+def _add(listing: Listing, path: Path, member: Member, *, is_folder: bool) -> None:
+    """Check one entry of an archive and put it where it belongs."""
+    _check_name(path, member.name)
+    parts = [part for part in member.name.split("/") if part not in ("", ".")]
+    if not parts or any(map(is_metadata, parts)):
+        return
+    depth = len(parts) + 1 if is_folder else len(parts)
+    listing.folders.update("/".join(parts[:end]) for end in range(1, depth))
+    if not is_folder:
+        limits.check_file_size(path, member.name, member.size)
+        listing.members.append(replace(member, name="/".join(parts)))
+
+
+def _check_name(path: Path, name: str) -> None:
+    """Refuse names that point outside the archive."""
+    check_text(path, name)
+    if name.startswith("/") or "\\" in name or "\0" in name or name[1:2] == ":" or ".." in name.split("/"):
+        raise InputError(f"{path}: the name {name[:200]!r} points outside the archive; make it with relative names")
+
+
+@contextmanager
+def _archive_errors(path: Path) -> Iterator[None]:
+    """Whatever the libraries raise on damaged bytes, as one line."""
+    try:
+        yield
+    except (InputError, GeneratorExit, KeyboardInterrupt):
+        raise
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or one_line(error)}") from error
+    except Exception as error:  # zipfile and tarfile raise a dozen kinds
+        raise InputError(f"{path} is damaged or no such archive: {one_line(error)}") from error
+
+
+ZIP = Source(_list_zip, _read_zip)
+TAR = Source(_list_tar, _read_tar)

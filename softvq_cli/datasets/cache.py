@@ -1,0 +1,140 @@
+"""Pixels that were costly to make, kept as .npy files and mapped from there.
+
+The folder is the user's cache folder for softvq, or ``$SOFTVQ_CACHE``, and in it ``decoded``. It may be
+deleted at any time. Where it cannot be written, the pixels are kept in memory instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from softvq_cli.datasets import npy
+from softvq_cli.errors import InputError, SoftVQError
+from softvq_cli.files import atomic_write, make_folder, read_json, write_text
+
+Put = Callable[[int, np.ndarray], None]
+"""Takes the first row and uint8 (n, ...) rows, to be kept from there on."""
+
+LIMIT_BYTES = 64 << 30
+"""What lies there longest unused is removed when all of it is larger than this."""
+_VERSION = 1
+_STALE_SECONDS = 24 * 3600
+
+
+def cache_folder() -> Path:
+    """``$SOFTVQ_CACHE``, else the platform's cache folder for softvq."""
+    import platformdirs
+
+    chosen = os.environ.get("SOFTVQ_CACHE")
+    return Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("softvq", appauthor=False))
+
+
+def key_of(*what: Any) -> str:
+    """The name under which the pixels made from ``what`` are kept."""
+    return hashlib.sha256(json.dumps([_VERSION, *what]).encode()).hexdigest()[:32]
+
+
+def store(key: str, shape: tuple[int, ...], fill: Callable[[Put], None]) -> np.ndarray:
+    """Make an array once: ``fill`` gets a function that takes (first row, uint8 rows).
+
+    Returns:
+        uint8 of that shape: a read-only memory map, or an array in memory where the cache cannot be written.
+
+    Raises:
+        InputError: there is neither room for it on disk nor in memory.
+    """
+    path = _folder() / f"{key}.npy"
+    try:
+        make_folder(path.parent)
+        with atomic_write(path) as file:
+            np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+            start = file.tell()
+            row_bytes = math.prod(shape[1:])
+
+            def put(row: int, pixels: np.ndarray) -> None:
+                file.seek(start + row * row_bytes)  # not through a map: a full disk must be an error
+                file.write(np.ascontiguousarray(pixels).data)
+
+            fill(put)
+    except SoftVQError as error:
+        if not isinstance(error.__cause__, OSError) or isinstance(error, InputError):
+            raise  # the data's fault, not the cache's
+        return _in_memory(shape, fill, error)
+    _remove_old(keep=path)
+    found = find(key, shape)
+    return _in_memory(shape, fill, None) if found is None else found
+
+
+def find(key: str, shape: tuple[int, ...] | None = None) -> np.ndarray | None:
+    """The array kept under ``key`` as a read-only memory map, or None if there is none or it is damaged."""
+    path = _folder() / f"{key}.npy"
+    try:
+        images = npy.map_file(path)
+        os.utime(path)  # used now
+    except (InputError, OSError):
+        return None
+    return images if images.dtype == np.uint8 and shape in (None, images.shape) else None
+
+
+def write_notes(key: str, notes: Any) -> None:
+    """Keep JSON beside the array; a cache that cannot be written is no error."""
+    text = json.dumps(notes)
+    with contextlib.suppress(SoftVQError):
+        write_text(_folder() / f"{key}.json", json.dumps({"sha256": _digest(text), "notes": text}))
+
+
+def read_notes(key: str) -> Any:
+    """What :func:`write_notes` kept, or None if there is none or it is damaged."""
+    try:
+        kept = read_json(_folder() / f"{key}.json")
+        return json.loads(kept["notes"]) if _digest(kept["notes"]) == kept["sha256"] else None
+    except (InputError, KeyError, TypeError, AttributeError, ValueError):
+        return None
+
+
+def _folder() -> Path:
+    return cache_folder() / "decoded"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _in_memory(shape: tuple[int, ...], fill: Callable[[Put], None], error: SoftVQError | None) -> np.ndarray:
+    try:
+        images = np.empty(shape, np.uint8)
+    except MemoryError:
+        reason = error or f"cannot use the cache folder {_folder()}"
+        raise InputError(f"{reason}; and {math.prod(shape)} bytes do not fit into memory") from error
+
+    def put(row: int, pixels: np.ndarray) -> None:
+        images[row : row + len(pixels)] = pixels
+
+    fill(put)
+    return images
+
+
+def _remove_old(keep: Path) -> None:
+    """Bound the cache: drop what was used longest ago, and what killed processes left behind."""
+    with contextlib.suppress(OSError):
+        entries = [(entry, entry.stat()) for entry in keep.parent.iterdir()]
+        for path, status in entries:
+            if path.suffix == ".tmp" and status.st_mtime < time.time() - _STALE_SECONDS:
+                path.unlink(missing_ok=True)
+        arrays = sorted((status.st_mtime, path, status.st_size) for path, status in entries if path.suffix == ".npy")
+        total = sum(size for _, _, size in arrays)
+        for _, path, size in arrays:
+            if total > LIMIT_BYTES and path != keep:
+                path.unlink(missing_ok=True)
+                path.with_suffix(".json").unlink(missing_ok=True)
+                total -= size

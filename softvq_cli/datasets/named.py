@@ -1,0 +1,190 @@
+"""The named data sets: where their files lie, whether they are whole, and their content.
+
+The layout is torchvision's, so that a folder that torchvision filled works here and the other way round.
+Every file is compared with its published MD5 each time it is read: it costs less than reading it, and
+nothing has to remember what was checked when.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from softvq_cli.datasets import cache, readers
+from softvq_cli.errors import InputError, UsageError
+
+Arrays = tuple[np.ndarray, np.ndarray]
+"""uint8 (N, H, W, C), int64 (N,)."""
+
+DIGITS = "digits"
+
+
+@dataclass(frozen=True)
+class Named:
+    """One data set of files."""
+
+    description: str
+    folder: str
+    """Below the data folder."""
+    files: dict[str, str | None]
+    """File name → MD5, None where nobody published one."""
+    class_names: tuple[str, ...]
+    read: Callable[[Named, Path, str], Arrays]
+    """(this, the data folder, "train" or "test") → the split's arrays."""
+    packed: dict[str, str] | None = None
+    """For idx files: the MD5 of NAME.gz, which may stand for NAME."""
+
+    def forms(self, name: str) -> list[tuple[str, str | None]]:
+        """(file name, MD5) of the files that hold ``name``'s content, those that can be checked first."""
+        forms: list[tuple[str, str | None]] = [(name, self.files[name])]
+        if self.packed:
+            forms.append((f"{name}.gz", self.packed[name]))
+        return sorted(forms, key=lambda form: form[1] is None)
+
+    def find(self, data: Path, name: str) -> tuple[Path, str | None] | None:
+        """(path, MD5) of the file to read for ``name``, or None if there is none."""
+        paths = ((data / self.folder / file, md5) for file, md5 in self.forms(name))
+        return next(((path, md5) for path, md5 in paths if path.is_file()), None)
+
+
+def data_folder(data_dir: str | os.PathLike[str] | None) -> Path:
+    """Where the named data sets lie: ``data_dir``, else ``$SOFTVQ_DATA``, else ``data`` in the cache folder.
+
+    Raises:
+        UsageError: it cannot be a path.
+    """
+    chosen = str(data_dir or os.environ.get("SOFTVQ_DATA") or "")
+    if "\0" in chosen:
+        raise UsageError("--data-dir holds a zero byte; give the path of a folder")
+    try:
+        return Path(chosen).expanduser() if chosen else cache.cache_folder() / "data"
+    except RuntimeError as error:
+        raise UsageError(f"--data-dir {chosen}: {error}") from error
+
+
+def contents(named: Named, data: Path, name: str) -> bytes:
+    """The bytes of one file, unpacked, after comparing its MD5.
+
+    Raises:
+        InputError: it is missing, unreadable or not the published one.
+    """
+    found = named.find(data, name)
+    if found is None:
+        raise InputError(f"{data / named.folder / name} is missing")
+    path, md5 = found
+    try:
+        content = path.read_bytes()
+        if md5 is not None and hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
+            raise InputError(
+                f"{path} is damaged: its MD5 is not the published {md5}; delete it, and it is fetched again"
+            )
+        return gzip.decompress(content) if path.suffix == ".gz" else content
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _read_idx(named: Named, data: Path, split: str) -> Arrays:
+    start = "train" if split == "train" else "t10k"
+    names = (f"{start}-images-idx3-ubyte", f"{start}-labels-idx1-ubyte")
+    where = str(data / named.folder)
+    images, labels = (readers.read_idx(contents(named, data, name), f"{where}/{name}") for name in names)
+    if images.ndim != 3 or labels.shape != images.shape[:1] or not len(labels) or labels.max() > 9:
+        raise InputError(f"{where}/{names[0]} and {names[1]} do not belong together; delete them to fetch them again")
+    return images[..., None], labels.astype(np.int64)
+
+
+def _read_svhn(named: Named, data: Path, split: str) -> Arrays:
+    name = f"{split}_32x32.mat"
+    return readers.read_svhn(contents(named, data, name), str(data / name))
+
+
+def _read_cifar(named: Named, data: Path, split: str) -> Arrays:
+    names = [name for name in named.files if name.startswith("data_batch" if split == "train" else "test_batch")]
+    batches = [readers.read_cifar_batch(contents(named, data, name)) for name in names]
+    return np.concatenate([images for images, _ in batches]), np.concatenate([labels for _, labels in batches])
+
+
+def read_digits() -> Arrays:
+    """scikit-learn's 1797 digits of 8x8 pixels, 0..16 scaled to 0..255."""
+    from sklearn.datasets import load_digits
+
+    pixels, labels = load_digits(return_X_y=True)
+    images = np.rint(pixels.reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)
+    return images, labels.astype(np.int64)
+
+
+DIGIT_NAMES = tuple("0123456789")
+_CLOTHES = (
+    *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+    *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+)
+_IDX = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+_MNIST_MD5 = (
+    "6bbc9ace898e44ae57da46a324031adb",
+    "a25bea736e30d166cdddb491f175f624",
+    "2646ac647ad5339dbf082846283269ea",
+    "27ae3e4e09519cfbb04c329615203637",
+)
+_MNIST_GZ_MD5 = (
+    "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+    "d53e105ee54ea40749a09fcbcd1e9432",
+    "9fb629c4189551a2d022fa330f9573f3",
+    "ec29112dd5afa0611ce80d1b7f02629c",
+)
+_FASHION_GZ_MD5 = (
+    "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+    "25c81989df183df01b3e8a0aad5dffbe",
+    "bef4ecab320f06d8554ea6380940ec79",
+    "bb300cfdad3c16e7a12a480ee83cd310",
+)
+
+NAMED: dict[str, Named] = {
+    "mnist": Named(
+        description="70 000 handwritten digits, 28x28 grey",
+        folder="MNIST/raw",
+        files=dict(zip(_IDX, _MNIST_MD5, strict=True)),
+        class_names=DIGIT_NAMES,
+        read=_read_idx,
+        packed=dict(zip(_IDX, _MNIST_GZ_MD5, strict=True)),
+    ),
+    "fashion-mnist": Named(
+        description="70 000 pieces of clothing, 28x28 grey",
+        folder="FashionMNIST/raw",
+        files=dict.fromkeys(_IDX),
+        class_names=_CLOTHES,
+        read=_read_idx,
+        packed=dict(zip(_IDX, _FASHION_GZ_MD5, strict=True)),
+    ),
+    "svhn": Named(
+        description="99 289 house number digits, 32x32 colour",
+        folder="",
+        files={
+            "train_32x32.mat": "e26dedcc434d2e4c54c9b2d4a06d8373",
+            "test_32x32.mat": "eb5a983be6a315427106f1b164d9cef3",
+        },
+        class_names=DIGIT_NAMES,
+        read=_read_svhn,
+    ),
+    "cifar10": Named(
+        description="60 000 photographs of 10 kinds of things, 32x32 colour",
+        folder="cifar-10-batches-py",
+        files={
+            "data_batch_1": "c99cafc152244af753f735de768cd75f",
+            "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+            "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+            "data_batch_4": "634d18415352ddfa80567beed471001a",
+            "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+            "test_batch": "40351d587109b95175f43aff81a1287e",
+            "batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
+        },
+        class_names=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+        read=_read_cifar,
+    ),
+}
+"""The data sets of files; ``digits`` comes with scikit-learn and has none."""

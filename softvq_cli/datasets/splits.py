@@ -1,0 +1,99 @@
+"""Train and test: the data's own division, or one drawn by seed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from softvq_cli.config import DataConfig
+from softvq_cli.datasets import cache
+from softvq_cli.datasets.dataset import Dataset, Split
+from softvq_cli.errors import InputError
+
+_IN_MEMORY = 1 << 30
+"""Rows picked out of a larger array are written to the cache and mapped."""
+
+
+@dataclass(frozen=True)
+class Whole:
+    """All images of a data set, whatever their split."""
+
+    key: str
+    """Stands for this content in the cache."""
+    images: np.ndarray
+    """uint8 (N, H, W, C)."""
+    labels: np.ndarray | None
+    """int64 (N,)."""
+    class_names: tuple[str, ...] = ()
+    file_names: tuple[str, ...] | None = None
+    train: int | None = None
+    """The first so many rows are the train split, the others the test split; None: not divided."""
+
+
+def take(whole: Whole, name: str, config: DataConfig, split: Split) -> Dataset:
+    """The rows of one split, in the order they have in the whole.
+
+    Raises:
+        InputError: it is not divided and too small to be.
+    """
+    rows: slice | np.ndarray
+    if split == "all":
+        rows = slice(None)
+    elif whole.train is not None:
+        rows = slice(whole.train) if split == "train" else slice(whole.train, None)
+    else:
+        groups = np.zeros(len(whole.images), np.int64) if whole.labels is None else whole.labels
+        held_out = held_out_rows(groups, config.test_fraction, config.split_seed)
+        if not held_out.any() or held_out.all():
+            raise InputError(f"{name} has too few images to hold some out as the test split; add images")
+        rows = np.flatnonzero(held_out if split == "test" else ~held_out)
+    return Dataset(
+        name=name,
+        split=split,
+        images=_images(whole, rows),
+        labels=None if whole.labels is None else whole.labels[rows],
+        class_names=whole.class_names,
+        file_names=None if whole.file_names is None else tuple(np.array(whole.file_names, dtype=object)[rows]),
+    )
+
+
+def held_out_rows(groups: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+    """Draw the test rows, the same share of every class.
+
+    Of a class of two or more images at least one goes to each side; a class of one stays in train.
+
+    Args:
+        groups: int64 (N,), the class of each row.
+        fraction: the share to hold out, in (0, 1).
+        seed: decides the draw; so does the order of the rows.
+
+    Returns:
+        bool (N,), True for the test rows.
+    """
+    generator = np.random.default_rng(seed)
+    held_out = np.zeros(len(groups), bool)
+    for group in np.unique(groups):
+        rows = np.flatnonzero(groups == group)
+        share = min(max(round(len(rows) * fraction), 1), len(rows) - 1)
+        held_out[generator.permutation(rows)[:share]] = True
+    return held_out
+
+
+def _images(whole: Whole, rows: slice | np.ndarray) -> np.ndarray:
+    """Those rows; a slice costs nothing, a choice of rows is copied, to disk if it is large."""
+    if isinstance(rows, slice):
+        return whole.images[rows]
+    shape = (len(rows), *whole.images.shape[1:])
+    if math.prod(shape) <= _IN_MEMORY:
+        chosen: np.ndarray = whole.images[rows]
+        return chosen
+    key = cache.key_of("rows", whole.key, cache.key_of(rows.tolist()))
+    found = cache.find(key, shape)
+
+    def fill(put: cache.Put) -> None:
+        for start in range(0, len(rows), 256):
+            put(start, whole.images[rows[start : start + 256]])
+
+    return cache.store(key, shape, fill) if found is None else found

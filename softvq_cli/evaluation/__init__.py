@@ -1,0 +1,1 @@
+"""What a representation is worth: clustering, probes, codebook use, rate."""

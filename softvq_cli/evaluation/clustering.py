@@ -1,0 +1,194 @@
+"""K-means on the latents and how well the clusters agree with the classes.
+
+The paper's protocol: as many clusters as classes, 100 random starts, the one with the lowest inertia kept;
+accuracy by the best one-to-one assignment of clusters to classes, found by the Hungarian method.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from softvq_cli.errors import InputError, UsageError, unknown_name
+from softvq_cli.evaluation.statistics import Summary, summary
+
+Init = Literal["k-means++", "random"]
+SILHOUETTE_ROWS = 5000
+"""The silhouette needs every distance between two rows; from larger data this many rows are drawn."""
+
+
+@dataclass(frozen=True)
+class Clustering:
+    """The best start, and the spread of all of them."""
+
+    assignments: np.ndarray
+    """int64 (N,), the cluster of each row."""
+    inertia: float
+    """Sum of the squared distances to the nearest centre, of the best start."""
+    clusters: int
+    n_init: int
+    n: int
+    inertias: np.ndarray
+    """float64 (n_init,), of every start in order."""
+    accuracy: float | None
+    nmi: float | None
+    ari: float | None
+    accuracies: np.ndarray | None
+    """float64 (n_init,): what each start alone would have reported."""
+    silhouette: float | None
+    """Without labels only; None where it is not defined (one cluster, or as many as rows)."""
+
+    @property
+    def spread(self) -> dict[str, Summary]:
+        """Mean, standard deviation and range over the starts."""
+        measures = {"accuracy": self.accuracies, "inertia": self.inertias}
+        return {name: summary(values) for name, values in measures.items() if values is not None}
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; the assignments are left out."""
+        agreement = {"accuracy": self.accuracy, "nmi": self.nmi, "ari": self.ari}
+        return {
+            **(agreement if self.accuracy is not None else {"silhouette": self.silhouette}),
+            "inertia": self.inertia,
+            "clusters": self.clusters,
+            "n_init": self.n_init,
+            "n": self.n,
+            "starts": {name: summary.as_dict() for name, summary in self.spread.items()},
+        }
+
+
+def cluster(
+    z: np.ndarray,
+    labels: np.ndarray | None = None,
+    *,
+    clusters: int | None = None,
+    n_init: int = 100,
+    init: Init = "k-means++",
+    seed: int = 0,
+    jobs: int | None = None,
+) -> Clustering:
+    """Cluster the rows of ``z`` by K-means and keep the start with the lowest inertia.
+
+    Start i draws from its own generator, made from ``seed`` and i, and runs on one thread, so that the result
+    depends neither on ``jobs`` nor on the order of finishing. Equal inertias are decided by the lower i.
+
+    Args:
+        z: (N, d), finite.
+        labels: int (N,), to compare with. Any whole numbers.
+        clusters: how many; as many as there are classes unless given.
+        n_init: number of starts.
+        init: how a start draws its centres: "k-means++", or "random" rows.
+        seed: of the starts.
+        jobs: starts side by side; one a core unless given.
+
+    Raises:
+        UsageError: a number out of range, or neither labels nor ``clusters``.
+        InputError: fewer rows than clusters, or labels of another length.
+    """
+    if labels is not None and len(labels) != len(z):
+        raise InputError(f"{len(labels)} labels for {len(z)} rows: they must be equal in number")
+    if clusters is None:
+        if labels is None:
+            raise UsageError("without labels the number of clusters is not known: give --clusters")
+        clusters = len(np.unique(labels))
+    for option, value in (("--clusters", clusters), ("--n-init", n_init), ("--jobs", 1 if jobs is None else jobs)):
+        if value < 1:
+            raise UsageError(f"{option} must be at least 1, not {value}")
+    if init not in get_args(Init):
+        raise UsageError(unknown_name("init", init, get_args(Init)))
+    if len(z) < clusters:
+        raise InputError(f"{len(z)} rows cannot form {clusters} clusters: give more rows or a smaller --clusters")
+
+    # K-means does not care about scale: a power of two is exact, and keeps float32 squares from overflowing.
+    exponent = int(np.frexp(np.abs(z).max())[1])
+    scaled = np.ldexp(np.asarray(z, dtype=np.float32), -exponent)
+    seeds = np.random.SeedSequence(seed).generate_state(n_init).tolist()
+    inertias, accuracies, best = np.empty(n_init), np.empty(n_init), np.empty(0)
+    for i, (inertia, assignments) in enumerate(_all_starts(scaled, clusters, init, seeds, jobs)):
+        if inertia < inertias[:i].min(initial=np.inf):
+            best = assignments
+        inertias[i] = inertia
+        if labels is not None:
+            accuracies[i] = hungarian_accuracy(labels, assignments)
+    inertias = np.ldexp(inertias, 2 * exponent)
+    nmi, ari = (None, None) if labels is None else _agreement(labels, best)
+    return Clustering(
+        assignments=best.astype(np.int64),
+        inertia=float(inertias.min()),
+        clusters=clusters,
+        n_init=n_init,
+        n=len(z),
+        inertias=inertias,
+        accuracy=None if labels is None else hungarian_accuracy(labels, best),
+        nmi=nmi,
+        ari=ari,
+        accuracies=None if labels is None else accuracies,
+        silhouette=_silhouette(scaled, best, seed) if labels is None else None,
+    )
+
+
+def hungarian_accuracy(labels: np.ndarray, assignments: np.ndarray) -> float:
+    """Fraction of rows that are right under the best one-to-one assignment of clusters to classes.
+
+    With more clusters than classes the rows of the clusters left over count as wrong, and the other way round.
+
+    Args:
+        labels: int (N,).
+        assignments: int (N,).
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    classes, y = np.unique(labels, return_inverse=True)
+    found, c = np.unique(assignments, return_inverse=True)
+    table = np.bincount(c * len(classes) + y, minlength=len(found) * len(classes)).reshape(len(found), len(classes))
+    pairs = linear_sum_assignment(table, maximize=True)
+    return float(table[pairs].sum() / len(labels))
+
+
+def _all_starts(
+    z: np.ndarray, clusters: int, init: Init, seeds: Sequence[int], jobs: int | None
+) -> Iterator[tuple[float, np.ndarray]]:
+    """(inertia, assignments int32 (N,)) of a start for each seed, in order, each computed on one thread.
+
+    Starts side by side need no barriers, at which the threads of a single start wait for each other; scikit-learn
+    leaves the interpreter's lock to the others while it computes.
+    """
+    import joblib
+    from sklearn.cluster import KMeans
+    from threadpoolctl import ThreadpoolController
+
+    controller = ThreadpoolController()  # it binds the libraries that are loaded by now, scikit-learn's among them
+
+    def run(seed: int) -> tuple[float, np.ndarray]:
+        with controller.limit(limits=1, user_api="openmp"):  # OpenMP keeps this number by thread
+            found = KMeans(clusters, init=init, n_init=1, random_state=seed).fit(z)
+        return float(found.inertia_), found.labels_
+
+    pool = joblib.Parallel(min(jobs or joblib.cpu_count(), len(seeds)), backend="threading", return_as="generator")
+    with controller.limit(limits=1, user_api="blas"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of fewer distinct rows than clusters
+        yield from pool(joblib.delayed(run)(seed) for seed in seeds)
+
+
+def _agreement(labels: np.ndarray, assignments: np.ndarray) -> tuple[float, float]:
+    """(NMI with the arithmetic mean of the entropies, adjusted Rand index)."""
+    from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+
+    nmi = normalized_mutual_info_score(labels, assignments, average_method="arithmetic")
+    return float(nmi), float(adjusted_rand_score(labels, assignments))
+
+
+def _silhouette(z: np.ndarray, assignments: np.ndarray, seed: int) -> float | None:
+    """Mean silhouette, of a sample if there are many rows."""
+    from sklearn.metrics import silhouette_score
+
+    if len(z) > SILHOUETTE_ROWS:
+        rows = np.random.default_rng(seed).choice(len(z), SILHOUETTE_ROWS, replace=False)
+        z, assignments = z[rows], assignments[rows]
+    if not 2 <= len(np.unique(assignments)) < len(z):
+        return None
+    return float(silhouette_score(z, assignments))

@@ -1,0 +1,143 @@
+"""Two-dimensional maps of the latents, and how much of the neighbourhoods they keep."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from softvq_cli.errors import InputError, UsageError, unknown_name
+
+MapInit = Literal["pca", "random"]
+FFT_FROM = 10_000
+"""Rows from which openTSNE's interpolation is faster than its Barnes-Hut trees."""
+QUALITY_ROWS = 5000
+"""The measures need ranks among all rows; of larger data this many rows are drawn."""
+
+
+@dataclass(frozen=True)
+class MapQuality:
+    """How well near rows stay near; both are 1 for a perfect map."""
+
+    trustworthiness: float
+    """Low when rows that are near in the map are far in the latents (Venna and Kaski 2001)."""
+    knn_recall: float
+    """Share of the k nearest rows in the latents that are among the k nearest in the map."""
+    k: int
+    n: int
+    """Rows that were compared."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def tsne(
+    z: np.ndarray, *, perplexity: float = 30, seed: int = 0, jobs: int | None = None, init: MapInit = "pca"
+) -> np.ndarray:
+    """t-SNE by openTSNE, with exact neighbours and its faster gradient for this many rows.
+
+    The result is decided by ``seed``, not by ``jobs``: each thread sums its own rows.
+
+    Args:
+        z: (N, d).
+        perplexity: about how many neighbours count; at most (N - 1) / 3.
+        seed: of the random start, and of PCA's solver.
+        jobs: threads; one a core unless given.
+        init: "pca" keeps the large distances, "random" does not.
+
+    Returns:
+        float64 (N, 2).
+
+    Raises:
+        InputError: the perplexity is too large for N.
+        UsageError: an option out of range.
+    """
+    import joblib
+    import openTSNE
+    from openTSNE.nearest_neighbors import PrecomputedNeighbors
+
+    largest = (len(z) - 1) / 3
+    if not perplexity >= 1:
+        raise UsageError(f"--perplexity must be at least 1, not {perplexity}")
+    if perplexity > largest:
+        raise InputError(
+            f"the perplexity {perplexity:g} is too large for {len(z)} rows: at most {np.floor(largest * 10) / 10:g} is"
+            " allowed, a third of the other rows"
+        )
+    if jobs is not None and jobs < 1:
+        raise UsageError(f"--jobs must be at least 1, not {jobs}")
+    if init not in get_args(MapInit):
+        raise UsageError(unknown_name("init", init, get_args(MapInit)))
+    jobs = jobs or joblib.cpu_count()
+    distances, rows = _nearest(z, int(3 * perplexity), jobs)
+    logging.getLogger("openTSNE").setLevel(logging.ERROR)
+    fitted = openTSNE.TSNE(
+        perplexity=perplexity,
+        initialization=_initial(z, init, seed),
+        neighbors=PrecomputedNeighbors(rows, distances),
+        negative_gradient_method="fft" if len(z) >= FFT_FROM else "bh",
+        n_jobs=jobs,
+        random_state=seed,
+    ).fit(np.asarray(z, dtype=np.float64))
+    return np.asarray(fitted)
+
+
+def quality(z: np.ndarray, coordinates: np.ndarray, *, k: int = 10, seed: int = 0) -> MapQuality:
+    """Compare the neighbourhoods of a map with those of the latents that it shows.
+
+    Args:
+        z: (N, d).
+        coordinates: (N, 2), of the same rows.
+        k: size of a neighbourhood.
+        seed: of the rows drawn when there are more than QUALITY_ROWS.
+
+    Raises:
+        InputError: rows differ in number, or are fewer than 2 k + 2.
+        UsageError: ``k`` below 1.
+    """
+    from sklearn.manifold import trustworthiness
+
+    if len(z) != len(coordinates):
+        raise InputError(f"{len(coordinates)} points cannot be a map of {len(z)} rows")
+    if k < 1:
+        raise UsageError(f"k must be at least 1, not {k}")
+    if len(z) > QUALITY_ROWS:
+        rows = np.sort(np.random.default_rng(seed).choice(len(z), QUALITY_ROWS, replace=False))
+        z, coordinates = z[rows], coordinates[rows]
+    if len(z) < 2 * k + 2:
+        raise InputError(
+            f"{len(z)} rows are too few to compare {k} neighbours of each: at least {2 * k + 2} are needed"
+        )
+    near, near_in_map = _nearest(z, k)[1], _nearest(coordinates, k)[1]  # (N, k)
+    kept = (near[:, :, None] == near_in_map[:, None, :]).sum()
+    return MapQuality(
+        trustworthiness=float(trustworthiness(z, coordinates, n_neighbors=k)),
+        knn_recall=float(kept / near.size),
+        k=k,
+        n=len(z),
+    )
+
+
+def _initial(z: np.ndarray, init: MapInit, seed: int) -> np.ndarray:
+    """(N, 2), spread as openTSNE wants it. Rows that are all the same have no principal axes and start at random."""
+    from openTSNE import initialization
+
+    z = np.asarray(z, dtype=np.float64)
+    if init == "random" or not np.ptp(z, axis=0).any():
+        return np.asarray(initialization.random(len(z), random_state=seed))
+    if z.shape[1] == 1:
+        z = np.pad(z, ((0, 0), (0, 1)))
+    return np.asarray(initialization.pca(z, random_state=seed))
+
+
+def _nearest(z: np.ndarray, k: int, jobs: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """(distances, indices), each (N, k), of the nearest other rows, exactly."""
+    from sklearn.neighbors import NearestNeighbors
+
+    found: tuple[np.ndarray, np.ndarray] = (
+        NearestNeighbors(n_neighbors=k, algorithm="brute", n_jobs=jobs or -1).fit(z).kneighbors()
+    )
+    return found

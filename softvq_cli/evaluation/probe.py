@@ -1,0 +1,225 @@
+"""The linear probe: one softmax layer on frozen latents, trained on one split and tested on another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from softvq_cli.errors import InputError, UsageError, unknown_name
+from softvq_cli.evaluation.softmax import fit_adam, fit_lbfgs
+from softvq_cli.evaluation.statistics import Summary, summary
+
+Solver = Literal["lbfgs", "adam"]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """How well a classifier on the latents does."""
+
+    accuracy: float
+    """On the test rows."""
+    train_accuracy: float
+    per_class: dict[str, float]
+    """Fraction right of the test rows of each class that occurs there, by name."""
+    confusion: np.ndarray
+    """int64 (C, C): row = true class, column = predicted; classes in the order of ``classes``."""
+    classes: tuple[str, ...]
+    n_train: int
+    n_test: int
+    method: dict[str, Any]
+    """What was fitted: the solver or the number of neighbours, and its settings."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "accuracy": self.accuracy,
+            "train_accuracy": self.train_accuracy,
+            "per_class": self.per_class,
+            "confusion": self.confusion.tolist(),
+            "classes": list(self.classes),
+            "n_train": self.n_train,
+            "n_test": self.n_test,
+            **self.method,
+        }
+
+
+@dataclass(frozen=True)
+class FewLabels:
+    """The probe on a few labels of each class, over several draws of them."""
+
+    labels_per_class: int
+    accuracy: Summary
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"labels_per_class": self.labels_per_class, **self.accuracy.as_dict()}
+
+
+def probe(
+    train_z: np.ndarray,
+    train_labels: np.ndarray | None,
+    test_z: np.ndarray,
+    test_labels: np.ndarray | None,
+    *,
+    solver: Solver = "lbfgs",
+    class_names: Sequence[str] = (),
+    seed: int = 0,
+    l2: float = 0.0,
+    lr: float = 0.01,
+    iterations: int = 30_000,
+    batch_size: int = 128,
+) -> Probe:
+    """Fit p(y | z) = softmax(W z + b) by maximum likelihood on the train rows; measure on the test rows.
+
+    Args:
+        train_z: (N, d).
+        train_labels: int (N,), of two classes at least.
+        test_z: (M, d).
+        test_labels: int (M,). A class that the train rows do not have counts as wrong.
+        solver: "lbfgs" finds the optimum of the convex problem and has no settings but ``l2``; "adam" is the
+            published notebooks' training, a fixed number of small batches.
+        class_names: one a label, for ``per_class``; the labels themselves unless given.
+        seed: of adam's weights and batches.
+        l2: lbfgs: weight of ‖W‖² / 2 beside the mean cross-entropy, on features of unit variance; 0 is none.
+        lr: adam: learning rate.
+        iterations: adam: number of updates.
+        batch_size: adam: rows an update.
+
+    Raises:
+        InputError: no labels, labels and rows differ in number, different d, or one class only.
+        UsageError: an unknown solver or a setting out of range.
+    """
+    y, y_test, classes = check_probe_input(train_z, train_labels, test_z, test_labels)
+    if solver not in get_args(Solver):
+        raise UsageError(unknown_name("solver", solver, get_args(Solver)))
+    for option, value in (("lr", lr), ("iterations", iterations), ("batch-size", batch_size)):
+        if not value > 0:
+            raise UsageError(f"--{option} must be above 0, not {value}")
+    if not l2 >= 0:
+        raise UsageError(f"--l2 must be at least 0, not {l2}")
+    if solver == "lbfgs":
+        W, b, converged = fit_lbfgs(train_z, y, l2=l2)
+        settings: dict[str, Any] = {"l2": l2, "converged": converged}
+    else:
+        W, b = fit_adam(train_z, y, lr=lr, iterations=iterations, batch_size=batch_size, seed=seed)
+        settings = {"lr": lr, "iterations": iterations, "batch_size": batch_size, "seed": seed}
+    return report(
+        y,
+        _predict(train_z, W, b),
+        y_test,
+        _predict(test_z, W, b),
+        names=name_classes(classes, class_names),
+        method={"solver": solver, **settings},
+    )
+
+
+def few_labels(
+    train_z: np.ndarray,
+    train_labels: np.ndarray | None,
+    test_z: np.ndarray,
+    test_labels: np.ndarray | None,
+    *,
+    labels_per_class: int,
+    draws: int = 5,
+    seed: int = 0,
+) -> FewLabels:
+    """The lbfgs probe on ``labels_per_class`` rows of each class, drawn ``draws`` times.
+
+    A few rows can be separated, and then maximum likelihood has no finite optimum: hence a standard normal prior
+    on the weights of the standardised features, which is a penalty of 1/n and scikit-learn's default.
+
+    Args:
+        train_z: (N, d).
+        train_labels: int (N,).
+        test_z: (M, d), used whole.
+        test_labels: int (M,).
+        labels_per_class: rows a class.
+        draws: how often, each with its own generator made from ``seed``.
+        seed: of the draws.
+
+    Raises:
+        InputError: a class has fewer rows, or as :func:`probe`.
+        UsageError: a number out of range.
+    """
+    for option, value in (("labels a class", labels_per_class), ("draws", draws)):
+        if value < 1:
+            raise UsageError(f"the number of {option} must be at least 1, not {value}")
+    y, _, classes = check_probe_input(train_z, train_labels, test_z, test_labels)
+    seen = np.unique(y)
+    rarest = int(np.bincount(y)[seen].min())
+    if rarest < labels_per_class:
+        raise InputError(f"the rarest class has {rarest} rows, fewer than {labels_per_class} labels a class")
+    accuracies = []
+    for child in np.random.SeedSequence(seed).spawn(draws):
+        generator = np.random.default_rng(child)
+        rows = np.concatenate([generator.choice(np.flatnonzero(y == c), labels_per_class, replace=False) for c in seen])
+        accuracies.append(probe(train_z[rows], classes[y[rows]], test_z, test_labels, l2=1 / len(rows)).accuracy)
+    return FewLabels(labels_per_class, summary(accuracies))
+
+
+def check_probe_input(
+    train_z: np.ndarray, train_labels: np.ndarray | None, test_z: np.ndarray, test_labels: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What every probe needs of its input.
+
+    Returns:
+        (train labels, test labels) as indices into the third, the sorted labels that occur in either; the classes
+        that only the test rows have are among them.
+
+    Raises:
+        InputError: no labels, labels and rows differ in number, different d, or one class only.
+    """
+    for split, z, labels in (("train", train_z, train_labels), ("test", test_z, test_labels)):
+        if labels is None:
+            raise InputError(f"the {split} embeddings have no labels, and a probe learns from labels: give --labels")
+        if len(labels) != len(z):
+            raise InputError(f"{len(labels)} labels for {len(z)} {split} rows: they must be equal in number")
+    assert train_labels is not None and test_labels is not None
+    if train_z.shape[1] != test_z.shape[1]:
+        raise InputError(
+            f"the train rows have {train_z.shape[1]} dimensions, the test rows {test_z.shape[1]}: "
+            "embed both with the same checkpoint"
+        )
+    if len(np.unique(train_labels)) < 2:
+        raise InputError("the train rows have one class only: a probe needs two at least")
+    classes = np.unique(np.concatenate([train_labels, test_labels]))
+    return np.searchsorted(classes, train_labels), np.searchsorted(classes, test_labels), classes
+
+
+def name_classes(classes: np.ndarray, class_names: Sequence[str]) -> tuple[str, ...]:
+    """The name of each label: from ``class_names`` where that has one, else the number."""
+    return tuple(class_names[c] if 0 <= c < len(class_names) else str(c) for c in classes.tolist())
+
+
+def report(
+    y: np.ndarray,
+    predicted: np.ndarray,
+    y_test: np.ndarray,
+    predicted_test: np.ndarray,
+    *,
+    names: tuple[str, ...],
+    method: dict[str, Any],
+) -> Probe:
+    """Measure predictions: all arguments but the last two are int, indices into ``names``."""
+    C = len(names)
+    confusion = np.bincount(y_test * C + predicted_test, minlength=C * C).reshape(C, C)
+    totals = confusion.sum(axis=1)
+    return Probe(
+        accuracy=float((y_test == predicted_test).mean()),
+        train_accuracy=float((y == predicted).mean()),
+        per_class={names[c]: float(confusion[c, c] / totals[c]) for c in range(C) if totals[c]},
+        confusion=confusion,
+        classes=names,
+        n_train=len(y),
+        n_test=len(y_test),
+        method=method,
+    )
+
+
+def _predict(z: np.ndarray, W: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """int64 (N,): the most probable class."""
+    step = 1 << 16  # float64 copies of a slice at a time
+    return np.concatenate([(z[i : i + step].astype(np.float64) @ W.T + b).argmax(1) for i in range(0, len(z), step)])

@@ -1,0 +1,101 @@
+"""Means over repeated trainings, and differences over the same seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from softvq_cli.errors import InputError, UsageError
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Some values in short."""
+
+    mean: float
+    std: float | None
+    """Sample standard deviation (n - 1 in the denominator); None for one value."""
+    n: int
+    low: float
+    high: float
+    values: tuple[float, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"mean": self.mean, "std": self.std, "n": self.n, "min": self.low, "max": self.high} | {
+            "values": list(self.values)
+        }
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """The mean of a_i - b_i over pairs, with Student's t confidence interval."""
+
+    mean: float
+    low: float | None
+    """None, as are the next two, for one pair: its spread is not known."""
+    high: float | None
+    p: float | None
+    """Two-sided, against no difference."""
+    n: int
+    confidence: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def summary(values: Sequence[float] | np.ndarray) -> Summary:
+    """Mean, sample standard deviation, range.
+
+    Args:
+        values: at least one, finite.
+
+    Raises:
+        InputError: none, or one that is not finite.
+    """
+    x = _finite(values)
+    std = float(x.std(ddof=1)) if len(x) > 1 else None
+    return Summary(float(x.mean()), std, len(x), float(x.min()), float(x.max()), tuple(x.tolist()))
+
+
+def paired_difference(
+    a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray, *, confidence: float = 0.95
+) -> PairedDifference:
+    """How much larger ``a`` is than ``b``, where a_i and b_i share a seed.
+
+    Args:
+        a: the one.
+        b: the other, of the same length and order.
+        confidence: of the interval, between 0 and 1.
+
+    Raises:
+        InputError: different lengths, no values, or one that is not finite.
+        UsageError: ``confidence`` out of range.
+    """
+    from scipy import stats
+
+    if not 0 < confidence < 1:
+        raise UsageError(f"the confidence must lie between 0 and 1, not {confidence}")
+    if len(a) != len(b):
+        raise InputError(f"{len(a)} values cannot be paired with {len(b)}")
+    d = _finite(a) - _finite(b)
+    n, mean = len(d), float(d.mean())
+    if n == 1:
+        return PairedDifference(mean, None, None, None, n, confidence)
+    error = float(d.std(ddof=1) / np.sqrt(n))
+    half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * error
+    t = abs(mean) / error if error > 0 else np.inf * mean if mean else 0.0
+    p = float(2 * stats.t.sf(abs(t), n - 1))
+    return PairedDifference(mean, mean - half, mean + half, p, n, confidence)
+
+
+def _finite(values: Sequence[float] | np.ndarray) -> np.ndarray:
+    """float64 (n,)."""
+    x = np.asarray(values, dtype=np.float64)
+    if x.ndim != 1 or not len(x) or not np.isfinite(x).all():
+        raise InputError("statistics need at least one value, and finite ones")
+    return x

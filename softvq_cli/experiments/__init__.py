@@ -1,0 +1,1 @@
+"""Chains and grids of runs: the paper's tables and sweeps."""

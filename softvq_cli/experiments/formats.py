@@ -1,0 +1,259 @@
+"""A report's document as Markdown, CSV, LaTeX, and as rows of text for the terminal.
+
+Everything is written from the JSON document alone, so that a committed table can be checked against it.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from softvq_cli.experiments.tables import BEYOND, CARRIED, MEASURES, STARTS
+
+Row = list[str]
+_NONE = "–"
+
+
+def value_text(measure: str, value: float | None, *, signed: bool = False) -> str:
+    """A number as people read it: per cent for accuracies."""
+    if value is None:
+        return _NONE
+    spec = MEASURES[measure]
+    value = 100 * value if spec.per_cent else value
+    return f"{value:+.{spec.digits}f}" if signed else f"{value:.{spec.digits}f}"
+
+
+def mean_text(measure: str, cell: Mapping[str, Any] | None) -> str:
+    """``77.64 ± 0.31``; only the mean of one run."""
+    if cell is None or cell["mean"] is None:
+        return _NONE
+    mean = value_text(measure, cell["mean"])
+    return mean if cell["std"] is None else f"{mean} ± {value_text(measure, cell['std'])}"
+
+
+def main_table(document: Mapping[str, Any]) -> tuple[Row, list[Row]]:
+    """(header, rows) of the table itself: each column beside the paper's, where the paper has one."""
+    columns = document["columns"]
+    header = ["", "n"]
+    for column in columns:
+        header += [_title(document, column)] + (["paper"] if column["published"] else [])
+    rows = []
+    for row in document["rows"]:
+        texts = [row["label"], _n(row)]
+        for column in columns:
+            cell = row["cells"][column["key"]]
+            texts.append(mean_text(column["measure"], cell))
+            if column["published"]:
+                texts.append(value_text(column["measure"], cell["paper"]))
+        rows.append(texts)
+    return header, rows
+
+
+def difference_table(document: Mapping[str, Any]) -> tuple[Row, list[Row]]:
+    """(header, rows) of the differences to the paper and, over the same seeds, to the baseline."""
+    columns = document["columns"]
+    header = [""]
+    for column in columns:
+        title = _title(document, column)
+        header += ([f"{title} − paper"] if column["published"] else []) + [f"{title} − baseline"]
+    rows = []
+    for row in document["rows"]:
+        texts = [row["label"]]
+        for column in columns:
+            cell, measure = row["cells"][column["key"]], column["measure"]
+            if column["published"]:
+                texts.append(value_text(measure, cell["difference"], signed=True))
+            texts.append(_interval(measure, cell["versus_baseline"]))
+        if any(text != _NONE for text in texts[1:]):
+            rows.append(texts)
+    return header, rows
+
+
+def measures_table(document: Mapping[str, Any], data: str, names: Sequence[str]) -> tuple[Row, list[Row]]:
+    """(header, rows) of other figures on one data set; figures and rows that have none are left out."""
+    rows = [row for row in document["rows"] if any(name in row["measures"].get(data, {}) for name in names)]
+    shown = [name for name in names if any(name in row["measures"][data] for row in rows)]
+    header = ["", *(MEASURES[name].title for name in shown)]
+    return header, [
+        [row["label"], *(mean_text(name, row["measures"][data].get(name)) for name in shown)] for row in rows
+    ]
+
+
+def markdown(document: Mapping[str, Any]) -> str:
+    """The whole report."""
+    parts = [f"# {document['title']}", _how(document), _md_table(*main_table(document), split=_models(document))]
+    parts.append(_LEGEND)
+    if document["failed"]:
+        parts.append("Not available:\n\n" + "\n".join(f"- {f['cell']}: {f['error']}" for f in document["failed"]))
+    header, rows = difference_table(document)
+    if rows:
+        parts += ["## Differences", _DIFFERENCES, _md_table(header, rows)]
+    sections = (
+        ("What the bottleneck carries", _CARRIED, CARRIED),
+        ("All K-means starts", _STARTS, STARTS),
+        ("Beyond the paper's evaluation", _BEYOND, BEYOND),
+    )
+    shown = {column["measure"] for column in document["columns"]}
+    for title, text, names in sections:
+        others = [name for name in names if name not in shown]
+        tables = [(data, measures_table(document, data, others)) for data in document["data"]]
+        filled = [(data, table) for data, table in tables if table[1]]
+        if filled:
+            parts += [f"## {title}", text]
+            for data, table in filled:
+                if len(document["data"]) > 1:
+                    parts.append(f"{document['data'][data]['title']}:")
+                parts.append(_md_table(*table))
+    return "\n\n".join(parts) + "\n"
+
+
+_LEGEND = """\
+Mean ± sample standard deviation over n trainings, in per cent for accuracies. Clustering: K-means on z_e of the test
+split, 100 starts, the lowest inertia kept, Hungarian assignment; NMI with the arithmetic mean of the entropies.
+Classification: one softmax layer on z_e, fitted to the training split, measured on the test split. In italics:
+the same evaluation of other rows than a trained encoder's z_e; ẑ_q is the decoder's input of the same models."""
+_DIFFERENCES = """\
+To the paper: our mean minus the published number. To the baseline: the mean of the differences to the baseline
+autoencoder with the same seed and, from two seeds on, their 95 % confidence interval (Student's t)."""
+_CARRIED = """\
+On the test split, without noise. nMSE: squared error over the variance of the training pixels. Bits per image: for
+codebooks the information between image and codeword, at most log2 K; for the VAEs KL / ln 2 and for information
+dropout a Gaussian bound on log |z|, both upper bounds; the plain autoencoder has no finite rate. Soft to hard: from ẑ_q
+to the most probable codeword, Euclidean, and relative to the norm of the codewords. σ: over images and codewords."""
+_STARTS = (
+    "The accuracy that each of the 100 starts alone would have given; the table above has the one of lowest inertia."
+)
+_BEYOND = """\
+The softmax probe as the authors' notebooks train it (Adam, 30 000 updates of 128; the table has the optimum); five
+nearest neighbours in the training split; the softmax probe on a few labels of each class (mean of 5 draws); K-means on
+a two-dimensional t-SNE of z_e; and how well that map keeps neighbourhoods (1 is perfect)."""
+
+
+def _how(document: Mapping[str, Any]) -> str:
+    """Command, data, settings."""
+    lines = [f"    {document['command']}", ""]
+    for data in document["data"].values():
+        lines.append(
+            f"- {data['title']}: {data['train']} training and {data['test']} test images of "
+            f"{' x '.join(map(str, data['image_shape']))}"
+            + ("" if data["papers"] else f", in the place of the paper's {data['stands_for']}")
+        )
+        lines += [f"- {text}" for text in settings_lines(data["settings"])]
+    lines.append(f"- seeds: {', '.join(map(str, document['seeds']))}; softvq {document['softvq']}")
+    return "\n".join(lines + [f"- {note}" for note in document["notes"]])
+
+
+def settings_lines(by_row: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The settings of a data set's rows: those that all have, and then what is each row's own."""
+    if not by_row:
+        return []
+    first = next(iter(by_row.values()))
+    shared = {name: value for name, value in first.items() if all(row.get(name) == value for row in by_row.values())}
+    lines = [_settings_text(shared)]
+    for row, settings in by_row.items():
+        own = {name: value for name, value in settings.items() if name not in shared}
+        if own:
+            lines.append(f"{row}: {_settings_text(own)}")
+    return lines
+
+
+def _settings_text(settings: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{name.replace('_', ' ')} {value:g}" if isinstance(value, float) else f"{name.replace('_', ' ')} {value}"
+        for name, value in settings.items()
+    )
+
+
+def csv_text(document: Mapping[str, Any]) -> str:
+    """One line a row, data set and figure; accuracies are fractions of 1."""
+    out = io.StringIO()
+    table = csv.writer(out, lineterminator="\n")
+    table.writerow(_CSV)
+    for row in document["rows"]:
+        for data, measures in row["measures"].items():
+            for measure, found in measures.items():
+                cell = row["cells"].get(f"{data}.{measure}", {})
+                against = found["versus_baseline"] or {}
+                table.writerow(
+                    [row["row"], data, measure, *(found[name] for name in ("mean", "std", "n", "min", "max"))]
+                    + [cell.get("paper"), cell.get("difference")]
+                    + [against.get(name) for name in ("mean", "low", "high", "p")]
+                )
+    return out.getvalue()
+
+
+_CSV: tuple[str, ...] = ("row", "data", "measure", "mean", "std", "n", "min", "max", "paper", "difference")
+_CSV += ("versus_baseline", "versus_baseline_low", "versus_baseline_high", "versus_baseline_p")
+
+
+def latex(document: Mapping[str, Any]) -> str:
+    """The table itself, for ``\\input`` in a document that uses booktabs."""
+    header, rows = main_table(document)
+    models = _models(document)
+    lines = [f"\\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}", "\\toprule", _tex_row(header), "\\midrule"]
+    for i, row in enumerate(rows):
+        if i == models:
+            lines.append("\\midrule")
+        lines.append(_tex_row(row))
+    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"]) + "\n"
+
+
+def _tex_row(texts: Iterable[str]) -> str:
+    return " & ".join(_tex(text) for text in texts) + r" \\"
+
+
+def _tex(text: str) -> str:
+    for plain, command in _TEX.items():
+        text = text.replace(plain, command)
+    return text
+
+
+_TEX = {
+    **{c: f"\\{c}" for c in "%&#_$"},
+    "±": r"$\pm$",
+    "−": "$-$",
+    "–": "--",
+    "β": r"$\beta$",
+    "σ": r"$\sigma$",
+    "ẑ\\_q": r"$\hat{z}_q$",
+    "log2": r"$\log_2$",
+}
+
+
+def _models(document: Mapping[str, Any]) -> int:
+    """How many rows come before the controls that stand below the models."""
+    kinds = [row["kind"] for row in document["rows"]]
+    return max((i + 1 for i, kind in enumerate(kinds) if kind == "model"), default=len(kinds))
+
+
+def _md_table(header: Row, rows: Sequence[Row], split: int | None = None) -> str:
+    """A Markdown table; controls, from row ``split`` on, are in italics."""
+    lines = ["| " + " | ".join(header) + " |", "|---|" + "---:|" * (len(header) - 1)]
+    for i, row in enumerate(rows):
+        first = f"*{row[0]}*" if split is not None and i >= split else row[0]
+        lines.append("| " + " | ".join([first, *row[1:]]) + " |")
+    return "\n".join(lines)
+
+
+def _title(document: Mapping[str, Any], column: Mapping[str, Any]) -> str:
+    title = MEASURES[column["measure"]].title
+    return title if len(document["data"]) == 1 else f"{document['data'][column['data']]['title']}, {title}"
+
+
+def _n(row: Mapping[str, Any]) -> str:
+    """Number of trainings; of the data sets, if they differ, each."""
+    numbers = [len(seeds) for seeds in row["seeds"].values()]
+    return str(numbers[0]) if len(set(numbers)) == 1 else ", ".join(map(str, numbers))
+
+
+def _interval(measure: str, against: Mapping[str, Any] | None) -> str:
+    """``+3.83 [+1.20, +6.46]``."""
+    if against is None:
+        return _NONE
+    mean = value_text(measure, against["mean"], signed=True)
+    if against["low"] is None:
+        return mean
+    low, high = (value_text(measure, against[name], signed=True) for name in ("low", "high"))
+    return f"{mean} [{low}, {high}]"

@@ -1,0 +1,73 @@
+"""t-SNE maps of embedding files, from the rows to the picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from softvq_cli.errors import UsageError
+from softvq_cli.presets import BOTTLENECKS
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from softvq_cli.embeddings import Embedding
+
+PERPLEXITY = 30.0
+
+
+def draw_maps(
+    embeddings: Sequence[Embedding],
+    out: Path,
+    *,
+    titles: Sequence[str] | None = None,
+    perplexity: float = PERPLEXITY,
+    seed: int = 0,
+    jobs: int | None = None,
+    begun: Callable[[str], None] = lambda _: None,
+) -> list[np.ndarray]:
+    """Map each embedding to the plane and draw the maps side by side.
+
+    Args:
+        embeddings: one a panel.
+        out: the picture, .png, .pdf or .svg.
+        titles: one a panel; :func:`title_of` each unless given.
+        perplexity: of t-SNE.
+        seed: of t-SNE.
+        jobs: threads; the result does not depend on it.
+        begun: is told what is being done.
+
+    Returns:
+        The coordinates, (N, 2) a panel.
+
+    Raises:
+        UsageError: titles and panels differ in number, or the name of the picture is not one.
+        InputError: the perplexity is too large for a file's rows.
+        SoftVQError: the picture could not be written.
+    """
+    from softvq_cli.evaluation.maps import tsne
+    from softvq_cli.plots import style
+    from softvq_cli.plots.tsne import Panel, plot
+
+    style.check_suffix(out)
+    titles = list(map(title_of, embeddings)) if titles is None else titles
+    if len(titles) != len(embeddings):
+        raise UsageError(f"{len(titles)} titles for {len(embeddings)} panels: they must be equal in number")
+    panels = []
+    for title, rows in zip(titles, embeddings, strict=True):
+        begun(f"t-SNE of {rows.path}")
+        coordinates = tsne(rows.z, perplexity=perplexity, seed=seed, jobs=jobs)
+        panels.append(Panel(title, coordinates, rows.labels, rows.class_names))
+    plot(out, panels)
+    return [panel.coordinates for panel in panels]
+
+
+def title_of(embedding: Embedding) -> str:
+    """``soft VQ-VAE`` for what came out of a checkpoint, else the file's name."""
+    model = embedding.info.get("config", {}).get("model", {})
+    entry = BOTTLENECKS.get(model.get("bottleneck", ""))
+    if entry is None:
+        return embedding.path.stem
+    what = embedding.info.get("representation", "z_e")
+    return entry.label if what == "z_e" else f"{entry.label}, {what}"

@@ -1,0 +1,88 @@
+"""The data that a checkpoint was trained on, found again and compared, and its latents of both splits."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from softvq_cli.datasets.dataset import SPLITS, Dataset, Split
+from softvq_cli.errors import InputError, UsageError, unknown_name
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from softvq_cli.datasets.progress import Progress
+    from softvq_cli.embeddings import Embedding
+    from softvq_cli.training.checkpoint import Checkpoint
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the images for a checkpoint's model come from: its own data, or other data."""
+
+    checkpoint: Checkpoint
+    data: str | None = None
+    """Other data than it was trained on: a name or a path."""
+    data_dir: str | None = None
+    """Where the named data sets lie now."""
+    warn: Callable[[str], None] = lambda _: None
+    """Is told in one line why these may not be the data that the checkpoint speaks of."""
+    progress: Progress | None = None
+    """Is told of fetching, decoding and embedding."""
+
+    def load(self, split: str) -> Dataset:
+        """One split.
+
+        Raises:
+            UsageError: an unknown split.
+            InputError: the data are missing or damaged, or their images have another shape than the model's.
+        """
+        if split not in SPLITS:
+            raise UsageError(unknown_name("split", split, SPLITS))
+        trained = self.checkpoint.dataset
+        dataset = self._load(cast(Split, split))
+        if dataset.image_shape != trained.image_shape:
+            raise InputError(
+                f"the images of {dataset.name} have the shape {dataset.image_shape} (height, width, channels), "
+                f"those that {self.checkpoint.path} was trained on had {trained.image_shape}"
+            )
+        if dataset.class_names != trained.class_names:
+            self.warn(f"{dataset.name} has other classes than the data that {self.checkpoint.path} was trained on")
+        return dataset
+
+    def compare(self, train: Dataset | None = None) -> None:
+        """Warn if the training split has another fingerprint; other data that were asked for need no warning.
+
+        Args:
+            train: the training split, where it has been loaded already.
+        """
+        if self.data is None and (train or self._load("train")).fingerprint != self.checkpoint.dataset.fingerprint:
+            name = self.checkpoint.config.data.data
+            self.warn(f"{name} is not the data that {self.checkpoint.path} was trained on: its fingerprint differs")
+
+    def embed_splits(self, folder: Path) -> tuple[Embedding, Embedding]:
+        """z_e of the training and the test split, in ``embeddings-train.npy`` and ``embeddings-test.npy``.
+
+        Raises:
+            InputError: as :meth:`load`.
+            SoftVQError: they could not be written.
+        """
+        from softvq_cli import embeddings
+
+        found = []
+        for split in ("train", "test"):
+            dataset = self.load(split)
+            if split == "train":
+                self.compare(dataset)
+            path = folder / f"embeddings-{split}.npy"
+            found.append(embeddings.embed(self.checkpoint, dataset, path, progress=self.progress))
+        return found[0], found[1]
+
+    def _load(self, split: Split) -> Dataset:
+        from softvq_cli import datasets
+
+        changes: dict[str, Any] = {"data": self.data, "data_dir": self.data_dir}
+        changes = {name: value for name, value in changes.items() if value is not None}
+        return datasets.load(dataclasses.replace(self.checkpoint.config.data, **changes), split, progress=self.progress)

@@ -1,0 +1,93 @@
+"""The autoencoder: encoder, bottleneck, decoder, and the scale of its pixels."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from softvq_cli.config import ModelConfig
+from softvq_cli.errors import UsageError
+from softvq_cli.model.bottlenecks import Output, build_bottleneck
+from softvq_cli.model.decoder import CNNDecoder, MLPDecoder
+from softvq_cli.model.encoder import CNNEncoder, MLPEncoder
+from softvq_cli.presets import CNN_SMALLEST
+
+
+class Reconstruction(NamedTuple):
+    """One batch through the autoencoder."""
+
+    x_hat: Tensor
+    """(B, C, H, W), on the scale of the scaled input."""
+    z_e: Tensor
+    """(B, d), the encoder's output before noise and quantisation."""
+    bottleneck: Output
+
+
+class Autoencoder(nn.Module):
+    """x → h → z_e → bottleneck → decoder, for one image shape.
+
+    Weights are Glorot uniform and biases zero, drawn from PyTorch's global generator: seed it first.
+
+    Args:
+        config: network and bottleneck.
+        image_shape: (H, W, C).
+        pixel_variance: the variance of the training pixels on [0, 1], the denominator of nMSE.
+
+    Raises:
+        UsageError: the CNN is asked for images smaller than 16x16.
+    """
+
+    pixel_variance: Tensor
+
+    def __init__(self, config: ModelConfig, image_shape: tuple[int, int, int], pixel_variance: float = 1.0) -> None:
+        super().__init__()
+        if config.arch == "cnn" and min(image_shape[:2]) < CNN_SMALLEST:
+            raise UsageError(
+                f"--arch cnn needs images of at least {CNN_SMALLEST}x{CNN_SMALLEST} pixels and these have "
+                f"{image_shape[1]}x{image_shape[0]}: use --arch mlp"
+            )
+        self.config = config
+        self.image_shape = image_shape
+        # The paper's pixels: [0, 1] for the sigmoid of the MLP, [-0.5, 0.5] for the CNN's linear output.
+        self.pixel_shift = 0.0 if config.arch == "mlp" else 0.5
+        self.encoder = MLPEncoder(image_shape) if config.arch == "mlp" else CNNEncoder(image_shape)
+        self.to_latent = nn.Linear(self.encoder.hidden_dim, config.latent_dim)
+        self.bottleneck = build_bottleneck(config, self.encoder.hidden_dim)
+        decoder = MLPDecoder if config.arch == "mlp" else CNNDecoder
+        self.decoder = decoder(config.latent_dim, image_shape)
+        self.register_buffer("pixel_variance", torch.tensor(pixel_variance))
+        self.apply(_glorot)
+
+    def scale(self, images: Tensor) -> Tensor:
+        """uint8 (B, H, W, C) → float32 (B, C, H, W), channels last in memory, in the network's range."""
+        return images.permute(0, 3, 1, 2).float() / 255.0 - self.pixel_shift
+
+    def unscale(self, x: Tensor) -> Tensor:
+        """The inverse, as float32 (B, H, W, C) clipped to [0, 1]."""
+        return (x.float() + self.pixel_shift).clamp(0.0, 1.0).permute(0, 2, 3, 1)
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, C, H, W) → z_e (B, d) and the last hidden layer h (B, hidden_dim)."""
+        h = self.encoder(x)
+        return self.to_latent(h), h
+
+    def forward(self, x: Tensor, eps: Tensor | None = None) -> Reconstruction:
+        """Reconstruct x (B, C, H, W); ``eps`` (B, d) is the bottleneck's noise, None outside training."""
+        z_e, h = self.encode(x)
+        z_e, h = z_e.float(), h.float()
+        with torch.autocast(x.device.type, enabled=False):  # distances, KL and entropy need float32
+            code = self.bottleneck(z_e, h, eps)
+        return Reconstruction(self.decoder(code.z_q), z_e, code)
+
+    def nmse(self, x: Tensor, x_hat: Tensor) -> Tensor:
+        """Mean squared error over batch and pixels divided by the pixel variance ("normalised MSE"), a scalar."""
+        return (x - x_hat.float()).square().mean() / self.pixel_variance
+
+
+def _glorot(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+        nn.init.xavier_uniform_(module.weight)
+        assert module.bias is not None
+        nn.init.zeros_(module.bias)

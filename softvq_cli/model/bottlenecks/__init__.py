@@ -1,0 +1,19 @@
+"""The bottlenecks: one idea a file, one interface (:class:`Bottleneck`), one registry (``presets.BOTTLENECKS``)."""
+
+from __future__ import annotations
+
+import importlib
+
+from softvq_cli.config import ModelConfig
+from softvq_cli.model.bottlenecks.base import Bottleneck, Output
+from softvq_cli.presets import BOTTLENECKS
+
+__all__ = ["Bottleneck", "Output", "build_bottleneck"]
+
+
+def build_bottleneck(config: ModelConfig, hidden_dim: int) -> Bottleneck:
+    """The bottleneck that ``config.bottleneck`` names, for an encoder whose last hidden layer has ``hidden_dim``."""
+    entry = BOTTLENECKS[config.bottleneck]
+    module = importlib.import_module(f"{__name__}.{entry.module}")
+    bottleneck: Bottleneck = getattr(module, entry.class_name)(config, hidden_dim)
+    return bottleneck

@@ -1,0 +1,80 @@
+"""What every bottleneck is: from z_e to the decoder's input, with its loss terms and what is worth logging."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from softvq_cli.config import ModelConfig
+
+
+class Output(NamedTuple):
+    """What a bottleneck makes of one batch."""
+
+    z_q: Tensor
+    """(B, d), the decoder's input."""
+    losses: dict[str, Tensor]
+    """The extra loss terms by name: scalars, means over the batch, without weights."""
+    stats: dict[str, Tensor]
+    """Sums over the batch, detached; added up over an interval they go to :meth:`Bottleneck.summarise`."""
+
+
+class Bottleneck(nn.Module, ABC):
+    """A pure function of (z_e, h, eps) with learned parameters.
+
+    The noise comes from outside, so that a step can be repeated, compiled, stacked over seeds and captured
+    in a CUDA graph: ``eps`` is N(0, I) of z_e's shape, or None for the deterministic map of evaluation.
+    """
+
+    stochastic: bool = False
+    """Whether training draws an eps for it."""
+    term_names: ClassVar[tuple[str, ...]] = ()
+    """The keys of ``Output.losses``, in the order of the log."""
+
+    def __init__(self, config: ModelConfig, hidden_dim: int) -> None:
+        super().__init__()
+        self.config = config
+        self.hidden_dim = hidden_dim
+
+    @abstractmethod
+    def forward(self, z_e: Tensor, h: Tensor, eps: Tensor | None = None) -> Output:
+        """Map latents to the decoder's input.
+
+        Args:
+            z_e: (B, d), the encoder's output.
+            h: (B, hidden_dim), the encoder's last hidden layer, for a second head.
+            eps: (B, d) standard normal noise, or None.
+        """
+
+    def term_weights(self, beta: float) -> dict[str, float]:
+        """The factor of each loss term inside the extra loss; ``beta`` weighs the term the method names so."""
+        return dict.fromkeys(self.term_names, 1.0)
+
+    def centroids(self) -> Tensor | None:
+        """(K, d), the codebook, or None."""
+        return None
+
+    def assign(self, z_e: Tensor, h: Tensor) -> Tensor | None:
+        """(B,) int64: the most probable centroid of each row, or None without a codebook."""
+        return None
+
+    def summarise(self, stats: Mapping[str, Tensor], n: int) -> dict[str, float]:
+        """Figures for the log from ``stats`` summed over ``n`` images."""
+        return {}
+
+    def stats_shapes(self) -> dict[str, torch.Size]:
+        """The shape of each of ``Output.stats``."""
+        weight = next(self.parameters(), None)
+        like = torch.zeros(()) if weight is None else weight
+        with torch.inference_mode():
+            z_e, h = like.new_zeros(1, self.config.latent_dim), like.new_zeros(1, self.hidden_dim)
+            stats: dict[str, Tensor] = self(z_e, h).stats
+        return {name: value.shape for name, value in stats.items()}
+
+    def diagnose(self, summary: Mapping[str, float], n: int) -> str | None:
+        """What is wrong with a run whose last ``n`` images gave ``summary``, and what may help, in one line."""
+        return None

@@ -1,0 +1,73 @@
+"""Soft VQ-VAE (Wu and Flierl, AAAI 2020, arXiv 1905.11062): the posterior mean of the centroids."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from softvq_cli.config import ModelConfig
+from softvq_cli.model.bottlenecks.codebook import CodebookBottleneck, counts_of, squared_distances
+
+LOG_SIGMA_LIMIT = 15.0
+"""|log σ_k| is held below this: beyond it the posterior is one-hot or uniform to float32 anyway, and with
+distances up to 1e8 every exponent stays finite."""
+
+
+def log_posterior(z: Tensor, codebook: Tensor, log_sigma: Tensor, power: float) -> Tensor:
+    """log p(μ_k | z) ∝ a log σ_k − ‖z − μ_k‖² / 2σ_k², normalised over k by a log-softmax.
+
+    The code is modelled as drawn from a mixture of K Gaussians N(μ_k, σ_k² I) of equal weight.
+
+    Args:
+        z: (B, d), the noisy code z'_e.
+        codebook: (K, d), the centres μ_k.
+        log_sigma: (B, K) or (K,), log σ_k.
+        power: a; −d is the Gaussian density's own factor σ_k^(−d).
+
+    Returns:
+        (B, K), logarithms of probabilities that sum to 1 over k.
+    """
+    log_sigma = log_sigma.clamp(-LOG_SIGMA_LIMIT, LOG_SIGMA_LIMIT)
+    exponent = -0.5 * squared_distances(z, codebook) * torch.exp(-2.0 * log_sigma)
+    return torch.log_softmax(power * log_sigma + exponent, dim=1)
+
+
+class SoftVQ(CodebookBottleneck):
+    """ẑ_q = Σ_k μ_k p(μ_k | z'_e): the minimum mean squared error estimate of the centroid.
+
+    σ_k is learned: ``sigma_form="input"`` predicts log σ_k(x) by a second linear head of h, ``"codeword"``
+    keeps one vector for all inputs. As σ_k → 0 this becomes :class:`~softvq_cli.model.bottlenecks.vq.VQ`.
+    """
+
+    def __init__(self, config: ModelConfig, hidden_dim: int) -> None:
+        super().__init__(config, hidden_dim)
+        self.power = -float(config.latent_dim) if config.sigma_power == "-d" else float(config.sigma_power)
+        if config.sigma_form == "input":
+            self.log_sigma_head = nn.Linear(hidden_dim, config.K)
+        else:
+            self.log_sigma_vector = nn.Parameter(torch.zeros(config.K))
+
+    def log_sigma(self, h: Tensor) -> Tensor:
+        """log σ_k: (B, K) predicted from h (B, hidden_dim), or the one learned vector (K,)."""
+        if self.config.sigma_form == "input":
+            predicted: Tensor = self.log_sigma_head(h)
+            return predicted
+        return self.log_sigma_vector
+
+    def log_posterior(self, z: Tensor, h: Tensor) -> Tensor:
+        """log p(μ_k | z), (B, K)."""
+        return log_posterior(z, self.codebook, self.log_sigma(h), self.power)
+
+    def quantise(self, z: Tensor, h: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        log_p = self.log_posterior(z, h)  # (B, K)
+        p = log_p.exp()
+        fixed = p.detach()
+        stats = {
+            "usage": fixed.sum(0),
+            "counts": counts_of(fixed.argmax(1), self.config.K),
+            "entropy": -(fixed * log_p.detach()).sum(),  # log_p is finite, so 0 · log 0 cannot occur
+        }
+        return p @ self.codebook, stats
+
+    def assign(self, z_e: Tensor, h: Tensor) -> Tensor:
+        return self.log_posterior(z_e.detach(), h).argmax(1)

@@ -1,0 +1,41 @@
+"""VAE (Kingma and Welling 2014, arXiv 1312.6114): a Gaussian code pulled towards N(0, I)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from softvq_cli.config import ModelConfig
+from softvq_cli.model.bottlenecks.base import Bottleneck, Output
+
+LOG_VAR_LIMIT = 20.0
+"""|log s²| is held below this, so that its exponential and the KL stay finite in float32."""
+
+
+class VAE(Bottleneck):
+    """z = m + s ⊙ ε, with m = z_e and log s² a second linear head of h.
+
+    Extra loss ``kl``: KL(N(m, diag s²) ‖ N(0, I)) = ½ Σ_d (m² + s² − 1 − log s²), in nats, summed over the
+    d dimensions and averaged over the batch (Appendix B there); its weight is beta.
+    """
+
+    stochastic = True
+    term_names = ("kl",)
+
+    def __init__(self, config: ModelConfig, hidden_dim: int) -> None:
+        super().__init__(config, hidden_dim)
+        self.log_var_head = nn.Linear(hidden_dim, config.latent_dim)
+
+    def forward(self, z_e: Tensor, h: Tensor, eps: Tensor | None = None) -> Output:
+        log_var = self.log_var(h)  # (B, d)
+        z = z_e if eps is None else z_e + torch.exp(0.5 * log_var) * eps
+        kl = 0.5 * (z_e.square() + log_var.exp() - 1.0 - log_var).sum(1).mean()
+        return Output(z, {"kl": kl}, {})
+
+    def log_var(self, h: Tensor) -> Tensor:
+        """(B, d): log s² of the Gaussian head."""
+        log_var: Tensor = self.log_var_head(h).clamp(-LOG_VAR_LIMIT, LOG_VAR_LIMIT)
+        return log_var
+
+    def term_weights(self, beta: float) -> dict[str, float]:
+        return {"kl": beta}

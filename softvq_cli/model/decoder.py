@@ -1,0 +1,55 @@
+"""The two decoders of the paper, the encoders' mirror images: the bottleneck's output to images."""
+
+from __future__ import annotations
+
+import itertools
+
+from torch import Tensor, nn
+
+from softvq_cli.model.encoder import CNN_CHANNELS, MLP_WIDTHS, feature_sizes
+
+
+class MLPDecoder(nn.Module):
+    """d-2000-500-500-D with ReLU between layers and a sigmoid at the end: pixels in [0, 1]."""
+
+    def __init__(self, latent_dim: int, image_shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        height, width, channels = image_shape
+        widths = (latent_dim, *reversed(MLP_WIDTHS), height * width * channels)
+        layers: list[nn.Module] = []
+        for fan_in, fan_out in itertools.pairwise(widths):
+            layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
+        layers[-1] = nn.Sigmoid()
+        self.layers = nn.Sequential(*layers)
+        self.image_shape = image_shape
+
+    def forward(self, z: Tensor) -> Tensor:
+        """(B, d) → (B, C, H, W)."""
+        pixels: Tensor = self.layers(z)
+        return pixels.view(-1, *self.image_shape).permute(0, 3, 1, 2)
+
+
+class CNNDecoder(nn.Module):
+    """Linear with ReLU to the encoder's last feature map, then four 3x3 transposed convolutions, the last linear."""
+
+    def __init__(self, latent_dim: int, image_shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        sizes = feature_sizes(image_shape)[::-1]
+        channels = (*reversed(CNN_CHANNELS), image_shape[2])
+        self.feature_shape = (channels[0], *sizes[0])
+        self.linear = nn.Sequential(nn.Linear(latent_dim, channels[0] * sizes[0][0] * sizes[0][1]), nn.ReLU())
+        layers: list[nn.Module] = []
+        for i in range(len(CNN_CHANNELS)):
+            # A stride-2 convolution maps 2n and 2n - 1 pixels to n; the extra row or column tells which it was.
+            (height, width), (larger_height, larger_width) = sizes[i], sizes[i + 1]
+            extra = (larger_height - (2 * height - 1), larger_width - (2 * width - 1))
+            layers += [
+                nn.ConvTranspose2d(channels[i], channels[i + 1], 3, stride=2, padding=1, output_padding=extra),
+                nn.ReLU(),
+            ]
+        self.layers = nn.Sequential(*layers[:-1])
+
+    def forward(self, z: Tensor) -> Tensor:
+        """(B, d) → (B, C, H, W)."""
+        pixels: Tensor = self.layers(self.linear(z).view(-1, *self.feature_shape))
+        return pixels

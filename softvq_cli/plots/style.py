@@ -1,0 +1,140 @@
+"""What all figures share: colours, fonts, sizes, and how they are saved."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from softvq_cli.errors import UsageError
+from softvq_cli.files import atomic_write
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+TEXT_WIDTH = 7.0
+"""Inches: across both columns of a paper."""
+COLUMN_WIDTH = 3.4
+"""Inches: one column."""
+
+ACCENT, SECOND, NEUTRAL, LIGHT = "#3f90da", "#e76300", "#4d4d4d", "#c9ced4"
+"""For figures without classes: ours, another, what is neither, and what should stay in the background."""
+
+_CLASSES = (
+    # Eight of Petroff's ten (2021); his two greys, which among points look like missing values, gave way to
+    # a green and a pink. Two colours are 14 CIELAB units apart or more, without and with each of the three
+    # colour vision deficiencies (simulated); matplotlib's tab10 comes down to 5.
+    *("#3f90da", "#ffa90e", "#bd1f01", "#832db6", "#a96b59", "#0b4f37", "#b9ac70", "#92dadd", "#e76300", "#f0479c"),
+    # Ten more, found by search for the largest distance to all before: 13 units or more.
+    *("#0505fa", "#422e57", "#05e6a8", "#a8e66b", "#e6a8fa", "#d105fa", "#fa6bfa", "#6b1a05", "#a80542", "#05a82e"),
+)
+MOST_COLOURS = len(_CLASSES)
+
+_FORMATS = {".png": {"Software": None}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
+"""The suffixes, each with the metadata that would make two equal figures differ."""
+_RC = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib: the same picture everywhere
+    "font.size": 8,
+    "axes.titlesize": 9,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7.5,
+    "legend.frameon": False,
+    "axes.linewidth": 0.6,
+    "axes.edgecolor": NEUTRAL,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.color": NEUTRAL,
+    "ytick.color": NEUTRAL,
+    "xtick.labelcolor": "black",
+    "ytick.labelcolor": "black",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid.axis": "y",
+    "grid.color": "#e3e6ea",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "lines.linewidth": 1.3,
+    "errorbar.capsize": 2,
+    "pdf.fonttype": 42,  # text stays text
+    "svg.fonttype": "path",
+    "svg.hashsalt": "softvq",
+}
+
+
+def colours(n: int) -> list[str]:
+    """``n`` colours for classes, told apart with a colour vision deficiency too; beyond MOST_COLOURS they repeat."""
+    return [_CLASSES[i % MOST_COLOURS] for i in range(n)]
+
+
+def line_colours(n: int) -> list[str]:
+    """``n`` colours for lines on white, without the pale ones where there are few."""
+    first = [ACCENT, SECOND, "#832db6", NEUTRAL]
+    return first[:n] if n <= len(first) else colours(n)
+
+
+def check_suffix(path: str | os.PathLike[str]) -> None:
+    """Refuse a name that does not end in a format that can be drawn, before any work is done for it.
+
+    Raises:
+        UsageError: naming the three.
+    """
+    if Path(path).suffix.lower() not in _FORMATS:
+        raise UsageError(f"cannot draw {path}: the name of a figure ends in {', '.join(_FORMATS)}")
+
+
+@contextlib.contextmanager
+def figure(path: str | os.PathLike[str], width: float, height: float) -> Iterator[Figure]:
+    """A figure in the common style, saved to ``path`` when the body is done. The same input gives the same bytes.
+
+    Args:
+        path: ends in .png, .pdf or .svg.
+        width: inches.
+        height: inches.
+
+    Raises:
+        UsageError: another suffix.
+        SoftVQError: the file cannot be written; nothing is changed.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    check_suffix(path)
+    suffix = Path(path).suffix.lower()
+    # From matplotlib's own defaults, so that a matplotlibrc changes nothing; the backend is its user's.
+    settings: Any = {name: value for name, value in matplotlib.rcParamsDefault.items() if name != "backend"}
+    with matplotlib.rc_context(settings | _RC):
+        drawing = Figure(figsize=(width, height), layout="constrained")
+        yield drawing
+        picture = io.BytesIO()
+        drawing.savefig(picture, format=suffix[1:], dpi=300, metadata=_FORMATS[suffix])
+    with atomic_write(path) as file:
+        file.write(picture.getbuffer())
+
+
+def panels(drawing: Figure, rows: int, columns: int, used: int) -> list[Axes]:
+    """``used`` axes of a grid of ``rows`` x ``columns``; the rest of the grid stays empty."""
+    grid = drawing.subplots(rows, columns, squeeze=False).flat
+    for left_over in grid[used:]:
+        left_over.set_axis_off()
+    return list(grid[:used])
+
+
+def legend_shape(names: Sequence[str], width: float) -> tuple[int, int]:
+    """(rows, columns) of a legend of these names that fits into ``width`` inches; columns are filled first."""
+    entry = 0.33 + 0.075 * max(map(len, names))
+    rows = -(-len(names) // max(1, int(width / entry)))
+    return rows, -(-len(names) // rows)
+
+
+def legend_below(drawing: Figure, handles: Sequence[Any], columns: int) -> None:
+    """One legend for all panels."""
+    drawing.legend(
+        handles=handles, loc="outside lower center", ncols=columns, handlelength=0.8, handletextpad=0.5, columnspacing=1
+    )

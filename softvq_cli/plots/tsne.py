@@ -1,0 +1,101 @@
+"""Maps of embeddings, one panel each, as in the paper's Figure 4."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from softvq_cli.errors import InputError
+from softvq_cli.evaluation.probe import name_classes
+from softvq_cli.plots import style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_MOST_COLUMNS = 3
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One map."""
+
+    title: str
+    coordinates: np.ndarray
+    """(N, 2)."""
+    labels: np.ndarray | None = None
+    """int (N,)."""
+    class_names: tuple[str, ...] = ()
+
+
+def plot(path: str | os.PathLike[str], maps: Sequence[Panel]) -> None:
+    """Draw the maps side by side; a class has the same colour in all of them, and there is one legend.
+
+    Without labels the points have one colour. With more classes than colours these repeat, and the legend is left out.
+
+    Args:
+        path: ends in .png, .pdf or .svg. In the last two the points are an image and the text is text.
+        maps: at least one.
+
+    Raises:
+        InputError: no map, or labels and points differ in number.
+        UsageError: another suffix.
+        SoftVQError: the file cannot be written.
+    """
+    if not maps:
+        raise InputError("there is no map to draw")
+    for panel in maps:
+        if panel.labels is not None and len(panel.labels) != len(panel.coordinates):
+            raise InputError(f"{panel.title}: {len(panel.labels)} labels for {len(panel.coordinates)} points")
+    classes = _classes(maps)
+    colour = dict(zip(classes, style.colours(len(classes)), strict=True))
+    columns = min(len(maps), _MOST_COLUMNS) if len(maps) != 4 else 2
+    rows = -(-len(maps) // columns)
+    size = style.TEXT_WIDTH / columns if len(maps) > 1 else style.COLUMN_WIDTH + 0.6
+    legend_rows, in_a_row = 0, 0
+    if 1 < len(classes) <= style.MOST_COLOURS:
+        legend_rows, in_a_row = style.legend_shape(classes, size * columns)
+    with style.figure(path, size * columns, (size + 0.2) * rows + 0.2 * legend_rows) as drawing:
+        axes = style.panels(drawing, rows, columns, len(maps))
+        for axis, panel in zip(axes, maps, strict=True):
+            _scatter(axis, panel, colour, size)
+        if legend_rows:
+            style.legend_below(drawing, [_key(name, colour[name]) for name in classes], in_a_row)
+
+
+def _classes(maps: Sequence[Panel]) -> list[str]:
+    """The names of the classes that occur in any map, in the order of the first map that has them."""
+    found: dict[str, None] = {}
+    for panel in maps:
+        if panel.labels is not None:
+            found.update(dict.fromkeys(name_classes(np.unique(panel.labels), panel.class_names)))
+    return list(found)
+
+
+def _scatter(axis: Axes, panel: Panel, colour: dict[str, str], size: float) -> None:
+    """The points in a random order, lest the last class covers the others."""
+    order = np.random.default_rng(0).permutation(len(panel.coordinates))
+    points: Any = style.ACCENT
+    if panel.labels is not None:
+        classes, index = np.unique(panel.labels, return_inverse=True)
+        of_class = [colour[name] for name in name_classes(classes, panel.class_names)]
+        points = np.array(of_class)[index][order]
+    x, y = panel.coordinates[order].T
+    # The points would cover about a sixth of the panel, whatever their number; area in points^2, of 1/72 inch.
+    area = float(np.clip(0.16 * (72 * size) ** 2 / len(x), 0.6, 30))
+    axis.scatter(x, y, s=area, c=points, linewidths=0, alpha=0.85, rasterized=True)
+    axis.set_title(panel.title)
+    axis.set_aspect("equal", adjustable="datalim")
+    axis.set(xticks=[], yticks=[])
+    axis.margins(0.03)
+    for spine in axis.spines.values():
+        spine.set(visible=True, color=style.LIGHT)
+
+
+def _key(name: str, colour: str) -> Any:
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], linestyle="", marker="o", markersize=4.5, markeredgewidth=0, color=colour, label=name)

@@ -1,0 +1,42 @@
+"""The training loss: the one place where the terms get their weights."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from softvq_cli.config import LossConfig
+from softvq_cli.model import Autoencoder
+
+
+class Objective(NamedTuple):
+    """The loss of one batch."""
+
+    loss: Tensor
+    """Scalar: reconstruction_scale · nMSE + latent_weight · Σ (factor · term)."""
+    terms: dict[str, Tensor]
+    """``nmse`` and the bottleneck's terms, unweighted scalars."""
+    stats: dict[str, Tensor]
+    """The bottleneck's sums over the batch."""
+
+    def row(self) -> Tensor:
+        """(1 + number of terms,), detached: the loss and its terms, as a line of the interval's record."""
+        return torch.stack([self.loss, *self.terms.values()]).detach()
+
+
+def objective(model: Autoencoder, x: Tensor, eps: Tensor | None, weights: LossConfig) -> Objective:
+    """The loss of scaled images x (B, C, H, W) with the bottleneck's noise ``eps`` (B, d) or None.
+
+    For the codebook bottlenecks it is eq. (27) with −log p(x | ẑ_q) as nMSE and the two latent terms as means:
+    a common factor in front of each, as in the authors' notebooks, so that weights do not depend on D and d.
+    """
+    out = model(x, eps)
+    nmse = model.nmse(x, out.x_hat)
+    losses = out.bottleneck.losses
+    factors = model.bottleneck.term_weights(weights.beta)
+    loss = weights.reconstruction_scale * nmse
+    for name, term in losses.items():
+        loss = loss + weights.latent_weight * factors[name] * term
+    return Objective(loss, {"nmse": nmse, **losses}, out.bottleneck.stats)

@@ -1,0 +1,71 @@
+"""The training state of a checkpoint, checked against the session that is to go on with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from softvq_cli.training.session import Session
+
+
+def check_state(session: Session, step: int, state: Mapping[str, Any]) -> None:
+    """Make sure that ``state`` is what a session like this one has after ``step`` steps.
+
+    Raises:
+        ValueError: it is not, and where.
+    """
+    if not state:
+        raise ValueError("it is an exported model, without the state of its training")
+    noise, optimiser, interval = (_get(state, name) for name in ("noise", "optimiser", "interval"))
+    _check_noise(session, noise)
+    _check_moments(list(session.model.parameters()), step, _get(optimiser, "state"))
+    _check_interval(session, step, interval)
+
+
+def _check_noise(session: Session, noise: Any) -> None:
+    own = session.noise.get_state()
+    if not isinstance(noise, Tensor) or noise.dtype != own.dtype or noise.dim() != 1:
+        raise ValueError("its random state is none")
+    if noise.shape != own.shape:
+        raise ValueError(
+            f"its random state is not one of the device {session.device.type}: resume with --device and the kind of "
+            "device on which it began"
+        )
+
+
+def _check_moments(parameters: list[Tensor], step: int, state: Any) -> None:
+    if not isinstance(state, dict) or not set(state) <= set(range(len(parameters))) or bool(state) != (step > 0):
+        raise ValueError("its optimiser is that of another model")
+    for number, moments in state.items():
+        weights = parameters[number]
+        _check_tensor("the optimiser's step", _get(moments, "step"), torch.Size(()), torch.float32)
+        for name in ("exp_avg", "exp_avg_sq"):
+            _check_tensor(f"the optimiser's {name}", _get(moments, name), weights.shape, weights.dtype)
+
+
+def _check_interval(session: Session, step: int, interval: Any) -> None:
+    """A row a step since the last report, and what one batch of the bottleneck would add up."""
+    done = step % session.config.train.log_every
+    shape = torch.Size((done, len(session.interval.names)))
+    _check_tensor("the loss terms", _get(interval, "rows"), shape, torch.float32)
+    stats = _get(interval, "stats")
+    expected = session.model.bottleneck.stats_shapes() if done else {}
+    if not isinstance(stats, dict) or set(stats) != set(expected):
+        raise ValueError("its sums since the last report are those of another bottleneck")
+    for name, size in expected.items():
+        _check_tensor(name, stats[name], size, torch.float32)
+
+
+def _check_tensor(what: str, value: Any, shape: torch.Size, dtype: torch.dtype) -> None:
+    if not isinstance(value, Tensor) or value.shape != shape or value.dtype != dtype:
+        raise ValueError(f"{what} is not {dtype} of shape {tuple(shape)}")
+
+
+def _get(values: Any, name: str) -> Any:
+    if not isinstance(values, Mapping) or name not in values:
+        raise ValueError(f"it has no {name}")
+    return values[name]

@@ -1,0 +1,126 @@
+"""The folder of one run: who may write into it, and what it holds."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+import softvq_cli
+from softvq_cli.config import RunConfig, check, option_name
+from softvq_cli.errors import InputError, RefusedError, SoftVQError, UsageError
+from softvq_cli.files import discard_unfinished, make_folder, read_json, write_json
+from softvq_cli.presets import BOTTLENECKS
+from softvq_cli.training import checkpoint, log
+
+CHECKPOINT = "ckpt.pt"
+CONFIG = "config.json"
+
+CHANGEABLE = ("data_dir", "checkpoint_every")
+"""Settings that change no result: a resumed run may be given other ones."""
+
+
+def default_folder(config: RunConfig, data_name: str) -> Path:
+    """``runs/svhn-soft-vq-K32-d256-s0``, the K only where there is a codebook."""
+    model = config.model
+    codebook = f"-K{model.K}" if "K" in BOTTLENECKS[model.bottleneck].settings else ""
+    return Path("runs") / f"{data_name}-{model.bottleneck}{codebook}-d{model.latent_dim}-s{config.train.seed}"
+
+
+@contextlib.contextmanager
+def locked(folder: Path, also: Iterable[str] = ()) -> Iterator[None]:
+    """Create the folder and hold it for this process; the system lets go of it however the process ends.
+
+    What an earlier process was writing when it was killed is removed: of a run's own files, and of those in ``also``.
+
+    Raises:
+        RefusedError: another process works in it.
+        SoftVQError: it cannot be created or written.
+    """
+    make_folder(folder)
+    lock = filelock.FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout as error:
+        raise RefusedError(f"another softvq is working in {folder}: wait for it, or give another --out") from error
+    except OSError as error:
+        raise SoftVQError(f"cannot write into {folder}: {error.strerror}") from error
+    try:
+        discard_unfinished(folder, (CHECKPOINT, log.FILE, CONFIG, *also))
+        yield
+    finally:
+        lock.release()
+
+
+def is_used(folder: Path) -> bool:
+    """Whether a run has begun here."""
+    return (folder / CONFIG).exists() or (folder / CHECKPOINT).exists()
+
+
+def claim(folder: Path, config: RunConfig, *, overwrite: bool) -> None:
+    """Begin a run in a locked folder: write its configuration, after clearing the old run if that was asked for.
+
+    Raises:
+        RefusedError: a run is there and ``overwrite`` is not set.
+    """
+    if is_used(folder):
+        if not overwrite:
+            raise RefusedError(
+                f"{folder} holds a run: --resume goes on with it, --overwrite replaces it, --out gives another folder"
+            )
+        for name in (CHECKPOINT, log.FILE, CONFIG):
+            (folder / name).unlink(missing_ok=True)
+    write_config(folder, config)
+
+
+def write_config(folder: Path, config: RunConfig) -> None:
+    """Write ``config.json``."""
+    write_json(folder / CONFIG, {"softvq": softvq_cli.__version__, **config.as_dict()})
+
+
+def stored_config(folder: Path) -> RunConfig:
+    """The configuration of the run in ``folder``; where ``config.json`` was lost, the checkpoint's.
+
+    Raises:
+        InputError: both are missing, or the one that is there is damaged.
+    """
+    path = folder / CONFIG
+    if not path.exists() and (folder / CHECKPOINT).exists():
+        return checkpoint.load(folder / CHECKPOINT).config
+    value = read_json(path)
+    try:
+        if isinstance(value, dict):
+            value = {name: section for name, section in value.items() if name != "softvq"}
+        return RunConfig.from_dict(value)
+    except UsageError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def for_resume(folder: Path, chosen: dict[str, Any]) -> RunConfig:
+    """The stored configuration, which ``chosen`` may repeat but not change.
+
+    Raises:
+        RefusedError: an option that would change the result, by name.
+    """
+    stored = stored_config(folder)
+    flat = stored.flat()
+    changed = {name: check(name, value) for name, value in chosen.items()}
+    for name, value in changed.items():
+        if name not in CHANGEABLE and value != flat[name]:
+            raise UsageError(
+                f"{option_name(name)} {value} would change the run in {folder}, which has {flat[name]}: "
+                f"leave the option out to resume, or train anew with another --out"
+            )
+    return RunConfig.from_flat({**flat, **{name: changed[name] for name in CHANGEABLE if name in changed}})
+
+
+def first_change(old: RunConfig, new: RunConfig) -> str | None:
+    """The first setting of ``old``, as an option, that ``new`` has otherwise and that changes the result."""
+    changed = new.flat()
+    for name, value in old.flat().items():
+        if name not in CHANGEABLE and changed[name] != value:
+            return f"{option_name(name)} {value}"
+    return None

@@ -1,0 +1,125 @@
+"""Every end of a command: one line, the documented exit code, no traceback."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from softvq_cli import datasets
+from softvq_cli.errors import InputError, Interrupted, RefusedError, SoftVQError, UsageError
+
+
+@pytest.fixture
+def failing_with(softvq, monkeypatch):
+    """Run a command whose call of the core raises ``error``."""
+
+    def run(error: BaseException, *words: str):
+        def fail(*_args, **_more):
+            raise error
+
+        monkeypatch.setattr(datasets, "describe", fail)
+        return softvq("data", *words)
+
+    return run
+
+
+@pytest.mark.parametrize(("kind", "code"), [(SoftVQError, 1), (UsageError, 2), (InputError, 3), (RefusedError, 4)])
+def test_our_errors_are_one_line_and_their_exit_code(failing_with, kind, code):
+    failing_with(kind("the disk is full")).refused(code, "the disk is full")
+
+
+def test_an_interrupted_run_shows_how_to_go_on(failing_with):
+    result = failing_with(Interrupted("stopped at step 3; to go on: softvq train --resume"))
+    assert result.code == 130
+    assert result.err == "softvq: stopped at step 3; to go on: softvq train --resume\n"
+
+
+def test_ctrl_c_is_130_without_a_traceback(failing_with):
+    result = failing_with(KeyboardInterrupt())
+    assert (result.code, result.err) == (130, "softvq: interrupted\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (MemoryError(), ("out of memory", "--batch-size")),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"), ("out of memory",)),
+        (OSError(errno.ENOSPC, "No space left on device", "x.npy"), ("cannot write x.npy: No space left on device",)),
+        (ZeroDivisionError("division\nby zero"), ("ZeroDivisionError: division by zero", "--debug")),
+    ],
+)
+def test_what_nobody_foresaw_is_one_line_too(failing_with, error, words):
+    failing_with(error).refused(1, *words)
+
+
+def test_debug_shows_the_traceback(failing_with):
+    result = failing_with(ZeroDivisionError("division by zero"), "--debug")
+    assert result.code == 1
+    assert "Traceback (most recent call last)" in result.err
+    assert result.err.splitlines()[-1].startswith("softvq: error: ZeroDivisionError")
+
+
+def test_a_message_cannot_break_the_line_or_colour_the_terminal(failing_with):
+    failing_with(InputError("no \x1b[31mfile\r\n 'a\nb\udcff'")).refused(3, "no \\x1b[31mfile   'a b\\udcff'")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["trian"], ["No such command 'trian'", "'train'", "softvq --help"]),
+        (["train", "--latnt-dim", "3"], ["unknown option '--latnt-dim': did you mean '--latent-dim'?"]),
+        (["train", "--qqqqqqqq"], ["unknown option '--qqqqqqqq'; see 'softvq train --help'"]),
+        (["train", "--K"], ["'--K' requires an argument"]),
+        (["train", "digits"], ["unexpected extra argument", "digits"]),
+        (["embed"], ["Missing argument 'CHECKPOINT'", "softvq embed --help"]),
+        (["tsne", "x.npy"], ["Missing option", "--out"]),
+        (["cluster", "x.npy", "--n-init", "ten"], ["--n-init", "integer"]),
+        (["embed", "x.pt", "--batch-size", "0"], ["--batch-size"]),
+        (["train", "--device", "gpu"], ["unknown value of --device 'gpu'"]),
+        (["train", "--data", "mnits"], ["did you mean 'mnist'?"]),
+        (["train", "--bottleneck", "soft_vq"], ["did you mean 'soft-vq'?"]),
+        (["data", "fetch"], ["which data sets?", "mnist"]),
+        (["data", "fetc"], ["did you mean 'fetch'?"]),
+        (["data", "list", "mnits"], ["did you mean 'mnist'?"]),
+        (["probe", "a", "b", "c"], ["two embedding files"]),
+        (["probe", "a.npy", "b.npy", "--data", "mnist"], ["--data and --data-dir go with a checkpoint"]),
+    ],
+)
+def test_wrong_usage_is_one_line_that_helps(softvq, words, expected, tmp_path):
+    softvq(*words).refused(2, *expected)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_device_that_is_not_there_is_refused_by_name(softvq, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    softvq("train", "--device", "cuda").refused(2, "--device cuda", "there is", "cpu")
+
+
+def installed(*words: str, **more) -> subprocess.Popen:
+    command = [sys.executable, "-m", "softvq_cli", *words]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **more)
+
+
+def test_a_reader_that_leaves_ends_the_command_quietly():
+    read, write = os.pipe()
+    os.close(read)
+    process = installed("data", stdout=write)
+    os.close(write)
+    assert process.communicate(timeout=60)[1] == ""
+    assert process.returncode == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_behind_standard_output_is_an_error():
+    with open("/dev/full", "w") as full:
+        process = installed("data", "--quiet", stdout=full)
+        err = process.communicate(timeout=60)[1]
+    assert process.returncode == 1
+    assert err == "softvq: error: cannot write the result: No space left on device\n"

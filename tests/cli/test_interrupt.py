@@ -1,0 +1,121 @@
+"""Ctrl-C and SIGTERM at any moment."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from softvq_cli.cli.interrupt import Interrupts, interrupts
+
+
+@pytest.fixture
+def handler():
+    """The answer to signals, called directly: the test runner keeps its own."""
+    return Interrupts()
+
+
+def test_a_signal_raises(handler):
+    with pytest.raises(KeyboardInterrupt):
+        handler(signal.SIGINT, None)
+    assert handler.seen
+
+
+def test_in_training_the_first_signal_asks_and_the_second_raises(handler):
+    handler.stop = threading.Event()
+    handler(signal.SIGTERM, None)
+    assert handler.stop.is_set()
+    assert not handler.seen
+    with pytest.raises(KeyboardInterrupt):
+        handler(signal.SIGTERM, None)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_are_answered_within_a_command_and_given_back_after_it(number):
+    before = signal.getsignal(number)
+    with interrupts.installed():
+        assert signal.getsignal(number) is interrupts
+    assert signal.getsignal(number) is before
+
+
+def test_an_ignored_signal_stays_ignored():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with interrupts.installed():
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_library_that_turns_the_interrupt_into_its_own_error_does_not_hide_it(softvq, monkeypatch):
+    from softvq_cli import datasets
+
+    def describe(*_args):
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt as error:
+            raise ImportError("the C extension failed to load") from error
+
+    monkeypatch.setattr(datasets, "describe", describe)
+    result = softvq("data")
+    assert (result.code, result.err) == (130, "softvq: interrupted\n")
+
+
+def start(*words: object, cwd: Path) -> subprocess.Popen[str]:
+    """The program in a process of its own, which says when it has started.
+
+    It hears Ctrl-C even if this process was started in the background, where shells have it ignored.
+    """
+    code = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "from softvq_cli.__main__ import main; print('started', flush=True); sys.exit(main())"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, words)],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_training_that_is_interrupted_leaves_a_checkpoint_and_goes_on(number, tmp_path, softvq):
+    run = tmp_path / "run"
+    process = start("train", "--out", run, "--iterations", 100_000, "--log-every", 1, "--device", "cpu", cwd=tmp_path)
+    wait_for(run / "metrics.jsonl", process)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "started\n")
+    assert f"to go on: softvq train --out {run} --resume" in err.splitlines()[-1]
+    assert "Traceback" not in err
+    document = softvq("info", run, "--json").document
+    assert document["step"] >= 1
+    assert not document["finished"]
+
+
+@pytest.mark.parametrize("delay", [0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6])
+def test_ctrl_c_while_the_program_starts_leaves_no_traceback(delay, tmp_path):
+    process = start("train", "--out", tmp_path / "run", "--iterations", 10**6, "--device", "cpu", cwd=tmp_path)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "started\n"
+    time.sleep(delay)
+    process.send_signal(signal.SIGINT)
+    err = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert "softvq: " in err.splitlines()[-1]
+
+
+def wait_for(path: Path, process: subprocess.Popen[str], seconds: float = 60) -> None:
+    """Wait until there is something in the file."""
+    end = time.monotonic() + seconds
+    while not (path.exists() and path.stat().st_size):
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < end
+        time.sleep(0.02)

@@ -1,0 +1,118 @@
+"""softvq reproduce and softvq sweep as a shell sees them."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from softvq_cli.training import checkpoint
+from tests.cli.test_interrupt import start, wait_for
+from tests.cli.test_startup import python
+from tests.conftest import blobs
+
+SMALL = ("--iterations", "4", "--batch-size", "16", "--latent-dim", "4", "--K", "6", "--device", "cpu", "--jobs", "1")
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("images") / "blobs.npz"
+    dataset = blobs(150)
+    np.savez(path, images=dataset.images, labels=dataset.labels)
+    return path
+
+
+def test_the_path_is_printed_and_json_on_demand(softvq, images):
+    words = ("reproduce", "table1", "--data", f"mnist={images}", "--seeds", 2, "--only", "ae, pca", *SMALL)
+    result = softvq(*words)
+    assert (result.code, result.out) == (0, "reproduce/table1/table1.json\n")
+    assert "blobs-ae-s1 done" in result.err
+    result = softvq(*words, "--json", "--quiet")
+    assert (result.code, result.err) == (0, "")
+    assert result.document == json.loads(Path("reproduce/table1/table1.json").read_text())
+    assert result.document["rows"][0]["cells"]["mnist.nmi"]["n"] == 2
+
+
+def test_a_cell_that_failed_is_reported_and_the_others_are_there(softvq, images):
+    folder = Path("out/runs/blobs-vq-s0")
+    folder.mkdir(parents=True)
+    (folder / "ckpt.pt").write_bytes(b"nothing")
+    only = ("--only", "vq,pca", "--seeds", 1, "--out", "out", "--quiet")
+    result = softvq("reproduce", "table1", "--data", f"mnist={images}", *only, *SMALL)
+    assert (result.code, result.out) == (1, "out/table1.json\n")
+    first, last = result.err.splitlines()
+    assert first.startswith("warning: blobs-vq-s0 failed: ")
+    assert last.startswith("softvq: error: not everything could be done: blobs-vq-s0: ")
+    document = json.loads(Path("out/table1.json").read_text())
+    assert [one["cell"] for one in document["failed"]] == ["blobs-vq-s0"]
+    assert {row["row"]: row["cells"]["mnist.nmi"]["n"] for row in document["rows"]} == {"vq": 0, "pca": 1, "vq:z_q": 0}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("reproduce", "table9"), "unknown comparison 'table9'"),
+        (("reproduce", "table1", "--only", "aee"), "did you mean 'ae'"),
+        (("reproduce", "table1", "--data", "mnist"), "--data takes NAME=PATH here"),
+        (("reproduce", "table1", "--seeds", "0"), "--seeds must be at least 1"),
+        (
+            ("reproduce", "table1", "--jobs", "0", "--data", "mnist=digits", "--only", "pca"),
+            "--jobs must be at least 1",
+        ),
+        (("reproduce", "table1", "--bottleneck", "ae"), "--bottleneck"),
+        (("sweep", "--over", "K"), "which values of --K?"),
+        (("sweep", "--over", "M=1"), "unknown numeric setting 'M'"),
+        (("sweep",), "--over"),
+    ],
+)
+def test_wrong_words_are_one_line(softvq, words, message):
+    softvq(*words).refused(2, message)
+
+
+def test_killed_half_way_and_started_again_retrains_nothing_that_was_finished(softvq, images, tmp_path):
+    words = ("reproduce", "table1", "--data", f"mnist={images}", "--seeds", 3, "--only", "ae", "--out", "out", *SMALL)
+    runs = tmp_path / "out" / "runs"
+    process = start(*words, cwd=tmp_path)
+    wait_for(runs / "blobs-ae-s0" / "evaluation.json", process)
+    process.kill()
+    process.communicate(timeout=60)
+    before = {path: path.stat().st_mtime_ns for path in runs.glob("*/ckpt.pt")}
+    result = softvq(*words)
+    assert result.code == 0, result.err
+    again = {path: path.stat().st_mtime_ns for path in runs.glob("*/ckpt.pt")}
+    assert len(again) == 3
+    assert before.items() <= again.items()
+    assert "done before" in result.err
+
+
+def test_ctrl_c_leaves_checkpoints_and_says_how_to_go_on(images, tmp_path):
+    endless = ("--iterations", 10**7, "--log-every", 1, "--batch-size", 16, "--device", "cpu", "--jobs", 1)
+    words = ("reproduce", "table1", "--data", f"mnist={images}", "--seeds", 1, "--only", "ae", "--out", "out", *endless)
+    process = start(*words, cwd=tmp_path)
+    run = tmp_path / "out" / "runs" / "blobs-ae-s0"
+    wait_for(run / "metrics.jsonl", process)
+    process.send_signal(signal.SIGINT)
+    err = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    last = err.splitlines()[-1]
+    assert "stopped with 0 of 1 cells done; to go on: softvq reproduce table1 --seeds 1 --only ae --data mnist=" in last
+    assert "Traceback" not in err
+    assert checkpoint.load(run / "ckpt.pt").step > 0
+
+
+def test_a_sweep_prints_the_path_of_its_report(softvq, images):
+    words = ("sweep", "--over", "K=2,4", "--bottleneck", "vq", "--data", images, "--iterations", 3, "--batch-size", 16)
+    result = softvq(*words, "--arch", "mlp", "--latent-dim", 3, "--device", "cpu", "--jobs", 1, "--json")
+    assert result.code == 0, result.err
+    assert result.document["values"] == [2, 4]
+    assert Path("sweep/K/sweep.png").exists()
+
+
+@pytest.mark.parametrize("name", ["reproduce", "sweep"])
+def test_the_help_page_needs_no_heavy_library(name):
+    code = f"import sys; from softvq_cli.__main__ import main; main([{name!r}, '-h']); print('torch' in sys.modules)"
+    done = python(code + "; print('numpy' in sys.modules)")
+    assert done.stdout.splitlines()[-2:] == ["False", "False"]

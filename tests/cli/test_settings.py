@@ -1,0 +1,142 @@
+"""The settings of a run as options and as a TOML file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import typer
+
+from softvq_cli.cli.app import command
+from softvq_cli.cli.settings import Settings, read_config
+from softvq_cli.config import all_settings, option_name
+from softvq_cli.errors import InputError, SoftVQError, UsageError
+
+
+@pytest.fixture
+def chosen_by():
+    """The dictionary that a command with ``settings: Settings`` receives for the words of a command line."""
+    received = []
+
+    def show(*, settings: Settings) -> None:
+        received.append(settings)
+
+    app = typer.Typer()
+    app.command()(command(show))
+
+    def run(*words: str) -> dict:
+        typer.main.get_command(app).main(list(words), standalone_mode=False)
+        return received[-1]
+
+    return run
+
+
+@pytest.fixture
+def toml(tmp_path: Path):
+    def write(text: str) -> Path:
+        path = tmp_path / "settings.toml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def test_only_what_was_given_is_chosen(chosen_by):
+    assert chosen_by() == {}
+    assert chosen_by("--K", "64", "--lr", "1e-3", "--sigma-power", "-1", "--no-compile", "-b", "vq") == {
+        "K": 64,
+        "lr": 0.001,
+        "sigma_power": "-1",
+        "compile": False,
+        "bottleneck": "vq",
+    }
+
+
+def test_every_setting_is_an_option(chosen_by):
+    sample = {"int": "3", "float": "0.5", "bool": None}
+    for name, field in all_settings():
+        kind = str(field.type).removesuffix(" | None")
+        default = field.default if isinstance(field.default, str) else "name"
+        text = sample.get(kind, default)
+        words = [option_name(name)] if text is None else [option_name(name), text]
+        assert list(chosen_by(*words)) == [name]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--K", "many"), "--K takes a whole number, not 'many'"),
+        (("--K", "1.5"), "--K takes a whole number, not '1.5'"),
+        (("--K", "0"), "--K must be at least 1, not 0"),
+        (("--latent-dim", "-3"), "--latent-dim must be at least 1, not -3"),
+        (("--lr", "nan"), "--lr must be finite, not nan"),
+        (("--lr", "fast"), "--lr takes a number, not 'fast'"),
+        (("--arch", "cn"), "did you mean 'cnn'?"),
+        (("--bottleneck", "softvq"), "did you mean 'soft-vq'?"),
+    ],
+)
+def test_a_wrong_value_names_the_option_and_what_it_takes(chosen_by, words, message):
+    with pytest.raises(UsageError) as caught:
+        chosen_by(*words)
+    assert message in str(caught.value)
+
+
+def test_a_file_may_use_dashes_underscores_and_sections(toml):
+    path = toml('data = "mnist"\nlatent-dim = 10\nlr = 1\n[model]\nK = 7\nsigma_power = 0\n[train]\nbatch-size = 4\n')
+    assert read_config(path) == {
+        "data": "mnist",
+        "latent_dim": 10,
+        "lr": 1.0,
+        "K": 7,
+        "sigma_power": "0",
+        "batch_size": 4,
+    }
+
+
+def test_options_win_over_the_file(toml, chosen_by):
+    path = toml('K = 7\nbottleneck = "vq"\n[data]\ndata = "mnist"\n')
+    assert chosen_by("--config", str(path), "--K", "8") == {"K": 8, "bottleneck": "vq", "data": "mnist"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("latent_dims = 3", "unknown setting 'latent_dims': did you mean 'latent_dim'?"),
+        ("[modell]\nK = 3", "unknown section 'modell': did you mean 'model'?"),
+        ("[train]\nK = 3", "unknown setting in [train] 'K'"),
+        ("K = 3\n[model]\nK = 4", "'K' stands there twice"),
+        ("K = 0", "--K must be at least 1, not 0"),
+        ('K = "3"', "--K takes a whole number, not '3'"),
+        ("K = true", "--K takes a whole number, not True"),
+        ("K = [3]", "--K takes a whole number, not [3]"),
+    ],
+)
+def test_a_wrong_file_is_a_usage_error_that_names_file_and_setting(toml, text, message):
+    path = toml(text)
+    with pytest.raises(UsageError) as caught:
+        read_config(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"K = ", b"\xff\xfe", b"[" * 5000, b"K = 1\nK = 2"])
+def test_a_file_that_is_no_toml_is_bad_input(tmp_path, content):
+    path = tmp_path / "settings.toml"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="is not a TOML file"):
+        read_config(path)
+
+
+def test_a_missing_file_is_bad_input(tmp_path):
+    with pytest.raises(SoftVQError, match=r"cannot read .*none\.toml: No such file"):
+        read_config(tmp_path / "none.toml")
+
+
+def test_names_are_completed_in_the_shell():
+    [bundle] = [m for m in get_args(Settings) if hasattr(m, "parameters")]
+    options = {parameter.name: get_args(parameter.annotation)[1] for parameter in bundle.parameters()}
+    assert options["bottleneck"].autocompletion("v") == ["vae", "vq"]
+    assert options["data"].autocompletion("fa") == ["fashion-mnist"]
+    assert options["sigma_form"].autocompletion("") == ["input", "codeword"]
+    assert options["K"].autocompletion is None

@@ -1,0 +1,196 @@
+"""Archives of images: the same result as the folder, and hostile ones refused."""
+
+from __future__ import annotations
+
+import io
+import stat
+import tarfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from softvq_cli.errors import InputError
+from tests.datasets.samples import CATS_AND_DOGS, encoded, grey_files, pixels, read, write_folder
+
+FILES = grey_files(["cat/10.png", "dog/1.png", "cat/9.png", "dog/b/2.png"])  # not in the order of the names
+TARS = {".tar": "w", ".tar.gz": "w:gz", ".tgz": "w:gz", ".tar.bz2": "w:bz2", ".tar.xz": "w:xz"}
+
+
+def make_zip(path: Path, files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> Path:
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return path
+
+
+def make_tar(path: Path, files: dict[str, bytes], mode: str = "w", change: dict[str, object] | None = None) -> Path:
+    """A tar of these files; ``change`` sets attributes of the last one's header."""
+    with tarfile.open(path, mode) as archive:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            if change and name == list(files)[-1]:
+                for attribute, value in change.items():
+                    setattr(info, attribute, value)
+            archive.addfile(info, io.BytesIO(data))
+    return path
+
+
+def make(path: Path, files: dict[str, bytes]) -> Path:
+    suffix = next(suffix for suffix in (".zip", *TARS) if path.name.endswith(suffix))
+    return make_zip(path, files) if suffix == ".zip" else make_tar(path, files, TARS[suffix])
+
+
+@pytest.mark.parametrize("outer", ["", "pets/", "./", "./a/b/"])
+@pytest.mark.parametrize("suffix", [".zip", *TARS])
+def test_an_archive_gives_what_the_folder_gives(tmp_path: Path, suffix: str, outer: str) -> None:
+    folder = read(write_folder(tmp_path / "pets", FILES))
+    junk = {"__MACOSX/._x": b"", f"{outer}.DS_Store": b""}
+    data = read(make(tmp_path / f"pets{suffix}", junk | {f"{outer}{name}": data for name, data in FILES.items()}))
+    assert data.name == "pets" and data.class_names == folder.class_names
+    assert data.fingerprint == folder.fingerprint
+    prefix = outer.removeprefix("./")
+    assert data.file_names == tuple(f"{prefix}{name}" for name in folder.file_names)
+
+
+def test_an_archive_may_hold_train_and_test(tmp_path: Path) -> None:
+    names = [f"{part}/{name}" for part in ("test", "train") for name in CATS_AND_DOGS]
+    data = read(make(tmp_path / "a.tar.gz", grey_files(names)), "test")
+    assert len(data) == 10 and np.array_equal(data.images[0, ..., 0], pixels(0))
+
+
+def test_an_outer_folder_of_images_means_no_labels(tmp_path: Path) -> None:
+    data = read(make_zip(tmp_path / "a.zip", grey_files(["photos/1.png", "photos/2.png"])))
+    assert data.labels is None and data.file_names == ("photos/1.png", "photos/2.png")
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".tar"])
+def test_one_name_twice_is_two_images(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    if suffix == ".zip":
+        with zipfile.ZipFile(path, "w") as archive, pytest.warns(UserWarning, match="Duplicate"):
+            for seed in (0, 1):
+                archive.writestr("a.png", encoded(pixels(seed)))
+    else:
+        with tarfile.open(path, "w") as archive:
+            for seed in (0, 1):
+                info = tarfile.TarInfo("a.png")
+                info.size = len(encoded(pixels(seed)))
+                archive.addfile(info, io.BytesIO(encoded(pixels(seed))))
+    assert np.array_equal(read(path).images[..., 0], np.stack([pixels(0), pixels(1)]))
+
+
+OUTSIDE = ["../x.png", "/etc/x.png", "cat/../../x.png", "C:/x.png", "cat\\x.png"]
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".tar"])
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_names_that_leave_the_archive_are_refused(tmp_path: Path, name: str, suffix: str) -> None:
+    path = make(tmp_path / f"a{suffix}", FILES | {name: encoded(pixels(0))})
+    with pytest.raises(InputError, match="points outside"):
+        read(path)
+    assert sorted(file.name for file in tmp_path.parent.rglob("x.png")) == []
+
+
+LINKS = {"symlink": tarfile.SYMTYPE, "hard link": tarfile.LNKTYPE, "device": tarfile.CHRTYPE, "pipe": tarfile.FIFOTYPE}
+
+
+@pytest.mark.parametrize("kind", LINKS)
+def test_links_and_devices_in_a_tar_are_refused(tmp_path: Path, kind: str) -> None:
+    change = {"type": LINKS[kind], "linkname": "/etc/passwd", "size": 0}
+    path = make_tar(tmp_path / "a.tar", FILES | {"cat/x.png": b""}, change=change)
+    with pytest.raises(InputError, match="link or a device"):
+        read(path)
+
+
+@pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFCHR, stat.S_IFIFO])
+def test_links_and_devices_in_a_zip_are_refused(tmp_path: Path, kind: int) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        info = zipfile.ZipInfo("cat/x.png")
+        info.external_attr = (kind | 0o777) << 16
+        archive.writestr(info, "/etc/passwd")
+    with pytest.raises(InputError, match="link or a device"):
+        read(tmp_path / "a.zip")
+
+
+def test_an_encrypted_member_is_refused(tmp_path: Path) -> None:
+    data = bytearray(make_zip(tmp_path / "a.zip", FILES).read_bytes())
+    data[data.index(b"PK\x01\x02") + 8] |= 1  # the flag of the first entry of the directory
+    (tmp_path / "a.zip").write_bytes(data)
+    with pytest.raises(InputError, match="encrypted"):
+        read(tmp_path / "a.zip")
+
+
+def test_a_zip_that_promises_too_much_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    data = bytearray(make_zip(tmp_path / "a.zip", FILES).read_bytes())
+    position = -1
+    for _ in FILES:  # the uncompressed sizes in the directory: 1 GiB each
+        position = data.index(b"PK\x01\x02", position + 1)
+        data[position + 24 : position + 28] = (1 << 30).to_bytes(4, "little")
+    (tmp_path / "a.zip").write_bytes(data)
+    with pytest.raises(InputError, match="unpacks to at least"):
+        read(tmp_path / "a.zip")
+
+
+def test_a_single_member_may_not_be_huge(tmp_path: Path) -> None:
+    data = bytearray(make_zip(tmp_path / "a.zip", FILES).read_bytes())
+    position = data.index(b"PK\x01\x02")
+    data[position + 24 : position + 28] = (300 << 20).to_bytes(4, "little")
+    (tmp_path / "a.zip").write_bytes(data)
+    with pytest.raises(InputError, match="more than the 268435456 an image file may have"):
+        read(tmp_path / "a.zip")
+
+
+def test_a_member_that_is_longer_than_it_says_is_refused(tmp_path: Path) -> None:
+    data = bytearray(make_zip(tmp_path / "a.zip", FILES).read_bytes())
+    position = data.index(b"PK\x01\x02")
+    data[position + 24 : position + 28] = (10).to_bytes(4, "little")
+    (tmp_path / "a.zip").write_bytes(data)
+    with pytest.raises(InputError, match="CRC"):
+        read(tmp_path / "a.zip")
+
+
+def test_a_compressed_tar_bomb_is_stopped_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("softvq_cli.datasets.limits.FREE_BYTES", 1 << 20)
+    path = make_tar(tmp_path / "a.tar.gz", {"a.png": bytes(20 << 20)}, "w:gz")
+    with pytest.raises(InputError, match="unpacks to at least"):
+        read(path)
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".tar", ""])
+def test_too_many_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
+    monkeypatch.setattr("softvq_cli.datasets.limits.MAX_MEMBERS", 3)
+    path = make(tmp_path / f"a{suffix}", FILES) if suffix else write_folder(tmp_path / "a", FILES)
+    with pytest.raises(InputError, match="more than 3 files"):
+        read(path)
+
+
+@pytest.mark.parametrize("suffix", [".zip", *TARS])
+def test_an_archive_that_is_cut_anywhere_is_refused(tmp_path: Path, suffix: str) -> None:
+    whole = make(tmp_path / f"a{suffix}", FILES).read_bytes()
+    useful = len(whole) if suffix != ".tar" else 512 * (len(whole.rstrip(b"\0")) // 512 + 1)
+    path = tmp_path / f"b{suffix}"
+    for end in range(0, useful, max(1, useful // 40)):
+        path.write_bytes(whole[:end])
+        with pytest.raises(InputError):
+            read(path)
+
+
+def test_a_damaged_header_in_a_tar_does_not_end_it_silently(tmp_path: Path) -> None:
+    path = make_tar(tmp_path / "a.tar", FILES)
+    data = bytearray(path.read_bytes())
+    second = data.index(b"dog/1.png")
+    data[second + 148 : second + 156] = b"000000\0 "  # its checksum
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=r"a\.tar is damaged"):
+        read(path)
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".tar", ".tar.gz", ".npz", ".npy"])
+def test_a_file_of_another_kind_is_refused(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(b"this is a letter to my aunt " * 40)
+    with pytest.raises(InputError, match=rf"a{suffix}"):
+        read(path)

@@ -1,0 +1,165 @@
+"""Images are decoded once; a damaged or unwritable cache costs time and nothing else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from softvq_cli.datasets import cache, decode
+from softvq_cli.datasets.dataset import Dataset
+from softvq_cli.errors import InputError
+from tests.datasets.samples import CATS_AND_DOGS, encoded, grey_files, pixels, read, write_folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Ten pictures, and an empty cache."""
+    monkeypatch.setenv("SOFTVQ_CACHE", str(tmp_path / "cache"))
+    return write_folder(tmp_path / "pets", grey_files(CATS_AND_DOGS))
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The names of the files that are decoded."""
+    names: list[str] = []
+    real = decode.read_image
+
+    def spy(name: str, data: bytes) -> object:
+        names.append(name)
+        return real(name, data)
+
+    monkeypatch.setattr(decode, "read_image", spy)
+    return names  # type: ignore[return-value]
+
+
+def entries(folder: Path, suffix: str) -> list[Path]:
+    return sorted((folder.parent / "cache" / "decoded").glob(f"*{suffix}"))
+
+
+def same(first: Dataset, second: Dataset) -> bool:
+    return (first.fingerprint, first.class_names, first.file_names) == (
+        second.fingerprint,
+        second.class_names,
+        second.file_names,
+    )
+
+
+def test_the_second_time_nothing_is_decoded(folder: Path, decoded: list[str]) -> None:
+    first = read(folder)
+    assert isinstance(first.images, np.memmap) and not first.images.flags.writeable
+    decoded.clear()
+    assert same(read(folder), first) and len(read(folder, "test")) == 2 and decoded == []
+
+
+def test_progress_is_told_while_decoding(folder: Path) -> None:
+    from softvq_cli.config import DataConfig
+    from softvq_cli.datasets import load
+
+    told: list[tuple[str, int, int | None]] = []
+    load(DataConfig(data=str(folder)), "all", progress=lambda *what: told.append(what))
+    assert told == [("decoding pets", 10, 10)]
+
+
+@pytest.mark.parametrize("change", ["another image", "one more", "one fewer", "another name"])
+def test_a_changed_folder_is_decoded_again(folder: Path, change: str) -> None:
+    before = read(folder)
+    if change == "another image":
+        (folder / "cat" / "0.png").write_bytes(encoded(pixels(99)))
+        os.utime(folder / "cat" / "0.png", (1, 1))
+    elif change == "one more":
+        (folder / "cat" / "9.png").write_bytes(encoded(pixels(99)))
+    elif change == "one fewer":
+        (folder / "cat" / "0.png").unlink()
+    else:
+        (folder / "cat" / "0.png").rename(folder / "cat" / "7.png")
+    assert not same(read(folder), before)
+
+
+def damage_images(folder: Path) -> None:
+    (path,) = entries(folder, ".npy")
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def damage_header(folder: Path) -> None:
+    (path,) = entries(folder, ".npy")
+    path.write_bytes(path.read_bytes().replace(b"(10, 6, 5, 1)", b"(10, 5, 6, 2)"))
+
+
+def damage_notes(folder: Path) -> None:
+    (path,) = entries(folder, ".json")
+    path.write_text(path.read_text().replace("cat/0.png", "cat/1.png"))
+
+
+def empty_notes(folder: Path) -> None:
+    entries(folder, ".json")[0].write_text("{}")
+
+
+def remove_notes(folder: Path) -> None:
+    entries(folder, ".json")[0].unlink()
+
+
+@pytest.mark.parametrize("damage", [damage_images, damage_header, damage_notes, empty_notes, remove_notes])
+def test_a_damaged_cache_is_made_again(folder: Path, damage: object) -> None:
+    before = read(folder)
+    expected = before.fingerprint
+    damage(folder)  # type: ignore[operator]
+    after = read(folder)
+    assert after.fingerprint == expected and after.file_names == before.file_names
+    assert len(entries(folder, ".npy")) == len(entries(folder, ".json")) == 1
+
+
+@pytest.mark.parametrize("obstacle", ["a file in its place", "a full disk"])
+def test_a_cache_that_cannot_be_written_is_no_error(
+    folder: Path, obstacle: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if obstacle == "a file in its place":
+        (folder.parent / "cache").write_text("in the way")
+    else:
+        monkeypatch.setattr(os, "fsync", _no_space)
+    data = read(folder)
+    assert not isinstance(data.images, np.memmap)
+    assert np.array_equal(data.images[..., 0], np.stack([pixels(seed) for seed in range(10)]))
+    assert len(read(folder, "train")) == 8
+    assert entries(folder, ".tmp") == []
+
+
+def _no_space(descriptor: int) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_an_error_in_the_images_leaves_no_cache(folder: Path) -> None:
+    (folder / "dog" / "bad.png").write_bytes(b"no image")
+    with pytest.raises(InputError):
+        read(folder)
+    assert list((folder.parent / "cache" / "decoded").iterdir()) == []
+
+
+def test_what_was_not_used_for_longest_goes_first(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "LIMIT_BYTES", 4096)
+    for size in (40, 44):  # 16 000 and 19 360 bytes: each alone is over the limit
+        read(folder, image_size=size)
+    (kept,) = entries(folder, ".npy")
+    assert np.load(kept).shape == (10, 44, 44, 1) and len(entries(folder, ".json")) == 1
+    monkeypatch.setattr(cache, "LIMIT_BYTES", 5 * 19360)
+    for size in (40, 41, 42, 43):
+        read(folder, image_size=size)
+    os.utime(kept, (1, 1))
+    read(folder, image_size=44)  # used again just now
+    oldest = min(entries(folder, ".npy"), key=lambda path: path.stat().st_mtime)
+    read(folder, image_size=45)
+    assert kept.exists() and not oldest.exists()
+
+
+def test_what_killed_processes_left_is_removed_after_a_day(folder: Path) -> None:
+    left = folder.parent / "cache" / "decoded" / ".x.npy.abc.tmp"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"half")
+    read(folder)
+    assert left.exists()
+    os.utime(left, (1, 1))
+    read(folder, image_size=3)
+    assert not left.exists()

@@ -1,0 +1,167 @@
+"""Fetching: whole or not at all, checked, and one process at a time."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import filelock
+import pytest
+
+from softvq_cli.config import DataConfig
+from softvq_cli.datasets import describe, fetch, load
+from softvq_cli.errors import SoftVQError, UsageError
+from tests.datasets.conftest import PUBLISHED, Mirror
+
+FORK = "fork" in multiprocessing.get_all_start_methods()
+
+
+def everything_in(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} - {".softvq.lock"}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_missing_data_set_is_fetched_by_load_and_then_left_alone(tmp_path: Path, mirror: Mirror, name: str) -> None:
+    told: list[tuple[str, int, int | None]] = []
+    config = DataConfig(data=name, data_dir=str(tmp_path))
+    data = load(config, "test", progress=lambda *what: told.append(what))
+    status = describe(name, tmp_path)
+    assert status.complete and status.intact and len(data) > 0
+    assert all(what.startswith("downloading ") and done == total for what, done, total in told)
+    assert sum(done for _, done, _ in told) == sum(len(mirror.files[request]) for request in mirror.requests)
+    requests = len(mirror.requests)
+    assert load(config, "test").fingerprint == data.fingerprint and fetch(name, tmp_path) == status
+    assert len(mirror.requests) == requests
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_what_was_fetched_is_laid_out_for_torchvision(tmp_path: Path, mirror: Mirror, name: str) -> None:
+    fetch(name, tmp_path)
+    folder = describe(name, tmp_path).path
+    assert folder is not None
+    for file, content in PUBLISHED[name].items():
+        assert (folder / file).read_bytes() == content
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("cut", [0, 1, 100])
+def test_a_download_that_breaks_off_leaves_nothing(tmp_path: Path, mirror: Mirror, name: str, cut: int) -> None:
+    mirror.cut = cut
+    with pytest.raises(SoftVQError, match=rf"broke off after {cut} of \d+ bytes.*put it at") as error:
+        fetch(name, tmp_path)
+    assert "\n" not in str(error.value) and error.value.exit_code == 1
+    assert everything_in(tmp_path) == set()
+    mirror.cut = None
+    assert fetch(name, tmp_path).intact
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_server_with_another_file_is_not_believed(tmp_path: Path, mirror: Mirror, name: str) -> None:
+    for file in mirror.files:
+        mirror.files[file] = b"<html>Please log in</html>"
+    with pytest.raises(SoftVQError, match="it gave another file, with the MD5"):
+        fetch(name, tmp_path)
+    assert everything_in(tmp_path) == set()
+
+
+def test_a_damaged_file_is_replaced_and_the_others_are_kept(tmp_path: Path, mirror: Mirror) -> None:
+    fetch("svhn", tmp_path)
+    mirror.requests.clear()
+    (tmp_path / "test_32x32.mat").write_bytes(b"damaged")
+    assert fetch("svhn", tmp_path).intact and mirror.requests == ["svhn/test_32x32.mat"]
+
+
+def test_a_damaged_unpacked_file_is_unpacked_again_without_the_network(tmp_path: Path, mirror: Mirror) -> None:
+    fetch("mnist", tmp_path)
+    mirror.requests.clear()
+    (tmp_path / "MNIST" / "raw" / "t10k-labels-idx1-ubyte").write_bytes(b"damaged")
+    assert fetch("mnist", tmp_path).intact and mirror.requests == []
+
+
+def test_the_next_mirror_is_tried(tmp_path: Path, mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torchvision.datasets import MNIST
+
+    monkeypatch.setattr(MNIST, "mirrors", [f"{mirror.url}gone/", *MNIST.mirrors])
+    assert fetch("mnist", tmp_path).intact
+    assert mirror.requests[:2] == ["gone/train-images-idx3-ubyte.gz", "mnist/train-images-idx3-ubyte.gz"]
+
+
+def test_without_network_the_error_says_where_the_files_go(tmp_path: Path, mirror: Mirror) -> None:
+    from torchvision.datasets import SVHN
+
+    SVHN.split_list["train"][0] = "http://127.0.0.1:9/train_32x32.mat"  # nobody listens there
+    with pytest.raises(
+        SoftVQError, match=rf"svhn is not in {tmp_path}, .*refused.*{tmp_path}/train_32x32.mat"
+    ) as error:
+        load(DataConfig(data="svhn", data_dir=str(tmp_path)), "test")
+    assert type(error.value) is SoftVQError and everything_in(tmp_path) == set()
+
+
+def test_what_a_killed_process_left_is_cleared_away(tmp_path: Path, mirror: Mirror) -> None:
+    (tmp_path / ".test_32x32.mat.abc.tmp").write_bytes(b"half")
+    fetch("svhn", tmp_path)
+    assert everything_in(tmp_path) == {"test_32x32.mat", "train_32x32.mat"}
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, mirror: Mirror) -> None:
+    (tmp_path / "MNIST").write_text("in the way")
+    with pytest.raises(SoftVQError, match=r"cannot create the folder .*MNIST/raw"):
+        fetch("mnist", tmp_path)
+
+
+def test_digits_need_no_fetching_and_unknown_names_are_refused(tmp_path: Path) -> None:
+    assert fetch("digits", tmp_path).intact and everything_in(tmp_path) == set()
+    with pytest.raises(UsageError, match="did you mean 'svhn'"):
+        fetch("svnh", tmp_path)
+
+
+def test_whoever_waits_is_told_why(tmp_path: Path, mirror: Mirror) -> None:
+    lock, told = filelock.FileLock(tmp_path / ".softvq.lock"), []
+
+    def tell(what: str, done: int, total: int | None) -> None:
+        told.append(what)
+        lock.release()
+
+    with lock:
+        assert fetch("svhn", tmp_path, tell).intact
+    assert told[0] == f"waiting for another process that fetches into {tmp_path}"
+
+
+def _fetch(name: str, folder: Path, results: multiprocessing.Queue[object]) -> None:
+    results.put(fetch(name, folder).intact)
+
+
+@pytest.mark.skipif(not FORK, reason="the children must see the patched tables")
+@pytest.mark.parametrize("name", ["mnist", "cifar10"])
+def test_processes_that_fetch_at_once_share_one_download(tmp_path: Path, mirror: Mirror, name: str) -> None:
+    context = multiprocessing.get_context("fork")
+    results: multiprocessing.Queue[object] = context.Queue()
+    processes = [context.Process(target=_fetch, args=(name, tmp_path, results)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    assert [results.get(timeout=60) for _ in processes] == [True] * 4
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+    assert len(mirror.requests) == len(set(mirror.requests))
+
+
+@pytest.mark.skipif(not FORK, reason="the child must see the patched tables")
+def test_a_process_that_is_killed_while_fetching_does_not_block_the_next(tmp_path: Path, mirror: Mirror) -> None:
+    def stop(*_: object) -> None:
+        time.sleep(60)
+
+    context = multiprocessing.get_context("fork")
+    process = context.Process(target=fetch, args=("svhn", tmp_path, stop))
+    process.start()
+    deadline = time.monotonic() + 30
+    while not mirror.requests and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.join(30)
+    assert fetch("svhn", tmp_path).intact
+    assert everything_in(tmp_path) == {"test_32x32.mat", "train_32x32.mat"}

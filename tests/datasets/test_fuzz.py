@@ -1,0 +1,84 @@
+"""Readers meet damaged bytes: they give images of the right form or one clear line, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from softvq_cli.datasets.pixels import read_image, strict_warnings
+from softvq_cli.errors import InputError
+from tests.datasets.samples import CATS_AND_DOGS, encoded, grey_files, pixels, read
+from tests.datasets.test_archives import TARS, make
+
+COUNT = 150
+
+
+def mutations(data: bytes, count: int, seed: int) -> list[bytes]:
+    """Bits flipped, bytes changed, pieces removed, doubled or set to the extremes."""
+    random = np.random.default_rng(seed)
+    results = []
+    for _ in range(count):
+        mutated = bytearray(data)
+        for _ in range(int(random.integers(1, 4))):
+            start = int(random.integers(len(mutated)))
+            stop = min(len(mutated), start + int(random.integers(1, 9)))
+            kind = int(random.integers(5))
+            if kind == 0:
+                mutated[start] ^= 1 << int(random.integers(8))
+            elif kind == 1:
+                mutated[start:stop] = random.bytes(stop - start)
+            elif kind == 2:
+                del mutated[start:stop]
+            elif kind == 3:
+                mutated[start:start] = mutated[start:stop]
+            else:
+                mutated[start:stop] = (b"\xff" if random.integers(2) else b"\0") * (stop - start)
+        results.append(bytes(mutated))
+    return results
+
+
+def survive(path: Path, whole: bytes, seed: int, count: int = COUNT) -> int:
+    """Read ``count`` mutations of the file; how many were refused."""
+    refused = 0
+    for mutated in mutations(whole, count, seed):
+        path.write_bytes(mutated)
+        try:
+            data = read(path)
+        except InputError as error:
+            assert "\n" not in str(error) and len(str(error)) < 2000
+            refused += 1
+        else:
+            assert data.images.dtype == np.uint8 and data.images.ndim == 4 and data.images.shape[3] in (1, 3)
+            assert data.labels is None or data.labels.max() < len(data.class_names)
+    return refused
+
+
+@pytest.mark.parametrize("seed, suffix", list(enumerate([".zip", *TARS])))
+def test_mutated_archives(tmp_path: Path, suffix: str, seed: int) -> None:
+    whole = make(tmp_path / f"a{suffix}", grey_files(CATS_AND_DOGS)).read_bytes()
+    assert survive(tmp_path / f"b{suffix}", whole, seed) > COUNT // 3
+
+
+@pytest.mark.parametrize("seed, suffix", list(enumerate([".npy", ".npz"])))
+def test_mutated_arrays(tmp_path: Path, suffix: str, seed: int) -> None:
+    images, labels = pixels(0, (6, 4, 4)), np.arange(6) % 3
+    np.save(tmp_path / "a.npy", images)
+    np.savez_compressed(tmp_path / "a.npz", images=images, labels=labels)
+    assert survive(tmp_path / f"b{suffix}", (tmp_path / f"a{suffix}").read_bytes(), seed, 400) > 100
+
+
+@pytest.mark.parametrize(
+    "seed, kind", list(enumerate(["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000"]))
+)
+def test_mutated_images(kind: str, seed: int) -> None:
+    whole = encoded(pixels(0, (16, 16, 3)), kind)
+    with strict_warnings():
+        for mutated in mutations(whole, 300, seed):
+            try:
+                image = read_image("a.png", mutated)
+            except InputError as error:
+                assert str(error).startswith("a.png ") and "\n" not in str(error)
+            else:
+                assert image.mode in ("L", "RGB") and np.asarray(image).dtype == np.uint8

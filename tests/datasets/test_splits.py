@@ -1,0 +1,62 @@
+"""Train and test, where the data does not divide itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from softvq_cli.datasets.splits import held_out_rows
+from softvq_cli.errors import InputError
+from tests.datasets.samples import CATS_AND_DOGS, grey_files, pixels, read, write_folder
+
+hypothesis = pytest.importorskip("hypothesis")
+st = hypothesis.strategies
+
+
+@hypothesis.given(
+    st.lists(st.integers(0, 6), min_size=1, max_size=120), st.floats(0.01, 0.9), st.integers(0, 2**31), st.booleans()
+)
+@hypothesis.settings(max_examples=200, deadline=None)
+def test_every_class_gives_its_share(groups: list[int], fraction: float, seed: int, again: bool) -> None:
+    classes = np.array(groups)
+    held_out = held_out_rows(classes, fraction, seed)
+    assert np.array_equal(held_out, held_out_rows(classes, fraction, seed))
+    for value in set(groups):
+        total, held = groups.count(value), int(held_out[classes == value].sum())
+        if total == 1:
+            assert held == 0
+        else:
+            assert 1 <= held <= total - 1
+            assert abs(held - total * fraction) <= 1
+
+
+def test_the_draw_does_not_change_between_versions() -> None:
+    assert np.flatnonzero(held_out_rows(np.arange(20) % 2, 0.3, 7)).tolist() == [0, 5, 9, 14, 16, 17]
+
+
+def test_train_and_test_are_disjoint_and_complete_and_keep_the_order(tmp_path: Path) -> None:
+    write_folder(tmp_path, grey_files(CATS_AND_DOGS))
+    parts = [read(tmp_path, split, test_fraction=0.4, split_seed=3) for split in ("train", "test", "all")]
+    train, test, both = parts
+    assert sorted([*train.file_names, *test.file_names]) == list(both.file_names)
+    for part in parts:
+        assert list(part.file_names) == sorted(part.file_names)
+        assert [name.split("/")[0] for name in part.file_names] == [part.class_names[label] for label in part.labels]
+        expected = np.stack([pixels(CATS_AND_DOGS.index(name)) for name in part.file_names])
+        assert np.array_equal(part.images[..., 0], expected)
+    assert np.bincount(test.labels).tolist() == [2, 2]
+
+
+def test_other_seeds_draw_other_rows(tmp_path: Path) -> None:
+    write_folder(tmp_path, grey_files(CATS_AND_DOGS))
+    assert len({read(tmp_path, "test", split_seed=seed).file_names for seed in range(12)}) > 4
+
+
+def test_a_single_image_cannot_be_divided(tmp_path: Path) -> None:
+    write_folder(tmp_path / "one", grey_files(["1.png"]))
+    assert len(read(tmp_path / "one")) == 1
+    for split in ("train", "test"):
+        with pytest.raises(InputError, match="one has too few images"):
+            read(tmp_path / "one", split)

@@ -1,0 +1,154 @@
+"""K-means and its agreement with classes, against brute force and scikit-learn."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+from sklearn.cluster import KMeans
+from sklearn.datasets import load_digits
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score, silhouette_score
+
+from softvq_cli.errors import InputError, UsageError
+from softvq_cli.evaluation.clustering import cluster, hungarian_accuracy
+
+DIGITS, TARGETS = load_digits(return_X_y=True)
+DIGITS = DIGITS.astype(np.float32)
+
+
+def brute_force(labels: np.ndarray, assignments: np.ndarray) -> float:
+    """The best accuracy over all one-to-one maps of clusters to classes."""
+    classes, found = np.unique(labels), np.unique(assignments)
+    padded = [*classes, *[None] * max(0, len(found) - len(classes))]
+    best = 0.0
+    for names in itertools.permutations(padded, len(found)):
+        name = dict(zip(found, names, strict=True))
+        best = max(best, float(np.mean([name[a] == y for a, y in zip(assignments, labels, strict=True)])))
+    return best
+
+
+@pytest.mark.parametrize("classes", [1, 2, 4, 6])
+@pytest.mark.parametrize("clusters", [1, 2, 3, 6])
+def test_accuracy_is_that_of_the_best_assignment(classes: int, clusters: int) -> None:
+    random = np.random.default_rng(classes * 10 + clusters)
+    labels = random.integers(classes, size=30) * 7 - 3
+    assignments = np.where(random.random(30) < 0.5, labels % clusters, random.integers(clusters, size=30))
+    assert hungarian_accuracy(labels, assignments) == pytest.approx(brute_force(labels, assignments))
+
+
+def test_renaming_clusters_changes_nothing() -> None:
+    renamed = np.random.default_rng(0).permutation(10)[TARGETS]
+    assert hungarian_accuracy(TARGETS, renamed) == 1.0
+
+
+def test_measures_are_those_of_scikit_learn() -> None:
+    found = cluster(DIGITS, TARGETS, n_init=5)
+    assert found.nmi == pytest.approx(normalized_mutual_info_score(TARGETS, found.assignments))
+    assert found.ari == pytest.approx(adjusted_rand_score(TARGETS, found.assignments))
+    centres = np.stack([DIGITS[found.assignments == k].mean(0, dtype=np.float64) for k in range(10)])
+    assert found.inertia == pytest.approx(((DIGITS - centres[found.assignments]) ** 2).sum(), rel=1e-4)
+    assert found.accuracy == hungarian_accuracy(TARGETS, found.assignments)
+
+
+@pytest.mark.parametrize("init", ["k-means++", "random"])
+def test_inertia_is_no_worse_than_that_of_scikit_learn(init: str) -> None:
+    ours = cluster(DIGITS, TARGETS, n_init=30, init=init)  # type: ignore[arg-type]
+    theirs = KMeans(10, n_init=30, init=init, random_state=0).fit(DIGITS)
+    assert ours.inertia <= theirs.inertia_ * 1.0005
+
+
+def test_the_start_with_the_lowest_inertia_is_kept() -> None:
+    found = cluster(DIGITS, TARGETS, n_init=8)
+    best = int(found.inertias.argmin())
+    assert found.inertia == found.inertias[best]
+    assert found.accuracies is not None and found.accuracy == found.accuracies[best]
+    assert len(set(found.inertias)) > 1
+
+
+def test_more_starts_begin_with_the_same_ones() -> None:
+    few, many = cluster(DIGITS, TARGETS, n_init=3), cluster(DIGITS, TARGETS, n_init=6)
+    assert np.array_equal(few.inertias, many.inertias[:3])
+
+
+def test_the_number_of_workers_changes_no_byte() -> None:
+    results = [cluster(DIGITS, TARGETS, n_init=6, jobs=jobs) for jobs in (1, 2, 5)]
+    for other in results[1:]:
+        assert other.assignments.tobytes() == results[0].assignments.tobytes()
+        assert other.inertias.tobytes() == results[0].inertias.tobytes()
+        assert other.as_dict() == results[0].as_dict()
+
+
+def test_the_seed_decides() -> None:
+    first, second = (cluster(DIGITS, TARGETS, n_init=2, seed=seed).inertias for seed in (0, 1))
+    assert not np.array_equal(first, second)
+
+
+def test_json_has_what_scripts_rely_on() -> None:
+    document = json.loads(json.dumps(cluster(DIGITS, TARGETS, n_init=4).as_dict()))
+    assert {"accuracy", "nmi", "ari", "inertia", "clusters", "n_init", "n", "starts"} == document.keys()
+    assert (document["clusters"], document["n_init"], document["n"]) == (10, 4, 1797)
+    assert document["starts"]["accuracy"]["n"] == len(document["starts"]["inertia"]["values"]) == 4
+    assert 0.6 < document["accuracy"] < 0.9
+
+
+def test_without_labels_there_is_a_silhouette() -> None:
+    found = cluster(DIGITS, clusters=10, n_init=3)
+    assert found.silhouette == pytest.approx(silhouette_score(DIGITS, found.assignments), rel=1e-4)
+    assert found.accuracy is found.nmi is found.ari is found.accuracies is None
+    assert {"silhouette", "inertia"} <= found.as_dict().keys()
+    assert "accuracy" not in found.as_dict()
+
+
+def test_the_silhouette_of_many_rows_is_of_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("softvq_cli.evaluation.clustering.SILHOUETTE_ROWS", 600)
+    found = [cluster(DIGITS, clusters=10, n_init=2) for _ in range(2)]
+    assert found[0].silhouette == found[1].silhouette
+    assert found[0].silhouette == pytest.approx(silhouette_score(DIGITS, found[0].assignments), abs=0.02)
+
+
+def test_one_cluster_has_no_silhouette() -> None:
+    assert cluster(DIGITS[:50], clusters=1, n_init=1).as_dict()["silhouette"] is None
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-15, 1e15, 1e30])
+def test_scale_changes_nothing_but_the_inertia(scale: float) -> None:
+    plain = cluster(DIGITS[:300], TARGETS[:300], n_init=3)
+    scaled = cluster((DIGITS[:300].astype(np.float64) * scale).astype(np.float32), TARGETS[:300], n_init=3)
+    assert scaled.accuracy == pytest.approx(plain.accuracy, abs=0.01)
+    assert scaled.inertia == pytest.approx(plain.inertia * scale**2, rel=1e-3)
+
+
+def test_constant_rows_are_clustered_without_a_word(recwarn: pytest.WarningsRecorder) -> None:
+    found = cluster(np.ones((20, 3), np.float32), np.arange(20) % 4, n_init=3)
+    assert (found.inertia, found.accuracy) == (0.0, 0.25)
+    assert not recwarn.list
+
+
+def test_more_clusters_than_classes() -> None:
+    found = cluster(DIGITS, TARGETS, clusters=20, n_init=2)
+    assert found.clusters == len(np.unique(found.assignments)) == 20
+    assert found.accuracy is not None and found.accuracy < 0.7  # half of the clusters have no class
+
+
+def test_as_many_clusters_as_rows() -> None:
+    found = cluster(DIGITS[:12], clusters=12, n_init=2)
+    assert found.inertia == pytest.approx(0, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({}, UsageError, "--clusters"),
+        ({"clusters": 0}, UsageError, "at least 1"),
+        ({"clusters": 51}, InputError, "50 rows cannot form 51"),
+        ({"clusters": 3, "n_init": 0}, UsageError, "--n-init"),
+        ({"clusters": 3, "jobs": 0}, UsageError, "--jobs"),
+        ({"clusters": 3, "init": "kmeans++"}, UsageError, "did you mean 'k-means\\+\\+'"),
+        ({"labels": TARGETS[:49]}, InputError, "49 labels for 50 rows"),
+    ],
+)
+def test_what_cannot_be_clustered_is_said(options: dict, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        cluster(DIGITS[:50], **options)

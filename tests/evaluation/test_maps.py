@@ -1,0 +1,119 @@
+"""Maps: the same from the same seed, near rows stay near, and the measures of that are right."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from softvq_cli.errors import InputError, UsageError
+from softvq_cli.evaluation.maps import quality, tsne
+
+Z, Y = load_digits(return_X_y=True)
+Z, Y = Z[:300].astype(np.float32), Y[:300]
+
+
+@pytest.fixture(scope="module")
+def points() -> np.ndarray:
+    return tsne(Z, jobs=1)
+
+
+def brute_force(z: np.ndarray, points: np.ndarray, k: int) -> tuple[float, float]:
+    """(trustworthiness, k-NN recall) from their definitions."""
+    n = len(z)
+
+    def ranks(x: np.ndarray) -> np.ndarray:
+        distance = ((x[:, None].astype(np.float64) - x[None]) ** 2).sum(2)
+        np.fill_diagonal(distance, -1)
+        return distance.argsort(1).argsort(1)  # 0 is the row itself
+
+    there, here = ranks(z), ranks(points)
+    near_here = (here >= 1) & (here <= k)
+    intruders = near_here & (there > k)
+    trust = 1 - 2 / (n * k * (2 * n - 3 * k - 1)) * (there - k)[intruders].sum()
+    return float(trust), float((near_here & (there >= 1) & (there <= k)).sum() / (n * k))
+
+
+def test_the_number_of_workers_changes_no_byte(points: np.ndarray) -> None:
+    assert tsne(Z, jobs=2).tobytes() == points.tobytes()
+
+
+def test_interpolation_too_is_independent_of_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("softvq_cli.evaluation.maps.FFT_FROM", 10)
+    monkeypatch.setattr("openTSNE.TSNE", _short(__import__("openTSNE").TSNE))
+    assert tsne(Z[:120], jobs=1).tobytes() == tsne(Z[:120], jobs=2).tobytes()
+
+
+def _short(real: type) -> type:
+    class Short(real):  # type: ignore[misc]
+        def __init__(self, **options: object) -> None:
+            assert options["negative_gradient_method"] == "fft"
+            super().__init__(**options, n_iter=30, early_exaggeration_iter=20)
+
+    return Short
+
+
+def test_near_rows_stay_near(points: np.ndarray) -> None:
+    found = quality(Z, points)
+    assert points.shape == (300, 2)
+    assert found.trustworthiness > 0.95 and found.knn_recall > 0.5
+    shuffled = quality(Z, np.random.default_rng(0).permutation(points))
+    assert shuffled.trustworthiness < 0.6 and shuffled.knn_recall < 0.1
+
+
+@pytest.mark.parametrize("k", [1, 5, 12])
+def test_the_measures_follow_their_definitions(points: np.ndarray, k: int) -> None:
+    random = np.random.default_rng(3)
+    z, plane = random.normal(size=(60, 5)), random.normal(size=(60, 2))
+    plane += z[:, :2]
+    found = quality(z, plane, k=k)
+    assert (found.trustworthiness, found.knn_recall) == pytest.approx(brute_force(z, plane, k))
+
+
+def test_a_perfect_map_scores_one() -> None:
+    plane = np.random.default_rng(0).normal(size=(80, 2))
+    found = quality(plane, plane * 3)
+    assert (found.trustworthiness, found.knn_recall) == (1.0, 1.0)
+    assert found.as_dict() == {"trustworthiness": 1.0, "knn_recall": 1.0, "k": 10, "n": 80}
+
+
+def test_many_rows_are_sampled_by_the_seed(monkeypatch: pytest.MonkeyPatch, points: np.ndarray) -> None:
+    whole = quality(Z, points)
+    monkeypatch.setattr("softvq_cli.evaluation.maps.QUALITY_ROWS", 150)
+    assert quality(Z, points).n == 150
+    assert quality(Z, points) == quality(Z, points)
+    assert quality(Z, points).trustworthiness == pytest.approx(whole.trustworthiness, abs=0.05)
+
+
+def test_the_seed_decides_a_random_start() -> None:
+    first, same, other = (tsne(Z[:30], perplexity=5, init="random", seed=seed) for seed in (0, 0, 1))
+    assert first.tobytes() == same.tobytes() != other.tobytes()
+
+
+@pytest.mark.parametrize("z", [np.zeros((30, 3), np.float32), np.arange(30, dtype=np.float32)[:, None]])
+def test_rows_without_principal_axes_are_mapped(z: np.ndarray) -> None:
+    assert np.isfinite(tsne(z, perplexity=5)).all()
+
+
+@pytest.mark.parametrize("n", [4, 50])
+def test_a_perplexity_that_is_too_large_names_the_largest(n: int) -> None:
+    with pytest.raises(InputError, match="at most") as error:
+        tsne(Z[:n])
+    largest = float(str(error.value).split("at most ")[1].split(" ")[0])
+    assert largest <= (n - 1) / 3 < largest + 0.1
+    assert np.isfinite(tsne(Z[:n], perplexity=largest)).all()
+
+
+@pytest.mark.parametrize("options", [{"perplexity": 0.5}, {"perplexity": float("nan")}, {"jobs": 0}, {"init": "pcs"}])
+def test_options_out_of_range_are_said(options: dict) -> None:
+    with pytest.raises(UsageError):
+        tsne(Z, **options)
+
+
+def test_a_map_of_other_rows_is_refused(points: np.ndarray) -> None:
+    with pytest.raises(InputError, match="299 points"):
+        quality(Z, points[:-1])
+    with pytest.raises(InputError, match="at least 22"):
+        quality(Z[:21], points[:21])
+    with pytest.raises(UsageError, match="k must"):
+        quality(Z, points, k=0)

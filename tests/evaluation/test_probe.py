@@ -1,0 +1,165 @@
+"""The softmax and the nearest-neighbour probe, against formulas in NumPy and scikit-learn."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+
+from softvq_cli.errors import InputError, UsageError
+from softvq_cli.evaluation.neighbours import neighbours
+from softvq_cli.evaluation.probe import few_labels, probe
+from softvq_cli.evaluation.softmax import fit_lbfgs
+
+Z, Y = load_digits(return_X_y=True)
+Z = Z.astype(np.float32)
+TRAIN, TEST = slice(0, 1200), slice(1200, None)
+SPLITS = (Z[TRAIN], Y[TRAIN], Z[TEST], Y[TEST])
+
+
+def noisy(classes: int = 3, n: int = 600) -> tuple[np.ndarray, np.ndarray]:
+    """Overlapping classes, for which a finite optimum exists, on features of very different scales."""
+    random = np.random.default_rng(1)
+    y = random.integers(classes, size=n)
+    z = random.normal(size=(n, 4)) + np.eye(4)[y] * 1.5
+    return (z * [1, 100, 0.01, 5] + [0, 1000, 0, -3]).astype(np.float32), y
+
+
+@pytest.mark.parametrize("classes", [2, 3, 4])
+@pytest.mark.parametrize("l2", [0.0, 0.1])
+def test_lbfgs_is_at_the_optimum(classes: int, l2: float) -> None:
+    z, y = noisy(classes)
+    W, b, converged = fit_lbfgs(z, y, l2=l2)
+    logits = z.astype(np.float64) @ W.T + b
+    p = np.exp(logits - logits.max(1, keepdims=True))
+    p /= p.sum(1, keepdims=True)
+    error = p - np.eye(classes)[y]
+    x = (z - z.mean(0, dtype=np.float64)) / z.std(0, dtype=np.float64)
+    penalty = l2 * W * z.std(0, dtype=np.float64)  # on the weights of the standardised features
+    assert converged
+    np.testing.assert_allclose(error.mean(0), 0, atol=1e-4)
+    np.testing.assert_allclose(error.T @ x / len(x) + penalty, 0, atol=1e-4)
+
+
+def test_accuracy_is_that_of_an_unpenalised_logistic_regression() -> None:
+    z, y = noisy()
+    found = probe(z[:400], y[:400], z[400:], y[400:])
+    x = (z - z[:400].mean(0)) / z[:400].std(0)
+    reference = LogisticRegression(C=1e10, max_iter=5000, tol=1e-8).fit(x[:400], y[:400])
+    assert found.accuracy == pytest.approx(reference.score(x[400:], y[400:]))
+    assert found.train_accuracy == pytest.approx(reference.score(x[:400], y[:400]))
+
+
+def test_adam_comes_near_the_optimum() -> None:
+    z, y = noisy()
+    z = ((z - z.mean(0)) / z.std(0)).astype(np.float32)
+    exact = probe(z[:400], y[:400], z[400:], y[400:])
+    adam = probe(z[:400], y[:400], z[400:], y[400:], solver="adam", iterations=300)
+    assert adam.accuracy == pytest.approx(exact.accuracy, abs=0.04)
+    again = probe(z[:400], y[:400], z[400:], y[400:], solver="adam", iterations=300)
+    assert again.as_dict() == adam.as_dict()
+
+
+def test_confusion_and_classes_agree_with_the_accuracy() -> None:
+    found = probe(*SPLITS, class_names=tuple("abcdefghij"))
+    assert found.confusion.sum() == found.n_test == 597
+    assert np.trace(found.confusion) / 597 == pytest.approx(found.accuracy)
+    assert np.array_equal(found.confusion.sum(1), np.bincount(Y[TEST]))
+    assert list(found.per_class) == list("abcdefghij")
+    assert found.per_class["c"] == pytest.approx(found.confusion[2, 2] / found.confusion[2].sum())
+    assert 0.85 < found.accuracy < found.train_accuracy == 1.0
+
+
+def test_json_has_what_scripts_rely_on() -> None:
+    document = json.loads(json.dumps(probe(*SPLITS).as_dict()))
+    assert {"accuracy", "train_accuracy", "per_class", "confusion", "n_train", "n_test", "solver"} <= document.keys()
+    assert document["per_class"].keys() == set("0123456789")
+    assert (document["n_train"], document["n_test"], document["solver"]) == (1200, 597, "lbfgs")
+
+
+def test_labels_may_be_any_whole_numbers() -> None:
+    plain = probe(*SPLITS)
+    strange = probe(Z[TRAIN], Y[TRAIN] * 1000 - 4000, Z[TEST], Y[TEST] * 1000 - 4000)
+    assert strange.accuracy == plain.accuracy
+    assert list(strange.per_class)[:2] == ["-4000", "-3000"]
+
+
+@pytest.mark.parametrize("solver", ["lbfgs", "adam", "neighbours"])
+def test_a_class_that_was_not_trained_counts_as_wrong(solver: str) -> None:
+    known = Y[TRAIN] != 4
+    data = (Z[TRAIN][known], Y[TRAIN][known], Z[TEST], Y[TEST])
+    found = neighbours(*data) if solver == "neighbours" else probe(*data, solver=solver, iterations=300)  # type: ignore[arg-type]
+    assert found.per_class["4"] == 0
+    assert found.confusion[:, 4].sum() == 0
+    assert found.per_class["0"] > 0.8
+
+
+def test_a_constant_feature_and_large_offsets_do_no_harm() -> None:
+    z = np.concatenate([Z + 1e4, np.full((len(Z), 1), 7, np.float32)], axis=1)
+    assert probe(z[TRAIN], Y[TRAIN], z[TEST], Y[TEST]).accuracy > 0.85
+
+
+def test_neighbours_vote_as_in_scikit_learn() -> None:
+    found = neighbours(*SPLITS, k=1)
+    assert found.accuracy == pytest.approx(KNeighborsClassifier(1).fit(*SPLITS[:2]).score(*SPLITS[2:]))
+    found = neighbours(*SPLITS, k=5)
+    assert found.accuracy == pytest.approx(KNeighborsClassifier(5).fit(*SPLITS[:2]).score(*SPLITS[2:]))
+    assert found.train_accuracy < 1  # a row does not vote for itself
+    assert found.as_dict()["neighbours"] == 5
+    assert neighbours(*SPLITS, k=5, jobs=1).as_dict() == neighbours(*SPLITS, k=5, jobs=2).as_dict()
+
+
+def test_a_draw_goes_to_the_lowest_label() -> None:
+    z = np.array([[-1.0], [1.0], [50.0], [51.0]], np.float32)
+    found = neighbours(z, np.array([3, 2, 9, 9]), np.zeros((2, 1), np.float32), np.array([2, 3]), k=2)
+    assert found.per_class == {"2": 1.0, "3": 0.0}
+
+
+def test_few_labels_are_balanced_draws_with_a_spread() -> None:
+    few, many = (few_labels(*SPLITS, labels_per_class=k, draws=4) for k in (5, 50))
+    assert 0.6 < few.accuracy.mean < many.accuracy.mean < 0.97
+    assert few.accuracy.n == 4 and few.accuracy.std is not None and few.accuracy.std > 0
+    assert few_labels(*SPLITS, labels_per_class=5, draws=4).as_dict() == few.as_dict()
+    assert few_labels(*SPLITS, labels_per_class=5, draws=4, seed=1).accuracy.values != few.accuracy.values
+    assert json.loads(json.dumps(few.as_dict()))["labels_per_class"] == 5
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ((Z, None, Z, Y), "train embeddings have no labels"),
+        ((Z, Y, Z, None), "test embeddings have no labels"),
+        ((Z, Y[:-1], Z, Y), "1796 labels for 1797 train rows"),
+        ((Z, Y, Z, Y[:5]), "5 labels for 1797 test rows"),
+        ((Z, Y, Z[:, :60], Y), "64 dimensions, the test rows 60"),
+        ((Z, np.ones(len(Y), int), Z, Y), "one class only"),
+    ],
+)
+@pytest.mark.parametrize("measure", [probe, neighbours])
+def test_what_cannot_be_probed_is_said(data: Any, words: str, measure: Any) -> None:
+    with pytest.raises(InputError, match=words):
+        measure(*data)
+
+
+@pytest.mark.parametrize(
+    ("measure", "options", "error", "words"),
+    [
+        (probe, {"solver": "lbfg"}, UsageError, "did you mean 'lbfgs'"),
+        (probe, {"iterations": 0}, UsageError, "--iterations"),
+        (probe, {"lr": float("nan")}, UsageError, "--lr"),
+        (probe, {"l2": -1.0}, UsageError, "--l2"),
+        (neighbours, {"k": 0}, UsageError, "k must be"),
+        (neighbours, {"k": 1200}, InputError, "1200 train rows"),
+        (few_labels, {"labels_per_class": 0}, UsageError, "labels a class"),
+        (few_labels, {"labels_per_class": 200}, InputError, "rarest class has 11"),
+        (few_labels, {"labels_per_class": 5, "draws": 0}, UsageError, "draws"),
+    ],
+)
+def test_options_out_of_range_are_said(measure: Any, options: Any, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        measure(*SPLITS, **options)

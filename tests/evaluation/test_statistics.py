@@ -1,0 +1,55 @@
+"""Means and paired differences, against scipy."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from softvq_cli.errors import InputError, UsageError
+from softvq_cli.evaluation.statistics import paired_difference, summary
+
+A = [77.1, 75.9, 78.3, 76.4]
+B = [54.0, 52.2, 57.1, 53.9]
+
+
+def test_summary_is_the_sample_s() -> None:
+    found = summary(A)
+    assert (found.mean, found.std, found.n) == (pytest.approx(np.mean(A)), pytest.approx(np.std(A, ddof=1)), 4)
+    assert (found.low, found.high, found.values) == (75.9, 78.3, tuple(A))
+    assert json.loads(json.dumps(found.as_dict()))["values"] == A
+
+
+def test_one_value_has_no_spread() -> None:
+    assert summary([3.5]).std is None
+    found = paired_difference([3.5], [1.0])
+    assert (found.mean, found.low, found.high, found.p, found.n) == (2.5, None, None, None, 1)
+
+
+@pytest.mark.parametrize("confidence", [0.9, 0.95, 0.99])
+def test_the_interval_is_that_of_the_paired_t_test(confidence: float) -> None:
+    found = paired_difference(A, B, confidence=confidence)
+    reference = stats.ttest_rel(A, B)
+    interval = reference.confidence_interval(confidence)
+    assert (found.low, found.high, found.p) == pytest.approx((interval.low, interval.high, reference.pvalue))
+    assert found.mean == pytest.approx(np.mean(A) - np.mean(B))
+    assert found.as_dict()["confidence"] == confidence
+
+
+def test_equal_differences_have_an_interval_of_no_width() -> None:
+    found = paired_difference([2.0, 3.0], [1.0, 2.0])
+    assert (found.low, found.mean, found.high, found.p) == (1.0, 1.0, 1.0, 0.0)
+    assert paired_difference(A, A).p == 1.0
+
+
+def test_what_has_no_statistics_is_said() -> None:
+    with pytest.raises(InputError, match="at least one"):
+        summary([])
+    with pytest.raises(InputError, match="finite"):
+        summary([1.0, np.nan])
+    with pytest.raises(InputError, match="4 values cannot be paired with 3"):
+        paired_difference(A, B[:3])
+    with pytest.raises(UsageError, match="between 0 and 1"):
+        paired_difference(A, B, confidence=95)

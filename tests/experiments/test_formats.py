@@ -1,0 +1,100 @@
+"""A report's document as text."""
+
+from __future__ import annotations
+
+from softvq_cli.experiments.formats import (
+    difference_table,
+    latex,
+    main_table,
+    markdown,
+    mean_text,
+    settings_lines,
+    value_text,
+)
+
+
+def cell(mean, std=None, paper=None, versus=None):
+    difference = None if paper is None or mean is None else mean - paper
+    numbers = {"n": 0 if mean is None else 2, "min": mean, "max": mean, "values": [mean]}
+    return {"mean": mean, "std": std, "paper": paper, "difference": difference, "versus_baseline": versus, **numbers}
+
+
+def document(**changes):
+    columns = [
+        {"key": "svhn.nmi", "data": "svhn", "measure": "nmi", "published": False},
+        {"key": "mnist.probe_accuracy", "data": "mnist", "measure": "probe_accuracy", "published": True},
+    ]
+    versus = {"mean": 0.0123, "low": -0.02, "high": 0.0446}
+    rows = [
+        ("ae", "a & b_c", "model", cell(0.5), cell(0.25, 0.01, 0.3)),
+        ("vq", "β-VAE", "model", cell(None), cell(0.5, 0.02, 0.4, versus)),
+        ("vq:z_q", "x, on ẑ_q", "control", cell(0.1), cell(None)),
+    ]
+    data = {"title": "T", "train": 5, "test": 2, "image_shape": [2, 2, 1], "papers": True, "settings": {}}
+    return {
+        "title": "Table",
+        "softvq": "1",
+        "command": "softvq x",
+        "seeds": [0],
+        "notes": [],
+        "failed": [],
+        "data": {"svhn": {**data, "title": "S"}, "mnist": data},
+        "columns": columns,
+        "rows": [
+            {
+                "row": row,
+                "label": label,
+                "kind": kind,
+                "seeds": {"svhn": [0], "mnist": [0, 1]},
+                "cells": {"svhn.nmi": first, "mnist.probe_accuracy": second},
+                "measures": {"svhn": {}, "mnist": {}},
+            }
+            for row, label, kind, first, second in rows
+        ],
+        **changes,
+    }
+
+
+def test_accuracies_are_per_cent_and_the_others_as_they_are():
+    assert value_text("probe_accuracy", 0.77641) == "77.64"
+    assert value_text("nmi", 0.71884) == "0.7188"
+    assert value_text("nmi", -0.1, signed=True) == "-0.1000"
+    assert value_text("iterations", 40000.0) == "40000"
+    assert value_text("nmi", None) == "–"
+    assert mean_text("probe_accuracy", cell(0.5, 0.001)) == "50.00 ± 0.10"
+    assert mean_text("probe_accuracy", cell(0.5)) == "50.00"
+
+
+def test_the_papers_numbers_stand_beside_ours_where_there_are_any():
+    header, rows = main_table(document())
+    assert header == ["", "n", "S, NMI", "T, classification", "paper"]
+    assert rows[1] == ["β-VAE", "1, 2", "–", "50.00 ± 2.00", "40.00"]
+
+
+def test_differences_are_signed_with_their_interval():
+    header, rows = difference_table(document())
+    assert header[-2:] == ["T, classification − paper", "T, classification − baseline"]
+    assert rows == [
+        ["a & b_c", "–", "-5.00", "–"],
+        ["β-VAE", "–", "+10.00", "+1.23 [-2.00, +4.46]"],
+    ]
+
+
+def test_latex_is_escaped():
+    text = latex(document())
+    assert r"a \& b\_c & 1, 2 & 0.5000 & 25.00 $\pm$ 1.00 & 30.00 \\" in text
+    assert r"$\beta$-VAE" in text
+    assert r"$\hat{z}_q$" in text
+    assert text.count(r"\midrule") == 2
+
+
+def test_what_is_missing_is_listed():
+    text = markdown(document(failed=[{"cell": "svhn", "error": "not here"}]))
+    assert "Not available:\n\n- svhn: not here" in text
+    assert "Not available" not in markdown(document())
+
+
+def test_shared_settings_are_written_once():
+    rows = {"ae": {"lr": 0.0003, "K": 1}, "vq": {"lr": 0.0003, "K": 2}}
+    assert settings_lines(rows) == ["lr 0.0003", "ae: K 1", "vq: K 2"]
+    assert settings_lines({}) == []

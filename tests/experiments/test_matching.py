@@ -1,0 +1,102 @@
+"""Models at a common reconstruction error."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from softvq_cli.experiments.grid import GridObserver
+from softvq_cli.experiments.matching import match
+from softvq_cli.experiments.reproduce import reproduce
+from softvq_cli.experiments.request import Request
+from softvq_cli.experiments.tables import BASIC
+from softvq_cli.training import checkpoint
+
+
+def trained(cell, *curve: tuple[int, float]):
+    """A cell with this log of (step, validation error)."""
+    cell.folder.mkdir()
+    lines = [json.dumps({"step": step, "val_nmse": error}) + "\n" for step, error in curve]
+    (cell.folder / "metrics.jsonl").write_text("".join(lines))
+    return cell
+
+
+def test_runs_are_cut_at_the_error_that_all_of_them_reach(make_cell):
+    good = trained(make_cell("ae", iterations=40, parts=()), (10, 0.9), (20, 0.5), (30, 0.4), (40, 0.1))
+    bad = trained(make_cell("vq", iterations=40, parts=()), (10, 1.0), (20, 0.8), (30, 0.6), (40, 0.45))
+    found = match([good, bad], None, (BASIC,))
+    assert found.target == 0.45
+    assert [cell.config.train.iterations for cell in found.cells] == [30, 40]
+    assert [cell.name for cell in found.cells] == ["ae-s0-i30", "vq-s0"]
+    assert all(cell.parts == (BASIC,) for cell in found.cells)
+
+
+def test_a_run_that_does_not_reach_a_given_error_is_shown_in_full(make_cell):
+    good = trained(make_cell("ae", iterations=40), (20, 0.5), (40, 0.1))
+    bad = trained(make_cell("vq", iterations=40), (20, 0.8), (40, 0.45))
+    found = match([good, bad], 0.2, (BASIC,))
+    assert [cell.config.train.iterations for cell in found.cells] == [40, 40]
+    assert any("vq-s0 does not come down to it" in note for note in found.notes)
+    assert not any("ae-s0 " in note for note in found.notes)
+
+
+def test_a_model_that_learned_nothing_does_not_decide_the_target(make_cell):
+    good = trained(make_cell("ae", iterations=40), (20, 0.5), (40, 0.1))
+    bad = trained(make_cell("beta-vae", iterations=40), (20, 1.2), (40, 1.1))
+    assert match([good, bad], None, (BASIC,)).target == 0.1
+    assert match([bad], None, (BASIC,)).target == 1.1
+
+
+def test_without_runs_there_is_nothing_to_match():
+    assert match([], None, (BASIC,)).cells == ()
+
+
+@pytest.fixture(scope="module")
+def figure(npz, tmp_path_factory):
+    request = Request(
+        names=("fig4",),
+        out=tmp_path_factory.mktemp("fig4") / "out",
+        only=("ae", "vq"),
+        data={"mnist": str(npz)},
+        settings={"iterations": 6, "log_every": 1, "batch_size": 16, "K": 6, "lr": 1e-3},
+    )
+    return request, reproduce(request, jobs=1, device="cpu")
+
+
+def test_a_run_cut_short_is_the_same_run(figure):
+    request, found = figure
+    document = found.reports[0].document
+    rows = {row["row"]: row["cells"] for row in document["rows"]}
+    target = document["target_nmse"]
+    for row, cells in rows.items():
+        step = int(cells["mnist.iterations"]["mean"])
+        folder = request.out / "runs" / (f"blobs-{row}-d60-s0" + (f"-i{step}" if step < 6 else ""))
+        cut = checkpoint.load(folder / "ckpt.pt")
+        lines = (request.out / "runs" / f"blobs-{row}-d60-s0" / "metrics.jsonl").read_text().splitlines()
+        logged = json.loads(lines[step - 1])
+        assert cut.metrics["val_nmse"] == logged["val_nmse"] <= target
+        assert cut.config.model.latent_dim == 60
+        if step > 1:
+            assert json.loads(lines[step - 2])["val_nmse"] > target
+
+
+def test_the_figure_has_a_panel_a_model_and_the_report_its_numbers(figure):
+    request, found = figure
+    assert (request.out / "fig4.png").stat().st_size > 1000
+    [report] = found.reports
+    assert [row["row"] for row in report.document["rows"]] == ["ae", "vq"]
+    assert all(cell["n"] == 1 for row in report.document["rows"] for cell in row["cells"].values())
+    assert "| baseline autoencoder | 1 |" in report.path.with_suffix(".md").read_text()
+
+
+def test_given_again_nothing_is_trained_again(figure):
+    class Recorder(GridObserver):
+        todo: tuple = ()
+
+        def planned(self, cells, todo):
+            self.todo += tuple(cell.name for cell in todo)
+
+    recorder = Recorder()
+    reproduce(figure[0], jobs=1, device="cpu", observer=recorder)
+    assert recorder.todo == ()

@@ -1,0 +1,222 @@
+"""A comparison of the paper on a small data set in the place of its own."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from softvq_cli.errors import InputError, RefusedError, UsageError
+from softvq_cli.evaluation.statistics import paired_difference
+from softvq_cli.experiments.grid import GridObserver
+from softvq_cli.experiments.reproduce import Reproduced, reproduce
+from softvq_cli.experiments.request import Request
+from softvq_cli.training import run_directory
+
+SMALL = {"iterations": 4, "batch_size": 16, "latent_dim": 4, "K": 6}
+
+
+@pytest.fixture(scope="module")
+def request_of_table1(npz, tmp_path_factory) -> Request:
+    return Request(
+        names=("table1",),
+        out=tmp_path_factory.mktemp("reproduce") / "table1",
+        seeds=2,
+        only=("ae", "vq", "raw"),
+        data={"mnist": str(npz)},
+        settings=SMALL,
+    )
+
+
+@pytest.fixture(scope="module")
+def found(request_of_table1) -> Reproduced:
+    return reproduce(request_of_table1, jobs=1, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def document(found):
+    assert found.failed == ()
+    return json.loads(found.reports[0].path.read_text())
+
+
+class Recorder(GridObserver):
+    def __init__(self):
+        self.todo, self.notes = [], []
+
+    def planned(self, cells, todo):
+        self.todo += [cell.name for cell in todo]
+
+    def noted(self, text):
+        self.notes.append(text)
+
+
+def cell(document, row, column):
+    [found] = [one for one in document["rows"] if one["row"] == row]
+    return found["cells"][column]
+
+
+def test_every_cell_has_its_runs_mean_deviation_and_the_papers_number(document, request_of_table1):
+    accuracy = cell(document, "vq", "mnist.clustering_accuracy")
+    evaluations = [
+        json.loads((request_of_table1.out / "runs" / f"blobs-vq-s{seed}" / "evaluation.json").read_text())
+        for seed in (0, 1)
+    ]
+    values = [one["figures"]["z_e"]["clustering_accuracy"] for one in evaluations]
+    assert accuracy["values"] == values
+    assert accuracy["mean"] == pytest.approx(np.mean(values))
+    assert accuracy["std"] == pytest.approx(np.std(values, ddof=1))
+    assert accuracy["n"] == 2
+    assert accuracy["paper"] == 0.5148
+    assert accuracy["difference"] == pytest.approx(np.mean(values) - 0.5148)
+    baseline = cell(document, "ae", "mnist.clustering_accuracy")
+    assert accuracy["versus_baseline"] == paired_difference(values, baseline["values"]).as_dict()
+    assert baseline["versus_baseline"] is None
+
+
+def test_rows_stand_in_the_papers_order_with_the_decoders_input_below(document):
+    assert [row["row"] for row in document["rows"]] == ["raw", "ae", "vq", "vq:z_q"]
+    assert [row["kind"] for row in document["rows"]] == ["control", "model", "model", "control"]
+    inputs = cell(document, "vq:z_q", "mnist.nmi")
+    assert (inputs["n"], inputs["paper"]) == (2, None)
+    raw = cell(document, "raw", "mnist.probe_accuracy")
+    assert (raw["n"], raw["std"], raw["paper"], raw["versus_baseline"]) == (1, None, 0.9244, None)
+
+
+def test_what_the_bottleneck_carries_and_the_spread_of_the_starts_are_there(document):
+    measures = {row["row"]: row["measures"]["mnist"] for row in document["rows"]}
+    assert {"nmse", "perplexity", "active_codes", "dead_codes", "bits_per_image"} <= set(measures["vq"])
+    assert measures["vq"]["active_codes"]["mean"] + measures["vq"]["dead_codes"]["mean"] == 6
+    assert "bits_per_image" not in measures["ae"]
+    for row in ("raw", "ae", "vq", "vq:z_q"):
+        low, high = (measures[row][name]["mean"] for name in ("starts_min", "starts_max"))
+        assert low <= measures[row]["clustering_accuracy"]["mean"] <= high
+
+
+def test_the_report_says_how_it_was_made_and_on_which_data(document, npz):
+    assert document["data"]["mnist"]["name"] == "blobs"
+    assert not document["data"]["mnist"]["papers"]
+    assert document["data"]["mnist"]["settings"]["vq"]["K"] == 6
+    assert document["data"]["mnist"]["settings"]["vq"]["arch"] == "mlp"  # the settings of mnist, whatever the data
+    assert f"--data mnist={npz}" in document["command"]
+    assert "--iterations 4" in document["command"]
+    assert document["seeds"] == [0, 1]
+
+
+def test_the_markdown_and_the_latex_have_the_numbers_of_the_json(document, found):
+    text = found.reports[0].path.with_suffix(".md").read_text()
+    accuracy = cell(document, "vq", "mnist.clustering_accuracy")
+    shown = f"{100 * accuracy['mean']:.2f} ± {100 * accuracy['std']:.2f}"
+    [row] = [line for line in text.splitlines() if line.startswith("| VQ-VAE | 2 ")]
+    assert row.split(" | ")[2:4] == [shown, "51.48"]
+    assert document["command"] in text
+    assert "in the place of the paper's MNIST" in text
+    assert "![Table 1, blobs](table1.png)" in text
+    assert found.reports[0].path.with_suffix(".png").stat().st_size > 1000
+    latex = found.reports[0].path.with_suffix(".tex").read_text()
+    assert f"VQ-VAE & 2 & {shown.replace('±', '$' + chr(92) + 'pm$')} & 51.48 &" in latex
+
+
+def test_the_csv_has_one_line_a_figure(document, found):
+    lines = list(csv.DictReader(io.StringIO(found.reports[0].path.with_suffix(".csv").read_text())))
+    [line] = [line for line in lines if (line["row"], line["measure"]) == ("vq", "nmi")]
+    nmi = cell(document, "vq", "mnist.nmi")
+    assert float(line["mean"]) == nmi["mean"]
+    assert float(line["paper"]) == 0.3541
+    assert float(line["versus_baseline"]) == nmi["versus_baseline"]["mean"]
+    [line] = [line for line in lines if (line["row"], line["measure"]) == ("raw", "starts_median")]
+    assert (line["std"], line["paper"]) == ("", "")
+
+
+def test_given_again_nothing_is_done_again_and_the_report_is_the_same(found, request_of_table1):
+    before = {path: path.read_bytes() for path in found.reports[0].path.parent.iterdir() if path.is_file()}
+    recorder = Recorder()
+    reproduce(request_of_table1, jobs=1, device="cpu", observer=recorder)
+    assert recorder.todo == []
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_more_seeds_train_only_the_new_ones(found, request_of_table1):
+    recorder = Recorder()
+    wider = dataclasses.replace(request_of_table1, seeds=3, only=("ae",))
+    again = reproduce(wider, jobs=1, device="cpu", observer=recorder)
+    assert recorder.todo == ["blobs-ae-s2"]
+    assert again.reports[0].document["rows"][0]["cells"]["mnist.nmi"]["n"] == 3
+
+
+def test_other_settings_in_the_same_folder_are_refused(found, request_of_table1):
+    other = dataclasses.replace(request_of_table1, settings={**SMALL, "iterations": 5})
+    with pytest.raises(RefusedError, match="--iterations 4, and this asks for 5"):
+        reproduce(other, jobs=1, device="cpu")
+
+
+def test_a_second_one_in_the_same_folder_is_refused(request_of_table1):
+    with run_directory.locked(request_of_table1.out), pytest.raises(RefusedError, match="another softvq is working"):
+        reproduce(request_of_table1, jobs=1, device="cpu")
+
+
+def test_columns_without_data_are_left_out_and_reported(npz, tmp_path):
+    recorder = Recorder()
+    missing = str(tmp_path / "nothing.npz")
+    request = Request(
+        names=("table2",),
+        out=tmp_path / "out",
+        seeds=1,
+        only=("pca",),
+        data={"svhn": missing, "cifar10": str(npz)},
+        settings={"arch": "mlp", **SMALL},
+    )
+    found = reproduce(request, jobs=1, device="cpu", observer=recorder)
+    [report] = found.reports
+    assert len(found.failed) == len(recorder.notes) == 1
+    assert found.failed[0].startswith("svhn: ") and "nothing.npz" in found.failed[0]
+    assert [column["data"] for column in report.document["columns"]] == ["cifar10", "cifar10"]
+    assert cell(report.document, "pca", "cifar10.probe_accuracy")["n"] == 1
+    assert "- svhn: " in report.path.with_suffix(".md").read_text()
+    with pytest.raises(InputError, match=r"nothing\.npz"):
+        reproduce(dataclasses.replace(request, only_data=("svhn",)), jobs=1, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"names": ("tabel1",)}, "did you mean 'table1'"),
+        ({"only": ("softvq",)}, "unknown row 'softvq': did you mean 'soft-vq'"),
+        ({"data": {"cifar": "x"}}, "unknown data set of table1 'cifar'"),
+        ({"only_data": ("svhn",)}, "unknown data set of table1 'svhn'"),
+        ({"seeds": 0}, "--seeds must be at least 1, not 0"),
+        ({"target_nmse": 0.0}, "--target-nmse must be above 0"),
+        ({"settings": {"bottleneck": "ae"}}, "--bottleneck is not for a comparison"),
+        ({"settings": {"lr": -1.0}}, "--lr must be above 0"),
+    ],
+)
+def test_a_wrong_request_is_refused_by_name(changes, message, tmp_path):
+    with pytest.raises(UsageError) as caught:
+        Request(**{"names": ("table1",), "out": tmp_path, **changes})
+    assert message in str(caught.value)
+
+
+def test_a_batch_larger_than_the_data_is_refused_before_anything_runs(npz, tmp_path):
+    request = Request(("table1",), tmp_path, data={"mnist": str(npz)}, settings={"batch_size": 500})
+    with pytest.raises(UsageError, match="--batch-size 500 is larger than the training split of blobs, which has 120"):
+        reproduce(request, jobs=1, device="cpu")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_command_asks_for_the_same():
+    request = Request(
+        names=("table1", "table2", "fig4"),
+        out=Path("a b"),
+        only=("ae",),
+        full=True,
+        target_nmse=0.5,
+        settings={"lr": 1e-5, "iterations": 7, "compile": False, "data_dir": "d"},
+    )
+    assert request.command() == (
+        "softvq reproduce all --only ae --full --target-nmse 0.5 --lr 1e-05 --iterations 7 --no-compile --data-dir d "
+        "--out 'a b'"
+    )

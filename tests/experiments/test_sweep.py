@@ -1,0 +1,91 @@
+"""One setting at several values."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from softvq_cli.errors import UsageError
+from softvq_cli.experiments.sweep import Request, numeric_settings, parse_over, sweep
+from softvq_cli.training import checkpoint
+
+
+@pytest.fixture(scope="module")
+def swept(npz, tmp_path_factory):
+    settings = {"data": str(npz), "bottleneck": "vq", "iterations": 4, "batch_size": 16, "latent_dim": 4}
+    request = Request("K", (8, 2), tmp_path_factory.mktemp("sweep") / "out", 2, settings)
+    return request, sweep(request, jobs=1, device="cpu")
+
+
+def test_each_value_is_trained_with_each_seed(swept):
+    request, report = swept
+    document = json.loads(report.path.read_text())
+    assert document["values"] == [2, 8]
+    assert [row["label"] for row in document["rows"]] == ["K = 2", "K = 8"]
+    for value, row in zip((2, 8), document["rows"], strict=True):
+        nmi = row["cells"]["blobs.nmi"]
+        stored = [
+            json.loads((request.out / "runs" / f"blobs-vq-K{value}-s{seed}" / "evaluation.json").read_text())
+            for seed in (0, 1)
+        ]
+        assert nmi["values"] == [one["figures"]["z_e"]["nmi"] for one in stored]
+        assert value == checkpoint.load(request.out / "runs" / f"blobs-vq-K{value}-s1" / "ckpt.pt").config.model.K
+        active, dead = (row["measures"]["blobs"][name]["mean"] for name in ("active_codes", "dead_codes"))
+        assert active + dead == value
+
+
+def test_the_report_is_written_in_all_forms(swept):
+    request, report = swept
+    text = (request.out / "sweep.md").read_text()
+    assert "| K = 2 | 2 |" in text
+    assert "paper" not in text.split("## What")[0].splitlines()[10]
+    assert "softvq sweep --over K=8,2 --seeds 2" in text
+    assert (request.out / "sweep.png").stat().st_size > 1000
+    assert (request.out / "sweep.csv").read_text().startswith("row,data,measure,mean")
+    assert report.failed == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("K=8,16", ("K", (8, 16))), ("--latent-dim=2", ("latent_dim", (2,))), ("lr=1e-3, 0.1", ("lr", (0.001, 0.1)))],
+)
+def test_what_is_swept_is_a_name_and_numbers(text, expected):
+    assert parse_over(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("latent_dims=8", "unknown numeric setting 'latent_dims': did you mean 'latent_dim'"),
+        ("arch=mlp", "unknown numeric setting 'arch'"),
+        ("K=8,many", "--over K=… takes whole numbers with commas between them, not '8,many'"),
+        ("lr=fast", "takes numbers"),
+    ],
+)
+def test_a_wrong_sweep_is_refused(text, message):
+    with pytest.raises(UsageError) as caught:
+        parse_over(text)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "values", "settings", "message"),
+    [
+        ("K", (), {}, "which values of --K?"),
+        ("K", (0,), {}, "--K must be at least 1, not 0"),
+        ("K", (8, 8), {}, "the value 8 of --K is given twice"),
+        ("K", (8,), {"K": 4}, "--K is not for this sweep"),
+        ("K", (8,), {"seed": 4}, "--seed is not for this sweep"),
+        ("K", (8,), {"bottleneck": "ae"}, "the bottleneck ae does not read --K"),
+    ],
+)
+def test_a_wrong_request_is_refused(setting, values, settings, message, tmp_path):
+    with pytest.raises(UsageError) as caught:
+        sweep(Request(setting, values, tmp_path / "out", 1, settings), jobs=1, device="cpu")
+    assert message in str(caught.value)
+
+
+def test_every_number_but_the_seeds_can_be_swept():
+    assert {"K", "latent_dim", "beta", "iterations", "lr", "noise_std"} <= set(numeric_settings())
+    assert not {"seed", "split_seed", "bottleneck", "compile"} & set(numeric_settings())

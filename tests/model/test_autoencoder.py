@@ -1,0 +1,109 @@
+"""Networks, pixels and what can be read out of a model."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from softvq_cli.config import ModelConfig
+from softvq_cli.errors import InputError, UsageError
+from softvq_cli.model import REPRESENTATIONS, Autoencoder, represent
+from softvq_cli.presets import BOTTLENECKS
+
+
+def model(arch: str, shape: tuple[int, int, int], bottleneck: str = "soft-vq", d: int = 8) -> Autoencoder:
+    torch.manual_seed(0)
+    config = ModelConfig(arch=arch, bottleneck=bottleneck, latent_dim=d, K=5)  # type: ignore[arg-type]
+    return Autoencoder(config, shape).eval()
+
+
+def images(shape: tuple[int, int, int], n: int = 3) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (n, *shape), dtype=np.uint8)
+
+
+CNN_SHAPES = [(h, w, c) for h, w, c in [(16, 16, 1), (17, 17, 3), (19, 33, 1), (28, 28, 1), (32, 32, 3), (45, 30, 3)]]
+
+
+@pytest.mark.parametrize(
+    ("arch", "shape"), [("cnn", s) for s in CNN_SHAPES] + [("mlp", (1, 1, 1)), ("mlp", (8, 8, 1)), ("mlp", (5, 9, 3))]
+)
+def test_reconstruction_has_the_inputs_shape(arch: str, shape: tuple[int, int, int]) -> None:
+    ae = model(arch, shape)
+    x = ae.scale(torch.from_numpy(images(shape)))
+    out = ae(x)
+    assert out.x_hat.shape == x.shape == (3, shape[2], shape[0], shape[1])
+    assert out.z_e.shape == (3, 8)
+
+
+def test_cnn_refuses_small_images_and_says_what_to_use() -> None:
+    with pytest.raises(UsageError, match="--arch mlp"):
+        model("cnn", (15, 16, 1))
+
+
+def test_networks_have_the_papers_layers() -> None:
+    mlp = model("mlp", (28, 28, 1), "ae", d=64)
+    widths = [tuple(p.shape) for name, p in mlp.named_parameters() if name.endswith("weight")]
+    assert widths == [(500, 784), (500, 500), (2000, 500), (64, 2000), (2000, 64), (500, 2000), (500, 500), (784, 500)]
+    cnn = model("cnn", (32, 32, 3), "ae", d=256)
+    kernels = [tuple(p.shape) for name, p in cnn.named_parameters() if p.ndim == 4]
+    assert [k[0] for k in kernels[:4]] == [64, 128, 256, 512]
+    assert all(k[2:] == (3, 3) for k in kernels)
+    assert cnn.encoder.hidden_dim == 2048
+
+
+def test_weights_are_glorot_uniform_with_zero_biases() -> None:
+    linear = model("mlp", (28, 28, 1)).encoder.layers[0]
+    limit = np.sqrt(6 / (784 + 500))
+    assert linear.weight.abs().max().item() == pytest.approx(limit, rel=1e-3)
+    assert linear.weight.std().item() == pytest.approx(limit / np.sqrt(3), rel=0.01)
+    assert linear.bias.abs().sum().item() == 0
+
+
+@pytest.mark.parametrize(("arch", "low", "high"), [("mlp", 0.0, 1.0), ("cnn", -0.5, 0.5)])
+def test_pixels_are_scaled_to_the_papers_range_and_back(arch: str, low: float, high: float) -> None:
+    shape = (16, 16, 3)
+    ae = model(arch, shape)
+    raw = images(shape)
+    x = ae.scale(torch.from_numpy(raw))
+    assert ae.scale(torch.tensor([[[[0, 255, 255]]]], dtype=torch.uint8)).flatten().tolist() == [low, high, high]
+    np.testing.assert_allclose(ae.unscale(x).numpy(), raw / 255.0, atol=1e-6)
+
+
+def test_nmse_is_the_squared_error_over_the_pixel_variance() -> None:
+    ae = Autoencoder(ModelConfig(latent_dim=4, K=2), (4, 4, 1), pixel_variance=0.25)
+    x, y = torch.rand(2, 1, 4, 4), torch.rand(2, 1, 4, 4)
+    expected = np.mean((x.numpy().astype(float) - y.numpy()) ** 2) / 0.25
+    assert ae.nmse(x, y).item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("bottleneck", BOTTLENECKS)
+def test_each_representation_has_its_documented_shape_and_type(bottleneck: str) -> None:
+    ae = model("mlp", (8, 8, 1), bottleneck)
+    raw = images((8, 8, 1), n=4)
+    for what in REPRESENTATIONS:
+        if what == "indices" and ae.bottleneck.centroids() is None:
+            with pytest.raises(InputError, match="no codebook"):
+                represent(ae, raw, what)
+            continue
+        rows = represent(ae, raw, what)
+        width = {"z_e": 8, "z_q": 8, "indices": 1}.get(what, 64)
+        assert rows.shape == (4, width)
+        assert rows.dtype == (np.int64 if what == "indices" else np.float32)
+    pixels = represent(ae, raw, "pixels")
+    np.testing.assert_allclose(pixels, raw.reshape(4, -1) / 255.0, atol=1e-6)
+
+
+def test_rows_do_not_depend_on_the_batch_they_come_in() -> None:
+    ae = model("cnn", (16, 16, 3))
+    raw = images((16, 16, 3), n=7)
+    alone = np.concatenate([represent(ae, raw[i : i + 1]) for i in range(7)])
+    np.testing.assert_allclose(represent(ae, raw), alone, rtol=1e-4, atol=1e-6)
+
+
+def test_images_of_another_shape_and_unknown_representations_are_refused() -> None:
+    ae = model("mlp", (8, 8, 1))
+    with pytest.raises(InputError, match=r"\(8, 8, 1\).*\(9, 8, 1\)"):
+        represent(ae, images((9, 8, 1)))
+    with pytest.raises(UsageError, match="did you mean 'z_q'"):
+        represent(ae, images((8, 8, 1)), "zq")

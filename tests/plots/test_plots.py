@@ -1,0 +1,277 @@
+"""The figures: what they show, and that the same input gives the same file."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from PIL import Image
+
+from softvq_cli.errors import InputError, SoftVQError, UsageError
+from softvq_cli.plots import bars, codebook, curves, reconstructions, style, sweep
+from softvq_cli.plots.tsne import Panel
+from softvq_cli.plots.tsne import plot as plot_maps
+
+RANDOM = np.random.default_rng(0)
+POINTS = RANDOM.normal(size=(60, 2))
+LABELS = np.arange(60) % 3
+IMAGES = RANDOM.integers(0, 255, (12, 8, 8, 1)).astype(np.uint8)
+LINES = [
+    {"step": s, "loss": 2 / s, "nmse": 1 / s, "val_nmse": 1.1 / s, "commitment": 0.1, "perplexity": s, "seconds": s}
+    for s in (10, 20, 30)
+]
+COLUMN = bars.Column("clustering", [50.0, 60.0], [None, 2.0], [52.0, None])
+
+EVERY: dict[str, Callable[[Path], None]] = {
+    "tsne": lambda path: plot_maps(path, [Panel("a", POINTS, LABELS, ("x", "y", "z")), Panel("b", POINTS)]),
+    "reconstructions": lambda path: reconstructions.plot(path, IMAGES, IMAGES / 255),
+    "curves": lambda path: curves.plot(path, LINES),
+    "usage": lambda path: codebook.usage(path, np.arange(16)),
+    "centroids": lambda path: codebook.centroids(path, IMAGES, np.arange(12)),
+    "bars": lambda path: bars.plot(path, ["one", "two"], [COLUMN, COLUMN]),
+    "sweep": lambda path: sweep.plot(path, "K", [8, 128, 32], {"accuracy": [[1, 2], [3, 4], [5.0]]}),
+}
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures that were saved, to look into."""
+    figures: list[Figure] = []
+    save = Figure.savefig
+
+    def keep(figure: Figure, *args: Any, **options: Any) -> None:
+        figures.append(figure)
+        save(figure, *args, **options)
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    return figures
+
+
+def texts(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.findobj(matplotlib.text.Text) if text.get_text()]
+
+
+@pytest.mark.parametrize("suffix", ["png", "pdf", "svg"])
+@pytest.mark.parametrize("name", EVERY)
+def test_the_same_input_gives_the_same_bytes(tmp_path: Path, name: str, suffix: str) -> None:
+    before = dict(matplotlib.rcParams)
+    files = [tmp_path / f"{i}.{suffix}" for i in range(2)]
+    for file in files:
+        EVERY[name](file)
+    data = files[0].read_bytes()
+    assert data == files[1].read_bytes()
+    assert data.startswith({"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}[suffix])
+    assert not re.search(rb"CreationDate|<dc:date>|Software", data)
+    assert dict(matplotlib.rcParams) == before
+    if suffix == "png":
+        with Image.open(io.BytesIO(data)) as picture:
+            assert picture.width <= 2100 and len(np.unique(np.asarray(picture))) > 10
+
+
+@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("file", ["figure.jpg", "figure", "figure.png.txt"])
+def test_another_suffix_is_refused_naming_the_three(tmp_path: Path, name: str, file: str) -> None:
+    with pytest.raises(UsageError, match=r"\.png, \.pdf, \.svg"):
+        EVERY[name](tmp_path / file)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_suffix_may_be_in_capitals(tmp_path: Path) -> None:
+    EVERY["usage"](tmp_path / "A.PNG")
+    assert (tmp_path / "A.PNG").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_figure_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"old")
+    with pytest.raises(SoftVQError, match="nowhere"):
+        EVERY["usage"](tmp_path / "nowhere" / "a.png")
+    monkeypatch.setattr(Figure, "savefig", lambda *args, **options: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        EVERY["usage"](path)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.png"] and path.read_bytes() == b"old"
+
+
+def test_a_matplotlibrc_changes_nothing(tmp_path: Path) -> None:
+    EVERY["curves"](tmp_path / "a.png")
+    with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red", "savefig.bbox": "tight"}):
+        EVERY["curves"](tmp_path / "b.png")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+# Machado, Oliveira and Fernandes (2009), severity 1, on linear RGB.
+DEFICIENCIES = {
+    "none": np.eye(3),
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.3039]],
+}
+
+
+def lab(colours: list[str], deficiency: Any) -> np.ndarray:
+    """CIELAB of sRGB colours as they are seen, (n, 3)."""
+    rgb = np.array([to_rgb(colour) for colour in colours])
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    seen = np.clip(linear @ np.array(deficiency).T, 0, 1)
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    xyz = seen @ to_xyz.T / [0.9505, 1, 1.089]
+    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], axis=1)
+
+
+@pytest.mark.parametrize("deficiency", DEFICIENCIES)
+@pytest.mark.parametrize(("n", "apart"), [(10, 14), (20, 13)])
+def test_colours_of_classes_are_told_apart(n: int, apart: float, deficiency: str) -> None:
+    seen = lab(style.colours(n), DEFICIENCIES[deficiency])
+    assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(seen, 2)) > apart
+
+
+def test_a_class_has_one_colour_in_all_panels_and_one_key(tmp_path: Path, drawn: list[Figure]) -> None:
+    names = ("x", "y", "z")
+    plot_maps(
+        tmp_path / "a.png",
+        [Panel("all", POINTS, LABELS, names), Panel("some", POINTS[LABELS > 0], LABELS[LABELS > 0], names)],
+    )
+    (figure,) = drawn
+    keys = figure.legends[0]
+    assert [text.get_text() for text in keys.get_texts()] == ["x", "y", "z"]
+    colour = {t.get_text(): to_rgb(h.get_color()) for t, h in zip(keys.get_texts(), keys.legend_handles, strict=True)}
+    for axis, present in zip(figure.axes, ({"x", "y", "z"}, {"y", "z"}), strict=True):
+        shown = {tuple(face[:3]) for face in axis.collections[0].get_facecolors()}
+        assert shown == {colour[name] for name in present}
+        assert not axis.get_xticks().size and not axis.get_yticks().size
+    assert [axis.get_title() for axis in figure.axes] == ["all", "some"]
+
+
+def test_points_keep_their_class(tmp_path: Path, drawn: list[Figure]) -> None:
+    plot_maps(tmp_path / "a.png", [Panel("a", POINTS, LABELS)])
+    scatter = drawn[0].axes[0].collections[0]
+    order = [int(np.flatnonzero((point == POINTS).all(1))[0]) for point in scatter.get_offsets()]
+    wanted = [to_rgb(style.colours(3)[LABELS[i]]) for i in order]
+    assert np.allclose(scatter.get_facecolors()[:, :3], wanted)
+    assert order != sorted(order)  # lest the last class covers the others
+
+
+@pytest.mark.parametrize(("classes", "keys"), [(1, 0), (2, 2), (20, 20), (21, 0), (60, 0)])
+def test_the_legend_is_left_out_where_it_cannot_help(
+    tmp_path: Path, drawn: list[Figure], classes: int, keys: int
+) -> None:
+    plot_maps(tmp_path / "a.png", [Panel("a", POINTS, np.arange(60) % classes)])
+    assert sum(len(legend.get_texts()) for legend in drawn[0].legends) == keys
+
+
+@pytest.mark.parametrize("names", [tuple("0123456789"), tuple(f"a rather long name {i}" for i in range(20))])
+@pytest.mark.parametrize("maps", [1, 2, 4, 6])
+def test_the_legend_stays_on_the_page(tmp_path: Path, drawn: list[Figure], names: tuple[str, ...], maps: int) -> None:
+    plot_maps(tmp_path / "a.png", [Panel("a", POINTS, np.arange(60) % len(names), names)] * maps)
+    (figure,) = drawn
+    box, page = figure.legends[0].get_window_extent(), figure.bbox
+    assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= page.x1
+    assert all(axis.get_window_extent().y0 > box.y1 and axis.get_window_extent().width > 200 for axis in figure.axes)
+
+
+def test_without_labels_the_points_have_one_colour(tmp_path: Path, drawn: list[Figure]) -> None:
+    plot_maps(tmp_path / "a.png", [Panel("a", POINTS)])
+    assert len(np.unique(drawn[0].axes[0].collections[0].get_facecolors(), axis=0)) == 1
+    assert not drawn[0].legends
+
+
+def test_each_reconstruction_stands_below_its_original(tmp_path: Path, drawn: list[Figure]) -> None:
+    originals = np.zeros((12, 4, 4, 1), np.uint8)
+    originals[:, 0, 0, 0] = np.arange(12) * 10
+    reconstructions.plot(tmp_path / "a.png", originals, 255 - originals)
+    (axis,) = drawn[0].axes
+    image = np.asarray(axis.images[0].get_array())
+    strip, step = image.shape[0] / 4, (image.shape[1] + 1) / 10
+    corners = [[image[int(i * strip + 2), int(j * step + 2), 0] for j in range(10)] for i in range(4)]
+    assert corners[0] == [10 * j for j in range(10)] and corners[1] == [255 - 10 * j for j in range(10)]
+    assert corners[2][:2] == [100, 110] and corners[3][:2] == [155, 145] and corners[2][2:] == [255] * 8
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["original", "reconstruction"] * 2
+
+
+def test_curves_show_what_the_run_has(tmp_path: Path, drawn: list[Figure]) -> None:
+    curves.plot(tmp_path / "a.png", LINES)
+    curves.plot(tmp_path / "b.png", [{"step": 1, "loss": 1.0, "nmse": 0.5}])
+    assert [axis.get_ylabel() for axis in drawn[0].axes[:3]] == ["normalised MSE", "loss terms, unweighted", "codes"]
+    training = drawn[0].axes[0].lines[0]
+    assert training.get_label() == "training"
+    assert np.allclose(training.get_xydata(), [(s, 1 / s) for s in (10, 20, 30)])
+    assert [axis.get_ylabel() for axis in drawn[1].axes] == ["normalised MSE"]
+
+
+def test_usage_is_sorted_and_counted(tmp_path: Path, drawn: list[Figure]) -> None:
+    codebook.usage(tmp_path / "a.png", np.array([0, 2, 2, 0, 2, 2]))
+    heights = [bar.get_height() for bar in drawn[0].axes[0].patches]
+    assert heights == [0.25, 0.25, 0.25, 0.25, 0, 0]
+    assert {"perplexity 4.0 of 6", "codes never used: 2"} <= set(texts(drawn[0]))
+
+
+def test_centroids_stand_in_the_order_of_their_use(tmp_path: Path, drawn: list[Figure]) -> None:
+    images = np.full((3, 8, 8, 1), 0.0)
+    images[1], images[2] = 0.4, 0.8
+    codebook.centroids(tmp_path / "a.png", images, np.array([1, 5, 9]))
+    image = np.asarray(drawn[0].axes[0].images[0].get_array())[:, :, 0]
+    assert [image[2, int((i + 0.5) * image.shape[1] / 3)] for i in range(3)] == [204, 102, 0]
+
+
+def test_bars_stand_beside_the_paper_s_numbers(tmp_path: Path, drawn: list[Figure]) -> None:
+    bars.plot(tmp_path / "a.png", ["one", "two"], [COLUMN])
+    axis = drawn[0].axes[0]
+    ours, theirs = ([bar.get_width() for bar in container.patches] for container in axis.containers[:2])
+    assert ours == [50.0, 60.0] and theirs[0] == 52.0 and np.isnan(theirs[1])
+    assert {"50.0", "60.0", "52.0", "one", "two", "paper"} <= set(texts(drawn[0]))
+    assert axis.get_ylim()[0] > axis.get_ylim()[1]  # the first row on top
+
+
+def test_a_sweep_is_drawn_in_the_order_of_the_setting(tmp_path: Path, drawn: list[Figure]) -> None:
+    sweep.plot(
+        tmp_path / "a.png", "K", [8, 128, 32], {"accuracy": [[1.0, 2.0], [3.0], [5.0, 7.0]], "nmi": [[1], [2], [3]]}
+    )
+    axis = drawn[0].axes[0]
+    assert axis.lines[0].get_xydata().tolist() == [[8, 1.5], [32, 6], [128, 3]]
+    assert (axis.get_xlabel(), axis.get_title(), axis.get_xscale()) == ("K", "accuracy", "log")
+    assert [tick.get_text() for tick in axis.get_xticklabels()] == ["8", "32", "128"]
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda path: plot_maps(path, []),
+        lambda path: plot_maps(path, [Panel("a", POINTS, LABELS[:5])]),
+        lambda path: reconstructions.plot(path, IMAGES, IMAGES[:5]),
+        lambda path: reconstructions.plot(path, IMAGES[0], IMAGES[0]),
+        lambda path: reconstructions.plot(path, IMAGES[:0], IMAGES[:0]),
+        lambda path: curves.plot(path, []),
+        lambda path: codebook.usage(path, np.zeros(4)),
+        lambda path: codebook.usage(path, np.array([-1, 2])),
+        lambda path: codebook.centroids(path, IMAGES, np.arange(3)),
+        lambda path: bars.plot(path, ["one"], [COLUMN]),
+        lambda path: bars.plot(path, ["one"], []),
+        lambda path: sweep.plot(path, "K", [], {}),
+        lambda path: sweep.plot(path, "K", [1, 2], {"accuracy": [[1], []]}),
+    ],
+)
+def test_what_cannot_be_drawn_is_said(tmp_path: Path, draw: Callable[[Path], None]) -> None:
+    with pytest.raises(InputError) as error:
+        draw(tmp_path / "a.png")
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_pyplot_is_left_alone(tmp_path: Path) -> None:
+    code = (
+        "import sys, numpy as np; from softvq_cli.plots import codebook; "
+        "codebook.usage(sys.argv[1], np.ones(3)); assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, tmp_path / "a.png"], check=True)

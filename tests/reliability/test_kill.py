@@ -1,0 +1,224 @@
+"""A run that was killed and resumed ends as if nothing had happened, byte for byte."""
+
+from __future__ import annotations
+
+import os
+import random
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from softvq_cli.training import checkpoint
+from tests.reliability.conftest import Zygote, save_blobs, state, step_of, temporaries, tiny
+
+STEPS = 12
+SOFTVQ = [sys.executable, "-m", "softvq_cli"]
+
+
+def training(npz: Path, out: str = "run", **more: object) -> list[str]:
+    """A run that writes a checkpoint every step and a line of its log every fifth."""
+    return ["train", "--out", out, *tiny(npz, **{"iterations": STEPS, "log_every": 5, "checkpoint_every": 1} | more)]
+
+
+@pytest.fixture(scope="module")
+def whole(zygote: Zygote, npz: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The run that nothing interrupted, and how many seconds it took."""
+    folder = tmp_path_factory.mktemp("whole")
+    start = time.monotonic()
+    assert zygote.run(*training(npz), cwd=folder).code == 0
+    return {"seconds": time.monotonic() - start, "state": state(folder / "run")}
+
+
+def moment_of(run: Path) -> str:
+    """During what a run was killed, from what it left."""
+    left = temporaries(run) if run.exists() else []
+    step = step_of(run) if (run / "ckpt.pt").exists() else None
+    if any(".ckpt.pt." in name for name in left):
+        return "while writing the last checkpoint" if step == STEPS - 1 else "while writing a checkpoint"
+    if left:
+        return "while writing another file"
+    return "before the first checkpoint" if step is None else "after the end" if step == STEPS else "between writes"
+
+
+def killed_until_done(zygote: Zygote, words: list[str], folder: Path, seconds: float, seed: int) -> Counter[str]:
+    """Start and kill a run at random moments until it gets to its end; when it was killed."""
+    moments: Counter[str] = Counter()
+    chance = random.Random(seed)
+    folder.mkdir()
+    for number in range(200):
+        longest = seconds * (0.7 + number / 20)  # this machine may have become slower
+        ended = zygote.run(*words, "--resume", cwd=folder, after=chance.uniform(0, longest))
+        if ended.code != -signal.SIGKILL:
+            assert ended.code == 0, ended
+            assert not temporaries(folder)
+            return moments
+        moments[moment_of(folder / "run")] += 1
+    raise AssertionError("it never got to its end")
+
+
+def random_kills(zygote: Zygote, npz: Path, whole: dict[str, Any], folder: Path, kills: int) -> Counter[str]:
+    moments: Counter[str] = Counter()
+    number = 0
+    while moments.total() < kills:
+        run = folder / str(number)
+        moments += killed_until_done(zygote, training(npz), run, whole["seconds"], seed=number)
+        assert state(run / "run") == whole["state"]
+        number += 1
+    print(f"\n{moments.total()} kills in {number} runs: {dict(moments)}")
+    return moments
+
+
+def test_killed_at_random_moments(zygote: Zygote, npz: Path, whole: dict[str, Any], tmp_path: Path) -> None:
+    random_kills(zygote, npz, whole, tmp_path, 20)
+
+
+@pytest.mark.slow
+def test_killed_at_many_random_moments(zygote: Zygote, npz: Path, whole: dict[str, Any], tmp_path: Path) -> None:
+    moments = random_kills(zygote, npz, whole, tmp_path, int(os.environ.get("SOFTVQ_KILLS", "500")))
+    assert len(moments) >= 4
+
+
+@pytest.mark.parametrize("bottleneck", ["soft-vq", pytest.param("vae", marks=pytest.mark.slow)])
+def test_killed_at_every_single_step_of_writing(bottleneck: str, zygote: Zygote, npz: Path, tmp_path: Path) -> None:
+    """Before each creation, flush, renaming and removal of a file, one after the other, over a whole run."""
+    words = training(npz, bottleneck=bottleneck, iterations=3, log_every=2)
+    (tmp_path / "whole").mkdir()
+    assert zygote.run(*words, cwd=tmp_path / "whole").code == 0
+    moment, code = 0, -signal.SIGKILL
+    while code == -signal.SIGKILL:
+        folder = tmp_path / str(moment)
+        folder.mkdir()
+        code = zygote.run(*words, cwd=folder, die_at=moment).code
+        if (folder / "run" / "ckpt.pt").exists():
+            assert step_of(folder / "run") <= 3
+        ended = zygote.run(*words, "--resume", cwd=folder)
+        assert ended.code == 0, (moment, ended)
+        assert state(folder / "run") == state(tmp_path / "whole" / "run"), moment
+        assert not temporaries(folder)
+        moment += 1
+    assert code == 0 and moment > 20
+    print(f"\n{moment - 1} kills")
+
+
+@pytest.mark.slow
+def test_a_killed_overwrite_leaves_the_old_run_or_none(zygote: Zygote, npz: Path, tmp_path: Path) -> None:
+    """And what it leaves can be overwritten again."""
+    for moment in range(12):
+        folder = tmp_path / str(moment)
+        folder.mkdir()
+        assert zygote.run(*training(npz), cwd=folder).code == 0
+        other = training(npz, seed=1)
+        assert zygote.run(*other, "--overwrite", cwd=folder, die_at=moment).code == -signal.SIGKILL
+        assert zygote.run(*other, "--overwrite", cwd=folder).code == 0
+        assert state(folder / "run")["checkpoint"]["config"]["train"]["seed"] == 1
+
+
+# ---- the installed command, with the network of the paper
+
+
+def installed(words: list[str], folder: Path) -> subprocess.Popen[str]:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [*SOFTVQ, *words], cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def kill_installed(npz: Path, folder: Path, kills: int, **more: object) -> None:
+    words = training(npz, iterations=6, **more)
+    chance = random.Random(0)
+    (folder / "whole").mkdir()
+    (folder / "killed").mkdir()
+    process = installed(words, folder / "whole")
+    assert process.wait(300) == 0
+    moments: Counter[str] = Counter()
+    run = folder / "killed" / "run"
+    while moments.total() < kills:
+        process = installed([*words, "--resume"], folder / "killed")
+        seen = last_change(run)
+        while last_change(run) == seen and process.poll() is None:  # it imports, and reads the data
+            time.sleep(0.005)
+        time.sleep(chance.uniform(0, 0.4))
+        process.kill()
+        process.communicate()
+        if process.returncode == 0:
+            assert state(run) == state(folder / "whole" / "run")
+            for path in run.iterdir():
+                path.unlink()
+        else:
+            moments["while writing" if temporaries(run) else "between writes"] += 1
+    process = installed([*words, "--resume"], folder / "killed")
+    assert process.wait(300) == 0, process.communicate()
+    assert state(run) == state(folder / "whole" / "run")
+    assert not temporaries(run)
+    print(f"\n{moments.total()} kills of the installed command: {dict(moments)}")
+
+
+def last_change(run: Path) -> int:
+    return max((path.stat().st_mtime_ns for path in [run, run / "metrics.jsonl"] if path.exists()), default=0)
+
+
+def test_the_installed_command_killed_four_times(npz: Path, tmp_path: Path) -> None:
+    kill_installed(npz, tmp_path, 4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", ["mlp", "cnn"])
+def test_the_installed_command_killed_many_times(arch: str, tmp_path: Path) -> None:
+    data = save_blobs(tmp_path / "blobs.npz", shape=(16, 16, 1))
+    kill_installed(data, tmp_path, int(os.environ.get("SOFTVQ_KILLS", "60")) // 2, arch=arch)
+
+
+# ---- signals that ask
+
+
+@pytest.mark.parametrize(("number", "out"), [(signal.SIGINT, "my run's"), (signal.SIGTERM, "run")])
+def test_the_command_shown_after_an_interrupt_works_as_printed(
+    number: int, out: str, zygote: Zygote, npz: Path, tmp_path: Path
+) -> None:
+    words = training(npz, out, iterations=4000, log_every=1, checkpoint_every=10_000)
+    zygote.begin(*words, cwd=tmp_path)
+    wait_for(tmp_path / out / "metrics.jsonl")
+    zygote.send(number)
+    ended = zygote.end()
+    assert (ended.code, ended.out) == (130, ""), ended
+    line = ended.err.splitlines()[-1]
+    assert line.startswith("softvq: stopped at step ") and " of 4000; to go on: softvq train --out " in line
+    step = step_of(tmp_path / out)
+    assert 1 <= step < 4000 and f"at step {step} of" in line
+    printed = line.split("to go on: ")[1]
+    assert shlex.split(printed) == ["softvq", "train", "--out", out, "--resume", "--device", "cpu"]
+    ended = zygote.run(*shlex.split(printed)[1:], cwd=tmp_path, after=0.5, number=number)  # it is interrupted again
+    assert ended.code == 130 and printed in ended.err
+
+
+def test_the_shell_runs_the_command_that_is_shown(npz: Path, tmp_path: Path) -> None:
+    process = installed(training(npz, "it's here", iterations=40, log_every=1), tmp_path)
+    wait_for(tmp_path / "it's here" / "metrics.jsonl")
+    process.terminate()
+    err = process.communicate(timeout=300)[1]
+    assert process.returncode == 130
+    printed = err.splitlines()[-1].split("to go on: ")[1]
+    shell = subprocess.run(
+        ["sh", "-c", printed],
+        cwd=tmp_path,
+        env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (shell.returncode, shell.stdout) == (0, "it's here/ckpt.pt\n"), shell
+    assert checkpoint.load(tmp_path / "it's here" / "ckpt.pt").finished
+
+
+def wait_for(path: Path, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not (path.exists() and path.stat().st_size):
+        assert time.monotonic() < end
+        time.sleep(0.005)

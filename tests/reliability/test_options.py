@@ -1,0 +1,286 @@
+"""Any mix of options and files ends in success or in one clear line, and never in a file half written.
+
+The options are those that the program itself declares, so that a new one is tried without a word here.
+``SOFTVQ_EXAMPLES=20`` tries twenty times as many mixes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import zipfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import typer
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from softvq_cli import embeddings
+from softvq_cli.cli.app import app
+from softvq_cli.training import checkpoint
+from tests.conftest import blobs
+from tests.reliability.conftest import ended_well, save_blobs, shrunk_networks, softvq, tiny
+
+TIMES = int(os.environ.get("SOFTVQ_EXAMPLES", "1"))
+COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+
+# ---- what stands on the shelf: files of every kind, good and bad
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("shelf")
+    with shrunk_networks(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "compile", _no_compiler)
+        fill(folder)
+        yield folder
+
+
+def _no_compiler(*_: object) -> None:
+    raise RuntimeError("no compiler found")
+
+
+def fill(folder: Path) -> None:
+    data = save_blobs(folder / "data.npz")
+    dataset = blobs(24)
+    np.savez(folder / "unlabelled.npz", images=dataset.images)
+    np.save(folder / "images.npy", dataset.images)
+    for number, (image, label) in enumerate(zip(dataset.images, dataset.labels, strict=True)):
+        (folder / "images" / f"c{label}").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[..., 0]).save(folder / "images" / f"c{label}" / f"{number}.png")
+    for bottleneck in ("soft-vq", "ae"):
+        run = folder / bottleneck
+        assert softvq("train", "-q", *tiny(data, bottleneck=bottleneck, iterations=2), "-o", run).code == 0
+        assert softvq("embed", run, "-q", "-o", folder / f"{bottleneck}.npy", "--split", "all").code == 0
+        assert softvq("export", run, "-q", "--safetensors").code == 0
+    np.save(folder / "rows.npy", np.random.default_rng(0).normal(size=(12, 3)))
+    np.save(folder / "labels.npy", np.arange(12) % 3)
+    np.save(folder / "same.npy", np.zeros((12, 3), np.float32))
+    np.save(folder / "huge.npy", np.full((12, 3), 1e38, np.float32))
+    shutil.copytree(folder / "ae", folder / "unfinished")
+    (folder / "unfinished" / "ckpt.pt").unlink()
+    whole = (folder / "ae" / "ckpt.pt").read_bytes()
+    (folder / "cut.pt").write_bytes(whole[: len(whole) // 2])
+    (folder / "empty").write_bytes(b"")
+    (folder / "text.toml").write_text("K = 3\n[train]\niterations = 1\n")
+    (folder / "wrong.toml").write_text('K = "many"\n')
+    (folder / "broken.toml").write_text("K = = 3\n")
+    (folder / "nothing").mkdir()
+    with zipfile.ZipFile(folder / "images.zip", "w") as archive:
+        for path in sorted((folder / "images").rglob("*.png")):
+            archive.write(path, path.relative_to(folder))
+
+
+FILES = (
+    *("data.npz", "unlabelled.npz", "images.npy", "images", "images.zip", "soft-vq", "ae", "soft-vq/ckpt.pt"),
+    *("ae/ckpt.pt", "ae/model.safetensors", "soft-vq.npy", "ae.npy", "rows.npy", "labels.npy", "same.npy", "huge.npy"),
+    *("unfinished", "cut.pt", "empty", "text.toml", "wrong.toml", "broken.toml", "nothing", "missing", "ae.json"),
+)
+
+# ---- words
+
+GARBAGE = st.text(st.characters(exclude_characters="/~\0", exclude_categories=["Cs"]), max_size=12)
+NUMBERS = st.sampled_from(
+    ["0", "-1", "1", "2", "3", "7", "1.5", "-0.0", "1e400", "-1e308", "nan", "inf", "0x10", " 1", "1_0", "９", "9" * 25]
+)
+NAMES = st.sampled_from(
+    ["new", "new.npy", "new.png", "deep/new", ".", "a b", "ü\n.npy", "x" * 300, "", "-", "n.labels.npy"]
+)
+VALID = {
+    "--iterations": ("1", "2"),
+    "--data": ("{data.npz}", "{images}", "{images.zip}", "{images.npy}", "{unlabelled.npz}"),
+    "--bottleneck": ("ae", "vae", "beta-vae", "info-dropout", "vq", "soft-vq"),
+    "--arch": ("mlp", "cnn"),
+    "--K": ("1", "2", "5"),
+    "--latent-dim": ("1", "3"),
+    "--batch-size": ("1", "2", "8"),
+    "--log-every": ("1", "2"),
+    "--checkpoint-every": ("1",),
+    "--sigma-form": ("input", "codeword"),
+    "--sigma-power": ("-d", "0", "1.5", "-1"),
+    "--precision": ("float32", "bfloat16", "auto"),
+    "--device": ("cpu", "auto", "cuda"),
+    "--lr": ("1e-3", "1e30", "1e-45"),
+    "--config": ("{text.toml}", "{wrong.toml}", "{broken.toml}", "{empty}"),
+    "--out": ("new", "new.npy", "new.png", "new.svg", "new.safetensors"),
+    "--split": ("train", "test", "all"),
+    "--what": ("z_e", "z_q", "indices", "reconstruction", "pixels"),
+    "--solver": ("lbfgs", "adam"),
+    "--labels": ("{labels.npy}", "{rows.npy}"),
+    "--clusters": ("1", "2", "3", "12", "13"),
+    "--n-init": ("1", "3"),
+    "--init": ("random", "k-means++"),
+    "--assignments": ("new.npy",),
+    "--perplexity": ("1", "2", "3.5", "30"),
+    "--save-coords": ("coords.npy",),
+    "--jobs": ("1",),
+    "--seed": ("0", "7"),
+    "--neighbours": ("1", "3"),
+    "--few-labels": ("1", "2,3"),
+    "--titles": ("A", "A,B"),
+    "--test-fraction": ("0.2", "0.9", "1e-9"),
+    "--image-size": ("1", "8", "17"),
+}
+"""Values that can work, mostly; ``{name}`` is a file of the shelf."""
+ENDLESS = {"--iterations", "--n-init", "--image-size"}
+"""Numbers that may be as large as time and memory permit."""
+
+
+SHELF = st.sampled_from(FILES).map(lambda name: "{" + name + "}")
+
+
+@st.composite
+def one_of_kind(draw: st.DrawFn, good: st.SearchStrategy[str], **others: st.SearchStrategy[str]) -> str:
+    """Mostly a good one, or no mix would get past its first check."""
+    kinds = {"good": good, **others}
+    return draw(kinds[draw(st.sampled_from(["good"] * 3 * len(others) + list(others)))])
+
+
+@st.composite
+def option(draw: st.DrawFn, param: Any) -> list[str]:
+    """One option with a value that is good, a boundary, a file, a name or garbage."""
+    name = draw(st.sampled_from([*param.opts, *param.secondary_opts]))
+    if param.is_flag:
+        return [name]
+    long = next((one for one in param.opts if one.startswith("--")), param.opts[0])
+    numbers = NUMBERS.filter(lambda text: long not in ENDLESS or len(text) < 20)
+    good = st.sampled_from(VALID[long]) if long in VALID else numbers
+    value = draw(one_of_kind(good=good, numbers=numbers, files=SHELF, names=NAMES, garbage=GARBAGE))
+    # A name that stands for data or downloads nothing here; a folder to write to is never one of the shelf's.
+    return [name, value.replace("{", "").replace("}", "")] if long in WRITTEN else [name, value]
+
+
+WRITTEN = {"--out", "--assignments", "--save-coords", "--data-dir"}
+
+
+@st.composite
+def arguments(draw: st.DrawFn, param: Any) -> list[str]:
+    """The words for one argument, mostly of the right kind and number."""
+    number = draw(st.sampled_from([1] * 8 + [0, 2]))
+    if param.nargs == -1:
+        number = draw(st.sampled_from([1, 1, 1, 2, 2, 3]))
+    word = one_of_kind(good=st.sampled_from(RIGHT[param.name]), files=SHELF, garbage=GARBAGE)
+    return [draw(word) for _ in range(number)]
+
+
+RIGHT = {
+    "action": ("list", "check", "fetch"),
+    "names": ("digits", "mnits"),
+    "checkpoint": ("{soft-vq}", "{ae/ckpt.pt}", "{ae/model.safetensors}"),
+    "files": ("{soft-vq}", "{ae/ckpt.pt}", "{ae.npy}", "{soft-vq.npy}"),
+    "embeddings": ("{soft-vq.npy}", "{ae.npy}", "{rows.npy}"),
+    "path": ("{soft-vq}", "{ae/model.safetensors}", "{ae.npy}", "{unfinished}"),
+}
+"""By the parameter's name: files that it is for."""
+
+
+@st.composite
+def command(draw: st.DrawFn, name: str) -> list[str]:
+    """The words of one call."""
+    params = [param for param in COMMANDS[name].params if param.param_type_name == "option" and param.name != "debug"]
+    words = [name]
+    for param in COMMANDS[name].params:
+        if param.param_type_name == "argument":
+            words += draw(arguments(param))
+    words += NEEDED.get(name, [])
+    for param in draw(st.lists(st.sampled_from(params), max_size=4, unique_by=lambda one: one.name)):
+        words += draw(option(param))
+    if draw(st.sampled_from([False] * 29 + [True])):
+        words.append(draw(GARBAGE))
+    return words
+
+
+SMALLEST = [
+    *("--data", "{data.npz}", "--iterations", "2", "--batch-size", "4"),
+    *("--latent-dim", "2", "--K", "3", "--arch", "mlp", "--device", "cpu"),
+]
+NEEDED = {
+    "export": ["--safetensors", "--out", "new.safetensors"],
+    "tsne": ["--out", "new.png", "--jobs", "1", "--perplexity", "2"],
+    "cluster": ["--n-init", "2", "--jobs", "1"],
+    "train": SMALLEST,
+    "run": SMALLEST,
+}
+"""What every call gets first: so small that it is over at once. An option that follows has the last word."""
+COUNTS = {
+    "train": 60,
+    "embed": 50,
+    "cluster": 50,
+    "probe": 40,
+    "tsne": 25,
+    "info": 40,
+    "data": 25,
+    "export": 40,
+    "run": 8,
+}
+tried: Counter[tuple[str, int]] = Counter()
+
+
+@pytest.mark.parametrize("name", [*list(COUNTS)[:-1], pytest.param("run", marks=pytest.mark.slow)])
+def test_any_mix_ends_well(name: str, shelf: Path, tmp_path: Path) -> None:
+    number = 0
+
+    @settings(
+        max_examples=COUNTS[name] * TIMES,
+        deadline=None,
+        derandomize=TIMES == 1,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(command(name))
+    def tries(words: list[str]) -> None:
+        nonlocal number
+        number += 1
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        before = fingerprints(shelf)
+        with contextlib.chdir(folder):
+            ended = softvq(*(on_shelf(word, shelf) for word in words))
+        tried[name, ended.code] += 1
+        if os.environ.get("SEE"):
+            print(ended.code, words, ended.err.splitlines()[-1:])
+        ended_well(ended)
+        left_whole(folder)
+        assert fingerprints(shelf) == before
+        shutil.rmtree(folder)
+
+    tries()
+    print(f"\n{name}: {number} mixes, by exit code {dict(sorted((c, n) for (w, c), n in tried.items() if w == name))}")
+
+
+def on_shelf(word: str, shelf: Path) -> str:
+    return str(shelf / word[1:-1]) if word[:1] == "{" and word[-1:] == "}" and word[1:-1] in FILES else word
+
+
+def fingerprints(shelf: Path) -> dict[str, tuple[int, int]]:
+    """Of all that stands there: what is read must not change."""
+    found = ((path, path.stat()) for path in shelf.rglob("*") if path.is_file())
+    return {str(path): (stat.st_size, stat.st_mtime_ns) for path, stat in found if path.name != ".lock"}
+
+
+def left_whole(folder: Path) -> None:
+    """Every file that a command left can be read in full."""
+    for path in (path for path in folder.rglob("*") if path.is_file()):
+        assert path.suffix != ".tmp", path
+        if path.suffix == ".json":
+            json.loads(path.read_text())
+        elif path.suffix == ".npy":
+            array = np.load(path, allow_pickle=False)
+            assert array.dtype.kind in "fi" and np.isfinite(array).all(), path
+        elif path.name == "ckpt.pt":
+            checkpoint.load(path)
+        elif path.suffix == ".png":
+            Image.open(path).load()
+        elif path.name == "metrics.jsonl":
+            assert all(isinstance(json.loads(line)["step"], int) for line in path.read_text().splitlines())
+    for path in folder.rglob("*.labels.npy"):
+        embeddings.read(path.with_name(path.name.replace(".labels.npy", ".npy")))

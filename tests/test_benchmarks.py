@@ -1,0 +1,63 @@
+"""The benchmarks run; how fast anything is, is not tested."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+SECTIONS = {
+    "floor": "## A training step and its floor",
+    "step": "## A training step beside other loops",
+    "gpu": "## On a GPU",
+    "evaluation": "## Evaluation",
+    "scaling": "## How cost grows",
+}
+
+
+def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "benchmarks", "--quick", "--threads", "1", "--device", "cpu", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
+
+
+def test_one_command_prints_every_section_as_markdown() -> None:
+    done = bench()
+    assert done.returncode == 0, done.stderr
+    assert [line for line in done.stdout.splitlines() if line.startswith("## ")] == list(SECTIONS.values())
+    assert "Not measured: no GPU." in done.stdout
+    tables = re.findall(r"(?:^\|.*\|\n)+", done.stdout + "\n", flags=re.MULTILINE)
+    assert len(tables) >= 10
+    for table in tables:
+        lines = table.splitlines()
+        assert len(lines) >= 3
+        assert len({line.count("|") for line in lines}) == 1
+        assert all(re.search(r"\d", line) for line in lines[2:])
+
+
+def test_an_unknown_section_is_refused_by_name() -> None:
+    done = bench("evalution")
+    assert done.returncode == 2
+    assert "'evalution'" in done.stderr
+
+
+def test_the_operations_of_a_step_are_those_of_its_matrix_products() -> None:
+    """Each weight of the network multiplies a batch three times, the first layer's twice: images have no gradient."""
+    code = """
+from benchmarks.ceilings import bytes_moved, operations
+from benchmarks.models import session
+from benchmarks.setting import Setting
+one = session("mnist", Setting.of(True, None, 1, "wall", "cpu"), bottleneck="ae", batch_size=4)
+print(operations(one), bytes_moved(one), sum(p.numel() for p in one.model.parameters()))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300, check=True
+    )
+    operations, moved, parameters = map(int, done.stdout.split())
+    widths = [784, 500, 500, 2000, 64, 2000, 500, 500, 784]
+    weights = [a * b for a, b in itertools.pairwise(widths)]
+    assert operations == 2 * 4 * (3 * sum(weights) - weights[0])
+    assert moved == 40 * parameters
+    assert parameters == sum(weights) + sum(widths[1:])

@@ -1,0 +1,186 @@
+"""A checkpoint is a good one or it is refused, and opening one runs nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import pickle
+import random
+import struct
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from softvq_cli.errors import InputError, SoftVQError
+from softvq_cli.training import checkpoint, sealed, train
+
+
+@pytest.fixture(scope="module")
+def ckpt(tmp_path_factory: pytest.TempPathFactory, npz: Path) -> Path:
+    """A real checkpoint; read it, do not change it."""
+    settings = {"data": str(npz), "latent_dim": 2, "K": 3, "iterations": 2, "batch_size": 8}
+    return train(settings, out=tmp_path_factory.mktemp("run")).path
+
+
+def changed(ckpt: Path, path: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
+    """A copy with a valid seal whose content was changed."""
+    content, _ = sealed.read(ckpt)
+    change(content)
+    sealed.write(path, content)
+    return path
+
+
+def test_torch_alone_reads_it_without_running_code(ckpt: Path) -> None:
+    content = torch.load(ckpt, weights_only=True)
+    assert content["format"] == "softvq-checkpoint"
+    assert content["version"] == checkpoint.VERSION
+    assert zipfile.ZipFile(ckpt).testzip() is None
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sealed file of a few kilobytes, small enough to damage at every single byte."""
+    path = tmp_path_factory.mktemp("tiny") / "tiny.pt"
+    sealed.write(path, {"format": "softvq-checkpoint", "weights": torch.arange(8.0)})
+    return path
+
+
+def test_a_flipped_bit_in_any_byte_is_noticed(tiny: Path, ckpt: Path, tmp_path: Path) -> None:
+    random.seed(0)
+    path = tmp_path / "flipped.pt"
+    for source, places in ((tiny, None), (ckpt, 10)):
+        raw = source.read_bytes()
+        for place in range(len(raw)) if places is None else random.sample(range(len(raw)), places):
+            damaged = bytearray(raw)
+            damaged[place] ^= 1 << random.randrange(8)
+            path.write_bytes(damaged)
+            with pytest.raises(InputError, match=r"damaged|not a complete"):
+                sealed.read(path)
+
+
+def test_a_cut_at_any_length_is_noticed(tiny: Path, ckpt: Path, tmp_path: Path) -> None:
+    path = tmp_path / "cut.pt"
+    for source, step in ((tiny, 1), (ckpt, 5_000_000)):
+        raw = source.read_bytes()
+        for length in range(0, len(raw), step):
+            path.write_bytes(raw[:length])
+            with pytest.raises(InputError, match=r"damaged|not a complete"):
+                sealed.read(path)
+
+
+class Evil:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return os.system, (f"touch {self.path}",)
+
+
+def test_code_in_a_pickle_never_runs(ckpt: Path, tmp_path: Path) -> None:
+    trap = tmp_path / "trap"
+    plain = tmp_path / "plain.pt"
+    plain.write_bytes(pickle.dumps(Evil(trap)))
+    zipped = tmp_path / "zipped.pt"
+    torch.save({"format": "softvq-checkpoint", "model": Evil(trap)}, zipped)
+    with_seal = changed(ckpt, tmp_path / "sealed.pt", lambda content: content.update(extra=Evil(trap)))
+    for path in (plain, zipped, with_seal):
+        with pytest.raises(InputError):
+            checkpoint.load(path)
+    assert not trap.exists()
+
+
+def test_files_of_other_programs_and_newer_formats_are_named_as_such(ckpt: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.pt"
+    torch.save({"weights": torch.zeros(3)}, other)
+    with pytest.raises(InputError, match="another program"):
+        checkpoint.load(other)
+    newer = changed(ckpt, tmp_path / "newer.pt", lambda content: content.update(version=99))
+    with pytest.raises(InputError, match="format 99"):
+        checkpoint.load(newer)
+    with pytest.raises(InputError, match="cannot read"):
+        checkpoint.load(tmp_path / "missing.pt")
+    with pytest.raises(InputError, match="cannot read"):
+        checkpoint.load(tmp_path)
+
+
+def _set(*path: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    def change(content: dict[str, Any]) -> None:
+        for name in path[:-1]:
+            content = content[name]
+        content[path[-1]] = value
+
+    return change
+
+
+BROKEN = {
+    "negative latent dimension": _set("config", "model", "latent_dim", value=-1),
+    "astronomic latent dimension": _set("config", "model", "latent_dim", value=10**12),
+    "large but allowed dimensions": _set("config", "model", "latent_dim", value=65536),
+    "unknown bottleneck": _set("config", "model", "bottleneck", value="magic"),
+    "text for a number": _set("config", "train", "lr", value="fast"),
+    "not a number": _set("config", "train", "lr", value=float("nan")),
+    "unknown setting": _set("config", "train", "colour", value=1),
+    "no configuration": _set("config", value=None),
+    "huge image": _set("dataset", "image_shape", value=[10**9, 10**9, 3]),
+    "two channels": _set("dataset", "image_shape", value=[8, 8, 2]),
+    "class names of numbers": _set("dataset", "class_names", value=[1, 2]),
+    "step of text": _set("step", value="ten"),
+    "step of a bool": _set("step", value=True),
+    "weights missing": lambda content: content["model"].popitem(),
+    "weights of another shape": _set("model", "to_latent.bias", value=torch.zeros(7)),
+    "weights of another type": _set("model", "to_latent.bias", value=torch.zeros(2, dtype=torch.float64)),
+    "weights that are no tensor": _set("model", "to_latent.bias", value=[0.0, 0.0]),
+    "weights larger than their storage": _set("model", "to_latent.weight", value=torch.zeros(1, 1).expand(2, 2000)),
+    "metrics of text": _set("metrics", value={"loss": "low"}),
+    "no model": lambda content: content.pop("model"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_inconsistent_content_under_a_valid_seal_is_refused(name: str, ckpt: Path, tmp_path: Path) -> None:
+    path = changed(ckpt, tmp_path / "broken.pt", BROKEN[name])
+    with pytest.raises(InputError, match=r"not consistent|larger than its storage"):
+        checkpoint.load(path)
+
+
+def test_an_archive_that_unpacks_to_more_than_its_size_is_refused(ckpt: Path, tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data/0", bytes(50_000_000))
+    bomb = tmp_path / "bomb.pt"
+    body = buffer.getvalue()
+    bomb.write_bytes(_with_seal(body))
+    with pytest.raises(InputError, match="unpacks to more"):
+        checkpoint.load(bomb)
+
+
+def _with_seal(body: bytes) -> bytes:
+    prefix = b"softvq sha256:"
+    head = body[:-2] + struct.pack("<H", len(prefix) + 64)
+    return head + prefix + hashlib.sha256(head).hexdigest().encode()
+
+
+def test_a_failing_write_leaves_the_previous_checkpoint(
+    ckpt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "ckpt.pt"
+    path.write_bytes(ckpt.read_bytes())
+    content, _ = sealed.read(path)
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    for step in ("fsync", "replace"):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, step, full)
+            with pytest.raises(SoftVQError, match="No space left on device"):
+                sealed.write(path, {**content, "step": 999})
+        assert checkpoint.load(path).step == 2
+        assert list(tmp_path.iterdir()) == [path]

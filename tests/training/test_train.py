@@ -1,0 +1,252 @@
+"""Training as a library call: what it writes, that it learns, that it repeats itself and goes on exactly."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from softvq_cli.errors import InputError, Interrupted, RefusedError, SoftVQError, UsageError
+from softvq_cli.presets import BOTTLENECKS
+from softvq_cli.training import Observer, checkpoint, train
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def without_clock(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{k: v for k, v in row.items() if k not in ("seconds", "steps_per_second")} for row in rows]
+
+
+def assert_same_tree(a: Any, b: Any) -> None:
+    """Equal to the last bit, through dicts and lists."""
+    assert type(a) is type(b)
+    if isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for key in a:
+            assert_same_tree(a[key], b[key])
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b)
+        for x, y in zip(a, b, strict=True):
+            assert_same_tree(x, y)
+    elif isinstance(a, torch.Tensor):
+        assert torch.equal(a, b)
+    else:
+        assert a == b
+
+
+def assert_same_run(a: Path, b: Path) -> None:
+    first, second = checkpoint.load(a / "ckpt.pt"), checkpoint.load(b / "ckpt.pt")
+    assert first.step == second.step
+    assert_same_tree(first.model.state_dict(), second.model.state_dict())
+    assert_same_tree(first.training, second.training)
+    assert without_clock(lines(a)) == without_clock(lines(b))
+
+
+class StopAt(Observer):
+    """Asks the run to stop after a step."""
+
+    def __init__(self, step: int, stop: threading.Event) -> None:
+        self.at, self.stop = step, stop
+
+    def stepped(self, step: int) -> None:
+        if step == self.at:
+            self.stop.set()
+
+
+def stopped(settings: dict[str, Any], out: Path, step: int, *, resume: bool = False) -> None:
+    stop = threading.Event()
+    with pytest.raises(Interrupted, match=f"stopped at step {step} .*--resume"):
+        train(settings, out=out, stop=stop, observer=StopAt(step, stop), resume=resume)
+
+
+@pytest.mark.parametrize("bottleneck", BOTTLENECKS)
+def test_every_bottleneck_trains_and_writes_a_run_directory(
+    bottleneck: str, small: dict[str, Any], tmp_path: Path
+) -> None:
+    run = train({**small, "bottleneck": bottleneck, "iterations": 60}, out=tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["model"]["bottleneck"] == bottleneck
+    rows = lines(tmp_path)
+    assert [row["step"] for row in rows] == [10, 20, 30, 40, 50, 60]
+    assert rows[-1]["nmse"] < rows[0]["nmse"]
+    assert {"loss", "nmse", "val_nmse", "seconds", "steps_per_second"} <= rows[-1].keys()
+    if "K" in BOTTLENECKS[bottleneck].settings:
+        assert {"codebook", "commitment", "perplexity", "active_codes", "posterior_entropy_bits"} <= rows[-1].keys()
+        assert 1 <= rows[-1]["perplexity"] <= 6
+    assert run.metrics == rows[-1]
+    assert checkpoint.load(run.path).finished
+
+
+def test_the_logged_loss_is_the_weighted_sum_of_its_terms(small: dict[str, Any], tmp_path: Path) -> None:
+    weights = {"reconstruction_scale": 2.0, "latent_weight": 3.0, "beta": 5.0}
+    train({**small, **weights}, out=tmp_path)
+    for row in lines(tmp_path):
+        expected = 2 * row["nmse"] + 3 * (row["codebook"] + 5 * row["commitment"])
+        assert row["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_one_step_is_adam_on_the_gradient_of_the_loss(small: dict[str, Any], tmp_path: Path) -> None:
+    """After one step from zero moments every weight with a gradient has moved by about the learning rate."""
+    train({**small, "iterations": 1, "bottleneck": "ae"}, out=tmp_path / "one")
+    train({**small, "iterations": 2, "bottleneck": "ae"}, out=tmp_path / "two")
+    one, two = (checkpoint.load(tmp_path / name / "ckpt.pt") for name in ("one", "two"))
+    moved = (one.model.decoder.layers[-2].bias - two.model.decoder.layers[-2].bias).abs()
+    assert moved.max().item() <= 1.01 * small["lr"] * np.sqrt(2)
+    assert one.model.decoder.layers[-2].bias.abs().mean().item() == pytest.approx(small["lr"], rel=0.01)
+
+
+@pytest.mark.parametrize("bottleneck", ["vae", "soft-vq"])
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(
+    bottleneck: str, small: dict[str, Any], tmp_path: Path
+) -> None:
+    settings = {**small, "bottleneck": bottleneck, "noise_std": 0.1}
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        train({**settings, "seed": seed}, out=tmp_path / name)
+    assert_same_run(tmp_path / "a", tmp_path / "b")
+    assert lines(tmp_path / "a")[-1]["loss"] != lines(tmp_path / "c")[-1]["loss"]
+
+
+def test_training_leaves_the_global_random_state_alone(small: dict[str, Any], tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    train(small, out=tmp_path)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("stops", [[1], [10], [13], [7, 8, 25]])
+def test_a_stopped_run_resumes_to_the_same_bytes(stops: list[int], small: dict[str, Any], tmp_path: Path) -> None:
+    settings = {**small, "bottleneck": "soft-vq", "noise_std": 0.1, "checkpoint_every": 5}
+    train(settings, out=tmp_path / "whole")
+    out = tmp_path / "pieces"
+    stopped(settings, out, stops[0])
+    for step in stops[1:]:
+        stopped({}, out, step, resume=True)
+    train({}, out=out, resume=True)
+    assert_same_run(tmp_path / "whole", out)
+
+
+def test_lines_logged_after_the_last_checkpoint_are_written_again_once(small: dict[str, Any], tmp_path: Path) -> None:
+    train(small, out=tmp_path / "whole")
+    out = tmp_path / "killed"
+    stopped(small, out, 13)
+    with (out / "metrics.jsonl").open("a") as file:  # as if killed between a report and its checkpoint
+        file.write('{"step": 20, "loss": 1.0}\n{"step": 30, "lo')
+    train({}, out=out, resume=True)
+    assert_same_run(tmp_path / "whole", out)
+
+
+def test_resume_begins_a_run_that_was_killed_before_its_first_checkpoint(small: dict[str, Any], tmp_path: Path) -> None:
+    train(small, out=tmp_path / "whole")
+    out = tmp_path / "early"
+    stopped(small, out, 1)
+    (out / "ckpt.pt").unlink()
+    train({}, out=out, resume=True)
+    assert_same_run(tmp_path / "whole", out)
+
+
+def test_resuming_a_finished_run_does_nothing(small: dict[str, Any], tmp_path: Path) -> None:
+    train(small, out=tmp_path)
+    before = (tmp_path / "ckpt.pt").read_bytes(), (tmp_path / "metrics.jsonl").read_bytes()
+    run = train({}, out=tmp_path, resume=True)
+    assert run.finished_before
+    assert before == ((tmp_path / "ckpt.pt").read_bytes(), (tmp_path / "metrics.jsonl").read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("lr", 0.5), ("K", 7), ("seed", 9), ("bottleneck", "vae"), ("iterations", 99)]
+)
+def test_resume_refuses_an_option_that_would_change_the_result_by_name(
+    name: str, value: Any, small: dict[str, Any], tmp_path: Path
+) -> None:
+    stopped(small, tmp_path, 5)
+    with pytest.raises(UsageError, match=f"--{name} {value} would change"):
+        train({name: value}, out=tmp_path, resume=True)
+
+
+def test_resume_refuses_other_data(small: dict[str, Any], npz: Path, tmp_path: Path) -> None:
+    data = tmp_path / "own.npz"
+    data.write_bytes(npz.read_bytes())
+    stopped({**small, "data": str(data)}, tmp_path / "run", 5)
+    with np.load(npz) as arrays:
+        np.savez(data, images=255 - arrays["images"], labels=arrays["labels"])
+    with pytest.raises(InputError, match="fingerprint differs"):
+        train({}, out=tmp_path / "run", resume=True)
+
+
+def test_a_run_is_only_overwritten_on_request(small: dict[str, Any], tmp_path: Path) -> None:
+    train(small, out=tmp_path)
+    before = (tmp_path / "ckpt.pt").read_bytes()
+    with pytest.raises(RefusedError, match="--resume"):
+        train({**small, "seed": 5}, out=tmp_path)
+    assert (tmp_path / "ckpt.pt").read_bytes() == before
+    train({**small, "seed": 5}, out=tmp_path, overwrite=True)
+    assert checkpoint.load(tmp_path / "ckpt.pt").config.train.seed == 5
+
+
+def test_overwrite_destroys_nothing_when_the_new_run_cannot_begin(small: dict[str, Any], tmp_path: Path) -> None:
+    train(small, out=tmp_path)
+    with pytest.raises(UsageError, match="--batch-size 5000"):
+        train({**small, "batch_size": 5000}, out=tmp_path, overwrite=True)
+    assert checkpoint.load(tmp_path / "ckpt.pt").finished
+
+
+def test_a_second_process_in_the_same_directory_is_refused(small: dict[str, Any], tmp_path: Path) -> None:
+    from softvq_cli.training.run_directory import locked
+
+    with locked(tmp_path), pytest.raises(RefusedError, match="another softvq is working"):
+        train(small, out=tmp_path)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(
+    small: dict[str, Any], tmp_path: Path
+) -> None:
+    settings = {**small, "bottleneck": "ae", "arch": "mlp", "lr": 1e30, "iterations": 40, "checkpoint_every": 1}
+    with pytest.raises(SoftVQError, match=r"not finite .*step \d+.*try a smaller --lr"):
+        train(settings, out=tmp_path)
+    if (tmp_path / "ckpt.pt").exists():
+        state = checkpoint.load(tmp_path / "ckpt.pt").model.state_dict()
+        assert all(torch.isfinite(value).all() for value in state.values())
+
+
+def test_run_directories_are_named_after_the_settings(
+    small: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert train(small).folder == Path("runs/blobs-soft-vq-K6-d4-s0")
+    assert train({**small, "bottleneck": "ae", "seed": 3}).folder == Path("runs/blobs-ae-d4-s3")
+
+
+def test_bfloat16_trains_to_about_the_same_loss(small: dict[str, Any], tmp_path: Path) -> None:
+    settings = {**small, "iterations": 100, "arch": "mlp"}
+    nmse = [
+        train({**settings, "precision": precision}, out=tmp_path / precision).metrics["val_nmse"]
+        for precision in ("float32", "bfloat16")
+    ]
+    assert nmse[0] != nmse[1]
+    assert nmse[1] == pytest.approx(nmse[0], rel=0.15)
+
+
+def test_torch_compile_that_fails_is_noted_and_the_run_goes_on_the_same(
+    small: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("no compiler found\nlong story")
+
+    class Notes(Observer):
+        heard: list[str] = []  # noqa: RUF012
+
+        def noted(self, text: str) -> None:
+            self.heard.append(text)
+
+    train(small, out=tmp_path / "eager")
+    monkeypatch.setattr(torch, "compile", lambda function: broken)
+    train({**small, "compile": True}, out=tmp_path / "compiled", observer=Notes())
+    assert Notes.heard == ["torch.compile is not available here, going on without it: no compiler found"]
+    assert without_clock(lines(tmp_path / "eager")) == without_clock(lines(tmp_path / "compiled"))
