@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import signal
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_IMPORT = "<frozen importlib._bootstrap>"
+_PAUSE = 0.02
+"""Seconds until a signal that came during an import is answered, or put off again."""
 
 
 class Interrupts:
@@ -17,26 +23,30 @@ class Interrupts:
 
     A signal raises KeyboardInterrupt, so that files half written are removed on the way out. While
     :attr:`stop` is set to an event, the first signal sets that event instead, and the training loop
-    ends at its next step with a checkpoint; the second signal raises.
+    ends at its next step with a checkpoint; the second signal raises. During an import it waits for the
+    import's end: C++ extensions that meet an exception while they set themselves up abort the process.
     """
 
     def __init__(self) -> None:
         self.seen = False
         """A KeyboardInterrupt was raised. Some libraries turn it into an error of their own."""
         self.stop: threading.Event | None = None
+        self._imports_below = 0
 
-    def __call__(self, _number: int, _frame: FrameType | None) -> None:
+    def __call__(self, number: int, frame: FrameType | None) -> None:
         """Answer one signal."""
         if self.stop is not None and not self.stop.is_set():
             self.stop.set()
-            return
-        self.seen = True
-        raise KeyboardInterrupt
+        elif _imports(frame) > self._imports_below:
+            _thread.start_new_thread(_raise_again, (number,))  # a Thread's start would wait, here within a handler
+        else:
+            self.seen = True
+            raise KeyboardInterrupt
 
     @contextlib.contextmanager
     def installed(self) -> Iterator[None]:
         """Answer signals within the block. One that the parent process chose to ignore stays ignored."""
-        self.seen, self.stop = False, None
+        self.seen, self.stop, self._imports_below = False, None, _imports(sys._getframe())
         previous: dict[signal.Signals, Any] = {}
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:
@@ -47,6 +57,20 @@ class Interrupts:
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
+
+
+def _imports(frame: FrameType | None) -> int:
+    """Frames of the import machinery below and including ``frame``: 0 when nothing is being imported."""
+    count = 0
+    while frame is not None:
+        count += frame.f_code.co_filename == _IMPORT
+        frame = frame.f_back
+    return count
+
+
+def _raise_again(number: int) -> None:
+    time.sleep(_PAUSE)
+    signal.raise_signal(number)
 
 
 interrupts = Interrupts()

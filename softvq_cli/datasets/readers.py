@@ -40,7 +40,7 @@ def read_svhn(data: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
     from scipy.io import loadmat
 
     try:
-        content = loadmat(io.BytesIO(data), variable_names=("X", "y"))  # type: ignore[arg-type]  # a file will do
+        content = loadmat(io.BytesIO(data), variable_names=("X", "y"))
         images, labels = content["X"], content["y"].reshape(-1).astype(np.int64)
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[2:] != (3, len(labels)):
             raise ValueError(f"X has the shape {images.shape}, y has {len(labels)} labels")

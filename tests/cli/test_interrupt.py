@@ -52,6 +52,26 @@ def test_an_ignored_signal_stays_ignored():
         signal.signal(signal.SIGINT, before)
 
 
+def test_a_signal_during_an_import_is_answered_after_it(softvq, monkeypatch, tmp_path):
+    """A C++ extension that is interrupted while it sets itself up would abort the process."""
+    from softvq_cli import datasets
+
+    (tmp_path / "set_up.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)\nfinished = True\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    seen = []
+
+    def describe(*_args):
+        import set_up
+
+        seen.append(set_up.finished)
+        time.sleep(10)
+
+    monkeypatch.setattr(datasets, "describe", describe)
+    result = softvq("data")
+    assert seen == [True]
+    assert (result.code, result.err) == (130, "softvq: interrupted\n")
+
+
 def test_a_library_that_turns_the_interrupt_into_its_own_error_does_not_hide_it(softvq, monkeypatch):
     from softvq_cli import datasets
 
