@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from benchmarks.models import session, take
 from benchmarks.setting import Setting
 from benchmarks.timing import in_turn, ratio, table
-from softvq_cli.training.together import train_together
 
 SEEDS = (1, 2, 4, 8)
 
@@ -30,25 +30,18 @@ def _together(setting: Setting, steps: int) -> str:
     rows = []
     for count in SEEDS[:2] if setting.quick else SEEDS:
         sessions = [session("mnist", setting, seed=seed, log_every=steps) for seed in range(count)]
-        alone = [session("mnist", setting, seed=seed, log_every=steps) for seed in range(count)]
+        streams = [torch.cuda.Stream() for _ in sessions]
 
-        def side_by_side(sessions=sessions):
-            _restart(sessions, steps)
-            train_together(sessions)
+        def side_by_side(sessions=sessions, streams=streams):
+            for one, stream in zip(sessions, streams, strict=True):
+                with torch.cuda.stream(stream):
+                    take(one, steps)  # it queues its graphs and does not wait
 
-        def in_sequence(alone=alone):
-            _restart(alone, steps)
-            for one in alone:
-                train_together([one])
+        def in_sequence(sessions=sessions):
+            for one in sessions:
+                take(one, steps)
 
         seconds = in_turn({"together": side_by_side, "one by one": in_sequence}, setting.rounds)
         rows.append([count, *(f"{np.median(s) * 1e6 / steps / count:.1f}" for s in seconds.values())])
         rows[-1].append(ratio(seconds["one by one"], seconds["together"]))
     return table(["sessions", "together, µs a step", "one by one, µs a step", "times faster"], rows)
-
-
-def _restart(sessions: list, steps: int) -> None:
-    """So that training to the end is ``steps`` more steps."""
-    for one in sessions:
-        one.step = one.config.train.iterations - steps
-        one.interval.clear()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import glob
-import hashlib
 import json
 import math
 import os
@@ -94,12 +93,6 @@ def make_folder(path: str | os.PathLike[str]) -> Path:
     except OSError as error:
         raise SoftVQError(f"cannot create the folder {path}: {error.strerror}") from error
     return path
-
-
-def sha256_of_file(path: str | os.PathLike[str]) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _finite(text: str) -> float:

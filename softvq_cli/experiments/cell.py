@@ -7,18 +7,19 @@ of a control, and the fingerprints of both splits), and is done again when that 
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from softvq_cli.config import DataConfig, RunConfig, option_name
-from softvq_cli.errors import InputError, RefusedError
+from softvq_cli.errors import InputError, RefusedError, SoftVQError
 from softvq_cli.experiments import evaluated
 from softvq_cli.experiments.chain import ChainObserver
 from softvq_cli.experiments.evaluated import Evaluation
 from softvq_cli.experiments.subject import Subject
-from softvq_cli.experiments.tables import BASIC, PCA, RAW, UNTRAINED
-from softvq_cli.files import make_folder
+from softvq_cli.experiments.tables import BASIC, PART_TITLES, PCA, RAW, UNTRAINED
+from softvq_cli.files import discard_unfinished, make_folder
 from softvq_cli.presets import BOTTLENECKS, unused_settings
 from softvq_cli.training import run_directory
 
@@ -121,36 +122,72 @@ def inspect(cell: Cell) -> State:
 
 
 def complete(
-    cell: Cell, *, device: str, jobs: int, observer: ChainObserver, stop: threading.Event, saving: threading.Lock
-) -> Evaluation:
-    """Train what is not trained, measure what is not measured.
+    cells: Sequence[Cell],
+    *,
+    device: str,
+    jobs: int,
+    observers: Sequence[ChainObserver],
+    stop: threading.Event,
+    saving: threading.Lock,
+) -> Iterator[tuple[Cell, Evaluation | SoftVQError]]:
+    """Train what is not trained, side by side, and then measure what is not measured, one cell after the other.
 
     Args:
-        cell: what is to be done.
+        cells: what is to be done, in folders of their own.
         device: to train and embed on.
         jobs: threads of the evaluation.
-        observer: is told what happens.
-        stop: when set, a training writes its checkpoint after the step at hand and raises.
-        saving: held while the folder must not be left as it is: in training, and while a file is written.
+        observers: one a cell; is told what happens to it.
+        stop: when set, a training writes its checkpoint after the step at hand and ends.
+        saving: held while the folders must not be left as they are: in training, and while a file is written.
 
-    Raises:
-        SoftVQError: as training, embedding and the evaluations do.
+    Yields:
+        Each cell in their order, with its evaluation or with what went wrong: it stops no other.
     """
-    from softvq_cli import datasets
-    from softvq_cli.training import train
+    with saving:
+        failures = _train(cells, device, observers, stop)
+    for cell, observer in zip(cells, observers, strict=True):
+        result: Evaluation | SoftVQError
+        try:
+            result = failures.get(cell) or _measure(cell, device, jobs, observer, saving)
+        except SoftVQError as error:
+            result = error
+        yield cell, result
 
-    make_folder(cell.folder)
-    checkpoint = None
-    if cell.trains:
-        with saving:
+
+def _train(
+    cells: Sequence[Cell], device: str, observers: Sequence[ChainObserver], stop: threading.Event
+) -> dict[Cell, SoftVQError]:
+    """Those that could not be trained, and why."""
+    from softvq_cli.training import Order, train_together
+
+    failures: dict[Cell, SoftVQError] = {}
+    orders: dict[Cell, Order] = {}
+    for cell, observer in zip(cells, observers, strict=True):
+        try:
+            make_folder(cell.folder)
+            discard_unfinished(cell.folder, (evaluated.EVALUATION, evaluated.MAP_FILE))
+        except SoftVQError as error:
+            failures[cell] = error
+            continue
+        if cell.trains:
             chosen = cell.config.flat()
             if (cell.folder / run_directory.CONFIG).exists():  # compared before: its own spelling of the data holds
                 chosen = {name: chosen[name] for name in run_directory.CHANGEABLE}
-            train(chosen, out=cell.folder, resume=True, device=device, observer=observer, stop=stop)
+            orders[cell] = Order(chosen, cell.folder, resume=True, observer=observer)
+    results = train_together(list(orders.values()), device=device, stop=stop)
+    return failures | {
+        cell: result for cell, result in zip(orders, results, strict=True) if isinstance(result, SoftVQError)
+    }
+
+
+def _measure(cell: Cell, device: str, jobs: int, observer: ChainObserver, saving: threading.Lock) -> Evaluation:
+    from softvq_cli import datasets
+
+    checkpoint = None
+    if cell.trains:
         checkpoint = _checkpoint(cell, device)
         assert checkpoint is not None  # just written
-    seal = None if checkpoint is None else checkpoint.sha256
-    of = _measured(cell, seal)
+    of = _measured(cell, None if checkpoint is None else checkpoint.sha256)
     found = evaluated.read(cell.folder, of)
     missing = [part for part in cell.parts if part not in found.parts]
     if missing:
@@ -159,7 +196,14 @@ def complete(
         subject = Subject(cell, checkpoint, train_split, test_split)
         for part in missing:
             observer.stage(f"measuring {cell.name}" + ("" if part == BASIC else f", {part}"))
-            found = found.with_part(part, subject.figures(part, jobs, saving))
+            try:
+                figures = subject.figures(part, jobs, saving)
+            except SoftVQError as error:
+                if part == BASIC:  # without it there is no row
+                    raise
+                observer.noted(f"without {PART_TITLES[part]}: {error}")
+                continue
+            found = found.with_part(part, figures)
             with saving:
                 evaluated.write(cell.folder, of, found)
     return found

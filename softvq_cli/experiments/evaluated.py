@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from softvq_cli.datasets.npy import map_file
 from softvq_cli.errors import InputError
 from softvq_cli.experiments.tables import MAP
 from softvq_cli.files import read_json, write_json
@@ -53,12 +58,27 @@ def read(folder: Path, of: Mapping[str, Any]) -> Evaluation:
         value = read_json(folder / EVALUATION)
     except InputError:
         return NOTHING
-    if not isinstance(value, dict) or (value.get("format"), value.get("version")) != (FORMAT, VERSION):
+    if not isinstance(value, dict) or value.pop("sha256", None) != _digest(value):  # damaged: it is measured again
         return NOTHING
-    parts, figures = value.get("parts"), value.get("figures")
-    if value.get("of") != of or not isinstance(parts, list) or not isinstance(figures, dict):
+    if (value["format"], value["version"], value["of"]) != (FORMAT, VERSION, of):
         return NOTHING
-    return Evaluation(figures, tuple(part for part in parts if part != MAP or (folder / MAP_FILE).exists()))
+    return Evaluation(value["figures"], tuple(part for part in value["parts"] if part != MAP or _has_map(folder)))
+
+
+def _has_map(folder: Path) -> bool:
+    try:
+        return read_map(folder).shape[1:] == (2,)
+    except InputError:
+        return False
+
+
+def read_map(folder: Path) -> np.ndarray:
+    """The t-SNE map of a cell, float64 (M, 2).
+
+    Raises:
+        InputError: there is none, or it is damaged.
+    """
+    return map_file(folder / MAP_FILE)
 
 
 def write(folder: Path, of: Mapping[str, Any], evaluation: Evaluation) -> None:
@@ -67,5 +87,10 @@ def write(folder: Path, of: Mapping[str, Any], evaluation: Evaluation) -> None:
     Raises:
         SoftVQError: it cannot be written.
     """
-    header = {"format": FORMAT, "version": VERSION, "of": of}
-    write_json(folder / EVALUATION, {**header, "parts": list(evaluation.parts), "figures": evaluation.figures})
+    value = {"format": FORMAT, "version": VERSION, "of": of}
+    value |= {"parts": list(evaluation.parts), "figures": evaluation.figures}
+    write_json(folder / EVALUATION, {**value, "sha256": _digest(value)})
+
+
+def _digest(value: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()

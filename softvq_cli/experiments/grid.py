@@ -1,7 +1,8 @@
 """Many cells, some side by side, whatever happens to one of them.
 
-Each cell is completed by a process of its own kind with a number of threads that does not depend on how many run
-beside it: sums in float32 depend on the threads in their last bits, and training amplifies those.
+Each cell is completed by a process with a number of threads that does not depend on how many run beside it: sums in
+float32 depend on the threads in their last bits, and training amplifies those. On a GPU, most of which one small model
+leaves idle, a process trains the seeds of a model together.
 """
 
 from __future__ import annotations
@@ -12,13 +13,16 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import Any
 
+from softvq_cli.devices import pick
 from softvq_cli.errors import Interrupted, UsageError
 from softvq_cli.experiments.cell import Cell, State, inspect
 from softvq_cli.experiments.evaluated import Evaluation
 from softvq_cli.experiments.worker import DONE, FAILED, NOTE, PROGRESS, Worker
 
 THREADS = 1
-"""Of a cell. Two runs with one thread each do more on two cores than one run with two."""
+"""Of a cell on the CPU. Two runs with one thread each do more on two cores than one run with two."""
+TOGETHER = 8
+"""Cells at most that a process trains at once on a GPU: a GPU has 32 streams, and memory for so many small models."""
 _EVERY = 0.2
 """Seconds between two looks at the clock and the stop sign."""
 
@@ -74,6 +78,7 @@ def run(
     cells: Sequence[Cell],
     *,
     jobs: int | None = None,
+    together: int | None = None,
     device: str = "auto",
     observer: GridObserver | None = None,
     stop: threading.Event | None = None,
@@ -83,7 +88,8 @@ def run(
 
     Args:
         cells: in folders of their own, which nobody else writes to.
-        jobs: how many side by side: a core each unless given, on an accelerator one. No number depends on it.
+        jobs: processes side by side: a core each unless given, on an accelerator one. No number depends on it.
+        together: how many seeds of a model a process trains at once: 8 on CUDA unless given, elsewhere 1.
         device: as in ``--device``.
         observer: is told what happens.
         stop: when set, trainings write their checkpoints, and the grid ends.
@@ -98,11 +104,13 @@ def run(
     side_by_side = jobs_for(jobs, device)
     states = {cell: inspect(cell) for cell in cells}
     evaluations = {cell: state.evaluation for cell, state in states.items() if state.done and state.evaluation}
-    todo = sorted((cell for cell in cells if not states[cell].done), key=lambda cell: -_left(cell, states[cell]))
+    together = together or (TOGETHER if pick(device).type == "cuda" else 1)
+    groups = _groups([cell for cell in cells if not states[cell].done], states, together)
+    todo = [cell for group in groups for cell in group]
     observer.planned(cells, todo)
     failures: dict[Cell, str] = {}
     if todo:
-        pool = _Pool(todo, states, min(side_by_side, len(todo)), device, observer)
+        pool = _Pool(groups, states, min(side_by_side, len(groups)), device, observer)
         try:
             while pool.busy and not stop.is_set():
                 pool.look()
@@ -125,12 +133,20 @@ def jobs_for(jobs: int | None, device: str) -> int:
     """
     import joblib
 
-    from softvq_cli.devices import pick
-
     if jobs is not None and jobs < 1:
         raise UsageError(f"--jobs must be at least 1, not {jobs}")
     target = pick(device)
     return jobs or (max(1, joblib.cpu_count() // THREADS) if target.type == "cpu" else 1)
+
+
+def _groups(todo: Sequence[Cell], states: Mapping[Cell, State], together: int) -> list[tuple[Cell, ...]]:
+    """Cells that differ only in their seeds, up to ``together`` of them in a group; the longest groups come first."""
+    alike: dict[object, list[Cell]] = {}
+    for cell in todo:
+        settings = {name: value for name, value in cell.config.flat().items() if name != "seed"}
+        alike.setdefault((cell.data, cell.row, *settings.values()), []).append(cell)
+    groups = [tuple(same[i : i + together]) for same in alike.values() for i in range(0, len(same), together)]
+    return sorted(groups, key=lambda group: -sum(_left(cell, states[cell]) for cell in group))
 
 
 def _left(cell: Cell, state: State) -> int:
@@ -142,12 +158,21 @@ class _Pool:
     """The processes, what each of them is doing, and what came of it."""
 
     def __init__(
-        self, todo: Sequence[Cell], states: Mapping[Cell, State], jobs: int, device: str, observer: GridObserver
+        self,
+        groups: Sequence[tuple[Cell, ...]],
+        states: Mapping[Cell, State],
+        jobs: int,
+        device: str,
+        observer: GridObserver,
     ) -> None:
+        import joblib
+
         self.evaluations: dict[Cell, Evaluation] = {}
         self.failures: dict[Cell, str] = {}
-        self._waiting = list(todo)
+        self._waiting, todo = list(groups), [cell for group in groups for cell in group]
         self._states, self._device, self._observer = states, device, observer
+        # Where an accelerator trains, no trained number depends on the processor's threads, nor does any evaluation's.
+        self._threads = THREADS if pick(device).type == "cpu" else max(1, joblib.cpu_count() // jobs)
         self._cells, self._total = len(todo), sum(_left(cell, states[cell]) for cell in todo)
         self._ended_units = 0
         self._at: dict[Cell, tuple[int, str]] = {}
@@ -170,15 +195,17 @@ class _Pool:
         for connection in wait(list(by_connection), timeout=_EVERY):
             worker = by_connection[connection]  # type: ignore[index]
             try:
-                kind, content = worker.connection.recv()
+                kind, number, content = worker.connection.recv()
             except (EOFError, OSError):
-                self._end(worker, FAILED, worker.why_it_ended())
+                why = worker.why_it_ended()
+                for number in list(worker.cells):
+                    self._end(worker.cells.pop(number), FAILED, why)
                 worker.close()
                 self._workers.remove(worker)
                 if self._waiting:
                     self._start()
             else:
-                self._hear(worker, kind, content)
+                self._hear(worker, kind, number, content)
         self._observer.progressed(self._progress())
 
     def stop(self) -> None:
@@ -189,13 +216,13 @@ class _Pool:
             for connection in wait([worker.connection for worker in self._workers], timeout=_EVERY):
                 worker = next(one for one in self._workers if one.connection is connection)
                 try:
-                    kind, content = worker.connection.recv()
+                    kind, number, content = worker.connection.recv()
                 except (EOFError, OSError):
                     worker.close()
                     self._workers.remove(worker)
                 else:
-                    if kind == DONE and worker.cell is not None:
-                        self.evaluations[worker.cell] = content
+                    if kind == DONE:
+                        self.evaluations[worker.cells.pop(number)] = content
 
     def close(self) -> None:
         """End all processes at once."""
@@ -204,34 +231,37 @@ class _Pool:
         self._workers.clear()
 
     def _start(self) -> None:
-        worker = Worker(self._device, THREADS)
+        worker = Worker(self._device, self._threads)
         self._workers.append(worker)
         self._next(worker)
 
     def _next(self, worker: Worker) -> None:
-        """Give the process a cell, or let it go."""
+        """Give the process a group of cells, or let it go."""
         if self._waiting:
-            cell = self._waiting.pop(0)
-            self._at[cell] = (self._states[cell].step, "starting")
-            worker.begin(cell)
+            group = self._waiting.pop(0)
+            try:
+                worker.begin(group)
+            except OSError:  # it has died meanwhile, which the next look will find
+                worker.cells.clear()
+                self._waiting.insert(0, group)
+            else:
+                self._at |= {cell: (self._states[cell].step, "starting") for cell in group}
         else:
             worker.close()
             self._workers.remove(worker)
 
-    def _hear(self, worker: Worker, kind: str, content: Any) -> None:
-        assert worker.cell is not None  # it only speaks of one
+    def _hear(self, worker: Worker, kind: str, number: int, content: Any) -> None:
         if kind == PROGRESS:
-            self._at[worker.cell] = content
+            self._at[worker.cells[number]] = content
         elif kind == NOTE:
             self._observer.noted(content)
         else:
-            self._end(worker, kind, content)
-            self._next(worker)
+            self._end(worker.cells.pop(number), kind, content)
+            if not worker.cells:
+                self._next(worker)
 
-    def _end(self, worker: Worker, kind: str, content: Any) -> None:
-        """The process's cell is completed or has failed."""
-        cell = worker.cell
-        assert cell is not None
+    def _end(self, cell: Cell, kind: str, content: Any) -> None:
+        """A cell is completed or has failed."""
         self._at.pop(cell)
         self._ended_units += _left(cell, self._states[cell])
         if kind == DONE:

@@ -15,6 +15,7 @@ from softvq_cli.presets import BOTTLENECKS
 
 BASIC, PROBES, MAP = "basic", "probes", "map"
 """The parts of an evaluation: the paper's figures and what the bottleneck carries; other probes; the t-SNE map."""
+PART_TITLES: Mapping[str, str] = {BASIC: "the paper's figures", PROBES: "the other probes", MAP: "the t-SNE map"}
 
 RAW, PCA, UNTRAINED = "raw", "pca", "untrained"
 CONTROLS: Mapping[str, str] = {
@@ -51,6 +52,7 @@ MEASURES: Mapping[str, Measure] = {
     "nmi": Measure("NMI"),
     "ari": Measure("ARI"),
     "probe_accuracy": _accuracy("classification"),
+    "probe_converged": Measure("classification converged", digits=2),
     "starts_min": _accuracy("K-means starts, lowest"),
     "starts_median": _accuracy("median"),
     "starts_max": _accuracy("highest"),

@@ -1,6 +1,6 @@
-"""A process that completes one cell after the other, and is told which by :mod:`softvq_cli.experiments.grid`.
+"""A process that completes one group of cells after the other, and is told which by :mod:`softvq_cli.experiments.grid`.
 
-It leaves when its parent does, however that ends, and never in the middle of writing a file.
+It leaves when its parent does, however that ends; when it is asked to, not in the middle of writing a file.
 """
 
 from __future__ import annotations
@@ -14,19 +14,21 @@ import threading
 import time
 import traceback
 import warnings
+from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 from softvq_cli.config import RunConfig
 from softvq_cli.errors import SoftVQError
 from softvq_cli.experiments.cell import Cell, complete
 from softvq_cli.experiments.chain import ChainObserver
+from softvq_cli.experiments.evaluated import Evaluation
 
 STOP = "stop"
 """What the parent sends to end the process: a training first writes its checkpoint."""
 PROGRESS, NOTE, DONE, FAILED = "progress", "note", "done", "failed"
-"""The first words of what it sends: with (units done, what is being done), text, an Evaluation, one line."""
+"""The first words of what it sends, then the cell's number in its group, then (units done, what is being done), text,
+an Evaluation, or one line."""
 
 _EVERY = 0.2
 """Seconds between two messages of progress."""
@@ -53,12 +55,13 @@ class Worker:
         self._process = context.Process(target=_work, args=(other, device, threads), daemon=True)
         self._process.start()
         other.close()
-        self.cell: Cell | None = None
+        self.cells: dict[int, Cell] = {}
+        """What it has still to do, by the number in its group."""
 
-    def begin(self, cell: Cell) -> None:
-        """Give it the next cell."""
-        self.cell = cell
-        self.connection.send(cell)
+    def begin(self, group: Sequence[Cell]) -> None:
+        """Give it the next cells, to train side by side."""
+        self.cells = dict(enumerate(group))
+        self.connection.send(tuple(group))
 
     def stop(self) -> None:
         """Ask it to end as soon as nothing is lost by it."""
@@ -81,33 +84,42 @@ class Worker:
 
 
 def _work(connection: Connection, device: str, threads: int) -> None:
-    """The process: take cells from the pipe until it is closed."""
+    """The process: take groups from the pipe until it is closed."""
     for number in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group; the parent answers them
         signal.signal(number, signal.SIG_IGN)
     os.environ |= dict.fromkeys(_THREADS, str(threads))  # for the libraries that are not loaded yet
-    cells: queue.Queue[Cell] = queue.Queue()
+    groups: queue.Queue[tuple[Cell, ...]] = queue.Queue()
     stop, saving = threading.Event(), threading.Lock()
-    threading.Thread(target=_listen, args=(connection, cells, stop, saving), daemon=True).start()
+    threading.Thread(target=_listen, args=(connection, groups, stop, saving), daemon=True).start()
     _limit_threads(threads)
     warnings.simplefilter("ignore")  # the libraries' speak to programmers, as in the parent
     while True:
-        cell = cells.get()
-        observer = _Teller(connection, cell)
-        try:
-            evaluation = complete(cell, device=device, jobs=threads, observer=observer, stop=stop, saving=saving)
-            answer: tuple[str, Any] = (DONE, evaluation)
-        except SoftVQError as error:
-            answer = (FAILED, str(error))
-        except Exception as error:
-            answer = (FAILED, f"{type(error).__name__}: {error} ({_where(error)})")
-        connection.send(answer)
+        group = groups.get()
+        observers = [_Teller(connection, number, cell) for number, cell in enumerate(group)]
+        done = complete(group, device=device, jobs=threads, observers=observers, stop=stop, saving=saving)
+        _answer(connection, len(group), done)
 
 
-def _listen(connection: Connection, cells: queue.Queue[Cell], stop: threading.Event, saving: threading.Lock) -> None:
-    """Pass cells on; end the process when it is asked to, or when the parent is no more."""
+def _answer(connection: Connection, cells: int, done: Iterator[tuple[Cell, Evaluation | SoftVQError]]) -> None:
+    """Send what becomes of each of so many cells, whatever else goes wrong."""
+    unanswered = set(range(cells))
+    try:
+        for number, (_, result) in enumerate(done):
+            failed = isinstance(result, SoftVQError)
+            connection.send((FAILED, number, str(result)) if failed else (DONE, number, result))
+            unanswered.remove(number)
+    except Exception as error:
+        for number in unanswered:
+            connection.send((FAILED, number, f"{type(error).__name__}: {error} ({_where(error)})"))
+
+
+def _listen(
+    connection: Connection, groups: queue.Queue[tuple[Cell, ...]], stop: threading.Event, saving: threading.Lock
+) -> None:
+    """Pass groups on; end the process when it is asked to, or when the parent is no more."""
     try:
         while (message := connection.recv()) != STOP:
-            cells.put(message)
+            groups.put(message)
     except (EOFError, OSError):
         os._exit(1)
     stop.set()
@@ -133,8 +145,8 @@ def _where(error: BaseException) -> str:
 class _Teller(ChainObserver):
     """Tells the parent how a cell goes, in iterations and in what an evaluation is worth in them."""
 
-    def __init__(self, connection: Connection, cell: Cell) -> None:
-        self._connection, self._cell = connection, cell
+    def __init__(self, connection: Connection, number: int, cell: Cell) -> None:
+        self._connection, self._number, self._cell = connection, number, cell
         self._told = 0.0
 
     def started(self, config: RunConfig, folder: Path, step: int) -> None:
@@ -154,7 +166,7 @@ class _Teller(ChainObserver):
 
     def noted(self, text: str) -> None:
         """Pass it on."""
-        self._connection.send((NOTE, f"{self._cell.name}: {text}"))
+        self._connection.send((NOTE, self._number, f"{self._cell.name}: {text}"))
 
     def _tell(self, units: int, what: str) -> None:
-        self._connection.send((PROGRESS, (units, what)))
+        self._connection.send((PROGRESS, self._number, (units, what)))

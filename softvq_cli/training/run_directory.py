@@ -18,6 +18,7 @@ from softvq_cli.training import checkpoint, log
 
 CHECKPOINT = "ckpt.pt"
 CONFIG = "config.json"
+LOCK = ".lock"
 
 CHANGEABLE = ("data_dir", "checkpoint_every")
 """Settings that change no result: a resumed run may be given other ones."""
@@ -40,8 +41,9 @@ def locked(folder: Path, also: Iterable[str] = ()) -> Iterator[None]:
         RefusedError: another process works in it.
         SoftVQError: it cannot be created or written.
     """
+    made = not folder.exists()
     make_folder(folder)
-    lock = filelock.FileLock(folder / ".lock", timeout=0)
+    lock = filelock.FileLock(folder / LOCK, timeout=0)
     try:
         lock.acquire()
     except filelock.Timeout as error:
@@ -51,8 +53,20 @@ def locked(folder: Path, also: Iterable[str] = ()) -> Iterator[None]:
     try:
         discard_unfinished(folder, (CHECKPOINT, log.FILE, CONFIG, *also))
         yield
+    except BaseException:
+        if made:
+            _remove_unused(folder)
+        raise
     finally:
         lock.release()
+
+
+def _remove_unused(folder: Path) -> None:
+    """Take a folder away again that a refused command has made, unless something is in it."""
+    with contextlib.suppress(OSError):
+        if [path.name for path in folder.iterdir()] == [LOCK]:
+            (folder / LOCK).unlink()
+            folder.rmdir()
 
 
 def is_used(folder: Path) -> bool:
@@ -103,7 +117,7 @@ def for_resume(folder: Path, chosen: dict[str, Any]) -> RunConfig:
     """The stored configuration, which ``chosen`` may repeat but not change.
 
     Raises:
-        RefusedError: an option that would change the result, by name.
+        UsageError: an option would change the result; it is named.
     """
     stored = stored_config(folder)
     flat = stored.flat()

@@ -125,7 +125,8 @@ class Session:
             offset, term = found
             return f"the loss was not finite at step {self.step - self.interval.steps + offset + 1} (first in {term})"
         weights = dict(self.model.named_parameters())
-        moments = [moment for state in self.optimiser.state.values() for moment in state.values()]
+        # Not Adam's count of steps: it is always finite, and on some devices lies elsewhere.
+        moments = [state[name] for state in self.optimiser.state.values() for name in ("exp_avg", "exp_avg_sq")]
         if _all_finite([*weights.values(), *moments]):
             return None
         name = next((name for name, weight in weights.items() if not _all_finite([weight])), None)
@@ -200,8 +201,9 @@ def as_tensor(images: np.ndarray) -> Tensor:
 def pixel_variance(images: np.ndarray) -> float:
     """The variance of all pixels of uint8 ``images`` on [0, 1], exactly, from their histogram."""
     counts = np.zeros(256)
-    for start in range(0, len(images), 8192):
-        counts += np.bincount(images[start : start + 8192].reshape(-1), minlength=256)
+    rows = max(1, (16 << 20) // max(1, images[0].size))  # bincount makes eight bytes of each
+    for start in range(0, len(images), rows):
+        counts += np.bincount(images[start : start + rows].reshape(-1), minlength=256)
     values = np.arange(256) / 255.0
     share = counts / counts.sum()
     mean = float(share @ values)

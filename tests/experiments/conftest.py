@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from softvq_cli.config import DataConfig, RunConfig
+from softvq_cli.errors import SoftVQError
 from softvq_cli.experiments.cell import Cell, complete
 from softvq_cli.experiments.chain import ChainObserver
 from softvq_cli.experiments.evaluated import Evaluation
@@ -52,8 +53,16 @@ def make_cell(material: Material, tmp_path: Path) -> Callable[..., Cell]:
     return make
 
 
-def do(cell: Cell) -> Evaluation:
+def do(cell: Cell, observer: ChainObserver | None = None, stop: threading.Event | None = None) -> Evaluation:
     """Complete a cell in this process."""
-    return complete(
-        cell, device="cpu", jobs=1, observer=ChainObserver(), stop=threading.Event(), saving=threading.Lock()
+    [(_, result)] = complete(
+        [cell],
+        device="cpu",
+        jobs=1,
+        observers=[observer or ChainObserver()],
+        stop=stop or threading.Event(),
+        saving=threading.Lock(),
     )
+    if isinstance(result, SoftVQError):
+        raise result
+    return result

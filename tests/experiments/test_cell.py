@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import threading
 
 import numpy as np
 import pytest
 
 from softvq_cli import embeddings
-from softvq_cli.errors import RefusedError
+from softvq_cli.errors import InputError, Interrupted, RefusedError
 from softvq_cli.evaluation.clustering import cluster
 from softvq_cli.evaluation.probe import probe
 from softvq_cli.experiments.cell import inspect
+from softvq_cli.experiments.chain import ChainObserver
 from softvq_cli.experiments.sources import Source
 from softvq_cli.experiments.tables import BASIC, MAP, PROBES
 from softvq_cli.presets import BOTTLENECKS
@@ -29,7 +31,7 @@ def nothing_to_do(monkeypatch):
         raise AssertionError("this was done before")
 
     def from_now_on():
-        monkeypatch.setattr("softvq_cli.training.loop.Session", never)
+        monkeypatch.setattr("softvq_cli.training.opening.Session", never)
         monkeypatch.setattr("softvq_cli.evaluation.clustering.cluster", never)
 
     return from_now_on
@@ -128,14 +130,63 @@ def test_an_evaluation_on_other_data_is_not_used(make_cell):
     assert not inspect(make_cell("pca", latent_dim=3)).done
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[]", '{"format": "softvq-evaluation", "version": 1}'])
-def test_a_damaged_evaluation_is_made_again(content, make_cell):
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: "",
+        lambda text: "{}",
+        lambda text: "[]",
+        lambda text: text[:-20],
+        lambda text: text.replace('"nmi"', '"mni"'),
+        lambda text: text.replace('"nmi": ', '"nmi": 1'),
+        lambda text: text.replace('"basic"', '["basic"]'),
+    ],
+)
+def test_a_damaged_evaluation_is_made_again(damage, make_cell):
     cell = make_cell("ae")
     first = do(cell)
-    (cell.folder / "evaluation.json").write_text(content)
+    text = (cell.folder / "evaluation.json").read_text()
+    assert damage(text) != text
+    (cell.folder / "evaluation.json").write_text(damage(text))
     assert not inspect(cell).done
     assert do(cell) == first
     assert json.loads((cell.folder / "evaluation.json").read_text())["figures"] == first.figures
+
+
+def test_a_damaged_map_is_made_again(make_cell):
+    cell = make_cell("ae", parts=(BASIC, MAP))
+    first = do(cell)
+    path = cell.folder / "map.npy"
+    path.write_bytes(path.read_bytes()[:-8])
+    assert not inspect(cell).done
+    assert do(cell) == first
+
+
+def test_a_part_that_cannot_be_measured_costs_no_other(make_cell, monkeypatch):
+    from softvq_cli.experiments import measure
+
+    def fails(*args, **kwargs):
+        raise InputError("too few rows")
+
+    monkeypatch.setattr(measure, "on_map", fails)
+    notes = []
+
+    class Listening(ChainObserver):
+        def noted(self, text):
+            notes.append(text)
+
+    found = do(make_cell("pca", parts=(MAP, BASIC)), Listening())
+    assert found.parts == (BASIC,)
+    assert notes == ["without the t-SNE map: too few rows"]
+
+
+def test_what_a_killed_process_was_writing_is_removed(make_cell):
+    cell = make_cell("pca")
+    cell.folder.mkdir()
+    for name in (".evaluation.json.x.tmp", ".map.npy.x.tmp"):
+        (cell.folder / name).write_text("half")
+    do(cell)
+    assert sorted(path.name for path in cell.folder.iterdir()) == ["evaluation.json"]
 
 
 def test_a_finished_run_from_elsewhere_is_used_as_it_is(make_cell, npz, tmp_path, monkeypatch):
@@ -155,12 +206,6 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(make_cell):
     reference = do(whole)
     shutil.rmtree(whole.folder)
 
-    import threading
-
-    from softvq_cli.errors import Interrupted
-    from softvq_cli.experiments.cell import complete
-    from softvq_cli.experiments.chain import ChainObserver
-
     stop = threading.Event()
 
     class Stopping(ChainObserver):
@@ -169,7 +214,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(make_cell):
                 stop.set()
 
     with pytest.raises(Interrupted):
-        complete(whole, device="cpu", jobs=1, observer=Stopping(), stop=stop, saving=threading.Lock())
+        do(whole, Stopping(), stop)
     state = inspect(whole)
     assert (state.step, state.finished, state.done) == (3, False, False)
     assert do(whole) == reference

@@ -48,6 +48,28 @@ def test_no_number_depends_on_how_many_run_side_by_side(make_cell):
     assert not multiprocessing.active_children()
 
 
+def test_no_number_depends_on_how_many_seeds_a_process_trains_at_once(make_cell):
+    cells = [make_cell("soft-vq", seed) for seed in (0, 1, 2)] + [make_cell("vae", seed) for seed in (0, 1)]
+    reference = [do(cell) for cell in cells]
+    for cell in cells:
+        for file in cell.folder.iterdir():
+            file.unlink()
+    recorder = Recorder()
+    found = grid.run(cells, jobs=1, together=2, device="cpu", observer=recorder)
+    assert [found.evaluations[cell] for cell in cells] == reference
+    assert recorder.order == ["soft-vq-s0", "soft-vq-s1", "vae-s0", "vae-s1", "soft-vq-s2"]
+    assert recorder.done == recorder.order
+    assert recorder.last.units == recorder.last.total
+
+
+def test_of_seeds_trained_at_once_one_that_fails_stops_no_other(make_cell):
+    damaged, good = make_cell("ae", 0), make_cell("ae", 1)
+    do(damaged)
+    (damaged.folder / "ckpt.pt").write_bytes(b"PK nonsense")
+    found = grid.run([damaged, good], jobs=1, together=2, device="cpu")
+    assert (list(found.failures), list(found.evaluations)) == ([damaged], [good])
+
+
 def test_finished_cells_are_only_read(make_cell):
     cell = make_cell("ae")
     found = do(cell)

@@ -48,4 +48,7 @@ def test_a_captured_chunk_equals_eager_steps_on_the_gpu(bottleneck: str) -> None
     for _ in range(2):
         chunk.run()
         captured.step += 5
-    assert_same_weights(eager, captured, rtol=1e-4, atol=1e-5)
+    # Adam's first steps have the length lr whatever the gradient: one near zero whose sign the order of a sum decides
+    # moves its weight by a few times 3e-4.
+    assert_same_weights(eager, captured, rtol=1e-4, atol=3e-3)
+    assert eager.report() == pytest.approx(captured.report(), rel=1e-3)

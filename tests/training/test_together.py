@@ -1,18 +1,20 @@
-"""Several sessions trained side by side, against the same ones trained alone."""
+"""Several runs trained side by side, against the same ones trained alone."""
 
 from __future__ import annotations
 
+import threading
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from softvq_cli.config import resolve
-from softvq_cli.training.session import Session
-from softvq_cli.training.together import train_together
+from softvq_cli.errors import Interrupted, UsageError
+from softvq_cli.training import Observer, Order, Run, checkpoint, train, train_together
 from tests.conftest import blobs
 
-CELLS: list[dict[str, Any]] = [
+RUNS: list[dict[str, Any]] = [
     {"bottleneck": "soft-vq", "seed": 0, "noise_std": 0.1},
     {"bottleneck": "soft-vq", "seed": 1, "noise_std": 0.1},
     {"bottleneck": "vae", "iterations": 7},
@@ -20,43 +22,68 @@ CELLS: list[dict[str, Any]] = [
 ]
 
 
-def session(chosen: dict[str, Any], device: str) -> Session:
+@pytest.fixture
+def orders(tmp_path: Path) -> list[Order]:
     dataset = blobs(120)
-    small = {"latent_dim": 4, "K": 6, "batch_size": 16, "iterations": 20, "log_every": 10}
-    return Session(resolve("blobs", dataset.image_shape, {**small, **chosen}), dataset, dataset, torch.device(device))
+    np.savez(tmp_path / "blobs.npz", images=dataset.images, labels=dataset.labels)
+    small = {"latent_dim": 4, "K": 6, "batch_size": 16, "iterations": 20, "log_every": 10, "checkpoint_every": 6}
+    common = {"data": str(tmp_path / "blobs.npz"), **small}
+    return [Order({**common, **chosen}, tmp_path / str(number)) for number, chosen in enumerate(RUNS)]
 
 
-def lines(sessions: list[Session]) -> list[list[dict[str, float]]]:
-    found: list[list[dict[str, float]]] = [[] for _ in sessions]
-    train_together(sessions, lambda number, metrics: found[number].append(metrics))
-    return found
+def assert_same(found: Run, expected: Run) -> None:
+    """But for the clock."""
+    clocks = {"seconds", "steps_per_second"}
+    assert {n: v for n, v in found.metrics.items() if n not in clocks} == {
+        n: v for n, v in expected.metrics.items() if n not in clocks
+    }
+    mine, theirs = checkpoint.load(found.path), checkpoint.load(expected.path)
+    assert mine.step == theirs.step
+    for x, y in zip(mine.model.state_dict().values(), theirs.model.state_dict().values(), strict=True):
+        assert torch.equal(x, y)
 
 
-def test_each_session_ends_as_if_it_had_been_trained_alone() -> None:
-    together = [session(chosen, "cpu") for chosen in CELLS]
-    found = lines(together)
-    assert [[line["step"] for line in one] for one in found] == [[10, 20], [10, 20], [7], [4, 8, 12, 16, 20, 24, 25]]
-    for chosen, one, expected in zip(CELLS, together, found, strict=True):
-        alone = session(chosen, "cpu")
-        assert lines([alone]) == [expected]
-        assert alone.step == one.step
-        for x, y in zip(alone.model.state_dict().values(), one.model.state_dict().values(), strict=True):
-            assert torch.equal(x, y)
+def test_each_run_ends_as_if_it_had_been_trained_alone(orders: list[Order], tmp_path: Path) -> None:
+    found = train_together(orders, device="cpu")
+    for number, (order, run) in enumerate(zip(orders, found, strict=True)):
+        assert isinstance(run, Run)
+        assert_same(run, train(order.chosen, out=tmp_path / f"alone-{number}", device="cpu"))
 
 
-def test_a_session_goes_on_from_the_middle_of_an_interval() -> None:
-    whole, resumed = session(CELLS[0], "cpu"), session(CELLS[0], "cpu")
-    for _ in range(13):
-        resumed.advance()
-        if resumed.step == 10:
-            resumed.report()
-    assert lines([resumed]) == [lines([whole])[0][1:]]
+def test_one_that_fails_stops_no_other(orders: list[Order], tmp_path: Path) -> None:
+    wrong = Order({**orders[0].chosen, "lr": 1e30}, tmp_path / "diverges")
+    refused = Order({**orders[0].chosen, "batch_size": 10_000}, tmp_path / "refused")
+    diverged, ended, other = train_together([wrong, refused, orders[2]], device="cpu")
+    assert "not finite" in str(diverged)
+    assert isinstance(ended, UsageError)
+    assert isinstance(other, Run)
+
+
+def test_a_stop_saves_all_of_them_and_each_goes_on(orders: list[Order], tmp_path: Path) -> None:
+    stop = threading.Event()
+
+    class Stopping(Observer):
+        def stepped(self, step: int) -> None:
+            if step == 3:
+                stop.set()
+
+    first = Order(orders[0].chosen, orders[0].out, observer=Stopping())
+    found = train_together([first, orders[1]], device="cpu", stop=stop)
+    assert all(isinstance(one, Interrupted) for one in found)
+    assert [checkpoint.load(tmp_path / str(number) / "ckpt.pt").step for number in (0, 1)] == [3, 0]
+    resumed = train_together([Order(one.chosen, one.out, resume=True) for one in orders[:2]], device="cpu")
+    for number, run in enumerate(resumed):
+        assert isinstance(run, Run)
+        assert_same(run, train(orders[number].chosen, out=tmp_path / f"alone-{number}", device="cpu"))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_on_a_gpu_sessions_side_by_side_end_as_if_alone() -> None:
-    cells = [{**chosen, "iterations": 200, "log_every": 100} for chosen in CELLS]
-    for chosen, found in zip(cells, lines([session(chosen, "cuda") for chosen in cells]), strict=True):
-        [alone] = lines([session(chosen, "cuda")])
-        assert alone[-1]["step"] == found[-1]["step"] == 200
-        assert alone[-1]["nmse"] == pytest.approx(found[-1]["nmse"], rel=1e-2)
+def test_on_a_gpu_runs_side_by_side_end_as_if_alone(orders: list[Order], tmp_path: Path) -> None:
+    longer = [
+        Order({**one.chosen, "iterations": 200, "log_every": 100, "checkpoint_every": 100}, one.out) for one in orders
+    ]
+    for number, run in enumerate(train_together(longer, device="cuda")):
+        assert isinstance(run, Run)
+        alone = train(longer[number].chosen, out=tmp_path / f"alone-{number}", device="cuda")
+        assert run.metrics["step"] == alone.metrics["step"] == 200
+        assert run.metrics["nmse"] == pytest.approx(alone.metrics["nmse"], rel=1e-2)
