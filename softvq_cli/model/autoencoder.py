@@ -28,7 +28,8 @@ class Reconstruction(NamedTuple):
 class Autoencoder(nn.Module):
     """x → h → z_e → bottleneck → decoder, for one image shape.
 
-    Weights are Glorot uniform and biases zero, drawn from PyTorch's global generator: seed it first.
+    Weights are Glorot uniform and biases zero, drawn from PyTorch's global generator: seed it first. The bottleneck's
+    come last, so that encoder and decoder start alike whatever is between them.
 
     Args:
         config: network and bottleneck.
@@ -54,11 +55,11 @@ class Autoencoder(nn.Module):
         self.pixel_shift = 0.0 if config.arch == "mlp" else 0.5
         self.encoder = MLPEncoder(image_shape) if config.arch == "mlp" else CNNEncoder(image_shape)
         self.to_latent = nn.Linear(self.encoder.hidden_dim, config.latent_dim)
-        self.bottleneck = build_bottleneck(config, self.encoder.hidden_dim)
         decoder = MLPDecoder if config.arch == "mlp" else CNNDecoder
         self.decoder = decoder(config.latent_dim, image_shape)
-        self.register_buffer("pixel_variance", torch.tensor(pixel_variance))
         self.apply(_glorot)
+        self.bottleneck = build_bottleneck(config, self.encoder.hidden_dim).apply(_glorot)
+        self.register_buffer("pixel_variance", torch.tensor(pixel_variance))
 
     def scale(self, images: Tensor) -> Tensor:
         """uint8 (B, H, W, C) → float32 (B, C, H, W), channels last in memory, in the network's range."""

@@ -107,3 +107,17 @@ def test_images_of_another_shape_and_unknown_representations_are_refused() -> No
         represent(ae, images((9, 8, 1)))
     with pytest.raises(UsageError, match="did you mean 'z_q'"):
         represent(ae, images((8, 8, 1)), "zq")
+
+
+@pytest.mark.parametrize("arch", ["mlp", "cnn"])
+def test_encoder_and_decoder_start_alike_whatever_is_between_them(arch):
+    """Or differences over the same seed would also be differences between starting points."""
+
+    def start(bottleneck):
+        torch.manual_seed(5)
+        return Autoencoder(ModelConfig(arch=arch, bottleneck=bottleneck, latent_dim=4, K=6), (16, 16, 1)).state_dict()
+
+    plain = start("ae")
+    for bottleneck in BOTTLENECKS:
+        found = start(bottleneck)
+        assert all(torch.equal(found[name], weights) for name, weights in plain.items())

@@ -66,7 +66,7 @@ class CodebookBottleneck(Bottleneck):
     def summarise(self, stats: Mapping[str, Tensor], n: int) -> dict[str, float]:
         """``perplexity`` of the usage, ``active_codes`` (most probable for at least one image), posterior entropy."""
         summary = {"perplexity": perplexity(stats["usage"]), "active_codes": int((stats["counts"] > 0).sum())}
-        return {**summary, "posterior_entropy_bits": stats["entropy"].item() / n / math.log(2)}
+        return {**summary, "posterior_entropy_bits": max(0.0, stats["entropy"].item() / n / math.log(2))}
 
     def diagnose(self, summary: Mapping[str, float], n: int) -> str | None:
         """A collapsed codebook: its K codes are worth a tenth or less, or one alone."""

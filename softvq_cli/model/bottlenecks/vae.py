@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
 from softvq_cli.config import ModelConfig
 from softvq_cli.model.bottlenecks.base import Bottleneck, Output
 
+COLLAPSED = 0.01
+"""Nats of KL to the prior below which a code is worth nothing."""
 LOG_VAR_LIMIT = 20.0
 """|log s²| is held below this, so that its exponential and the KL stay finite in float32."""
 
@@ -36,6 +40,15 @@ class VAE(Bottleneck):
         """(B, d): log s² of the Gaussian head."""
         log_var: Tensor = self.log_var_head(h).clamp(-LOG_VAR_LIMIT, LOG_VAR_LIMIT)
         return log_var
+
+    def diagnose(self, summary: Mapping[str, float], n: int) -> str | None:
+        """A collapsed posterior: it is the prior, whatever the image."""
+        if summary["kl"] > COLLAPSED:
+            return None
+        return (
+            f"the posterior has collapsed: its KL to the prior is {summary['kl']:.2g} nats, so that the code says "
+            "nothing about the image; try a smaller --beta or a larger --reconstruction-scale"
+        )
 
     def term_weights(self, beta: float) -> dict[str, float]:
         return {"kl": beta}
