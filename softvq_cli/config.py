@@ -201,7 +201,8 @@ def check(name: str, value: Any) -> Any:
     if value is None:
         return None
     if name == "bottleneck" and value not in BOTTLENECKS:
-        raise UsageError(unknown_name("bottleneck", value, BOTTLENECKS))
+        labels = {entry.label.replace(" ", "-"): known for known, entry in BOTTLENECKS.items()}
+        raise UsageError(unknown_name("bottleneck", value, BOTTLENECKS, labels))
     if name == "sigma_power" and value != "-d" and not _is_finite_number(value):
         raise UsageError(f"--sigma-power must be -d or a number, not {value!r}")
     if isinstance(value, float) and not math.isfinite(value):

@@ -308,7 +308,8 @@ def _open_array(path: Path, kind: str, axes: tuple[str, ...]) -> np.ndarray:
         raise InputError(f"{path} is not a file: give the .npy file of the {kind}")
     array = npy.map_file(path)
     if array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
-        raise InputError(f"{path} holds {str(array.dtype)[:40]}: {kind} are real numbers of at most 64 bits")
+        what = "whole numbers, one a class" if kind == "labels" else "real numbers of at most 64 bits"
+        raise InputError(f"{path} holds {str(array.dtype)[:40]}: {kind} are {what}")
     if array.ndim != len(axes) or not array.size:
         raise InputError(f"{path} has the shape {array.shape}: {kind} have the axes ({', '.join(axes)}), none empty")
     return array

@@ -7,7 +7,7 @@ A message says what is wrong, where, and what to do, in one line.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
 class SoftVQError(Exception):
@@ -40,9 +40,16 @@ class Interrupted(SoftVQError):
     exit_code = 130
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
-    """The message for a misspelt name: the nearest known one first, then all of them."""
-    known = list(known)
-    near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+def unknown_name(kind: str, name: str, known: Iterable[str], also: Mapping[str, str] | None = None) -> str:
+    """The message for a misspelt name: the nearest known one first, then all of them.
+
+    Args:
+        kind: of name.
+        name: as it was given.
+        known: the right names.
+        also: what people call some of them → the right name.
+    """
+    known, also = list(known), {text.lower(): right for text, right in (also or {}).items()}
+    near = difflib.get_close_matches(name.lower(), [*also, *known], n=1, cutoff=0.5)
+    hint = f"did you mean {also.get(near[0], near[0])!r}? " if near else ""
     return f"unknown {kind} {name!r}: {hint}known are {', '.join(known)}"

@@ -24,7 +24,8 @@ def data(
         typer.Argument(
             metavar="list|fetch|check",
             help="list: what is known and where it lies (as without a word). fetch: download what is missing or "
-            "damaged. check: the same list, and exit code 3 if something is damaged or only partly there.",
+            "damaged. check: the same list, and exit code 3 if something is damaged or only partly there, or if a NAME "
+            "that was given is not there.",
             autocompletion=completion(_ACTIONS),
         ),
     ] = "list",
@@ -67,10 +68,19 @@ def data(
     folder = str(datasets.data_folder(data_dir))
     document = {"data_dir": folder, "data": [_as_dict(state) for state in states]}
     terminal.result(document, lambda: data_table(folder, states), as_json=as_json)
-    bad = [f"{state.name} ({state.problem})" for state in states if state.present and state.problem]
+    bad = [
+        f"{state.name} ({state.problem if state.present else 'not here'})"
+        for state in states
+        if (state.problem if state.present else names)
+    ]
     if action == "check" and bad:
         raise InputError(f"not usable as they are: {', '.join(bad)}; 'softvq data fetch NAME' mends them")
-    terminal.hint("softvq", "train", "--data", names[0] if names else "digits")
+    where = [] if data_dir is None else ["--data-dir", data_dir]
+    missing = [state.name for state in states if not state.complete] if names else []
+    if missing:
+        terminal.hint("softvq", "data", "fetch", *missing, *where)
+    else:
+        terminal.hint("softvq", "train", "--data", names[0] if names else "digits", *where)
 
 
 def _as_dict(state: Status) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from softvq_cli.cli.options import BatchSize, CheckpointFile, Data, DataDir, Device, Overwrite, completion
+from softvq_cli.cli.options import BatchSize, CheckpointFile, Data, DataDir, Device, Json, Overwrite, completion
 from softvq_cli.cli.output import Streams
 
 _SPLITS = ("train", "test", "all")
@@ -38,12 +38,13 @@ def embed(
     batch_size: BatchSize = 512,
     device: Device = "auto",
     overwrite: Overwrite = False,
+    as_json: Json = False,
     terminal: Streams,
 ) -> None:
     """Write what a trained model makes of each image to NumPy files, and print the path.
 
-    NAME.npy holds one row an image, float32, in the order of the data set; NAME.labels.npy and NAME.json
-    stand beside it. z_e is the encoder's output, before noise and bottleneck; z_q is the decoder's input.
+    NAME.npy holds one row an image, float32 (int64 for indices), in the order of the data set; NAME.labels.npy
+    and NAME.json stand beside it. z_e is the encoder's output, before noise and bottleneck; z_q is the decoder's input.
 
     The images come from where train found them, unless --data or --data-dir says otherwise.
     """
@@ -61,5 +62,6 @@ def embed(
         dataset = source.load(split)
         source.compare(dataset if split == "train" else None)
         written = embeddings.embed(model, dataset, out, what=what, batch_size=batch_size, progress=bars.report)
-    terminal.wrote(written.path)
-    terminal.hint("softvq", "cluster", written.path)
+    document = {"rows": len(written), "columns": written.z.shape[1], "labels": written.labels is not None}
+    terminal.wrote(written.path, document=document, as_json=as_json)
+    terminal.hint("softvq", "cluster", written.path, *([] if written.labels is not None else ["--clusters", "10"]))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from softvq_cli.cli.options import CheckpointFile, Overwrite
+from softvq_cli.cli.options import CheckpointFile, Json, Overwrite
 from softvq_cli.cli.output import Streams
 
 
@@ -24,6 +24,7 @@ def export(
         ),
     ] = None,
     overwrite: Overwrite = False,
+    as_json: Json = False,
     terminal: Streams,
 ) -> None:
     """Write a trained model to a file that other programs can read, and print its path.
@@ -44,5 +45,5 @@ def export(
         raise UsageError(f"an exported model is written to a file that ends in .safetensors, not {target}")
     refuse_existing(target, overwrite=overwrite)
     checkpoints.load(source).export(target)
-    terminal.wrote(target)
+    terminal.wrote(target, as_json=as_json)
     terminal.hint("softvq", "info", target)

@@ -51,8 +51,18 @@ class Terminal:
             _console().print(show())
         sys.stdout.flush()  # a reader that has left must not first be told what comes next
 
-    def wrote(self, path: Path, show: Callable[[], RenderableType] | None = None) -> None:
-        """Print the path of what was made, after a summary where a person reads it."""
+    def wrote(
+        self,
+        path: Path,
+        show: Callable[[], RenderableType] | None = None,
+        *,
+        document: Mapping[str, Any] | None = None,
+        as_json: bool = False,
+    ) -> None:
+        """Print the path of what was made, after a summary where a person reads it; or all of it as one document."""
+        if as_json:
+            print(_json({"path": str(path), **(document or {})}), flush=True)
+            return
         if show is not None and not self.piped:
             _console().print(show())
         print(path, flush=True)
@@ -90,9 +100,17 @@ def one_line(text: str) -> str:
 
 
 def _console(*, stderr: bool = False) -> Console:
+    """As wide as the terminal; where a program reads, nothing is wrapped."""
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False)
+    console = Console(stderr=stderr, highlight=False)
+    if not console.is_terminal:
+        console.width = _UNBOUNDED
+    return console
+
+
+_UNBOUNDED = 10_000
+"""Columns, where there is no terminal."""
 
 
 def _json(document: Mapping[str, Any]) -> str:

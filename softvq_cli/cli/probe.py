@@ -32,6 +32,15 @@ def probe(
             autocompletion=completion(_SOLVERS),
         ),
     ] = "lbfgs",
+    labels: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--labels",
+            metavar="FILE",
+            help="A .npy of whole numbers, one a row; given twice, for the train and the test file. Default: "
+            "NAME.labels.npy.",
+        ),
+    ] = None,
     neighbours: Annotated[
         int | None,
         typer.Option("--neighbours", metavar="K", help="Also classify each test row by its K nearest training rows."),
@@ -71,12 +80,16 @@ def probe(
 
     if len(files) > 2:
         raise UsageError(f"give one checkpoint, or two embedding files (train, test), not {len(files)} files")
+    if len(files) == 1 and files[0].suffix == ".npy":
+        raise UsageError("a probe of embedding files needs two of them: those of the train and of the test split")
+    if labels and (len(labels), len(files)) != (2, 2):
+        raise UsageError("--labels goes with two embedding files and is given twice: for the train and the test rows")
     if len(files) == 2 and (data or data_dir):
         raise UsageError("--data and --data-dir go with a checkpoint, not with embedding files")
     sizes = [_whole(word) for word in (few_labels or "").split(",") if word.strip()]
     with terminal.bars() as bars, tempfile.TemporaryDirectory() as folder:
         if len(files) == 2:
-            train, test = (embeddings.read(file) for file in files)
+            train, test = (embeddings.read(*pair) for pair in zip(files, labels or (None, None), strict=True))
         else:
             model = checkpoint.load(checkpoint_file(files[0]), pick(device))
             train, test = Source(model, data, data_dir, terminal.warn, bars.report).embed_splits(Path(folder))

@@ -71,7 +71,7 @@ def reproduce(
         typer.Option(
             "--target-nmse",
             metavar="NUMBER",
-            help="fig4: the reconstruction error at which each model stops. Default: the largest of their last ones.",
+            help="fig4: the reconstruction error at which each model stops. Default: the soft VQ-VAE's last one.",
         ),
     ] = None,
     out: Annotated[

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import tomllib
 import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from softvq_cli.cli.options import Bundle, completion, parameter
+from softvq_cli.cli.output import Terminal
 from softvq_cli.config import SECTIONS, ModelConfig, all_settings, check, option_name, setting_type
 from softvq_cli.errors import InputError, UsageError, unknown_name
 from softvq_cli.presets import BOTTLENECKS, preset, unused_settings
@@ -178,6 +179,14 @@ def _value(name: str, text: str | bool) -> Any:
             except ValueError as error:
                 raise UsageError(f"{option_name(name)} takes {words}, not {text!r}") from error
     return check(name, text)
+
+
+def warn_of_unused(settings: Mapping[str, Any], terminal: Terminal) -> None:
+    """Tell which of the settings that the user gave change nothing, for the bottleneck does not read them."""
+    bottleneck = settings.get("bottleneck", ModelConfig.bottleneck)
+    unused = [option_name(name) for name in unused_settings(bottleneck, settings)]
+    if unused:
+        terminal.note(f"the bottleneck {bottleneck} does not read {', '.join(unused)}: no effect")
 
 
 Settings = Annotated[dict[str, Any], Bundle(_parameters, _build)]

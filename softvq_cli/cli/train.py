@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from softvq_cli.cli.options import Device, Out, Overwrite, Resume
+from softvq_cli.cli.options import Device, Json, Out, Overwrite, Resume
 from softvq_cli.cli.output import Streams
-from softvq_cli.cli.settings import Settings
+from softvq_cli.cli.settings import Settings, warn_of_unused
 
 
 def train(
@@ -14,13 +14,15 @@ def train(
     resume: Resume = False,
     overwrite: Overwrite = False,
     device: Device = "auto",
+    as_json: Json = False,
     terminal: Streams,
 ) -> None:
     """Train one autoencoder and print the path of its checkpoint.
 
-    Without options: a soft VQ-VAE on the digits that come with scikit-learn. The paper's settings for the data
-    set and the bottleneck hold unless an option or the --config file says otherwise; they are shown in
-    brackets. Your own images get those of svhn, or of digits where they are smaller than 16x16 pixels.
+    Without options: a soft VQ-VAE on the digits that come with scikit-learn. The settings of the paper and of its
+    authors' notebooks for the data set and the bottleneck hold unless an option or the --config file says otherwise;
+    they are shown in brackets, and docs/RESULTS.md says where ours depart from them. Your own images get those of
+    svhn, or of digits where they are smaller than 16x16 pixels.
 
     Ctrl-C stops after the step at hand, with a checkpoint; --resume then goes on as if nothing had happened.
     """
@@ -30,11 +32,13 @@ def train(
     from softvq_cli.training import train as train_model
 
     refuse_both(resume=resume, overwrite=overwrite)
+    warn_of_unused(settings, terminal)
     with watch(terminal) as (observer, stop):
         run = train_model(
             settings, out=out, resume=resume, overwrite=overwrite, device=device, observer=observer, stop=stop
         )
     if run.finished_before:
         terminal.note(f"{run.folder} had been finished before; nothing was left to do")
-    terminal.wrote(run.path, lambda: training_table(run.config, run.metrics))
+    document = {"config": run.config.as_dict(), "metrics": run.metrics}
+    terminal.wrote(run.path, lambda: training_table(run.config, run.metrics), document=document, as_json=as_json)
     terminal.hint("softvq", "embed", run.path)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from softvq_cli.cli.options import EmbeddingFiles, Jobs, Labels, Overwrite, Seed
+from softvq_cli.cli.options import EmbeddingFiles, Jobs, Json, Labels, Overwrite, Seed
 from softvq_cli.cli.output import Streams
 
 
@@ -34,6 +34,7 @@ def tsne(
         ),
     ] = None,
     overwrite: Overwrite = False,
+    as_json: Json = False,
     terminal: Streams,
 ) -> None:
     """Draw the rows of embedding files on a plane by t-SNE, and print the path of the picture.
@@ -59,5 +60,5 @@ def tsne(
         )
     for target, points in zip(saved, coordinates, strict=False):  # none, or one a panel
         write_array(target, points)
-    terminal.wrote(out)
-    terminal.hint("softvq", "run", "--bottleneck", "ae")
+    terminal.wrote(out, document={"coordinates": list(map(str, saved))}, as_json=as_json)
+    terminal.hint("softvq", "cluster", embeddings[0], "--on-map")

@@ -6,6 +6,7 @@ import contextlib
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from softvq_cli.cli.interrupt import interrupts
 from softvq_cli.cli.output import Terminal
@@ -13,13 +14,29 @@ from softvq_cli.cli.progress import Bars
 from softvq_cli.config import RunConfig
 from softvq_cli.experiments.chain import ChainObserver
 
+Follower = TypeVar("Follower", bound="Following")
 
-class Watcher(ChainObserver):
-    """Shows how a run goes, and what it has to say."""
+
+class Following:
+    """What those who follow training have in common: the streams, and the event that the first Ctrl-C sets."""
 
     def __init__(self, terminal: Terminal, bars: Bars, stop: threading.Event) -> None:
         self._terminal, self._bars, self._stop = terminal, bars, stop
-        self._total = self._start = 0
+
+    def data_progress(self, what: str, done: int, total: int | None) -> None:
+        """Show the data coming in."""
+        self._bars.report(what, done, total)
+
+    def stage(self, what: str) -> None:
+        """Another stage than training: Ctrl-C need not wait."""
+        interrupts.stop = None
+        self._bars.begin(what)
+
+
+class Watcher(Following, ChainObserver):
+    """Shows how a run goes, and what it has to say."""
+
+    _total = _start = 0
 
     def started(self, config: RunConfig, folder: Path, step: int) -> None:
         """From here on there is something to save: Ctrl-C waits for it."""
@@ -40,23 +57,19 @@ class Watcher(ChainObserver):
         """Pass a note on."""
         self._terminal.note(text)
 
-    def data_progress(self, what: str, done: int, total: int | None) -> None:
-        """Show the data coming in."""
-        self._bars.report(what, done, total)
 
-    def stage(self, what: str) -> None:
-        """Another stage than training: Ctrl-C need not wait."""
-        interrupts.stop = None
-        self._bars.begin(what)
+def watch(terminal: Terminal) -> contextlib.AbstractContextManager[tuple[Watcher, threading.Event]]:
+    """An observer of one run that draws on the terminal, and the event that the first Ctrl-C of a training sets."""
+    return following(terminal, Watcher)
 
 
 @contextlib.contextmanager
-def watch(terminal: Terminal) -> Iterator[tuple[Watcher, threading.Event]]:
-    """An observer that draws on the terminal, and the event that the first Ctrl-C of a training sets."""
+def following(terminal: Terminal, kind: type[Follower]) -> Iterator[tuple[Follower, threading.Event]]:
+    """An observer of this kind with its event."""
     stop = threading.Event()
     with terminal.bars() as bars:
         try:
-            yield Watcher(terminal, bars, stop), stop
+            yield kind(terminal, bars, stop), stop
         finally:
             interrupts.stop = None
 

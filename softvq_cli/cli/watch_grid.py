@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from softvq_cli.cli.interrupt import interrupts
 from softvq_cli.cli.output import Terminal
-from softvq_cli.cli.progress import Bars
+from softvq_cli.cli.watch import Following, following
 from softvq_cli.errors import SoftVQError
 from softvq_cli.experiments.grid import GridObserver, Progress
 
@@ -22,12 +22,10 @@ if TYPE_CHECKING:
 _BAR = "iterations"
 
 
-class GridWatcher(GridObserver):
+class GridWatcher(Following, GridObserver):
     """Shows how a grid goes, with the time that is left, and says which cells are done."""
 
-    def __init__(self, terminal: Terminal, bars: Bars, stop: threading.Event) -> None:
-        self._terminal, self._bars, self._stop = terminal, bars, stop
-        self._ended = self._todo = 0
+    _ended = _todo = 0
 
     def planned(self, cells: Sequence[Cell], todo: Sequence[Cell]) -> None:
         """From here on Ctrl-C waits for the checkpoints."""
@@ -58,25 +56,10 @@ class GridWatcher(GridObserver):
         """Pass a note on."""
         self._terminal.warn(text)
 
-    def data_progress(self, what: str, done: int, total: int | None) -> None:
-        """Show the data coming in."""
-        self._bars.report(what, done, total)
 
-    def stage(self, what: str) -> None:
-        """Another stage than the grid: Ctrl-C need not wait."""
-        interrupts.stop = None
-        self._bars.begin(what)
-
-
-@contextlib.contextmanager
-def watch_grid(terminal: Terminal) -> Iterator[tuple[GridWatcher, threading.Event]]:
-    """An observer that draws on the terminal, and the event that the first Ctrl-C sets."""
-    stop = threading.Event()
-    with terminal.bars() as bars:
-        try:
-            yield GridWatcher(terminal, bars, stop), stop
-        finally:
-            interrupts.stop = None
+def watch_grid(terminal: Terminal) -> contextlib.AbstractContextManager[tuple[GridWatcher, threading.Event]]:
+    """An observer of a grid that draws on the terminal, and the event that the first Ctrl-C sets."""
+    return following(terminal, GridWatcher)
 
 
 def comparison_table(document: dict[str, Any]) -> Group:

@@ -7,6 +7,7 @@ the pixels of large images between processes would cost more than decoding them.
 
 from __future__ import annotations
 
+import multiprocessing
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -95,7 +96,7 @@ def _executor(count: int, size: int) -> tuple[Executor | None, int]:
     workers = joblib.cpu_count()
     if size > count * _LARGE_FILE:
         return ThreadPoolExecutor(workers), workers
-    if count < _WORTH_PROCESSES:
+    if count < _WORTH_PROCESSES or multiprocessing.current_process().daemon:  # which may have no children
         return None, 1
     from joblib.externals.loky import get_reusable_executor
 

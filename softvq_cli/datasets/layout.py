@@ -17,6 +17,7 @@ from softvq_cli.datasets.sources import Listing, Member
 from softvq_cli.errors import InputError
 
 _VALIDATION = {"val", "valid", "validation"}
+_SPLIT_FOLDERS = {"train", "test"}
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,9 @@ def arrange(listing: Listing, where: str, *, archive: bool) -> Layout:
     for name in sorted(listing.folders - filled)[:1]:
         raise InputError(f"{where}: the folder {name} is empty; remove it or put its images there")
     tree = _without_outer(tree, archive)
+    for name in sorted(tree.folders):
+        if name not in _SPLIT_FOLDERS and name.lower() in _SPLIT_FOLDERS:
+            raise InputError(f"{tree.where}: is {name} a class or a split? Splits are train and test, in lower case")
     if {"train", "test"} <= tree.folders:
         return _divided(tree)
     if "train" in tree.folders and tree.folders <= _VALIDATION | {"train"}:

@@ -53,11 +53,14 @@ def _panel(axis: Axes, lines: Sequence[Mapping[str, Any]], label: str, series: M
     from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
     every: list[float] = []
-    for (name, text), colour in zip(series.items(), style.line_colours(len(series)), strict=True):
+    lines_of = zip(series.items(), style.line_colours(len(series)), strict=True)
+    for number, ((name, text), colour) in enumerate(lines_of):
         points = [(line["step"], line[name]) for line in lines if _is_number(line.get(name))]
         every += [y for _, y in points]
         marker = "o" if len(points) == 1 else ""
-        axis.plot(*zip(*points, strict=True), color=colour, label=text, marker=marker, markersize=3)
+        # Later lines are dashed: the codebook and the commitment term have one value, and both should be seen.
+        style_of_line = "-" if number == 0 else (0, (4, 2 + number))
+        axis.plot(*zip(*points, strict=True), color=colour, label=text, marker=marker, markersize=3, ls=style_of_line)
     if label in _LOGARITHMIC and min(every) > 0 and max(every) > 10 * min(every):
         axis.set_yscale("log")
         axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

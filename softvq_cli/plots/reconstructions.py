@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _COLUMNS = 10
-_LABELS = 0.85
+_LABELS = 0.95
 """Inches, for the words on the left."""
 _GAP = 0.04
 """Between images, as a share of their width."""

@@ -85,7 +85,7 @@ def _scatter(axis: Axes, panel: Panel, colour: dict[str, str], size: float) -> N
         points = np.array(of_class)[index][order]
     x, y = panel.coordinates[order].T
     # The points would cover about a sixth of the panel, whatever their number; area in points^2, of 1/72 inch.
-    area = float(np.clip(0.16 * (72 * size) ** 2 / len(x), 0.6, 30))
+    area = float(np.clip(0.16 * (72 * size) ** 2 / len(x), 0.6, 14))
     axis.scatter(x, y, s=area, c=points, linewidths=0, alpha=0.85, rasterized=True)
     axis.set_title(panel.title)
     axis.set_aspect("equal", adjustable="datalim")

@@ -237,3 +237,67 @@ def test_a_damaged_summary_is_measured_again(softvq, chained, tmp_path):
     path.write_text(summary[:50])
     assert softvq("run", "-o", "run", "-q", "--resume").code == 0
     assert path.read_text() == summary
+
+
+# ---- nothing is left behind, and every word leads somewhere
+
+
+@pytest.mark.parametrize("wrong", [("--batch-size", 10**6), ("--arch", "cnn"), ("--data", "const.npz")])
+def test_a_refused_training_leaves_no_folder(wrong, softvq, tmp_path):
+    np.savez(tmp_path / "const.npz", images=np.full((20, 8, 8), 7, np.uint8))
+    assert softvq("train", "--out", "made/run", *wrong).code in (2, 3)
+    assert not (tmp_path / "made" / "run").exists()
+    (tmp_path / "there").mkdir()
+    assert softvq("train", "--out", "there", *wrong).code in (2, 3)
+    assert (tmp_path / "there").exists()
+
+
+def test_images_that_are_all_one_grey(softvq, tmp_path):
+    np.savez(tmp_path / "const.npz", images=np.full((20, 8, 8), 7, np.uint8))
+    softvq("train", "--data", "const.npz").refused(3, "all pixels", "const", "nothing to learn")
+
+
+def test_splits_in_capitals(softvq, tmp_path):
+    for split in ("Train", "Test"):
+        images_in(tmp_path / "d" / split, {"a": 3, "b": 3})
+    softvq("train", "--data", "./d").refused(3, "Test", "train and test, in lower case")
+
+
+def test_an_array_where_a_checkpoint_belongs(softvq, tmp_path):
+    rows(tmp_path / "z.npy", np.eye(4))
+    softvq("embed", "z.npy").refused(3, "z.npy is an array", "ckpt.pt")
+    softvq("probe", "z.npy").refused(2, "needs two of them")
+
+
+def test_names_that_people_use_are_understood(softvq):
+    softvq("train", "--bottleneck", "vqvae").refused(2, "did you mean 'vq'")
+    softvq("train", "--bottleneck", "soft-vqvae").refused(2, "did you mean 'soft-vq'")
+    softvq("train", "--bottleneck", "autoencoder").refused(2, "did you mean 'ae'")
+
+
+def test_labels_of_one_class_are_warned_of(softvq, tmp_path):
+    rows(tmp_path / "z.npy", np.random.default_rng(0).normal(size=(20, 3)))
+    rows(tmp_path / "same.npy", np.zeros(20, np.int64))
+    result = softvq("cluster", "z.npy", "--labels", "same.npy")
+    assert result.code == 0
+    assert "warning: all labels are the same class" in result.err
+
+
+def test_a_data_set_that_is_asked_for_and_not_there(softvq, tmp_path):
+    softvq("data", "list", "mnist", "--data-dir", tmp_path)
+    result = softvq("data", "check", "mnist", "--data-dir", tmp_path)
+    assert result.code == 3
+    assert "mnist (not here)" in result.err
+    assert softvq("data", "check", "--data-dir", tmp_path).code == 0
+
+
+def test_settings_without_effect_are_warned_of(softvq):
+    result = softvq("train", "--bottleneck", "ae", "--K", 12, "--sigma-power", 0, *QUICK)
+    assert result.code == 0
+    assert "the bottleneck ae does not read --K, --sigma-power: no effect" in result.err
+
+
+def test_resuming_where_there_is_no_run_says_that_it_begins(softvq):
+    result = softvq("train", "--out", "mistyped", "--resume", *QUICK)
+    assert result.code == 0
+    assert "there is no run in mistyped yet: it begins" in result.err

@@ -33,6 +33,16 @@ def test_cluster_on_a_map_adds_its_figures(rows, softvq):
     assert mapped["perplexity"] == 29
 
 
+def test_the_probe_takes_labels_from_other_files(rows, softvq, tmp_path):
+    reference = softvq("probe", "train.npy", "test.npy").document
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.labels.npy").rename(tmp_path / f"y-{split}.npy")
+    softvq("probe", "train.npy", "test.npy").refused(3, "the train rows have no labels", "--labels")
+    found = softvq("probe", "train.npy", "test.npy", "--labels", "y-train.npy", "--labels", "y-test.npy").document
+    assert found == reference
+    softvq("probe", "train.npy", "test.npy", "--labels", "y-train.npy").refused(2, "is given twice")
+
+
 def test_the_neighbours_probe_is_scikit_learns(rows, softvq):
     found = softvq("probe", "train.npy", "test.npy", "--neighbours", 7).document["neighbours"]
     reference = KNeighborsClassifier(7).fit(*rows["train"]).score(*rows["test"])

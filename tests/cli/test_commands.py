@@ -332,3 +332,35 @@ def test_commands_fit_together(softvq):
     path = softvq("train", "-q", *QUICK).out.strip()
     rows = softvq("embed", path, "-q").out.strip()
     assert 0 < softvq("cluster", rows, "-q", "--n-init", 5).document["accuracy"] <= 1
+
+
+def test_json_says_what_was_written_and_more(softvq, trained):
+    document = softvq("train", "--out", "run", *QUICK, "--json").document
+    assert document["path"] == "run/ckpt.pt"
+    assert document["metrics"]["step"] == document["config"]["train"]["iterations"] == 6
+    assert softvq("embed", "run", "--json").document == {
+        "path": "embeddings.npy",
+        "rows": 359,
+        "columns": 16,
+        "labels": True,
+    }
+    words = ("tsne", "embeddings.npy", "-o", "map.png", "--perplexity", 5, "--save-coords", "xy.npy", "--json")
+    assert softvq(*words).document == {"path": "map.png", "coordinates": ["xy.npy"]}
+    assert softvq("export", "run", "--safetensors", "--json").document == {"path": "run/model.safetensors"}
+
+
+def test_the_chain_on_a_few_images_without_labels_does_what_it_can(softvq, tmp_path):
+    np.savez(tmp_path / "few.npz", images=np.random.default_rng(0).integers(0, 256, (12, 8, 8), dtype=np.uint8))
+    words = ("run", "--data", "few.npz", "--out", "run", *QUICK, "--batch-size", 8)
+    result = softvq(*words, "--json")
+    assert result.code == 0, result.err
+    assert "no t-SNE map: the test split has 2 images, and a map needs 4" in result.err
+    assert [result.document[name] for name in ("clustering", "probe", "tsne")] == [None, None, None]
+    assert (tmp_path / "run" / "curves.png").exists()
+    assert softvq(*words, "--resume").code == 0
+
+
+def test_a_pipe_gets_long_values_on_one_line(softvq, trained):
+    text = softvq("info", trained / "ckpt.pt").out
+    sha256 = softvq("info", trained / "ckpt.pt", "--json").document["sha256"]
+    assert sha256 in text

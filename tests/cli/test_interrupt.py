@@ -110,7 +110,7 @@ def test_a_training_that_is_interrupted_leaves_a_checkpoint_and_goes_on(number, 
     process = start("train", "--out", run, "--iterations", 100_000, "--log-every", 1, "--device", "cpu", cwd=tmp_path)
     wait_for(run / "metrics.jsonl", process)
     process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     assert (process.returncode, out) == (130, "started\n")
     assert f"to go on: softvq train --out {run} --resume" in err.splitlines()[-1]
     assert "Traceback" not in err
@@ -126,13 +126,13 @@ def test_ctrl_c_while_the_program_starts_leaves_no_traceback(delay, tmp_path):
     assert process.stdout.readline() == "started\n"
     time.sleep(delay)
     process.send_signal(signal.SIGINT)
-    err = process.communicate(timeout=60)[1]
+    err = process.communicate(timeout=300)[1]
     assert process.returncode == 130
     assert "Traceback" not in err
     assert "softvq: " in err.splitlines()[-1]
 
 
-def wait_for(path: Path, process: subprocess.Popen[str], seconds: float = 60) -> None:
+def wait_for(path: Path, process: subprocess.Popen[str], seconds: float = 300) -> None:
     """Wait until there is something in the file."""
     end = time.monotonic() + seconds
     while not (path.exists() and path.stat().st_size):

@@ -78,7 +78,7 @@ def test_killed_half_way_and_started_again_retrains_nothing_that_was_finished(so
     process = start(*words, cwd=tmp_path)
     wait_for(runs / "blobs-ae-s0" / "evaluation.json", process)
     process.kill()
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     before = {path: path.stat().st_mtime_ns for path in runs.glob("*/ckpt.pt")}
     result = softvq(*words)
     assert result.code == 0, result.err
@@ -95,7 +95,7 @@ def test_ctrl_c_leaves_checkpoints_and_says_how_to_go_on(images, tmp_path):
     run = tmp_path / "out" / "runs" / "blobs-ae-s0"
     wait_for(run / "metrics.jsonl", process)
     process.send_signal(signal.SIGINT)
-    err = process.communicate(timeout=60)[1]
+    err = process.communicate(timeout=300)[1]
     assert process.returncode == 130
     last = err.splitlines()[-1]
     assert "stopped with 0 of 1 cells done; to go on: softvq reproduce table1 --seeds 1 --only ae --data mnist=" in last

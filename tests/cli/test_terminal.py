@@ -39,7 +39,7 @@ def on_a_terminal(*words: object, cwd: Path, both: bool = True, **environment: s
         seen += part
     os.close(ours)
     out = "" if process.stdout is None else process.stdout.read().decode()
-    return process.wait(timeout=60), seen.decode(), out
+    return process.wait(timeout=300), seen.decode(), out
 
 
 def test_a_bar_follows_the_training_and_vanishes(tmp_path):
