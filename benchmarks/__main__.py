@@ -6,11 +6,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import ceilings, evaluation, gpu, scaling, step
+from benchmarks import ceilings, evaluation, gpu, operators, scaling, step
 from benchmarks.setting import Setting
 from benchmarks.timing import CLOCKS
 
-SECTIONS = {"floor": ceilings.section, "step": step.section, "gpu": gpu.section}
+SECTIONS = {"floor": ceilings.section, "operators": operators.section, "step": step.section, "gpu": gpu.section}
 SECTIONS |= {"evaluation": evaluation.section, "scaling": scaling.section}
 
 

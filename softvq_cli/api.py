@@ -121,7 +121,7 @@ class AutoencoderEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc
         session = Session(self.config_, dataset, dataset, pick(self.device))
         self.history_ = []
         while session.step < train.iterations:
-            session.advance()
+            session.advance(min(train.iterations - session.step, train.log_every - session.step % train.log_every))
             if session.step % train.log_every == 0 or session.step == train.iterations:
                 if not session.is_finite():
                     raise SoftVQError(f"the loss was not finite by step {session.step}: try a smaller lr")

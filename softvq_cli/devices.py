@@ -31,6 +31,8 @@ def pick(device: str = "auto") -> torch.device:
     name = present[0] if device == "auto" else device
     if name not in present:
         raise UsageError(f"--device {name}: PyTorch finds no such device here; there is {' and '.join(present)}")
+    if name == "cuda":
+        torch.backends.cudnn.allow_tf32 = False  # float32 is float32: by default convolutions round to 10 bits
     return torch.device(name)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 SECTIONS = {
     "floor": "## A training step and its floor",
+    "operators": "## Where the time goes",
     "step": "## A training step beside other loops",
     "gpu": "## On a GPU",
     "evaluation": "## Evaluation",

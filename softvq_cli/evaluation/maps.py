@@ -85,7 +85,9 @@ def tsne(
     return np.asarray(fitted)
 
 
-def quality(z: np.ndarray, coordinates: np.ndarray, *, k: int = 10, seed: int = 0) -> MapQuality:
+def quality(
+    z: np.ndarray, coordinates: np.ndarray, *, k: int = 10, seed: int = 0, jobs: int | None = None
+) -> MapQuality:
     """Compare the neighbourhoods of a map with those of the latents that it shows.
 
     Args:
@@ -93,6 +95,7 @@ def quality(z: np.ndarray, coordinates: np.ndarray, *, k: int = 10, seed: int = 
         coordinates: (N, 2), of the same rows.
         k: size of a neighbourhood.
         seed: of the rows drawn when there are more than QUALITY_ROWS.
+        jobs: threads of the search for neighbours; one a core unless given.
 
     Raises:
         InputError: rows differ in number, or are fewer than 2 k + 2.
@@ -111,7 +114,7 @@ def quality(z: np.ndarray, coordinates: np.ndarray, *, k: int = 10, seed: int = 
         raise InputError(
             f"{len(z)} rows are too few to compare {k} neighbours of each: at least {2 * k + 2} are needed"
         )
-    near, near_in_map = _nearest(z, k)[1], _nearest(coordinates, k)[1]  # (N, k)
+    near, near_in_map = _nearest(z, k, jobs)[1], _nearest(coordinates, k, jobs)[1]  # (N, k)
     kept = (near[:, :, None] == near_in_map[:, None, :]).sum()
     return MapQuality(
         trustworthiness=float(trustworthiness(z, coordinates, n_neighbors=k)),

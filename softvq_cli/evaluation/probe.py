@@ -174,7 +174,10 @@ def check_probe_input(
     """
     for split, z, labels in (("train", train_z, train_labels), ("test", test_z, test_labels)):
         if labels is None:
-            raise InputError(f"the {split} embeddings have no labels, and a probe learns from labels: give --labels")
+            raise InputError(
+                f"the {split} rows have no labels, and a probe learns from them: train on images in class folders, put "
+                "NAME.labels.npy beside NAME.npy, or give --labels"
+            )
         if len(labels) != len(z):
             raise InputError(f"{len(labels)} labels for {len(z)} {split} rows: they must be equal in number")
     assert train_labels is not None and test_labels is not None

@@ -25,12 +25,14 @@ def fit_lbfgs(x: np.ndarray, y: np.ndarray, *, l2: float = 0.0) -> tuple[np.ndar
     from sklearn.linear_model import LogisticRegression
 
     shift, scale = _standardisation(x)
+    standard = np.subtract(x, shift, dtype=np.float64)  # the one copy: raw pixels in float64 are large
+    standard /= scale
     binary = len(np.unique(y)) == 2  # scikit-learn fits w = W_1 - W_0 then, and ‖W‖² = ‖w‖² / 2
     strength = l2 * len(x) / (2 if binary else 1)
     model = LogisticRegression(C=1 / strength if strength > 0 else np.inf, tol=1e-4, max_iter=2000)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
-        model.fit((x - shift) / scale, y)
+        model.fit(standard, y)
     converged = not any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
     coef, intercept = model.coef_, model.intercept_
     if binary:
@@ -61,7 +63,8 @@ def fit_adam(
 
     generator = torch.Generator().manual_seed(seed)
     features, targets = torch.tensor(x, dtype=torch.float32), torch.from_numpy(y)
-    layer = torch.nn.Linear(x.shape[1], int(y.max()) + 1)
+    # skip_init, or the weights that are overwritten below would be drawn from the caller's generator.
+    layer = torch.nn.utils.skip_init(torch.nn.Linear, x.shape[1], int(y.max()) + 1)  # type: ignore[no-untyped-call]
     torch.nn.init.xavier_uniform_(layer.weight, generator=generator)
     torch.nn.init.zeros_(layer.bias)
     optimizer = torch.optim.Adam(layer.parameters(), lr=lr, fused=True)

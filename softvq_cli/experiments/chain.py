@@ -37,7 +37,8 @@ class Summary:
     folder: Path
     document: dict[str, Any]
     """As in ``summary.json``: the checkpoint's seal, ``config``, ``training`` (its last metrics), and what each
-    stage found, by its name in :data:`STAGES`; ``clustering`` and ``probe`` are None for data without labels."""
+    stage found, by its name in :data:`STAGES`; ``clustering`` and ``probe`` are None for data without labels, ``tsne``
+    where the test split is too small for a map."""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -76,7 +77,7 @@ def run_chain(
         done = results(run.folder, trained.sha256) if resume else {}
         work = _Work(run.folder, trained, observer)
         for name, stage in STAGES.items():
-            if name in done and all((run.folder / file).exists() for file in stage.files):
+            if name in done and (done[name] is None or all((run.folder / file).exists() for file in stage.files)):
                 document[name] = done[name]
                 continue
             observer.stage(stage.doing)
@@ -120,12 +121,14 @@ class Stage:
     files: tuple[str, ...] = ()
     """What it leaves in the folder."""
     figures: tuple[str, ...] = ()
-    """Numbers that are always among what it finds in data with labels; without labels it finds None."""
+    """Numbers that are always among what it finds, if it finds anything."""
+    optional: bool = False
+    """Whether it may find nothing: None."""
 
     def fits(self, found: Any) -> bool:
         """Whether ``found`` has the form of what this stage finds."""
         if found is None:
-            return bool(self.figures)
+            return self.optional
         return isinstance(found, dict) and all(isinstance(found.get(name), float) for name in self.figures)
 
 
@@ -158,11 +161,14 @@ def _probe(work: _Work) -> dict[str, Any] | None:
     return probe(train.z, train.labels, test.z, test.labels, class_names=train.class_names).as_dict()
 
 
-def _tsne(work: _Work) -> dict[str, Any]:
-    from softvq_cli.experiments.maps import PERPLEXITY, draw_maps
+def _tsne(work: _Work) -> dict[str, Any] | None:
+    from softvq_cli.experiments.maps import FEWEST_ROWS, draw_maps, perplexity_for
 
     test = work.embedding("test")
-    perplexity = max(1.0, min(PERPLEXITY, (len(test) - 1) // 3))
+    if len(test) < FEWEST_ROWS:
+        work.observer.noted(f"no t-SNE map: the test split has {len(test)} images, and a map needs {FEWEST_ROWS}")
+        return None
+    perplexity = perplexity_for(len(test))
     draw_maps([test], work.folder / "tsne.png", perplexity=perplexity)
     return {"perplexity": perplexity}
 
@@ -195,9 +201,9 @@ def _curves(work: _Work) -> dict[str, Any]:
 
 STAGES: dict[str, Stage] = {
     "embeddings": Stage("embedding", _embed, ("embeddings-train.npy", "embeddings-test.npy")),
-    "clustering": Stage("clustering", _cluster, figures=("accuracy", "nmi")),
-    "probe": Stage("probing", _probe, figures=("accuracy",)),
-    "tsne": Stage("drawing the t-SNE map", _tsne, ("tsne.png",)),
+    "clustering": Stage("clustering", _cluster, figures=("accuracy", "nmi"), optional=True),
+    "probe": Stage("probing", _probe, figures=("accuracy",), optional=True),
+    "tsne": Stage("drawing the t-SNE map", _tsne, ("tsne.png",), optional=True),
     "reconstructions": Stage("drawing reconstructions", _reconstructions, ("reconstructions.png",)),
     "curves": Stage("drawing curves", _curves, ("curves.png",)),
 }

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from softvq_cli.errors import InputError
 from softvq_cli.experiments.measure import Latents, labels_of
 
 if TYPE_CHECKING:
@@ -14,8 +15,10 @@ if TYPE_CHECKING:
     from softvq_cli.datasets.dataset import Dataset
     from softvq_cli.model import Autoencoder
 
-_BLOCK = 4096
-"""Images at a time."""
+_BLOCK = 64 << 20
+"""Bytes of images at a time, as float64."""
+_LARGEST_PCA = 20_000
+"""Values of an image; the covariance matrix has 3 GB then."""
 
 
 def untrained(config: RunConfig, train: Dataset) -> Autoencoder:
@@ -47,8 +50,15 @@ def principal_components(train: Dataset, test: Dataset, d: int) -> tuple[Latents
 
     Returns:
         The projections of both splits, not whitened, and the nMSE of reconstructing the test split from them.
+
+    Raises:
+        InputError: the images are too large.
     """
     D = train.images[0].size
+    if D > _LARGEST_PCA:
+        raise InputError(
+            f"no PCA of images with {D} values each: at most {_LARGEST_PCA}; smaller images (--image-size) do"
+        )
     total, products = np.zeros(D), np.zeros((D, D))
     for _, block in _blocks(train.images):
         total += block.sum(axis=0)
@@ -72,6 +82,7 @@ def principal_components(train: Dataset, test: Dataset, d: int) -> tuple[Latents
 
 def _blocks(images: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """(first row, float64 (B, D) in [0, 1]) of ``images``, uint8 (N, H, W, C), in turn."""
-    for start in range(0, len(images), _BLOCK):
-        block = images[start : start + _BLOCK]
+    rows = max(1, _BLOCK // (8 * images[0].size))
+    for start in range(0, len(images), rows):
+        block = images[start : start + rows]
         yield start, block.reshape(len(block), -1) / 255.0

@@ -15,6 +15,14 @@ if TYPE_CHECKING:
     from softvq_cli.embeddings import Embedding
 
 PERPLEXITY = 30.0
+"""Of t-SNE."""
+FEWEST_ROWS = 4
+"""Of a map: with fewer even a perplexity of 1 is too large."""
+
+
+def perplexity_for(rows: int) -> float:
+    """The usual perplexity, or where the rows are few the largest that t-SNE takes."""
+    return max(1.0, min(PERPLEXITY, (rows - 1) // 3))
 
 
 def draw_maps(

@@ -1,9 +1,10 @@
 """Models at a common reconstruction error, as in the paper's Figure 4.
 
-Every model is first trained in full. The target is the error that all of them reach: the largest of their last
-validation errors, unless another is given. A model that ends no better than one grey for all pixels, which has an error
-of 1, does not decide it, if there are others. Each run is then repeated up to the first line of its log at or below
-the target. With the same seed it is the same run, cut short; nothing in it depends on how long it was meant to be.
+Every model is first trained in full. The target is the error at which the paper's own model ends, the soft VQ-VAE,
+unless another is given: the largest error of all would be that of the weakest bottleneck, which the others pass before
+they have learned much. Each run is then repeated up to the first line of its log at or below the target; a model that
+never comes down to it is shown in full. With the same seed it is the same run, cut short; nothing in it depends on how
+long it was meant to be.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from dataclasses import dataclass
 from softvq_cli.experiments.cell import Cell
 from softvq_cli.training import log
 
-NOTHING_LEARNED = 1.0
-"""The error of answering every pixel of every image with their mean."""
+REFERENCE = "soft-vq"
+"""The row whose last error the others are stopped at; without it, the largest of all."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +35,13 @@ def match(cells: Sequence[Cell], target: float | None, parts: tuple[str, ...]) -
 
     Args:
         cells: trained in full.
-        target: the nMSE to stop at; the smallest that all runs reach unless given.
+        target: the nMSE to stop at; the reference's last one unless given, of several seeds the largest.
         parts: to be measured.
     """
     curves = {cell: [(line["step"], line["val_nmse"]) for line in log.read(cell.folder)] for cell in cells}
-    ends = [curve[-1][1] for curve in curves.values() if curve]
     if target is None:
-        target = max([end for end in ends if end < NOTHING_LEARNED] or ends, default=None)
+        ends = {cell: curve[-1][1] for cell, curve in curves.items() if curve}
+        target = max([end for cell, end in ends.items() if cell.row == REFERENCE] or ends.values(), default=None)
     if target is None:
         return Matched((), None, ())
     matched, notes = (

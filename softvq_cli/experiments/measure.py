@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 NEIGHBOURS = 5
 """Of the k-nearest-neighbour probe."""
-PERPLEXITY = 30.0
-"""Of t-SNE, or a third of the other rows where they are few."""
 BATCH = 512
 """Images at a time; memory, not results, depend on it."""
 
@@ -71,6 +69,7 @@ def agreement(found: Latents, *, jobs: int) -> dict[str, float]:
     return {
         **{name: clustering.as_dict()[f"{name.removeprefix('clustering_')}"] for name in _CLUSTERING},
         "probe_accuracy": fitted.accuracy,
+        "probe_converged": float(fitted.method["converged"]),
         "starts_min": low,
         "starts_median": median,
         "starts_max": high,
@@ -128,11 +127,12 @@ def on_map(z: np.ndarray, labels: np.ndarray | None, *, jobs: int | None = None,
     """
     from softvq_cli.evaluation.clustering import cluster
     from softvq_cli.evaluation.maps import quality, tsne
+    from softvq_cli.experiments.maps import perplexity_for
 
-    perplexity = max(1.0, min(PERPLEXITY, (len(z) - 1) // 3))
+    perplexity = perplexity_for(len(z))
     coordinates = tsne(z, perplexity=perplexity, seed=clustering.get("seed", 0), jobs=jobs)
     found = cluster(coordinates, labels, jobs=jobs, **clustering)
-    return OnMap(coordinates, perplexity, found, quality(z, coordinates))
+    return OnMap(coordinates, perplexity, found, quality(z, coordinates, jobs=jobs))
 
 
 def map_figures(found: OnMap) -> dict[str, float]:
@@ -154,18 +154,17 @@ def rows_figures(found: Latents, part: str, *, jobs: int) -> dict[str, float]:
 def carried(model: Autoencoder, test: Dataset) -> dict[str, float]:
     """What the bottleneck carries of the test images: error, codebook, σ, KL, bits; what applies to it."""
     from softvq_cli.evaluation.codebook import codebook_use
-    from softvq_cli.evaluation.rate import kl_nats, rate
+    from softvq_cli.evaluation.rate import codeword_rate, gaussian_rate, kl_nats, rate
 
     figures = {"nmse": nmse(model, test.images)}
-    found = rate(model, test.images)
-    if found is not None:
-        figures["bits_per_image"] = found.bits
+    if model.bottleneck.centroids() is not None:
+        use = codebook_use(model, test.images)
+        return {**figures, "bits_per_image": codeword_rate(use).bits, **use.as_dict()}
     kl = kl_nats(model, test.images)
     if kl is not None:
-        figures["kl_nats"] = kl
-    if model.bottleneck.centroids() is not None:
-        figures |= codebook_use(model, test.images).as_dict()
-    return figures
+        return {**figures, "bits_per_image": gaussian_rate(kl).bits, "kl_nats": kl}
+    found = rate(model, test.images)
+    return figures if found is None else {**figures, "bits_per_image": found.bits}
 
 
 def nmse(model: Autoencoder, images: np.ndarray) -> float:

@@ -64,6 +64,16 @@ def rows_of(
     return rows
 
 
+def unfinished_probes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A note on each row with a softmax probe that was stopped before it had converged."""
+    return [
+        f"{row['label']}, {data}: the softmax probe was stopped before its optimum; its accuracy could still change"
+        for row in rows
+        for data, measures in row["measures"].items()
+        if measures.get("probe_converged", {}).get("min") == 0
+    ]
+
+
 def key(column: Column) -> str:
     """The name of a column in the document."""
     return f"{column.data}.{column.measure}"

@@ -19,7 +19,7 @@ from softvq_cli.experiments.matching import match
 from softvq_cli.experiments.material import TITLES, Material, look_at, shown_settings
 from softvq_cli.experiments.request import Request, how_words
 from softvq_cli.experiments.tables import BASELINE, MAP, PROBES, RAW, SEEDLESS, TABLES, has_codebook, label_of
-from softvq_cli.experiments.written import Written, write_report
+from softvq_cli.experiments.written import Written, report_files, write_report
 from softvq_cli.presets import BOTTLENECKS, preset
 from softvq_cli.training import run_directory
 
@@ -54,7 +54,7 @@ def reproduce(
         Interrupted: ``stop`` was set.
     """
     observer = observer or GridObserver()
-    with run_directory.locked(request.out):
+    with run_directory.locked(request.out, also=(file for name in request.names for file in report_files(name))):
         materials, missing = _materials(request, observer)
         plans = [plan for plan in (_Plan(name, request, materials, missing) for name in request.names) if plan.cells]
         if not plans:
@@ -143,7 +143,7 @@ class _Plan:
         }
         config = RunConfig.from_flat(settings)
         material.check_batch(config)
-        fixed = f"-d{self.table.settings['latent_dim']}" if "latent_dim" in self.table.settings else ""
+        fixed = f"-d{config.model.latent_dim}" if "latent_dim" in self.table.settings else ""
         end = "" if row in SEEDLESS else f"-s{seed}"
         return Cell(
             folder=self.request.out / RUNS / f"{material.name}-{row}{fixed}{end}",
@@ -179,6 +179,7 @@ class _Plan:
         labels = {row: label_of(row) for row in (*self.rows, *(inputs if self.table.controls else ()))}
         failures = [{"cell": data, "error": error} for data, error in self.missing.items()]
         failures += [{"cell": cell.name, "error": error} for cell, error in failed.items()]
+        rows = report.rows_of(labels, columns, found, baseline=BASELINE)
         titles = ", ".join(self._title(data) for data in self.materials)
         return {
             "name": self.name,
@@ -188,9 +189,9 @@ class _Plan:
             "seeds": list(self.seeds),
             "data": {data: self._data(data) for data in self.materials},
             "columns": [report.column_entry(column) for column in columns],
-            "rows": report.rows_of(labels, columns, found, baseline=BASELINE),
+            "rows": rows,
             "failed": failures,
-            "notes": self.notes,
+            "notes": [*self.notes, *report.unfinished_probes(rows)],
             "target_nmse": self.reached,
         }
 

@@ -21,7 +21,7 @@ from softvq_cli.experiments.material import Material, look_at, shown_settings
 from softvq_cli.experiments.reproduce import RUNS
 from softvq_cli.experiments.request import how_words, number_text, setting_words
 from softvq_cli.experiments.tables import BASIC, MEASURES, Column
-from softvq_cli.experiments.written import Written, write_files
+from softvq_cli.experiments.written import Written, report_files, write_files
 from softvq_cli.presets import unused_settings
 from softvq_cli.training import run_directory
 
@@ -114,7 +114,7 @@ def sweep(
         SoftVQError: as there.
     """
     observer = observer or GridObserver()
-    with run_directory.locked(request.out):
+    with run_directory.locked(request.out, also=report_files(NAME)):
         given = {name: value for name, value in request.settings.items() if name in DataConfig.__dataclass_fields__}
         material = look_at(DataConfig(**given), observer.data_progress)
         cells = {
@@ -133,7 +133,7 @@ def sweep(
 
 def _cell(request: Request, material: Material, value: float, seed: int) -> Cell:
     chosen = {**request.settings, request.setting: value, "seed": seed}
-    config = resolve(material.name, material.image_shape, chosen)
+    config = resolve(material.config.data, material.image_shape, chosen)
     bottleneck = config.model.bottleneck
     if unused_settings(bottleneck, {request.setting: value}):
         raise UsageError(f"the bottleneck {bottleneck} does not read {option_name(request.setting)}")

@@ -9,7 +9,7 @@ from typing import Any
 
 from softvq_cli.experiments import formats
 from softvq_cli.experiments.cell import Cell
-from softvq_cli.experiments.evaluated import MAP_FILE, Evaluation
+from softvq_cli.experiments.evaluated import Evaluation, read_map
 from softvq_cli.experiments.tables import MEASURES, label_of
 from softvq_cli.files import write_json, write_text
 
@@ -26,6 +26,11 @@ class Written:
     def failed(self) -> list[str]:
         """What is not in it, and why: one line each."""
         return [f"{one['cell']}: {one['error']}" for one in self.document["failed"]]
+
+
+def report_files(name: str) -> tuple[str, ...]:
+    """The names of the files of a report."""
+    return tuple(f"{name}.{kind}" for kind in ("json", "md", "csv", "tex", "png"))
 
 
 def write_report(out: Path, name: str, document: dict[str, Any], *, maps: Mapping[Cell, Evaluation]) -> Written:
@@ -86,8 +91,6 @@ def draw_bars(path: Path, document: Mapping[str, Any]) -> None:
 
 def draw_cell_maps(path: Path, maps: Mapping[Cell, Evaluation]) -> None:
     """The t-SNE map of each row's first seed, one panel a row."""
-    import numpy as np
-
     from softvq_cli import datasets
     from softvq_cli.plots.tsne import Panel, plot
 
@@ -98,7 +101,7 @@ def draw_cell_maps(path: Path, maps: Mapping[Cell, Evaluation]) -> None:
     test = datasets.load(next(iter(maps)).config.data, "test")
     panels = []
     for row, cell in first.items():
-        coordinates = np.load(cell.folder / MAP_FILE, allow_pickle=False)
+        coordinates = read_map(cell.folder)
         own = maps[cell].own
         title = f"{label_of(row)}\nnMSE {own['nmse']:.3f}, {own['iterations']:.0f} iterations"
         panels.append(Panel(title, coordinates, test.labels, test.class_names))

@@ -132,8 +132,8 @@ def test_few_labels_are_balanced_draws_with_a_spread() -> None:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        ((Z, None, Z, Y), "train embeddings have no labels"),
-        ((Z, Y, Z, None), "test embeddings have no labels"),
+        ((Z, None, Z, Y), "train rows have no labels"),
+        ((Z, Y, Z, None), "test rows have no labels"),
         ((Z, Y[:-1], Z, Y), "1796 labels for 1797 train rows"),
         ((Z, Y, Z, Y[:5]), "5 labels for 1797 test rows"),
         ((Z, Y, Z[:, :60], Y), "64 dimensions, the test rows 60"),

@@ -41,11 +41,14 @@ def test_a_run_that_does_not_reach_a_given_error_is_shown_in_full(make_cell):
     assert not any("ae-s0 " in note for note in found.notes)
 
 
-def test_a_model_that_learned_nothing_does_not_decide_the_target(make_cell):
-    good = trained(make_cell("ae", iterations=40), (20, 0.5), (40, 0.1))
-    bad = trained(make_cell("beta-vae", iterations=40), (20, 1.2), (40, 1.1))
-    assert match([good, bad], None, (BASIC,)).target == 0.1
-    assert match([bad], None, (BASIC,)).target == 1.1
+def test_the_soft_vq_vae_decides_the_target_where_it_is_there(make_cell):
+    better = trained(make_cell("ae", iterations=40), (20, 0.3), (40, 0.1))
+    reference = trained(make_cell("soft-vq", iterations=40), (20, 0.5), (40, 0.3))
+    worse = trained(make_cell("vq", iterations=40), (20, 0.9), (40, 0.8))
+    found = match([better, reference, worse], None, (BASIC,))
+    assert found.target == 0.3
+    assert [cell.name for cell in found.cells] == ["ae-s0-i20", "soft-vq-s0", "vq-s0"]
+    assert match([better, worse], None, (BASIC,)).target == 0.8
 
 
 def test_without_runs_there_is_nothing_to_match():

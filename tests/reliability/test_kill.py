@@ -194,7 +194,12 @@ def test_the_command_shown_after_an_interrupt_works_as_printed(
     assert 1 <= step < 4000 and f"at step {step} of" in line
     printed = line.split("to go on: ")[1]
     assert shlex.split(printed) == ["softvq", "train", "--out", out, "--resume", "--device", "cpu"]
-    ended = zygote.run(*shlex.split(printed)[1:], cwd=tmp_path, after=0.5, number=number)  # it is interrupted again
+    log = tmp_path / out / "metrics.jsonl"
+    size = log.stat().st_size
+    zygote.begin(*shlex.split(printed)[1:], cwd=tmp_path)  # it is interrupted again
+    wait_for(log, larger_than=size)
+    zygote.send(number)
+    ended = zygote.end()
     assert ended.code == 130 and printed in ended.err
 
 
@@ -217,8 +222,8 @@ def test_the_shell_runs_the_command_that_is_shown(npz: Path, tmp_path: Path) -> 
     assert checkpoint.load(tmp_path / "it's here" / "ckpt.pt").finished
 
 
-def wait_for(path: Path, seconds: float = 120) -> None:
+def wait_for(path: Path, larger_than: int = 0, seconds: float = 120) -> None:
     end = time.monotonic() + seconds
-    while not (path.exists() and path.stat().st_size):
+    while not (path.exists() and path.stat().st_size > larger_than):
         assert time.monotonic() < end
         time.sleep(0.005)

@@ -161,3 +161,10 @@ def test_what_counts_as_collapse(K: int, active: int, perplexity: float, n: int,
 
     bottleneck = build_bottleneck(ModelConfig(K=K, latent_dim=2), hidden_dim=4)
     assert (bottleneck.diagnose({"active_codes": active, "perplexity": perplexity}, n) is not None) == collapsed
+
+
+def test_a_collapsed_posterior_is_reported_with_advice(npz: Path, tmp_path: Path) -> None:
+    heard = noted(npz, tmp_path / "run", bottleneck="beta-vae", beta=1e5, lr=1e-2, iterations=200)
+    assert len(heard) == 1
+    assert heard[0].startswith("the posterior has collapsed: its KL to the prior is ")
+    assert noted(npz, tmp_path / "other", bottleneck="vae", iterations=20) == []
