@@ -6,17 +6,19 @@ accuracy by the best one-to-one assignment of clusters to classes, found by the 
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 
 from softvq_cli.errors import InputError, UsageError, unknown_name
+from softvq_cli.evaluation import kmeans
 from softvq_cli.evaluation.statistics import Summary, summary
 
-Init = Literal["k-means++", "random"]
+GROUP = 10
+"""Starts that share their products. The last bits of a product depend on how many share it, so the groups are the same
+whatever the number of cores."""
 SILHOUETTE_ROWS = 5000
 """The silhouette needs every distance between two rows; from larger data this many rows are drawn."""
 
@@ -67,13 +69,13 @@ def cluster(
     *,
     clusters: int | None = None,
     n_init: int = 100,
-    init: Init = "k-means++",
+    init: kmeans.Init = "k-means++",
     seed: int = 0,
     jobs: int | None = None,
 ) -> Clustering:
     """Cluster the rows of ``z`` by K-means and keep the start with the lowest inertia.
 
-    Start i draws from its own generator, made from ``seed`` and i, and runs on one thread, so that the result
+    Start i draws from its own generator, made from ``seed`` and i, and its group runs on one thread, so that the result
     depends neither on ``jobs`` nor on the order of finishing. Equal inertias are decided by the lower i.
 
     Args:
@@ -83,7 +85,7 @@ def cluster(
         n_init: number of starts.
         init: how a start draws its centres: "k-means++", or "random" rows.
         seed: of the starts.
-        jobs: starts side by side; one a core unless given.
+        jobs: groups of starts side by side; one a core unless given.
 
     Raises:
         UsageError: a number out of range, or neither labels nor ``clusters``.
@@ -98,8 +100,8 @@ def cluster(
     for option, value in (("--clusters", clusters), ("--n-init", n_init), ("--jobs", 1 if jobs is None else jobs)):
         if value < 1:
             raise UsageError(f"{option} must be at least 1, not {value}")
-    if init not in get_args(Init):
-        raise UsageError(unknown_name("init", init, get_args(Init)))
+    if init not in get_args(kmeans.Init):
+        raise UsageError(unknown_name("init", init, get_args(kmeans.Init)))
     if len(z) < clusters:
         raise InputError(f"{len(z)} rows cannot form {clusters} clusters: give more rows or a smaller --clusters")
 
@@ -108,12 +110,12 @@ def cluster(
     scaled = np.ldexp(np.asarray(z, dtype=np.float32), -exponent)
     seeds = np.random.SeedSequence(seed).generate_state(n_init).tolist()
     inertias, accuracies, best = np.empty(n_init), np.empty(n_init), np.empty(0)
-    for i, (inertia, assignments) in enumerate(_all_starts(scaled, clusters, init, seeds, jobs)):
-        if inertia < inertias[:i].min(initial=np.inf):
-            best = assignments
-        inertias[i] = inertia
+    for i, start in enumerate(_all_starts(scaled, clusters, init, seeds, jobs)):
+        if start.inertia < inertias[:i].min(initial=np.inf):
+            best = start.labels
+        inertias[i] = start.inertia
         if labels is not None:
-            accuracies[i] = hungarian_accuracy(labels, assignments)
+            accuracies[i] = hungarian_accuracy(labels, start.labels)
     inertias = np.ldexp(inertias, 2 * exponent)
     nmi, ari = (None, None) if labels is None else _agreement(labels, best)
     return Clustering(
@@ -150,28 +152,18 @@ def hungarian_accuracy(labels: np.ndarray, assignments: np.ndarray) -> float:
 
 
 def _all_starts(
-    z: np.ndarray, clusters: int, init: Init, seeds: Sequence[int], jobs: int | None
-) -> Iterator[tuple[float, np.ndarray]]:
-    """(inertia, assignments int32 (N,)) of a start for each seed, in order, each computed on one thread.
-
-    Starts side by side need no barriers, at which the threads of a single start wait for each other; scikit-learn
-    leaves the interpreter's lock to the others while it computes.
-    """
+    z: np.ndarray, clusters: int, init: kmeans.Init, seeds: Sequence[int], jobs: int | None
+) -> Iterator[kmeans.Start]:
+    """A start for each seed, in order; groups of them side by side, each group on one thread."""
     import joblib
-    from sklearn.cluster import KMeans
-    from threadpoolctl import ThreadpoolController
+    from threadpoolctl import threadpool_limits
 
-    controller = ThreadpoolController()  # it binds the libraries that are loaded by now, scikit-learn's among them
-
-    def run(seed: int) -> tuple[float, np.ndarray]:
-        with controller.limit(limits=1, user_api="openmp"):  # OpenMP keeps this number by thread
-            found = KMeans(clusters, init=init, n_init=1, random_state=seed).fit(z)
-        return float(found.inertia_), found.labels_
-
-    pool = joblib.Parallel(min(jobs or joblib.cpu_count(), len(seeds)), backend="threading", return_as="generator")
-    with controller.limit(limits=1, user_api="blas"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of fewer distinct rows than clusters
-        yield from pool(joblib.delayed(run)(seed) for seed in seeds)
+    rows = kmeans.Rows(z)
+    groups = [seeds[i : i + GROUP] for i in range(0, len(seeds), GROUP)]
+    pool = joblib.Parallel(min(jobs or joblib.cpu_count(), len(groups)), backend="threading", return_as="generator")
+    with threadpool_limits(1, user_api="blas"):
+        for starts in pool(joblib.delayed(kmeans.run)(rows, clusters, init, group) for group in groups):
+            yield from starts
 
 
 def _agreement(labels: np.ndarray, assignments: np.ndarray) -> tuple[float, float]:

@@ -20,7 +20,7 @@ EVALUATION = "evaluation.json"
 MAP_FILE = "map.npy"
 """float64 (M, 2): the t-SNE map of the test split, of the part MAP."""
 FORMAT = "softvq-evaluation"
-VERSION = 1
+VERSION = 2
 """Raised when the way of measuring changes, so that old figures are not mixed with new ones."""
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _COLUMNS = 10
-_LABELS = 0.95
+_LABELS = 0.85
 """Inches, for the words on the left."""
 _GAP = 0.04
 """Between images, as a share of their width."""
@@ -47,6 +47,7 @@ def plot(path: str | os.PathLike[str], originals: np.ndarray, reconstructions: n
         middles = (np.arange(strips) + 0.5) * (len(image) / strips) - 0.5
         axis.set_yticks(middles, ["original", "reconstruction"] * (strips // 2))
         axis.tick_params(length=0)
+        axis.set_anchor("E")  # what the layout leaves over goes to the words on the left
 
 
 def _in_turn(above: np.ndarray, below: np.ndarray, columns: int) -> np.ndarray:
