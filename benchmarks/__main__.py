@@ -11,7 +11,8 @@ from benchmarks.setting import Setting
 from benchmarks.timing import CLOCKS
 
 SECTIONS = {"floor": ceilings.section, "operators": operators.section, "step": step.section, "gpu": gpu.section}
-SECTIONS |= {"evaluation": evaluation.section, "scaling": scaling.section}
+SECTIONS |= {"clustering": evaluation.clustering_section, "probe": evaluation.probe_section}
+SECTIONS |= {"tsne": evaluation.tsne_section, "scaling": scaling.section}
 
 
 def main() -> None:

@@ -14,7 +14,9 @@ SECTIONS = {
     "operators": "## Where the time goes",
     "step": "## A training step beside other loops",
     "gpu": "## On a GPU",
-    "evaluation": "## Evaluation",
+    "clustering": "## Clustering",
+    "probe": "## Softmax probe, 300 × 8",
+    "tsne": "## t-SNE, 100 × 8",
     "scaling": "## How cost grows",
 }
 
@@ -39,9 +41,9 @@ def test_one_command_prints_every_section_as_markdown() -> None:
 
 
 def test_an_unknown_section_is_refused_by_name() -> None:
-    done = bench("evalution")
+    done = bench("clustring")
     assert done.returncode == 2
-    assert "'evalution'" in done.stderr
+    assert "'clustring'" in done.stderr
 
 
 def test_the_operations_of_a_step_are_those_of_its_matrix_products() -> None:
