@@ -12,6 +12,7 @@ import pytest
 
 from softvq_cli import embeddings
 from softvq_cli.errors import InputError, Interrupted, RefusedError
+from softvq_cli.evaluation import softmax
 from softvq_cli.evaluation.clustering import cluster
 from softvq_cli.evaluation.probe import probe
 from softvq_cli.experiments.cell import inspect
@@ -90,6 +91,8 @@ def test_other_parts_are_added_to_those_that_are_there(make_cell, nothing_to_do,
     first = do(make_cell("ae"))
     more = make_cell("ae", parts=(BASIC, PROBES))
     assert not inspect(more).done
+    quick = lambda *rows, **how: softmax.fit_adam(*rows, **{**how, "iterations": 100})  # noqa: E731
+    monkeypatch.setattr("softvq_cli.evaluation.probe.fit_adam", quick)
     nothing_to_do()
     found = do(more)
     assert found.own.items() > first.own.items()

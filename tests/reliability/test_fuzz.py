@@ -27,7 +27,7 @@ from tests.datasets.test_fuzz import mutations
 from tests.reliability.conftest import Ended, ended_well, save_blobs, shrunk_networks, softvq, tiny
 from tests.training.test_checkpoint import _with_seal
 
-COUNT = 30 * int(os.environ.get("SOFTVQ_MUTATIONS", "1"))
+COUNT = 15 * int(os.environ.get("SOFTVQ_MUTATIONS", "1"))
 
 
 @pytest.fixture(scope="module")

@@ -203,6 +203,7 @@ def test_the_command_shown_after_an_interrupt_works_as_printed(
     assert ended.code == 130 and printed in ended.err
 
 
+@pytest.mark.slow
 def test_the_shell_runs_the_command_that_is_shown(npz: Path, tmp_path: Path) -> None:
     process = installed(training(npz, "it's here", iterations=40, log_every=1), tmp_path)
     wait_for(tmp_path / "it's here" / "metrics.jsonl")

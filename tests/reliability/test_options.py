@@ -216,14 +216,14 @@ NEEDED = {
 }
 """What every call gets first: so small that it is over at once. An option that follows has the last word."""
 COUNTS = {
-    "train": 60,
-    "embed": 50,
-    "cluster": 50,
-    "probe": 40,
-    "tsne": 25,
-    "info": 40,
-    "data": 25,
-    "export": 40,
+    "train": 30,
+    "embed": 25,
+    "cluster": 25,
+    "probe": 20,
+    "tsne": 12,
+    "info": 20,
+    "data": 12,
+    "export": 20,
     "run": 8,
     "reproduce": 12,
     "sweep": 12,
