@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from softvq_cli.cli.options import Device, Json, Out, Overwrite, Resume
 from softvq_cli.cli.output import Streams
-from softvq_cli.cli.settings import Settings, warn_of_unused
+from softvq_cli.cli.settings import Settings, note_unused
 
 
 def run(
@@ -28,7 +28,7 @@ def run(
     from softvq_cli.experiments.chain import run_chain
 
     refuse_both(resume=resume, overwrite=overwrite)
-    warn_of_unused(settings, terminal)
+    note_unused(settings, terminal)
     with watch(terminal) as (observer, stop):
         summary = run_chain(
             settings, out=out, resume=resume, overwrite=overwrite, device=device, observer=observer, stop=stop

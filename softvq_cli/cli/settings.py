@@ -181,7 +181,7 @@ def _value(name: str, text: str | bool) -> Any:
     return check(name, text)
 
 
-def warn_of_unused(settings: Mapping[str, Any], terminal: Terminal) -> None:
+def note_unused(settings: Mapping[str, Any], terminal: Terminal) -> None:
     """Tell which of the settings that the user gave change nothing, for the bottleneck does not read them."""
     bottleneck = settings.get("bottleneck", ModelConfig.bottleneck)
     unused = [option_name(name) for name in unused_settings(bottleneck, settings)]

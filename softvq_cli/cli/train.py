@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from softvq_cli.cli.options import Device, Json, Out, Overwrite, Resume
 from softvq_cli.cli.output import Streams
-from softvq_cli.cli.settings import Settings, warn_of_unused
+from softvq_cli.cli.settings import Settings, note_unused
 
 
 def train(
@@ -32,7 +32,7 @@ def train(
     from softvq_cli.training import train as train_model
 
     refuse_both(resume=resume, overwrite=overwrite)
-    warn_of_unused(settings, terminal)
+    note_unused(settings, terminal)
     with watch(terminal) as (observer, stop):
         run = train_model(
             settings, out=out, resume=resume, overwrite=overwrite, device=device, observer=observer, stop=stop

@@ -7,7 +7,7 @@ sums behind the centres are updated by those rows alone, in float64.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -75,7 +75,7 @@ class Rows:
         return labels, least
 
 
-def run(rows: Rows, clusters: int, init: Init, seeds: Sequence[int]) -> Iterator[Start]:
+def run(rows: Rows, clusters: int, init: Init, seeds: Sequence[int]) -> list[Start]:
     """One start for each seed, in order, until each has converged.
 
     Args:
@@ -89,7 +89,7 @@ def run(rows: Rows, clusters: int, init: Init, seeds: Sequence[int]) -> Iterator
         chosen = np.stack([generator.choice(rows.n, clusters, replace=False) for generator in generators])
     else:
         chosen = plus_plus(rows, clusters, generators)
-    return iter(lloyd(rows, rows.centred[chosen]))
+    return lloyd(rows, rows.centred[chosen])
 
 
 def lloyd(rows: Rows, centres: np.ndarray) -> list[Start]:
@@ -120,7 +120,7 @@ def lloyd(rows: Rows, centres: np.ndarray) -> list[Start]:
         before, centres = centres[keep], sums / np.maximum(counts, 1)[:, :, None]
         for g in np.flatnonzero((counts == 0).any(axis=1)):
             empty = np.flatnonzero(counts[g] == 0)
-            distances = least[keep][g] + rows.squares
+            distances = least[np.flatnonzero(keep)[g]] + rows.squares
             centres[g, empty] = rows.centred[np.argsort(distances)[::-1][: len(empty)]]
         last = np.square(centres - before).sum(axis=(1, 2)) <= rows.tolerance
     return [ended[g] for g in range(G)]

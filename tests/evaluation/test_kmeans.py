@@ -38,7 +38,7 @@ def test_the_inertia_is_that_of_the_labels() -> None:
 def test_a_start_alone_ends_where_it_ends_among_others() -> None:
     """But for what a rounding of the distances decides."""
     rows = kmeans.Rows(DIGITS)
-    together = list(kmeans.run(rows, 10, "k-means++", range(7)))
+    together = kmeans.run(rows, 10, "k-means++", range(7))
     for seed, start in enumerate(together):
         [alone] = kmeans.run(rows, 10, "k-means++", [seed])
         assert alone.inertia == pytest.approx(start.inertia, rel=1e-3)
