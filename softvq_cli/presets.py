@@ -68,9 +68,10 @@ _DIGITS: dict[str, dict[str, Any]] = {
 }
 _FAMILIES = {"mnist": _MNIST, "fashion-mnist": _MNIST, "svhn": _SVHN, "cifar10": _SVHN, "digits": _DIGITS}
 
-# These three weigh the reconstruction by the number of pixel positions (784, 1024 in the notebooks),
-# so that it stands for the sum over the image that their likelihood asks for.
-_RECONSTRUCTION_PER_PIXEL = ("vae", "beta-vae", "info-dropout")
+# These three weigh the reconstruction by a multiple of the number of pixel positions (784, 1024: once in the
+# notebooks), so that it stands for the sum over the image that their likelihood asks for. beta-VAE by twice that:
+# beside once, the paper's beta of 20 leaves five nats in z and little to cluster (docs/RESULTS.md).
+_RECONSTRUCTION_PER_PIXEL: Mapping[str, float] = {"vae": 1, "beta-vae": 2, "info-dropout": 1}
 
 CNN_SMALLEST = 16
 """Pixels a side below which four stride-2 convolutions leave nothing to convolve."""
@@ -90,5 +91,5 @@ def preset(data: str, image_shape: tuple[int, int, int], bottleneck: str) -> dic
     family = _FAMILIES.get(data, own)
     settings = {**family["*"], **family.get(bottleneck, {})}
     if bottleneck in _RECONSTRUCTION_PER_PIXEL:
-        settings["reconstruction_scale"] = float(height * width)
+        settings["reconstruction_scale"] = float(_RECONSTRUCTION_PER_PIXEL[bottleneck] * height * width)
     return settings

@@ -19,13 +19,13 @@ MNIST, SVHN = (28, 28, 1), (32, 32, 3)
     [
         ("mnist", MNIST, "soft-vq", {"arch": "mlp", "latent_dim": 64, "K": 128, "iterations": 40_000}),
         ("mnist", MNIST, "soft-vq", {"batch_size": 32, "lr": 3e-4, "latent_weight": 3.0, "beta": 2.5}),
-        ("mnist", MNIST, "beta-vae", {"beta": 20.0, "reconstruction_scale": 784.0}),
+        ("mnist", MNIST, "beta-vae", {"beta": 20.0, "reconstruction_scale": 1568.0}),
         ("mnist", MNIST, "vae", {"beta": 1.0, "reconstruction_scale": 784.0}),
         ("mnist", MNIST, "info-dropout", {"latent_weight": 0.5, "reconstruction_scale": 784.0, "alpha_max": 0.7}),
         ("svhn", SVHN, "soft-vq", {"arch": "cnn", "latent_dim": 256, "K": 32, "iterations": 10_000}),
         ("svhn", SVHN, "soft-vq", {"latent_weight": 2.0, "beta": 7.5}),
         ("cifar10", SVHN, "vq", {"K": 512, "iterations": 40_000}),
-        ("cifar10", SVHN, "beta-vae", {"beta": 100.0, "reconstruction_scale": 1024.0}),
+        ("cifar10", SVHN, "beta-vae", {"beta": 100.0, "reconstruction_scale": 2048.0}),
     ],
 )
 def test_presets_are_the_papers(

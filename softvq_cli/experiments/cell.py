@@ -173,7 +173,8 @@ def _train(
             chosen = cell.config.flat()
             if (cell.folder / run_directory.CONFIG).exists():  # compared before: its own spelling of the data holds
                 chosen = {name: chosen[name] for name in run_directory.CHANGEABLE}
-            orders[cell] = Order(chosen, cell.folder, resume=True, observer=observer)
+            # Only where there is a run: a grid that begins one is no news.
+            orders[cell] = Order(chosen, cell.folder, resume=run_directory.is_used(cell.folder), observer=observer)
     results = train_together(list(orders.values()), device=device, stop=stop)
     return failures | {
         cell: result for cell, result in zip(orders, results, strict=True) if isinstance(result, SoftVQError)

@@ -30,6 +30,7 @@ def test_the_path_is_printed_and_json_on_demand(softvq, images):
     result = softvq(*words)
     assert (result.code, result.out) == (0, "reproduce/table1/table1.json\n")
     assert "blobs-ae-s1 done" in result.err
+    assert "warning" not in result.err
     result = softvq(*words, "--json", "--quiet")
     assert (result.code, result.err) == (0, "")
     assert result.document == json.loads(Path("reproduce/table1/table1.json").read_text())
