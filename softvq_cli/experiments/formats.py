@@ -72,13 +72,19 @@ def difference_table(document: Mapping[str, Any]) -> tuple[Row, list[Row]]:
 
 
 def measures_table(document: Mapping[str, Any], data: str, names: Sequence[str]) -> tuple[Row, list[Row]]:
-    """(header, rows) of other figures on one data set; figures and rows that have none are left out."""
+    """(header, rows) of other figures on one data set; figures and rows that have none are left out.
+
+    They have their own n: a figure that was asked for later may be there for fewer trainings than the table's.
+    """
     rows = [row for row in document["rows"] if any(name in row["measures"].get(data, {}) for name in names)]
     shown = [name for name in names if any(name in row["measures"][data] for row in rows)]
-    header = ["", *(MEASURES[name].title for name in shown)]
-    return header, [
-        [row["label"], *(mean_text(name, row["measures"][data].get(name)) for name in shown)] for row in rows
-    ]
+    texts = []
+    for row in rows:
+        found = {name: row["measures"][data].get(name) for name in shown}
+        numbers = sorted({cell["n"] for cell in found.values() if cell and cell["n"]})
+        n = "–".join(map(str, dict.fromkeys((numbers[0], numbers[-1])))) if numbers else _NONE
+        texts.append([row["label"], n, *(mean_text(name, cell) for name, cell in found.items())])
+    return ["", "n", *(MEASURES[name].title for name in shown)], texts
 
 
 def markdown(document: Mapping[str, Any]) -> str:

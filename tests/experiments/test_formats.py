@@ -8,6 +8,7 @@ from softvq_cli.experiments.formats import (
     main_table,
     markdown,
     mean_text,
+    measures_table,
     settings_lines,
     value_text,
 )
@@ -78,6 +79,15 @@ def test_differences_are_signed_with_their_interval():
         ["a & b_c", "–", "-5.00", "–"],
         ["β-VAE", "–", "+10.00", "+1.23 [-2.00, +4.46]"],
     ]
+
+
+def test_other_figures_have_their_own_n():
+    shown = document()
+    shown["rows"][0]["measures"]["mnist"] = {"nmse": cell(0.1, 0.01), "knn_accuracy": {**cell(0.9), "n": 1}}
+    nmse, neighbours = "0.100 ± 0.010", "90.00"
+    assert measures_table(shown, "mnist", ["nmse"]) == (["", "n", "nMSE"], [["a & b_c", "2", nmse]])
+    assert measures_table(shown, "mnist", ["knn_accuracy"])[1] == [["a & b_c", "1", neighbours]]
+    assert measures_table(shown, "mnist", ["nmse", "knn_accuracy"])[1] == [["a & b_c", "1–2", nmse, neighbours]]
 
 
 def test_latex_is_escaped():
