@@ -9,10 +9,10 @@ import pytest
 
 from softvq_cli.experiments import formats
 
-DOCUMENTS = sorted((Path(__file__).resolve().parents[1] / "docs" / "results").glob("*.json"))
+DOCUMENTS = sorted((Path(__file__).resolve().parents[1] / "docs" / "results").rglob("*.json"))
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_a_committed_table_is_made_from_its_document(path: Path) -> None:
     document = json.loads(path.read_text(encoding="utf-8"))
     assert path.with_suffix(".md").read_text(encoding="utf-8").startswith(formats.markdown(document))
