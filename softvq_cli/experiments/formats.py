@@ -81,9 +81,7 @@ def measures_table(document: Mapping[str, Any], data: str, names: Sequence[str])
     texts = []
     for row in rows:
         found = {name: row["measures"][data].get(name) for name in shown}
-        numbers = sorted({cell["n"] for cell in found.values() if cell and cell["n"]})
-        n = "–".join(map(str, dict.fromkeys((numbers[0], numbers[-1])))) if numbers else _NONE
-        texts.append([row["label"], n, *(mean_text(name, cell) for name, cell in found.items())])
+        texts.append([row["label"], _n_of(found.values()), *(mean_text(name, cell) for name, cell in found.items())])
     return ["", "n", *(MEASURES[name].title for name in shown)], texts
 
 
@@ -252,6 +250,15 @@ def _n(row: Mapping[str, Any]) -> str:
     """Number of trainings; of the data sets, if they differ, each."""
     numbers = [len(seeds) for seeds in row["seeds"].values()]
     return str(numbers[0]) if len(set(numbers)) == 1 else ", ".join(map(str, numbers))
+
+
+def _n_of(cells: Iterable[Mapping[str, Any] | None]) -> str:
+    """Number of trainings behind figures; ``1–2`` where they differ in it."""
+    numbers = [cell["n"] for cell in cells if cell and cell["n"]]
+    if not numbers:
+        return _NONE
+    low, high = min(numbers), max(numbers)
+    return str(low) if low == high else f"{low}–{high}"
 
 
 def _interval(measure: str, against: Mapping[str, Any] | None) -> str:
