@@ -1,8 +1,8 @@
 """What a run is: frozen dataclasses, checked when they are built. No torch here.
 
 Each setting is written once: its default, its meaning and its range stand in its ``setting(...)``;
-the command-line options, the TOML keys, ``config.json`` and the checks are all derived from these
-fields. Values that depend on the data set or the bottleneck come from :mod:`softvq_cli.presets`,
+:data:`SETTINGS`, the command-line options, the TOML keys, ``config.json`` and the checks are all derived
+from these fields. Values that depend on the data set or the bottleneck come from :mod:`softvq_cli.presets`,
 which overrides the defaults written here.
 """
 
@@ -15,13 +15,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from softvq_cli.errors import UsageError, unknown_name
-from softvq_cli.presets import BOTTLENECKS, preset
-
-Arch = Literal["mlp", "cnn"]
-SigmaForm = Literal["input", "codeword"]
-Precision = Literal["auto", "float32", "bfloat16"]
-Device = Literal["auto", "cpu", "cuda", "mps"]
+from softvq_cli.errors import UsageError, param, unknown_name
+from softvq_cli.presets import preset
+from softvq_cli.words import BOTTLENECKS, Arch, Precision, SigmaForm
 
 
 def setting(
@@ -45,7 +41,7 @@ class DataConfig:
     test_fraction: float = setting(
         0.2, "Share of the images held out as the test split where the data has none.", above=0.0, high=0.9
     )
-    split_seed: int = setting(0, "Seed of that split; independent of --seed.", low=0)
+    split_seed: int = setting(0, "Seed of that split; independent of the training's.", low=0)
 
 
 @dataclass(frozen=True)
@@ -123,10 +119,9 @@ class RunConfig:
         Raises:
             UsageError: an unknown name, a wrong type or a value out of range.
         """
-        settings = dict(all_settings())
         for name in values:
-            if name not in settings:
-                raise UsageError(unknown_name("setting", name, settings))
+            if name not in SETTINGS:
+                raise UsageError(unknown_name("setting", name, SETTINGS))
         checked = {name: check(name, value) for name, value in values.items()}
         parts = {}
         for section, kind in SECTIONS.items():
@@ -169,71 +164,85 @@ def resolve(data: str, image_shape: tuple[int, int, int], chosen: Mapping[str, A
 SECTIONS: dict[str, type] = {"data": DataConfig, "model": ModelConfig, "loss": LossConfig, "train": TrainConfig}
 
 
-def all_settings() -> Iterator[tuple[str, dataclasses.Field[Any]]]:
-    """(name, field) of every setting, in the order of the sections."""
-    for kind in SECTIONS.values():
+@dataclass(frozen=True)
+class Setting:
+    """One setting, as its field describes it."""
+
+    name: str
+    section: str
+    kind: Any
+    """The annotated type, resolved: ``int``, ``float | None``, a ``Literal``…"""
+    default: Any
+    doc: str
+    low: float | None
+    high: float | None
+    above: float | None
+
+    @property
+    def types(self) -> tuple[Any, ...]:
+        """The plain types it may have, or the words of a ``Literal``."""
+        return typing.get_args(self.kind) or (self.kind,)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What it may be, where that is a list of words."""
+        return typing.get_args(self.kind) if typing.get_origin(self.kind) is Literal else ()
+
+
+def _settings() -> Iterator[tuple[str, Setting]]:
+    for section, kind in SECTIONS.items():
+        types = typing.get_type_hints(kind)
         for f in dataclasses.fields(kind):
-            yield f.name, f
+            yield f.name, Setting(f.name, section, types[f.name], f.default, **f.metadata)
 
 
-def setting_type(name: str) -> Any:
-    """The annotated type of a setting, resolved: ``int``, ``float | None``, a ``Literal``…"""
-    for kind in SECTIONS.values():
-        hints = typing.get_type_hints(kind)
-        if name in hints:
-            return hints[name]
-    raise KeyError(name)
-
-
-def option_name(name: str) -> str:
-    """``latent_dim`` → ``--latent-dim``; ``K`` → ``--K``."""
-    return "--" + name.replace("_", "-")
+SETTINGS: Mapping[str, Setting] = dict(_settings())
+"""Every setting by name, in the order of the sections."""
 
 
 def check(name: str, value: Any) -> Any:
     """``value`` as the setting's type, after checking type and range.
 
     Raises:
-        UsageError: with the option's name, what is allowed, and what was given.
+        UsageError: with the setting's name, what is allowed, and what was given.
     """
-    spec = dict(all_settings())[name].metadata
-    value = _as_type(name, value, setting_type(name))
+    spec = SETTINGS[name]
+    value = _as_type(spec, value)
     if value is None:
         return None
     if name == "bottleneck" and value not in BOTTLENECKS:
         labels = {entry.label.replace(" ", "-"): known for known, entry in BOTTLENECKS.items()}
         raise UsageError(unknown_name("bottleneck", value, BOTTLENECKS, labels))
     if name == "sigma_power" and value != "-d" and not _is_finite_number(value):
-        raise UsageError(f"--sigma-power must be -d or a number, not {value!r}")
+        raise UsageError(f"{param(name)} must be -d or a number, not {value!r}")
     if isinstance(value, float) and not math.isfinite(value):
-        raise UsageError(f"{option_name(name)} must be finite, not {value}")
-    low, above, high = spec["low"], spec["above"], spec["high"]
+        raise UsageError(f"{param(name)} must be finite, not {value}")
+    low, above, high = spec.low, spec.above, spec.high
     if low is not None and value < low:
-        raise UsageError(f"{option_name(name)} must be at least {low}, not {value}")
+        raise UsageError(f"{param(name)} must be at least {low}, not {value}")
     if above is not None and value <= above:
-        raise UsageError(f"{option_name(name)} must be above {above}, not {value}")
+        raise UsageError(f"{param(name)} must be above {above}, not {value}")
     if high is not None and value > high:
-        raise UsageError(f"{option_name(name)} must be at most {high}, not {value}")
+        raise UsageError(f"{param(name)} must be at most {high}, not {value}")
     return value
 
 
-def _as_type(name: str, value: Any, kind: Any) -> Any:
+def _as_type(spec: Setting, value: Any) -> Any:
     """Accept exactly the annotated type, and an int for a float; a bool is never a number."""
-    choices = typing.get_args(kind)
-    if typing.get_origin(kind) is Literal:
-        if value not in choices:
-            raise UsageError(unknown_name(f"value of {option_name(name)}", str(value), choices))
+    name = spec.name
+    if spec.words:
+        if value not in spec.words:
+            raise UsageError(unknown_name(f"value of {param(name)}", str(value), spec.words))
         return value
-    if type(None) in choices:
-        if value is None:
-            return None
-        kind = next(c for c in choices if c is not type(None))
+    if value is None and type(None) in spec.types:
+        return None
+    kind = next(c for c in spec.types if c is not type(None))
     if kind is float and type(value) is int:
         return float(value)
     if name == "sigma_power" and type(value) in (int, float):  # in TOML it may stand without quotes
         return str(value)
     if type(value) is not kind:
-        raise UsageError(f"{option_name(name)} takes {_ARTICLE[kind]}, not {value!r}")
+        raise UsageError(f"{param(name)} takes {_ARTICLE[kind]}, not {value!r}")
     return value
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
-from softvq_cli.config import Device
-from softvq_cli.errors import UsageError, unknown_name
+from softvq_cli.errors import UsageError, param, unknown_name
+from softvq_cli.words import DEVICES
 
 if TYPE_CHECKING:
     import torch
-
-DEVICES: tuple[str, ...] = get_args(Device)
 
 
 def pick(device: str = "auto") -> torch.device:
@@ -25,12 +23,13 @@ def pick(device: str = "auto") -> torch.device:
     import torch
 
     if device not in DEVICES:
-        raise UsageError(unknown_name("value of --device", device, DEVICES))
+        raise UsageError(unknown_name(f"value of {param('device')}", device, DEVICES))
     here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     present = [name for name, is_here in here.items() if is_here]
     name = present[0] if device == "auto" else device
     if name not in present:
-        raise UsageError(f"--device {name}: PyTorch finds no such device here; there is {' and '.join(present)}")
+        there = " and ".join(present)
+        raise UsageError(f"{param('device')} {name}: PyTorch finds no such device here; there is {there}")
     if name == "cuda":
         torch.backends.cudnn.allow_tf32 = False  # float32 is float32: by default convolutions round to 10 bits
     return torch.device(name)

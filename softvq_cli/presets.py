@@ -1,4 +1,4 @@
-"""The registry of bottlenecks and the paper's settings, as data. No torch here.
+"""The paper's settings, as data. No torch here.
 
 Sources: Wu and Flierl (AAAI 2020) for networks, iterations, d, K and beta of beta-VAE; the authors'
 published notebooks for the weights of the loss terms.
@@ -7,32 +7,9 @@ published notebooks for the weights of the loss terms.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-
-@dataclass(frozen=True)
-class Entry:
-    """One bottleneck: where its class is, what people call it, and which settings it reads."""
-
-    module: str
-    class_name: str
-    label: str
-    settings: tuple[str, ...] = ()
-    """Settings beyond the common ones that change its result."""
-
-
-_CODEBOOK = ("K", "noise_std", "latent_weight", "beta")
-
-BOTTLENECKS: Mapping[str, Entry] = {
-    "ae": Entry("ae", "AE", "baseline autoencoder"),
-    "vae": Entry("vae", "VAE", "VAE", ("latent_weight", "beta")),
-    "beta-vae": Entry("beta_vae", "BetaVAE", "β-VAE", ("latent_weight", "beta")),
-    "info-dropout": Entry("info_dropout", "InfoDropout", "information dropout", ("latent_weight", "alpha_max")),
-    "vq": Entry("vq", "VQ", "VQ-VAE", _CODEBOOK),
-    "soft-vq": Entry("soft_vq", "SoftVQ", "soft VQ-VAE", (*_CODEBOOK, "sigma_form", "sigma_power")),
-}
-"""Every bottleneck, in the order of the paper's tables. A seventh is one line here and one file."""
+from softvq_cli.words import BOTTLENECKS
 
 _OPTIONAL = frozenset(name for entry in BOTTLENECKS.values() for name in entry.settings)
 
@@ -84,7 +61,7 @@ def preset(data: str, image_shape: tuple[int, int, int], bottleneck: str) -> dic
         data: a known name gets its paper's family; anything else is the user's own images, which
             get the CNN and the SVHN family's weights from 16x16 pixels up, the MLP's below.
         image_shape: (H, W, C).
-        bottleneck: a name in :data:`BOTTLENECKS`.
+        bottleneck: a name in :data:`softvq_cli.words.BOTTLENECKS`.
     """
     height, width, _ = image_shape
     own = _SVHN if min(height, width) >= CNN_SMALLEST else _DIGITS

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 from typing import Any
 
 import pytest
 
-from softvq_cli.config import DataConfig, RunConfig, all_settings, option_name, resolve
+from softvq_cli.config import SECTIONS, SETTINGS, DataConfig, RunConfig, resolve
 from softvq_cli.errors import UsageError
-from softvq_cli.presets import BOTTLENECKS, unused_settings
+from softvq_cli.presets import unused_settings
+from softvq_cli.words import BOTTLENECKS
 
 MNIST, SVHN = (28, 28, 1), (32, 32, 3)
 
@@ -76,16 +78,15 @@ def test_a_wrong_value_is_named_with_what_is_allowed(name: str, value: Any, says
 
 
 def test_every_setting_is_documented_and_every_default_is_in_its_range() -> None:
-    for name, field in all_settings():
-        assert field.metadata["doc"], name
-        assert option_name(name).startswith("--")
+    for name, setting in SETTINGS.items():
+        assert setting.doc, name
     RunConfig()
     assert DataConfig().data == "digits"
 
 
 def test_sections_share_no_setting_name() -> None:
-    names = [name for name, _ in all_settings()]
-    assert len(names) == len(set(names))
+    names = [f.name for kind in SECTIONS.values() for f in fields(kind)]
+    assert sorted(names) == sorted(SETTINGS)
 
 
 def test_settings_that_a_bottleneck_does_not_read_are_known() -> None:

@@ -13,10 +13,10 @@ from typing import Annotated, Any, get_args, get_origin
 
 import typer
 
-import softvq_cli
 from softvq_cli.cli import cluster, data, embed, export, info, probe, reproduce, run, sweep, train, tsne
 from softvq_cli.cli.help import Command, Group
 from softvq_cli.cli.options import Bundle
+from softvq_cli.version import __version__
 
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Step by step": (data.data, train.train, embed.embed, cluster.cluster, probe.probe, tsne.tsne),
@@ -40,7 +40,7 @@ def softvq(
     softvq COMMAND --help explains one command.
     """
     if version:
-        print(f"softvq {softvq_cli.__version__}")
+        print(f"softvq {__version__}")
         raise typer.Exit
     if context.invoked_subcommand is None:
         context.get_help()

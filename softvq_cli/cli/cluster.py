@@ -9,8 +9,7 @@ import typer
 
 from softvq_cli.cli.options import EmbeddingFile, Jobs, Json, Labels, Overwrite, Seed, completion
 from softvq_cli.cli.output import Streams
-
-_INITS = ("k-means++", "random")
+from softvq_cli.words import INITS
 
 
 def cluster(
@@ -28,9 +27,9 @@ def cluster(
         str,
         typer.Option(
             "--init",
-            metavar="|".join(_INITS),
+            metavar="|".join(INITS),
             help="How a start draws its centres.",
-            autocompletion=completion(_INITS),
+            autocompletion=completion(INITS),
         ),
     ] = "k-means++",
     seed: Seed = 0,

@@ -9,7 +9,7 @@ import typer
 
 from softvq_cli.cli.options import Json, completion
 from softvq_cli.cli.output import Streams
-from softvq_cli.cli.settings import IMAGE_SHAPES
+from softvq_cli.words import IMAGE_SHAPES
 
 if TYPE_CHECKING:
     from softvq_cli.datasets import Status

@@ -9,9 +9,7 @@ import typer
 
 from softvq_cli.cli.options import BatchSize, CheckpointFile, Data, DataDir, Device, Json, Overwrite, completion
 from softvq_cli.cli.output import Streams
-
-_SPLITS = ("train", "test", "all")
-_WHAT = ("z_e", "z_q", "indices", "reconstruction", "pixels")
+from softvq_cli.words import REPRESENTATIONS, SPLITS
 
 
 def embed(
@@ -22,15 +20,15 @@ def embed(
     ),
     split: Annotated[
         str,
-        typer.Option("--split", metavar="|".join(_SPLITS), help="Which images.", autocompletion=completion(_SPLITS)),
+        typer.Option("--split", metavar="|".join(SPLITS), help="Which images.", autocompletion=completion(SPLITS)),
     ] = "test",
     what: Annotated[
         str,
         typer.Option(
             "--what",
             metavar="NAME",
-            help=f"What to write of each image: {', '.join(_WHAT)}.",
-            autocompletion=completion(_WHAT),
+            help=f"What to write of each image: {', '.join(REPRESENTATIONS)}.",
+            autocompletion=completion(REPRESENTATIONS),
         ),
     ] = "z_e",
     data: Data = None,
@@ -51,7 +49,7 @@ def embed(
     from softvq_cli import embeddings
     from softvq_cli.cli.targets import checkpoint_file, refuse_existing
     from softvq_cli.devices import pick
-    from softvq_cli.experiments.sources import Source
+    from softvq_cli.pipeline.source import Source
     from softvq_cli.training import checkpoint as checkpoints
 
     embeddings.check_name(out)

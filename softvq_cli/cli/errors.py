@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import sys
 import traceback
 import warnings
@@ -14,8 +15,8 @@ import typer
 
 from softvq_cli.cli.app import app
 from softvq_cli.cli.interrupt import interrupts
-from softvq_cli.cli.output import one_line
-from softvq_cli.errors import SoftVQError
+from softvq_cli.cli.spelling import option_name, option_words
+from softvq_cli.errors import Interrupted, SoftVQError, one_line, spelled
 
 INTERRUPTED = 130
 _LONGEST = 2000
@@ -42,7 +43,7 @@ def run(argv: Sequence[str]) -> int:
         except BaseException as error:
             if debug and not isinstance(error, SystemExit):
                 traceback.print_exc()
-            code, text = describe(error)
+            code, text = describe(error, argv)
             _say(text)
             return code
         if code == INTERRUPTED:
@@ -50,18 +51,28 @@ def run(argv: Sequence[str]) -> int:
         return code
 
 
-def describe(error: BaseException) -> tuple[int, str]:
+def describe(error: BaseException, argv: Sequence[str] = ()) -> tuple[int, str]:
     """The exit code and the line for what a command raised; no line where it has been printed."""
     if isinstance(error, SystemExit):
         return _code_of(error.code), ""
     if isinstance(error, KeyboardInterrupt | typer.Abort) or interrupts.seen:
         return INTERRUPTED, "interrupted"
     if isinstance(error, SoftVQError):
-        kind = "" if error.exit_code == INTERRUPTED else "error: "
-        return error.exit_code, kind + str(error)
+        text = spelled(error.marked, option_name)
+        return error.exit_code, text + _how_to_go_on(error, argv) if isinstance(
+            error, Interrupted
+        ) else f"error: {text}"
     if isinstance(error, _WrongUsage):
         return 2, "error: " + _usage_message(error)
     return 1, "error: " + _failure_message(error)
+
+
+def _how_to_go_on(error: Interrupted, argv: Sequence[str]) -> str:
+    """The same command again, or the command with the arguments that the core says it needs."""
+    if error.again is None:
+        return ""
+    words = [argv[0], *option_words(error.again)] if error.again else argv
+    return f"; to go on: {shlex.join(['softvq', *words])}"
 
 
 def _failure_message(error: BaseException) -> str:
@@ -94,9 +105,8 @@ def _code_of(value: object) -> int:
 def _say(text: str) -> None:
     """Print one line on standard error, whatever a file name or a stranger's file put into it."""
     if text:
-        text = text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} … {text[-_LONGEST // 2 :]}"
         try:
-            print(f"softvq: {one_line(text)}", file=sys.stderr, flush=True)
+            print(f"softvq: {one_line(text, _LONGEST)}", file=sys.stderr, flush=True)
         except OSError:  # it goes to a file on the disk that is full
             _drop(sys.stderr)
 

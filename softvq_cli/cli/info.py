@@ -24,7 +24,7 @@ def info(
     The data themselves are not needed.
     """
     from softvq_cli.cli.tables import info_tables
-    from softvq_cli.experiments.describe import describe
+    from softvq_cli.pipeline.info import describe
 
     document = describe(path)
     terminal.result(document, lambda: info_tables(document), as_json=as_json)

@@ -6,11 +6,11 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 import typer
 
-from softvq_cli.config import Device as DeviceName
+from softvq_cli.words import DEVICES
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,6 @@ def completion(words: tuple[str, ...]) -> Callable[[str], list[str]]:
     return complete
 
 
-_DEVICES: tuple[str, ...] = get_args(DeviceName)
-
 CheckpointFile = Annotated[
     Path, typer.Argument(metavar="CHECKPOINT", help="The ckpt.pt of a run, or the run's folder.")
 ]
@@ -58,7 +56,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is th
 Resume = Annotated[bool, typer.Option("--resume", help="Go on exactly where the run in the folder stopped.")]
 Device = Annotated[
     str,
-    typer.Option("--device", metavar="|".join(_DEVICES), help="Where to compute.", autocompletion=completion(_DEVICES)),
+    typer.Option("--device", metavar="|".join(DEVICES), help="Where to compute.", autocompletion=completion(DEVICES)),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Jobs = Annotated[

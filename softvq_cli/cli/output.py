@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from softvq_cli.cli.options import Bundle, parameter
+from softvq_cli.cli.spelling import option_name
+from softvq_cli.errors import one_line, spelled
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -91,12 +93,7 @@ class Terminal:
     def _say(self, text: str) -> None:
         """One line, above the bars if there are any. That it cannot be said is no reason to stop a training."""
         with contextlib.suppress(OSError):
-            self._stderr.print(one_line(text), markup=False, soft_wrap=True)
-
-
-def one_line(text: str) -> str:
-    """``text`` on one line and without control characters, whatever a file name or a stranger's file put into it."""
-    return "".join(c if c.isprintable() else " " if c.isspace() else ascii(c)[1:-1] for c in text)
+            self._stderr.print(one_line(spelled(text, option_name), None), markup=False, soft_wrap=True)
 
 
 def _console(*, stderr: bool = False) -> Console:

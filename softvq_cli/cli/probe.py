@@ -10,8 +10,7 @@ import typer
 
 from softvq_cli.cli.options import Data, DataDir, Device, Json, Seed, completion
 from softvq_cli.cli.output import Streams
-
-_SOLVERS = ("lbfgs", "adam")
+from softvq_cli.words import SOLVERS
 
 
 def probe(
@@ -27,9 +26,9 @@ def probe(
         str,
         typer.Option(
             "--solver",
-            metavar="|".join(_SOLVERS),
+            metavar="|".join(SOLVERS),
             help="lbfgs finds the optimum; adam is the training of the paper's notebooks.",
-            autocompletion=completion(_SOLVERS),
+            autocompletion=completion(SOLVERS),
         ),
     ] = "lbfgs",
     labels: Annotated[
@@ -75,7 +74,7 @@ def probe(
     from softvq_cli.evaluation.neighbours import neighbours as neighbours_probe
     from softvq_cli.evaluation.probe import few_labels as few_labels_probe
     from softvq_cli.evaluation.probe import probe as softmax_probe
-    from softvq_cli.experiments.sources import Source
+    from softvq_cli.pipeline.source import Source
     from softvq_cli.training import checkpoint
 
     if len(files) > 2:

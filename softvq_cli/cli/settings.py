@@ -9,28 +9,20 @@ from __future__ import annotations
 
 import inspect
 import tomllib
-import typing
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
 from softvq_cli.cli.options import Bundle, completion, parameter
 from softvq_cli.cli.output import Terminal
-from softvq_cli.config import SECTIONS, ModelConfig, all_settings, check, option_name, setting_type
-from softvq_cli.errors import InputError, UsageError, unknown_name
-from softvq_cli.presets import BOTTLENECKS, preset, unused_settings
-
-IMAGE_SHAPES = {
-    "digits": (8, 8, 1),
-    "mnist": (28, 28, 1),
-    "fashion-mnist": (28, 28, 1),
-    "svhn": (32, 32, 3),
-    "cifar10": (32, 32, 3),
-}
-"""The known data sets, for the help pages and the completion, which load none."""
+from softvq_cli.cli.spelling import option_name
+from softvq_cli.config import SECTIONS, SETTINGS, ModelConfig, Setting, check
+from softvq_cli.errors import InputError, UsageError, param, unknown_name
+from softvq_cli.presets import preset, unused_settings
+from softvq_cli.words import BOTTLENECKS, IMAGE_SHAPES
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -46,11 +38,10 @@ def read_config(path: Path) -> dict[str, Any]:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not a TOML file: {error}") from error
-    known = [name for name, _ in all_settings()]
     values: dict[str, Any] = {}
     for section, key, value in _entries(path, content):
         name = key.replace("-", "_")
-        allowed = [f.name for f in fields(SECTIONS[section])] if section else known
+        allowed = [f.name for f in fields(SECTIONS[section])] if section else SETTINGS
         where = f"setting in [{section}]" if section else "setting"
         try:
             if name not in allowed:
@@ -59,7 +50,7 @@ def read_config(path: Path) -> dict[str, Any]:
                 raise UsageError(f"the setting {name!r} stands there twice")
             values[name] = check(name, value)
         except UsageError as error:
-            raise UsageError(f"{path}: {error}") from error
+            raise UsageError(f"{path}: {error.marked}") from error
     return values
 
 
@@ -84,25 +75,22 @@ def _parameters() -> list[inspect.Parameter]:
         show_default=False,
     )
     parameters = [parameter("config", Path | None, config)]
-    for section, kind in SECTIONS.items():
-        for f in fields(kind):
-            parameters.append(parameter(f.name, *_option(section, f.name, f.metadata["doc"])))
-    return parameters
+    return parameters + [parameter(name, *_option(setting)) for name, setting in SETTINGS.items()]
 
 
-def _option(section: str, name: str, doc: str) -> tuple[Any, Any]:
+def _option(setting: Setting) -> tuple[Any, Any]:
     """The type and the Typer option of a setting. Values arrive as text: the checks are config's, in its words."""
-    kind = setting_type(name)
-    words = _words(name, kind)
-    panel = f"{section.capitalize()} settings"
-    if kind is bool:
+    name, doc = setting.name, setting.doc
+    words = _words(setting)
+    panel = f"{setting.section.capitalize()} settings"
+    if setting.kind is bool:
         spelling = f"{option_name(name)}/--no-{option_name(name)[2:]}"
         return bool | None, typer.Option(spelling, help=doc, rich_help_panel=panel, show_default=_defaults(name))
     return str | None, typer.Option(
         option_name(name),
         *_SHORT.get(name, ()),
         help=doc,
-        metavar=_metavar(kind),
+        metavar=_metavar(setting),
         rich_help_panel=panel,
         show_default=_defaults(name) or False,
         autocompletion=completion(words) if words else None,
@@ -112,19 +100,17 @@ def _option(section: str, name: str, doc: str) -> tuple[Any, Any]:
 _SHORT: dict[str, tuple[str, ...]] = {"bottleneck": ("-b",), "data": ("-d",), "iterations": ("-n",), "seed": ("-s",)}
 
 
-def _metavar(kind: Any) -> str:
+def _metavar(setting: Setting) -> str:
     """What to type: ``INT``, ``NUMBER``, ``TEXT``, ``mlp|cnn``."""
-    choices = typing.get_args(kind)
-    if typing.get_origin(kind) is Literal:
-        return "|".join(choices)
-    plain = next((c for c in choices if c is not type(None)), kind)
-    return {int: "INT", float: "NUMBER"}.get(plain, "TEXT")
+    if setting.words:
+        return "|".join(setting.words)
+    return {int: "INT", float: "NUMBER"}.get(setting.types[0], "TEXT")
 
 
-def _words(name: str, kind: Any) -> tuple[str, ...]:
+def _words(setting: Setting) -> tuple[str, ...]:
     """The words that a setting may be, or that are at least known."""
     known: dict[str, Iterable[str]] = {"bottleneck": BOTTLENECKS, "data": IMAGE_SHAPES}
-    return tuple(known.get(name, typing.get_args(kind) if typing.get_origin(kind) is Literal else ()))
+    return tuple(known.get(setting.name, setting.words))
 
 
 def _defaults(name: str) -> str:
@@ -154,7 +140,7 @@ def _default_on(data_name: str, name: str) -> str:
     return f"{base} ({exceptions})" if exceptions else base
 
 
-_PLAIN = {name: f.default for name, f in all_settings()}
+_PLAIN = {name: setting.default for name, setting in SETTINGS.items()}
 
 
 def _text(value: Any) -> str:
@@ -167,17 +153,16 @@ def _text(value: Any) -> str:
 def _build(values: dict[str, Any]) -> dict[str, Any]:
     """The settings of the file, then those of the options, each as its type and checked."""
     chosen = read_config(values["config"]) if values["config"] is not None else {}
-    return chosen | {name: _value(name, values[name]) for name, _ in all_settings() if values[name] is not None}
+    return chosen | {name: _value(name, values[name]) for name in SETTINGS if values[name] is not None}
 
 
 def _value(name: str, text: str | bool) -> Any:
-    kind = setting_type(name)
     for number, words in ((int, "a whole number"), (float, "a number")):
-        if isinstance(text, str) and number in (kind, *typing.get_args(kind)):
+        if isinstance(text, str) and number in SETTINGS[name].types:
             try:
                 return check(name, number(text))
             except ValueError as error:
-                raise UsageError(f"{option_name(name)} takes {words}, not {text!r}") from error
+                raise UsageError(f"{param(name)} takes {words}, not {text!r}") from error
     return check(name, text)
 
 

@@ -10,8 +10,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from softvq_cli.cli.output import one_line
-from softvq_cli.presets import BOTTLENECKS
+from softvq_cli.errors import one_line
+from softvq_cli.words import BOTTLENECKS
 
 if TYPE_CHECKING:
     from softvq_cli.config import RunConfig
@@ -23,8 +23,8 @@ def rows(title: str, entries: Iterable[tuple[str, object]]) -> Group:
     table.add_column()
     table.add_column(overflow="fold")
     for name, value in entries:
-        table.add_row(Text(one_line(name)), Text(one_line(str(value))))
-    return _titled(one_line(title), table)
+        table.add_row(Text(one_line(name, None)), Text(one_line(str(value), None)))
+    return _titled(one_line(title, None), table)
 
 
 def _titled(title: str, table: Table) -> Group:

@@ -43,7 +43,7 @@ def tsne(
     """
     from softvq_cli import embeddings as files
     from softvq_cli.cli.targets import numbered, refuse_existing, write_array
-    from softvq_cli.experiments.maps import draw_maps
+    from softvq_cli.pipeline.maps import draw_maps
 
     saved = [] if save_coords is None else numbered(save_coords, len(embeddings))
     refuse_existing(out, *saved, overwrite=overwrite)

@@ -12,7 +12,7 @@ from softvq_cli.cli.interrupt import interrupts
 from softvq_cli.cli.output import Terminal
 from softvq_cli.cli.progress import Bars
 from softvq_cli.config import RunConfig
-from softvq_cli.experiments.chain import ChainObserver
+from softvq_cli.pipeline.run import ChainObserver
 
 Follower = TypeVar("Follower", bound="Following")
 

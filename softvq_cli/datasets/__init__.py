@@ -1,6 +1,6 @@
 """A name or a path to images, labels and class names."""
 
-from softvq_cli.datasets.dataset import SPLITS, Dataset, Split
+from softvq_cli.datasets.dataset import Dataset
 from softvq_cli.datasets.fetching import fetch
 from softvq_cli.datasets.loading import load
 from softvq_cli.datasets.named import data_folder
@@ -8,10 +8,8 @@ from softvq_cli.datasets.progress import Progress
 from softvq_cli.datasets.status import Status, describe, names
 
 __all__ = [
-    "SPLITS",
     "Dataset",
     "Progress",
-    "Split",
     "Status",
     "data_folder",
     "describe",

@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import IO, cast
 
 from softvq_cli.datasets import limits
-from softvq_cli.datasets.messages import one_line
 from softvq_cli.datasets.sources import Listing, Member, Source, check_text, is_metadata
-from softvq_cli.errors import InputError
+from softvq_cli.errors import InputError, one_line
 
 
 def _list_zip(path: Path) -> Listing:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from softvq_cli.datasets import cache, limits, npy
-from softvq_cli.datasets.messages import one_line
+from softvq_cli import npy
+from softvq_cli.datasets import cache, limits
 from softvq_cli.datasets.splits import Whole
-from softvq_cli.errors import InputError
+from softvq_cli.errors import InputError, one_line
 
 _IN_MEMORY = 1 << 30
 _DIVIDED = ("x_train", "x_test")

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from softvq_cli.datasets import npy
+from softvq_cli import npy
 from softvq_cli.errors import InputError, SoftVQError
 from softvq_cli.files import atomic_write, make_folder, read_json, write_text
 

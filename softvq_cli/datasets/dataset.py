@@ -5,12 +5,10 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, get_args
 
 import numpy as np
 
-Split = Literal["train", "test", "all"]
-SPLITS: tuple[str, ...] = get_args(Split)
+from softvq_cli.words import Split
 
 
 @dataclass(frozen=True)

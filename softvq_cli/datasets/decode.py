@@ -20,7 +20,7 @@ from PIL import Image, ImageOps
 
 from softvq_cli.datasets.cache import Put
 from softvq_cli.datasets.pixels import be_strict, read_image, strict_warnings
-from softvq_cli.errors import InputError, SoftVQError
+from softvq_cli.errors import InputError, SoftVQError, param
 
 Item = tuple[int, str, bytes]
 """(row, what to call the file in messages, its bytes)."""
@@ -163,7 +163,7 @@ def decode_block(block: list[Item], form: Form) -> np.ndarray:
             if not form.resize:
                 raise InputError(
                     f"images of different sizes: {form.first} has {form.width}x{form.height} pixels, "
-                    f"{name} has {image.width}x{image.height}; resize them with --image-size"
+                    f"{name} has {image.width}x{image.height}; resize them with {param('image_size')}"
                 )
             image = ImageOps.fit(image, (form.width, form.height), method=Image.Resampling.BICUBIC)
         row[...] = np.asarray(image).reshape(row.shape)

@@ -8,9 +8,8 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from softvq_cli.datasets.messages import one_line
 from softvq_cli.datasets.progress import Progress
-from softvq_cli.errors import SoftVQError
+from softvq_cli.errors import SoftVQError, one_line
 from softvq_cli.files import atomic_write
 
 _TIMEOUT_SECONDS = 30

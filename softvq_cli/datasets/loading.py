@@ -8,11 +8,12 @@ import numpy as np
 
 from softvq_cli.config import DataConfig
 from softvq_cli.datasets import arrays, images, named, splits
-from softvq_cli.datasets.dataset import SPLITS, Dataset, Split
+from softvq_cli.datasets.dataset import Dataset
 from softvq_cli.datasets.fetching import fetch
 from softvq_cli.datasets.progress import Progress, silent
 from softvq_cli.datasets.status import names
-from softvq_cli.errors import InputError, SoftVQError, UsageError, unknown_name
+from softvq_cli.errors import InputError, SoftVQError, UsageError, param, unknown_name
+from softvq_cli.words import SPLITS, Split
 
 
 def load(config: DataConfig, split: Split, *, progress: Progress | None = None) -> Dataset:
@@ -35,7 +36,7 @@ def load(config: DataConfig, split: Split, *, progress: Progress | None = None) 
             f"{unknown_name('data set', config.data, names())}; nor is there a file or folder of that name"
         )
     if config.image_size is not None and (path is None or not _holds_image_files(path)):
-        raise UsageError(f"--image-size is for folders and archives of images; {config.data} is none")
+        raise UsageError(f"{param('image_size')} is for folders and archives of images; {config.data} is none")
     if path is None:
         return _load_named(config, split, progress or silent)
     return splits.take(_read(path, config.image_size, progress or silent), _name_of(path), config, split)
@@ -65,7 +66,7 @@ def _load_named(config: DataConfig, split: Split, progress: Progress) -> Dataset
         try:
             fetch(name, data, progress)
         except SoftVQError as error:
-            raise SoftVQError(f"{name} is not in {data}, and {error}") from error
+            raise SoftVQError(f"{name} is not in {data}, and {error.marked}") from error
     parts = [known.read(known, data, part) for part in (("train", "test") if split == "all" else (split,))]
     pixels, labels = parts[0] if len(parts) == 1 else (np.concatenate(part) for part in zip(*parts, strict=True))
     return Dataset(name, split, pixels, labels, known.class_names)

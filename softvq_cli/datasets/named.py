@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from softvq_cli.datasets import cache, readers
-from softvq_cli.errors import InputError, UsageError
+from softvq_cli.errors import InputError, UsageError, param
 
 Arrays = tuple[np.ndarray, np.ndarray]
 """uint8 (N, H, W, C), int64 (N,)."""
@@ -61,11 +61,11 @@ def data_folder(data_dir: str | os.PathLike[str] | None) -> Path:
     """
     chosen = str(data_dir or os.environ.get("SOFTVQ_DATA") or "")
     if "\0" in chosen:
-        raise UsageError("--data-dir holds a zero byte; give the path of a folder")
+        raise UsageError(f"{param('data_dir')} holds a zero byte; give the path of a folder")
     try:
         return Path(chosen).expanduser() if chosen else cache.cache_folder() / "data"
     except RuntimeError as error:
-        raise UsageError(f"--data-dir {chosen}: {error}") from error
+        raise UsageError(f"{param('data_dir')} {chosen}: {error}") from error
 
 
 def contents(named: Named, data: Path, name: str) -> bytes:

@@ -11,8 +11,7 @@ from contextlib import contextmanager
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from softvq_cli.datasets.messages import one_line
-from softvq_cli.errors import InputError
+from softvq_cli.errors import InputError, one_line
 
 _READABLE = ("PNG", "JPEG", "MPO", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")
 """No format whose reader starts another program (EPS), and none that takes any bytes for an image (TGA)."""

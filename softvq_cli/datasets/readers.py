@@ -8,8 +8,7 @@ import pickle
 
 import numpy as np
 
-from softvq_cli.datasets.messages import one_line
-from softvq_cli.errors import InputError
+from softvq_cli.errors import InputError, one_line
 
 
 def read_idx(data: bytes, where: str) -> np.ndarray:

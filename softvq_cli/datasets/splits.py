@@ -9,8 +9,9 @@ import numpy as np
 
 from softvq_cli.config import DataConfig
 from softvq_cli.datasets import cache
-from softvq_cli.datasets.dataset import Dataset, Split
+from softvq_cli.datasets.dataset import Dataset
 from softvq_cli.errors import InputError
+from softvq_cli.words import Split
 
 _IN_MEMORY = 1 << 30
 """Rows picked out of a larger array are written to the cache and mapped."""

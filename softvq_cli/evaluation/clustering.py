@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 
-from softvq_cli.errors import InputError, UsageError, unknown_name
+from softvq_cli.errors import InputError, UsageError, param, unknown_name
 from softvq_cli.evaluation import kmeans
 from softvq_cli.evaluation.statistics import Summary, summary
+from softvq_cli.words import INITS, Init
 
 GROUP = 10
 """Starts that share their products. The last bits of a product depend on how many share it, so the groups are the same
@@ -69,7 +70,7 @@ def cluster(
     *,
     clusters: int | None = None,
     n_init: int = 100,
-    init: kmeans.Init = "k-means++",
+    init: Init = "k-means++",
     seed: int = 0,
     jobs: int | None = None,
 ) -> Clustering:
@@ -95,15 +96,17 @@ def cluster(
         raise InputError(f"{len(labels)} labels for {len(z)} rows: they must be equal in number")
     if clusters is None:
         if labels is None:
-            raise UsageError("without labels the number of clusters is not known: give --clusters")
+            raise UsageError(f"without labels the number of clusters is not known: give {param('clusters')}")
         clusters = len(np.unique(labels))
-    for option, value in (("--clusters", clusters), ("--n-init", n_init), ("--jobs", 1 if jobs is None else jobs)):
+    for name, value in (("clusters", clusters), ("n_init", n_init), ("jobs", 1 if jobs is None else jobs)):
         if value < 1:
-            raise UsageError(f"{option} must be at least 1, not {value}")
-    if init not in get_args(kmeans.Init):
-        raise UsageError(unknown_name("init", init, get_args(kmeans.Init)))
+            raise UsageError(f"{param(name)} must be at least 1, not {value}")
+    if init not in INITS:
+        raise UsageError(unknown_name("init", init, INITS))
     if len(z) < clusters:
-        raise InputError(f"{len(z)} rows cannot form {clusters} clusters: give more rows or a smaller --clusters")
+        raise InputError(
+            f"{len(z)} rows cannot form {clusters} clusters: give more rows or a smaller {param('clusters')}"
+        )
 
     # K-means does not care about scale: a power of two is exact, and keeps float32 squares from overflowing.
     exponent = int(np.frexp(np.abs(z).max())[1])
@@ -152,7 +155,7 @@ def hungarian_accuracy(labels: np.ndarray, assignments: np.ndarray) -> float:
 
 
 def _all_starts(
-    z: np.ndarray, clusters: int, init: kmeans.Init, seeds: Sequence[int], jobs: int | None
+    z: np.ndarray, clusters: int, init: Init, seeds: Sequence[int], jobs: int | None
 ) -> Iterator[kmeans.Start]:
     """A start for each seed, in order; groups of them side by side, each group on one thread."""
     import joblib

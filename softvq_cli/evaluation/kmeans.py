@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from scipy import sparse
 
-Init = Literal["k-means++", "random"]
+from softvq_cli.words import Init
+
 TOLERANCE = 1e-4
 """A start has converged when its centres move by less than this share of the rows' mean variance, or no row changes its
 cluster; scikit-learn's default."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 
-from softvq_cli.errors import InputError, UsageError, unknown_name
+from softvq_cli.errors import InputError, UsageError, param, unknown_name
+from softvq_cli.words import MAP_INITS, MapInit
 
-MapInit = Literal["pca", "random"]
 FFT_FROM = 10_000
 """Rows from which openTSNE's interpolation is faster than its Barnes-Hut trees."""
 QUALITY_ROWS = 5000
@@ -61,16 +61,16 @@ def tsne(
 
     largest = (len(z) - 1) / 3
     if not perplexity >= 1:
-        raise UsageError(f"--perplexity must be at least 1, not {perplexity}")
+        raise UsageError(f"{param('perplexity')} must be at least 1, not {perplexity}")
     if perplexity > largest:
         raise InputError(
             f"the perplexity {perplexity:g} is too large for {len(z)} rows: at most {np.floor(largest * 10) / 10:g} is"
             " allowed, a third of the other rows"
         )
     if jobs is not None and jobs < 1:
-        raise UsageError(f"--jobs must be at least 1, not {jobs}")
-    if init not in get_args(MapInit):
-        raise UsageError(unknown_name("init", init, get_args(MapInit)))
+        raise UsageError(f"{param('jobs')} must be at least 1, not {jobs}")
+    if init not in MAP_INITS:
+        raise UsageError(unknown_name("init", init, MAP_INITS))
     jobs = jobs or joblib.cpu_count()
     distances, rows = _nearest(z, int(3 * perplexity), jobs)
     logging.getLogger("openTSNE").setLevel(logging.ERROR)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from softvq_cli.errors import InputError, UsageError
+from softvq_cli.errors import InputError, UsageError, param
 from softvq_cli.evaluation.probe import Probe, check_probe_input, name_classes, report
 
 
@@ -40,9 +40,9 @@ def neighbours(
     from sklearn.neighbors import NearestNeighbors
 
     y, y_test, classes = check_probe_input(train_z, train_labels, test_z, test_labels)
-    for option, value in (("k", k), ("--jobs", 1 if jobs is None else jobs)):
+    for name, value in (("k", k), (param("jobs"), 1 if jobs is None else jobs)):
         if value < 1:
-            raise UsageError(f"{option} must be at least 1, not {value}")
+            raise UsageError(f"{name} must be at least 1, not {value}")
     if len(train_z) <= k:
         raise InputError(f"{len(train_z)} train rows have no {k} neighbours each: use fewer neighbours or more rows")
     search = NearestNeighbors(n_neighbors=k, algorithm="brute", n_jobs=jobs or -1).fit(train_z)

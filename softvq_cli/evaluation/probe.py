@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 
-from softvq_cli.errors import InputError, UsageError, unknown_name
+from softvq_cli.errors import InputError, UsageError, param, unknown_name
 from softvq_cli.evaluation.softmax import fit_adam, fit_lbfgs
 from softvq_cli.evaluation.statistics import Summary, summary
-
-Solver = Literal["lbfgs", "adam"]
+from softvq_cli.words import SOLVERS, Solver
 
 
 @dataclass(frozen=True)
@@ -93,13 +92,13 @@ def probe(
         UsageError: an unknown solver or a setting out of range.
     """
     y, y_test, classes = check_probe_input(train_z, train_labels, test_z, test_labels)
-    if solver not in get_args(Solver):
-        raise UsageError(unknown_name("solver", solver, get_args(Solver)))
-    for option, value in (("lr", lr), ("iterations", iterations), ("batch-size", batch_size)):
+    if solver not in SOLVERS:
+        raise UsageError(unknown_name("solver", solver, SOLVERS))
+    for option, value in (("lr", lr), ("iterations", iterations), ("batch_size", batch_size)):
         if not value > 0:
-            raise UsageError(f"--{option} must be above 0, not {value}")
+            raise UsageError(f"{param(option)} must be above 0, not {value}")
     if not l2 >= 0:
-        raise UsageError(f"--l2 must be at least 0, not {l2}")
+        raise UsageError(f"{param('l2')} must be at least 0, not {l2}")
     if solver == "lbfgs":
         W, b, converged = fit_lbfgs(train_z, y, l2=l2)
         settings: dict[str, Any] = {"l2": l2, "converged": converged}
@@ -176,7 +175,7 @@ def check_probe_input(
         if labels is None:
             raise InputError(
                 f"the {split} rows have no labels, and a probe learns from them: train on images in class folders, put "
-                "NAME.labels.npy beside NAME.npy, or give --labels"
+                f"NAME.labels.npy beside NAME.npy, or give {param('labels')}"
             )
         if len(labels) != len(z):
             raise InputError(f"{len(labels)} labels for {len(z)} {split} rows: they must be equal in number")

@@ -12,16 +12,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from softvq_cli.config import DataConfig, RunConfig, option_name
-from softvq_cli.errors import InputError, RefusedError, SoftVQError
+from softvq_cli.config import DataConfig, RunConfig
+from softvq_cli.errors import InputError, RefusedError, SoftVQError, param
 from softvq_cli.experiments import evaluated
-from softvq_cli.experiments.chain import ChainObserver
 from softvq_cli.experiments.evaluated import Evaluation
 from softvq_cli.experiments.subject import Subject
 from softvq_cli.experiments.tables import BASIC, PART_TITLES, PCA, RAW, UNTRAINED
 from softvq_cli.files import discard_unfinished, make_folder
-from softvq_cli.presets import BOTTLENECKS, unused_settings
+from softvq_cli.pipeline.run import ChainObserver
+from softvq_cli.presets import unused_settings
 from softvq_cli.training import run_directory
+from softvq_cli.words import BOTTLENECKS
 
 if TYPE_CHECKING:
     from softvq_cli.training.checkpoint import Checkpoint
@@ -115,7 +116,7 @@ def inspect(cell: Cell) -> State:
     if found.dataset.fingerprint != cell.fingerprints[0]:
         raise RefusedError(
             f"{cell.folder} was trained on other data than {cell.config.data.data} (the fingerprint differs): "
-            f"give another --out"
+            f"give another {param('out')}"
         )
     evaluation = _evaluation(cell, found.sha256) if found.finished else None
     return State(found.step, found.finished, evaluation)
@@ -224,8 +225,8 @@ def _refuse_other_settings(cell: Cell, there: RunConfig) -> None:
     for name, value in wanted.items():
         if name not in (*_OF_NO_EFFECT, *unused) and stored[name] != value:
             raise RefusedError(
-                f"{cell.folder} holds a run with {option_name(name)} {stored[name]}, and this asks for {value}: "
-                f"give another --out, or the settings of the first time"
+                f"{cell.folder} holds a run with {param(name)} {stored[name]}, and this asks for {value}: "
+                f"give another {param('out')}, or the settings of the first time"
             )
 
 

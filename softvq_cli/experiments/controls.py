@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from softvq_cli.errors import InputError
+from softvq_cli.errors import InputError, param
 from softvq_cli.experiments.measure import Latents, labels_of
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def principal_components(train: Dataset, test: Dataset, d: int) -> tuple[Latents
     D = train.images[0].size
     if D > _LARGEST_PCA:
         raise InputError(
-            f"no PCA of images with {D} values each: at most {_LARGEST_PCA}; smaller images (--image-size) do"
+            f"no PCA of images with {D} values each: at most {_LARGEST_PCA}; smaller images ({param('image_size')}) do"
         )
     total, products = np.zeros(D), np.zeros((D, D))
     for _, block in _blocks(train.images):

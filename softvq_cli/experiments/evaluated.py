@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from softvq_cli.datasets.npy import map_file
 from softvq_cli.errors import InputError
 from softvq_cli.experiments.tables import MAP
 from softvq_cli.files import read_json, write_json
+from softvq_cli.npy import map_file
 
 EVALUATION = "evaluation.json"
 MAP_FILE = "map.npy"

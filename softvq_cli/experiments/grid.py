@@ -14,7 +14,7 @@ from multiprocessing.connection import wait
 from typing import Any
 
 from softvq_cli.devices import pick
-from softvq_cli.errors import Interrupted, UsageError
+from softvq_cli.errors import Interrupted, UsageError, param
 from softvq_cli.experiments.cell import Cell, State, inspect
 from softvq_cli.experiments.evaluated import Evaluation
 from softvq_cli.experiments.worker import DONE, FAILED, NOTE, PROGRESS, Worker
@@ -134,7 +134,7 @@ def jobs_for(jobs: int | None, device: str) -> int:
     import joblib
 
     if jobs is not None and jobs < 1:
-        raise UsageError(f"--jobs must be at least 1, not {jobs}")
+        raise UsageError(f"{param('jobs')} must be at least 1, not {jobs}")
     target = pick(device)
     return jobs or (max(1, joblib.cpu_count() // THREADS) if target.type == "cpu" else 1)
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from softvq_cli.config import DataConfig, RunConfig
-from softvq_cli.errors import UsageError
+from softvq_cli.errors import UsageError, param
 from softvq_cli.experiments.measure import labels_of
-from softvq_cli.presets import BOTTLENECKS
+from softvq_cli.words import BOTTLENECKS
 
 if TYPE_CHECKING:
     from softvq_cli.datasets.progress import Progress
@@ -45,8 +45,8 @@ class Material:
         """Raise UsageError if a batch is larger than the training split, before a hundred cells find out."""
         if config.train.batch_size > self.train:
             raise UsageError(
-                f"--batch-size {config.train.batch_size} is larger than the training split of {self.name}, which has "
-                f"{self.train} images"
+                f"{param('batch_size')} {config.train.batch_size} is larger than the training split of {self.name}, "
+                f"which has {self.train} images"
             )
 
     def as_dict(self) -> dict[str, Any]:

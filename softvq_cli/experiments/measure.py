@@ -127,7 +127,7 @@ def on_map(z: np.ndarray, labels: np.ndarray | None, *, jobs: int | None = None,
     """
     from softvq_cli.evaluation.clustering import cluster
     from softvq_cli.evaluation.maps import quality, tsne
-    from softvq_cli.experiments.maps import perplexity_for
+    from softvq_cli.pipeline.maps import perplexity_for
 
     perplexity = perplexity_for(len(z))
     coordinates = tsne(z, perplexity=perplexity, seed=clustering.get("seed", 0), jobs=jobs)

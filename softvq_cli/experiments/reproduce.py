@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import softvq_cli
 from softvq_cli.config import DataConfig, RunConfig
 from softvq_cli.errors import SoftVQError, UsageError
 from softvq_cli.experiments import grid, report
@@ -20,8 +19,10 @@ from softvq_cli.experiments.material import TITLES, Material, look_at, shown_set
 from softvq_cli.experiments.request import Request, how_words
 from softvq_cli.experiments.tables import BASELINE, MAP, PROBES, RAW, SEEDLESS, TABLES, has_codebook, label_of
 from softvq_cli.experiments.written import Written, report_files, write_report
-from softvq_cli.presets import BOTTLENECKS, preset
+from softvq_cli.presets import preset
 from softvq_cli.training import run_directory
+from softvq_cli.version import __version__
+from softvq_cli.words import BOTTLENECKS
 
 RUNS = "runs"
 """Folder of the cells' folders."""
@@ -184,7 +185,7 @@ class _Plan:
         return {
             "name": self.name,
             "title": f"{self.table.title}, {titles}",
-            "softvq": softvq_cli.__version__,
+            "softvq": __version__,
             "command": self.request.command(),
             "seeds": list(self.seeds),
             "data": {data: self._data(data) for data in self.materials},

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from softvq_cli.config import RunConfig, option_name
-from softvq_cli.errors import UsageError, unknown_name
+from softvq_cli.cli.spelling import option_name
+from softvq_cli.config import RunConfig
+from softvq_cli.errors import UsageError, param, unknown_name
 from softvq_cli.experiments.tables import CONTROLS, RAW, TABLES, Table
-from softvq_cli.presets import BOTTLENECKS
+from softvq_cli.words import BOTTLENECKS
 
 DECIDED = ("data", "bottleneck", "seed")
 """Settings that the table and the seeds decide."""
@@ -55,12 +56,12 @@ class Request:
             if row not in rows:
                 raise UsageError(unknown_name("row", row, rows))
         if self.seeds is not None and self.seeds < 1:
-            raise UsageError(f"--seeds must be at least 1, not {self.seeds}")
+            raise UsageError(f"{param('seeds')} must be at least 1, not {self.seeds}")
         if self.target_nmse is not None and not self.target_nmse > 0:
-            raise UsageError(f"--target-nmse must be above 0, not {self.target_nmse}")
+            raise UsageError(f"{param('target_nmse')} must be above 0, not {self.target_nmse}")
         for name in self.settings:
             if name in DECIDED:
-                raise UsageError(f"{option_name(name)} is not for a comparison, which decides it")
+                raise UsageError(f"{param(name)} is not for a comparison, which decides it")
         RunConfig.from_flat(self.settings)
 
     def command(self) -> str:

@@ -8,11 +8,10 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-import softvq_cli
-from softvq_cli.config import DataConfig, RunConfig, all_settings, check, option_name, resolve, setting_type
-from softvq_cli.errors import UsageError, unknown_name
+from softvq_cli.config import SETTINGS, DataConfig, RunConfig, check, resolve
+from softvq_cli.errors import UsageError, param, unknown_name
 from softvq_cli.experiments import grid, report
 from softvq_cli.experiments.cell import Cell
 from softvq_cli.experiments.evaluated import Evaluation
@@ -24,6 +23,7 @@ from softvq_cli.experiments.tables import BASIC, MEASURES, Column
 from softvq_cli.experiments.written import Written, report_files, write_files
 from softvq_cli.presets import unused_settings
 from softvq_cli.training import run_directory
+from softvq_cli.version import __version__
 
 NAME = "sweep"
 SHOWN = ("clustering_accuracy", "nmi", "probe_accuracy", "nmse")
@@ -55,16 +55,16 @@ class Request:
         if self.setting not in numeric_settings():
             raise UsageError(unknown_name("numeric setting", self.setting, numeric_settings()))
         if not self.values:
-            raise UsageError(f"which values of {option_name(self.setting)}? give --over {self.setting}=8,16,32")
+            raise UsageError(f"which values of {param(self.setting)}? give over {self.setting}=8,16,32")
         for value in self.values:
             check(self.setting, value)
             if self.values.count(value) > 1:
-                raise UsageError(f"the value {number_text(value)} of {option_name(self.setting)} is given twice")
+                raise UsageError(f"the value {number_text(value)} of {param(self.setting)} is given twice")
         if self.seeds < 1:
-            raise UsageError(f"--seeds must be at least 1, not {self.seeds}")
+            raise UsageError(f"{param('seeds')} must be at least 1, not {self.seeds}")
         for name in ("seed", self.setting):
             if name in self.settings:
-                raise UsageError(f"{option_name(name)} is not for this sweep, which decides it")
+                raise UsageError(f"{param(name)} is not for this sweep, which decides it")
 
     def command(self) -> str:
         """The command that asks for this."""
@@ -75,8 +75,7 @@ class Request:
 
 def numeric_settings() -> list[str]:
     """Every setting that is a number, but for the seed."""
-    kinds = {name: setting_type(name) for name, _ in all_settings()}
-    numbers = [name for name, kind in kinds.items() if {kind, *get_args(kind)} & {int, float}]
+    numbers = [name for name, setting in SETTINGS.items() if {int, float} & set(setting.types)]
     return [name for name in numbers if name not in ("seed", "split_seed")]
 
 
@@ -90,12 +89,12 @@ def parse_over(text: str) -> tuple[str, tuple[float, ...]]:
     name = name.strip().removeprefix("--").replace("-", "_")
     if name not in numeric_settings():
         raise UsageError(unknown_name("numeric setting", name, numeric_settings()))
-    whole = int in {setting_type(name), *get_args(setting_type(name))}
+    whole = int in SETTINGS[name].types
     try:
         values = tuple((int if whole else float)(value) for value in listed.split(",") if value.strip())
     except ValueError as error:
         kind = "whole numbers" if whole else "numbers"
-        raise UsageError(f"--over {name}=… takes {kind} with commas between them, not {listed!r}") from error
+        raise UsageError(f"over {name}=… takes {kind} with commas between them, not {listed!r}") from error
     return name, values
 
 
@@ -136,7 +135,7 @@ def _cell(request: Request, material: Material, value: float, seed: int) -> Cell
     config = resolve(material.config.data, material.image_shape, chosen)
     bottleneck = config.model.bottleneck
     if unused_settings(bottleneck, {request.setting: value}):
-        raise UsageError(f"the bottleneck {bottleneck} does not read {option_name(request.setting)}")
+        raise UsageError(f"the bottleneck {bottleneck} does not read {param(request.setting)}")
     material.check_batch(config)
     config = dataclasses.replace(config, data=material.config)
     return Cell(
@@ -162,7 +161,7 @@ def _document(request: Request, material: Material, cells: Mapping[Cell, float],
     return {
         "name": NAME,
         "title": f"{request.setting} of {row} on {material.title}",
-        "softvq": softvq_cli.__version__,
+        "softvq": __version__,
         "command": request.command(),
         "setting": request.setting,
         "values": sorted(request.values),

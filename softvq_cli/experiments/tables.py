@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from softvq_cli.presets import BOTTLENECKS
+from softvq_cli.words import BOTTLENECKS
 
 BASIC, PROBES, MAP = "basic", "probes", "map"
 """The parts of an evaluation: the paper's figures and what the bottleneck carries; other probes; the t-SNE map."""

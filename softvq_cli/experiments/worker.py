@@ -19,10 +19,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from softvq_cli.config import RunConfig
-from softvq_cli.errors import SoftVQError
+from softvq_cli.errors import SoftVQError, param
 from softvq_cli.experiments.cell import Cell, complete
-from softvq_cli.experiments.chain import ChainObserver
 from softvq_cli.experiments.evaluated import Evaluation
+from softvq_cli.pipeline.run import ChainObserver
 
 STOP = "stop"
 """What the parent sends to end the process: a training first writes its checkpoint."""
@@ -73,7 +73,7 @@ class Worker:
         self._process.join()
         code = self._process.exitcode or 0
         if code == -signal.SIGKILL:
-            return "its process was killed; if the memory ran out, a smaller --jobs needs less"
+            return f"its process was killed; if the memory ran out, a smaller {param('jobs')} needs less"
         return f"its process ended with {'signal' if code < 0 else 'exit code'} {abs(code)}"
 
     def close(self) -> None:

@@ -1,6 +1,6 @@
 """The autoencoder: encoder, bottleneck, decoder."""
 
 from softvq_cli.model.autoencoder import Autoencoder, Reconstruction
-from softvq_cli.model.represent import REPRESENTATIONS, represent
+from softvq_cli.model.represent import represent
 
-__all__ = ["REPRESENTATIONS", "Autoencoder", "Reconstruction", "represent"]
+__all__ = ["Autoencoder", "Reconstruction", "represent"]

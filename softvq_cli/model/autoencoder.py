@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from softvq_cli.config import ModelConfig
-from softvq_cli.errors import UsageError
+from softvq_cli.errors import UsageError, param
 from softvq_cli.model.bottlenecks import Output, build_bottleneck
 from softvq_cli.model.decoder import CNNDecoder, MLPDecoder
 from softvq_cli.model.encoder import CNNEncoder, MLPEncoder
@@ -46,8 +46,8 @@ class Autoencoder(nn.Module):
         super().__init__()
         if config.arch == "cnn" and min(image_shape[:2]) < CNN_SMALLEST:
             raise UsageError(
-                f"--arch cnn needs images of at least {CNN_SMALLEST}x{CNN_SMALLEST} pixels and these have "
-                f"{image_shape[1]}x{image_shape[0]}: use --arch mlp"
+                f"{param('arch')} cnn needs images of at least {CNN_SMALLEST}x{CNN_SMALLEST} pixels and these have "
+                f"{image_shape[1]}x{image_shape[0]}: use {param('arch')} mlp"
             )
         self.config = config
         self.image_shape = image_shape

@@ -7,8 +7,7 @@ import torch
 
 from softvq_cli.errors import InputError, UsageError, unknown_name
 from softvq_cli.model.autoencoder import Autoencoder
-
-REPRESENTATIONS = ("z_e", "z_q", "indices", "reconstruction", "pixels")
+from softvq_cli.words import REPRESENTATIONS
 
 
 def represent(model: Autoencoder, images: np.ndarray, what: str = "z_e") -> np.ndarray:

@@ -10,13 +10,12 @@ from typing import Any
 
 import torch
 
-import softvq_cli
 from softvq_cli.config import RunConfig
 from softvq_cli.datasets.dataset import Dataset
-from softvq_cli.datasets.messages import one_line
-from softvq_cli.errors import InputError, SoftVQError
+from softvq_cli.errors import InputError, SoftVQError, one_line
 from softvq_cli.model import Autoencoder
 from softvq_cli.training import export, sealed
+from softvq_cli.version import __version__
 
 FORMAT = "softvq-checkpoint"
 VERSION = 1
@@ -93,7 +92,7 @@ def _content(
     return {
         "format": FORMAT,
         "version": VERSION,
-        "softvq": softvq_cli.__version__,
+        "softvq": __version__,
         "config": config.as_dict(),
         "dataset": {**asdict(dataset), "image_shape": list(dataset.image_shape), "class_names": [*dataset.class_names]},
         "step": step,
@@ -132,7 +131,7 @@ def _check_header(path: Path, content: Any) -> None:
         raise InputError(f"{path} is not a softvq checkpoint")
     if version != VERSION:
         raise InputError(
-            f"{path} has checkpoint format {version!r} and this softvq {softvq_cli.__version__} reads {VERSION}: "
+            f"{path} has checkpoint format {version!r} and this softvq {__version__} reads {VERSION}: "
             f"use the softvq that made it, or update"
         )
 
@@ -159,7 +158,7 @@ def _rebuild(config: RunConfig, dataset: DatasetInfo, state: dict[str, Any]) -> 
         model = Autoencoder(config.model, dataset.image_shape)
     expected = model.state_dict()
     if state.keys() != expected.keys():
-        raise ValueError(f"its weights are not those of {config.model.bottleneck} with --arch {config.model.arch}")
+        raise ValueError(f"its weights are not those of {config.model.bottleneck} with the network {config.model.arch}")
     for name, value in state.items():
         want = expected[name]
         plain = isinstance(value, torch.Tensor) and value.layout == torch.strided and value.device.type == "cpu"

@@ -18,8 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from softvq_cli.datasets.messages import one_line
-from softvq_cli.errors import InputError, SoftVQError
+from softvq_cli.errors import InputError, SoftVQError, one_line
 from softvq_cli.files import atomic_write
 
 _SEAL = "sha256"

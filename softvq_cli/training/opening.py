@@ -12,7 +12,7 @@ from softvq_cli import datasets
 from softvq_cli.config import DataConfig, RunConfig, resolve
 from softvq_cli.datasets.dataset import Dataset
 from softvq_cli.devices import pick
-from softvq_cli.errors import InputError, UsageError
+from softvq_cli.errors import InputError, UsageError, param
 from softvq_cli.training import checkpoint, log, run_directory
 from softvq_cli.training.checkpoint import Checkpoint, DatasetInfo
 from softvq_cli.training.observer import Observer
@@ -100,7 +100,7 @@ def _check_data(config: RunConfig, dataset: Dataset) -> None:
         raise InputError(f"all pixels of {dataset.name}'s training images are equal: there is nothing to learn")
     if config.train.batch_size > len(dataset):
         raise UsageError(
-            f"--batch-size {config.train.batch_size} is larger than the training split of {dataset.name}, "
+            f"{param('batch_size')} {config.train.batch_size} is larger than the training split of {dataset.name}, "
             f"which has {len(dataset)} images"
         )
 
@@ -116,7 +116,7 @@ def _check_saved(saved: Checkpoint, config: RunConfig, info: DatasetInfo) -> Non
     if saved.dataset != info:
         raise InputError(
             f"{config.data.data} is not the data that {saved.path} was trained on (its fingerprint differs): "
-            f"bring the old data back, or train anew with another --out"
+            f"bring the old data back, or train anew with another {param('out')}"
         )
 
 

@@ -32,7 +32,7 @@ def _check_noise(session: Session, noise: Any) -> None:
         raise ValueError("its random state is none")
     if noise.shape != own.shape:
         raise ValueError(
-            f"its random state is not one of the device {session.device.type}: resume with --device and the kind of "
+            f"its random state is not one of the device {session.device.type}: resume on the kind of "
             "device on which it began"
         )
 

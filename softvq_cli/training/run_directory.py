@@ -9,12 +9,12 @@ from typing import Any
 
 import filelock
 
-import softvq_cli
-from softvq_cli.config import RunConfig, check, option_name
-from softvq_cli.errors import InputError, RefusedError, SoftVQError, UsageError
+from softvq_cli.config import RunConfig, check
+from softvq_cli.errors import InputError, RefusedError, SoftVQError, UsageError, param
 from softvq_cli.files import discard_unfinished, make_folder, read_json, write_json
-from softvq_cli.presets import BOTTLENECKS
 from softvq_cli.training import checkpoint, log
+from softvq_cli.version import __version__
+from softvq_cli.words import BOTTLENECKS
 
 CHECKPOINT = "ckpt.pt"
 CONFIG = "config.json"
@@ -47,7 +47,9 @@ def locked(folder: Path, also: Iterable[str] = ()) -> Iterator[None]:
     try:
         lock.acquire()
     except filelock.Timeout as error:
-        raise RefusedError(f"another softvq is working in {folder}: wait for it, or give another --out") from error
+        raise RefusedError(
+            f"another softvq is working in {folder}: wait for it, or give another {param('out')}"
+        ) from error
     except OSError as error:
         raise SoftVQError(f"cannot write into {folder}: {error.strerror}") from error
     try:
@@ -83,7 +85,8 @@ def claim(folder: Path, config: RunConfig, *, overwrite: bool) -> None:
     if is_used(folder):
         if not overwrite:
             raise RefusedError(
-                f"{folder} holds a run: --resume goes on with it, --overwrite replaces it, --out gives another folder"
+                f"{folder} holds a run: {param('resume')} goes on with it, {param('overwrite')} replaces it, "
+                f"{param('out')} gives another folder"
             )
         for name in (CHECKPOINT, log.FILE, CONFIG):
             (folder / name).unlink(missing_ok=True)
@@ -92,7 +95,7 @@ def claim(folder: Path, config: RunConfig, *, overwrite: bool) -> None:
 
 def write_config(folder: Path, config: RunConfig) -> None:
     """Write ``config.json``."""
-    write_json(folder / CONFIG, {"softvq": softvq_cli.__version__, **config.as_dict()})
+    write_json(folder / CONFIG, {"softvq": __version__, **config.as_dict()})
 
 
 def stored_config(folder: Path) -> RunConfig:
@@ -110,7 +113,7 @@ def stored_config(folder: Path) -> RunConfig:
             value = {name: section for name, section in value.items() if name != "softvq"}
         return RunConfig.from_dict(value)
     except UsageError as error:
-        raise InputError(f"{path}: {error}") from error
+        raise InputError(f"{path}: {error.marked}") from error
 
 
 def for_resume(folder: Path, chosen: dict[str, Any]) -> RunConfig:
@@ -125,8 +128,8 @@ def for_resume(folder: Path, chosen: dict[str, Any]) -> RunConfig:
     for name, value in changed.items():
         if name not in CHANGEABLE and value != flat[name]:
             raise UsageError(
-                f"{option_name(name)} {value} would change the run in {folder}, which has {flat[name]}: "
-                f"leave the option out to resume, or train anew with another --out"
+                f"{param(name)} {value} would change the run in {folder}, which has {flat[name]}: "
+                f"leave the option out to resume, or train anew with another {param('out')}"
             )
     return RunConfig.from_flat({**flat, **{name: changed[name] for name in CHANGEABLE if name in changed}})
 
@@ -136,5 +139,5 @@ def first_change(old: RunConfig, new: RunConfig) -> str | None:
     changed = new.flat()
     for name, value in old.flat().items():
         if name not in CHANGEABLE and changed[name] != value:
-            return f"{option_name(name)} {value}"
+            return f"{param(name)} {value}"
     return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 import threading
 import time
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Any
 import torch
 
 from softvq_cli.config import RunConfig, TrainConfig
-from softvq_cli.errors import Interrupted, SoftVQError
+from softvq_cli.errors import Interrupted, SoftVQError, param
 from softvq_cli.training import checkpoint, log, run_directory
 from softvq_cli.training.checkpoint import DatasetInfo
 from softvq_cli.training.observer import Observer
@@ -92,7 +91,7 @@ class Running:
                 return Run(self._folder, self._session.config, self._metrics)
             if stop.is_set():
                 self._save()
-                raise Interrupted(self._how_to_go_on())
+                raise self._interrupted()
         return None
 
     def _report_and_save(self) -> None:
@@ -127,13 +126,11 @@ class Running:
             return
         path = self._folder / run_directory.CHECKPOINT
         kept = f"the last good checkpoint is {path}" if path.exists() else "no checkpoint had been written yet"
-        raise SoftVQError(f"{where}; {kept}; try a smaller --lr than {self._session.config.train.lr:g}")
+        raise SoftVQError(f"{where}; {kept}; try a smaller {param('lr')} than {self._session.config.train.lr:g}")
 
-    def _how_to_go_on(self) -> str:
-        words = ["softvq", "train", "--out", str(self._folder), "--resume"]
-        words += [] if self._device == "auto" else ["--device", self._device]
-        where = f"stopped at step {self._session.step} of {self._session.config.train.iterations}"
-        return f"{where}; to go on: {shlex.join(words)}"
+    def _interrupted(self) -> Interrupted:
+        again = {"out": self._folder, "resume": True, "device": None if self._device == "auto" else self._device}
+        return Interrupted(f"stopped at step {self._session.step} of {self._session.config.train.iterations}", again)
 
     def _on_stream(self) -> contextlib.AbstractContextManager[Any]:
         return contextlib.nullcontext() if self._stream is None else torch.cuda.stream(self._stream)

@@ -16,8 +16,7 @@ from typing import Any
 
 import torch
 
-from softvq_cli.datasets.messages import one_line
-from softvq_cli.errors import InputError
+from softvq_cli.errors import InputError, one_line
 from softvq_cli.files import atomic_write
 from softvq_cli.training import rehearsal
 

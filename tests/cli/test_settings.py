@@ -10,7 +10,8 @@ import typer
 
 from softvq_cli.cli.app import command
 from softvq_cli.cli.settings import Settings, read_config
-from softvq_cli.config import all_settings, option_name
+from softvq_cli.cli.spelling import option_name
+from softvq_cli.config import SETTINGS
 from softvq_cli.errors import InputError, SoftVQError, UsageError
 
 
@@ -55,10 +56,9 @@ def test_only_what_was_given_is_chosen(chosen_by):
 
 def test_every_setting_is_an_option(chosen_by):
     sample = {"int": "3", "float": "0.5", "bool": None}
-    for name, field in all_settings():
-        kind = str(field.type).removesuffix(" | None")
-        default = field.default if isinstance(field.default, str) else "name"
-        text = sample.get(kind, default)
+    for name, setting in SETTINGS.items():
+        default = setting.default if isinstance(setting.default, str) else "name"
+        text = sample.get(getattr(setting.types[0], "__name__", ""), default)
         words = [option_name(name)] if text is None else [option_name(name), text]
         assert list(chosen_by(*words)) == [name]
 

@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-import softvq_cli
 from softvq_cli.cli.app import COMMANDS
+from softvq_cli.version import __version__
 
 HEAVY = ("torch", "torchvision", "sklearn", "scipy", "matplotlib", "numpy", "PIL", "openTSNE")
 NAMES = [function.__name__ for functions in COMMANDS.values() for function in functions]
@@ -42,7 +42,7 @@ def test_help_answers_at_once():
 
 def test_version(softvq):
     result = softvq("--version")
-    assert (result.code, result.out) == (0, f"softvq {softvq_cli.__version__}\n")
+    assert (result.code, result.out) == (0, f"softvq {__version__}\n")
 
 
 def test_without_a_command_the_help_is_shown_and_scripts_see_an_error(softvq):

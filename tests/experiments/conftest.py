@@ -13,10 +13,10 @@ import pytest
 from softvq_cli.config import DataConfig, RunConfig
 from softvq_cli.errors import SoftVQError
 from softvq_cli.experiments.cell import Cell, complete
-from softvq_cli.experiments.chain import ChainObserver
 from softvq_cli.experiments.evaluated import Evaluation
 from softvq_cli.experiments.material import Material, look_at
 from softvq_cli.experiments.tables import BASIC
+from softvq_cli.pipeline.run import ChainObserver
 from tests.conftest import blobs
 
 

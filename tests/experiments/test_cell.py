@@ -16,11 +16,11 @@ from softvq_cli.evaluation import softmax
 from softvq_cli.evaluation.clustering import cluster
 from softvq_cli.evaluation.probe import probe
 from softvq_cli.experiments.cell import inspect
-from softvq_cli.experiments.chain import ChainObserver
-from softvq_cli.experiments.sources import Source
 from softvq_cli.experiments.tables import BASIC, MAP, PROBES
-from softvq_cli.presets import BOTTLENECKS
+from softvq_cli.pipeline.run import ChainObserver
+from softvq_cli.pipeline.source import Source
 from softvq_cli.training import checkpoint, train
+from softvq_cli.words import BOTTLENECKS
 from tests.experiments.conftest import do, write_blobs
 
 

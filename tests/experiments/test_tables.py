@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from softvq_cli.experiments.tables import CONTROLS, MEASURES, TABLES, label_of
-from softvq_cli.presets import BOTTLENECKS
+from softvq_cli.words import BOTTLENECKS
 
 
 def paper(table: str, data: str, measure: str) -> dict[str, float]:

@@ -9,7 +9,7 @@ import torch
 from softvq_cli.config import ModelConfig
 from softvq_cli.errors import InputError, UsageError
 from softvq_cli.model import REPRESENTATIONS, Autoencoder, represent
-from softvq_cli.presets import BOTTLENECKS
+from softvq_cli.words import BOTTLENECKS
 
 
 def model(arch: str, shape: tuple[int, int, int], bottleneck: str = "soft-vq", d: int = 8) -> Autoencoder:

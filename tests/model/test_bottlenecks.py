@@ -12,7 +12,7 @@ from torch.distributions import Normal, kl_divergence
 from softvq_cli.config import ModelConfig
 from softvq_cli.model.bottlenecks import Bottleneck, build_bottleneck
 from softvq_cli.model.bottlenecks.codebook import perplexity, squared_distances
-from softvq_cli.presets import BOTTLENECKS
+from softvq_cli.words import BOTTLENECKS
 
 B, D, K, H = 6, 4, 8, 10
 

@@ -14,8 +14,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import softvq_cli
-from softvq_cli.presets import BOTTLENECKS
 from softvq_cli.training import checkpoint
+from softvq_cli.words import BOTTLENECKS
 from tests.conftest import blobs
 from tests.reliability.conftest import save_blobs, shrunk_networks, softvq, temporaries, tiny
 

@@ -12,8 +12,8 @@ import torch
 from softvq_cli.model.bottlenecks.base import Output
 from softvq_cli.model.bottlenecks.soft_vq import SoftVQ
 from softvq_cli.model.bottlenecks.vae import VAE
-from softvq_cli.presets import BOTTLENECKS
 from softvq_cli.training import Observer, checkpoint, train
+from softvq_cli.words import BOTTLENECKS
 from tests.reliability.conftest import Zygote, softvq, state, temporaries, tiny
 
 pytestmark = pytest.mark.usefixtures("small_networks")

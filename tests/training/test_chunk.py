@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from softvq_cli.config import resolve
-from softvq_cli.presets import BOTTLENECKS
 from softvq_cli.training.chunk import Chunk
 from softvq_cli.training.session import Session
+from softvq_cli.words import BOTTLENECKS
 from tests.conftest import blobs
 
 SETTINGS = {"latent_dim": 4, "K": 6, "batch_size": 16, "noise_std": 0.1, "log_every": 20}

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from softvq_cli.errors import InputError, Interrupted, RefusedError, SoftVQError, UsageError
-from softvq_cli.presets import BOTTLENECKS
 from softvq_cli.training import Observer, checkpoint, log, train
+from softvq_cli.words import BOTTLENECKS
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:

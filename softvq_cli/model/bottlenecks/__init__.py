@@ -6,7 +6,7 @@ import importlib
 
 from softvq_cli.config import ModelConfig
 from softvq_cli.model.bottlenecks.base import Bottleneck, Output
-from softvq_cli.presets import BOTTLENECKS
+from softvq_cli.words import BOTTLENECKS
 
 __all__ = ["Bottleneck", "Output", "build_bottleneck"]
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from softvq_cli.config import ModelConfig
+from softvq_cli.errors import param
 from softvq_cli.model.bottlenecks.base import Bottleneck, Output
 
 
@@ -75,7 +76,8 @@ class CodebookBottleneck(Bottleneck):
             return None
         return (
             f"the codebook has collapsed: {K} codes are used as if there were {spread:.3g} (perplexity), and "
-            f"{K - active:.0f} are dead; try a smaller --K, a smaller --lr, a larger --latent-weight or another --seed"
+            f"{K - active:.0f} are dead; try a smaller {param('K')}, a smaller {param('lr')}, a larger "
+            f"{param('latent_weight')} or another {param('seed')}"
         )
 
 

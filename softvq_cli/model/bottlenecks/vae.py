@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from softvq_cli.config import ModelConfig
+from softvq_cli.errors import param
 from softvq_cli.model.bottlenecks.base import Bottleneck, Output
 
 COLLAPSED = 0.01
@@ -47,7 +48,7 @@ class VAE(Bottleneck):
             return None
         return (
             f"the posterior has collapsed: its KL to the prior is {summary['kl']:.2g} nats, so that the code says "
-            "nothing about the image; try a smaller --beta or a larger --reconstruction-scale"
+            f"nothing about the image; try a smaller {param('beta')} or a larger {param('reconstruction_scale')}"
         )
 
     def term_weights(self, beta: float) -> dict[str, float]:

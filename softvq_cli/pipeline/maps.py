@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from softvq_cli.errors import UsageError
-from softvq_cli.presets import BOTTLENECKS
+from softvq_cli.words import BOTTLENECKS
 
 if TYPE_CHECKING:
     import numpy as np

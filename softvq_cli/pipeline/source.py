@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from softvq_cli.datasets.dataset import SPLITS, Dataset, Split
+from softvq_cli.datasets.dataset import Dataset
 from softvq_cli.errors import InputError, UsageError, unknown_name
+from softvq_cli.words import SPLITS, Split
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from softvq_cli.errors import InputError, Interrupted
-from softvq_cli.experiments.sources import Source
 from softvq_cli.files import read_json, write_json
+from softvq_cli.pipeline.source import Source
 from softvq_cli.training.observer import Observer
 
 if TYPE_CHECKING:
@@ -67,10 +66,7 @@ def run_chain(
     from softvq_cli.training import checkpoint, run_directory, train
 
     observer = observer or ChainObserver()
-    try:
-        run = train(chosen, out=out, resume=resume, overwrite=overwrite, device=device, observer=observer, stop=stop)
-    except Interrupted as error:
-        raise Interrupted(str(error).replace("softvq train", "softvq run")) from error  # which resumes training too
+    run = train(chosen, out=out, resume=resume, overwrite=overwrite, device=device, observer=observer, stop=stop)
     with run_directory.locked(run.folder, FILES):
         trained = checkpoint.load(run.path, pick(device))
         document = {"checkpoint_sha256": trained.sha256, "config": run.config.as_dict(), "training": run.metrics}
@@ -136,8 +132,7 @@ def _interruptible(stage: Stage, work: _Work) -> Any:
     try:
         return stage.do(work)
     except KeyboardInterrupt as error:
-        command = shlex.join(["softvq", "run", "--out", str(work.folder), "--resume"])
-        raise Interrupted(f"stopped while {stage.doing}; to go on: {command}") from error
+        raise Interrupted(f"stopped while {stage.doing}", {"out": work.folder, "resume": True}) from error
 
 
 def _embed(work: _Work) -> dict[str, Any]:
@@ -162,7 +157,7 @@ def _probe(work: _Work) -> dict[str, Any] | None:
 
 
 def _tsne(work: _Work) -> dict[str, Any] | None:
-    from softvq_cli.experiments.maps import FEWEST_ROWS, draw_maps, perplexity_for
+    from softvq_cli.pipeline.maps import FEWEST_ROWS, draw_maps, perplexity_for
 
     test = work.embedding("test")
     if len(test) < FEWEST_ROWS:

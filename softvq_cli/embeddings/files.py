@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from softvq_cli import npy
 from softvq_cli.config import RunConfig
-from softvq_cli.datasets import npy
 from softvq_cli.errors import InputError, SoftVQError, UsageError
 from softvq_cli.files import atomic_write, read_json
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from softvq_cli.errors import InputError
-from softvq_cli.experiments.chain import results
+from softvq_cli.pipeline.run import results
 
 _RECORDED = ("dataset", "split", "representation", "step", "checkpoint_sha256", "class_names", "config")
 

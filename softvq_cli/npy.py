@@ -9,8 +9,7 @@ from typing import IO
 
 import numpy as np
 
-from softvq_cli.datasets.messages import one_line
-from softvq_cli.errors import InputError
+from softvq_cli.errors import InputError, one_line
 
 
 @dataclass(frozen=True)

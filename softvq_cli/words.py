@@ -1,0 +1,73 @@
+"""Every list of names that a user may type, once. Nothing heavy is imported here, so that help pages are quick.
+
+A new bottleneck is one line in :data:`BOTTLENECKS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+Arch = Literal["mlp", "cnn"]
+SigmaForm = Literal["input", "codeword"]
+Precision = Literal["auto", "float32", "bfloat16"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Split = Literal["train", "test", "all"]
+Representation = Literal["z_e", "z_q", "indices", "reconstruction", "pixels"]
+Solver = Literal["lbfgs", "adam"]
+Init = Literal["k-means++", "random"]
+"""How a start of K-means draws its centres."""
+MapInit = Literal["pca", "random"]
+
+DEVICES: tuple[str, ...] = get_args(Device)
+SPLITS: tuple[str, ...] = get_args(Split)
+REPRESENTATIONS: tuple[str, ...] = get_args(Representation)
+SOLVERS: tuple[str, ...] = get_args(Solver)
+INITS: tuple[str, ...] = get_args(Init)
+MAP_INITS: tuple[str, ...] = get_args(MapInit)
+
+IMAGE_SHAPES: Mapping[str, tuple[int, int, int]] = {
+    "digits": (8, 8, 1),
+    "mnist": (28, 28, 1),
+    "fashion-mnist": (28, 28, 1),
+    "svhn": (32, 32, 3),
+    "cifar10": (32, 32, 3),
+}
+"""The data sets that are known by name → (H, W, C) of their images."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One bottleneck: where its class is, what people call it, and which settings it reads."""
+
+    module: str
+    """In ``softvq_cli.model.bottlenecks``."""
+    class_name: str
+    label: str
+    settings: tuple[str, ...] = ()
+    """Settings beyond the common ones that change its result."""
+
+    @property
+    def has_codebook(self) -> bool:
+        """Whether the decoder's input differs from z_e without noise."""
+        return "K" in self.settings
+
+
+_CODEBOOK = ("K", "noise_std", "latent_weight", "beta")
+
+BOTTLENECKS: Mapping[str, Entry] = {
+    "ae": Entry("ae", "AE", "baseline autoencoder"),
+    "vae": Entry("vae", "VAE", "VAE", ("latent_weight", "beta")),
+    "beta-vae": Entry("beta_vae", "BetaVAE", "β-VAE", ("latent_weight", "beta")),
+    "info-dropout": Entry("info_dropout", "InfoDropout", "information dropout", ("latent_weight", "alpha_max")),
+    "vq": Entry("vq", "VQ", "VQ-VAE", _CODEBOOK),
+    "soft-vq": Entry("soft_vq", "SoftVQ", "soft VQ-VAE", (*_CODEBOOK, "sigma_form", "sigma_power")),
+}
+"""Every bottleneck, in the order of the paper's tables. A seventh is one line here and one file."""
+
+RAW, PCA, UNTRAINED = "raw", "pca", "untrained"
+CONTROLS: Mapping[str, str] = {RAW: "raw data", PCA: "PCA, d components", UNTRAINED: "untrained encoder"}
+"""Rows of a comparison that no trained bottleneck is behind → their labels."""
+STUDIES = ("table1", "table2", "fig4")
+"""The comparisons of the paper."""
