@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from softvq_cli.errors import UsageError, param, unknown_name
@@ -46,3 +48,26 @@ def uses_bfloat16(precision: str, device: torch.device) -> bool:
     if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):  # not in every torch that we support
         return any(torch.cpu.get_capabilities().get(name) for name in ("amx_bf16", "avx512_bf16", "bf16"))
     return False
+
+
+def machine(device: str = "auto") -> dict[str, str]:
+    """``host``, the name of this machine, and ``processor``, what :func:`pick` finds to work on."""
+    import platform
+
+    import torch
+
+    target = pick(device)
+    name = torch.cuda.get_device_name(target) if target.type == "cuda" else _processor()
+    return {"host": platform.node(), "processor": name}
+
+
+def _processor() -> str:
+    """The processor's name as its maker spells it, where the system tells."""
+    import platform
+
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                return value.strip()
+    return platform.processor() or platform.machine()

@@ -55,7 +55,7 @@ class Terminal:
 
     def wrote(
         self,
-        path: Path,
+        path: Path | str,
         show: Callable[[], RenderableType] | None = None,
         *,
         document: Mapping[str, Any] | None = None,

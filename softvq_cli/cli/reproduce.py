@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from softvq_cli.cli.grids import Jobs, settings_without
 from softvq_cli.cli.options import Device, Json, completion
 from softvq_cli.cli.output import Streams
+from softvq_cli.cli.spelling import option_words
+from softvq_cli.cli.studies import DryRun, JobName, Jobs, Scheduler, command_text, settings_without
+from softvq_cli.words import BOTTLENECKS, CONTROLS, STUDIES
 
-_NAMES = ("table1", "table2", "fig4", "all")
+_NAMES = (*STUDIES, "all")
 _DATA = ("mnist", "svhn", "cifar10")
+if TYPE_CHECKING:
+    from softvq_cli.experiments.comparison import Request
+
+_ROWS = (*BOTTLENECKS, *CONTROLS)
 _Settings = settings_without("data", "bottleneck", "seed")
 
 
@@ -79,6 +86,9 @@ def reproduce(
         typer.Option("--out", "-o", metavar="DIR", help="Folder of runs and reports. Default: reproduce/NAME."),
     ] = None,
     jobs: Jobs = None,
+    scheduler: Scheduler = None,
+    dry_run: DryRun = False,
+    job: JobName = None,
     device: Device = "auto",
     as_json: Json = False,
     settings: _Settings,  # type: ignore[valid-type]
@@ -90,12 +100,15 @@ def reproduce(
     a figure in NAME.png; each run has a folder in DIR/runs. Given again, the command goes on where it stopped; what
     is finished is neither trained nor measured again. A setting below holds for all rows.
     """
-    from softvq_cli.cli.watch_grid import comparison_table, end, watch_grid
-    from softvq_cli.experiments.reproduce import reproduce as run_comparison
-    from softvq_cli.experiments.request import Request
+    from softvq_cli.cli.studies import complete_job, print_commands
+    from softvq_cli.cli.watch import watch
+    from softvq_cli.cli.watch_pool import comparison_table, end, watch_pool
+    from softvq_cli.experiments.cluster import Where
+    from softvq_cli.experiments.comparison import Request, plan
+    from softvq_cli.experiments.comparison import reproduce as run_comparison
 
     request = Request(
-        names=_NAMES[:-1] if name == "all" else (name,),
+        names=STUDIES if name == "all" else (name,),
         out=out or Path("reproduce") / name,
         seeds=seeds,
         only=_words(only),
@@ -105,8 +118,17 @@ def reproduce(
         target_nmse=target_nmse,
         settings=settings,
     )
-    with watch_grid(terminal) as (observer, stop):
-        found = run_comparison(request, jobs=jobs, device=device, observer=observer, stop=stop)
+    request = replace(request, command=command_of(request))
+    if dry_run or job is not None:
+        with watch_pool(terminal) as (observer, _):
+            planned = [one for study in plan(request, observer) for one in study.jobs]
+        if job is not None:
+            terminal.wrote(complete_job(planned, job, device, lambda: watch(terminal)), as_json=as_json)
+        else:
+            print_commands(planned, request.command)
+        return
+    with watch_pool(terminal) as (observer, stop):
+        found = run_comparison(request, where=Where(jobs, device, scheduler), observer=observer, stop=stop)
     if as_json:
         documents: dict[str, Any] = {report.document["name"]: report.document for report in found.reports}
         document = documents if name == "all" else found.reports[0].document
@@ -116,6 +138,18 @@ def reproduce(
             terminal.wrote(report.path, lambda report=report: comparison_table(report.document))  # type: ignore[misc]
     end(found.failed)
     terminal.hint("softvq", "sweep", "--over", "K=8,16,32,64,128", "--data", "mnist")
+
+
+def command_of(request: Request) -> str:
+    """The command that asks for this."""
+    words = ["reproduce", "all" if request.names == STUDIES else request.names[0]]
+    words += option_words({"seeds": request.seeds, "only": ",".join(request.only) or None})
+    for name, path in request.data.items():
+        words += ["--data", f"{name}={path}"]
+    words += option_words({"only_data": ",".join(request.only_data) or None})
+    words += ["--full"] if request.full else []
+    words += option_words({"target_nmse": request.target_nmse})
+    return command_text(words, {**request.settings, "out": request.out})
 
 
 def _words(text: str | None) -> tuple[str, ...]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from softvq_cli.cli.grids import Jobs, settings_without
 from softvq_cli.cli.options import Device, Json
 from softvq_cli.cli.output import Streams
+from softvq_cli.cli.spelling import number_text, option_words
+from softvq_cli.cli.studies import DryRun, JobName, Jobs, Scheduler, command_text, settings_without
 
 _Settings = settings_without("seed")
 
@@ -17,9 +19,11 @@ _Settings = settings_without("seed")
 def sweep(
     *,
     over: Annotated[
-        str,
+        list[str],
         typer.Option(
-            "--over", metavar="NAME=A,B,…", help="A numeric setting and its values, for example K=8,16,32,64."
+            "--over",
+            metavar="NAME=A,B,…",
+            help="A numeric setting and its values, for example K=8,16,32,64. Given several times, all combinations.",
         ),
     ],
     seeds: Annotated[
@@ -30,6 +34,9 @@ def sweep(
         typer.Option("--out", "-o", metavar="DIR", help="Folder of runs and report. Default: sweep/NAME."),
     ] = None,
     jobs: Jobs = None,
+    scheduler: Scheduler = None,
+    dry_run: DryRun = False,
+    job: JobName = None,
     device: Device = "auto",
     as_json: Json = False,
     settings: _Settings,  # type: ignore[valid-type]
@@ -40,17 +47,37 @@ def sweep(
     The report goes to DIR/sweep.json, .md, .csv and .tex, the figure of clustering accuracy, NMI and nMSE to
     sweep.png; each run has a folder in DIR/runs. Given again, the command goes on where it stopped.
     """
-    from softvq_cli.cli.watch_grid import comparison_table, end, watch_grid
-    from softvq_cli.experiments.sweep import Request, parse_over
+    from softvq_cli.cli.studies import complete_job, print_commands
+    from softvq_cli.cli.watch import watch
+    from softvq_cli.cli.watch_pool import comparison_table, end, watch_pool
+    from softvq_cli.experiments.cluster import Where
+    from softvq_cli.experiments.sweep import Request, parse_over, plan
     from softvq_cli.experiments.sweep import sweep as run_sweep
 
-    setting, values = parse_over(over)
-    request = Request(setting, values, out or Path("sweep") / setting, seeds, settings)
-    with watch_grid(terminal) as (observer, stop):
-        report = run_sweep(request, jobs=jobs, device=device, observer=observer, stop=stop)
+    axes = parse_over(over)
+    out = out or Path("sweep") / "-".join(axes)
+    request = Request(axes, out, seeds, settings, _command(axes, seeds, settings, out))
+    if dry_run or job is not None:
+        with watch_pool(terminal) as (observer, _):
+            planned = plan(request, observer).jobs
+        if job is not None:
+            terminal.wrote(complete_job(planned, job, device, lambda: watch(terminal)), as_json=as_json)
+        else:
+            print_commands(planned, request.command)
+        return
+    with watch_pool(terminal) as (observer, stop):
+        report = run_sweep(request, where=Where(jobs, device, scheduler), observer=observer, stop=stop)
     if as_json:
         terminal.result(report.document, lambda: comparison_table(report.document), as_json=True)
     else:
         terminal.wrote(report.path, lambda: comparison_table(report.document))
     end(report.failed)
     terminal.hint("softvq", "reproduce", "table1")
+
+
+def _command(axes: Mapping[str, Sequence[float]], seeds: int, settings: Mapping[str, Any], out: Path) -> str:
+    """The command that asks for this."""
+    words = ["sweep"]
+    for name, values in axes.items():
+        words += ["--over", f"{name}={','.join(map(number_text, values))}"]
+    return command_text([*words, *option_words({"seeds": seeds})], {**settings, "out": out})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from softvq_cli.errors import InputError, param
-from softvq_cli.experiments.measure import Latents, labels_of
+from softvq_cli.experiments.measures import Latents, labels_of
 
 if TYPE_CHECKING:
     from softvq_cli.config import RunConfig

@@ -10,7 +10,8 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from softvq_cli.experiments.tables import BEYOND, CARRIED, MEASURES, STARTS
+from softvq_cli.experiments.measures import BEYOND, CARRIED, MEASURES, STARTS
+from softvq_cli.experiments.measures import measure as _measure
 
 Row = list[str]
 _NONE = "–"
@@ -20,7 +21,7 @@ def value_text(measure: str, value: float | None, *, signed: bool = False) -> st
     """A number as people read it: per cent for accuracies."""
     if value is None:
         return _NONE
-    spec = MEASURES[measure]
+    spec = _measure(measure)
     value = 100 * value if spec.per_cent else value
     return f"{value:+.{spec.digits}f}" if signed else f"{value:.{spec.digits}f}"
 
@@ -82,7 +83,7 @@ def measures_table(document: Mapping[str, Any], data: str, names: Sequence[str])
     for row in rows:
         found = {name: row["measures"][data].get(name) for name in shown}
         texts.append([row["label"], _n_of(found.values()), *(mean_text(name, cell) for name, cell in found.items())])
-    return ["", "n", *(MEASURES[name].title for name in shown)], texts
+    return ["", "n", *(_measure(name).title for name in shown)], texts
 
 
 def markdown(document: Mapping[str, Any]) -> str:
@@ -95,7 +96,7 @@ def markdown(document: Mapping[str, Any]) -> str:
     if rows:
         parts += ["## Differences", _DIFFERENCES, _md_table(header, rows)]
     sections = (
-        ("What the bottleneck carries", _CARRIED, CARRIED),
+        ("What the bottleneck carries", _CARRIED, (*CARRIED, *_unlisted(document))),
         ("All K-means starts", _STARTS, STARTS),
         ("Beyond the paper's evaluation", _BEYOND, BEYOND),
     )
@@ -133,6 +134,12 @@ _BEYOND = """\
 The softmax probe as the authors' notebooks train it (Adam, 30 000 updates of 128; the table has the optimum); five
 nearest neighbours in the training split; the softmax probe on a few labels of each class (mean of 5 draws); K-means on
 a two-dimensional t-SNE of z_e; and how well that map keeps neighbourhoods (1 is perfect)."""
+
+
+def _unlisted(document: Mapping[str, Any]) -> list[str]:
+    """Measures that only a bottleneck's own file knows."""
+    measures = (names for row in document["rows"] for names in row["measures"].values())
+    return list(dict.fromkeys(name for names in measures for name in names if name not in MEASURES))
 
 
 def _how(document: Mapping[str, Any]) -> str:
@@ -242,7 +249,7 @@ def _md_table(header: Row, rows: Sequence[Row], split: int | None = None) -> str
 
 
 def _title(document: Mapping[str, Any], column: Mapping[str, Any]) -> str:
-    title = MEASURES[column["measure"]].title
+    title = _measure(column["measure"]).title
     return title if len(document["data"]) == 1 else f"{document['data'][column['data']]['title']}, {title}"
 
 

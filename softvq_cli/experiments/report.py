@@ -1,122 +1,120 @@
-"""Evaluations of many cells → one JSON-ready document: means over seeds, beside the paper and the baseline."""
+"""A report: what a study's document is written to. JSON, Markdown, CSV, LaTeX and a figure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from softvq_cli.evaluation.statistics import paired_difference, summary
-from softvq_cli.experiments.cell import Cell
-from softvq_cli.experiments.evaluated import Evaluation
-from softvq_cli.experiments.tables import CONTROLS, MEASURES, SEEDLESS, Column
+from softvq_cli.experiments import formats
+from softvq_cli.experiments.job import Job
+from softvq_cli.experiments.measures import measure
+from softvq_cli.experiments.pool import Outcome
+from softvq_cli.experiments.study import Study, document
+from softvq_cli.files import write_json, write_text
+from softvq_cli.pipeline.result import read_map
 
-BySeed = dict[int, dict[str, float]]
-"""Seed → the figures of a row by name."""
-Found = dict[str, dict[str, BySeed]]
-"""Data set → row → seed → figures."""
-
-
-def by_row(evaluations: Mapping[Cell, Evaluation], row_of: Callable[[Cell], str] = lambda cell: cell.row) -> Found:
-    """Sort the figures into rows. A second representation is the row ``ROW:z_q``."""
-    found: Found = {}
-    for cell, evaluation in evaluations.items():
-        rows = found.setdefault(cell.data, {})
-        rows.setdefault(row_of(cell), {})[cell.seed] = evaluation.own
-        for name, figures in list(evaluation.figures.items())[1:]:
-            rows.setdefault(f"{row_of(cell)}:{name}", {})[cell.seed] = figures
-    return found
+_DRAWN = ("clustering_accuracy", "nmi", "nmse")
+"""Panels of the curves against a setting."""
 
 
-def rows_of(
-    labels: Mapping[str, str], columns: Sequence[Column], found: Found, *, baseline: str | None = None
-) -> list[dict[str, Any]]:
-    """The rows of a table.
+@dataclass(frozen=True)
+class Report:
+    """One report on disk."""
 
-    Args:
-        labels: the rows in order, with what people call them; those without any figure keep their place.
-        columns: of the table.
-        found: what there is.
-        baseline: the row with which the others are compared over the same seeds.
+    path: Path
+    """The JSON document; the other files stand beside it."""
+    document: dict[str, Any]
 
-    Returns:
-        One dictionary a row: ``row``, ``label``, ``kind`` (model or control), ``cells`` by ``DATA.MEASURE`` with
-        ``mean``, ``std``, ``n``, ``min``, ``max``, ``values`` (in the order of ``seeds``), ``paper``,
-        ``difference`` and ``versus_baseline``, and ``measures``, the same of every figure by data set and name.
+    @property
+    def failed(self) -> list[str]:
+        """What is not in it, and why: one line each."""
+        return [f"{one['cell']}: {one['error']}" for one in self.document["failed"]]
+
+
+def report_files(name: str) -> tuple[str, ...]:
+    """The names of the files of a report."""
+    return tuple(f"{name}.{kind}" for kind in ("json", "md", "csv", "tex", "png"))
+
+
+def write(study: Study, outcome: Outcome, out: Path) -> Report:
+    """Write NAME.json, .md, .csv, .tex and, where there is anything to show, .png into ``out``.
+
+    Raises:
+        SoftVQError: a file cannot be written.
     """
-    rows = []
-    for name, label in labels.items():
-        against = None if name in (baseline, *SEEDLESS) else baseline
-        measures = {
-            data: _measures(of_data.get(name, {}), {} if against is None else of_data.get(against, {}))
-            for data, of_data in found.items()
+    found = document(study, outcome)
+    picture = out / f"{study.name}.png"
+    if study.figure == "maps":
+        _draw_maps(picture, study, outcome)
+    elif study.figure == "curves":
+        _draw_curves(picture, study, found)
+    elif any(cell["n"] for row in found["rows"] for cell in row["cells"].values()):
+        _draw_bars(picture, found)
+    write_json(out / f"{study.name}.json", found)
+    figure = f"\n![{study.title}]({picture.name})\n" if picture.exists() else ""
+    write_text(out / f"{study.name}.md", formats.markdown(found) + figure)
+    write_text(out / f"{study.name}.csv", formats.csv_text(found))
+    write_text(out / f"{study.name}.tex", formats.latex(found))
+    return Report(out / f"{study.name}.json", found)
+
+
+def _draw_bars(path: Path, found: Mapping[str, Any]) -> None:
+    """The table as bars beside the paper's."""
+    from softvq_cli.plots import bars
+
+    columns = []
+    for column in found["columns"]:
+        title, scale = _unit(column["measure"])
+        if len(found["data"]) > 1:
+            title = f"{found['data'][column['data']]['title']}\n{title}"
+        cells = [row["cells"][column["key"]] for row in found["rows"]]
+        scaled = {
+            name: [None if cell[name] is None else scale * cell[name] for cell in cells]
+            for name in ("mean", "std", "paper")
         }
-        cells = {key(column): _cell(column, name, measures) for column in columns}
-        rows.append(
-            {
-                "row": name,
-                "label": label,
-                "kind": "control" if name in CONTROLS or ":" in name else "model",
-                "seeds": {data: sorted(of_data.get(name, {})) for data, of_data in found.items()},
-                "cells": cells,
-                "measures": measures,
-            }
-        )
-    return rows
+        columns.append(bars.Column(title, scaled["mean"], scaled["std"], scaled["paper"]))
+    bars.plot(path, [row["label"] for row in found["rows"]], columns)
 
 
-def unfinished_probes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A note on each row with a softmax probe that was stopped before it had converged."""
-    return [
-        f"{row['label']}, {data}: the softmax probe was stopped before its optimum; its accuracy could still change"
-        for row in rows
-        for data, measures in row["measures"].items()
-        if measures.get("probe_converged", {}).get("min") == 0
-    ]
+def _draw_maps(path: Path, study: Study, outcome: Outcome) -> None:
+    """The t-SNE map of each row's first seed, one panel a row; nothing where no job is done."""
+    from softvq_cli import datasets
+    from softvq_cli.plots.tsne import Panel, plot
+
+    panels = []
+    for row in study.rows:
+        done = [job for job in study.jobs if job.row == row.name and job in outcome.evaluations]
+        if done:
+            job: Job = min(done, key=lambda job: job.seed)
+            test = datasets.load(job.config.data, "test")
+            own = outcome.evaluations[job].figures[job.representation]
+            title = f"{row.label}\nnMSE {own['nmse']:.3f}, {own['iterations']:.0f} iterations"
+            panels.append(Panel(title, read_map(job.folder), test.labels, test.class_names))
+    if panels:
+        plot(path, panels)
 
 
-def key(column: Column) -> str:
-    """The name of a column in the document."""
-    return f"{column.data}.{column.measure}"
+def _draw_curves(path: Path, study: Study, found: Mapping[str, Any]) -> None:
+    """Measures against the setting that varies, of the rows that have a result."""
+    from softvq_cli.plots import sweep
+
+    [setting] = study.varied
+    values = [row.settings[setting] for row in study.rows]
+    rows = zip(values, found["rows"], strict=True)
+    filled = [(value, row["cells"]) for value, row in rows if all(cell["n"] for cell in row["cells"].values())]
+    if not filled:
+        return
+    keys = {column["measure"]: column["key"] for column in found["columns"]}
+    measures: dict[str, list[list[float]]] = {}
+    for name in _DRAWN:
+        title, scale = _unit(name)
+        measures[title] = [[scale * v for v in cells[keys[name]]["values"]] for _, cells in filled]
+    sweep.plot(path, setting, [value for value, _ in filled], measures)
 
 
-def _measures(of_row: BySeed, baseline: BySeed) -> dict[str, Any]:
-    """Name → statistics over the seeds, in the order of MEASURES."""
-    names = [name for name in MEASURES if any(name in figures for figures in of_row.values())]
-    found = {}
-    for name in names:
-        values = {seed: figures[name] for seed, figures in sorted(of_row.items()) if name in figures}
-        common = [seed for seed in values if name in baseline.get(seed, {})]
-        against = None
-        if common:
-            theirs = [baseline[seed][name] for seed in common]
-            against = paired_difference([values[seed] for seed in common], theirs).as_dict()
-        found[name] = {**summary(list(values.values())).as_dict(), "versus_baseline": against}
-    return found
-
-
-def _cell(column: Column, row: str, measures: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """One cell of the table; without a run its mean is None and n is 0."""
-    paper = column.paper.get(row)
-    empty: dict[str, Any] = {
-        "mean": None,
-        "std": None,
-        "n": 0,
-        "min": None,
-        "max": None,
-        "values": [],
-        "versus_baseline": None,
-    }
-    found = measures.get(column.data, {}).get(column.measure, empty)
-    difference = None if paper is None or found["mean"] is None else found["mean"] - paper
-    return {**found, "paper": paper, "difference": difference}
-
-
-def column_entry(column: Column) -> dict[str, Any]:
-    """As it stands in a document."""
-    return {
-        "key": key(column),
-        "data": column.data,
-        "measure": column.measure,
-        "title": MEASURES[column.measure].title,
-        "published": bool(column.paper),
-    }
+def _unit(name: str) -> tuple[str, float]:
+    """The title of a measure with its unit, and what its value is multiplied by."""
+    known = measure(name)
+    return (f"{known.title} (%)", 100.0) if known.per_cent else (known.title, 1.0)

@@ -1,202 +1,183 @@
-"""One setting at several values, everything else the same."""
+"""One model at several values of its settings as a study: a row for each value, or each combination of values."""
 
 from __future__ import annotations
 
-import dataclasses
-import shlex
+import itertools
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from softvq_cli.config import SETTINGS, DataConfig, RunConfig, check, resolve
+from softvq_cli.config import SETTINGS, DataConfig, ModelConfig, check
 from softvq_cli.errors import UsageError, param, unknown_name
-from softvq_cli.experiments import grid, report
-from softvq_cli.experiments.cell import Cell
-from softvq_cli.experiments.evaluated import Evaluation
-from softvq_cli.experiments.grid import GridObserver, Outcome
-from softvq_cli.experiments.material import Material, look_at, shown_settings
-from softvq_cli.experiments.reproduce import RUNS
-from softvq_cli.experiments.request import how_words, number_text, setting_words
-from softvq_cli.experiments.tables import BASIC, MEASURES, Column
-from softvq_cli.experiments.written import Written, report_files, write_files
+from softvq_cli.experiments import pool, report
+from softvq_cli.experiments.cluster import Cluster, Where
+from softvq_cli.experiments.paper import Column
+from softvq_cli.experiments.pool import PoolObserver
+from softvq_cli.experiments.report import Report, report_files
+from softvq_cli.experiments.study import Row, Study, load_data, plan_jobs
+from softvq_cli.pipeline.result import BASIC
 from softvq_cli.presets import unused_settings
 from softvq_cli.training import run_directory
-from softvq_cli.version import __version__
 
 NAME = "sweep"
-SHOWN = ("clustering_accuracy", "nmi", "probe_accuracy", "nmse")
-"""Columns of the report."""
-DRAWN = ("clustering_accuracy", "nmi", "nmse")
-"""Panels of the figure."""
+_COLUMNS = ("clustering_accuracy", "nmi", "probe_accuracy", "nmse")
+_NOT_SWEPT = ("seed", *DataConfig.__dataclass_fields__)
+"""Numbers that are no property of a model: the seeds are repetitions, and other data are another comparison."""
+
+Axes = Mapping[str, Sequence[float]]
+"""Setting → its values."""
 
 
 @dataclass(frozen=True)
 class Request:
     """What is asked for."""
 
-    setting: str
-    """The name of a numeric setting."""
-    values: tuple[float, ...]
-    """In any order; reported in increasing order."""
+    over: Axes
+    """Numeric settings and their values in any order; reported in increasing order."""
     out: Path
     seeds: int = 1
     """0…seeds − 1."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """The others, by name; they win over the preset."""
+    command: str = ""
+    """What asks for it, for the report."""
 
     def __post_init__(self) -> None:
         """Check all names and numbers.
 
         Raises:
-            UsageError: not a numeric setting, a value out of range or given twice, or a setting that is decided.
+            UsageError: not a numeric setting, a value out of range or given twice, a setting that is decided, or one
+                that the bottleneck does not read.
         """
-        if self.setting not in numeric_settings():
-            raise UsageError(unknown_name("numeric setting", self.setting, numeric_settings()))
-        if not self.values:
-            raise UsageError(f"which values of {param(self.setting)}? give over {self.setting}=8,16,32")
-        for value in self.values:
-            check(self.setting, value)
-            if self.values.count(value) > 1:
-                raise UsageError(f"the value {number_text(value)} of {param(self.setting)} is given twice")
+        if not self.over:
+            raise UsageError(f"which setting? give {param('over')} K=8,16,32")
+        bottleneck = self.settings.get("bottleneck", ModelConfig.bottleneck)
+        for name, values in self.over.items():
+            _check_axis(name, values)
+            if unused_settings(bottleneck, {name: None}):
+                raise UsageError(f"the bottleneck {bottleneck} does not read {param(name)}")
         if self.seeds < 1:
             raise UsageError(f"{param('seeds')} must be at least 1, not {self.seeds}")
-        for name in ("seed", self.setting):
+        for name in ("seed", *self.over):
             if name in self.settings:
                 raise UsageError(f"{param(name)} is not for this sweep, which decides it")
 
-    def command(self) -> str:
-        """The command that asks for this."""
-        over = f"{self.setting}={','.join(map(number_text, self.values))}"
-        words = ["softvq", "sweep", "--over", over, "--seeds", str(self.seeds)]
-        return shlex.join([*words, *setting_words(self.settings), "--out", str(self.out)])
+
+def _check_axis(name: str, values: Sequence[float]) -> None:
+    if name not in numeric_settings():
+        raise UsageError(unknown_name("numeric setting", name, numeric_settings()))
+    if not values:
+        raise UsageError(f"which values of {param(name)}? give {param('over')} {name}=8,16,32")
+    for value in values:
+        check(name, value)
+        if values.count(value) > 1:
+            raise UsageError(f"the value {value:g} of {param(name)} is given twice")
 
 
 def numeric_settings() -> list[str]:
-    """Every setting that is a number, but for the seed."""
+    """Every setting of a model and its training that is a number, but for the seed."""
     numbers = [name for name, setting in SETTINGS.items() if {int, float} & set(setting.types)]
-    return [name for name in numbers if name not in ("seed", "split_seed")]
+    return [name for name in numbers if name not in _NOT_SWEPT]
 
 
-def parse_over(text: str) -> tuple[str, tuple[float, ...]]:
-    """``K=8,16`` → the setting and its values.
+def parse_over(texts: Iterable[str]) -> dict[str, tuple[float, ...]]:
+    """``K=8,16`` → the setting and its values, for each text.
 
     Raises:
-        UsageError: not of this form, or not numbers of the setting's type.
+        UsageError: not of this form, not numbers of the setting's type, or a setting that is given twice.
     """
-    name, _, listed = text.partition("=")
-    name = name.strip().removeprefix("--").replace("-", "_")
-    if name not in numeric_settings():
-        raise UsageError(unknown_name("numeric setting", name, numeric_settings()))
-    whole = int in SETTINGS[name].types
-    try:
-        values = tuple((int if whole else float)(value) for value in listed.split(",") if value.strip())
-    except ValueError as error:
-        kind = "whole numbers" if whole else "numbers"
-        raise UsageError(f"over {name}=… takes {kind} with commas between them, not {listed!r}") from error
-    return name, values
+    axes: dict[str, tuple[float, ...]] = {}
+    for text in texts:
+        name, _, listed = text.partition("=")
+        name = name.strip().removeprefix("--").replace("-", "_")
+        if name not in numeric_settings():
+            raise UsageError(unknown_name("numeric setting", name, numeric_settings()))
+        if name in axes:
+            raise UsageError(f"the values of {param(name)} are given twice: give all of them in one list")
+        whole = int in SETTINGS[name].types
+        try:
+            axes[name] = tuple((int if whole else float)(value) for value in listed.split(",") if value.strip())
+        except ValueError as error:
+            kind = "whole numbers" if whole else "numbers"
+            raise UsageError(
+                f"{param('over')} {name}=… takes {kind} with commas between them, not {listed!r}"
+            ) from error
+    return axes
 
 
 def sweep(
     request: Request,
     *,
-    jobs: int | None = None,
-    device: str = "auto",
-    observer: GridObserver | None = None,
+    where: Where | None = None,
+    observer: PoolObserver | None = None,
     stop: threading.Event | None = None,
-) -> Written:
+) -> Report:
     """Train and measure what is not done yet in ``request.out``, and write sweep.json, .md, .csv, .tex and .png.
 
     Raises:
-        UsageError: the bottleneck does not read the setting, or as :func:`softvq_cli.experiments.reproduce`.
+        UsageError: as :func:`softvq_cli.experiments.comparison.reproduce`.
         SoftVQError: as there.
     """
-    observer = observer or GridObserver()
-    with run_directory.locked(request.out, also=report_files(NAME)):
-        given = {name: value for name, value in request.settings.items() if name in DataConfig.__dataclass_fields__}
-        material = look_at(DataConfig(**given), observer.data_progress)
-        cells = {
-            _cell(request, material, value, seed): value
-            for value in sorted(request.values)
-            for seed in range(request.seeds)
-        }
-        again = request.command() + how_words(jobs, device)
-        outcome = grid.run(list(cells), jobs=jobs, device=device, observer=observer, stop=stop, again=again)
+    observer = observer or PoolObserver()
+    with run_directory.locked(request.out, also=report_files(NAME)), Cluster(where or Where()) as cluster:
+        if not (request.out / f"{NAME}.json").exists():
+            cluster.warm()
+        study = plan(request, observer)
+        outcome = pool.run(study.jobs, cluster, observer=observer, stop=stop)
         observer.stage("writing the report")
-        document = _document(request, material, cells, outcome)
-        picture = request.out / f"{NAME}.png"
-        _draw(picture, request, document)
-        return write_files(request.out, NAME, document, picture)
+        return report.write(study, outcome, request.out)
 
 
-def _cell(request: Request, material: Material, value: float, seed: int) -> Cell:
-    chosen = {**request.settings, request.setting: value, "seed": seed}
-    config = resolve(material.config.data, material.image_shape, chosen)
-    bottleneck = config.model.bottleneck
-    if unused_settings(bottleneck, {request.setting: value}):
-        raise UsageError(f"the bottleneck {bottleneck} does not read {param(request.setting)}")
-    material.check_batch(config)
-    config = dataclasses.replace(config, data=material.config)
-    return Cell(
-        folder=request.out / RUNS / f"{material.name}-{bottleneck}-{request.setting}{number_text(value)}-s{seed}",
-        row=bottleneck,
-        data=material.name,
-        config=config,
-        fingerprints=material.fingerprints,
-        pixels=material.pixels,
-        parts=(BASIC,),
+def plan(request: Request, observer: PoolObserver) -> Study:
+    """The sweep as a study.
+
+    Raises:
+        UsageError: a setting that no model can have.
+        SoftVQError: the data cannot be had.
+    """
+    given = {name: value for name, value in request.settings.items() if name in DataConfig.__dataclass_fields__}
+    data = load_data(DataConfig(**given), progress=observer.data_progress)
+    bottleneck = request.settings.get("bottleneck", ModelConfig.bottleneck)
+    rows = _rows(request.over, bottleneck)
+    axes = {name: sorted(values) for name, values in request.over.items()}
+    one = next(iter(axes.items())) if len(axes) == 1 else None
+    return Study(
+        name=NAME,
+        title=f"{', '.join(axes)} of {bottleneck} on {data.title}",
+        command=request.command,
+        seeds=tuple(range(request.seeds)),
+        rows=rows,
+        columns=tuple(Column(data.name, measure) for measure in _COLUMNS),
+        data={data.name: data},
+        jobs=plan_jobs(
+            request.out, rows, {data.name: data}, range(request.seeds), parts=(BASIC,), shared=request.settings
+        ),
+        varied=tuple(axes),
+        figure="curves" if one else "bars",
+        further={"setting": one[0], "values": one[1]} if one else {"over": axes},
     )
 
 
-def _document(request: Request, material: Material, cells: Mapping[Cell, float], outcome: Outcome) -> dict[str, Any]:
-    evaluations: dict[Cell, Evaluation] = dict(outcome.evaluations)
-    found = report.by_row(evaluations, lambda cell: number_text(cells[cell]))
-    columns = [Column(material.name, name) for name in SHOWN]
-    labels = {number_text(value): f"{request.setting} = {number_text(value)}" for value in cells.values()}
-    # Each value has its own settings only in what is swept; the first cell's stand for all.
-    config: RunConfig = next(iter(cells)).config
-    settings = {name: value for name, value in shown_settings(config).items() if name != request.setting}
-    row = config.model.bottleneck
-    return {
-        "name": NAME,
-        "title": f"{request.setting} of {row} on {material.title}",
-        "softvq": __version__,
-        "command": request.command(),
-        "setting": request.setting,
-        "values": sorted(request.values),
-        "seeds": list(range(request.seeds)),
-        "data": {
-            material.name: {
-                **material.as_dict(),
-                "stands_for": material.title,
-                "papers": True,
-                "settings": {row: settings},
-            }
-        },
-        "columns": [report.column_entry(column) for column in columns],
-        "rows": report.rows_of(labels, columns, found),
-        "failed": [{"cell": cell.name, "error": error} for cell, error in outcome.failures.items()],
-        "notes": [],
-    }
+def _rows(over: Axes, bottleneck: str) -> tuple[Row, ...]:
+    """A row for each combination of the values, the last axis the fastest."""
+    rows = []
+    for values in itertools.product(*(sorted(values) for values in over.values())):
+        settings = dict(zip(over, values, strict=True))
+        texts = {name: _text(value) for name, value in settings.items()}
+        rows.append(
+            Row(
+                name=", ".join(texts.values()),
+                label=", ".join(f"{name} = {text}" for name, text in texts.items()),
+                subject=bottleneck,
+                settings=settings,
+                stem=f"{bottleneck}-{'-'.join(name + text for name, text in texts.items())}",
+            )
+        )
+    return tuple(rows)
 
 
-def _draw(path: Path, request: Request, document: Mapping[str, Any]) -> None:
-    """The figure, of the values that have a result."""
-    from softvq_cli.plots import sweep as plots
-
-    filled: Sequence[tuple[float, Any]] = [
-        (value, row["cells"])
-        for value, row in zip(document["values"], document["rows"], strict=True)
-        if all(cell["n"] for cell in row["cells"].values())
-    ]
-    if not filled:
-        return
-    keys = {column["measure"]: column["key"] for column in document["columns"]}
-    measures: dict[str, list[list[float]]] = {}
-    for name in DRAWN:
-        spec = MEASURES[name]
-        scale = 100 if spec.per_cent else 1
-        title = spec.title + (" (%)" if spec.per_cent else "")
-        measures[title] = [[scale * v for v in cells[keys[name]]["values"]] for _, cells in filled]
-    plots.plot(path, request.setting, [value for value, _ in filled], measures)
+def _text(value: float) -> str:
+    """A number in full, 1.0 as 1."""
+    return str(int(value)) if isinstance(value, float) and value == int(value) else str(value)

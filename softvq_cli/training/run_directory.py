@@ -20,6 +20,11 @@ CHECKPOINT = "ckpt.pt"
 CONFIG = "config.json"
 LOCK = ".lock"
 
+
+class BusyError(RefusedError):
+    """Another process works in the folder."""
+
+
 CHANGEABLE = ("data_dir", "checkpoint_every")
 """Settings that change no result: a resumed run may be given other ones."""
 
@@ -33,7 +38,7 @@ def default_folder(config: RunConfig, data_name: str) -> Path:
 
 @contextlib.contextmanager
 def locked(folder: Path, also: Iterable[str] = ()) -> Iterator[None]:
-    """Create the folder and hold it for this process; the system lets go of it however the process ends.
+    """Create the folder and hold it for this thread, which may ask again; it is let go of however the process ends.
 
     What an earlier process was writing when it was killed is removed: of a run's own files, and of those in ``also``.
 
@@ -43,11 +48,11 @@ def locked(folder: Path, also: Iterable[str] = ()) -> Iterator[None]:
     """
     made = not folder.exists()
     make_folder(folder)
-    lock = filelock.FileLock(folder / LOCK, timeout=0)
+    lock = filelock.FileLock(folder / LOCK, timeout=0, is_singleton=True)
     try:
         lock.acquire()
     except filelock.Timeout as error:
-        raise RefusedError(
+        raise BusyError(
             f"another softvq is working in {folder}: wait for it, or give another {param('out')}"
         ) from error
     except OSError as error:

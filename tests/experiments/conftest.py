@@ -1,4 +1,4 @@
-"""A small data set on disk, and cells on it that are done in a moment."""
+"""A small data set on disk, and jobs on it that are done in a moment."""
 
 from __future__ import annotations
 
@@ -12,11 +12,9 @@ import pytest
 
 from softvq_cli.config import DataConfig, RunConfig
 from softvq_cli.errors import SoftVQError
-from softvq_cli.experiments.cell import Cell, complete
-from softvq_cli.experiments.evaluated import Evaluation
-from softvq_cli.experiments.material import Material, look_at
-from softvq_cli.experiments.tables import BASIC
-from softvq_cli.pipeline.run import ChainObserver
+from softvq_cli.experiments.job import Job, JobObserver, complete
+from softvq_cli.experiments.study import StudyData, load_data
+from softvq_cli.pipeline.result import BASIC, Evaluation
 from tests.conftest import blobs
 
 
@@ -33,35 +31,34 @@ def npz(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def material(npz: Path) -> Material:
-    return look_at(DataConfig(data=str(npz)))
+def data(npz: Path) -> StudyData:
+    return load_data(DataConfig(data=str(npz)))
 
 
 @pytest.fixture
-def make_cell(material: Material, tmp_path: Path) -> Callable[..., Cell]:
-    """A cell of a few iterations in the test's own folder."""
+def make_job(data: StudyData, tmp_path: Path) -> Callable[..., Job]:
+    """A job of a few iterations in the test's own folder."""
 
-    def make(row: str = "ae", seed: int = 0, parts: tuple[str, ...] = (BASIC,), **settings: Any) -> Cell:
+    def make(row: str = "ae", seed: int = 0, parts: tuple[str, ...] = (BASIC,), **settings: Any) -> Job:
         small = {"latent_dim": 4, "K": 6, "iterations": 4, "batch_size": 16, "log_every": 2}
         bottleneck = row if row not in ("raw", "pca", "untrained") else "ae"
         config = RunConfig.from_flat(
-            {**small, "data": material.config.data, "bottleneck": bottleneck, "seed": seed, **settings}
+            {**small, "data": data.config.data, "bottleneck": bottleneck, "seed": seed, **settings}
         )
         folder = tmp_path / f"{row}-s{seed}"
-        return Cell(folder, row, "blobs", config, material.fingerprints, material.pixels, parts)
+        return Job(folder, row, row, "blobs", config, data.fingerprints, data.pixels, parts)
 
     return make
 
 
-def do(cell: Cell, observer: ChainObserver | None = None, stop: threading.Event | None = None) -> Evaluation:
-    """Complete a cell in this process."""
+def do(job: Job, observer: JobObserver | None = None, stop: threading.Event | None = None) -> Evaluation:
+    """Complete a job in this process."""
     [(_, result)] = complete(
-        [cell],
+        [job],
         device="cpu",
-        jobs=1,
-        observers=[observer or ChainObserver()],
+        threads=1,
+        observers=[observer or JobObserver()],
         stop=stop or threading.Event(),
-        saving=threading.Lock(),
     )
     if isinstance(result, SoftVQError):
         raise result

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from softvq_cli.errors import UsageError
+from softvq_cli.experiments.cluster import Where
 from softvq_cli.experiments.sweep import Request, numeric_settings, parse_over, sweep
 from softvq_cli.training import checkpoint
 
@@ -14,8 +15,8 @@ from softvq_cli.training import checkpoint
 @pytest.fixture(scope="module")
 def swept(npz, tmp_path_factory):
     settings = {"data": str(npz), "bottleneck": "vq", "iterations": 4, "batch_size": 16, "latent_dim": 4}
-    request = Request("K", (8, 2), tmp_path_factory.mktemp("sweep") / "out", 2, settings)
-    return request, sweep(request, jobs=1, device="cpu")
+    request = Request({"K": (8, 2)}, tmp_path_factory.mktemp("sweep") / "out", 2, settings, "softvq sweep --over K=8,2")
+    return request, sweep(request, where=Where(1, "cpu"))
 
 
 def test_each_value_is_trained_with_each_seed(swept):
@@ -40,7 +41,7 @@ def test_the_report_is_written_in_all_forms(swept):
     text = (request.out / "sweep.md").read_text()
     assert "| K = 2 | 2 |" in text
     assert "paper" not in text.split("## What")[0].splitlines()[10]
-    assert "softvq sweep --over K=8,2 --seeds 2" in text
+    assert "softvq sweep --over K=8,2" in text
     assert (request.out / "sweep.png").stat().st_size > 1000
     assert (request.out / "sweep.csv").read_text().startswith("row,data,measure,mean")
     assert report.failed == []
@@ -51,7 +52,8 @@ def test_the_report_is_written_in_all_forms(swept):
     [("K=8,16", ("K", (8, 16))), ("--latent-dim=2", ("latent_dim", (2,))), ("lr=1e-3, 0.1", ("lr", (0.001, 0.1)))],
 )
 def test_what_is_swept_is_a_name_and_numbers(text, expected):
-    assert parse_over(text) == expected
+    name, values = expected
+    assert parse_over([text]) == {name: values}
 
 
 @pytest.mark.parametrize(
@@ -59,33 +61,48 @@ def test_what_is_swept_is_a_name_and_numbers(text, expected):
     [
         ("latent_dims=8", "unknown numeric setting 'latent_dims': did you mean 'latent_dim'"),
         ("arch=mlp", "unknown numeric setting 'arch'"),
-        ("K=8,many", "--over K=… takes whole numbers with commas between them, not '8,many'"),
+        ("K=8,many", "over K=… takes whole numbers with commas between them, not '8,many'"),
         ("lr=fast", "takes numbers"),
     ],
 )
 def test_a_wrong_sweep_is_refused(text, message):
     with pytest.raises(UsageError) as caught:
-        parse_over(text)
+        parse_over([text])
     assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("setting", "values", "settings", "message"),
     [
-        ("K", (), {}, "which values of --K?"),
-        ("K", (0,), {}, "--K must be at least 1, not 0"),
-        ("K", (8, 8), {}, "the value 8 of --K is given twice"),
-        ("K", (8,), {"K": 4}, "--K is not for this sweep"),
-        ("K", (8,), {"seed": 4}, "--seed is not for this sweep"),
-        ("K", (8,), {"bottleneck": "ae"}, "the bottleneck ae does not read --K"),
+        ("K", (), {}, "which values of K?"),
+        ("K", (0,), {}, "K must be at least 1, not 0"),
+        ("K", (8, 8), {}, "the value 8 of K is given twice"),
+        ("K", (8,), {"K": 4}, "K is not for this sweep"),
+        ("K", (8,), {"seed": 4}, "seed is not for this sweep"),
+        ("K", (8,), {"bottleneck": "ae"}, "the bottleneck ae does not read K"),
     ],
 )
 def test_a_wrong_request_is_refused(setting, values, settings, message, tmp_path):
     with pytest.raises(UsageError) as caught:
-        sweep(Request(setting, values, tmp_path / "out", 1, settings), jobs=1, device="cpu")
+        Request({setting: values}, tmp_path / "out", 1, settings)
     assert message in str(caught.value)
+
+
+def test_several_settings_are_a_grid(npz, tmp_path):
+    settings = {"data": str(npz), "bottleneck": "vq", "iterations": 2, "batch_size": 16, "latent_dim": 4}
+    request = Request(parse_over(["K=4,2", "beta=0.5,0.25"]), tmp_path / "out", 1, settings)
+    document = sweep(request, where=Where(1, "cpu")).document
+    assert [row["label"] for row in document["rows"]] == [
+        f"K = {K}, beta = {beta}" for K in (2, 4) for beta in (0.25, 0.5)
+    ]
+    assert document["over"] == {"K": [2, 4], "beta": [0.25, 0.5]}
+    loaded = checkpoint.load(tmp_path / "out" / "runs" / "blobs-vq-K2-beta0.5-s0" / "ckpt.pt").config
+    assert (loaded.model.K, loaded.loss.beta) == (2, 0.5)
+    assert (tmp_path / "out" / "sweep.png").stat().st_size > 1000
+    with pytest.raises(UsageError, match="K are given twice"):
+        parse_over(["K=4", "K=2"])
 
 
 def test_every_number_but_the_seeds_can_be_swept():
     assert {"K", "latent_dim", "beta", "iterations", "lr", "noise_std"} <= set(numeric_settings())
-    assert not {"seed", "split_seed", "bottleneck", "compile"} & set(numeric_settings())
+    assert not {"seed", "split_seed", "test_fraction", "bottleneck", "compile"} & set(numeric_settings())

@@ -13,11 +13,13 @@ import pytest
 
 from softvq_cli.errors import InputError, RefusedError, UsageError
 from softvq_cli.evaluation.statistics import paired_difference
-from softvq_cli.experiments.grid import GridObserver
-from softvq_cli.experiments.reproduce import Reproduced, reproduce
-from softvq_cli.experiments.request import Request
+from softvq_cli.cli.reproduce import command_of
+from softvq_cli.experiments.cluster import Where
+from softvq_cli.experiments.comparison import Reproduction, Request, reproduce
+from softvq_cli.experiments.pool import PoolObserver
 from softvq_cli.training import run_directory
 
+HERE = Where(jobs=1, device="cpu")
 SMALL = {"iterations": 4, "batch_size": 16, "latent_dim": 4, "K": 6}
 
 
@@ -30,12 +32,13 @@ def request_of_table1(npz, tmp_path_factory) -> Request:
         only=("ae", "vq", "raw"),
         data={"mnist": str(npz)},
         settings=SMALL,
+        command="softvq reproduce table1",
     )
 
 
 @pytest.fixture(scope="module")
-def found(request_of_table1) -> Reproduced:
-    return reproduce(request_of_table1, jobs=1, device="cpu")
+def found(request_of_table1) -> Reproduction:
+    return reproduce(request_of_table1, where=HERE)
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +47,12 @@ def document(found):
     return json.loads(found.reports[0].path.read_text())
 
 
-class Recorder(GridObserver):
+class Recorder(PoolObserver):
     def __init__(self):
         self.todo, self.notes = [], []
 
-    def planned(self, cells, todo):
-        self.todo += [cell.name for cell in todo]
+    def planned(self, jobs, todo):
+        self.todo += [job.name for job in todo]
 
     def noted(self, text):
         self.notes.append(text)
@@ -102,8 +105,7 @@ def test_the_report_says_how_it_was_made_and_on_which_data(document, npz):
     assert not document["data"]["mnist"]["papers"]
     assert document["data"]["mnist"]["settings"]["vq"]["K"] == 6
     assert document["data"]["mnist"]["settings"]["vq"]["arch"] == "mlp"  # the settings of mnist, whatever the data
-    assert f"--data mnist={npz}" in document["command"]
-    assert "--iterations 4" in document["command"]
+    assert document["command"] == "softvq reproduce table1"
     assert document["seeds"] == [0, 1]
 
 
@@ -136,7 +138,7 @@ def test_the_csv_has_one_line_a_figure(document, found):
 def test_given_again_nothing_is_done_again_and_the_report_is_the_same(found, request_of_table1):
     before = {path: path.read_bytes() for path in found.reports[0].path.parent.iterdir() if path.is_file()}
     recorder = Recorder()
-    reproduce(request_of_table1, jobs=1, device="cpu", observer=recorder)
+    reproduce(request_of_table1, where=HERE, observer=recorder)
     assert recorder.todo == []
     assert {path: path.read_bytes() for path in before} == before
 
@@ -144,20 +146,20 @@ def test_given_again_nothing_is_done_again_and_the_report_is_the_same(found, req
 def test_more_seeds_train_only_the_new_ones(found, request_of_table1):
     recorder = Recorder()
     wider = dataclasses.replace(request_of_table1, seeds=3, only=("ae",))
-    again = reproduce(wider, jobs=1, device="cpu", observer=recorder)
+    again = reproduce(wider, where=HERE, observer=recorder)
     assert recorder.todo == ["blobs-ae-s2"]
     assert again.reports[0].document["rows"][0]["cells"]["mnist.nmi"]["n"] == 3
 
 
 def test_other_settings_in_the_same_folder_are_refused(found, request_of_table1):
     other = dataclasses.replace(request_of_table1, settings={**SMALL, "iterations": 5})
-    with pytest.raises(RefusedError, match="--iterations 4, and this asks for 5"):
-        reproduce(other, jobs=1, device="cpu")
+    with pytest.raises(RefusedError, match="iterations 4, and this asks for 5"):
+        reproduce(other, where=HERE)
 
 
 def test_a_second_one_in_the_same_folder_is_refused(request_of_table1):
     with run_directory.locked(request_of_table1.out), pytest.raises(RefusedError, match="another softvq is working"):
-        reproduce(request_of_table1, jobs=1, device="cpu")
+        reproduce(request_of_table1, where=HERE)
 
 
 def test_columns_without_data_are_left_out_and_reported(npz, tmp_path):
@@ -171,7 +173,7 @@ def test_columns_without_data_are_left_out_and_reported(npz, tmp_path):
         data={"svhn": missing, "cifar10": str(npz)},
         settings={"arch": "mlp", **SMALL},
     )
-    found = reproduce(request, jobs=1, device="cpu", observer=recorder)
+    found = reproduce(request, where=HERE, observer=recorder)
     [report] = found.reports
     assert len(found.failed) == len(recorder.notes) == 1
     assert found.failed[0].startswith("svhn: ") and "nothing.npz" in found.failed[0]
@@ -179,7 +181,7 @@ def test_columns_without_data_are_left_out_and_reported(npz, tmp_path):
     assert cell(report.document, "pca", "cifar10.probe_accuracy")["n"] == 1
     assert "- svhn: " in report.path.with_suffix(".md").read_text()
     with pytest.raises(InputError, match=r"nothing\.npz"):
-        reproduce(dataclasses.replace(request, only_data=("svhn",)), jobs=1, device="cpu")
+        reproduce(dataclasses.replace(request, only_data=("svhn",)), where=HERE)
 
 
 @pytest.mark.parametrize(
@@ -189,10 +191,10 @@ def test_columns_without_data_are_left_out_and_reported(npz, tmp_path):
         ({"only": ("softvq",)}, "unknown row 'softvq': did you mean 'soft-vq'"),
         ({"data": {"cifar": "x"}}, "unknown data set of table1 'cifar'"),
         ({"only_data": ("svhn",)}, "unknown data set of table1 'svhn'"),
-        ({"seeds": 0}, "--seeds must be at least 1, not 0"),
-        ({"target_nmse": 0.0}, "--target-nmse must be above 0"),
-        ({"settings": {"bottleneck": "ae"}}, "--bottleneck is not for a comparison"),
-        ({"settings": {"lr": -1.0}}, "--lr must be above 0"),
+        ({"seeds": 0}, "seeds must be at least 1, not 0"),
+        ({"target_nmse": 0.0}, "target_nmse must be above 0"),
+        ({"settings": {"bottleneck": "ae"}}, "bottleneck is not for a comparison"),
+        ({"settings": {"lr": -1.0}}, "lr must be above 0"),
     ],
 )
 def test_a_wrong_request_is_refused_by_name(changes, message, tmp_path):
@@ -203,8 +205,8 @@ def test_a_wrong_request_is_refused_by_name(changes, message, tmp_path):
 
 def test_a_batch_larger_than_the_data_is_refused_before_anything_runs(npz, tmp_path):
     request = Request(("table1",), tmp_path, data={"mnist": str(npz)}, settings={"batch_size": 500})
-    with pytest.raises(UsageError, match="--batch-size 500 is larger than the training split of blobs, which has 120"):
-        reproduce(request, jobs=1, device="cpu")
+    with pytest.raises(UsageError, match="batch_size 500 is larger than the training split of blobs, which has 120"):
+        reproduce(request, where=HERE)
     assert not (tmp_path / "runs").exists()
 
 
@@ -217,7 +219,7 @@ def test_the_command_asks_for_the_same():
         target_nmse=0.5,
         settings={"lr": 1e-5, "iterations": 7, "compile": False, "data_dir": "d"},
     )
-    assert request.command() == (
+    assert command_of(request) == (
         "softvq reproduce all --only ae --full --target-nmse 0.5 --lr 1e-05 --iterations 7 --no-compile --data-dir d "
         "--out 'a b'"
     )

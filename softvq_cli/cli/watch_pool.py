@@ -1,4 +1,4 @@
-"""Following a grid of runs: its bar, its notes, a Ctrl-C that waits for checkpoints, and how it ends."""
+"""Following the jobs of a study: their bar, their notes, a Ctrl-C that waits for checkpoints, and how it ends."""
 
 from __future__ import annotations
 
@@ -11,55 +11,55 @@ from softvq_cli.cli.interrupt import interrupts
 from softvq_cli.cli.output import Terminal
 from softvq_cli.cli.watch import Following, following
 from softvq_cli.errors import SoftVQError
-from softvq_cli.experiments.grid import GridObserver, Progress
+from softvq_cli.experiments.pool import PoolObserver, Progress
 
 if TYPE_CHECKING:
     from rich.console import Group
 
-    from softvq_cli.experiments.cell import Cell
+    from softvq_cli.experiments.job import Job
 
 
 _BAR = "iterations"
 
 
-class GridWatcher(Following, GridObserver):
-    """Shows how a grid goes, with the time that is left, and says which cells are done."""
+class PoolWatcher(Following, PoolObserver):
+    """Shows how the jobs go, with the time that is left, and says which of them are done."""
 
     _ended = _todo = 0
 
-    def planned(self, cells: Sequence[Cell], todo: Sequence[Cell]) -> None:
+    def planned(self, jobs: Sequence[Job], todo: Sequence[Job]) -> None:
         """From here on Ctrl-C waits for the checkpoints."""
         interrupts.stop = self._stop
         self._ended, self._todo = 0, len(todo)
-        if cells:
-            done = len(cells) - len(todo)
-            self._terminal.note(f"{len(todo)} cells to do" + (f", {done} done before" if done else ""))
+        if jobs:
+            done = len(jobs) - len(todo)
+            self._terminal.note(f"{len(todo)} jobs to do" + (f", {done} done before" if done else ""))
             self._bars.begin(_BAR)
 
     def progressed(self, progress: Progress) -> None:
         """Move the bar, which also tells the time that is left."""
         running = ", ".join(f"{name} {what}" for name, what in progress.running.items())
-        detail = f"{progress.ended}/{progress.cells} cells: {running}"
+        detail = f"{progress.ended}/{progress.jobs} jobs: {running}"
         self._bars.update(_BAR, int(progress.units), progress.total, detail=detail)
 
-    def completed(self, cell: Cell) -> None:
-        """One line a cell."""
+    def completed(self, job: Job) -> None:
+        """One line a job."""
         self._ended += 1
-        self._terminal.note(f"{cell.name} done, {self._ended} of {self._todo}")
+        self._terminal.note(f"{job.name} done, {self._ended} of {self._todo}")
 
-    def failed(self, cell: Cell, message: str) -> None:
+    def failed(self, job: Job, message: str) -> None:
         """One line, in any case."""
         self._ended += 1
-        self._terminal.warn(f"{cell.name} failed: {message}")
+        self._terminal.warn(f"{job.name} failed: {message}")
 
     def noted(self, text: str) -> None:
         """Pass a note on."""
         self._terminal.warn(text)
 
 
-def watch_grid(terminal: Terminal) -> contextlib.AbstractContextManager[tuple[GridWatcher, threading.Event]]:
-    """An observer of a grid that draws on the terminal, and the event that the first Ctrl-C sets."""
-    return following(terminal, GridWatcher)
+def watch_pool(terminal: Terminal) -> contextlib.AbstractContextManager[tuple[PoolWatcher, threading.Event]]:
+    """An observer of a pool that draws on the terminal, and the event that the first Ctrl-C sets."""
+    return following(terminal, PoolWatcher)
 
 
 def comparison_table(document: dict[str, Any]) -> Group:

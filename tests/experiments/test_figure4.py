@@ -1,0 +1,115 @@
+"""Models at a common reconstruction error."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from softvq_cli.experiments.cluster import Where
+from softvq_cli.experiments.comparison import Request, match, reproduce
+from softvq_cli.experiments.pool import Outcome, PoolObserver
+from softvq_cli.experiments.study import Study
+from softvq_cli.pipeline.result import BASIC, MAP, Evaluation
+from softvq_cli.training import checkpoint
+
+
+HERE = Where(jobs=1, device="cpu")
+
+
+def matched(jobs, target, tmp_path):
+    """Figure 4 with these jobs, cut."""
+    study = Study("fig4", "Figure 4", "", (0,), (), (), {}, tuple(jobs), further={"target_nmse": None})
+    outcome = Outcome({job: Evaluation({}, ()) for job in jobs}, {})
+    return match(study, outcome, Request(("fig4",), tmp_path, target_nmse=target))
+
+
+def trained(job, *curve: tuple[int, float]):
+    """A job with this log of (step, validation error)."""
+    job.folder.mkdir()
+    lines = [json.dumps({"step": step, "val_nmse": error}) + "\n" for step, error in curve]
+    (job.folder / "metrics.jsonl").write_text("".join(lines))
+    return job
+
+
+def test_runs_are_cut_at_the_error_that_all_of_them_reach(make_job, tmp_path):
+    good = trained(make_job("ae", iterations=40, parts=()), (10, 0.9), (20, 0.5), (30, 0.4), (40, 0.1))
+    bad = trained(make_job("vq", iterations=40, parts=()), (10, 1.0), (20, 0.8), (30, 0.6), (40, 0.45))
+    found = matched([good, bad], None, tmp_path)
+    assert found.further["target_nmse"] == 0.45
+    assert [job.config.train.iterations for job in found.jobs] == [30, 40]
+    assert [job.name for job in found.jobs] == ["ae-s0-i30", "vq-s0"]
+    assert all(job.parts == (BASIC, MAP) for job in found.jobs)
+
+
+def test_a_run_that_does_not_reach_a_given_error_is_shown_in_full(make_job, tmp_path):
+    good = trained(make_job("ae", iterations=40), (20, 0.5), (40, 0.1))
+    bad = trained(make_job("vq", iterations=40), (20, 0.8), (40, 0.45))
+    found = matched([good, bad], 0.2, tmp_path)
+    assert [job.config.train.iterations for job in found.jobs] == [40, 40]
+    assert any("vq-s0 does not come down to it" in note for note in found.notes)
+    assert not any("ae-s0 " in note for note in found.notes)
+
+
+def test_the_soft_vq_vae_decides_the_target_where_it_is_there(make_job, tmp_path):
+    better = trained(make_job("ae", iterations=40), (20, 0.3), (40, 0.1))
+    reference = trained(make_job("soft-vq", iterations=40), (20, 0.5), (40, 0.3))
+    worse = trained(make_job("vq", iterations=40), (20, 0.9), (40, 0.8))
+    found = matched([better, reference, worse], None, tmp_path)
+    assert found.further["target_nmse"] == 0.3
+    assert [job.name for job in found.jobs] == ["ae-s0-i20", "soft-vq-s0", "vq-s0"]
+    assert matched([better, worse], None, tmp_path).further["target_nmse"] == 0.8
+
+
+def test_without_runs_there_is_nothing_to_match(tmp_path):
+    assert matched([], None, tmp_path).jobs == ()
+
+
+@pytest.fixture(scope="module")
+def figure(npz, tmp_path_factory):
+    request = Request(
+        names=("fig4",),
+        out=tmp_path_factory.mktemp("fig4") / "out",
+        only=("ae", "vq"),
+        data={"mnist": str(npz)},
+        settings={"iterations": 6, "log_every": 1, "batch_size": 16, "K": 6, "lr": 1e-3},
+    )
+    return request, reproduce(request, where=HERE)
+
+
+def test_a_run_cut_short_is_the_same_run(figure):
+    request, found = figure
+    document = found.reports[0].document
+    rows = {row["row"]: row["cells"] for row in document["rows"]}
+    target = document["target_nmse"]
+    for row, cells in rows.items():
+        step = int(cells["mnist.iterations"]["mean"])
+        folder = request.out / "runs" / (f"blobs-{row}-d60-s0" + (f"-i{step}" if step < 6 else ""))
+        cut = checkpoint.load(folder / "ckpt.pt")
+        lines = (request.out / "runs" / f"blobs-{row}-d60-s0" / "metrics.jsonl").read_text().splitlines()
+        logged = json.loads(lines[step - 1])
+        assert cut.metrics["val_nmse"] == logged["val_nmse"] <= target
+        assert cut.config.model.latent_dim == 60
+        if step > 1:
+            assert json.loads(lines[step - 2])["val_nmse"] > target
+
+
+def test_the_figure_has_a_panel_a_model_and_the_report_its_numbers(figure):
+    request, found = figure
+    assert (request.out / "fig4.png").stat().st_size > 1000
+    [report] = found.reports
+    assert [row["row"] for row in report.document["rows"]] == ["ae", "vq"]
+    assert all(cell["n"] == 1 for row in report.document["rows"] for job in row["cells"].values())
+    assert "| baseline autoencoder | 1 |" in report.path.with_suffix(".md").read_text()
+
+
+def test_given_again_nothing_is_trained_again(figure):
+    class Recorder(PoolObserver):
+        todo: tuple = ()
+
+        def planned(self, jobs, todo):
+            self.todo += tuple(job.name for job in todo)
+
+    recorder = Recorder()
+    reproduce(figure[0], where=HERE, observer=recorder)
+    assert recorder.todo == ()

@@ -1,0 +1,245 @@
+"""One job: trained and measured once, and again only if something is not what it was."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import threading
+
+import numpy as np
+import pytest
+
+from softvq_cli import embeddings
+from softvq_cli.errors import InputError, Interrupted, RefusedError
+from softvq_cli.evaluation import softmax
+from softvq_cli.evaluation.clustering import cluster
+from softvq_cli.evaluation.probe import probe
+from softvq_cli.experiments.job import JobObserver, inspect
+from softvq_cli.pipeline.result import BASIC, MAP, PROBES
+from softvq_cli.pipeline.source import Source
+from softvq_cli.training import checkpoint, train
+from softvq_cli.words import BOTTLENECKS
+from tests.experiments.conftest import do, write_blobs
+
+
+@pytest.fixture
+def nothing_to_do(monkeypatch):
+    """From here on neither training steps nor K-means run."""
+
+    def never(*args, **kwargs):
+        raise AssertionError("this was done before")
+
+    def from_now_on():
+        monkeypatch.setattr("softvq_cli.training.opening.Session", never)
+        monkeypatch.setattr("softvq_cli.evaluation.clustering.cluster", never)
+
+    return from_now_on
+
+
+@pytest.mark.parametrize("row", BOTTLENECKS)
+def test_a_model_is_measured_as_the_commands_measure_it(row, make_job, tmp_path):
+    job = make_job(row)
+    figures = own(do(job))
+    trained = checkpoint.load(job.folder / "ckpt.pt")
+    train_rows, test_rows = Source(trained).embed_splits(tmp_path)
+    found = cluster(test_rows.z, test_rows.labels)
+    assert figures["clustering_accuracy"] == found.accuracy
+    assert figures["nmi"] == found.nmi
+    assert (figures["starts_min"], figures["starts_max"]) == (found.accuracies.min(), found.accuracies.max())
+    assert figures["starts_min"] <= figures["starts_median"] <= figures["starts_max"]
+    fitted = probe(train_rows.z, train_rows.labels, test_rows.z, test_rows.labels)
+    assert figures["probe_accuracy"] == fitted.accuracy
+    assert figures["iterations"] == 4
+
+
+def test_nmse_is_the_reconstructions_error_over_the_training_pixels_variance(make_job, tmp_path):
+    job = make_job("soft-vq", iterations=20)
+    figures = own(do(job))
+    trained = checkpoint.load(job.folder / "ckpt.pt")
+    source = Source(trained)
+    images = source.load("test").images / 255.0
+    made = embeddings.embed(trained, source.load("test"), tmp_path / "x.npy", what="reconstruction").z
+    variance = (source.load("train").images / 255.0).var()
+    error = np.square(made.reshape(images.shape) - images).mean() / variance
+    assert figures["nmse"] == pytest.approx(error, rel=1e-5)
+
+
+def test_the_decoders_input_of_a_codebook_is_measured_too(make_job, tmp_path):
+    job = make_job("vq")
+    found = do(job)
+    assert list(found.figures) == ["z_e", "z_q"]
+    trained = checkpoint.load(job.folder / "ckpt.pt")
+    rows = embeddings.embed(trained, Source(trained).load("test"), tmp_path / "q.npy", what="z_q")
+    assert found.figures["z_q"]["nmi"] == cluster(rows.z, rows.labels).nmi
+    assert "nmse" not in found.figures["z_q"]
+    assert list(do(make_job("vae")).figures) == ["z_e"]
+
+
+@pytest.mark.parametrize("row", ["soft-vq", "raw", "pca", "untrained"])
+def test_what_is_done_is_not_done_again(row, make_job, nothing_to_do):
+    job = make_job(row)
+    assert not inspect(job).done
+    first = do(job)
+    nothing_to_do()
+    assert inspect(job).evaluation == first
+    assert do(job) == first
+
+
+def test_other_parts_are_added_to_those_that_are_there(make_job, nothing_to_do, monkeypatch):
+    first = do(make_job("ae"))
+    more = make_job("ae", parts=(BASIC, PROBES))
+    assert not inspect(more).done
+    quick = lambda *rows, **how: softmax.fit_adam(*rows, **{**how, "iterations": 100})  # noqa: E731
+    monkeypatch.setattr("softvq_cli.evaluation.probe.fit_adam", quick)
+    nothing_to_do()
+    found = do(more)
+    assert own(found).items() > own(first).items()
+    assert set(own(found)) - set(own(first)) == {
+        "probe_adam_accuracy",
+        "knn_accuracy",
+        "probe_10_accuracy",  # there are 40 training images a class, too few for 100
+    }
+
+
+def test_a_map_is_measured_and_kept(make_job):
+    job = make_job("raw", parts=(MAP,))
+    figures = own(do(job))
+    coordinates = np.load(job.folder / "map.npy")
+    assert coordinates.shape == (30, 2)
+    assert 0 < figures["knn_recall"] <= 1
+    assert inspect(job).done
+    (job.folder / "map.npy").unlink()
+    assert not inspect(job).done
+
+
+def test_an_evaluation_of_another_checkpoint_is_not_used(make_job, npz):
+    job = make_job("ae")
+    first = do(job)
+    train({**job.config.flat(), "iterations": 9}, out=job.folder, overwrite=True)
+    train(job.config.flat(), out=job.folder, overwrite=True)
+    assert do(job) == first  # the same run again gives the same file
+    longer = dataclasses.replace(job, config=dataclasses.replace(job.config, train=_with(job, iterations=9)))
+    train(longer.config.flat(), out=job.folder, overwrite=True)
+    assert not inspect(longer).done
+    assert own(do(longer))["iterations"] == 9
+
+
+def test_an_evaluation_on_other_data_is_not_used(make_job):
+    job = make_job("pca")
+    do(job)
+    assert not inspect(dataclasses.replace(job, fingerprints=(job.fingerprints[0], "other"))).done
+    assert not inspect(make_job("pca", latent_dim=3)).done
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: "",
+        lambda text: "{}",
+        lambda text: "[]",
+        lambda text: text[:-20],
+        lambda text: text.replace('"nmi"', '"mni"'),
+        lambda text: text.replace('"nmi": ', '"nmi": 1'),
+        lambda text: text.replace('"basic"', '["basic"]'),
+    ],
+)
+def test_a_damaged_evaluation_is_made_again(damage, make_job):
+    job = make_job("ae")
+    first = do(job)
+    text = (job.folder / "evaluation.json").read_text()
+    assert damage(text) != text
+    (job.folder / "evaluation.json").write_text(damage(text))
+    assert not inspect(job).done
+    assert do(job) == first
+    assert json.loads((job.folder / "evaluation.json").read_text())["figures"] == first.figures
+
+
+def test_a_damaged_map_is_made_again(make_job):
+    job = make_job("ae", parts=(BASIC, MAP))
+    first = do(job)
+    path = job.folder / "map.npy"
+    path.write_bytes(path.read_bytes()[:-8])
+    assert not inspect(job).done
+    assert do(job) == first
+
+
+def test_a_part_that_cannot_be_measured_costs_no_other(make_job, monkeypatch):
+    def fails(*args, **kwargs):
+        raise InputError("too few rows")
+
+    monkeypatch.setattr("softvq_cli.pipeline.maps.on_map", fails)
+    notes = []
+
+    class Listening(JobObserver):
+        def noted(self, text):
+            notes.append(text)
+
+    found = do(make_job("pca", parts=(MAP, BASIC)), Listening())
+    assert found.parts == (BASIC,)
+    assert notes == ["without the t-SNE map: too few rows"]
+
+
+def test_what_a_killed_process_was_writing_is_removed(make_job):
+    job = make_job("pca")
+    job.folder.mkdir()
+    for name in (".evaluation.json.x.tmp", ".map.npy.x.tmp"):
+        (job.folder / name).write_text("half")
+    do(job)
+    assert sorted(path.name for path in job.folder.iterdir()) == [".lock", "evaluation.json"]
+
+
+def test_a_finished_run_from_elsewhere_is_used_as_it_is(make_job, npz, tmp_path, monkeypatch):
+    job = make_job("vq")
+    monkeypatch.chdir(npz.parent)
+    elsewhere = {**job.config.flat(), "data": npz.name, "log_every": 4, "checkpoint_every": 2, "alpha_max": 0.1}
+    train(elsewhere, out=tmp_path / "elsewhere")
+    shutil.copytree(tmp_path / "elsewhere", job.folder)
+    seal = checkpoint.load(job.folder / "ckpt.pt").sha256
+    assert inspect(job).finished
+    do(job)
+    assert checkpoint.load(job.folder / "ckpt.pt").sha256 == seal
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(make_job):
+    whole = make_job("soft-vq", iterations=6)
+    reference = do(whole)
+    shutil.rmtree(whole.folder)
+
+    stop = threading.Event()
+
+    class Stopping(JobObserver):
+        def stepped(self, step):
+            if step == 3:
+                stop.set()
+
+    with pytest.raises(Interrupted):
+        do(whole, Stopping(), stop)
+    state = inspect(whole)
+    assert (state.step, state.finished, state.done) == (3, False, False)
+    assert do(whole) == reference
+
+
+def test_a_run_with_other_settings_is_refused_by_name(make_job):
+    do(make_job("ae"))
+    with pytest.raises(RefusedError, match=r"iterations 4, and this asks for 5: give another out"):
+        inspect(make_job("ae", iterations=5))
+    assert inspect(make_job("ae", alpha_max=0.1, K=99)).done  # the autoencoder reads neither
+
+
+def test_a_run_of_other_data_is_refused(make_job, tmp_path):
+    job = make_job("ae")
+    other = write_blobs(tmp_path / "blobs.npz", seed=5)
+    train({**job.config.flat(), "data": str(other)}, out=job.folder)
+    with pytest.raises(RefusedError, match="trained on other data"):
+        inspect(job)
+
+
+def own(evaluation):
+    """The values of the rows that a job is about: of a model z_e."""
+    [(_, values)] = [item for item in evaluation.figures.items() if item[0] != "z_q"]
+    return values
+
+
+def _with(job, **changes):
+    return dataclasses.replace(job.config.train, **changes)

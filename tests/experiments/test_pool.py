@@ -1,0 +1,233 @@
+"""Many jobs side by side, on processes of this machine."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import ssl
+import threading
+import time
+
+import pytest
+from distributed import Client, Security
+
+from softvq_cli.errors import Interrupted, RefusedError, UsageError
+from softvq_cli.experiments import pool
+from softvq_cli.experiments.cluster import Cluster, Where, limit_threads
+from softvq_cli.experiments.job import inspect
+from softvq_cli.experiments.pool import PoolObserver
+from tests.experiments.conftest import do
+
+
+class Recorder(PoolObserver):
+    """What a pool told."""
+
+    def __init__(self):
+        self.order, self.done, self.errors, self.last = [], [], {}, None
+
+    def planned(self, jobs, todo):
+        self.order = [job.name for job in todo]
+
+    def progressed(self, progress):
+        self.last = progress
+
+    def completed(self, job):
+        self.done.append(job.name)
+
+    def failed(self, job, message):
+        self.errors[job.name] = message
+
+
+@pytest.fixture(scope="module")
+def one():
+    """One process for the tests that do not count them."""
+    with Cluster(Where(jobs=1, device="cpu")) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def two():
+    """Two processes; each may train two seeds of a model at once."""
+    with Cluster(Where(jobs=2, device="cpu", together=2)) as cluster:
+        yield cluster
+
+
+def empty(jobs):
+    for job in jobs:
+        for file in job.folder.iterdir():
+            file.unlink()
+
+
+def wait_until(true, seconds=60.0):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_no_number_depends_on_how_many_run_side_by_side(make_job, two):
+    jobs = [make_job("soft-vq", seed) for seed in (0, 1, 2)] + [make_job("vae", seed) for seed in (0, 1)]
+    reference = [do(job) for job in jobs]
+    empty(jobs)
+    recorder = Recorder()
+    found = pool.run(jobs, two, observer=recorder)
+    assert [found.evaluations[job].figures for job in jobs] == [one.figures for one in reference]
+    assert recorder.order == ["soft-vq-s0", "soft-vq-s1", "vae-s0", "vae-s1", "soft-vq-s2"]
+    assert sorted(recorder.done) == sorted(recorder.order)
+    assert recorder.last.units == recorder.last.total
+
+
+def test_who_completed_a_job_is_kept_with_its_numbers(make_job, one):
+    job = make_job("pca")
+    found = pool.run([job], one)
+    machine = found.evaluations[job].machine
+    assert machine["host"] == os.uname().nodename
+    assert machine["processor"]
+    assert inspect(job).evaluation.machine == machine
+
+
+def test_of_seeds_trained_at_once_one_that_fails_stops_no_other(make_job, two):
+    damaged, good = make_job("ae", 0), make_job("ae", 1)
+    do(damaged)
+    (damaged.folder / "ckpt.pt").write_bytes(b"PK nonsense")
+    found = pool.run([damaged, good], two)
+    assert (list(found.failures), list(found.evaluations)) == ([damaged], [good])
+
+
+def test_finished_jobs_are_only_read_and_no_process_is_started_for_them(make_job):
+    job = make_job("ae")
+    found = do(job)
+    recorder = Recorder()
+    with Cluster(Where(device="cpu")) as cluster:
+        assert pool.run([job], cluster, observer=recorder).evaluations == {job: found}
+        assert not multiprocessing.active_children() or cluster._client is None
+    assert (recorder.order, recorder.done) == ([], [])
+
+
+def test_the_longest_job_is_begun_first_and_a_failing_one_stops_no_other(make_job, one):
+    short, long, damaged = make_job("ae", 0), make_job("ae", 1, iterations=9), make_job("ae", 2, iterations=5)
+    do(short)
+    (short.folder / "evaluation.json").unlink()
+    do(damaged)
+    (damaged.folder / "ckpt.pt").write_bytes(b"PK nonsense")
+    recorder = Recorder()
+    found = pool.run([short, damaged, long], one, observer=recorder)
+    assert recorder.order == ["ae-s1", "ae-s2", "ae-s0"]
+    assert set(found.evaluations) == {short, long}
+    assert list(found.failures) == [damaged]
+    assert "not a complete softvq checkpoint" in recorder.errors["ae-s2"]
+
+
+def test_a_job_whose_process_was_killed_goes_on_from_its_checkpoint(make_job):
+    job = make_job("soft-vq", iterations=150, checkpoint_every=10, log_every=10)
+    reference = do(job)
+    empty([job])
+    killed = []
+
+    class Killer(Recorder):
+        def progressed(self, progress):
+            if not killed and (job.folder / "ckpt.pt").exists() and progress.running.get(job.name) == "training":
+                killed.extend(child.pid for child in multiprocessing.active_children())
+                for pid in killed:
+                    os.kill(pid, signal.SIGKILL)
+
+    recorder = Killer()
+    with Cluster(Where(jobs=1, device="cpu")) as cluster:
+        found = pool.run([job], cluster, observer=recorder)
+    assert killed and not found.failures
+    assert found.evaluations[job].figures == reference.figures
+    assert recorder.done == [job.name]
+
+
+def test_a_job_that_kills_its_processes_again_and_again_fails_alone(make_job):
+    endless, other = make_job("ae", 0, iterations=10_000_000), make_job("ae", 1)
+
+    class Killer(Recorder):
+        def progressed(self, progress):
+            if progress.running.get("ae-s0") == "training":
+                for child in multiprocessing.active_children():
+                    child.kill()
+
+    with Cluster(Where(jobs=1, device="cpu")) as cluster:
+        found = pool.run([endless, other], cluster, observer=Killer())
+    assert list(found.evaluations) == [other]
+    assert "its process was killed 4 times" in found.failures[endless]
+
+
+def test_a_job_that_is_done_twice_at_once_yields_to_the_first(make_job):
+    job, stop = make_job("soft-vq", iterations=40), threading.Event()
+    results = []
+    threads = [threading.Thread(target=lambda: results.append(do(job, stop=stop))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=120)
+    assert len(results) == 2
+    assert results[0] == results[1]
+
+
+def test_a_stop_leaves_checkpoints(make_job):
+    endless, stop = make_job("ae", iterations=10_000_000), threading.Event()
+
+    class Stopper(Recorder):
+        def progressed(self, progress):
+            if progress.units > 0:
+                stop.set()
+
+    with (
+        pytest.raises(Interrupted, match="stopped with 0 of 1 jobs done") as caught,
+        Cluster(Where(jobs=1, device="cpu")) as cluster,
+    ):
+        pool.run([endless], cluster, observer=Stopper(), stop=stop)
+    assert caught.value.again == {}
+    state = inspect(endless)
+    assert state.step > 0
+    assert not state.finished
+    assert not multiprocessing.active_children()
+
+
+def test_an_exception_ends_the_processes(make_job):
+    class Broken(Recorder):
+        def progressed(self, progress):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), Cluster(Where(jobs=1, device="cpu")) as cluster:
+        pool.run([make_job("ae", iterations=10_000_000)], cluster, observer=Broken())
+    wait_until(lambda: not multiprocessing.active_children())
+
+
+def test_other_settings_are_refused_before_anything_runs(make_job, one):
+    do(make_job("ae"))
+    recorder = Recorder()
+    with pytest.raises(RefusedError):
+        pool.run([make_job("vq"), make_job("ae", iterations=5)], one, observer=recorder)
+    assert recorder.order == []
+
+
+def test_jobs_below_1_are_refused():
+    with pytest.raises(UsageError, match="jobs must be at least 1, not 0"):
+        Where(jobs=0)
+    assert Where(device="cpu").workers() >= 1
+    assert Where(jobs=5, device="cpu").workers() == 5
+
+
+def test_a_worker_computes_with_one_thread(one):
+    [threads] = one.client.run(limit_threads, 1).values()
+    assert threads["torch"] == 1
+    assert {found["num_threads"] for found in threads["pools"]} <= {1}
+    [environment] = one.client.run(lambda: dict(os.environ)).values()
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        assert environment[name] == "1"
+
+
+def test_a_stranger_cannot_connect(one):
+    address = one.client.scheduler.address
+    assert address.startswith("tls://127.0.0.1:")
+    for security in (Security(), Security.temporary()):  # without a certificate, and with another one
+        with pytest.raises((OSError, TypeError, ssl.SSLError)):
+            Client(address, security=security, timeout=3, set_as_default=False)
+    with pytest.raises(OSError):
+        Client(address.replace("tls", "tcp"), timeout=3, set_as_default=False)
+    [workers] = [one.client.scheduler_info()["workers"]]
+    assert all(worker.startswith("tls://127.0.0.1:") for worker in workers)
