@@ -159,10 +159,10 @@ def _train(
     cells: Sequence[Cell], device: str, observers: Sequence[ChainObserver], stop: threading.Event
 ) -> dict[Cell, SoftVQError]:
     """Those that could not be trained, and why."""
-    from softvq_cli.training import Order, train_together
+    from softvq_cli.training import TrainRequest, train_together
 
     failures: dict[Cell, SoftVQError] = {}
-    orders: dict[Cell, Order] = {}
+    orders: dict[Cell, TrainRequest] = {}
     for cell, observer in zip(cells, observers, strict=True):
         try:
             make_folder(cell.folder)
@@ -175,7 +175,8 @@ def _train(
             if (cell.folder / run_directory.CONFIG).exists():  # compared before: its own spelling of the data holds
                 chosen = {name: chosen[name] for name in run_directory.CHANGEABLE}
             # Only where there is a run: a grid that begins one is no news.
-            orders[cell] = Order(chosen, cell.folder, resume=run_directory.is_used(cell.folder), observer=observer)
+            resume = run_directory.is_used(cell.folder)
+            orders[cell] = TrainRequest(chosen, cell.folder, resume=resume, observer=observer)
     results = train_together(list(orders.values()), device=device, stop=stop)
     return failures | {
         cell: result for cell, result in zip(orders, results, strict=True) if isinstance(result, SoftVQError)

@@ -32,7 +32,7 @@ def nothing_to_do(monkeypatch):
         raise AssertionError("this was done before")
 
     def from_now_on():
-        monkeypatch.setattr("softvq_cli.training.opening.Session", never)
+        monkeypatch.setattr("softvq_cli.training.run.Session", never)
         monkeypatch.setattr("softvq_cli.evaluation.clustering.cluster", never)
 
     return from_now_on
