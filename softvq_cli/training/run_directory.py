@@ -185,7 +185,7 @@ def for_resume(folder: Path, chosen: dict[str, Any]) -> RunConfig:
     """The stored configuration, which ``chosen`` may repeat but not change.
 
     Raises:
-        UsageError: an option would change the result; it is named.
+        UsageError: a setting would change the result; it is named.
     """
     stored = stored_config(folder)
     flat = stored.flat()
@@ -194,13 +194,13 @@ def for_resume(folder: Path, chosen: dict[str, Any]) -> RunConfig:
         if name not in CHANGEABLE and value != flat[name]:
             raise UsageError(
                 f"{param(name)} {value} would change the run in {folder}, which has {flat[name]}: "
-                f"leave the option out to resume, or train anew with another {param('out')}"
+                f"leave it out to resume, or train anew with another {param('out')}"
             )
     return RunConfig.from_flat({**flat, **{name: changed[name] for name in CHANGEABLE if name in changed}})
 
 
 def first_change(old: RunConfig, new: RunConfig) -> str | None:
-    """The first setting of ``old``, as an option, that ``new`` has otherwise and that changes the result."""
+    """The first setting of ``old``, marked with its value, that ``new`` has otherwise and that changes the result."""
     changed = new.flat()
     for name, value in old.flat().items():
         if name not in CHANGEABLE and changed[name] != value:
