@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.models import session, take
+from benchmarks.models import session, training
 from benchmarks.setting import Setting
 from benchmarks.timing import in_turn, table
 from softvq_cli.training.session import Session
@@ -71,7 +72,7 @@ def _rows(setting: Setting, rate: float, width: float) -> Iterator[list[Any]]:
                 one = session(data, setting, bottleneck=bottleneck, batch_size=batch)
                 work, moved = operations(one), bytes_moved(one)
                 steps = 1 if setting.quick else max(1, 320 // batch)
-                run = {"step": lambda one=one, n=steps: take(one, n)}
+                run = {"step": functools.partial(training(one), steps)}
                 step = float(np.median(in_turn(run, setting.rounds, setting.clock)["step"])) / steps
                 floor = work / rate + moved / width
                 arch = one.config.model.arch.upper()

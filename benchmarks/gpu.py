@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import torch
 
-from benchmarks.models import session, take
+from benchmarks.models import session, training
 from benchmarks.setting import Setting
 from benchmarks.timing import in_turn, ratio, table
 
@@ -20,7 +22,8 @@ def section(setting: Setting) -> str:
     rows = []
     for data in ("mnist", "svhn"):
         one = session(data, setting, iterations=40_000)
-        seconds = float(np.median(in_turn({"own": lambda one=one: take(one, steps)}, setting.rounds)["own"])) / steps
+        run = {"own": functools.partial(training(one), steps)}
+        seconds = float(np.median(in_turn(run, setting.rounds)["own"])) / steps
         rows.append([data, one.config.model.arch, f"{seconds * 1e6:.1f}", f"{40_000 * seconds:.2f}"])
     whole = table(["preset", "network", "µs a step", "s for 40 000 steps"], rows)
     return title + whole + "\n\n### Several seeds at once\n\n" + _together(setting, steps)
@@ -29,17 +32,17 @@ def section(setting: Setting) -> str:
 def _together(setting: Setting, steps: int) -> str:
     rows = []
     for count in SEEDS[:2] if setting.quick else SEEDS:
-        sessions = [session("mnist", setting, seed=seed, log_every=steps) for seed in range(count)]
-        streams = [torch.cuda.Stream() for _ in sessions]
+        takes = [training(session("mnist", setting, seed=seed, log_every=steps)) for seed in range(count)]
+        streams = [torch.cuda.Stream() for _ in takes]
 
-        def side_by_side(sessions=sessions, streams=streams):
-            for one, stream in zip(sessions, streams, strict=True):
+        def side_by_side(takes=takes, streams=streams):
+            for take, stream in zip(takes, streams, strict=True):
                 with torch.cuda.stream(stream):
-                    take(one, steps)  # it queues its graphs and does not wait
+                    take(steps)  # it queues its graphs and does not wait
 
-        def in_sequence(sessions=sessions):
-            for one in sessions:
-                take(one, steps)
+        def in_sequence(takes=takes):
+            for take in takes:
+                take(steps)
 
         seconds = in_turn({"together": side_by_side, "one by one": in_sequence}, setting.rounds)
         rows.append([count, *(f"{np.median(s) * 1e6 / steps / count:.1f}" for s in seconds.values())])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
@@ -9,6 +11,7 @@ from benchmarks.setting import Setting
 from softvq_cli.config import resolve
 from softvq_cli.datasets.dataset import Dataset
 from softvq_cli.training.session import Session
+from softvq_cli.training.steppers import stepper
 
 SHAPES = {"mnist": (28, 28, 1), "svhn": (32, 32, 3)}
 
@@ -25,14 +28,19 @@ def session(
     return Session(config, dataset, dataset, setting.device)
 
 
-def take(one: Session, steps: int) -> None:
-    """Train ``steps`` steps, without reports."""
-    end = one.step + steps
-    while one.step < end:
-        limit = min(end - one.step, one.config.train.log_every)
-        if one.interval.steps + limit > one.config.train.log_every:
-            one.interval.clear()
-        one.advance(limit)
+def training(one: Session) -> Callable[[int], None]:
+    """A function that trains the session by so many steps, without reports."""
+    step = stepper(one)
+
+    def take(steps: int) -> None:
+        end = one.step + steps
+        while one.step < end:
+            limit = min(end - one.step, one.config.train.log_every)
+            if one.interval.steps + limit > one.config.train.log_every:
+                one.interval.clear()
+            step.advance(limit)
+
+    return take
 
 
 def images_as_floats(one: Session) -> torch.Tensor:

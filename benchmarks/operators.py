@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.models import session, take
+from benchmarks.models import session, training
 from benchmarks.setting import Setting
 from benchmarks.timing import table
 
@@ -36,9 +36,10 @@ def _cases(setting: Setting) -> tuple[tuple[str, str, int], ...]:
 def _shares(setting: Setting, data: str, bottleneck: str, batch: int) -> list[str]:
     one = session(data, setting, bottleneck=bottleneck, batch_size=batch)
     steps = 1 if setting.quick else max(4, 640 // batch)
-    take(one, 2)
+    take = training(one)
+    take(2)
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
-        take(one, steps)
+        take(steps)
     spent = {event.key.removeprefix("aten::"): event.self_cpu_time_total for event in profiler.key_averages()}
     total = sum(spent.values())
     shares = [sum(spent.get(name, 0.0) for name in names) / total for names in KINDS.values()]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from benchmarks.evaluation import CLASSES, latents
-from benchmarks.models import session, take
+from benchmarks.models import session, training
 from benchmarks.setting import Setting
 from benchmarks.timing import in_turn, table
 from softvq_cli.evaluation import maps
@@ -22,12 +22,12 @@ def section(setting: Setting) -> str:
     batch = 8 if quick else 32
 
     def step(**chosen: object) -> Run:
-        one = session("mnist", setting, batch_size=batch, **chosen)
-        return lambda: take(one, 2)
+        take = training(session("mnist", setting, batch_size=batch, **chosen))
+        return lambda: take(2)
 
     def images(side: int) -> Run:
-        one = session("svhn", setting, shape=(side, side, 3), batch_size=batch)
-        return lambda: take(one, 2)
+        take = training(session("svhn", setting, shape=(side, side, 3), batch_size=batch))
+        return lambda: take(2)
 
     def starts(n: int, d: int) -> Run:
         z, _ = latents(n, d)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks import peers
-from benchmarks.models import session, take
+from benchmarks.models import session, training
 from benchmarks.setting import Setting
 from benchmarks.timing import in_turn, ratio, table
 
@@ -28,9 +28,10 @@ def _case(setting: Setting, data: str, bottleneck: str, batch: int) -> str:
     settings = {"bottleneck": bottleneck, "batch_size": batch}
     ours = session(data, setting, **settings)
     low = session(data, setting, precision="bfloat16", **settings)
+    take, take_low = training(ours), training(low)
     contenders = {
-        OURS: lambda: take(ours, steps),
-        "softvq, bfloat16": lambda: take(low, steps),
+        OURS: lambda: take(steps),
+        "softvq, bfloat16": lambda: take_low(steps),
         "plain loop, fused Adam": peers.eager(ours, steps, fused=True),
         "plain loop, Adam": peers.eager(ours, steps, fused=False),
         "DataLoader, Adam": peers.data_loader(ours, steps),

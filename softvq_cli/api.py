@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,9 @@ from sklearn.utils.validation import check_is_fitted
 from softvq_cli.config import resolve
 from softvq_cli.datasets.dataset import Dataset
 from softvq_cli.devices import pick
-from softvq_cli.errors import InputError, SoftVQError, UsageError
+from softvq_cli.errors import InputError
 from softvq_cli.model import Autoencoder, represent
-from softvq_cli.training import Checkpoint, checkpoint
-from softvq_cli.training.session import Session
+from softvq_cli.training import Checkpoint, Observer, checkpoint, train_in_memory
 
 BATCH = 512
 
@@ -54,6 +54,16 @@ def embed(model: Checkpoint | Autoencoder, images: np.ndarray, what: str = "z_e"
     images = _as_images(images)
     parts = [represent(network, images[i : i + BATCH], what) for i in range(0, len(images), BATCH)]
     return np.concatenate(parts)
+
+
+class _Notes(Observer):
+    """Keeps what the user should know."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def noted(self, text: str) -> None:
+        self.heard.append(text)
 
 
 class AutoencoderEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -105,28 +115,22 @@ class AutoencoderEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc
     def fit(self, X: np.ndarray, y: Any = None) -> AutoencoderEmbedder:
         """Train on uint8 images (N, H, W, C) or (N, H, W); ``y`` is ignored.
 
+        What there is to say against the run (a collapsed codebook, no ``torch.compile``) is a ``UserWarning``.
+
         Raises:
-            UsageError: a setting is unknown or out of range.
-            InputError: X is not such an array.
+            UsageError: a setting is unknown or out of range, or a batch larger than X.
+            InputError: X is not such an array, or all its pixels are equal.
             SoftVQError: the loss was not finite.
         """
         images = _as_images(X)
-        dataset = Dataset("array", "train", images, None, ())
+        dataset = Dataset("X", "train", images, None, ())
         named = ("bottleneck", "arch", "latent_dim", "K", "iterations", "batch_size", "lr", "seed")
         chosen = {name: getattr(self, name) for name in named if getattr(self, name) is not None}
         self.config_ = resolve("array", dataset.image_shape, {**(self.settings or {}), **chosen})
-        train = self.config_.train
-        if train.batch_size > len(images):
-            raise UsageError(f"batch_size {train.batch_size} is larger than the {len(images)} images")
-        session = Session(self.config_, dataset, dataset, pick(self.device))
-        self.history_ = []
-        while session.step < train.iterations:
-            session.advance(min(train.iterations - session.step, train.log_every - session.step % train.log_every))
-            if session.step % train.log_every == 0 or session.step == train.iterations:
-                if not session.is_finite():
-                    raise SoftVQError(f"the loss was not finite by step {session.step}: try a smaller lr")
-                self.history_.append(session.report())
-        self.model_ = session.model.eval().requires_grad_(False)
+        notes = _Notes()
+        self.model_, self.history_ = train_in_memory(self.config_, dataset, pick(self.device), notes)
+        for text in notes.heard:
+            warnings.warn(text, stacklevel=2)
         return self
 
     def transform(self, X: np.ndarray) -> np.ndarray:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 import softvq_cli as softvq
-from softvq_cli.errors import InputError, UsageError
-from softvq_cli.training import train
+from softvq_cli.errors import InputError, SoftVQError, UsageError
+from softvq_cli.training import log, train
 from tests.conftest import blobs
 
 SMALL = {"latent_dim": 4, "K": 6, "iterations": 40, "batch_size": 16}
@@ -49,6 +51,41 @@ def test_the_estimator_repeats_itself_with_the_same_seed() -> None:
     assert not np.array_equal(first, other)
 
 
+def test_the_estimators_history_and_model_are_those_of_a_run_on_the_same_images(tmp_path: Path) -> None:
+    dataset = blobs(64)
+    np.savez(tmp_path / "both.npz", x_train=dataset.images, x_test=dataset.images)
+    shared: dict[str, Any] = {"lr": 1e-3, "log_every": 15}
+    fitted = embedder(settings=shared, device="cpu").fit(dataset.images)
+    run = train({**SMALL, **shared, "data": str(tmp_path / "both.npz")}, out=tmp_path / "run", device="cpu")
+    clock = ("seconds", "steps_per_second")
+    rows = [
+        [{k: v for k, v in row.items() if k not in clock} for row in lines]
+        for lines in (fitted.history_, log.read(run.folder))
+    ]
+    assert rows[0] == rows[1]
+    assert [row["step"] for row in rows[0]] == [15, 30, 40]
+    np.testing.assert_array_equal(fitted.transform(dataset.images), softvq.embed(softvq.load(run.path), dataset.images))
+
+
+def test_what_speaks_against_a_fit_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("no compiler found")
+
+    monkeypatch.setattr(torch, "compile", lambda function: broken)
+    with pytest.warns(UserWarning, match=r"torch\.compile is not available here.*no compiler found"):
+        embedder(settings={"compile": True}).fit(blobs(32).images)
+
+
+def test_a_fit_whose_loss_is_not_finite_says_where() -> None:
+    with pytest.raises(SoftVQError, match=r"not finite .*step \d+.*; try a smaller lr than 1e\+30$"):
+        embedder(bottleneck="ae", lr=1e30).fit(blobs(64).images)
+
+
+def test_images_of_one_colour_are_refused() -> None:
+    with pytest.raises(InputError, match=r"all pixels of X's training images are equal"):
+        embedder().fit(np.full((64, 8, 8), 7, np.uint8))
+
+
 def test_the_estimator_is_a_scikit_learn_transformer() -> None:
     dataset = blobs(96)
     assert clone(embedder(K=3)).get_params()["K"] == 3
@@ -68,7 +105,9 @@ def test_wrong_settings_are_refused_by_name() -> None:
     images = blobs(64).images
     with pytest.raises(UsageError, match="did you mean 'beta'"):
         embedder(settings={"betta": 1.0}).fit(images)
-    with pytest.raises(UsageError, match="larger than the 64 images"):
+    with pytest.raises(
+        UsageError, match=r"^batch_size 65 is larger than the training split of X, which has 64 images$"
+    ):
         embedder(batch_size=65).fit(images)
     with pytest.raises(AttributeError, match="no attribute 'emmbed'"):
         softvq.emmbed  # noqa: B018

@@ -23,11 +23,9 @@ _LARGEST_PCA = 20_000
 
 def untrained(config: RunConfig, train: Dataset) -> Autoencoder:
     """The model that ``config`` starts from, before the first step."""
-    from softvq_cli.devices import pick
-    from softvq_cli.training.session import Session
+    from softvq_cli.training import initial_model
 
-    model = Session(config, train, train, pick("cpu")).model
-    return model.eval().requires_grad_(False)
+    return initial_model(config, train).eval().requires_grad_(False)
 
 
 def pixels(train: Dataset, test: Dataset) -> Latents:

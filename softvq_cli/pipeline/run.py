@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from softvq_cli.errors import InputError, Interrupted
 from softvq_cli.files import read_json, write_json
 from softvq_cli.pipeline.source import Source
-from softvq_cli.training.observer import Observer
+from softvq_cli.training import Observer
 
 if TYPE_CHECKING:
     from softvq_cli.embeddings import Embedding

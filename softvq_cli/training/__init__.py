@@ -1,9 +1,18 @@
-"""Batches, the step, the loop, the checkpoint and the log of a run."""
+"""Batches, the step, what takes steps, the reports and checkpoints of a run, and the run itself."""
 
 from softvq_cli.training.checkpoint import Checkpoint
-from softvq_cli.training.loop import train, train_together
-from softvq_cli.training.observer import Observer
-from softvq_cli.training.opening import Order
-from softvq_cli.training.running import Run
+from softvq_cli.training.run import TrainRequest, train, train_in_memory, train_together
+from softvq_cli.training.run_directory import Run
+from softvq_cli.training.session import initial_model
+from softvq_cli.training.trainer import Observer
 
-__all__ = ["Checkpoint", "Observer", "Order", "Run", "train", "train_together"]
+__all__ = [
+    "Checkpoint",
+    "Observer",
+    "Run",
+    "TrainRequest",
+    "initial_model",
+    "train",
+    "train_in_memory",
+    "train_together",
+]

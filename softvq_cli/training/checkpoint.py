@@ -14,7 +14,7 @@ from softvq_cli.config import RunConfig
 from softvq_cli.datasets.dataset import Dataset
 from softvq_cli.errors import InputError, SoftVQError, one_line
 from softvq_cli.model import Autoencoder
-from softvq_cli.training import export, sealed
+from softvq_cli.training import archive, export
 from softvq_cli.version import __version__
 
 FORMAT = "softvq-checkpoint"
@@ -82,7 +82,7 @@ def save(
         SoftVQError: it could not be written; the previous checkpoint is unchanged.
     """
     content = _content(config, dataset, step, finished, metrics)
-    sealed.write(path, {**content, "model": model.state_dict(), "training": training})
+    archive.write(path, {**content, "model": model.state_dict(), "training": training})
 
 
 def _content(
@@ -108,7 +108,7 @@ def load(path: str | os.PathLike[str], device: str | torch.device = "cpu") -> Ch
         InputError: missing, damaged, of another program or a newer format, or inconsistent with itself.
     """
     path = Path(path)
-    content, seal = export.read(path) if export.is_export(path) else sealed.read(path)
+    content, seal = export.read(path) if export.is_export(path) else archive.read(path)
     _check_header(path, content)
     try:
         config = RunConfig.from_dict(content["config"])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -40,3 +41,25 @@ def objective(model: Autoencoder, x: Tensor, eps: Tensor | None, weights: LossCo
     for name, term in losses.items():
         loss = loss + weights.latent_weight * factors[name] * term
     return Objective(loss, {"nmse": nmse, **losses}, out.bottleneck.stats)
+
+
+def compiled(function: Callable[..., Objective], note: Callable[[str], None]) -> Callable[..., Objective]:
+    """``function`` through torch.compile; if that or the first call fails, a note, and eager from then on."""
+    chosen: Callable[..., Objective] | None = None
+
+    def call(*args: Any) -> Objective:
+        nonlocal chosen
+        if chosen is not function:
+            try:
+                chosen = chosen or torch.compile(function)
+                return chosen(*args)
+            except Exception as error:  # no compiler, an unsupported operator, … : nothing that stops a training
+                note(f"torch.compile is not available here, going on without it: {_first_line(error)}")
+                chosen = function
+        return function(*args)
+
+    return call
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

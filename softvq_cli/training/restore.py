@@ -1,23 +1,46 @@
-"""The training state of a checkpoint, checked against the session that is to go on with it."""
+"""Going on from a checkpoint: its training state, checked against the session that is to have it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from softvq_cli.training.session import Session
+from softvq_cli.model import Autoencoder
+from softvq_cli.training.session import Session
 
 
-def check_state(session: Session, step: int, state: Mapping[str, Any]) -> None:
-    """Make sure that ``state`` is what a session like this one has after ``step`` steps.
+def restore(session: Session, step: int, model: Autoencoder, state: Mapping[str, Any]) -> None:
+    """Put a session that has not taken a step where another one like it was when its state was saved.
+
+    Args:
+        session: a new one; its moments are replaced, so nothing may hold on to them yet (a captured graph would).
+        step: the steps that were done.
+        model: as it was then.
+        state: what :meth:`Session.state_dict` gave.
 
     Raises:
-        ValueError: it is not, and where.
+        ValueError: the state is not one of a session like this; nothing was changed.
+        RuntimeError: the session has taken steps.
     """
+    if session.step or session.optimiser.state:
+        raise RuntimeError("only a session that has not taken a step can be restored")
+    _check_state(session, step, state)
+    session.step = step
+    session.model.load_state_dict(model.state_dict())
+    groups = session.optimiser.state_dict()["param_groups"]  # ours: they follow from the configuration
+    session.optimiser.load_state_dict({"state": state["optimiser"]["state"], "param_groups": groups})
+    for weights, moments in session.optimiser.state.items():
+        for name in ("exp_avg", "exp_avg_sq"):  # fused Adam pairs them with the weights as they lie in memory
+            moments[name] = torch.empty_like(weights).copy_(moments[name])
+    session.noise.set_state(state["noise"])
+    session.interval.load_state_dict(state["interval"])
+
+
+def _check_state(session: Session, step: int, state: Mapping[str, Any]) -> None:
+    """Make sure that ``state`` is what a session like this one has after ``step`` steps, or raise ValueError."""
     if not state:
         raise ValueError("it is an exported model, without the state of its training")
     noise, optimiser, interval = (_get(state, name) for name in ("noise", "optimiser", "interval"))

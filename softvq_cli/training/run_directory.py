@@ -1,9 +1,10 @@
-"""The folder of one run: who may write into it, and what it holds."""
+"""The folder of one run: who may write into it, what it holds, and how a training adds to it."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from softvq_cli.config import RunConfig, check
 from softvq_cli.errors import InputError, RefusedError, SoftVQError, UsageError, param
 from softvq_cli.files import discard_unfinished, make_folder, read_json, write_json
 from softvq_cli.training import checkpoint, log
+from softvq_cli.training.checkpoint import DatasetInfo
+from softvq_cli.training.session import Session
 from softvq_cli.version import __version__
 from softvq_cli.words import BOTTLENECKS
 
@@ -27,6 +30,68 @@ class BusyError(RefusedError):
 
 CHANGEABLE = ("data_dir", "checkpoint_every")
 """Settings that change no result: a resumed run may be given other ones."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run."""
+
+    folder: Path
+    config: RunConfig
+    metrics: dict[str, float]
+    """The last line of its log."""
+    finished_before: bool = False
+    """It was asked to resume and there was nothing left to do."""
+
+    @property
+    def path(self) -> Path:
+        """Its checkpoint."""
+        return self.folder / CHECKPOINT
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """The log and the checkpoints of a training in its locked folder."""
+
+    folder: Path
+    dataset: DatasetInfo
+    """What it trains on."""
+    device: str
+    """As it was asked for, for the call that goes on."""
+
+    def report(self, metrics: dict[str, float]) -> None:
+        """Add a line to the log.
+
+        Raises:
+            SoftVQError: it could not be written.
+        """
+        log.append(self.folder, metrics)
+
+    def save(self, session: Session, metrics: dict[str, float]) -> None:
+        """Replace the checkpoint.
+
+        Raises:
+            SoftVQError: it could not be written; the previous one is unchanged.
+        """
+        checkpoint.save(
+            self.folder / CHECKPOINT,
+            config=session.config,
+            dataset=self.dataset,
+            step=session.step,
+            finished=session.step == session.config.train.iterations,
+            metrics=metrics,
+            model=session.model,
+            training=session.state_dict(),
+        )
+
+    def kept(self) -> str:
+        """What is left of a training that fails now."""
+        path = self.folder / CHECKPOINT
+        return f"the last good checkpoint is {path}" if path.exists() else "no checkpoint had been written yet"
+
+    def again(self) -> dict[str, Any]:
+        """The arguments with which a call goes on."""
+        return {"out": self.folder, "resume": True, "device": None if self.device == "auto" else self.device}
 
 
 def default_folder(config: RunConfig, data_name: str) -> Path:
@@ -125,7 +190,7 @@ def for_resume(folder: Path, chosen: dict[str, Any]) -> RunConfig:
     """The stored configuration, which ``chosen`` may repeat but not change.
 
     Raises:
-        UsageError: an option would change the result; it is named.
+        UsageError: a setting would change the result; it is named.
     """
     stored = stored_config(folder)
     flat = stored.flat()
@@ -134,13 +199,13 @@ def for_resume(folder: Path, chosen: dict[str, Any]) -> RunConfig:
         if name not in CHANGEABLE and value != flat[name]:
             raise UsageError(
                 f"{param(name)} {value} would change the run in {folder}, which has {flat[name]}: "
-                f"leave the option out to resume, or train anew with another {param('out')}"
+                f"leave it out to resume, or train anew with another {param('out')}"
             )
     return RunConfig.from_flat({**flat, **{name: changed[name] for name in CHANGEABLE if name in changed}})
 
 
 def first_change(old: RunConfig, new: RunConfig) -> str | None:
-    """The first setting of ``old``, as an option, that ``new`` has otherwise and that changes the result."""
+    """The first setting of ``old``, marked with its value, that ``new`` has otherwise and that changes the result."""
     changed = new.flat()
     for name, value in old.flat().items():
         if name not in CHANGEABLE and changed[name] != value:

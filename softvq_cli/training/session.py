@@ -1,4 +1,4 @@
-"""A run in memory: model, optimiser, data on the device, random state, and how to advance by some steps."""
+"""A run in memory: model, optimiser, data on the device, random state, and one step of training."""
 
 from __future__ import annotations
 
@@ -13,19 +13,31 @@ from torch import Tensor
 from softvq_cli.config import RunConfig
 from softvq_cli.datasets.dataset import Dataset
 from softvq_cli.devices import uses_bfloat16
+from softvq_cli.errors import InputError, UsageError, param
 from softvq_cli.model import Autoencoder
 from softvq_cli.training.batches import Batches, derived_seed
-from softvq_cli.training.chunk import STEPS, Chunk
 from softvq_cli.training.interval import Interval
-from softvq_cli.training.objective import Objective, objective
-from softvq_cli.training.restore import check_state
+from softvq_cli.training.objective import Objective, compiled, objective
 
 VALIDATION_IMAGES = 1024
 """At most this many, evenly spaced over the test split: an estimate that costs about ten steps."""
 
 
+def initial_model(config: RunConfig, dataset: Dataset) -> Autoencoder:
+    """The model that a run of ``config`` on the training split ``dataset`` starts from, on the CPU.
+
+    The global random state stays as it is.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derived_seed(config.train.seed, 0))
+        return Autoencoder(config.model, dataset.image_shape, pixel_variance(dataset.images))
+
+
 class Session:
     """Everything that a training step reads and changes.
+
+    A stepper (:mod:`softvq_cli.training.steppers`) takes its steps, and :mod:`softvq_cli.training.restore` puts it
+    where a checkpoint was.
 
     Args:
         config: of the run.
@@ -33,6 +45,10 @@ class Session:
         validation: the test split, for ``val_nmse``.
         device: where to train.
         note: is told in one line when ``torch.compile`` was asked for and cannot be had.
+
+    Raises:
+        UsageError: a batch is larger than the training split.
+        InputError: all its pixels are equal.
     """
 
     def __init__(
@@ -43,45 +59,26 @@ class Session:
         device: torch.device,
         note: Callable[[str], None] = lambda text: None,
     ) -> None:
+        _check_data(config, dataset)
         self.config, self.device = config, device
         self.step = 0
         self.diagnosis: str | None = None
         """What the last report says against the run, in one line."""
-        seed = config.train.seed
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derived_seed(seed, 0))
-            model = Autoencoder(config.model, dataset.image_shape, pixel_variance(dataset.images))
         # Convolutions: tensor cores read channels last; on a CPU the copies that it needs cost more than it saves.
         self._layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
-        self.model = model.to(device).to(memory_format=self._layout)
+        self.model = initial_model(config, dataset).to(device).to(memory_format=self._layout)
         self.optimiser = torch.optim.Adam(
             self.model.parameters(), lr=config.train.lr, fused=device.type != "mps", capturable=device.type == "cuda"
         )
-        self._chunk: Chunk | None = None
         self.images = as_tensor(dataset.images).to(device)
         self._bfloat16 = uses_bfloat16(config.train.precision, device)
         self._objective = compiled(objective, note) if config.train.compile else objective
-        self.batches = Batches(len(dataset), config.train.batch_size, seed)
-        self.noise = torch.Generator(device).manual_seed(derived_seed(seed, 2))
+        self.batches = Batches(len(dataset), config.train.batch_size, config.train.seed)
+        self.noise = torch.Generator(device).manual_seed(derived_seed(config.train.seed, 2))
         names = ("loss", "nmse", *self.model.bottleneck.term_names)
         self.interval = Interval(names, config.train.log_every, device)
         rows = np.linspace(0, len(validation) - 1, min(len(validation), VALIDATION_IMAGES)).round().astype(np.int64)
         self.validation = as_tensor(validation.images[rows]).to(device)
-
-    def advance(self, limit: int = 1) -> int:
-        """Take at least one and at most ``limit`` optimiser steps; returns how many.
-
-        On the CPU it is one. On a GPU it is a captured chunk of many where the limit allows.
-        """
-        steps = 1
-        if self.device.type == "cuda" and limit >= STEPS:
-            self._chunk = self._chunk or Chunk(self)
-            self._chunk.run()
-            steps = self._chunk.steps
-        else:
-            self.interval.add(self.optimise(self.batches.indices(self.step).to(self.device)))
-        self.step += steps
-        return steps
 
     def optimise(self, indices: Tensor) -> Objective:
         """One step of Adam on the images at ``indices`` (B,), without recording it."""
@@ -133,10 +130,6 @@ class Session:
         what = f"the weights were not finite (first in {name})" if name else "a gradient was too large for its square"
         return f"{what} after step {self.step}"
 
-    def is_finite(self) -> bool:
-        """Whether every number is."""
-        return self.not_finite() is None
-
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint needs beside the model and the step."""
         return {
@@ -145,45 +138,15 @@ class Session:
             "interval": self.interval.state_dict(),
         }
 
-    def load_state_dict(self, step: int, model: Autoencoder, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint.
 
-        Raises:
-            ValueError: the state is not one of a session like this; nothing was changed.
-        """
-        check_state(self, step, state)
-        self._chunk = None  # it holds the old tensors
-        self.step = step
-        self.model.load_state_dict(model.state_dict())
-        groups = self.optimiser.state_dict()["param_groups"]  # ours: they follow from the configuration
-        self.optimiser.load_state_dict({"state": state["optimiser"]["state"], "param_groups": groups})
-        for weights, moments in self.optimiser.state.items():
-            for name in ("exp_avg", "exp_avg_sq"):  # fused Adam pairs them with the weights as they lie in memory
-                moments[name] = torch.empty_like(weights).copy_(moments[name])
-        self.noise.set_state(state["noise"])
-        self.interval.load_state_dict(state["interval"])
-
-
-def compiled(function: Callable[..., Objective], note: Callable[[str], None]) -> Callable[..., Objective]:
-    """``function`` through torch.compile; if that or the first call fails, a note, and eager from then on."""
-    chosen: Callable[..., Objective] | None = None
-
-    def call(*args: Any) -> Objective:
-        nonlocal chosen
-        if chosen is not function:
-            try:
-                chosen = chosen or torch.compile(function)
-                return chosen(*args)
-            except Exception as error:  # no compiler, an unsupported operator, … : nothing that stops a training
-                note(f"torch.compile is not available here, going on without it: {_first_line(error)}")
-                chosen = function
-        return function(*args)
-
-    return call
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
+def _check_data(config: RunConfig, dataset: Dataset) -> None:
+    if config.train.batch_size > len(dataset):
+        raise UsageError(
+            f"{param('batch_size')} {config.train.batch_size} is larger than the training split of {dataset.name}, "
+            f"which has {len(dataset)} images"
+        )
+    if all(image.min() == image.max() == dataset.images[0].min() for image in dataset.images):  # ends at the first
+        raise InputError(f"all pixels of {dataset.name}'s training images are equal: there is nothing to learn")
 
 
 def _all_finite(tensors: Sequence[Tensor]) -> bool:

@@ -42,6 +42,7 @@ def test_more_components_than_pixels_are_all_pixels(splits):
 
 def test_the_untrained_model_is_where_training_starts(splits):
     from softvq_cli.training.session import Session
+    from softvq_cli.training.steppers import EagerStepper
 
     train, _ = splits
     config = RunConfig.from_flat({"latent_dim": 4, "bottleneck": "ae", "batch_size": 16, "seed": 3})
@@ -49,7 +50,7 @@ def test_the_untrained_model_is_where_training_starts(splits):
 
     session = Session(config, train, train, torch.device("cpu"))
     start = {name: value.clone() for name, value in session.model.state_dict().items()}
-    session.advance()
+    EagerStepper(session).advance()
     model = untrained(config, train)
     assert all(torch.equal(value, start[name]) for name, value in model.state_dict().items())
     assert not all(torch.equal(value, start[name]) for name, value in session.model.state_dict().items())

@@ -21,7 +21,7 @@ import torch
 
 from softvq_cli.__main__ import main
 from softvq_cli.model import decoder, encoder
-from softvq_cli.training import sealed
+from softvq_cli.training import archive
 from tests.conftest import blobs
 from tests.reliability.zygote import WIDTHS
 
@@ -166,7 +166,7 @@ def tiny(npz: Path, **more: object) -> list[str]:
 
 def state(folder: Path) -> dict[str, Any]:
     """All that a run is, to compare with ``==``: each tensor as its bytes, the log without its clocks."""
-    content, _ = sealed.read(folder / "ckpt.pt")
+    content, _ = archive.read(folder / "ckpt.pt")
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     without_clocks = [{name: value for name, value in line.items() if name not in CLOCKS} for line in lines]
     content["metrics"] = {name: value for name, value in content["metrics"].items() if name not in CLOCKS}
@@ -175,7 +175,7 @@ def state(folder: Path) -> dict[str, Any]:
 
 def step_of(folder: Path) -> int:
     """The step of a run's checkpoint, of whatever widths its network is."""
-    step = sealed.read(folder / "ckpt.pt")[0]["step"]
+    step = archive.read(folder / "ckpt.pt")[0]["step"]
     assert isinstance(step, int)
     return step
 

@@ -16,7 +16,7 @@ import torch
 
 from softvq_cli import files
 from softvq_cli.errors import SoftVQError
-from softvq_cli.training import log, sealed
+from softvq_cli.training import archive, log
 from tests.reliability.conftest import Zygote, softvq, state, step_of, temporaries, tiny
 
 TOO_LARGE = "File too large"
@@ -67,17 +67,17 @@ def room(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_a_write_that_fails_at_any_byte_leaves_the_old_file(room: Any, tmp_path: Path) -> None:
     path = tmp_path / "ckpt.pt"
     old, new = {"step": 1, "weights": torch.zeros(3)}, {"step": 2, "weights": torch.ones(3)}
-    sealed.write(path, old)
+    archive.write(path, old)
     before = path.read_bytes()
     for offset in range(len(before)):
         room(offset)
         with pytest.raises(SoftVQError, match=f"cannot write {path}: {FULL}; nothing was changed there"):
-            sealed.write(path, new)
+            archive.write(path, new)
         assert path.read_bytes() == before
         assert [one.name for one in tmp_path.iterdir()] == ["ckpt.pt"]
     room(1 << 20)
-    sealed.write(path, new)
-    assert sealed.read(path)[0]["step"] == 2
+    archive.write(path, new)
+    assert archive.read(path)[0]["step"] == 2
 
 
 def test_a_line_of_the_log_that_does_not_fit_is_not_there_in_part(

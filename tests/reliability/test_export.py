@@ -87,8 +87,8 @@ def test_the_content_decides_and_not_the_name(run: Path, tmp_path: Path) -> None
 def test_a_run_is_not_resumed_from_it(run: Path, npz: Path, tmp_path: Path) -> None:
     stop = tmp_path / "stop"
     assert softvq("train", *tiny(npz, iterations=3), "-o", stop, "-q").code == 0
-    content, _ = checkpoint.sealed.read(stop / "ckpt.pt")
-    checkpoint.sealed.write(stop / "ckpt.pt", {**content, "step": 1, "finished": False})
+    content, _ = checkpoint.archive.read(stop / "ckpt.pt")
+    checkpoint.archive.write(stop / "ckpt.pt", {**content, "step": 1, "finished": False})
     assert softvq("export", stop, "--safetensors", "-o", tmp_path / "m.safetensors", "-q").code == 0
     (stop / "ckpt.pt").write_bytes((tmp_path / "m.safetensors").read_bytes())
     softvq("train", "-o", stop, "--resume", "-q").refused(3, "cannot be resumed", "exported model")

@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 import torch
 
-from softvq_cli.training import checkpoint, export, sealed
+from softvq_cli.training import archive, checkpoint, export
 from tests.datasets.test_fuzz import mutations
 from tests.reliability.conftest import Ended, ended_well, save_blobs, shrunk_networks, softvq, tiny
 from tests.training.test_checkpoint import _with_seal
@@ -40,9 +40,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         assert softvq("run", *words, "-o", folder / "chain", "-q").code == 0
         assert softvq("export", folder / "chain", "--safetensors", "-o", folder / "m.safetensors", "-q").code == 0
         shutil.copytree(folder / "chain", folder / "half")
-        content, _ = sealed.read(folder / "half" / "ckpt.pt")
+        content, _ = archive.read(folder / "half" / "ckpt.pt")
         content |= {"step": 2, "finished": False}
-        sealed.write(folder / "half" / "ckpt.pt", content)
+        archive.write(folder / "half" / "ckpt.pt", content)
         assert softvq("info", folder / "half").code == 0
         yield folder
 
@@ -92,7 +92,7 @@ def test_forged_pickles_under_a_valid_seal(made: Path, tmp_path: Path, tally: Ta
 def test_forged_archives_under_a_valid_seal(made: Path, tmp_path: Path, tally: Tally) -> None:
     """The records of the zip itself, its directory above all."""
     path = tmp_path / "ckpt.pt"
-    sealed.write(path, {"format": checkpoint.FORMAT, "weights": torch.arange(4.0)})
+    archive.write(path, {"format": checkpoint.FORMAT, "weights": torch.arange(4.0)})
     small = path.read_bytes()[:-78]
     for body in mutations(small, 3 * COUNT, seed=3):
         path.write_bytes(_with_seal(body))
@@ -174,11 +174,11 @@ def odd_documents(whole: bytes, count: int) -> list[bytes]:
 def test_forged_values_in_a_checkpoint(made: Path, tmp_path: Path, tally: Tally) -> None:
     run = tmp_path / "run"
     shutil.copytree(made / "half", run)
-    content, _ = sealed.read(run / "ckpt.pt")
+    content, _ = archive.read(run / "ckpt.pt")
     chance = random.Random(8)
     for _ in range(2 * COUNT):
         with contextlib.suppress(NotImplementedError):  # a tensor that cannot be saved
-            sealed.write(run / "ckpt.pt", oddly(content, ODDER, chance))
+            archive.write(run / "ckpt.pt", oddly(content, ODDER, chance))
         tally.add(softvq("info", run / "ckpt.pt", "--json"), 0, 3)
         tally.add(softvq("info", run / "ckpt.pt"), 0, 3)
         ended = softvq("train", "--resume", "-q", "-o", run, "--device", "cpu")

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from softvq_cli.training import checkpoint, sealed
+from softvq_cli.training import archive, checkpoint
 from tests.reliability.conftest import Zygote, shrunk_networks, softvq, tiny
 from tests.training.test_checkpoint import _with_seal
 
@@ -114,7 +114,7 @@ def test_a_pickle_that_does_harm_is_refused_within_bounds(
 
 def test_a_tensor_may_not_reach_beyond_its_record(ckpt: Path, tmp_path: Path) -> None:
     content = {"format": checkpoint.FORMAT, "version": 1, "weights": torch.arange(4.0)}
-    sealed.write(tmp_path / "small.pt", content)
+    archive.write(tmp_path / "small.pt", content)
     bad = tmp_path / "bad.pt"
     more = (lambda data: data.replace(b"K\x04t", b"K\x09t"), "storage is not as large as its record")
     longer = (lambda data: data.replace(b"K\x00K\x04\x85", b"K\x00K\x05\x85"), "larger than its storage")
@@ -142,9 +142,9 @@ def test_a_trap_in_any_field_does_not_go_off(ckpt: Path, tmp_path: Path, trap: P
     bad = tmp_path / "run" / "ckpt.pt"
     bad.parent.mkdir()
     for field in ("config", "dataset", "metrics", "model", "training", "extra"):
-        content, _ = sealed.read(ckpt)
+        content, _ = archive.read(ckpt)
         content[field] = Trap(trap)
-        sealed.write(bad, content)
+        archive.write(bad, content)
         for command in ("info", "embed", "probe"):
             softvq(command, bad).refused(3, "ckpt.pt is refused")
         softvq("export", bad, "--safetensors").refused(3, "ckpt.pt is refused")
@@ -155,7 +155,7 @@ def test_a_trap_in_any_field_does_not_go_off(ckpt: Path, tmp_path: Path, trap: P
 def _changed(ckpt: Path, run: Path, *path: Any, value: Any = None) -> None:
     run.mkdir(exist_ok=True)
     (run / "config.json").write_bytes((ckpt.parent / "config.json").read_bytes())
-    content, _ = sealed.read(ckpt)
+    content, _ = archive.read(ckpt)
     content["step"], content["finished"] = 1, False
     rows = content["training"]["interval"]["rows"].new_zeros(1, 4)
     content["training"]["interval"] = {
@@ -167,7 +167,7 @@ def _changed(ckpt: Path, run: Path, *path: Any, value: Any = None) -> None:
         inner = inner[name]
     if path:
         inner[path[-1]] = value
-    sealed.write(run / "ckpt.pt", content)
+    archive.write(run / "ckpt.pt", content)
 
 
 STATES: dict[str, tuple[tuple[Any, ...], Any]] = {

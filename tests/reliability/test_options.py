@@ -26,7 +26,7 @@ from PIL import Image
 
 from softvq_cli import embeddings
 from softvq_cli.cli.app import app
-from softvq_cli.training import sealed
+from softvq_cli.training import archive
 from tests.conftest import blobs
 from tests.reliability.conftest import ended_well, save_blobs, shrunk_networks, softvq, tiny
 
@@ -292,7 +292,7 @@ def left_whole(folder: Path) -> None:
             array = np.load(path, allow_pickle=False)
             assert array.dtype.kind in "fi" and np.isfinite(array).all(), path
         elif path.name == "ckpt.pt":
-            sealed.read(path)  # a grid's processes have the networks of the paper, which do not fit into these
+            archive.read(path)  # a grid's processes have the networks of the paper, which do not fit into these
         elif path.suffix == ".png":
             Image.open(path).load()
         elif path.name == "metrics.jsonl":

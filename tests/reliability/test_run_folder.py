@@ -37,7 +37,7 @@ def test_of_two_commands_started_together_one_trains(npz: Path, tmp_path: Path) 
     codes = sorted(code for _, code in ended)
     assert codes == [0, 4], ended
     assert next(err for err, code in ended if code == 4).startswith("softvq: error: ")
-    assert checkpoint.sealed.read(tmp_path / "run" / "ckpt.pt")[0]["finished"]
+    assert checkpoint.archive.read(tmp_path / "run" / "ckpt.pt")[0]["finished"]
     steps = [json.loads(line)["step"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert steps == list(range(1, 31))
 
@@ -74,8 +74,8 @@ def test_the_same_data_give_no_warning(command: list[str], npz: Path, tmp_path: 
 
 
 def test_a_run_is_not_resumed_on_other_data(changed_data: Path) -> None:
-    content, _ = checkpoint.sealed.read(changed_data / "ckpt.pt")
-    checkpoint.sealed.write(changed_data / "ckpt.pt", {**content, "step": 1, "finished": False})
+    content, _ = checkpoint.archive.read(changed_data / "ckpt.pt")
+    checkpoint.archive.write(changed_data / "ckpt.pt", {**content, "step": 1, "finished": False})
     softvq("train", "-o", changed_data, "--resume", "-q").refused(3, "its fingerprint differs")
 
 

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from softvq_cli.errors import InputError, SoftVQError
-from softvq_cli.training import checkpoint, sealed, train
+from softvq_cli.training import archive, checkpoint, train
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +29,9 @@ def ckpt(tmp_path_factory: pytest.TempPathFactory, npz: Path) -> Path:
 
 def changed(ckpt: Path, path: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
     """A copy with a valid seal whose content was changed."""
-    content, _ = sealed.read(ckpt)
+    content, _ = archive.read(ckpt)
     change(content)
-    sealed.write(path, content)
+    archive.write(path, content)
     return path
 
 
@@ -46,7 +46,7 @@ def test_torch_alone_reads_it_without_running_code(ckpt: Path) -> None:
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sealed file of a few kilobytes, small enough to damage at every single byte."""
     path = tmp_path_factory.mktemp("tiny") / "tiny.pt"
-    sealed.write(path, {"format": "softvq-checkpoint", "weights": torch.arange(8.0)})
+    archive.write(path, {"format": "softvq-checkpoint", "weights": torch.arange(8.0)})
     return path
 
 
@@ -60,7 +60,7 @@ def test_a_flipped_bit_in_any_byte_is_noticed(tiny: Path, ckpt: Path, tmp_path: 
             damaged[place] ^= 1 << random.randrange(8)
             path.write_bytes(damaged)
             with pytest.raises(InputError, match=r"damaged|not a complete"):
-                sealed.read(path)
+                archive.read(path)
 
 
 def test_a_cut_at_any_length_is_noticed(tiny: Path, ckpt: Path, tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_a_cut_at_any_length_is_noticed(tiny: Path, ckpt: Path, tmp_path: Path) 
         for length in range(0, len(raw), step):
             path.write_bytes(raw[:length])
             with pytest.raises(InputError, match=r"damaged|not a complete"):
-                sealed.read(path)
+                archive.read(path)
 
 
 class Evil:
@@ -172,7 +172,7 @@ def test_a_failing_write_leaves_the_previous_checkpoint(
 ) -> None:
     path = tmp_path / "ckpt.pt"
     path.write_bytes(ckpt.read_bytes())
-    content, _ = sealed.read(path)
+    content, _ = archive.read(path)
 
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
@@ -181,6 +181,6 @@ def test_a_failing_write_leaves_the_previous_checkpoint(
         with monkeypatch.context() as patch:
             patch.setattr(os, step, full)
             with pytest.raises(SoftVQError, match="No space left on device"):
-                sealed.write(path, {**content, "step": 999})
+                archive.write(path, {**content, "step": 999})
         assert checkpoint.load(path).step == 2
         assert list(tmp_path.iterdir()) == [path]

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from softvq_cli.errors import Interrupted, UsageError
-from softvq_cli.training import Observer, Order, Run, checkpoint, train, train_together
+from softvq_cli.training import Observer, Run, TrainRequest, checkpoint, train, train_together
 from tests.conftest import blobs
 
 RUNS: list[dict[str, Any]] = [
@@ -23,12 +23,12 @@ RUNS: list[dict[str, Any]] = [
 
 
 @pytest.fixture
-def orders(tmp_path: Path) -> list[Order]:
+def requests(tmp_path: Path) -> list[TrainRequest]:
     dataset = blobs(120)
     np.savez(tmp_path / "blobs.npz", images=dataset.images, labels=dataset.labels)
     small = {"latent_dim": 4, "K": 6, "batch_size": 16, "iterations": 20, "log_every": 10, "checkpoint_every": 6}
     common = {"data": str(tmp_path / "blobs.npz"), **small}
-    return [Order({**common, **chosen}, tmp_path / str(number)) for number, chosen in enumerate(RUNS)]
+    return [TrainRequest({**common, **chosen}, tmp_path / str(number)) for number, chosen in enumerate(RUNS)]
 
 
 def assert_same(found: Run, expected: Run) -> None:
@@ -43,23 +43,23 @@ def assert_same(found: Run, expected: Run) -> None:
         assert torch.equal(x, y)
 
 
-def test_each_run_ends_as_if_it_had_been_trained_alone(orders: list[Order], tmp_path: Path) -> None:
-    found = train_together(orders, device="cpu")
-    for number, (order, run) in enumerate(zip(orders, found, strict=True)):
+def test_each_run_ends_as_if_it_had_been_trained_alone(requests: list[TrainRequest], tmp_path: Path) -> None:
+    found = train_together(requests, device="cpu")
+    for number, (request, run) in enumerate(zip(requests, found, strict=True)):
         assert isinstance(run, Run)
-        assert_same(run, train(order.chosen, out=tmp_path / f"alone-{number}", device="cpu"))
+        assert_same(run, train(request.chosen, out=tmp_path / f"alone-{number}", device="cpu"))
 
 
-def test_one_that_fails_stops_no_other(orders: list[Order], tmp_path: Path) -> None:
-    wrong = Order({**orders[0].chosen, "lr": 1e30}, tmp_path / "diverges")
-    refused = Order({**orders[0].chosen, "batch_size": 10_000}, tmp_path / "refused")
-    diverged, ended, other = train_together([wrong, refused, orders[2]], device="cpu")
+def test_one_that_fails_stops_no_other(requests: list[TrainRequest], tmp_path: Path) -> None:
+    wrong = TrainRequest({**requests[0].chosen, "lr": 1e30}, tmp_path / "diverges")
+    refused = TrainRequest({**requests[0].chosen, "batch_size": 10_000}, tmp_path / "refused")
+    diverged, ended, other = train_together([wrong, refused, requests[2]], device="cpu")
     assert "not finite" in str(diverged)
     assert isinstance(ended, UsageError)
     assert isinstance(other, Run)
 
 
-def test_a_stop_saves_all_of_them_and_each_goes_on(orders: list[Order], tmp_path: Path) -> None:
+def test_a_stop_saves_all_of_them_and_each_goes_on(requests: list[TrainRequest], tmp_path: Path) -> None:
     stop = threading.Event()
 
     class Stopping(Observer):
@@ -67,20 +67,21 @@ def test_a_stop_saves_all_of_them_and_each_goes_on(orders: list[Order], tmp_path
             if step == 3:
                 stop.set()
 
-    first = Order(orders[0].chosen, orders[0].out, observer=Stopping())
-    found = train_together([first, orders[1]], device="cpu", stop=stop)
+    first = TrainRequest(requests[0].chosen, requests[0].out, observer=Stopping())
+    found = train_together([first, requests[1]], device="cpu", stop=stop)
     assert all(isinstance(one, Interrupted) for one in found)
     assert [checkpoint.load(tmp_path / str(number) / "ckpt.pt").step for number in (0, 1)] == [3, 0]
-    resumed = train_together([Order(one.chosen, one.out, resume=True) for one in orders[:2]], device="cpu")
+    resumed = train_together([TrainRequest(one.chosen, one.out, resume=True) for one in requests[:2]], device="cpu")
     for number, run in enumerate(resumed):
         assert isinstance(run, Run)
-        assert_same(run, train(orders[number].chosen, out=tmp_path / f"alone-{number}", device="cpu"))
+        assert_same(run, train(requests[number].chosen, out=tmp_path / f"alone-{number}", device="cpu"))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_on_a_gpu_runs_side_by_side_end_as_if_alone(orders: list[Order], tmp_path: Path) -> None:
+def test_on_a_gpu_runs_side_by_side_end_as_if_alone(requests: list[TrainRequest], tmp_path: Path) -> None:
     longer = [
-        Order({**one.chosen, "iterations": 200, "log_every": 100, "checkpoint_every": 100}, one.out) for one in orders
+        TrainRequest({**one.chosen, "iterations": 200, "log_every": 100, "checkpoint_every": 100}, one.out)
+        for one in requests
     ]
     for number, run in enumerate(train_together(longer, device="cuda")):
         assert isinstance(run, Run)

@@ -60,13 +60,13 @@ def check(archive: zipfile.ZipFile) -> None:
         if unknown:
             raise ValueError(f"it uses {', '.join(sorted(unknown))}")
         folder = pickles[0].removesuffix("data.pkl")
-        value = _Rehearsal(data, {name: record.file_size for name, record in records.items()}, folder).load()
+        value = _PlainUnpickler(data, {name: record.file_size for name, record in records.items()}, folder).load()
     except Exception as error:  # a damaged pickle can raise anything
         raise ValueError(str(error) or type(error).__name__) from error
     _bound(value)
 
 
-class _Rehearsal(pickle._Unpickler):
+class _PlainUnpickler(pickle._Unpickler):
     """Unpickles plain values; a storage becomes its size, a tensor nothing at all, once they are seen to fit."""
 
     def __init__(self, data: bytes, sizes: Mapping[str, int], folder: str) -> None:

@@ -18,7 +18,7 @@ import torch
 
 from softvq_cli.errors import InputError, one_line
 from softvq_cli.files import atomic_write
-from softvq_cli.training import rehearsal
+from softvq_cli.training import pickle_check
 
 _PREFIX = b"softvq sha256:"
 _COMMENT = len(_PREFIX) + 64
@@ -86,7 +86,7 @@ def _check_archive(path: str | os.PathLike[str], raw: bytes) -> None:
             stored = all(record.compress_type == zipfile.ZIP_STORED for record in records)
             if not stored or sum(record.file_size for record in records) > len(raw):
                 raise InputError(f"the checkpoint {path} is refused: it unpacks to more than its size")
-            rehearsal.check(archive)
+            pickle_check.check(archive)
     except (zipfile.BadZipFile, NotImplementedError, OverflowError, struct.error) as error:
         raise InputError(f"the checkpoint {path} is not a readable archive: {one_line(error)}") from error
     except ValueError as error:

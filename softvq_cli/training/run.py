@@ -1,0 +1,215 @@
+"""Training a run, of one model or of several side by side: from what is asked for to the finished run directory."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from softvq_cli import datasets
+from softvq_cli.config import DataConfig, RunConfig, resolve
+from softvq_cli.datasets.dataset import Dataset
+from softvq_cli.devices import pick
+from softvq_cli.errors import InputError, SoftVQError, param
+from softvq_cli.model import Autoencoder
+from softvq_cli.training import checkpoint, log, run_directory
+from softvq_cli.training.checkpoint import Checkpoint, DatasetInfo
+from softvq_cli.training.restore import restore
+from softvq_cli.training.run_directory import Run, RunRecord
+from softvq_cli.training.session import Session
+from softvq_cli.training.trainer import History, Observer, Trainer, run_in_turn
+
+DATA = frozenset(DataConfig.__dataclass_fields__)
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """One run that is asked for."""
+
+    chosen: Mapping[str, Any]
+    """Settings by name; the others come from the preset, or when resuming from the run itself."""
+    out: Path | None = None
+    """The run directory; by default one under ``runs/`` that is named after the settings."""
+    resume: bool = False
+    """Go on exactly where the run in the directory stopped; begin it if there is none."""
+    overwrite: bool = False
+    """Replace a run that is there."""
+    observer: Observer = field(default_factory=Observer)
+    """Is told what happens."""
+
+
+def train(
+    chosen: Mapping[str, Any],
+    *,
+    out: Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    device: str = "auto",
+    observer: Observer | None = None,
+    stop: threading.Event | None = None,
+) -> Run:
+    """Train one model in its run directory.
+
+    Args:
+        chosen: settings by name (see :mod:`softvq_cli.config`); the others come from the preset, or when
+            resuming from the run itself.
+        out: the run directory; by default one under ``runs/`` that is named after the settings.
+        resume: go on exactly where the run in the directory stopped; begin it if there is none.
+        overwrite: replace a run that is there.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        observer: is told what happens.
+        stop: when set, the run writes a checkpoint after the step at hand and raises.
+
+    Raises:
+        UsageError: a setting is wrong, or would change a run that is to be resumed.
+        InputError: the data or the checkpoint cannot be used.
+        RefusedError: the directory holds a run, or another process works in it.
+        Interrupted: ``stop`` was set.
+        SoftVQError: writing failed, or the loss was not finite.
+    """
+    request = TrainRequest(chosen, out, resume, overwrite, observer or Observer())
+    [result] = train_together([request], device=device, stop=stop)
+    if isinstance(result, SoftVQError):
+        raise result
+    return result
+
+
+def train_together(
+    requests: Sequence[TrainRequest], *, device: str = "auto", stop: threading.Event | None = None
+) -> list[Run | SoftVQError]:
+    """Train several models at once, up to one report or checkpoint in turn.
+
+    None of them sees the others: each ends with the numbers that it would have reached alone, and one that fails
+    stops no other. On a GPU their steps run beside each other, as one small model leaves most of it idle.
+
+    Args:
+        requests: of any settings, in different directories.
+        device: as in :func:`train`; a GPU has memory for all of them.
+        stop: when set, every run writes a checkpoint and ends.
+
+    Returns:
+        In their order, the finished runs, or what :func:`train` would have raised.
+    """
+    results: dict[int, Run | SoftVQError] = {}
+    trainers: dict[int, Trainer] = {}
+    folders: dict[int, Path] = {}
+    with contextlib.ExitStack() as directories:
+        for number, request in enumerate(requests):
+            try:
+                ready = directories.enter_context(_open_run(request, device))
+            except SoftVQError as error:
+                results[number] = error
+                continue
+            if isinstance(ready, Run):
+                results[number] = ready
+            else:
+                folders[number], trainers[number] = ready
+        failures = run_in_turn(list(trainers.values()), stop or threading.Event())
+    for (number, trainer), failure in zip(trainers.items(), failures, strict=True):
+        results[number] = failure or Run(folders[number], trainer.session.config, trainer.metrics)
+    return [results[number] for number in range(len(requests))]
+
+
+def train_in_memory(
+    config: RunConfig, dataset: Dataset, device: torch.device, observer: Observer | None = None
+) -> tuple[Autoencoder, list[dict[str, float]]]:
+    """Train on images that are at hand, without a run directory; they serve for validation too.
+
+    Returns:
+        The model, in evaluation mode and without gradients, and the reports.
+
+    Raises:
+        UsageError: a batch is larger than the data set.
+        InputError: all its pixels are equal.
+        SoftVQError: the loss was not finite.
+    """
+    observer, history = observer or Observer(), History()
+    session = Session(config, dataset, dataset, device, observer.noted)
+    [failure] = run_in_turn([Trainer(session, history, observer)], threading.Event())
+    if failure:
+        raise failure
+    return session.model.eval().requires_grad_(False), history.lines
+
+
+@contextlib.contextmanager
+def _open_run(request: TrainRequest, device: str) -> Iterator[Run | tuple[Path, Trainer]]:
+    """A finished run if there is nothing left to do, else its folder, locked within the block, and its trainer."""
+    observer, target = request.observer, pick(device)
+    dataset, config, folder = _plan(request)
+    with run_directory.locked(folder):
+        saved = _saved(folder) if request.resume else None
+        if saved and saved.finished:
+            yield Run(folder, saved.config, saved.metrics, finished_before=True)
+            return
+        dataset = dataset or datasets.load(config.data, "train", progress=observer.data_progress)
+        info = DatasetInfo.of(dataset)
+        if saved:
+            _check_saved(saved, config, info)
+        validation = datasets.load(config.data, "test", progress=observer.data_progress)
+        session = Session(config, dataset, validation, target, observer.noted)
+        if saved:
+            _restore(session, saved)
+        _prepare_folder(folder, request, session)
+        observer.started(config, folder, session.step)
+        record = RunRecord(folder, info, device)
+        yield folder, Trainer(session, record, observer, saved.metrics if saved else None)
+
+
+def _plan(request: TrainRequest) -> tuple[Dataset | None, RunConfig, Path]:
+    """The configuration and the folder; the data set too, where its shape was needed to find them."""
+    chosen, out = dict(request.chosen), request.out
+    if request.resume and out is not None and run_directory.is_used(out):
+        return None, run_directory.for_resume(out, chosen), out
+    data = DataConfig(**{name: value for name, value in RunConfig.from_flat(chosen).flat().items() if name in DATA})
+    dataset = datasets.load(data, "train", progress=request.observer.data_progress)
+    config = resolve(data.data, dataset.image_shape, chosen)
+    folder = out or run_directory.default_folder(config, dataset.name)
+    if request.resume and run_directory.is_used(folder):
+        config = run_directory.for_resume(folder, chosen)
+    return dataset, config, folder
+
+
+def _prepare_folder(folder: Path, request: TrainRequest, session: Session) -> None:
+    """Claim the folder, or bring the one of a run that goes on back to the step of its checkpoint."""
+    config, observer = session.config, request.observer
+    goes_on = request.resume and run_directory.is_used(folder)
+    if request.resume and not goes_on:
+        observer.noted(f"there is no run in {folder} yet: it begins")
+    if not goes_on:
+        run_directory.claim(folder, config, overwrite=request.overwrite)
+    elif not (folder / run_directory.CONFIG).exists():
+        run_directory.write_config(folder, config)
+    if log.truncate(folder, session.step) < session.step // config.train.log_every:
+        observer.noted(f"{folder / log.FILE} was damaged: the lines from there to step {session.step} are lost")
+
+
+def _saved(folder: Path) -> Checkpoint | None:
+    path = folder / run_directory.CHECKPOINT
+    return checkpoint.load(path) if path.exists() else None
+
+
+def _check_saved(saved: Checkpoint, config: RunConfig, info: DatasetInfo) -> None:
+    """Make sure that going on from ``saved`` is going on with the run that the folder describes."""
+    changed = run_directory.first_change(saved.config, config)
+    if changed:
+        raise InputError(
+            f"{saved.path} was trained with {changed}, and {run_directory.CONFIG} beside it says otherwise: "
+            f"put that right, or remove {run_directory.CONFIG} and the checkpoint's settings hold"
+        )
+    if saved.dataset != info:
+        raise InputError(
+            f"{config.data.data} is not the data that {saved.path} was trained on (its fingerprint differs): "
+            f"bring the old data back, or train anew with another {param('out')}"
+        )
+
+
+def _restore(session: Session, saved: Checkpoint) -> None:
+    try:
+        restore(session, saved.step, saved.model, saved.training)
+    except ValueError as error:
+        raise InputError(f"{saved.path} cannot be resumed: {error}") from error

@@ -1,0 +1,129 @@
+"""What advances a session: step by step, or many steps as one CUDA graph with no host in between."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from softvq_cli.training.session import Session
+
+STEPS = 50
+"""Steps a graph: the launch of a graph costs about as much as a step of the small models."""
+
+
+class Stepper(Protocol):
+    """Takes the steps of one session."""
+
+    def advance(self, limit: int = 1) -> int:
+        """Take at least one and at most ``limit`` optimiser steps, record them in the interval; returns how many."""
+
+
+def stepper(session: Session) -> Stepper:
+    """What is fast for the session's device; from a checkpoint, restore the session first."""
+    return GraphStepper(session) if session.device.type == "cuda" else EagerStepper(session)
+
+
+class EagerStepper:
+    """One step at a time."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def advance(self, limit: int = 1) -> int:
+        """Take one step."""
+        session = self._session
+        session.interval.add(session.optimise(session.batches.indices(session.step).to(session.device)))
+        session.step += 1
+        return 1
+
+
+class GraphStepper:
+    """``steps`` steps at a time where the limit allows, else one.
+
+    They run from a buffer of batch indices on the device to a buffer of loss rows: gather, scale, noise, forward,
+    backward and Adam all lie inside. The graph is captured when it is first needed, and from then on holds the
+    session's tensors where they lie: weights and moments may only change in place. Where there is no CUDA the same
+    body runs without being captured, which is how it is tested against single steps.
+    """
+
+    def __init__(self, session: Session, steps: int = STEPS) -> None:
+        self._session, self._steps = session, steps
+        self._eager = EagerStepper(session)
+        batch = session.config.train.batch_size
+        self._indices = torch.zeros(steps, batch, dtype=torch.int64, device=session.device)
+        self._rows = torch.zeros(steps, len(session.interval.names), device=session.device)
+        self._stats: dict[str, Tensor] = {}
+        self._graph: torch.cuda.CUDAGraph | None = None
+
+    def advance(self, limit: int = 1) -> int:
+        """Take ``steps`` steps, or one if that is more than ``limit``."""
+        if limit < self._steps:
+            return self._eager.advance()
+        session = self._session
+        batches = torch.stack([session.batches.indices(session.step + i) for i in range(self._steps)])
+        if session.device.type == "cuda":
+            self._graph = self._graph or self._capture()
+            self._indices.copy_(batches.pin_memory(), non_blocking=True)  # the host does not wait
+            self._graph.replay()
+        else:
+            self._indices.copy_(batches)
+            self._body()
+        session.interval.add_rows(self._rows, self._stats)
+        session.step += self._steps
+        return self._steps
+
+    def _body(self) -> None:
+        self._stats = {}
+        for i in range(self._steps):
+            result = self._session.optimise(self._indices[i])
+            self._rows[i] = result.row()
+            for name, value in result.stats.items():
+                self._stats[name] = self._stats[name] + value if name in self._stats else value.clone()
+
+    def _capture(self) -> torch.cuda.CUDAGraph:
+        """Capture the body. The warm-up that this needs trains for real, so its effects are taken back.
+
+        Warm-up and capture have a stream of their own, because autograd's nodes and cuBLAS's workspace belong to the
+        stream on which they were first used: with a shared one, graphs that run side by side would share the workspace.
+        """
+        session = self._session
+        optimiser, model, noise = session.optimiser, session.model, session.noise
+        before = copy.deepcopy((model.state_dict(), optimiser.state_dict(), noise.get_state()))
+        stream = torch.cuda.Stream(session.device)  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(3):
+                session.optimise(self._indices[0])
+        torch.cuda.current_stream().wait_stream(stream)
+        model.load_state_dict(before[0])
+        noise.set_state(before[2])
+        _restore_moments(optimiser, before[1])
+        optimiser.zero_grad(set_to_none=True)
+        graph = torch.cuda.CUDAGraph()
+        _register(graph, noise)
+        with torch.cuda.graph(graph, stream=stream):
+            self._body()
+        return graph
+
+
+def _register(graph: torch.cuda.CUDAGraph, generator: torch.Generator) -> None:
+    """Have each replay draw on from where the generator stands, and advance it.
+
+    Newer releases of PyTorch find that out by themselves; this method warns there that it does nothing any more.
+    """
+    if hasattr(graph, "register_generator_state"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            graph.register_generator_state(generator)
+
+
+def _restore_moments(optimiser: torch.optim.Optimizer, before: dict[str, dict[int, dict[str, Tensor]]]) -> None:
+    """Put Adam's moments back in place: the graph will hold on to the tensors that the warm-up created."""
+    for i, state in optimiser.state_dict()["state"].items():
+        for name, value in state.items():
+            saved = before["state"].get(i)
+            value.copy_(saved[name] if saved else torch.zeros_like(value))

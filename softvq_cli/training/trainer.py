@@ -1,0 +1,201 @@
+"""The loop: steps, reports and checkpoints, each where it is due, of one training or of several in turn."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from softvq_cli.config import RunConfig, TrainConfig
+from softvq_cli.errors import Interrupted, SoftVQError, param
+from softvq_cli.training.session import Session
+from softvq_cli.training.steppers import stepper
+
+
+class Observer:
+    """Who is told how a run goes. Override what you want to hear; by default nothing happens."""
+
+    def started(self, config: RunConfig, folder: Path, step: int) -> None:
+        """The first step is about to run; ``step`` is 0, or where a resumed run goes on."""
+
+    def stepped(self, step: int) -> None:
+        """``step`` steps are done. Called after each: be quick."""
+
+    def reported(self, metrics: dict[str, float]) -> None:
+        """A line was added to ``metrics.jsonl``."""
+
+    def noted(self, text: str) -> None:
+        """Something the user should know, in one line."""
+
+    def data_progress(self, what: str, done: int, total: int | None) -> None:
+        """Data are being fetched or decoded: ``done`` of ``total`` items or bytes."""
+
+
+class Record(Protocol):
+    """What a training leaves behind."""
+
+    def report(self, metrics: dict[str, float]) -> None:
+        """Keep a line of the log."""
+
+    def save(self, session: Session, metrics: dict[str, float]) -> None:
+        """Keep the state, and the last line so far, to go on from."""
+
+    def kept(self) -> str | None:
+        """What is left of a training that fails now, in words; None for nothing."""
+
+    def again(self) -> Mapping[str, Any] | None:
+        """The arguments with which a call goes on after an interruption; None if none does."""
+
+
+class History:
+    """The record of a training in memory: its reports alone."""
+
+    def __init__(self) -> None:
+        self.lines: list[dict[str, float]] = []
+
+    def report(self, metrics: dict[str, float]) -> None:
+        """Keep a line."""
+        self.lines.append(metrics)
+
+    def save(self, session: Session, metrics: dict[str, float]) -> None:
+        """Nothing goes on from here."""
+
+    def kept(self) -> None:
+        """Nothing."""
+
+    def again(self) -> None:
+        """Nothing goes on."""
+
+
+class Trainer:
+    """Takes a session from where it stands to its last iteration.
+
+    :meth:`launch` and :meth:`settle` take turns. On a GPU the first returns while its steps still run, on a stream
+    of this training alone, so that several can be launched before the first is settled.
+
+    Args:
+        session: of the run; if it goes on from a checkpoint, restored.
+        record: keeps reports and states.
+        observer: is told what happens.
+        metrics: the last line of the log so far, or nothing.
+    """
+
+    def __init__(
+        self, session: Session, record: Record, observer: Observer, metrics: Mapping[str, float] | None = None
+    ) -> None:
+        self.session, self.metrics = session, dict(metrics or {})
+        self._record, self._observer = record, observer
+        self._stepper = stepper(session)
+        self._clock = _Clock(session.step, self.metrics.get("seconds", 0.0))
+        self._boundary = session.step
+        self._stream = _stream(session.device)
+
+    def launch(self, stop: threading.Event) -> None:
+        """Advance to the next report or checkpoint, or until ``stop`` is set."""
+        session = self.session
+        self._boundary = session.step + _steps_to_boundary(session.step, session.config.train)
+        with self._on_stream():
+            while session.step < self._boundary and not stop.is_set():
+                self._stepper.advance(self._boundary - session.step)
+                self._observer.stepped(session.step)
+
+    def settle(self, stop: threading.Event) -> bool:
+        """Report and save what is due; whether that was the end.
+
+        Raises:
+            Interrupted: ``stop`` is set; the state was saved.
+            SoftVQError: writing failed, or a number is not finite.
+        """
+        session, iterations = self.session, self.session.config.train.iterations
+        with self._on_stream():
+            if session.step == self._boundary:
+                self._report_and_save()
+            if session.step == iterations:
+                if session.diagnosis:
+                    self._observer.noted(session.diagnosis)
+                return True
+            if stop.is_set():
+                self._save()
+                raise Interrupted(f"stopped at step {session.step} of {iterations}", self._record.again())
+        return False
+
+    def _report_and_save(self) -> None:
+        session, settings = self.session, self.session.config.train
+        last = session.step == settings.iterations
+        if last or session.step % settings.log_every == 0:
+            self._refuse_not_finite()
+            self.metrics = {**session.report(), **self._clock.read(session.step)}
+            self._record.report(self.metrics)
+            self._observer.reported(self.metrics)
+        if last or session.step % settings.checkpoint_every == 0:
+            self._save()
+
+    def _save(self) -> None:
+        self._refuse_not_finite()
+        self._record.save(self.session, self.metrics)
+
+    def _refuse_not_finite(self) -> None:
+        """Raise, naming the step and the term, rather than let such a state replace a good checkpoint."""
+        where = self.session.not_finite()
+        if where is None:
+            return
+        kept = self._record.kept()
+        advice = f"try a smaller {param('lr')} than {self.session.config.train.lr:g}"
+        raise SoftVQError("; ".join(filter(None, (where, kept, advice))))
+
+    def _on_stream(self) -> contextlib.AbstractContextManager[Any]:
+        return contextlib.nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
+
+
+def run_in_turn(trainers: Sequence[Trainer], stop: threading.Event) -> list[SoftVQError | None]:
+    """Take every training to its end, up to one report or checkpoint of each in turn.
+
+    Returns:
+        For each, what stopped it before its end: one that fails stops no other.
+    """
+    ended: dict[int, SoftVQError | None] = {}
+    while len(ended) < len(trainers):
+        going = [(number, trainer) for number, trainer in enumerate(trainers) if number not in ended]
+        for _, trainer in going:
+            trainer.launch(stop)
+        for number, trainer in going:
+            try:
+                if trainer.settle(stop):
+                    ended[number] = None
+            except SoftVQError as error:
+                ended[number] = error
+    return [ended[number] for number in range(len(trainers))]
+
+
+def _stream(device: torch.device) -> torch.cuda.Stream | None:
+    """A CUDA stream that begins after what is queued on the current one; nothing on another device."""
+    if device.type != "cuda":
+        return None
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    stream.wait_stream(torch.cuda.current_stream(device))
+    return stream
+
+
+def _steps_to_boundary(step: int, settings: TrainConfig) -> int:
+    """How far the run may go before something is due."""
+    due = (settings.log_every - step % settings.log_every, settings.checkpoint_every - step % settings.checkpoint_every)
+    return min(settings.iterations - step, *due)
+
+
+class _Clock:
+    """Seconds of training so far, over all the pieces of a resumed run, and steps a second since the last reading."""
+
+    def __init__(self, step: int, seconds: float) -> None:
+        self.step, self.before, self.start = step, seconds, time.perf_counter()
+        self.last = self.start
+
+    def read(self, step: int) -> dict[str, float]:
+        now = time.perf_counter()
+        rate = (step - self.step) / max(now - self.last, 1e-9)
+        self.step, self.last = step, now
+        return {"seconds": round(self.before + now - self.start, 3), "steps_per_second": round(rate, 2)}
