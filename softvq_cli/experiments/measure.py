@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 NEIGHBOURS = 5
 """Of the k-nearest-neighbour probe."""
-BATCH = 512
-"""Images at a time; memory, not results, depend on it."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +49,8 @@ def latents(model: Autoencoder, train: Dataset, test: Dataset, what: str = "z_e"
     """A representation (see :func:`softvq_cli.model.represent`) of both splits, in memory."""
     from softvq_cli.model import represent
 
-    def of(images: np.ndarray) -> np.ndarray:
-        return np.concatenate([represent(model, images[i : i + BATCH], what) for i in range(0, len(images), BATCH)])
-
-    return Latents(of(train.images), labels_of(train), of(test.images), labels_of(test))
+    rows = [represent(model, split.images, what) for split in (train, test)]
+    return Latents(rows[0], labels_of(train), rows[1], labels_of(test))
 
 
 def agreement(found: Latents, *, jobs: int) -> dict[str, float]:
@@ -149,32 +145,3 @@ def map_figures(found: OnMap) -> dict[str, float]:
 def rows_figures(found: Latents, part: str, *, jobs: int) -> dict[str, float]:
     """The figures of the parts BASIC and PROBES that any rows have."""
     return {BASIC: agreement, PROBES: other_probes}[part](found, jobs=jobs)
-
-
-def carried(model: Autoencoder, test: Dataset) -> dict[str, float]:
-    """What the bottleneck carries of the test images: error, codebook, σ, KL, bits; what applies to it."""
-    from softvq_cli.evaluation.codebook import codebook_use
-    from softvq_cli.evaluation.rate import codeword_rate, gaussian_rate, kl_nats, rate
-
-    figures = {"nmse": nmse(model, test.images)}
-    if model.bottleneck.centroids() is not None:
-        use = codebook_use(model, test.images)
-        return {**figures, "bits_per_image": codeword_rate(use).bits, **use.as_dict()}
-    kl = kl_nats(model, test.images)
-    if kl is not None:
-        return {**figures, "bits_per_image": gaussian_rate(kl).bits, "kl_nats": kl}
-    found = rate(model, test.images)
-    return figures if found is None else {**figures, "bits_per_image": found.bits}
-
-
-def nmse(model: Autoencoder, images: np.ndarray) -> float:
-    """The squared error of the reconstruction without noise over the variance of the training pixels."""
-    import torch
-
-    total = 0.0
-    with torch.inference_mode():
-        for start in range(0, len(images), BATCH):
-            batch = np.ascontiguousarray(images[start : start + BATCH])
-            x = model.scale(torch.from_numpy(batch).to(model.pixel_variance.device))
-            total += model.nmse(x, model(x).x_hat).item() * len(batch)
-    return total / len(images)

@@ -49,7 +49,7 @@ class Subject:
             found[own] |= self.extra
             if self.checkpoint is not None:
                 model = self.checkpoint.model
-                found[own] |= measure.carried(model, self.test)
+                found[own] |= model.evaluate(self.test.images)
                 if model.bottleneck.centroids() is not None:
                     rows = measure.latents(model, self.train, self.test, "z_q")
                     found["z_q"] = measure.rows_figures(rows, part, jobs=jobs)
