@@ -17,8 +17,6 @@ from softvq_cli.errors import InputError
 from softvq_cli.model import Autoencoder, represent
 from softvq_cli.training import Checkpoint, Observer, checkpoint, train_in_memory
 
-BATCH = 512
-
 
 def load(path: str | os.PathLike[str], device: str = "cpu") -> Checkpoint:
     """Read a checkpoint; its ``.model`` is ready for :func:`embed`.
@@ -51,9 +49,7 @@ def embed(model: Checkpoint | Autoencoder, images: np.ndarray, what: str = "z_e"
         UsageError: an unknown ``what``.
     """
     network = model.model if isinstance(model, Checkpoint) else model
-    images = _as_images(images)
-    parts = [represent(network, images[i : i + BATCH], what) for i in range(0, len(images), BATCH)]
-    return np.concatenate(parts)
+    return represent(network, _as_images(images), what)
 
 
 class _Notes(Observer):

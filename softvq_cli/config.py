@@ -19,6 +19,9 @@ from softvq_cli.errors import UsageError, param, unknown_name
 from softvq_cli.presets import preset
 from softvq_cli.words import BOTTLENECKS, Arch, Precision, SigmaForm
 
+BATCH = 512
+"""Images at a time outside training. Memory depends on it, and the last digits of float32."""
+
 
 def setting(
     default: Any, doc: str, *, low: float | None = None, high: float | None = None, above: float | None = None

@@ -325,12 +325,13 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
     code = (
         "import resource, signal, sys, numpy as np\n"
         "from softvq_cli import embeddings\n"
+        "from softvq_cli.errors import SoftVQError\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))\n"
         "try:\n"
         "    with embeddings.writer(sys.argv[1], 1000, 30, labels=np.zeros(1000, int)) as out:\n"
         "        for _ in range(10): out.append(np.ones((100, 30), np.float32))\n"
-        "except embeddings.SoftVQError as error:\n"
+        "except SoftVQError as error:\n"
         "    print(error)\n"
     )
     shown = subprocess.run([sys.executable, "-c", code, path], check=True, capture_output=True, text=True).stdout

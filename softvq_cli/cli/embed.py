@@ -9,6 +9,7 @@ import typer
 
 from softvq_cli.cli.options import BatchSize, CheckpointFile, Data, DataDir, Device, Json, Overwrite, completion
 from softvq_cli.cli.output import Streams
+from softvq_cli.config import BATCH
 from softvq_cli.words import REPRESENTATIONS, SPLITS
 
 
@@ -33,7 +34,7 @@ def embed(
     ] = "z_e",
     data: Data = None,
     data_dir: DataDir = None,
-    batch_size: BatchSize = 512,
+    batch_size: BatchSize = BATCH,
     device: Device = "auto",
     overwrite: Overwrite = False,
     as_json: Json = False,

@@ -1,32 +1,19 @@
-"""The embedding files: write, read, check.
+"""The embedding files: their names, and what is in them.
 
 ``NAME.npy`` is float32 (N, d) and loads with ``numpy.load`` anywhere; ``NAME.labels.npy`` (int64 (N,))
-and ``NAME.json`` stand beside it. A reader never sees new latents beside old labels: the three files are
-written in full under temporary names, then the old side files go, the latents are renamed into place,
-and the new side files follow.
+and ``NAME.json`` stand beside it.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
-from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
-from softvq_cli import npy
-from softvq_cli.config import RunConfig
-from softvq_cli.errors import InputError, SoftVQError, UsageError
-from softvq_cli.files import atomic_write, read_json
-
-if TYPE_CHECKING:
-    from softvq_cli.datasets.dataset import Dataset
-    from softvq_cli.datasets.progress import Progress
-    from softvq_cli.training.checkpoint import Checkpoint
+from softvq_cli.errors import UsageError
 
 FORMAT = "softvq-embedding"
 VERSION = 1
@@ -60,72 +47,6 @@ def info_path(path: str | os.PathLike[str]) -> Path:
     return Path(path).with_suffix(".json")
 
 
-def read(path: str | os.PathLike[str], labels: str | os.PathLike[str] | None = None) -> Embedding:
-    """Open an embedding file, ours or any two-dimensional ``.npy`` of numbers.
-
-    Args:
-        path: the ``.npy`` file.
-        labels: a ``.npy`` of whole numbers, one a row; without it ``NAME.labels.npy`` is used if it is there.
-            Labels given here have no names, since ``NAME.json`` speaks of its own.
-
-    Raises:
-        InputError: a file is missing, damaged, of another kind, holds NaN or infinity, has fewer than two
-            rows, or labels and rows differ in number.
-    """
-    embedding = _open(Path(path), None if labels is None else Path(labels))
-    if len(embedding) < 2:
-        raise InputError(f"{path} has one row: at least two are needed to compare")
-    return embedding
-
-
-def embed(
-    checkpoint: Checkpoint,
-    dataset: Dataset,
-    path: str | os.PathLike[str],
-    *,
-    what: str = "z_e",
-    batch_size: int = 512,
-    progress: Progress | None = None,
-) -> Embedding:
-    """Write what ``checkpoint`` makes of every image of ``dataset``, one batch in memory at a time.
-
-    Args:
-        checkpoint: whose model is used as it is, in evaluation mode.
-        dataset: whose rows keep their order.
-        path: ``NAME.npy``; ``NAME.labels.npy`` (with labels) and ``NAME.json`` are written beside it.
-        what: a name in ``softvq_cli.model.represent.REPRESENTATIONS``. Indices are stored as int64.
-        batch_size: images at a time.
-        progress: called with the number of images done.
-
-    Raises:
-        InputError: the bottleneck has no such representation, the data set is empty, or a value is not finite.
-        SoftVQError: a file cannot be written; what stood at ``path`` is still there.
-    """
-    from softvq_cli.model.represent import represent
-
-    n = len(dataset)
-    if n == 0:
-        raise InputError(f"the {dataset.split} split of {dataset.name} has no images to embed")
-    first = represent(checkpoint.model, dataset.images[:batch_size], what)  # (B, d): its width is the file's
-    info = {
-        "dataset": dataset.name,
-        "split": dataset.split,
-        "representation": what,
-        "checkpoint_sha256": checkpoint.sha256,
-        "step": checkpoint.step,
-        "config": checkpoint.config.as_dict(),
-        "class_names": list(dataset.class_names),
-        "file_names": None if dataset.file_names is None else list(dataset.file_names),
-    }
-    with writer(path, n, first.shape[1], dtype=first.dtype, labels=dataset.labels, info=info) as out:
-        for start in range(0, n, batch_size):
-            images = dataset.images[start : start + batch_size]
-            out.append(first if start == 0 else represent(checkpoint.model, images, what))
-            if progress is not None:
-                progress("embedding", start + len(images), n)
-    return _open(Path(path), None)
-
-
 def check_name(path: Path) -> None:
     """Make sure that the side files of ``path`` have names of their own.
 
@@ -136,201 +57,7 @@ def check_name(path: Path) -> None:
         raise UsageError(f"embeddings are written to a file that ends in .npy (and not in .labels.npy), not {path}")
 
 
-class RowWriter:
-    """Takes the rows of one embedding file in order; made by :func:`writer`."""
-
-    def __init__(self, file: BinaryIO, path: Path, n: int, d: int, dtype: np.dtype[Any]) -> None:
-        """Write the header, which already says how many rows will follow."""
-        self._file, self._path, self._n, self._d, self._dtype = file, path, n, d, dtype
-        self.rows = 0
-        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (n, d)}
-        np.lib.format.write_array_header_1_0(file, header)
-
-    def append(self, rows: np.ndarray) -> None:
-        """Add ``rows``, (B, d).
-
-        Raises:
-            InputError: a value is NaN or infinite.
-            ValueError: another width than promised.
-        """
-        if rows.ndim != 2 or rows.shape[1] != self._d:
-            raise ValueError(f"rows of shape {rows.shape} do not fit an array of {self._d} columns")
-        bad = _first_row_not_finite(rows)
-        if bad is not None:
-            raise InputError(
-                f"row {self.rows + bad} is NaN or infinite, so {self._path} was not written: "
-                "check the images and the weights of the checkpoint"
-            )
-        self._file.write(np.ascontiguousarray(rows, dtype=self._dtype).data)
-        self.rows += len(rows)
-
-    def finish(self) -> None:
-        """Check that every promised row came (ValueError)."""
-        if self.rows != self._n:
-            raise ValueError(f"{self.rows} rows were written of {self._n}")
-
-
-@contextlib.contextmanager
-def writer(
-    path: str | os.PathLike[str],
-    n: int,
-    d: int,
-    *,
-    dtype: Any = np.float32,
-    labels: np.ndarray | None = None,
-    info: Mapping[str, Any] | None = None,
-) -> Iterator[RowWriter]:
-    """Stream ``n`` rows of ``d`` numbers to ``path``, which appears when all are there.
-
-    Args:
-        path: ``NAME.npy``. Its old side files are replaced, or removed where no new ones are given.
-        n: number of rows.
-        d: number of columns.
-        dtype: of the file.
-        labels: int64 (n,), for ``NAME.labels.npy``.
-        info: for ``NAME.json``; format, version, n and d are added.
-
-    Raises:
-        UsageError: the name does not end in ``.npy``, or ends in ``.labels.npy``.
-        SoftVQError: a file cannot be written; then nothing is changed.
-    """
-    path = Path(path)
-    check_name(path)
-    with contextlib.ExitStack() as stack:  # left in the opposite order: latents, labels, info
-        side_files = []
-        if info is not None:
-            file = stack.enter_context(atomic_write(info_path(path)))
-            stamped = {"format": FORMAT, "version": VERSION, "n": n, "d": d, **info}
-            file.write(json.dumps(stamped, indent=2, allow_nan=False).encode() + b"\n")
-            side_files.append(file)
-        if labels is not None:
-            if labels.shape != (n,):
-                raise ValueError(f"labels of shape {labels.shape} do not fit {n} rows")
-            file = stack.enter_context(atomic_write(labels_path(path)))
-            np.lib.format.write_array(file, labels.astype("<i8"), version=(1, 0), allow_pickle=False)
-            side_files.append(file)
-        file = stack.enter_context(atomic_write(path))
-        rows = RowWriter(file, path, n, d, np.dtype(dtype).newbyteorder("<"))
-        yield rows
-        rows.finish()
-        for written in (*side_files, file):  # on the disk before the first of the old files goes
-            written.flush()
-            os.fsync(written.fileno())
-        _remove(labels_path(path))
-        _remove(info_path(path))
-
-
-def _remove(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        raise SoftVQError(f"cannot replace {path}: {error.strerror}; remove it and try again") from error
-
-
-def _read_info(path: Path, shape: tuple[int, ...]) -> dict[str, Any]:
-    """``NAME.json`` if it is ours; a JSON file of another program that happens to stand there is left alone."""
-    beside = info_path(path)
-    if not beside.exists():
-        return {}
-    info = read_json(beside)
-    if not isinstance(info, dict) or info.get("format") != FORMAT:
-        return {}
-    version = info.get("version")
-    if not isinstance(version, int) or version > VERSION:
-        raise InputError(f"{beside} is of format version {version}; this program reads {VERSION}: update softvq")
-    for name, fits in _FIELDS.items():
-        if name in info and not fits(info[name]):
-            raise InputError(f"{beside} is damaged: its {name} is none; embed again")
-    if (info.get("n"), info.get("d")) != shape:
-        raise InputError(
-            f"{beside} describes {info.get('n')} rows of {info.get('d')}, {path} has {shape[0]} of {shape[1]}: "
-            "they do not belong together; embed again or remove the .json"
-        )
-    return info
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _is_names(value: Any) -> bool:
-    return isinstance(value, list) and all(map(_is_text, value))
-
-
-def _is_config(value: Any) -> bool:
-    with contextlib.suppress(UsageError):
-        RunConfig.from_dict(value)
-        return True
-    return False
-
-
-_FIELDS: dict[str, Callable[[Any], bool]] = {
-    "class_names": _is_names,
-    "file_names": lambda value: value is None or _is_names(value),
-    "config": _is_config,
-    "step": lambda value: type(value) is int,
-    **dict.fromkeys(("dataset", "split", "representation", "checkpoint_sha256"), _is_text),
-}
-"""What a field of ``NAME.json`` has to be, where it is there."""
-
-
-def _open(path: Path, labels: Path | None) -> Embedding:
-    """:func:`read`, for any number of rows."""
-    z = _as_finite_float32(_open_array(path, "embeddings", ("rows", "latent dimensions")), path)
-    info = _read_info(path, z.shape)
-    if labels is not None:
-        return Embedding(path, z, _read_labels(labels, path, len(z)), (), info)
-    own = labels_path(path)
-    if not own.exists():
-        return Embedding(path, z, None, (), info)
-    y = _read_labels(own, path, len(z))
-    names = tuple(info.get("class_names", ()))
-    if names and not (y.min() >= 0 and y.max() < len(names)):
-        raise InputError(f"{own} has labels outside the {len(names)} classes of {info_path(path)}; embed again")
-    return Embedding(path, z, y, names, info)
-
-
-def _read_labels(path: Path, rows_path: Path, n: int) -> np.ndarray:
-    """int64 (n,)."""
-    y = _open_array(path, "labels", ("rows",))
-    if y.dtype.kind not in "iu":
-        raise InputError(f"{path} holds {y.dtype}: labels are whole numbers; save them with .astype('int64')")
-    if len(y) != n:
-        raise InputError(f"{path} has {len(y)} labels, {rows_path} has {n} rows: they must be equal in number")
-    if y.dtype.itemsize == 8 and y.dtype.kind == "u" and y.max() > np.iinfo(np.int64).max:
-        raise InputError(f"{path} has labels above 2^63 - 1")
-    return np.array(y, dtype=np.int64)
-
-
-def _open_array(path: Path, kind: str, axes: tuple[str, ...]) -> np.ndarray:
-    """Map a ``.npy`` file of real numbers read-only. Nothing is unpickled, or allocated on the word of its header."""
-    if path.exists() and not path.is_file():
-        raise InputError(f"{path} is not a file: give the .npy file of the {kind}")
-    array = npy.map_file(path)
-    if array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
-        what = "whole numbers, one a class" if kind == "labels" else "real numbers of at most 64 bits"
-        raise InputError(f"{path} holds {str(array.dtype)[:40]}: {kind} are {what}")
-    if array.ndim != len(axes) or not array.size:
-        raise InputError(f"{path} has the shape {array.shape}: {kind} have the axes ({', '.join(axes)}), none empty")
-    return array
-
-
-def _as_finite_float32(stored: np.ndarray, path: Path) -> np.ndarray:
-    """The rows as float32, in C order; the map itself where it holds them so."""
-    same = stored.dtype == np.dtype("<f4") and stored.flags.c_contiguous
-    z = stored if same else np.empty(stored.shape, np.float32)
-    step = max(1, (1 << 22) // stored.shape[1])
-    for start in range(0, len(z), step):
-        rows = z[start : start + step]
-        if not same:
-            with np.errstate(over="ignore"):
-                rows[:] = stored[start : start + step]
-        bad = _first_row_not_finite(rows)
-        if bad is not None:
-            raise InputError(f"{path}: row {start + bad} (from 0) has NaN, infinity or a number too large for float32")
-    return z
-
-
-def _first_row_not_finite(rows: np.ndarray) -> int | None:
+def first_row_not_finite(rows: np.ndarray) -> int | None:
+    """The number of the first row that has NaN or infinity, of ``rows`` (N, d)."""
     finite = np.isfinite(rows).all(axis=1)
     return None if finite.all() else int(finite.argmin())

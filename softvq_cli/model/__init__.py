@@ -1,6 +1,6 @@
 """The autoencoder: encoder, bottleneck, decoder."""
 
 from softvq_cli.model.autoencoder import Autoencoder, Reconstruction
-from softvq_cli.model.represent import represent
+from softvq_cli.model.represent import represent, representations
 
-__all__ = ["Autoencoder", "Reconstruction", "represent"]
+__all__ = ["Autoencoder", "Reconstruction", "represent", "representations"]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from softvq_cli.config import ModelConfig
-from softvq_cli.errors import UsageError, param
-from softvq_cli.model.bottlenecks import Output, build_bottleneck
+from softvq_cli.config import BATCH, ModelConfig
+from softvq_cli.errors import InputError, UsageError, param
+from softvq_cli.model.bottlenecks import CodebookUsage, Output, build_bottleneck
 from softvq_cli.model.decoder import CNNDecoder, MLPDecoder
 from softvq_cli.model.encoder import CNNEncoder, MLPEncoder
 from softvq_cli.presets import CNN_SMALLEST
@@ -60,6 +62,40 @@ class Autoencoder(nn.Module):
         self.apply(_glorot)
         self.bottleneck = build_bottleneck(config, self.encoder.hidden_dim).apply(_glorot)
         self.register_buffer("pixel_variance", torch.tensor(pixel_variance))
+
+    def batches(self, images: np.ndarray, size: int = BATCH) -> Iterator[Tensor]:
+        """uint8 ``images`` (N, H, W, C), which may be a map of a file → scaled x (B, C, H, W) on the model's device."""
+        for start in range(0, len(images), size):
+            batch = np.ascontiguousarray(images[start : start + size])
+            yield self.scale(torch.from_numpy(batch).to(self.pixel_variance.device))
+
+    def evaluate(self, images: np.ndarray) -> dict[str, float]:
+        """What the model, in evaluation mode, makes of a split without noise: figures by name.
+
+        ``nmse``, the squared error of the reconstruction over the variance of the training pixels, and what
+        :meth:`~softvq_cli.model.bottlenecks.Bottleneck.evaluate` says that its bottleneck carries.
+
+        Args:
+            images: uint8 (N, H, W, C), at least one.
+        """
+        error, n = 0.0, len(images)
+        with torch.inference_mode():
+            for x in self.batches(images):
+                error += self.nmse(x, self(x).x_hat).item() * len(x)
+            codes = (self.encode(x) for x in self.batches(images))
+            return {"nmse": error / n, **self.bottleneck.evaluate(codes, n)}
+
+    def codebook_usage(self, images: np.ndarray) -> CodebookUsage:
+        """How the codewords are used by uint8 ``images`` (N, H, W, C), at least one.
+
+        Raises:
+            InputError: the bottleneck has no codebook.
+        """
+        with torch.inference_mode():
+            usage = self.bottleneck.usage(self.encode(x) for x in self.batches(images))
+        if usage is None:
+            raise InputError(f"a {self.config.bottleneck} model has no codebook")
+        return usage
 
     def scale(self, images: Tensor) -> Tensor:
         """uint8 (B, H, W, C) → float32 (B, C, H, W), channels last in memory, in the network's range."""

@@ -1,10 +1,13 @@
-"""What can be read out of a trained model, one batch of images at a time."""
+"""What can be read out of a trained model."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 
+from softvq_cli.config import BATCH
 from softvq_cli.errors import InputError, UsageError, unknown_name
 from softvq_cli.model.autoencoder import Autoencoder
 from softvq_cli.words import REPRESENTATIONS
@@ -15,17 +18,24 @@ def represent(model: Autoencoder, images: np.ndarray, what: str = "z_e") -> np.n
 
     Args:
         model: in evaluation mode.
-        images: uint8 (B, H, W, C) of the model's image shape.
+        images: uint8 (N, H, W, C) of the model's image shape, at least one.
         what: ``z_e`` the encoder's output (the mean, for the Gaussian bottlenecks), ``z_q`` the decoder's
             input, ``indices`` the most probable centroid, ``reconstruction`` or ``pixels``.
 
     Returns:
-        float32 (B, d) for z_e and z_q, int64 (B, 1) for indices, float32 (B, H*W*C) in [0, 1] for the others.
+        float32 (N, d) for z_e and z_q, int64 (N, 1) for indices, float32 (N, H*W*C) in [0, 1] for the others.
 
     Raises:
         UsageError: an unknown ``what``.
-        InputError: images of another shape, or indices of a bottleneck without a codebook.
+        InputError: no images, images of another shape, or indices of a bottleneck without a codebook.
     """
+    return np.concatenate(list(representations(model, images, what)))
+
+
+def representations(
+    model: Autoencoder, images: np.ndarray, what: str = "z_e", size: int = BATCH
+) -> Iterator[np.ndarray]:
+    """The rows of :func:`represent`, ``size`` images at a time. What it raises comes before the first of them."""
     if what not in REPRESENTATIONS:
         raise UsageError(unknown_name("representation", what, REPRESENTATIONS))
     if tuple(images.shape[1:]) != model.image_shape:
@@ -33,10 +43,12 @@ def represent(model: Autoencoder, images: np.ndarray, what: str = "z_e") -> np.n
             f"the model takes images of shape {model.image_shape} (height, width, channels), "
             f"and these have {tuple(images.shape[1:])}"
         )
-    device = model.pixel_variance.device
-    with torch.inference_mode():
-        x = model.scale(torch.from_numpy(np.ascontiguousarray(images)).to(device))
-        return _read(model, x, what).cpu().numpy()
+    if not len(images):
+        raise InputError("there are no images to represent")
+    for x in model.batches(images, size):
+        with torch.inference_mode():  # not while the caller works on the rows
+            rows = _read(model, x, what).cpu().numpy()
+        yield rows
 
 
 def _read(model: Autoencoder, x: torch.Tensor, what: str) -> torch.Tensor:

@@ -8,8 +8,8 @@ import torch
 
 from softvq_cli.config import ModelConfig
 from softvq_cli.errors import InputError, UsageError
-from softvq_cli.model import REPRESENTATIONS, Autoencoder, represent
-from softvq_cli.words import BOTTLENECKS
+from softvq_cli.model import Autoencoder, represent, representations
+from softvq_cli.words import BOTTLENECKS, REPRESENTATIONS
 
 
 def model(arch: str, shape: tuple[int, int, int], bottleneck: str = "soft-vq", d: int = 8) -> Autoencoder:
@@ -37,7 +37,7 @@ def test_reconstruction_has_the_inputs_shape(arch: str, shape: tuple[int, int, i
 
 
 def test_cnn_refuses_small_images_and_says_what_to_use() -> None:
-    with pytest.raises(UsageError, match="--arch mlp"):
+    with pytest.raises(UsageError, match="use arch mlp"):
         model("cnn", (15, 16, 1))
 
 
@@ -99,6 +99,17 @@ def test_rows_do_not_depend_on_the_batch_they_come_in() -> None:
     raw = images((16, 16, 3), n=7)
     alone = np.concatenate([represent(ae, raw[i : i + 1]) for i in range(7)])
     np.testing.assert_allclose(represent(ae, raw), alone, rtol=1e-4, atol=1e-6)
+    stream = list(representations(ae, raw, "z_e", 3))
+    assert [len(rows) for rows in stream] == [3, 3, 1]
+    np.testing.assert_allclose(np.concatenate(stream), alone, rtol=1e-4, atol=1e-6)
+
+
+def test_gradients_can_be_taken_between_two_batches_of_rows() -> None:
+    ae = model("mlp", (8, 8, 1))
+    for rows in representations(ae, images((8, 8, 1), n=4), "z_e", 2):
+        weight = torch.ones(8, requires_grad=True)
+        (torch.from_numpy(rows) @ weight).sum().backward()
+        assert weight.grad is not None
 
 
 def test_images_of_another_shape_and_unknown_representations_are_refused() -> None:
@@ -107,6 +118,8 @@ def test_images_of_another_shape_and_unknown_representations_are_refused() -> No
         represent(ae, images((9, 8, 1)))
     with pytest.raises(UsageError, match="did you mean 'z_q'"):
         represent(ae, images((8, 8, 1)), "zq")
+    with pytest.raises(InputError, match="no images"):
+        represent(ae, images((8, 8, 1), n=0))
 
 
 @pytest.mark.parametrize("arch", ["mlp", "cnn"])

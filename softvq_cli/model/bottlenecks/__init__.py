@@ -1,4 +1,4 @@
-"""The bottlenecks: one idea a file, one interface (:class:`Bottleneck`), one registry (``presets.BOTTLENECKS``)."""
+"""The bottlenecks: one idea a file, one interface (:class:`Bottleneck`), one registry (``words.BOTTLENECKS``)."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import importlib
 
 from softvq_cli.config import ModelConfig
 from softvq_cli.model.bottlenecks.base import Bottleneck, Output
+from softvq_cli.model.bottlenecks.usage import CodebookUsage
 from softvq_cli.words import BOTTLENECKS
 
-__all__ = ["Bottleneck", "Output", "build_bottleneck"]
+__all__ = ["Bottleneck", "CodebookUsage", "Output", "build_bottleneck"]
 
 
 def build_bottleneck(config: ModelConfig, hidden_dim: int) -> Bottleneck:

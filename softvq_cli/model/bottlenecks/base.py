@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from softvq_cli.config import ModelConfig
+from softvq_cli.model.bottlenecks.usage import CodebookUsage
+
+Codes = Iterable[tuple[Tensor, Tensor]]
+"""Batches of (z_e (B, d), h (B, hidden_dim)) on the model's device, made without noise and without gradients."""
 
 
 class Output(NamedTuple):
@@ -65,6 +69,35 @@ class Bottleneck(nn.Module, ABC):
     def summarise(self, stats: Mapping[str, Tensor], n: int) -> dict[str, float]:
         """Figures for the log from ``stats`` summed over ``n`` images."""
         return {}
+
+    def evaluate(self, codes: Codes, n: int) -> dict[str, float]:
+        """What the bottleneck carries of a split, as figures by name; none where nothing is known.
+
+        ``bits_per_image`` says how much about an image X, drawn from those that are evaluated, is passed on. What can
+        be said of it differs by bottleneck, and so does what the number means:
+
+        =============  ======================================================================  ===========
+        codebooks      I(X; k) for a codeword k drawn from the image's posterior p(k | x): the  exact
+                       entropy of the mean posterior minus the mean entropy of the posteriors;
+                       at most log2 K. Hard quantisation: the entropy of the usage. The decoder
+                       of soft VQ-VAE receives the posterior mean, a point between the
+                       codewords, which this number does not count.
+        vae, beta-vae  mean KL(q(z | x) ‖ N(0, I)) / ln 2 ≥ I(X; z): what bits-back coding      upper bound
+                       would spend.
+        info-dropout   a Gaussian of log |z| and a coin for the sign as the prior of each       upper bound
+                       dimension: see :func:`~softvq_cli.model.bottlenecks.info_dropout.bits`.
+        ae             none: a real vector without noise has no finite rate.                    –
+        =============  ======================================================================  ===========
+
+        Args:
+            codes: of all images, in order; each batch is read once.
+            n: how many images there are, at least one.
+        """
+        return {}
+
+    def usage(self, codes: Codes) -> CodebookUsage | None:
+        """What the images of ``codes`` make of each codeword, or None without a codebook."""
+        return None
 
     def stats_shapes(self) -> dict[str, torch.Size]:
         """The shape of each of ``Output.stats``."""

@@ -6,12 +6,15 @@ import math
 from abc import abstractmethod
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from softvq_cli.config import ModelConfig
 from softvq_cli.errors import param
-from softvq_cli.model.bottlenecks.base import Bottleneck, Output
+from softvq_cli.model.bottlenecks.base import Bottleneck, Codes, Output
+from softvq_cli.model.bottlenecks.usage import CodebookUsage
 
 
 def squared_distances(z: Tensor, codebook: Tensor) -> Tensor:
@@ -58,6 +61,9 @@ class CodebookBottleneck(Bottleneck):
         return self.codebook
 
     @abstractmethod
+    def assign(self, z_e: Tensor, h: Tensor) -> Tensor: ...
+
+    @abstractmethod
     def quantise(self, z: Tensor, h: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """ẑ_q (B, d) of the code z (B, d), differentiable in the codebook, and the batch's stats."""
 
@@ -68,6 +74,33 @@ class CodebookBottleneck(Bottleneck):
         """``perplexity`` of the usage, ``active_codes`` (most probable for at least one image), posterior entropy."""
         summary = {"perplexity": perplexity(stats["usage"]), "active_codes": int((stats["counts"] > 0).sum())}
         return {**summary, "posterior_entropy_bits": max(0.0, stats["entropy"].item() / n / math.log(2))}
+
+    def evaluate(self, codes: Codes, n: int) -> dict[str, float]:
+        return self.usage(codes).figures()
+
+    def usage(self, codes: Codes) -> CodebookUsage:
+        codebook = self.centroids()
+        n = 0
+        usage, counts = np.zeros(len(codebook)), np.zeros(len(codebook))
+        entropy = distance = squared_distance = squared_norm = 0.0
+        for z_e, h in codes:
+            soft, stats = self.quantise(z_e, h)  # (B, d)
+            hard = F.embedding(self.assign(z_e, h), codebook)  # (B, d)
+            n += len(z_e)
+            usage += stats["usage"].cpu().double().numpy()
+            counts += stats["counts"].cpu().double().numpy()
+            entropy += stats["entropy"].item()
+            squares = (soft - hard).cpu().double().square().sum(1)  # (B,)
+            distance += squares.sqrt().sum().item()
+            squared_distance += squares.sum().item()
+            squared_norm += hard.cpu().double().square().sum().item()
+        return CodebookUsage(
+            counts=counts.astype(np.int64),
+            usage=usage / usage.sum(),
+            posterior_entropy_bits=max(0.0, entropy / n / math.log(2)),
+            soft_hard_distance=distance / n,
+            soft_hard_relative=math.sqrt(squared_distance / squared_norm) if squared_norm > 0 else 0.0,
+        )
 
     def diagnose(self, summary: Mapping[str, float], n: int) -> str | None:
         """A collapsed codebook: its K codes are worth a tenth or less, or one alone."""

@@ -2,14 +2,41 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from softvq_cli.config import ModelConfig
-from softvq_cli.model.bottlenecks.base import Bottleneck, Output
+from softvq_cli.model.bottlenecks.base import Bottleneck, Codes, Output
 
 OFFSET = 0.001
 """The published implementation's constant inside the logarithm: bounds the loss as α → 0."""
+SMALLEST = 1e-30
+"""Below this |z_e| is taken for this: its logarithm must be finite."""
+
+
+def bits(z_e: np.ndarray, alpha: np.ndarray) -> float:
+    """An upper bound of the information that z = z_e ⊙ e^(α ε) carries about an image, for the N images given.
+
+    The sign and log |z| determine z, and given the image, log |z_j| is N(log |z_e,j|, α_j²). With a Gaussian of the
+    same mean and variance and a coin for the sign as the prior of each dimension,
+    I(X; z) ≤ Σ_j H(sign_j) + ½ log2 v_j − ½ E log2 α_j², where v_j = Var log |z_e,j| + E α_j².
+
+    Args:
+        z_e: (N, d), the code without noise.
+        alpha: (N, d), the noise's scale, positive.
+    """
+    log_z = np.log(np.maximum(np.abs(z_e.astype(np.float64)), SMALLEST))
+    variance = np.square(alpha.astype(np.float64))
+    aggregate = log_z.var(axis=0) + variance.mean(axis=0)  # v_j
+    information = 0.5 * (np.log2(aggregate) - np.log2(variance).mean(axis=0))
+    return float((information + _coin_entropy((z_e > 0).mean(axis=0))).sum())
+
+
+def _coin_entropy(p: np.ndarray) -> np.ndarray:
+    """Bits of a coin that falls on one side with probability ``p``."""
+    sides = np.stack([p, 1 - p])
+    return np.asarray(-(sides * np.log2(np.where(sides > 0, sides, 1.0))).sum(axis=0))
 
 
 class InfoDropout(Bottleneck):
@@ -30,3 +57,11 @@ class InfoDropout(Bottleneck):
         share = torch.sigmoid(self.alpha_head(h))  # (B, d), α/α_max in (0, 1)
         z = z_e if eps is None else z_e * torch.exp(self.config.alpha_max * share * eps)
         return Output(z, {"information": -torch.log(share + OFFSET).mean()}, {})
+
+    def evaluate(self, codes: Codes, n: int) -> dict[str, float]:
+        means, scales = [], []
+        for z_e, h in codes:
+            means.append(z_e.cpu().numpy())
+            share = torch.sigmoid(self.alpha_head(h).cpu().double())  # in float32 a small one would be 0
+            scales.append(self.config.alpha_max * share.numpy())
+        return {"bits_per_image": bits(np.concatenate(means), np.concatenate(scales))}

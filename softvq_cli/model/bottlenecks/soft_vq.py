@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from softvq_cli.config import ModelConfig
+from softvq_cli.model.bottlenecks.base import Codes
 from softvq_cli.model.bottlenecks.codebook import CodebookBottleneck, counts_of, squared_distances
 
 LOG_SIGMA_LIMIT = 15.0
 """|log σ_k| is held below this: beyond it the posterior is one-hot or uniform to float32 anyway, and with
 distances up to 1e8 every exponent stays finite."""
+SIGMA_IMAGES = 2048
+"""The quantiles of σ are taken over all codewords and at most this many images, evenly spaced."""
+SIGMA_QUANTILES = {"sigma_p05": 0.05, "sigma_p50": 0.5, "sigma_p95": 0.95}
 
 
 def log_posterior(z: Tensor, codebook: Tensor, log_sigma: Tensor, power: float) -> Tensor:
@@ -68,6 +75,23 @@ class SoftVQ(CodebookBottleneck):
             "entropy": -(fixed * log_p.detach()).sum(),  # log_p is finite, so 0 · log 0 cannot occur
         }
         return p @ self.codebook, stats
+
+    def evaluate(self, codes: Codes, n: int) -> dict[str, float]:
+        """Also the quantiles of σ_k over images and codewords."""
+        rows = np.linspace(0, n - 1, min(n, SIGMA_IMAGES)).round().astype(np.int64)
+        log_sigma: list[np.ndarray] = []
+
+        def seen() -> Iterator[tuple[Tensor, Tensor]]:
+            start = 0
+            for z_e, h in codes:
+                own = h[rows[(rows >= start) & (rows < start + len(h))] - start]
+                log_sigma.append(self.log_sigma(own).expand(len(own), -1).cpu().double().numpy())
+                start += len(h)
+                yield z_e, h
+
+        figures = super().evaluate(seen(), n)
+        values = np.exp(np.quantile(np.concatenate(log_sigma), list(SIGMA_QUANTILES.values()))).tolist()
+        return {**figures, **dict(zip(SIGMA_QUANTILES, values, strict=True))}
 
     def assign(self, z_e: Tensor, h: Tensor) -> Tensor:
         return self.log_posterior(z_e.detach(), h).argmax(1)

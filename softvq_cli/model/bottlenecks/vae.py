@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from softvq_cli.config import ModelConfig
 from softvq_cli.errors import param
-from softvq_cli.model.bottlenecks.base import Bottleneck, Output
+from softvq_cli.model.bottlenecks.base import Bottleneck, Codes, Output
 
 COLLAPSED = 0.01
 """Nats of KL to the prior below which a code is worth nothing."""
@@ -41,6 +42,13 @@ class VAE(Bottleneck):
         """(B, d): log s² of the Gaussian head."""
         log_var: Tensor = self.log_var_head(h).clamp(-LOG_VAR_LIMIT, LOG_VAR_LIMIT)
         return log_var
+
+    def evaluate(self, codes: Codes, n: int) -> dict[str, float]:
+        """``kl_nats``, the mean KL over all images, and the same in bits."""
+        total = 0.0
+        for z_e, h in codes:
+            total += self(z_e, h).losses["kl"].item() * len(z_e)
+        return {"bits_per_image": total / n / math.log(2), "kl_nats": total / n}
 
     def diagnose(self, summary: Mapping[str, float], n: int) -> str | None:
         """A collapsed posterior: it is the prior, whatever the image."""

@@ -1,0 +1,94 @@
+"""The pages of docs/ do what they say."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import softvq_cli as softvq
+from softvq_cli import datasets, training
+from softvq_cli.config import DataConfig
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """The code of ``docs/page`` in that language, in order."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+COMMANDS = """
+import json, sys
+from softvq_cli.__main__ import main
+for words in json.loads(sys.argv[1]):
+    code = main(words)
+    if code:
+        sys.exit(code)
+"""
+
+
+def test_a_bottleneck_is_added_as_the_page_says(tmp_path: Path) -> None:
+    source, line = blocks("adding-a-bottleneck.md", "python")
+    package = tmp_path / "packages" / "softvq_cli"
+    shutil.copytree(ROOT / "softvq_cli", package, ignore=shutil.ignore_patterns("__pycache__"))
+    (package / "model" / "bottlenecks" / "gaussian_noise.py").write_text(source, encoding="utf-8")
+    words = package / "words.py"
+    registry, begin, rest = words.read_text(encoding="utf-8").partition("\nBOTTLENECKS: ")
+    entries, end, rest = rest.partition("\n}\n")
+    words.write_text(f"{registry}{begin}{entries}\n{line.rstrip()}{end}{rest}", encoding="utf-8")
+
+    train, info, reproduce = (
+        shlex.split(command)[1:] for command in blocks("adding-a-bottleneck.md", "sh")[0].splitlines()
+    )
+    commands = [[*train, "--iterations", "20", "--quiet"], [*info, "--json"], [*reproduce, "--json", "--jobs", "1"]]
+    environment = {**os.environ, "PYTHONPATH": str(package.parent)}
+    run = [sys.executable, "-c", COMMANDS, json.dumps(commands)]
+    ended = subprocess.run(run, cwd=tmp_path, env=environment, check=False, capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0, ended.stderr
+
+    decoder = json.JSONDecoder()
+    path, _, documents = ended.stdout.partition("\n")
+    described, at = decoder.raw_decode(documents)
+    comparison, _ = decoder.raw_decode(documents[at:].lstrip())
+    assert Path(path) == Path("runs/noise/ckpt.pt")
+    assert described["config"]["model"]["bottleneck"] == "gaussian-noise"
+    assert described["config"]["model"]["noise_std"] == 0.5
+    assert {"loss", "nmse", "power"} <= set(described["metrics"])
+    rows = {row["row"]: row["label"] for row in comparison["rows"]}
+    assert rows == {"ae": "baseline autoencoder", "gaussian-noise": "Gaussian noise"}
+    assert not comparison["failed"]
+    table = (tmp_path / "reproduce" / "table1" / "table1.md").read_text(encoding="utf-8")
+    [row] = [line for line in table.splitlines() if line.startswith("| Gaussian noise |")][:1]
+    assert re.search(r"\d\d\.\d\d", row)
+
+
+def test_the_python_of_the_api_page_runs_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    digits = datasets.load(DataConfig("digits"), "train")
+    names: dict[str, Any] = {"images": digits.images, "labels": digits.labels}
+    train, embedder = training.train, softvq.AutoencoderEmbedder
+    train({"data": "digits", "iterations": 3}, out=tmp_path / "runs" / "first")
+    monkeypatch.setattr(training, "train", lambda chosen, **how: train({**chosen, "iterations": 3}, **how))
+    monkeypatch.setattr(
+        softvq,
+        "AutoencoderEmbedder",
+        lambda *given, **chosen: embedder(*given, **{**chosen, "iterations": 30}),
+        raising=False,
+    )
+    for block in blocks("python-api.md", "python"):
+        exec(compile(block, "docs/python-api.md", "exec"), names)
+    assert names["z_e"].shape == (len(digits), 16)
+    assert names["indices"].shape == (len(digits), 1)
+    assert names["classifier"].score(digits.images, digits.labels) > 0.2  # chance is 0.1
+    assert names["run"].path.is_file()
+    assert names["run"].path.resolve() == (tmp_path / "runs" / "vq" / "ckpt.pt").resolve()
