@@ -108,18 +108,21 @@ def cluster(
             f"{len(z)} rows cannot form {clusters} clusters: give more rows or a smaller {param('clusters')}"
         )
 
+    z = np.asarray(z)
+    if z.dtype.kind != "f":
+        z = z.astype(np.float64)
+    mean = z.mean(axis=0, dtype=np.float64)
     # K-means does not care about scale: a power of two is exact, and keeps float32 squares from overflowing.
-    exponent = int(np.frexp(np.abs(z).max())[1])
-    scaled = np.ldexp(np.asarray(z, dtype=np.float32), -exponent)
+    exponent = int(np.frexp(np.maximum(z.max(axis=0) - mean, mean - z.min(axis=0)).max())[1])
+    rows = kmeans.Rows(z, clusters, exponent)
     seeds = np.random.SeedSequence(seed).generate_state(n_init).tolist()
     inertias, accuracies, best = np.empty(n_init), np.empty(n_init), np.empty(0)
-    for i, start in enumerate(_all_starts(scaled, clusters, init, seeds, jobs)):
+    for i, start in enumerate(_all_starts(rows, clusters, init, seeds, jobs)):
         if start.inertia < inertias[:i].min(initial=np.inf):
             best = start.labels
         inertias[i] = start.inertia
         if labels is not None:
             accuracies[i] = hungarian_accuracy(labels, start.labels)
-    inertias = np.ldexp(inertias, 2 * exponent)
     nmi, ari = (None, None) if labels is None else _agreement(labels, best)
     return Clustering(
         assignments=best.astype(np.int64),
@@ -132,7 +135,7 @@ def cluster(
         nmi=nmi,
         ari=ari,
         accuracies=None if labels is None else accuracies,
-        silhouette=_silhouette(scaled, best, seed) if labels is None else None,
+        silhouette=_silhouette(rows, best, seed) if labels is None else None,
     )
 
 
@@ -155,13 +158,12 @@ def hungarian_accuracy(labels: np.ndarray, assignments: np.ndarray) -> float:
 
 
 def _all_starts(
-    z: np.ndarray, clusters: int, init: Init, seeds: Sequence[int], jobs: int | None
+    rows: kmeans.Rows, clusters: int, init: Init, seeds: Sequence[int], jobs: int | None
 ) -> Iterator[kmeans.Start]:
     """A start for each seed, in order; groups of them side by side, each group on one thread."""
     import joblib
     from threadpoolctl import threadpool_limits
 
-    rows = kmeans.Rows(z)
     groups = [seeds[i : i + GROUP] for i in range(0, len(seeds), GROUP)]
     pool = joblib.Parallel(min(jobs or joblib.cpu_count(), len(groups)), backend="threading", return_as="generator")
     with threadpool_limits(1, user_api="blas"):
@@ -177,13 +179,17 @@ def _agreement(labels: np.ndarray, assignments: np.ndarray) -> tuple[float, floa
     return float(nmi), float(adjusted_rand_score(labels, assignments))
 
 
-def _silhouette(z: np.ndarray, assignments: np.ndarray, seed: int) -> float | None:
+def _silhouette(rows: kmeans.Rows, assignments: np.ndarray, seed: int) -> float | None:
     """Mean silhouette, of a sample if there are many rows."""
+    from scipy.spatial.distance import cdist
     from sklearn.metrics import silhouette_score
 
+    z = rows.centred
     if len(z) > SILHOUETTE_ROWS:
-        rows = np.random.default_rng(seed).choice(len(z), SILHOUETTE_ROWS, replace=False)
-        z, assignments = z[rows], assignments[rows]
+        drawn = np.random.default_rng(seed).choice(len(z), SILHOUETTE_ROWS, replace=False)
+        z, assignments = z[drawn], assignments[drawn]
     if not 2 <= len(np.unique(assignments)) < len(z):
         return None
+    if rows.wide:
+        return float(silhouette_score(cdist(z, z), assignments, metric="precomputed"))
     return float(silhouette_score(z, assignments))

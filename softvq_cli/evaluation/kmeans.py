@@ -3,16 +3,23 @@
 The starts share the rows: one matrix product gives the distances from every row to every centre of every start, where
 a start alone has a product too thin to be fast. From one iteration to the next few rows change their cluster, so the
 sums behind the centres are updated by those rows alone, in float64.
+
+The distances are in float32 where their digits last, which is nearly always; else in float64, and where squares of rows
+that lie far apart leave nothing of near ones in that either, from differences, which are slower.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import sparse
+from scipy.spatial.distance import cdist
 
+from softvq_cli.evaluation.rows import LARGEST, span
 from softvq_cli.words import Init
 
 TOLERANCE = 1e-4
@@ -21,6 +28,8 @@ cluster; scikit-learn's default."""
 MOST_ITERATIONS = 300
 _BLOCK = 1 << 18
 """Distances at a time, to stay in the cache."""
+_LARGEST_FLOAT32 = 1e5
+"""The span of the rows (see :func:`softvq_cli.evaluation.rows.span`) to which float32 tells near centres apart."""
 
 
 @dataclass(frozen=True)
@@ -38,31 +47,49 @@ class Rows:
     """The rows in the forms that the iterations need, shared by all starts and threads.
 
     Args:
-        z: float32 (N, d).
+        z: (N, d), as exact as it is known: what float32 would lose of it counts where it lies far from 0.
+        clusters: number of centres K to be told apart.
+        exponent: the centred rows are divided by two to this, which is exact, lest squares leave the range of float32.
     """
 
-    def __init__(self, z: np.ndarray) -> None:
+    def __init__(self, z: np.ndarray, clusters: int, exponent: int = 0) -> None:
         self.n, self.d = z.shape
-        mean = z.mean(axis=0, dtype=np.float64)
-        self.centred = z - mean  # float64 (N, d): squares of centred rows lose the fewest digits
-        self.squares = np.square(self.centred).sum(axis=1)  # ‖x‖², float64 (N,)
-        self.extended = np.ones((self.d + 1, self.n), np.float32)  # each column a row and a 1
-        self.extended[:-1] = self.centred.T
+        self.exponent = exponent
+        # float64 (N, d): squares of centred rows lose the fewest digits.
+        self.centred = np.ldexp(z - z.mean(axis=0, dtype=np.float64), -exponent)
         self.tolerance = TOLERANCE * float(self.centred.var(axis=0).mean())
+        self.wide = span(self.centred, clusters) > _LARGEST_FLOAT32
+        self.products = True
+        if self.wide:
+            # One far row moves the mean but not the median; and a share of the variance says nothing of near rows.
+            self.centred = np.ldexp(z - np.median(z, axis=0).astype(np.float64), -exponent)
+            self.tolerance = 0.0
+            self.products = span(self.centred, clusters) <= LARGEST
+        self.squares = np.square(self.centred).sum(axis=1)  # ‖x‖², float64 (N,)
+        self.dtype: Any = np.float64 if self.wide else np.float32
+        self.extended = np.ones((self.d + 1, self.n), self.dtype)  # each column a row and a 1
+        self.extended[:-1] = self.centred.T
 
     def nearest(self, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The nearest of the centres (G, K, d) of each start to each row.
 
         Returns:
-            The smallest unsigned integer (G, N), the centre, the first of several at the same distance; float32 (G, N),
-            ‖x − c‖² − ‖x‖².
+            The smallest unsigned integer (G, N), the centre, the first of several at the same distance; float32 or
+            float64 (G, N), ‖x − c‖² − ‖x‖².
         """
         G, K, _ = centres.shape
+        small = np.min_scalar_type(K)
+        labels, least = np.empty((G, self.n), small), np.empty((G, self.n), self.dtype)
+        if not self.products:
+            step = max(64, _BLOCK // K)
+            for g, start in itertools.product(range(G), range(0, self.n, step)):
+                block = cdist(self.centred[start : start + step], centres[g], "sqeuclidean")
+                labels[g, start : start + step] = block.argmin(axis=1)
+                least[g, start : start + step] = block.min(axis=1) - self.squares[start : start + step]
+            return labels, least
         # ‖c‖² − 2 x·c, as one product of (K·G, d + 1) with (d + 1, rows).
         factors = np.concatenate([-2.0 * centres, np.square(centres).sum(axis=2, keepdims=True)], axis=2)
-        factors = np.ascontiguousarray(factors.transpose(1, 0, 2), dtype=np.float32).reshape(K * G, -1)
-        small = np.min_scalar_type(K)
-        labels, least = np.empty((G, self.n), small), np.empty((G, self.n), np.float32)
+        factors = np.ascontiguousarray(factors.transpose(1, 0, 2), dtype=self.dtype).reshape(K * G, -1)
         step = max(64, _BLOCK // (K * G))
         for start in range(0, self.n, step):
             block = (factors @ self.extended[:, start : start + step]).reshape(K, G, -1)
@@ -73,6 +100,13 @@ class Rows:
                 np.minimum(best, block[k], out=best)
             labels[:, start : start + step], least[:, start : start + step] = which, best
         return labels, least
+
+    def inertia(self, labels: np.ndarray, centres: np.ndarray, sums: np.ndarray, counts: np.ndarray) -> float:
+        """Σ ‖x − c‖² of one start, from the sums (K, d) and counts (K,) of its labels where they have the digits."""
+        if self.wide:
+            return float(np.square(self.centred - centres[labels]).sum())
+        expanded = counts * np.square(centres).sum(axis=1) - 2.0 * (centres * sums).sum(axis=1)
+        return max(0.0, float(self.squares.sum() + expanded.sum()))
 
 
 def run(rows: Rows, clusters: int, init: Init, seeds: Sequence[int]) -> list[Start]:
@@ -108,11 +142,8 @@ def lloyd(rows: Rows, centres: np.ndarray) -> list[Start]:
         same = _follow(rows, labels, found, sums, counts)
         done = same | last | (iteration > MOST_ITERATIONS)
         for g in np.flatnonzero(done):
-            inertia = (
-                rows.squares.sum()
-                + (counts[g] * np.square(centres[g]).sum(axis=1) - 2.0 * (centres[g] * sums[g]).sum(axis=1)).sum()
-            )
-            ended[int(going[g])] = Start(max(0.0, float(inertia)), found[g].astype(np.int32), iteration)
+            inertia = float(np.ldexp(rows.inertia(found[g], centres[g], sums[g], counts[g]), 2 * rows.exponent))
+            ended[int(going[g])] = Start(inertia, found[g].astype(np.int32), iteration)
         if done.all():
             break
         keep = ~done
@@ -129,7 +160,11 @@ def lloyd(rows: Rows, centres: np.ndarray) -> list[Start]:
 def _follow(rows: Rows, before: np.ndarray | None, now: np.ndarray, sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Move the rows that changed their cluster from one sum to the other; which starts have none, bool (G,)."""
     G, K, d = sums.shape
-    start, row = np.nonzero(np.ones(now.shape, bool) if before is None else before != now)
+    moved = np.ones(now.shape, bool) if before is None else before != now
+    unchanged = ~moved.any(axis=1)
+    if rows.wide:  # anew, or what a far row that left has rounded away would stay lost
+        moved[:], before, sums[:], counts[:] = True, None, 0.0, 0
+    start, row = np.nonzero(moved)
     target, sign = start * K + now[start, row], np.ones(len(row))
     if before is not None:
         target, row = np.concatenate([target, start * K + before[start, row]]), np.concatenate([row, row])
@@ -137,8 +172,7 @@ def _follow(rows: Rows, before: np.ndarray | None, now: np.ndarray, sums: np.nda
     moves = sparse.csr_matrix((sign, (target, row)), shape=(G * K, rows.n))
     sums += np.asarray(moves @ rows.centred).reshape(G, K, d)
     counts += np.bincount(target, sign, G * K).astype(np.int64).reshape(G, K)
-    unchanged: np.ndarray = np.bincount(start, minlength=G) == 0
-    return unchanged
+    return np.asarray(unchanged)
 
 
 def plus_plus(rows: Rows, clusters: int, generators: Sequence[np.random.Generator]) -> np.ndarray:
@@ -150,7 +184,7 @@ def plus_plus(rows: Rows, clusters: int, generators: Sequence[np.random.Generato
     G, trials = len(generators), 2 + int(np.log(clusters))
     chosen = np.empty((G, clusters), np.int64)
     chosen[:, 0] = [generator.integers(rows.n) for generator in generators]
-    nearest = _squared_distances(rows, chosen[:, :1])[:, 0]  # float32 (G, N)
+    nearest = _squared_distances(rows, chosen[:, :1])[:, 0]  # (G, N)
     for k in range(1, clusters):
         candidates = np.empty((G, trials), np.int64)
         for g, generator in enumerate(generators):
@@ -166,10 +200,12 @@ def plus_plus(rows: Rows, clusters: int, generators: Sequence[np.random.Generato
 
 
 def _squared_distances(rows: Rows, of: np.ndarray) -> np.ndarray:
-    """float32 (G, M, N): ‖x − x_i‖² for the rows i in ``of`` (G, M)."""
+    """float32 or float64 (G, M, N): ‖x − x_i‖² for the rows i in ``of`` (G, M)."""
     points = rows.centred[of.reshape(-1)]
-    factors = np.concatenate([-2.0 * points, rows.squares[of.reshape(-1), None]], axis=1).astype(np.float32)
+    if not rows.products:
+        return np.asarray(cdist(points, rows.centred, "sqeuclidean").reshape(*of.shape, rows.n))
+    factors = np.concatenate([-2.0 * points, rows.squares[of.reshape(-1), None]], axis=1).astype(rows.dtype)
     distances = factors @ rows.extended
-    distances += rows.squares.astype(np.float32)
+    distances += rows.squares.astype(rows.dtype)
     np.maximum(distances, 0.0, out=distances)
     return distances.reshape(*of.shape, rows.n)

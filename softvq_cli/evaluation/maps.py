@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 
 from softvq_cli.errors import InputError, UsageError, param, unknown_name
+from softvq_cli.evaluation.rows import prepare
 from softvq_cli.words import MAP_INITS, MapInit
 
 FFT_FROM = 10_000
 """Rows from which openTSNE's interpolation is faster than its Barnes-Hut trees."""
+_EXPONENTS = 40
+"""Rows with distances beyond two to this, or below its inverse, are scaled."""
 QUALITY_ROWS = 5000
 """The measures need ranks among all rows; of larger data this many rows are drawn."""
 
@@ -73,6 +76,9 @@ def tsne(
         raise UsageError(unknown_name("init", init, MAP_INITS))
     jobs = jobs or joblib.cpu_count()
     distances, rows = _nearest(z, int(3 * perplexity), jobs)
+    # A row's affinities do not change with its scale, and openTSNE's search for their width fails from 1e18 on.
+    _, exponents = np.frexp(distances.max(axis=1, keepdims=True))
+    distances = np.ldexp(distances, np.where(np.abs(exponents) > _EXPONENTS, -exponents, 0))
     logging.getLogger("openTSNE").setLevel(logging.ERROR)
     fitted = openTSNE.TSNE(
         perplexity=perplexity,
@@ -101,8 +107,6 @@ def quality(
         InputError: rows differ in number, or are fewer than 2 k + 2.
         UsageError: ``k`` below 1.
     """
-    from sklearn.manifold import trustworthiness
-
     if len(z) != len(coordinates):
         raise InputError(f"{len(coordinates)} points cannot be a map of {len(z)} rows")
     if k < 1:
@@ -117,7 +121,7 @@ def quality(
     near, near_in_map = _nearest(z, k, jobs)[1], _nearest(coordinates, k, jobs)[1]  # (N, k)
     kept = (near[:, :, None] == near_in_map[:, None, :]).sum()
     return MapQuality(
-        trustworthiness=float(trustworthiness(z, coordinates, n_neighbors=k)),
+        trustworthiness=_trustworthiness(z, coordinates, k),
         knn_recall=float(kept / near.size),
         k=k,
         n=len(z),
@@ -136,11 +140,22 @@ def _initial(z: np.ndarray, init: MapInit, seed: int) -> np.ndarray:
     return np.asarray(initialization.pca(z, random_state=seed))
 
 
+def _trustworthiness(z: np.ndarray, coordinates: np.ndarray, k: int) -> float:
+    from scipy.spatial.distance import cdist
+    from sklearn.manifold import trustworthiness
+
+    prepared = prepare(z)
+    z = prepared.apply(z)
+    if prepared.products:
+        return float(trustworthiness(z, coordinates, n_neighbors=k))
+    return float(trustworthiness(cdist(z, z), coordinates, n_neighbors=k, metric="precomputed"))
+
+
 def _nearest(z: np.ndarray, k: int, jobs: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     """(distances, indices), each (N, k), of the nearest other rows, exactly."""
     from sklearn.neighbors import NearestNeighbors
 
-    found: tuple[np.ndarray, np.ndarray] = (
-        NearestNeighbors(n_neighbors=k, algorithm="brute", n_jobs=jobs or -1).fit(z).kneighbors()
-    )
+    prepared = prepare(z)
+    search = NearestNeighbors(n_neighbors=k, algorithm=prepared.algorithm, n_jobs=jobs or -1)
+    found: tuple[np.ndarray, np.ndarray] = search.fit(prepared.apply(z)).kneighbors()
     return found

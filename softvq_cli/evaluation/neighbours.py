@@ -8,6 +8,7 @@ import numpy as np
 
 from softvq_cli.errors import InputError, UsageError, param
 from softvq_cli.evaluation.probe import Probe, check_probe_input, name_classes, report
+from softvq_cli.evaluation.rows import prepare
 
 
 def neighbours(
@@ -45,7 +46,9 @@ def neighbours(
             raise UsageError(f"{name} must be at least 1, not {value}")
     if len(train_z) <= k:
         raise InputError(f"{len(train_z)} train rows have no {k} neighbours each: use fewer neighbours or more rows")
-    search = NearestNeighbors(n_neighbors=k, algorithm="brute", n_jobs=jobs or -1).fit(train_z)
+    prepared = prepare(train_z)
+    train_z, test_z = prepared.apply(train_z), prepared.apply(test_z)
+    search = NearestNeighbors(n_neighbors=k, algorithm=prepared.algorithm, n_jobs=jobs or -1).fit(train_z)
     return report(
         y,
         _vote(y[search.kneighbors(return_distance=False)], len(classes)),

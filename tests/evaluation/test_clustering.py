@@ -140,11 +140,11 @@ def test_as_many_clusters_as_rows() -> None:
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
-        ({}, UsageError, "--clusters"),
+        ({}, UsageError, "give clusters$"),
         ({"clusters": 0}, UsageError, "at least 1"),
         ({"clusters": 51}, InputError, "50 rows cannot form 51"),
-        ({"clusters": 3, "n_init": 0}, UsageError, "--n-init"),
-        ({"clusters": 3, "jobs": 0}, UsageError, "--jobs"),
+        ({"clusters": 3, "n_init": 0}, UsageError, "^n_init must be at least 1, not 0$"),
+        ({"clusters": 3, "jobs": 0}, UsageError, "^jobs must be at least 1, not 0$"),
         ({"clusters": 3, "init": "kmeans++"}, UsageError, "did you mean 'k-means\\+\\+'"),
         ({"labels": TARGETS[:49]}, InputError, "49 labels for 50 rows"),
     ],

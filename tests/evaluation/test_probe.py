@@ -150,9 +150,9 @@ def test_what_cannot_be_probed_is_said(data: Any, words: str, measure: Any) -> N
     ("measure", "options", "error", "words"),
     [
         (probe, {"solver": "lbfg"}, UsageError, "did you mean 'lbfgs'"),
-        (probe, {"iterations": 0}, UsageError, "--iterations"),
-        (probe, {"lr": float("nan")}, UsageError, "--lr"),
-        (probe, {"l2": -1.0}, UsageError, "--l2"),
+        (probe, {"iterations": 0}, UsageError, "^iterations must be above 0, not 0$"),
+        (probe, {"lr": float("nan")}, UsageError, "^lr must be above 0, not nan$"),
+        (probe, {"l2": -1.0}, UsageError, "^l2 must be at least 0, not -1.0$"),
         (neighbours, {"k": 0}, UsageError, "k must be"),
         (neighbours, {"k": 1200}, InputError, "1200 train rows"),
         (few_labels, {"labels_per_class": 0}, UsageError, "labels a class"),
