@@ -17,24 +17,36 @@ from typing import Any, Literal
 
 from softvq_cli.errors import UsageError, param, unknown_name
 from softvq_cli.presets import preset
-from softvq_cli.words import BOTTLENECKS, Arch, Precision, SigmaForm
+from softvq_cli.words import BOTTLENECKS, Arch, Folders, Pages, Precision, SigmaForm
 
 BATCH = 512
 """Images at a time outside training. Memory depends on it, and the last digits of float32."""
 
 
 def setting(
-    default: Any, doc: str, *, low: float | None = None, high: float | None = None, above: float | None = None
+    default: Any,
+    doc: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    above: float | None = None,
+    before: Any = None,
 ) -> Any:
-    """A field with its meaning and its range: ``low`` and ``high`` are allowed, ``above`` is not."""
-    return field(default=default, metadata={"doc": doc, "low": low, "high": high, "above": above})
+    """A field with its meaning and its range: ``low`` and ``high`` are allowed, ``above`` is not.
+
+    ``before`` is what the program did before it had this setting, where that is not the default.
+    """
+    return field(default=default, metadata={"doc": doc, "low": low, "high": high, "above": above, "before": before})
 
 
 @dataclass(frozen=True)
 class DataConfig:
     """Which images."""
 
-    data: str = setting("digits", "A known name (see 'softvq data'), or a path: image folder, .zip, .tar, .npz, .npy.")
+    data: str = setting(
+        "digits",
+        "A known name (see 'softvq data'), or a path: image folder, .zip, .tar, .npz, .npy, .mat, .parquet, .csv …",
+    )
     data_dir: str | None = setting(
         None, "Where the named data sets lie. Default: $SOFTVQ_DATA, else the user's cache folder."
     )
@@ -45,6 +57,26 @@ class DataConfig:
         0.2, "Share of the images held out as the test split where the data has none.", above=0.0, high=0.9
     )
     split_seed: int = setting(0, "Seed of that split; independent of the training's.", low=0)
+    folders: Folders = setting(
+        "auto", "What the folders at the top of an image folder are: classes, splits, or by name."
+    )
+    pixel_range: str = setting(
+        "auto",
+        "The values that become black and white: LOW,HIGH; full: all that the file's type can hold; auto: what the "
+        "training split has, where that is more than 8 bits.",
+        before="full",
+    )
+    pages: Pages = setting("first", "Which pages of a TIFF or frames of a DICOM file are images.")
+    image_shape: str | None = setting(
+        None,
+        "H,W,C of one image in an array (C,H,W where the channels come first), for rows or a shape that may be two.",
+    )
+    image_column: str | None = setting(None, "The column of a table that holds the images or their paths.")
+    label_column: str | None = setting(
+        None, "The column of a table, or the key of a WebDataset's samples, that holds the label."
+    )
+    split_column: str | None = setting(None, "The column of a table that says train or test.")
+    name_encoding: str | None = setting(None, "Encoding of the file names in a .zip or .tar: shift_jis, gbk, cp866 …")
 
 
 @dataclass(frozen=True)
@@ -133,7 +165,7 @@ class RunConfig:
 
     @classmethod
     def from_dict(cls, value: Any) -> RunConfig:
-        """The inverse of :meth:`as_dict`; a setting that is younger than the run gets its default.
+        """The inverse of :meth:`as_dict`; a setting that is younger than the run gets what was done before it.
 
         Raises:
             UsageError: anything else than such a dict.
@@ -145,6 +177,7 @@ class RunConfig:
             names = {f.name for f in dataclasses.fields(kind)}
             if not isinstance(value[section], dict) or not set(value[section]) <= names:
                 raise UsageError(f"a configuration's section {section!r} has the settings {', '.join(sorted(names))}")
+            flat |= {name: SETTINGS[name].before for name in names if SETTINGS[name].before is not None}
             flat |= value[section]
         return cls.from_flat(flat)
 
@@ -180,6 +213,7 @@ class Setting:
     low: float | None
     high: float | None
     above: float | None
+    before: Any
 
     @property
     def types(self) -> tuple[Any, ...]:
@@ -216,6 +250,10 @@ def check(name: str, value: Any) -> Any:
     if name == "bottleneck" and value not in BOTTLENECKS:
         labels = {entry.label.replace(" ", "-"): known for known, entry in BOTTLENECKS.items()}
         raise UsageError(unknown_name("bottleneck", value, BOTTLENECKS, labels))
+    if name == "pixel_range":
+        pixel_range(value)
+    if name == "image_shape":
+        image_shape(value)
     if name == "sigma_power" and value != "-d" and not _is_finite_number(value):
         raise UsageError(f"{param(name)} must be -d or a number, not {value!r}")
     if isinstance(value, float) and not math.isfinite(value):
@@ -228,6 +266,35 @@ def check(name: str, value: Any) -> Any:
     if high is not None and value > high:
         raise UsageError(f"{param(name)} must be at most {high}, not {value}")
     return value
+
+
+def pixel_range(text: str) -> tuple[float, float] | None:
+    """``LOW,HIGH`` as two numbers, or None for a word: ``auto`` or ``full``.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if text in ("auto", "full"):
+        return None
+    parts = text.split(",")
+    if len(parts) == 2 and all(map(_is_finite_number, parts)) and float(parts[0]) < float(parts[1]):
+        return float(parts[0]), float(parts[1])
+    raise UsageError(f"{param('pixel_range')} is auto, full or LOW,HIGH with LOW below HIGH, not {text[:80]!r}")
+
+
+def image_shape(text: str) -> tuple[int, int, int]:
+    """``H,W``, ``H,W,C`` or ``C,H,W`` as three numbers, in that order; ``H,W`` has one channel.
+
+    Raises:
+        UsageError: it is none of them.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if all(part.isdecimal() and 0 < int(part) < 1 << 16 for part in parts):
+        numbers = [int(part) for part in parts]
+        shape = (*numbers, 1) if len(numbers) == 2 else tuple(numbers)
+        if len(shape) == 3 and (shape[0] in (1, 3) or shape[2] in (1, 3)):
+            return shape[0], shape[1], shape[2]
+    raise UsageError(f"{param('image_shape')} is H,W,C (28,28,1) or C,H,W (3,32,32), C 1 or 3, not {text[:80]!r}")
 
 
 def _as_type(spec: Setting, value: Any) -> Any:

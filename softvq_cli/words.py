@@ -19,6 +19,10 @@ Solver = Literal["lbfgs", "adam"]
 Init = Literal["k-means++", "random"]
 """How a start of K-means draws its centres."""
 MapInit = Literal["pca", "random"]
+Folders = Literal["auto", "classes", "splits"]
+"""What the folders at the top of an image folder are."""
+Pages = Literal["first", "all"]
+"""Which pages of a TIFF or frames of a DICOM file are images."""
 
 DEVICES: tuple[str, ...] = get_args(Device)
 SPLITS: tuple[str, ...] = get_args(Split)

@@ -19,23 +19,81 @@ from typing import IO, cast
 
 from softvq_cli.datasets import limits
 from softvq_cli.datasets.sources import Listing, Member, Source, check_text, is_metadata
-from softvq_cli.errors import InputError, one_line
+from softvq_cli.datasets.stamp import File, stamp
+from softvq_cli.errors import InputError, SoftVQError, UsageError, one_line, param
+
+ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+"""How the name of an archive ends."""
 
 
-def _list_zip(path: Path) -> Listing:
+def open_archive(path: Path, name_encoding: str | None = None) -> Source:
+    """The archive at ``path``, which is listed and read when that is asked for.
+
+    Args:
+        path: how its name ends says what it is.
+        name_encoding: of the names that are not marked as UTF-8; None: they have to be ASCII or UTF-8.
+
+    Raises:
+        InputError: it cannot be read; once listed, that it is damaged, hostile, or has names in another encoding.
+    """
+    mark = stamp([File.at(path.name, path)])
+    if path.name.lower().endswith(".zip"):
+        return Source(
+            path, lambda: _list_zip(path, name_encoding), lambda members: _read_zip(path, members), mark, archive=True
+        )
+    return Source(
+        path,
+        lambda: _list_tar(path, name_encoding),
+        lambda members: _read_tar(path, members, name_encoding),
+        mark,
+        archive=True,
+    )
+
+
+def _list_zip(path: Path, name_encoding: str | None) -> Listing:
     listing = Listing([], set())
+    slashes, unmarked = 0, 0
     with _archive_errors(path), zipfile.ZipFile(path) as archive:
         infos = archive.infolist()
         limits.check_count(path, len(infos))
         limits.check_expansion(path, path.stat().st_size, sum(info.file_size for info in infos))
         for index, info in enumerate(infos):
+            name = _zip_name(path, info, name_encoding)
+            unmarked += name != info.orig_filename and name_encoding is None
+            if info.create_system == _DOS and "\\" in name:
+                name, slashes = name.replace("\\", "/"), slashes + 1
             kind = info.external_attr >> 16
             if stat.S_IFMT(kind) not in (0, stat.S_IFREG, stat.S_IFDIR):
-                raise InputError(f"{path}: {info.filename!r} is a link or a device; only files and folders are read")
+                raise InputError(f"{path}: {name!r} is a link or a device; only files and folders are read")
             if info.flag_bits & 0x1:
-                raise InputError(f"{path}: {info.filename!r} is encrypted; make the archive without a password")
-            _add(listing, path, Member(info.orig_filename, info.file_size, 0, index), is_folder=info.is_dir())
+                raise InputError(f"{path}: {name!r} is encrypted; make the archive without a password")
+            _add(listing, path, Member(name, info.file_size, index), is_folder=name.endswith("/"))
+    if slashes:
+        listing.notes.append(f"{slashes} names have backslashes, as Windows writes them: they are read as folders")
+    if unmarked:
+        listing.notes.append(f"{unmarked} names are not marked as UTF-8 and are read as such")
     return listing
+
+
+_DOS = 0
+"""The system of an archive that was made on Windows; elsewhere a backslash belongs to the name."""
+
+
+def _zip_name(path: Path, info: zipfile.ZipInfo, encoding: str | None) -> str:
+    """The name of a member: marked as UTF-8, or else in ``encoding``; zipfile takes what is not marked for cp437."""
+    if info.flag_bits & 0x800 or info.orig_filename.isascii():
+        return info.orig_filename
+    raw = info.orig_filename.encode("cp437")
+    try:
+        return raw.decode(encoding or "utf-8")
+    except LookupError as error:
+        raise UsageError(f"{param('name_encoding')} {encoding} is unknown; usual are shift_jis, gbk, cp866") from error
+    except UnicodeDecodeError as error:
+        said = f"not {encoding}" if encoding else "in an encoding that it does not name"
+        raise InputError(
+            f"{path}: the name {info.orig_filename[:200]!r} is {said}; give the right one with "
+            f"{param('name_encoding')} (shift_jis, gbk, cp866, cp437 …)"
+        ) from error
 
 
 def _read_zip(path: Path, members: Sequence[Member]) -> Iterator[tuple[int, bytes]]:
@@ -48,20 +106,20 @@ def _read_zip(path: Path, members: Sequence[Member]) -> Iterator[tuple[int, byte
 # ---- tar
 
 
-def _list_tar(path: Path) -> Listing:
+def _list_tar(path: Path, encoding: str | None) -> Listing:
     listing = Listing([], set())
-    for index, info, _ in _tar_members(path):
+    for index, info, _ in _tar_members(path, encoding):
         if not (info.isfile() or info.isdir()) or info.issparse():
             raise InputError(f"{path}: {info.name!r} is a link or a device; only files and folders are read")
-        _add(listing, path, Member(info.name, info.size, 0, index), is_folder=info.isdir())
+        _add(listing, path, Member(info.name, info.size, index), is_folder=info.isdir())
         limits.check_count(path, index + 1)
     return listing
 
 
-def _read_tar(path: Path, members: Sequence[Member]) -> Iterator[tuple[int, bytes]]:
+def _read_tar(path: Path, members: Sequence[Member], encoding: str | None) -> Iterator[tuple[int, bytes]]:
     """In the archive's own order: a compressed one can only be read forwards."""
     wanted = {member.entry: row for row, member in enumerate(members)}
-    for index, info, archive in _tar_members(path):
+    for index, info, archive in _tar_members(path, encoding):
         if index in wanted:
             file = archive.extractfile(info)
             if file is None or info.size != members[wanted[index]].size:
@@ -71,11 +129,13 @@ def _read_tar(path: Path, members: Sequence[Member]) -> Iterator[tuple[int, byte
             yield wanted[index], data
 
 
-def _tar_members(path: Path) -> Iterator[tuple[int, tarfile.TarInfo, tarfile.TarFile]]:
+def _tar_members(path: Path, encoding: str | None = None) -> Iterator[tuple[int, tarfile.TarInfo, tarfile.TarFile]]:
     """(position, header, archive) of everything in a .tar, compressed or not, read as a stream."""
     with _archive_errors(path), _unpacked(path) as file:
         stream = _Counted(file, path)
-        archive = tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|", tarinfo=_StrictHeader)  # noqa: SIM115
+        archive = tarfile.open(  # noqa: SIM115
+            fileobj=cast(IO[bytes], stream), mode="r|", tarinfo=_StrictHeader, encoding=encoding or "utf-8"
+        )
         index = 0
         while (info := archive.next()) is not None:
             yield index, info, archive
@@ -154,13 +214,13 @@ def _archive_errors(path: Path) -> Iterator[None]:
     """Whatever the libraries raise on damaged bytes, as one line."""
     try:
         yield
-    except (InputError, GeneratorExit, KeyboardInterrupt):
+    except (SoftVQError, GeneratorExit, KeyboardInterrupt):
         raise
+    except LookupError as error:
+        if "unknown encoding" not in str(error):
+            raise InputError(f"{path} is damaged or no such archive: {one_line(error)}") from error
+        raise UsageError(f"{param('name_encoding')}: {error}; usual are shift_jis, gbk, cp866") from error
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or one_line(error)}") from error
     except Exception as error:  # zipfile and tarfile raise a dozen kinds
         raise InputError(f"{path} is damaged or no such archive: {one_line(error)}") from error
-
-
-ZIP = Source(_list_zip, _read_zip)
-TAR = Source(_list_tar, _read_tar)

@@ -1,149 +1,150 @@
-"""Images in NumPy's own files: .npz with ``images`` and ``labels`` (or Keras's names), .npy with labels beside it."""
+"""Images in arrays: .npz, .npy with labels beside it, and .mat in SVHN's layout."""
 
 from __future__ import annotations
 
-import os
+import re
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from softvq_cli import npy
-from softvq_cli.datasets import cache, limits
-from softvq_cli.datasets.splits import Whole
+from softvq_cli.config import DataConfig
+from softvq_cli.datasets import axes, cache, limits, ranges
+from softvq_cli.datasets.classes import numbered
+from softvq_cli.datasets.naming import Role, role_of, shorten
+from softvq_cli.datasets.progress import Progress
+from softvq_cli.datasets.splits import Whole, training_rows
+from softvq_cli.datasets.stamp import File
 from softvq_cli.errors import InputError, one_line
 
+ENDINGS = (".npz", ".npy", ".mat")
 _IN_MEMORY = 1 << 30
-_DIVIDED = ("x_train", "x_test")
+_IMAGES = ("images", "image", "x", "data", "arr_0")
+_LABELS = ("labels", "label", "y", "targets", "target", "arr_1")
+"""What the arrays are called, those that win first."""
 
 
-def read_npy(path: Path) -> Whole:
-    """Images (N, H, W) or (N, H, W, C) from NAME.npy, labels from NAME.labels.npy if that is there.
-
-    Raises:
-        InputError: a file is damaged, or holds something else.
-    """
-    labels_path = path.with_name(f"{path.stem}.labels.npy")
-    labels: np.ndarray | None = None
-    names: tuple[str, ...] = ()
-    array = npy.map_file(path)
-    if labels_path.exists():
-        labels, names = _labels(npy.map_file(labels_path), len(array) if array.ndim else 0, str(labels_path))
-    images, key = _images(array, str(path), _key(path, "npy"))
-    return Whole(key, images, labels, names)
-
-
-def read_npz(path: Path) -> Whole:
-    """Images and labels from a .npz: ``images, labels``, ``x, y``, or ``x_train, y_train, x_test, y_test``.
+def read(path: Path, config: DataConfig, progress: Progress) -> Whole:
+    """Images, labels and splits of an array file.
 
     Raises:
         InputError: the file is damaged, is a bomb, or holds something else.
     """
-    arrays = _Arrays(path)
-    x, y = ("images", "labels") if "images" in arrays.names else ("x", "y")
-    if x in arrays.names:
-        images, key = _images(arrays.read(x), f"{path}: {x}", _key(path, x))
-        if y not in arrays.names:
-            return Whole(key, images, None)
-        return Whole(key, images, *_labels(arrays.read(y), len(images), f"{path}: {y}"))
-    if not set(_DIVIDED) <= arrays.names:
-        found = ", ".join(sorted(arrays.names)[:8]) or "nothing"
-        raise InputError(f"{path} needs the arrays images (and labels), or x_train and x_test; it holds {found}")
-    return _divided(path, arrays)
+    suffix = path.suffix.lower()
+    arrays: Mapping[str, Callable[[], np.ndarray]] = (
+        _npy(path) if suffix == ".npy" else _npz(path) if suffix == ".npz" else _mat(path)
+    )
+    parts, unused = _parts(path, arrays)
+    notes = [f"arrays of {path.name} that are not used: {shorten(unused, 8)}"] if unused else []
+    read_parts = []
+    for part in parts:
+        images, labels = arrays[part.images](), None if part.labels is None else arrays[part.labels]()
+        where = f"{path}: {part.images}" if suffix != ".npy" else str(path)
+        count = None if labels is None else axes.label_count(labels)
+        images, note = axes.as_images(images, where, config.image_shape, count)
+        notes += [note] if note and note not in notes else []
+        read_parts.append((images, labels))
+    return _joined(path, parts, read_parts, notes, config)
 
 
-def _divided(path: Path, arrays: _Arrays) -> Whole:
-    """The Keras layout: x_train, x_test, perhaps y_train and y_test."""
-    parts = [_images(arrays.read(name), f"{path}: {name}", _key(path, name))[0] for name in _DIVIDED]
-    if parts[0].shape[1:] != parts[1].shape[1:]:
-        raise InputError(f"{path}: x_train has images of {parts[0].shape[1:]}, x_test of {parts[1].shape[1:]}")
-    counts = [len(part) for part in parts]
-    key = _key(path, "divided")
-    images = np.concatenate(parts)
-    given = sorted(arrays.names & {"y_train", "y_test"})
-    if not given:
-        return Whole(key, images, None, train=counts[0])
-    if len(given) == 1:
-        raise InputError(f"{path} has {given[0]} alone; it needs both y_train and y_test, or none")
-    values = [arrays.read(name) for name in ("y_train", "y_test")]
-    for name, value, count in zip(("y_train", "y_test"), values, counts, strict=True):
-        _check_labels(value, count, f"{path}: {name}")
-    labels, names = _labels(np.concatenate([value.reshape(-1) for value in values]), len(images), f"{path}: labels")
-    return Whole(key, images, labels, names, train=counts[0])
+@dataclass(frozen=True)
+class _Part:
+    """The arrays of one split, by name."""
+
+    role: Role | None
+    images: str
+    labels: str | None
 
 
-class _Arrays:
-    """The arrays of a .npz by name, each read when it is asked for."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        try:
-            with zipfile.ZipFile(path) as archive:
-                infos = archive.infolist()
-        except OSError as error:
-            raise InputError(f"cannot read {path}: {error.strerror or error}") from error
-        except Exception as error:  # zipfile raises many kinds on damaged bytes
-            raise InputError(f"{path} is damaged or no .npz file: {one_line(error)}") from error
-        limits.check_expansion(path, path.stat().st_size, sum(info.file_size for info in infos))
-        self._infos = {info.filename.removesuffix(".npy"): info for info in infos}
-
-    @property
-    def names(self) -> set[str]:
-        return set(self._infos)
-
-    def read(self, name: str) -> np.ndarray:
-        where, info = f"{self._path}: {name}", self._infos[name]
-        try:
-            with zipfile.ZipFile(self._path) as archive, archive.open(info) as file:
-                return npy.read_array(file, where, info.file_size)
-        except InputError:
-            raise
-        except Exception as error:
-            raise InputError(f"{where} is damaged: {one_line(error)}") from error
-
-
-def _images(array: np.ndarray, where: str, key: str) -> tuple[np.ndarray, str]:
-    """(uint8 (N, H, W, C), key) from an array of pixels.
-
-    Raises:
-        InputError: the shape or the numbers are not those of images.
-    """
-    if array.ndim == 3:
-        array = array[..., None]
-    if array.ndim != 4 or array.shape[3] not in (1, 3):
-        hint = ""
-        if array.ndim == 4 and array.shape[1] in (1, 3):
-            hint = "; put the channels last: images.transpose(0, 2, 3, 1)"
-        raise InputError(
-            f"{where} has the shape {array.shape}; images are (N, H, W), (N, H, W, 1) or (N, H, W, 3){hint}"
+def _joined(
+    path: Path,
+    parts: list[_Part],
+    found: list[tuple[np.ndarray, np.ndarray | None]],
+    notes: list[str],
+    config: DataConfig,
+) -> Whole:
+    shapes = {images.shape[1:] for images, _ in found}
+    if len(shapes) > 1:
+        first, second = (
+            f"{part.images} has images of {images.shape[1:]}" for part, (images, _) in zip(parts, found, strict=True)
         )
-    if 0 in array.shape:
-        raise InputError(f"{where} holds no images: its shape is {array.shape}")
-    if array.dtype == np.uint8:
-        return array, key
-    if array.dtype == np.bool_:
-        return _converted(array, key, lambda block: block.astype(np.uint8) * np.uint8(255)), key
-    if array.dtype.kind == "f":
-        return _converted(array, key, lambda block: _from_unit_range(block, where)), key
-    raise InputError(f"{where} holds {array.dtype}; images are uint8 in 0..255, or floats in [0, 1]")
+        raise InputError(f"{path}: {first}, {second}")
+    counts = [len(images) for images, _ in found]
+    train = counts[0] if len(found) == 2 else None
+    labels: np.ndarray | None = None
+    names: tuple[str, ...] = ()
+    if all(part.labels is not None for part in parts):
+        given = [
+            (labels, count, f"{path}: {part.labels}")
+            for (_, labels), count, part in zip(found, counts, parts, strict=True)
+        ]
+        labels, names, said = numbered(given, path.suffix == ".mat" and found[0][0].shape[1:] == (32, 32, 3))
+        notes += said
+    images = found[0][0] if len(found) == 1 else _Joined([images for images, _ in found])
+    mask = training_rows(sum(counts), labels, train, config)
+    kept, chosen, note = _bytes(images, path, mask, config)
+    return Whole(_key(path, config), kept, labels, names, train=train, notes=(*notes, *note), pixel_range=chosen)
 
 
-def _from_unit_range(block: np.ndarray, where: str) -> np.ndarray:
-    low, high = float(block.min()), float(block.max())
-    if not (low >= 0.0 and high <= 1.0):  # NaN fails both
-        raise InputError(f"{where} holds {low:.6g} to {high:.6g}; floats have to lie in [0, 1] without NaN")
-    return np.rint(block.astype(np.float64) * 255.0).astype(np.uint8)
+class _Joined:
+    """Two arrays, one after the other, of which a slice is read at a time."""
+
+    def __init__(self, parts: list[np.ndarray]) -> None:
+        self.parts = parts
+        self.shape = (sum(map(len, parts)), *parts[0].shape[1:])
+        self.dtype = np.result_type(*parts)
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        start, stop, _ = rows.indices(len(self))
+        first = len(self.parts[0])
+        return np.concatenate([self.parts[0][start:stop], self.parts[1][max(start - first, 0) : max(stop - first, 0)]])
 
 
-def _converted(array: np.ndarray, key: str, convert: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+def _bytes(
+    images: np.ndarray | _Joined, path: Path, train: np.ndarray, config: DataConfig
+) -> tuple[np.ndarray, str | None, list[str]]:
+    """(uint8, the range that was used, notes) of pixels of any type."""
+    scale = ranges.scale_of(config.pixel_range)
+    if images.dtype == np.uint8 and not isinstance(scale, tuple):
+        return images[:] if isinstance(images, _Joined) else images, None, []
+    if images.dtype == np.bool_:
+        return _converted(images, _key(path, config), lambda block: block.astype(np.uint8) * np.uint8(255)), None, []
+    if images.dtype.kind not in "fiu":
+        raise InputError(f"{path} holds {images.dtype}; images are whole numbers or floats")
+    low, high, trained = np.inf, -np.inf, (np.inf, -np.inf)
+    for start in range(0, len(images), 256):
+        block, chosen = images[start : start + 256], train[start : start + 256]
+        found = ranges.extent(block, str(path))
+        low, high = min(low, found[0]), max(high, found[1])
+        if chosen.any():
+            found = ranges.extent(block[chosen], str(path))
+            trained = min(trained[0], found[0]), max(trained[1], found[1])
+    if scale == "auto":
+        scale = ranges.of_training(*trained, floats=images.dtype.kind == "f")
+    elif scale == "full":
+        scale = ranges.full_of(np.array([low, high], images.dtype), str(path))
+    kind = f"{images.dtype.name} pixels"
+    notes = [ranges.said(kind, scale, config.pixel_range)]
+    if low < scale[0] or high > scale[1]:
+        notes.append(f"pixels go from {low:.6g} to {high:.6g}: what lies outside of that range is cut off")
+    key = cache.key_of(_key(path, config), scale)
+    return _converted(images, key, lambda block: ranges.to_bytes(block, scale)), ranges.text_of(scale), notes
+
+
+def _converted(array: np.ndarray | _Joined, key: str, convert: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """``array`` as uint8, a slice at a time; on disk if it is large."""
 
     def fill(put: cache.Put) -> None:
         for start in range(0, len(array), 256):
             put(start, convert(array[start : start + 256]))
 
-    if array.size > _IN_MEMORY:
+    if np.prod(array.shape, dtype=np.int64) > _IN_MEMORY:
         found = cache.find(key, array.shape)
         return cache.store(key, array.shape, fill) if found is None else found
     images = np.empty(array.shape, np.uint8)
@@ -155,20 +156,107 @@ def _converted(array: np.ndarray, key: str, convert: Callable[[np.ndarray], np.n
     return images
 
 
-def _check_labels(labels: np.ndarray, count: int, where: str) -> None:
-    if labels.shape not in ((count,), (count, 1)):
-        raise InputError(f"{where} has the shape {labels.shape}; {count} images need ({count},)")
-    if labels.dtype.kind not in "iubU":
-        raise InputError(f"{where} holds {labels.dtype}; labels are whole numbers or text")
+# ---- which array is what
 
 
-def _labels(labels: np.ndarray, count: int, where: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """(int64 (N,) in 0..k-1, the values as class names) from whole numbers or text."""
-    _check_labels(labels, count, where)
-    values, indices = np.unique(labels.reshape(-1), return_inverse=True)
-    return indices.astype(np.int64).reshape(-1), tuple(str(value) for value in values)
+def _parts(path: Path, names: Mapping[str, object]) -> tuple[list[_Part], list[str]]:
+    """The arrays of the training and the test split, or of the undivided whole; and those that are not used."""
+    found: dict[tuple[Role | None, str], str] = {}
+    for kind, words in (("images", _IMAGES), ("labels", _LABELS)):
+        for word in words:
+            for name in sorted(names):
+                what = _meaning(name)
+                if what is not None and what[1] == word:
+                    found.setdefault((what[0], kind), name)
+    roles: list[Role | None] = [role for role, kind in found if kind == "images"]
+    if None in roles:
+        chosen: list[Role | None] = [None]
+    elif "train" in roles and ("test" in roles or "validation" in roles):
+        chosen = ["train", "test" if "test" in roles else "validation"]
+    else:
+        held = ", ".join(sorted(names)[:8]) or "nothing"
+        raise InputError(f"{path} needs the arrays images (and labels), or x_train and x_test; it holds {held}")
+    parts = [_Part(role, found[role, "images"], found.get((role, "labels"))) for role in chosen]
+    with_labels = [part.labels for part in parts if part.labels is not None]
+    if with_labels and len(with_labels) < len(parts):
+        other = " and ".join(f"labels of {part.images}" for part in parts if part.labels is None)
+        raise InputError(f"{path} has {with_labels[0]} alone; it needs {other} too, or none")
+    used = {name for part in parts for name in (part.images, part.labels)}
+    return parts, sorted(set(names) - used)
 
 
-def _key(path: Path, what: str) -> str:
-    status = path.stat()
-    return cache.key_of("array", os.path.abspath(path), status.st_size, status.st_mtime_ns, what)
+def _meaning(name: str) -> tuple[Role | None, str] | None:
+    """(split, word) of ``x_train``, ``train_images``, ``Xtest``, ``labels``; None where it says neither."""
+    lower = name.lower()
+    words = "|".join(_IMAGES + _LABELS)
+    if lower in _IMAGES + _LABELS:
+        return None, lower
+    for pattern in (rf"(?P<word>{words})[_-]?(?P<split>.+)", rf"(?P<split>.+?)[_-]?(?P<word>{words})"):
+        match = re.fullmatch(pattern, lower)
+        role = role_of(match["split"]) if match else None
+        if match and role is not None:
+            return role, match["word"]
+    return None
+
+
+# ---- the files
+
+
+def _npy(path: Path) -> dict[str, Callable[[], np.ndarray]]:
+    """The images, mapped, and ``NAME.labels.npy`` if it is there."""
+    labels = path.with_name(f"{path.stem}.labels.npy")
+    found: dict[str, Callable[[], np.ndarray]] = {"images": lambda: npy.map_file(path)}
+    if labels.exists():
+        found["labels"] = lambda: npy.map_file(labels)
+    return found
+
+
+def _npz(path: Path) -> dict[str, Callable[[], np.ndarray]]:
+    """The arrays of a .npz by name, each read when it is asked for."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            infos = archive.infolist()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    except Exception as error:  # zipfile raises many kinds on damaged bytes
+        raise InputError(f"{path} is damaged or no .npz file: {one_line(error)}") from error
+    limits.check_expansion(path, path.stat().st_size, sum(info.file_size for info in infos))
+
+    def reader(name: str, info: zipfile.ZipInfo) -> Callable[[], np.ndarray]:
+        return lambda: _npz_array(path, name, info)
+
+    named = {info.filename.removesuffix(".npy"): info for info in infos}
+    return {name: reader(name, info) for name, info in named.items()}
+
+
+def _npz_array(path: Path, name: str, info: zipfile.ZipInfo) -> np.ndarray:
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(info) as file:
+            return npy.read_array(file, f"{path}: {name}", info.file_size)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{path}: {name} is damaged: {one_line(error)}") from error
+
+
+def _mat(path: Path) -> dict[str, Callable[[], np.ndarray]]:
+    """The arrays of a MATLAB file up to version 7."""
+    from scipy.io import loadmat
+
+    try:
+        content = loadmat(path)
+    except NotImplementedError as error:
+        raise InputError(f"{path} is of MATLAB's version 7.3; save it with -v7, or as .npz") from error
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or one_line(error)}") from error
+    except Exception as error:  # scipy raises many kinds on damaged bytes
+        raise InputError(f"{path} is damaged or no .mat file: {one_line(error)}") from error
+
+    def reader(value: np.ndarray) -> Callable[[], np.ndarray]:
+        return lambda: value
+
+    return {name: reader(value) for name, value in content.items() if isinstance(value, np.ndarray)}
+
+
+def _key(path: Path, config: DataConfig) -> str:
+    return cache.key_of("array", str(path.resolve()), File.at("", path).status, config.image_shape)

@@ -27,7 +27,7 @@ Put = Callable[[int, np.ndarray], None]
 
 LIMIT_BYTES = 64 << 30
 """What lies there longest unused is removed when all of it is larger than this."""
-_VERSION = 1
+_VERSION = 2
 _STALE_SECONDS = 24 * 3600
 
 

@@ -26,6 +26,10 @@ class Dataset:
     """One name a class, in the order of the labels; empty without labels."""
     file_names: tuple[str, ...] | None = None
     """For an image folder: one path a row, relative to the folder, with forward slashes."""
+    notes: tuple[str, ...] = ()
+    """What was dropped, mapped or rounded when the data were read, and what is odd about them: a line each."""
+    pixel_range: str | None = None
+    """The values that became black and white, as the setting of that name; None: the images were bytes."""
 
     def __len__(self) -> int:
         return len(self.images)

@@ -13,17 +13,23 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from softvq_cli.datasets.cache import Put
-from softvq_cli.datasets.pixels import be_strict, read_image, strict_warnings
+from softvq_cli.datasets.pixels import Tally, be_strict, read_image, strict_warnings, survey
+from softvq_cli.datasets.ranges import Scale
 from softvq_cli.errors import InputError, SoftVQError, param
 
-Item = tuple[int, str, bytes]
-"""(row, what to call the file in messages, its bytes)."""
+Item = tuple[int, str, bytes, int]
+"""(row, what to call the file in messages, its bytes, the page of it)."""
+Extent = tuple[float, float, str]
+"""(smallest value, largest value, kind) of one image, as :func:`softvq_cli.datasets.pixels.survey` gives them."""
+Result = TypeVar("Result")
 
 _BLOCK_ITEMS = 256
 _BLOCK_BYTES = 16 << 20
@@ -47,23 +53,27 @@ class Form:
     """Fit other sizes into this one; else they are an error."""
     first: str
     """The file whose size this is."""
+    scale: Scale = "full"
+    """Which values become black and white."""
 
 
-def form_of(name: str, data: bytes, image_size: int | None) -> Form:
+def form_of(item: Item, image_size: int | None, scale: Scale) -> Form:
     """What the first image asks of the others.
 
     Raises:
         InputError: it is no image, or damaged.
+        DeepError: ``scale`` is auto, and it has more than 8 bits a sample.
     """
+    _, name, data, page = item
     with strict_warnings():
-        image = read_image(name, data)
+        image = read_image(name, data, scale, page)
     channels = 1 if image.mode == "L" else 3
     if image_size is not None:
-        return Form(image_size, image_size, channels, True, name)
-    return Form(image.height, image.width, channels, False, name)
+        return Form(image_size, image_size, channels, True, name, scale)
+    return Form(image.height, image.width, channels, False, name, scale)
 
 
-def decode(items: Iterable[Item], form: Form, put: Put, *, count: int, size: int, tick: Callable[[int], None]) -> None:
+def decode(items: Iterable[Item], form: Form, put: Put, *, count: int, size: int, tick: Callable[[int], None]) -> Tally:
     """Decode ``items`` and hand the pixels to ``put``, in the order of the items.
 
     Args:
@@ -74,19 +84,37 @@ def decode(items: Iterable[Item], form: Form, put: Put, *, count: int, size: int
         size: their bytes, all together.
         tick: called with the number of images done.
 
+    Returns:
+        What had to be done to how many.
+
     Raises:
         InputError: a file is no image, is damaged, or has another size than the first.
         ColourError: the form is grey and an image is not; start again with three channels.
+        DeepError: the range is to be found, and an image has more than 8 bits; start again with one.
     """
-    done = 0
+    done, tally = 0, Tally()
+    most = max(1, min(_BLOCK_ITEMS, _BLOCK_BYTES // (form.height * form.width * form.channels)))
     with strict_warnings():
-        for block, pixels in _decoded(_blocks(items, form), form, *_executor(count, size)):
-            for start, stop in _runs([row for row, _, _ in block]):
+        work = _worked(_blocks(items, most), partial(decode_block, form=form), *_executor(count, size))
+        for block, (pixels, counted) in work:
+            for start, stop in _runs([item[0] for item in block]):
                 put(block[start][0], pixels[start:stop])
             done += len(block)
+            tally.update(counted)
             tick(done)
     if done != count:
         raise InputError(f"{form.first} and the files beside it changed while they were read; try again")
+    return tally
+
+
+def extents(items: Iterable[Item], *, count: int, size: int, tick: Callable[[int], None]) -> list[Extent]:
+    """The values that each image has, in the order of the rows; raises InputError as :func:`decode`."""
+    found: dict[int, Extent] = {}
+    with strict_warnings():
+        for block, values in _worked(_blocks(items, 64), survey_block, *_executor(count, size)):
+            found.update(zip((item[0] for item in block), values, strict=True))
+            tick(len(found))
+    return [found[row] for row in sorted(found)]
 
 
 def _executor(count: int, size: int) -> tuple[Executor | None, int]:
@@ -103,17 +131,17 @@ def _executor(count: int, size: int) -> tuple[Executor | None, int]:
     return get_reusable_executor(max_workers=workers, timeout=20, initializer=_start_worker), workers
 
 
-def _decoded(
-    blocks: Iterable[list[Item]], form: Form, executor: Executor | None, workers: int
-) -> Iterator[tuple[list[Item], np.ndarray]]:
-    """Each block with its pixels, in order; while others decode, this thread reads the next blocks."""
+def _worked(
+    blocks: Iterable[list[Item]], work: Callable[[list[Item]], Result], executor: Executor | None, workers: int
+) -> Iterator[tuple[list[Item], Result]]:
+    """Each block with what ``work`` makes of it, in order; while others work, this thread reads the next blocks."""
     if executor is None:
-        yield from ((block, decode_block(block, form)) for block in blocks)
+        yield from ((block, work(block)) for block in blocks)
         return
-    pending: deque[tuple[list[Item], Future[np.ndarray]]] = deque()
+    pending: deque[tuple[list[Item], Future[Result]]] = deque()
     try:
         for block in blocks:
-            pending.append((block, executor.submit(decode_block, block, form)))
+            pending.append((block, executor.submit(work, block)))
             if len(pending) > 2 * workers:
                 done, future = pending.popleft()
                 yield done, future.result()
@@ -133,9 +161,8 @@ def _start_worker() -> None:
     be_strict()
 
 
-def _blocks(items: Iterable[Item], form: Form) -> Iterator[list[Item]]:
-    """Lists of items, small enough that the pixels of many of them fit into memory."""
-    most = max(1, min(_BLOCK_ITEMS, _BLOCK_BYTES // (form.height * form.width * form.channels)))
+def _blocks(items: Iterable[Item], most: int) -> Iterator[list[Item]]:
+    """Lists of so many items."""
     items = iter(items)
     while block := list(islice(items, most)):
         yield block
@@ -150,14 +177,15 @@ def _runs(rows: list[int]) -> Iterator[tuple[int, int]]:
             start = stop
 
 
-def decode_block(block: list[Item], form: Form) -> np.ndarray:
-    """uint8 (n, H, W, C) of n files; runs in a worker."""
-    pixels = np.empty((len(block), form.height, form.width, form.channels), np.uint8)
-    for row, (_, name, data) in zip(pixels, block, strict=True):
-        image = read_image(name, data)
+def decode_block(block: list[Item], form: Form) -> tuple[np.ndarray, Tally]:
+    """uint8 (n, H, W, C) of n files, and what had to be done to them; runs in a worker."""
+    pixels, tally = np.empty((len(block), form.height, form.width, form.channels), np.uint8), Tally()
+    for row, (_, name, data, page) in zip(pixels, block, strict=True):
+        image = read_image(name, data, form.scale, page, tally)
         if image.mode == "RGB" and form.channels == 1:
             raise ColourError
         if form.channels == 3 and image.mode == "L":
+            tally["grey"] += 1
             image = image.convert("RGB")
         if image.size != (form.width, form.height):
             if not form.resize:
@@ -165,6 +193,12 @@ def decode_block(block: list[Item], form: Form) -> np.ndarray:
                     f"images of different sizes: {form.first} has {form.width}x{form.height} pixels, "
                     f"{name} has {image.width}x{image.height}; resize them with {param('image_size')}"
                 )
+            tally["cropped"] += image.width != image.height
             image = ImageOps.fit(image, (form.width, form.height), method=Image.Resampling.BICUBIC)
         row[...] = np.asarray(image).reshape(row.shape)
-    return pixels
+    return pixels, tally
+
+
+def survey_block(block: list[Item]) -> list[Extent]:
+    """The values that n files have; runs in a worker."""
+    return [survey(name, data, page) for _, name, data, page in block]

@@ -9,12 +9,18 @@ from pathlib import Path
 
 from softvq_cli.datasets import limits
 from softvq_cli.datasets.sources import Listing, Member, Source, check_text, is_metadata
+from softvq_cli.datasets.stamp import File, stamp
 from softvq_cli.errors import InputError
 
 
-def _list_folder(root: Path) -> Listing:
-    """Every file under ``root``. Links are followed, as a folder of links is a usual way to make a subset."""
+def open_folder(root: Path) -> Source:
+    """Every file under ``root``. Links are followed, as a folder of links is a usual way to make a subset.
+
+    Raises:
+        InputError: it cannot be listed, or holds what is no file, too much, or itself.
+    """
     members: list[Member] = []
+    files: list[File] = []
     folders: set[str] = set()
     seen: set[tuple[int, int]] = set()
     waiting = [""]
@@ -28,12 +34,19 @@ def _list_folder(root: Path) -> Listing:
                 folders.add(name)
                 waiting.append(f"{name}/")
             elif stat.S_ISREG(status.st_mode):
-                members.append(Member(name, status.st_size, status.st_mtime_ns, name))
-                limits.check_file_size(root, name, status.st_size)
+                members.append(Member(name, status.st_size, name))
+                files.append(File.at(name, Path(entry.path), status))
                 limits.check_count(root, len(members))
             else:
                 raise InputError(f"{root}: {name} is neither a file nor a folder; remove it")
-    return Listing(members, folders)
+
+    def read(chosen: Sequence[Member]) -> Iterator[tuple[int, bytes]]:
+        for index, member in enumerate(chosen):
+            limits.check_file_size(root, member.name, member.size)
+            yield index, _content(root / member.entry)
+
+    listing = Listing(members, folders)
+    return Source(root, lambda: listing, read, stamp(files, folders))
 
 
 def _entries(root: Path, folder: str, seen: set[tuple[int, int]]) -> list[os.DirEntry[str]]:
@@ -55,12 +68,8 @@ def _status(entry: os.DirEntry[str]) -> os.stat_result:
         raise InputError(f"cannot read {entry.path}: {error.strerror}") from error
 
 
-def _read_folder(root: Path, members: Sequence[Member]) -> Iterator[tuple[int, bytes]]:
-    for index, member in enumerate(members):
-        try:
-            yield index, (root / member.entry).read_bytes()
-        except OSError as error:
-            raise InputError(f"cannot read {root / member.entry}: {error.strerror}") from error
-
-
-FOLDER = Source(_list_folder, _read_folder)
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error

@@ -1,108 +1,224 @@
-"""A folder, .zip or .tar of image files → arrays, decoded once and kept in the cache."""
+"""Encoded images of any source → arrays, decoded once and kept in the cache."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from softvq_cli.datasets import cache
-from softvq_cli.datasets.archives import TAR, ZIP
-from softvq_cli.datasets.decode import ColourError, Form, Item, decode, form_of
-from softvq_cli.datasets.folders import FOLDER
-from softvq_cli.datasets.layout import Layout, arrange
+from softvq_cli.config import DataConfig
+from softvq_cli.datasets import cache, decode, ranges
+from softvq_cli.datasets.layout import Layout
+from softvq_cli.datasets.pixels import NOTES, DeepError, Tally, page_count
 from softvq_cli.datasets.progress import Progress
-from softvq_cli.datasets.sources import Listing, Source
-from softvq_cli.datasets.splits import Whole
+from softvq_cli.datasets.sources import Source
+from softvq_cli.datasets.splits import Whole, training_rows
+from softvq_cli.errors import InputError, param
 
-ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
-"""How the name of an archive ends."""
+_READING = ("image_size", "folders", "pages", "image_column", "label_column", "split_column", "name_encoding")
+"""Settings that decide which rows there are and how they look, beside the range of the pixels."""
 
 
-def read(path: Path, image_size: int | None, progress: Progress) -> Whole:
-    """Every image below ``path``.
+def read(source: Source, arrange: Callable[[], Layout], config: DataConfig, progress: Progress) -> Whole:
+    """Every image of ``source``, from the cache where it is there.
 
     Args:
-        path: a folder or an archive.
-        image_size: scale and crop to this many pixels a side; None: they have to agree.
+        source: where the files are.
+        arrange: finds rows, labels and splits; asked only if something has to be decoded.
+        config: how to read them.
         progress: told as the images are decoded.
 
     Raises:
-        InputError: the folder or archive, its layout or one of its files cannot be used.
+        InputError: the source, its layout or one of its files cannot be used.
     """
-    source = FOLDER if path.is_dir() else ZIP if path.name.lower().endswith(".zip") else TAR
-    listing = source.list(path) if source is FOLDER else None
-    key = cache.key_of("images", os.path.abspath(path), _stamp(path, listing), image_size)
+    base = cache.key_of("images", source.stamp, source.archive, {name: getattr(config, name) for name in _READING})
+    scale = ranges.scale_of(config.pixel_range)
+    kept = _from_cache(cache.key_of(base, scale))
+    if kept is not None:
+        return kept
+    rows = _Rows.kept(base)
+    if rows is None:
+        reading = _Reading(source, _pages(source, arrange(), config), config, progress)
+        try:
+            return _made(reading, cache.key_of(base, scale), scale, None)
+        except DeepError:
+            rows = _Rows.found(reading)
+            rows.keep(base)
+    scale, note = rows.range(config)
+    key = cache.key_of(base, scale, "auto")
     kept = _from_cache(key)
     if kept is not None:
         return kept
-    layout = arrange(listing or source.list(path), str(path), archive=source is not FOLDER)
-    images = _decode(path, source, layout, progress, image_size=image_size, key=key)
-    notes = {
+    return _made(_Reading(source, _pages(source, arrange(), config), config, progress), key, scale, note)
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """What is to be decoded."""
+
+    source: Source
+    layout: Layout
+    config: DataConfig
+    progress: Progress
+
+    def items(self) -> Iterator[decode.Item]:
+        """Each image of each file, in the order that costs least."""
+        rows: dict[Any, list[int]] = {}
+        for row, member in enumerate(self.layout.members):
+            rows.setdefault(member.entry, []).append(row)
+        firsts = [self.layout.members[found[0]] for found in rows.values()]
+        where = list(rows.values())
+        for index, data in self.source.read(firsts):
+            for page, row in enumerate(where[index]):
+                yield row, f"{self.source.path}/{self.layout.members[row].name}", data, page
+
+    def size(self) -> int:
+        return sum(member.size for member in self.layout.members)
+
+    def tick(self, what: str) -> Callable[[int], None]:
+        count, name = len(self.layout.members), self.source.path.name
+        return lambda done: self.progress(f"{what} {name}", done, count)
+
+
+def _pages(source: Source, layout: Layout, config: DataConfig) -> Layout:
+    """A row for each page of each file, where that is asked for."""
+    if config.pages == "first":
+        return layout
+    counts = [1] * len(layout.members)
+    for index, data in source.read(layout.members):
+        counts[index] = page_count(f"{source.path}/{layout.members[index].name}", data)
+    if set(counts) == {1}:
+        return layout
+    members = [
+        member if count == 1 else replace(member, name=f"{member.name}#{page + 1}")
+        for member, count in zip(layout.members, counts, strict=True)
+        for page in range(count)
+    ]
+    labels = None if layout.labels is None else np.repeat(layout.labels, counts).tolist()
+    train = None if layout.train is None else sum(counts[: layout.train])
+    note = f"{sum(count > 1 for count in counts)} files have several pages, up to {max(counts)}: each page is an image"
+    return replace(layout, members=members, labels=labels, train=train, notes=[*layout.notes, note])
+
+
+def _made(reading: _Reading, key: str, scale: ranges.Scale, note: str | None) -> Whole:
+    """Decode everything, and keep it with what is to be said of it."""
+    layout = reading.layout
+    images, tally = _decode(reading, key, scale)
+    notes = [*layout.notes, *([] if note is None else [note]), *_notes(tally, len(images), reading.config)]
+    if note is None and isinstance(scale, tuple):
+        notes.append(ranges.said("pixels", scale, reading.config.pixel_range))
+    kept = {
         "labels": layout.labels,
         "class_names": layout.class_names,
         "file_names": [member.name for member in layout.members],
         "train": layout.train,
+        "notes": notes,
+        "pixel_range": ranges.text_of(scale) if isinstance(scale, tuple) else None,
     }
-    cache.write_notes(key, notes)
-    return _whole(key, images, notes)
+    cache.write_notes(key, kept)
+    return _whole(key, images, kept)
 
 
-def _stamp(path: Path, listing: Listing | None) -> list[tuple[str, int, int]]:
-    """What changes when the images do: names, sizes and times."""
-    if listing is not None:
-        return sorted((member.name, member.size, member.mtime_ns) for member in listing.members)
-    status = path.stat()
-    return [("", status.st_size, status.st_mtime_ns)]
-
-
-def _decode(
-    path: Path, source: Source, layout: Layout, progress: Progress, *, image_size: int | None, key: str
-) -> np.ndarray:
-    """uint8 (N, H, W, C), train rows first."""
-    count, size = len(layout.members), sum(member.size for member in layout.members)
+def _decode(reading: _Reading, key: str, scale: ranges.Scale) -> tuple[np.ndarray, Tally]:
+    """uint8 (N, H, W, C), train rows first, and what had to be done."""
+    count = len(reading.layout.members)
     # The first in reading order: in a compressed tar any other one would cost a pass over the file.
-    _, name, data = next(_items(path, source, layout))
-    form = form_of(name, data, image_size)
+    form = decode.form_of(next(reading.items()), reading.config.image_size, scale)
 
-    def attempt(form: Form) -> np.ndarray:
-        def tick(done: int) -> None:
-            progress(f"decoding {path.name}", done, count)
+    def attempt(form: decode.Form) -> tuple[np.ndarray, Tally]:
+        tally = Tally()
 
         def fill(put: cache.Put) -> None:
-            decode(_items(path, source, layout), form, put, count=count, size=size, tick=tick)
+            tally.clear()
+            tick = reading.tick("decoding")
+            tally.update(decode.decode(reading.items(), form, put, count=count, size=reading.size(), tick=tick))
 
-        return cache.store(key, (count, form.height, form.width, form.channels), fill)
+        return cache.store(key, (count, form.height, form.width, form.channels), fill), tally
 
     try:
         return attempt(form)
-    except ColourError:
+    except decode.ColourError:
         return attempt(replace(form, channels=3))
 
 
-def _items(path: Path, source: Source, layout: Layout) -> Iterator[Item]:
-    for row, data in source.read(path, layout.members):
-        yield row, f"{path}/{layout.members[row].name}", data
+def _notes(tally: Tally, count: int, config: DataConfig) -> list[str]:
+    """What had to be done to the images, a line each."""
+    lines = [f"{tally[what]} of {count} images are {text}" for what, text in NOTES.items() if tally[what]]
+    pages = {int(what.removeprefix("pages:")): tally[what] for what in tally if what.startswith("pages:")}
+    pages = {most: files for most, files in pages.items() if files}
+    if pages and config.pages == "first":
+        lines.append(
+            f"{sum(pages.values())} of {count} files have several pages, up to {max(pages)}: the first is the image; "
+            f"{param('pages')} all takes each for one"
+        )
+    return lines
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The values of each image with more than 8 bits, from which the range of any training split follows."""
+
+    extents: list[decode.Extent]
+    labels: list[int] | None
+    train: int | None
+
+    @classmethod
+    def found(cls, reading: _Reading) -> _Rows:
+        layout = reading.layout
+        tick = reading.tick("measuring")
+        extents = decode.extents(reading.items(), count=len(layout.members), size=reading.size(), tick=tick)
+        return cls(extents, layout.labels, layout.train)
+
+    @classmethod
+    def kept(cls, base: str) -> _Rows | None:
+        found = cache.read_notes(cache.key_of(base, "extents"))
+        return None if found is None else cls([tuple(one) for one in found[0]], found[1], found[2])
+
+    def keep(self, base: str) -> None:
+        cache.write_notes(cache.key_of(base, "extents"), [self.extents, self.labels, self.train])
+
+    def range(self, config: DataConfig) -> tuple[ranges.Scale, str]:
+        """The range of the training split, and the line that says so.
+
+        Raises:
+            InputError: the images have pixels of several kinds, which have no range in common.
+        """
+        kinds = {kind for _, _, kind in self.extents}
+        if kinds == {"", "u"}:
+            return "full", (
+                "images of 8 bits and of more: each is read by the range of its type; "
+                f"{param('pixel_range')} LOW,HIGH gives one to all"
+            )
+        if len(kinds) > 1:
+            raise InputError(
+                f"images of whole numbers and of floating-point numbers have no range in common: give it with "
+                f"{param('pixel_range')} LOW,HIGH"
+            )
+        labels = None if self.labels is None else np.array(self.labels, np.int64)
+        chosen = training_rows(len(self.extents), labels, self.train, config)
+        values = np.array([extent[:2] for extent in self.extents])[chosen]
+        found = ranges.of_training(float(values[:, 0].min()), float(values[:, 1].max()), floats=kinds == {"f"})
+        return found, ranges.said("pixels of more than 8 bits", found, "auto")
 
 
 def _from_cache(key: str) -> Whole | None:
-    images, notes = cache.find(key), cache.read_notes(key)
-    if images is None or notes is None or len(notes["file_names"]) != len(images):
+    images, kept = cache.find(key), cache.read_notes(key)
+    if images is None or not isinstance(kept, dict) or len(kept.get("file_names", ())) != len(images):
         return None
-    return _whole(key, images, notes)
+    return _whole(key, images, kept)
 
 
-def _whole(key: str, images: np.ndarray, notes: dict[str, Any]) -> Whole:
-    labels = notes["labels"]
+def _whole(key: str, images: np.ndarray, kept: dict[str, Any]) -> Whole:
+    labels = kept["labels"]
     return Whole(
         key=key,
         images=images,
         labels=None if labels is None else np.array(labels, dtype=np.int64),
-        class_names=tuple(notes["class_names"]),
-        file_names=tuple(notes["file_names"]),
-        train=notes["train"],
+        class_names=tuple(kept["class_names"]),
+        file_names=tuple(kept["file_names"]),
+        train=kept["train"],
+        notes=tuple(kept["notes"]),
+        pixel_range=kept["pixel_range"],
     )

@@ -3,21 +3,32 @@
 Three layouts are known, each perhaps inside one outer folder::
 
     cat/1.png  dog/1.png                   one folder a class
-    train/cat/1.png  test/cat/1.png  …     the same, divided (val/ is not used)
+    train/cat/1.png  test/cat/1.png  …     the same, divided
     1.png  2.png                           no labels; also under train/ and test/
+
+What may be a class or a split is refused with both readings, unless ``folders`` decides it.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import groupby
+from dataclasses import dataclass, field
 
-from softvq_cli.datasets.sources import Listing, Member
-from softvq_cli.errors import InputError
+from softvq_cli.datasets.naming import Role, roles_of, same, shorten
+from softvq_cli.datasets.sources import Member, Source
+from softvq_cli.errors import InputError, param
+from softvq_cli.words import Folders
 
-_VALIDATION = {"val", "valid", "validation"}
-_SPLIT_FOLDERS = {"train", "test"}
+_FEW = 4
+"""In so few folders one that is named like a split is no class without being asked."""
+_ORDER: tuple[Role, ...] = ("train", "test", "validation")
+_DOCUMENT = re.compile(
+    r"(readme|licen[cs]e|copying|citation|authors|changelog|notice|dataset_infos?)([._-].*)?"
+    r"|.*\.(md|md5|sha1|sha256|sha512|rst|bib|yml|yaml)|(md5|sha\d+|check)sums?(\.txt)?",
+    re.IGNORECASE,
+)
+"""Files that accompany a data set and are none of its images."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +40,8 @@ class Layout:
     class_names: tuple[str, ...]
     train: int | None
     """The first so many rows are the train split; None: it has no split of its own."""
+    notes: list[str] = field(default_factory=list)
+    """What was passed over or used otherwise than it is named, a line each."""
 
 
 @dataclass(frozen=True)
@@ -50,38 +63,43 @@ class _Tree:
         return [member for parts, member in self.files if len(parts) == 1]
 
 
-def arrange(listing: Listing, where: str, *, archive: bool) -> Layout:
+def arrange(source: Source, folders: Folders = "auto") -> Layout:
     """Find out which layout it is.
 
     Args:
-        listing: the files and folders.
-        where: what to call the source in messages.
-        archive: in an archive, one outer folder may hold the images themselves.
+        source: the files and folders.
+        folders: whether the folders at the top are classes or splits; ``auto``: as their names say.
 
     Raises:
-        InputError: there are no images, a class is empty or the only one, or the layout is mixed.
+        InputError: there are no images, a class is the only one, or the layout is mixed or may be two things.
     """
-    files = [(tuple(member.name.split("/")), member) for member in listing.members]
-    files.sort(key=lambda file: file[0])
-    tree = _Tree(where, files, {name for name in listing.folders if "/" not in name})
+    listing, where, notes = source.listing, str(source.path), list(source.listing.notes)
+    passed = [member.name for member in listing.members if is_document(member.name)]
+    files = [(tuple(member.name.split("/")), member) for member in listing.members if not is_document(member.name)]
+    files.sort(key=lambda file: (tuple(map(same, file[0])), file[0]))
     if not files:
         raise InputError(f"{where} holds no images; put one folder a class into it, or images without folders")
+    if passed:
+        notes.append(f"passed over, for they are no images: {shorten(passed)}")
     filled = {"/".join(parts[:end]) for parts, _ in files for end in range(1, len(parts))}
-    for name in sorted(listing.folders - filled)[:1]:
-        raise InputError(f"{where}: the folder {name} is empty; remove it or put its images there")
-    tree = _without_outer(tree, archive)
-    for name in sorted(tree.folders):
-        if name not in _SPLIT_FOLDERS and name.lower() in _SPLIT_FOLDERS:
-            raise InputError(f"{tree.where}: is {name} a class or a split? Splits are train and test, in lower case")
-    if {"train", "test"} <= tree.folders:
-        return _divided(tree)
-    if "train" in tree.folders and tree.folders <= _VALIDATION | {"train"}:
-        raise InputError(f"{where} has train/ but no test/; rename the folder that is to be the test split to test")
+    empty = sorted(listing.folders - filled)
+    if empty:
+        notes.append(f"passed over, for they hold no images: the folders {shorten(empty)}")
+    tree = _Tree(where, files, {parts[0] for parts, _ in files if len(parts) > 1})
+    tree = _without_outer(tree, archive=source.archive)
+    roles = _roles(tree, folders, notes)
+    if roles is not None:
+        return _divided(tree, roles, notes)
     members, labels, names = _classes(tree)
-    return Layout(members, labels, names, None)
+    return Layout(members, labels, names, None, notes)
 
 
-def _without_outer(tree: _Tree, archive: bool) -> _Tree:
+def is_document(name: str) -> bool:
+    """Whether this file only accompanies a data set."""
+    return _DOCUMENT.fullmatch(name.rsplit("/", 1)[-1]) is not None
+
+
+def _without_outer(tree: _Tree, *, archive: bool) -> _Tree:
     """Step into a single outer folder, as archives have it; a single folder of images is a lonely class."""
     while len(tree.folders) == 1 and not tree.loose():
         (name,) = tree.folders
@@ -92,18 +110,84 @@ def _without_outer(tree: _Tree, archive: bool) -> _Tree:
     return tree
 
 
-def _divided(tree: _Tree) -> Layout:
-    """The layout with train/ and test/."""
-    extra = sorted(tree.folders - _VALIDATION - {"train", "test"}) + [member.name for member in tree.loose()]
-    if extra:
-        raise InputError(f"{tree.where}: {extra[0]} lies beside train/ and test/; move it into one of them or away")
-    train, train_labels, names = _classes(tree.below("train"))
-    test, test_labels, test_names = _classes(tree.below("test"))
+def _roles(tree: _Tree, folders: Folders, notes: list[str]) -> dict[str, Role] | None:
+    """The split that each folder at the top stands for, or None where they are classes.
+
+    Raises:
+        InputError: they may be either.
+    """
+    if folders == "classes" or not tree.folders:
+        return None
+    found = {name: role for name, role in sorted(roles_of(tree.folders).items()) if role is not None}
+    known = dict(sorted(found.items(), key=lambda item: _ORDER.index(item[1])))
+    others = sorted(tree.folders - set(known))
+    ways = f"{param('folders')} classes takes every folder for a class; else name the splits train and test"
+    if {"train", "test"} <= set(known.values()) or (known and not others) or folders == "splits":
+        if others or tree.loose() or not known:
+            extra = (others or [member.name for member in tree.loose()] or ["nothing"])[0]
+            beside = " and ".join(f"{name}/" for name in known) or "splits"
+            raise InputError(f"{tree.where}: {extra} lies beside {beside}; move it into one of them or away, or {ways}")
+        return known
+    if known and (len(tree.folders) <= _FEW or len(known) > 1):
+        raise InputError(f"{tree.where}: is {next(iter(known))} a class or a split, beside {shorten(others)}? {ways}")
+    if known:
+        notes.append(f"{next(iter(known))} is taken for a class, as one of {len(tree.folders)} folders")
+    elif _recur(tree):
+        raise InputError(
+            f"{tree.where}: {shorten(sorted(tree.folders))} hold folders of the same names, as splits do; are they "
+            f"splits or classes? {ways}"
+        )
+    return None
+
+
+def _recur(tree: _Tree) -> bool:
+    """Whether all folders hold nothing but folders, the same in each."""
+    inner: dict[str, set[str]] = {name: set() for name in tree.folders}
+    for parts, _ in tree.files:
+        if len(parts) < 3:
+            return False
+        inner[parts[0]].add(same(parts[1]))
+    first = next(iter(inner.values()))
+    return len(inner) > 1 and len(first) > 1 and all(names == first for names in inner.values())
+
+
+def _divided(tree: _Tree, roles: dict[str, Role], notes: list[str]) -> Layout:
+    """The layout with a folder a split."""
+    by_role: dict[Role, list[str]] = {}
+    role: Role
+    for name, role in roles.items():
+        by_role.setdefault(role, []).append(name)
+    for role in ("train", "test"):
+        if len(by_role.get(role, [])) > 1:
+            raise InputError(
+                f"{tree.where}: {' and '.join(by_role[role])} may all be the {role} split; put their images into one "
+                f"folder, or {param('folders')} classes takes every folder for a class"
+            )
+    validation = by_role.get("validation", [])
+    if "test" not in by_role and len(validation) == 1:
+        by_role["test"] = validation
+        notes.append(f"there is no test split: {validation[0]} is used as such")
+    elif validation:
+        count = sum(len(tree.below(name).files) for name in validation)
+        notes.append(f"not used, for there is a test split: {shorten(validation)} ({count} files)")
+    for role in ("train", "test"):
+        if role not in by_role:
+            raise InputError(
+                f"{tree.where} has {shorten(sorted(roles))} but no {role} split; name the folder that is to be it "
+                f"{role}, or {param('folders')} classes takes every folder for a class"
+            )
+    (first,), (second,) = by_role["train"], by_role["test"]
+    if (first, second) != ("train", "test") and "test" in roles.values():
+        notes.append(f"{first} is the training split, {second} the test split")
+    train, train_labels, names = _classes(tree.below(first))
+    test, test_labels, test_names = _classes(tree.below(second))
     if names != test_names:
         differing = sorted(set(names) ^ set(test_names))[0]
-        raise InputError(f"{tree.where}: train/ and test/ have different classes: {differing} is in only one of them")
+        raise InputError(
+            f"{tree.where}: {first}/ and {second}/ have different classes: {differing} is in only one of them"
+        )
     labels = None if train_labels is None or test_labels is None else train_labels + test_labels
-    return Layout(train + test, labels, names, len(train))
+    return Layout(train + test, labels, names, len(train), notes)
 
 
 def _classes(tree: _Tree) -> tuple[list[Member], list[int] | None, tuple[str, ...]]:
@@ -114,12 +198,13 @@ def _classes(tree: _Tree) -> tuple[list[Member], list[int] | None, tuple[str, ..
         return members, None, ()
     if loose:
         raise InputError(f"{tree.where}: {loose[0].name} lies beside class folders; move it into one of them or away")
-    names = tuple(name for name, _ in groupby(parts[0] for parts, _ in tree.files))
+    classes = [same(parts[0]) for parts, _ in tree.files]
+    names = tuple(sorted(set(classes)))
     if len(names) == 1:
         raise InputError(
             f"{tree.where} has one class only, {names[0]}; add another, or put the images there without a class folder"
         )
-    return members, _labels([parts[0] for parts, _ in tree.files], names), names
+    return members, _labels(classes, names), names
 
 
 def _labels(classes: Sequence[str], names: Sequence[str]) -> list[int]:

@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from softvq_cli.config import DataConfig
-from softvq_cli.datasets import arrays, images, named, splits
+from softvq_cli.datasets import archives, arrays, images, named, splits
 from softvq_cli.datasets.dataset import Dataset
 from softvq_cli.datasets.fetching import fetch
+from softvq_cli.datasets.folders import open_folder
+from softvq_cli.datasets.layout import arrange
 from softvq_cli.datasets.progress import Progress, silent
 from softvq_cli.datasets.status import names
 from softvq_cli.errors import InputError, SoftVQError, UsageError, param, unknown_name
@@ -39,7 +41,7 @@ def load(config: DataConfig, split: Split, *, progress: Progress | None = None) 
         raise UsageError(f"{param('image_size')} is for folders and archives of images; {config.data} is none")
     if path is None:
         return _load_named(config, split, progress or silent)
-    return splits.take(_read(path, config.image_size, progress or silent), _name_of(path), config, split)
+    return splits.take(_read(path, config, progress or silent), _name_of(path), config, split)
 
 
 def _path(data: str) -> Path | None:
@@ -72,21 +74,21 @@ def _load_named(config: DataConfig, split: Split, progress: Progress) -> Dataset
     return Dataset(name, split, pixels, labels, known.class_names)
 
 
-def _read(path: Path, image_size: int | None, progress: Progress) -> splits.Whole:
+def _read(path: Path, config: DataConfig, progress: Progress) -> splits.Whole:
     """All of a folder or file."""
     if _holds_image_files(path):
-        return images.read(path, image_size, progress)
-    if path.suffix.lower() in _ARRAYS:
-        return _ARRAYS[path.suffix.lower()](path)
+        source = open_folder(path) if path.is_dir() else archives.open_archive(path, config.name_encoding)
+        return images.read(source, lambda: arrange(source, config.folders), config, progress)
+    if path.name.lower().endswith(arrays.ENDINGS):
+        return arrays.read(path, config, progress)
     raise InputError(f"{path} is no data set: it has to be a folder of images, {', '.join(_SUFFIXES)}")
 
 
-_ARRAYS = {".npz": arrays.read_npz, ".npy": arrays.read_npy}
-_SUFFIXES = (*images.ARCHIVES, *_ARRAYS)
+_SUFFIXES = (*archives.ENDINGS, *arrays.ENDINGS)
 
 
 def _holds_image_files(path: Path) -> bool:
-    return path.is_dir() or path.name.lower().endswith(images.ARCHIVES)
+    return path.is_dir() or path.name.lower().endswith(archives.ENDINGS)
 
 
 def _looks_like_path(data: str) -> bool:

@@ -1,9 +1,10 @@
-"""What a place that holds image files looks like: a folder, a .zip or a .tar."""
+"""What a place that holds image files looks like: a folder, a .zip, a .tar, a table."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ class Member:
     name: str
     """Path inside the source, with forward slashes."""
     size: int
-    mtime_ns: int
     entry: Any
     """What the source's reader finds it again by."""
 
@@ -31,20 +31,49 @@ class Listing:
     members: list[Member]
     folders: set[str]
     """Every folder that is named, the empty ones too."""
+    notes: list[str] = field(default_factory=list)
+    """What had to be mapped to list it, a line each."""
+
+
+Read = Callable[[Sequence[Member]], Iterator[tuple[int, bytes]]]
+"""Gives (index into the members, bytes) of each member once, in the order that costs least."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """One kind of source."""
+    """One place, listed."""
 
-    list: Callable[[Path], Listing]
-    read: Callable[[Path, Sequence[Member]], Iterator[tuple[int, bytes]]]
-    """Gives (index into the members, bytes) of each member once, in the order that costs least."""
+    path: Path
+    """What to call it in messages."""
+    lister: Callable[[], Listing]
+    read: Read
+    stamp: str
+    """Changes whenever its content can have: :func:`softvq_cli.datasets.stamp.stamp`."""
+    archive: bool = False
+    """In an archive, one outer folder may hold the images themselves."""
+
+    @cached_property
+    def listing(self) -> Listing:
+        """What it holds; listing an archive takes its time.
+
+        Raises:
+            InputError: it is damaged or hostile.
+        """
+        return self.lister()
+
+
+_JUNK = frozenset(
+    (
+        *("__macosx", "__pycache__", "@eadir", "#recycle", "lost+found", "$recycle.bin", "system volume information"),
+        *("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r"),
+    )
+)
+"""What systems leave behind, in lower case; hidden names (``.DS_Store``, ``._*``) are passed over too."""
 
 
 def is_metadata(name: str) -> bool:
-    """Whether a file or folder of this name is not the user's: hidden, or left there by a desktop."""
-    return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini")
+    """Whether a file or folder of this name is not the user's: hidden, or left there by a system."""
+    return name.startswith(".") or name.lower() in _JUNK
 
 
 def check_text(path: Path, name: str) -> None:

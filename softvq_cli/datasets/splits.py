@@ -10,7 +10,7 @@ import numpy as np
 from softvq_cli.config import DataConfig
 from softvq_cli.datasets import cache
 from softvq_cli.datasets.dataset import Dataset
-from softvq_cli.errors import InputError
+from softvq_cli.errors import InputError, param
 from softvq_cli.words import Split
 
 _IN_MEMORY = 1 << 30
@@ -31,6 +31,10 @@ class Whole:
     file_names: tuple[str, ...] | None = None
     train: int | None = None
     """The first so many rows are the train split, the others the test split; None: not divided."""
+    notes: tuple[str, ...] = ()
+    """What was dropped, mapped or rounded, a line each."""
+    pixel_range: str | None = None
+    """The values that became black and white, as the setting of that name; None: bytes, as they were."""
 
 
 def take(whole: Whole, name: str, config: DataConfig, split: Split) -> Dataset:
@@ -45,11 +49,10 @@ def take(whole: Whole, name: str, config: DataConfig, split: Split) -> Dataset:
     elif whole.train is not None:
         rows = slice(whole.train) if split == "train" else slice(whole.train, None)
     else:
-        groups = np.zeros(len(whole.images), np.int64) if whole.labels is None else whole.labels
-        held_out = held_out_rows(groups, config.test_fraction, config.split_seed)
-        if not held_out.any() or held_out.all():
+        train = training_rows(len(whole.images), whole.labels, None, config)
+        if train.all() or not train.any():
             raise InputError(f"{name} has too few images to hold some out as the test split; add images")
-        rows = np.flatnonzero(held_out if split == "test" else ~held_out)
+        rows = np.flatnonzero(train if split == "train" else ~train)
     return Dataset(
         name=name,
         split=split,
@@ -57,7 +60,46 @@ def take(whole: Whole, name: str, config: DataConfig, split: Split) -> Dataset:
         labels=None if whole.labels is None else whole.labels[rows],
         class_names=whole.class_names,
         file_names=None if whole.file_names is None else tuple(np.array(whole.file_names, dtype=object)[rows]),
+        notes=(*whole.notes, *_odd(whole)),
+        pixel_range=whole.pixel_range,
     )
+
+
+def training_rows(count: int, labels: np.ndarray | None, train: int | None, config: DataConfig) -> np.ndarray:
+    """bool (N,): which of the rows are the training split."""
+    if train is not None:
+        return np.arange(count) < train
+    groups = np.zeros(count, np.int64) if labels is None else labels
+    return ~held_out_rows(groups, config.test_fraction, config.split_seed)
+
+
+def _odd(whole: Whole) -> list[str]:
+    """What makes labels or pixels worth nothing, a line each."""
+    found = []
+    if whole.labels is not None and len(whole.images) > 1:
+        classes = len(np.unique(whole.labels))
+        if classes == len(whole.images):
+            found.append(f"every one of the {classes} images has a class of its own: accuracies will say nothing")
+    if whole.pixel_range in (None, "0,1") and (brightest := _brightest(whole.images)) <= _BLACK:
+        high = max(brightest, 1) if whole.pixel_range is None else f"{max(brightest, 1) / 255:.3g}"
+        found.append(
+            f"no pixel is brighter than {brightest} of 255, which is as good as black: if there are no other values, "
+            f"say so with {param('pixel_range')} 0,{high}"
+        )
+    return found
+
+
+_BLACK = 31
+
+
+def _brightest(images: np.ndarray) -> int:
+    """The largest pixel; ends early where one is bright enough not to matter."""
+    brightest = 0
+    for start in range(0, len(images), 256):
+        brightest = max(brightest, int(images[start : start + 256].max()))
+        if brightest > _BLACK:
+            break
+    return brightest
 
 
 def held_out_rows(groups: np.ndarray, fraction: float, seed: int) -> np.ndarray:

@@ -71,12 +71,12 @@ def downloads(name: str) -> dict[str, bytes]:
     if name != "cifar10":
         return {f"{file}.gz": gzip.compress(data, mtime=0) for file, data in files.items()}
     packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+    with tarfile.open(fileobj=packed, mode="w") as archive:
         for file, data in files.items():
             info = tarfile.TarInfo(f"cifar-10-batches-py/{file}")
             info.size = len(data)
             archive.addfile(info, io.BytesIO(data))
-    return {"cifar-10-python.tar.gz": packed.getvalue()}
+    return {"cifar-10-python.tar.gz": gzip.compress(packed.getvalue(), mtime=0)}
 
 
 @pytest.fixture

@@ -92,11 +92,8 @@ def test_what_is_larger_than_memory_may_be_is_converted_on_disk(
 NAN = np.full((2, 4, 4), 0.5)
 NAN[1, 2, 2] = np.nan
 BAD_IMAGES = {
-    "a NaN": (NAN, "without NaN"),
-    "floats up to 255": (IMAGES.astype(float), r"\[0, 1\]"),
-    "whole numbers of 32 bits": (IMAGES.astype(np.int32), "holds int32"),
+    "a NaN": (NAN, "holds NaN"),
     "vectors": (IMAGES.reshape(10, 20), r"shape \(10, 20\)"),
-    "channels first": (pixels(0, (10, 3, 8, 8)), "transpose"),
     "four channels": (pixels(0, (10, 8, 8, 4)), r"shape \(10, 8, 8, 4\)"),
     "no rows": (IMAGES[:0], "holds no images"),
     "no pixels": (np.zeros((3, 0, 4), np.uint8), "holds no images"),
@@ -117,7 +114,7 @@ def test_arrays_that_are_no_images_are_refused(tmp_path: Path, case: str, suffix
 
 BAD_LABELS = {
     "too few": (LABELS[:9], r"10 images need \(10,\)"),
-    "one-hot": (np.eye(10, dtype=int), "images need"),
+    "several a row": (np.ones((10, 3), int), "images need"),
     "fractions": (LABELS / 3, "whole numbers or text"),
 }
 
@@ -136,7 +133,7 @@ def test_labels_that_do_not_fit_are_refused(tmp_path: Path, case: str, suffix: s
 
 
 BAD_KEYS = {
-    "other names": ({"data": IMAGES}, "it holds data"),
+    "other names": ({"pictures": IMAGES}, "it holds pictures"),
     "nothing": ({}, "it holds nothing"),
     "half of the labels": ({"x_train": IMAGES, "x_test": IMAGES, "y_test": LABELS}, "y_test alone"),
     "other sizes in test": ({"x_train": IMAGES, "x_test": IMAGES[:, 1:]}, "x_train has images of"),

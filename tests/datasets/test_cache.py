@@ -28,9 +28,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     names: list[str] = []
     real = decode.read_image
 
-    def spy(name: str, data: bytes) -> object:
+    def spy(name: str, *rest: object) -> object:
         names.append(name)
-        return real(name, data)
+        return real(name, *rest)
 
     monkeypatch.setattr(decode, "read_image", spy)
     return names  # type: ignore[return-value]

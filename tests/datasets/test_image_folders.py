@@ -68,7 +68,7 @@ def test_grey_and_colour_together_become_colour(tmp_path: Path) -> None:
 
 def test_different_sizes_are_refused_with_both_names_and_the_remedy(tmp_path: Path) -> None:
     write_folder(tmp_path, {"a.png": encoded(pixels(0)), "b.png": encoded(pixels(1, (7, 9)))})
-    with pytest.raises(InputError, match=r"a\.png has 5x6 pixels, .*b\.png has 9x7; .*--image-size"):
+    with pytest.raises(InputError, match=r"a\.png has 5x6 pixels, .*b\.png has 9x7; .*image_size"):
         read(tmp_path)
 
 
@@ -86,7 +86,7 @@ def test_image_size_scales_the_shorter_side_and_crops_the_middle(tmp_path: Path)
 def test_image_size_is_for_image_files_only(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", pixels(0, (3, 4, 4)))
     for data in ("digits", str(tmp_path / "a.npy")):
-        with pytest.raises(UsageError, match="--image-size"):
+        with pytest.raises(UsageError, match="image_size"):
             load(DataConfig(data=data, image_size=8), "all")
 
 
@@ -104,7 +104,7 @@ REFUSED = {
         grey_files(["train/a/1.png", "train/b/1.png", "test/a/1.png", "test/c/1.png"]),
         "different classes: b is in only one",
     ),
-    "train and val only": (grey_files(["train/a/1.png", "val/a/1.png"]), "has train/ but no test/"),
+    "val and test only": (grey_files(["test/a/1.png", "val/a/1.png"]), "test, val but no train split"),
 }
 
 
@@ -116,11 +116,12 @@ def test_what_cannot_be_used_is_refused_in_one_line(tmp_path: Path, case: str) -
     assert "\n" not in str(error.value)
 
 
-def test_an_empty_class_folder_is_refused(tmp_path: Path) -> None:
+def test_an_empty_class_folder_is_passed_over_with_a_note(tmp_path: Path) -> None:
     write_folder(tmp_path, grey_files(CATS_AND_DOGS))
     (tmp_path / "emu").mkdir()
-    with pytest.raises(InputError, match="folder emu is empty"):
-        read(tmp_path)
+    data = read(tmp_path)
+    assert data.class_names == ("cat", "dog")
+    assert data.notes == ("passed over, for they hold no images: the folders emu",)
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:

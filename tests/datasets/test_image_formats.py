@@ -21,8 +21,9 @@ def on_white(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
 
 def only_image(path: Path, data: bytes, name: str = "a.png") -> np.ndarray:
+    """All that the file's type can hold is its range."""
     (path / name).write_bytes(data)
-    return read(path).images[0]
+    return read(path, pixel_range="full").images[0]
 
 
 LOSSLESS = {

@@ -201,7 +201,7 @@ def test_odd_names_are_wrong_usage(data: str) -> None:
 
 @pytest.mark.parametrize("folder", ["a\0b", "~nobody-here/data"])
 def test_odd_data_folders_are_wrong_usage(folder: str) -> None:
-    with pytest.raises(UsageError, match="--data-dir"):
+    with pytest.raises(UsageError, match="data_dir"):
         load(DataConfig(data="mnist", data_dir=folder), "train")
 
 

@@ -1,0 +1,70 @@
+"""What a name says: which split it stands for, and whether two names are the same."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from typing import Literal
+
+Role = Literal["train", "test", "validation"]
+
+_ROLES: dict[str, Role] = {
+    **dict.fromkeys(("train", "training", "trn"), "train"),
+    **dict.fromkeys(("test", "tests", "testing", "tst"), "test"),
+    **dict.fromkeys(("val", "valid", "validation", "validate", "dev", "eval", "evaluation"), "validation"),
+}
+_FILLER = frozenset(
+    (
+        *("a", "x", "set", "sets", "split", "splits", "subset", "data", "dataset", "folder", "dir", "part", "fold"),
+        *("file", "files", "image", "images", "img", "imgs", "photos", "pictures", "pics"),
+        *("seg", "full", "small", "new", "final", "clean", "raw", "of"),
+    )
+)
+"""Words beside one of those that leave its meaning as it is: ``train_set``, ``seg_train``."""
+_GLUED = re.compile(r"(.+?)(?:set|sets|data|images?|imgs?)$")
+
+
+def role_of(name: str) -> Role | None:
+    """The split that a folder, file or value of this name stands for: ``train``, ``Testing``, ``seg_val``, ``test2``.
+
+    None where the name says nothing, or more than a split: ``cat``, ``test_tube``.
+    """
+    words = [word for word in re.split(r"[^a-z]+", name.lower()) if word]
+    roles = [role for word in words if (role := _role_of_word(word)) is not None]
+    others = [word for word in words if _role_of_word(word) is None and word not in _FILLER]
+    return roles[0] if len(roles) == 1 and not others else None
+
+
+def roles_of(names: Iterable[str]) -> dict[str, Role | None]:
+    """:func:`role_of` for names that belong together: what all share says nothing (``pets_train``, ``pets_test``)."""
+    names = list(names)
+    words = [set(re.split(r"[^a-z]+", name.lower())) for name in names]
+    shared = set.intersection(*words) if len(words) > 1 else set()
+    shared = {word for word in shared if _role_of_word(word) is None}
+    plain = {
+        name: re.sub(r"[a-z]+", lambda found: "" if found[0] in shared else found[0], name.lower()) for name in names
+    }
+    return {name: role_of(text) for name, text in plain.items()}
+
+
+def _role_of_word(word: str) -> Role | None:
+    glued = _GLUED.match(word)
+    return _ROLES.get(word) or (_ROLES.get(glued[1]) if glued else None)
+
+
+def same(name: str) -> str:
+    """The name as it is compared: in Unicode's NFC, since a Mac spells ``é`` with two characters."""
+    return unicodedata.normalize("NFC", name)
+
+
+def natural(name: str) -> tuple[object, ...]:
+    """A key that sorts ``2`` before ``10``."""
+    return tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", name) if part)
+
+
+def shorten(names: Iterable[str], most: int = 3) -> str:
+    """A few names for a message: ``a, b, c and 4 more``."""
+    names = list(names)
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}"
