@@ -173,7 +173,7 @@ def _of_this_machine(workers: int, where: Where) -> Iterator[Client]:
     security = Security.temporary()
     common = {"host": "127.0.0.1", "protocol": "tls://", "security": security, "dashboard": False}
     threads = dict.fromkeys(_THREAD_VARIABLES, str(where.threads(workers)))
-    closed = {f"distributed.{kind}.http.routes": [] for kind in ("scheduler", "worker", "nanny")}
+    closed: dict[str, list[str]] = {f"distributed.{kind}.http.routes": [] for kind in ("scheduler", "worker", "nanny")}
     with (
         tempfile.TemporaryDirectory(prefix="softvq-", ignore_cleanup_errors=True) as scratch,
         dask.config.set({**closed, "distributed.nanny.pre-spawn-environ": threads, "temporary-directory": scratch}),

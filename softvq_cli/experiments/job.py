@@ -10,17 +10,19 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from softvq_cli.config import DataConfig, RunConfig
 from softvq_cli.errors import InputError, Interrupted, RefusedError, SoftVQError, param
+from softvq_cli.files import atomic_write
 from softvq_cli.pipeline import result
 from softvq_cli.pipeline.result import BASIC, MAP, Evaluation
 from softvq_cli.presets import unused_settings
-from softvq_cli.training import run_directory
-from softvq_cli.training.observer import Observer
+from softvq_cli.training import Observer, run_directory
 from softvq_cli.words import BOTTLENECKS, PCA, RAW, UNTRAINED
 
 if TYPE_CHECKING:
@@ -212,18 +214,19 @@ def _train(
     stop: threading.Event,
 ) -> dict[Job, SoftVQError]:
     """Those that could not be trained, and why."""
-    from softvq_cli.training import Order, train_together
+    from softvq_cli.training import TrainRequest, train_together
 
-    orders: dict[Job, Order] = {}
+    requests: dict[Job, TrainRequest] = {}
     for job, observer in zip(jobs, observers, strict=True):
         if job in ready and job.trains:
             chosen = job.config.flat()
             if (job.folder / run_directory.CONFIG).exists():  # compared before: its own spelling of the data holds
                 chosen = {name: chosen[name] for name in run_directory.CHANGEABLE}
             # Only where there is a run: a grid that begins one is no news.
-            orders[job] = Order(chosen, job.folder, resume=run_directory.is_used(job.folder), observer=observer)
-    outcomes = train_together(list(orders.values()), device=device, stop=stop)
-    return {job: one for job, one in zip(orders, outcomes, strict=True) if isinstance(one, SoftVQError)}
+            resume = run_directory.is_used(job.folder)
+            requests[job] = TrainRequest(chosen, job.folder, resume=resume, observer=observer)
+    outcomes = train_together(list(requests.values()), device=device, stop=stop)
+    return {job: one for job, one in zip(requests, outcomes, strict=True) if isinstance(one, SoftVQError)}
 
 
 def _measure(
@@ -259,7 +262,7 @@ def _measure(
                     raise
                 observer.noted(f"without {PART_TITLES[part]}: {error.marked}")
                 continue
-            found = found.with_part(part, values, machine)
+            found = replace(found.with_part(part, values), machine=machine or found.machine)
             result.write(job.folder, of, found)
     return found
 
@@ -285,7 +288,8 @@ class _Material:
         self.rows = self.rows or self._make()
         if part == MAP:
             found = on_map(self.rows.test, self.rows.test_labels, jobs=threads)
-            result.write_map(self.job.folder, found.coordinates)
+            with atomic_write(self.job.folder / result.MAP_FILE) as file:
+                np.save(file, found.coordinates)
             return {self.job.representation: measures.of_map(found)}
         own = measures.of_rows(self.rows, part, jobs=threads)
         if part != BASIC or self.checkpoint is None:

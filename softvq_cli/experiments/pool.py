@@ -221,9 +221,11 @@ class _Course:
             self.look()
 
     def close(self) -> None:
-        """Forget the tasks that are left."""
+        """Forget the tasks that are left, and have those that run end."""
         with contextlib.suppress(Exception):  # the scheduler may have gone
-            self._client.cancel(list(self.tasks), force=True)
+            if self.tasks:
+                self._client.cancel(list(self.tasks), force=True)
+                self._client.run(_stop, self._order.channel, on_error="ignore")
             self._client.unsubscribe_topic(self._order.channel)
 
     def _training(self) -> bool:

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from softvq_cli.cli.reproduce import command_of
 from softvq_cli.errors import InputError, RefusedError, UsageError
 from softvq_cli.evaluation.statistics import paired_difference
-from softvq_cli.cli.reproduce import command_of
 from softvq_cli.experiments.cluster import Where
 from softvq_cli.experiments.comparison import Reproduction, Request, reproduce
 from softvq_cli.experiments.pool import PoolObserver

@@ -13,7 +13,6 @@ from softvq_cli.experiments.study import Study
 from softvq_cli.pipeline.result import BASIC, MAP, Evaluation
 from softvq_cli.training import checkpoint
 
-
 HERE = Where(jobs=1, device="cpu")
 
 
@@ -99,7 +98,7 @@ def test_the_figure_has_a_panel_a_model_and_the_report_its_numbers(figure):
     assert (request.out / "fig4.png").stat().st_size > 1000
     [report] = found.reports
     assert [row["row"] for row in report.document["rows"]] == ["ae", "vq"]
-    assert all(cell["n"] == 1 for row in report.document["rows"] for job in row["cells"].values())
+    assert all(cell["n"] == 1 for row in report.document["rows"] for cell in row["cells"].values())
     assert "| baseline autoencoder | 1 |" in report.path.with_suffix(".md").read_text()
 
 

@@ -43,7 +43,17 @@ def test_every_column_has_a_title():
 
 
 def test_the_rows_are_the_papers_with_the_controls_it_left_out():
-    assert COMPARISONS["table1"].rows == ("raw", "ae", "vae", "beta-vae", "info-dropout", "vq", "soft-vq", "pca", "untrained")
+    assert COMPARISONS["table1"].rows == (
+        "raw",
+        "ae",
+        "vae",
+        "beta-vae",
+        "info-dropout",
+        "vq",
+        "soft-vq",
+        "pca",
+        "untrained",
+    )
     assert set(COMPARISONS["table2"].rows) == set(COMPARISONS["table1"].rows)
     assert COMPARISONS["fig4"].rows == ("ae", "vae", "beta-vae", "info-dropout", "vq", "soft-vq")
     assert tuple(COMPARISONS) == STUDIES

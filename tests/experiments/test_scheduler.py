@@ -113,7 +113,7 @@ def test_a_stop_leaves_checkpoints_and_the_workers(site, make_job):
 def test_an_address_where_nobody_answers_is_named(monkeypatch):
     monkeypatch.setattr("softvq_cli.experiments.cluster._LONGEST_CONNECT", 1)
     with (
-        pytest.raises(SoftVQError, match="there is no Dask scheduler at tcp://127.0.0.1:9"),
+        pytest.raises(SoftVQError, match=r"there is no Dask scheduler at tcp://127\.0\.0\.1:9"),
         Cluster(Where(device="cpu", scheduler="tcp://127.0.0.1:9")) as cluster,
     ):
         cluster.client  # noqa: B018
