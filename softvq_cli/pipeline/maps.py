@@ -1,10 +1,11 @@
-"""t-SNE maps of embedding files, from the rows to the picture."""
+"""t-SNE maps of latents: drawn from embedding files, and clustered in the latents' place."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from softvq_cli.errors import UsageError
 from softvq_cli.words import BOTTLENECKS
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from softvq_cli.embeddings import Embedding
+    from softvq_cli.evaluation.clustering import Clustering
+    from softvq_cli.evaluation.maps import MapQuality
 
 PERPLEXITY = 30.0
 """Of t-SNE."""
@@ -23,6 +26,44 @@ FEWEST_ROWS = 4
 def perplexity_for(rows: int) -> float:
     """The usual perplexity, or where the rows are few the largest that t-SNE takes."""
     return max(1.0, min(PERPLEXITY, (rows - 1) // 3))
+
+
+@dataclass(frozen=True)
+class OnMap:
+    """The rows' t-SNE map, its clusters, and what it keeps."""
+
+    coordinates: np.ndarray
+    """float64 (N, 2)."""
+    perplexity: float
+    clustering: Clustering
+    quality: MapQuality
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; the coordinates are left out."""
+        found = {"clustering": self.clustering.as_dict(), "quality": self.quality.as_dict()}
+        return {"perplexity": self.perplexity, **found}
+
+
+def on_map(z: np.ndarray, labels: np.ndarray | None, *, jobs: int | None = None, **clustering: Any) -> OnMap:
+    """Cluster a two-dimensional t-SNE of the rows in their place ("manifold clustering", McConville et al. 2019).
+
+    Args:
+        z: (N, d), at least 22 rows.
+        labels: int64 (N,), or None.
+        jobs: threads; the result does not depend on them.
+        clustering: for :func:`softvq_cli.evaluation.clustering.cluster`; its ``seed`` is also that of the map.
+
+    Raises:
+        InputError: too few rows.
+        UsageError: as clustering does.
+    """
+    from softvq_cli.evaluation.clustering import cluster
+    from softvq_cli.evaluation.maps import quality, tsne
+
+    perplexity = perplexity_for(len(z))
+    coordinates = tsne(z, perplexity=perplexity, seed=clustering.get("seed", 0), jobs=jobs)
+    found = cluster(coordinates, labels, jobs=jobs, **clustering)
+    return OnMap(coordinates, perplexity, found, quality(z, coordinates, jobs=jobs))
 
 
 def draw_maps(

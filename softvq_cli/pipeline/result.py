@@ -55,8 +55,16 @@ NOTHING = Evaluation({}, ())
 def read(folder: Path, of: Mapping[str, Any]) -> Evaluation:
     """The parts that are there, if they were measured on the same: ``of`` is what :func:`write` was given."""
     value = _document(folder)
-    if value is None or value["of"] != of:
-        return NOTHING
+    return NOTHING if value is None or value["of"] != of else _evaluation(folder, value)
+
+
+def of_checkpoint(folder: Path, seal: str) -> Evaluation:
+    """The parts that were measured on the checkpoint with this SHA-256, whatever the data were."""
+    value = _document(folder)
+    return NOTHING if value is None or value["of"].get("checkpoint_sha256") != seal else _evaluation(folder, value)
+
+
+def _evaluation(folder: Path, value: Mapping[str, Any]) -> Evaluation:
     parts = tuple(part for part in value["parts"] if part != MAP or _has_map(folder))
     return Evaluation(value["figures"], parts, value.get("machine"))
 
@@ -69,7 +77,19 @@ def _document(folder: Path) -> dict[str, Any] | None:
         return None
     if not isinstance(value, dict) or value.pop("sha256", None) != _digest(value):
         return None
-    return value if (value["format"], value["version"]) == (FORMAT, VERSION) else None
+    return value if (value.get("format"), value.get("version")) == (FORMAT, VERSION) and _fits(value) else None
+
+
+def _fits(value: Mapping[str, Any]) -> bool:
+    """Whether it has the form of what :func:`write` makes; a stranger can make the digest fit."""
+    of, figures, parts, machine = (value.get(name) for name in ("of", "figures", "parts", "machine"))
+    if not (isinstance(of, dict) and isinstance(figures, dict) and isinstance(parts, list)):
+        return False
+    if not all(isinstance(one, dict) for one in (*figures.values(), machine or {})):
+        return False
+    numbers = [number for one in figures.values() for number in one.values()]
+    texts = [*parts, *(machine or {}).values()]
+    return all(type(one) in (int, float) for one in numbers) and all(isinstance(one, str) for one in texts)
 
 
 def _has_map(folder: Path) -> bool:
