@@ -35,7 +35,8 @@ def usage(path: str | os.PathLike[str], counts: np.ndarray, *, dead: int | None 
         axis.bar(np.arange(1, len(p) + 1), p, width=0.8 if len(p) <= 200 else 1.0, color=style.ACCENT, linewidth=0)
         axis.axhline(1 / len(p), color=style.NEUTRAL, linewidth=0.8, linestyle="--", label=f"uniform, 1/{len(p)}")
         axis.plot([], [], " ", label=f"perplexity {perplexity:.1f} of {len(p)}")
-        axis.plot([], [], " ", label=f"dead codes: {len(p) - len(used) if dead is None else dead}")
+        unused = f"codes never used: {len(p) - len(used)}" if dead is None else f"dead codes: {dead}"
+        axis.plot([], [], " ", label=unused)
         axis.set(xlabel="code, by use", ylabel="share of the images", xlim=(0.2, len(p) + 0.8))
         axis.grid()
         axis.legend(handlelength=1.6)
