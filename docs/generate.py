@@ -9,7 +9,7 @@ from pathlib import Path
 
 from softvq_cli.cli.app import COMMANDS
 
-WIDTH = 100
+WIDTH = 80
 PAGE = Path(__file__).with_name("commands.md")
 INTRODUCTION = """\
 # The commands
@@ -48,9 +48,8 @@ def help_page(*words: str) -> str:
 def page() -> str:
     """The whole of docs/commands.md."""
     sections = [INTRODUCTION, f"## softvq\n\n```text\n{help_page()}\n```\n"]
-    for functions in COMMANDS.values():
-        for function in functions:
-            name = function.__name__
+    for names in COMMANDS.values():
+        for name in names:
             sections.append(f"## softvq {name}\n\n```text\n{help_page(name)}\n```\n")
     return "\n".join(sections)
 

@@ -62,7 +62,7 @@ def cluster(
     from softvq_cli.cli.tables import clustering_table, map_table
     from softvq_cli.cli.targets import refuse_existing, write_array
     from softvq_cli.evaluation.clustering import cluster as k_means
-    from softvq_cli.experiments.measure import on_map as measure_map
+    from softvq_cli.pipeline.maps import on_map as cluster_on_map
 
     if assignments is not None:
         refuse_existing(assignments, overwrite=overwrite)
@@ -74,7 +74,7 @@ def cluster(
         document, tables = found.as_dict(), [clustering_table(found)]
         if on_map:
             bars.begin("mapping")
-            mapped = measure_map(rows.z, rows.labels, **how)  # type: ignore[arg-type]
+            mapped = cluster_on_map(rows.z, rows.labels, **how)  # type: ignore[arg-type]
             document["map"] = mapped.as_dict()
             tables.append(map_table(mapped))
     if assignments is not None:

@@ -48,19 +48,16 @@ def embed(
     The images come from where train found them, unless --data or --data-dir says otherwise.
     """
     from softvq_cli import embeddings
-    from softvq_cli.cli.targets import checkpoint_file, refuse_existing
-    from softvq_cli.devices import pick
+    from softvq_cli.cli.targets import refuse_existing
     from softvq_cli.pipeline.source import Source
-    from softvq_cli.training import checkpoint as checkpoints
 
     embeddings.check_name(out)
     refuse_existing(out, embeddings.labels_path(out), embeddings.info_path(out), overwrite=overwrite)
     with terminal.bars() as bars:
-        model = checkpoints.load(checkpoint_file(checkpoint), pick(device))
-        source = Source(model, data, data_dir, terminal.warn, bars.report)
-        dataset = source.load(split)
-        source.compare(dataset if split == "train" else None)
-        written = embeddings.embed(model, dataset, out, what=what, batch_size=batch_size, progress=bars.report)
+        source = Source.open(
+            checkpoint, data=data, data_dir=data_dir, device=device, warn=terminal.warn, progress=bars.report
+        )
+        written = source.embed(split, out, what=what, batch_size=batch_size)
     document = {"rows": len(written), "columns": written.z.shape[1], "labels": written.labels is not None}
     terminal.wrote(written.path, document=document, as_json=as_json)
     terminal.hint("softvq", "cluster", written.path, *([] if written.labels is not None else ["--clusters", "10"]))

@@ -6,7 +6,6 @@ import errno
 import os
 import shlex
 import sys
-import traceback
 import warnings
 from collections.abc import Sequence
 from typing import TextIO
@@ -42,6 +41,8 @@ def run(argv: Sequence[str]) -> int:
             return 1
         except BaseException as error:
             if debug and not isinstance(error, SystemExit):
+                import traceback
+
                 traceback.print_exc()
             code, text = describe(error, argv)
             _say(text)

@@ -33,8 +33,9 @@ def export(
     only --resume needs is left out, which makes it a third as large. embed, probe and info read it like a
     checkpoint.
     """
-    from softvq_cli.cli.targets import checkpoint_file, refuse_existing
+    from softvq_cli.cli.targets import refuse_existing
     from softvq_cli.errors import UsageError
+    from softvq_cli.pipeline.source import checkpoint_file
     from softvq_cli.training import checkpoint as checkpoints
 
     if not safetensors:

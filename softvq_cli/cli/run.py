@@ -19,18 +19,19 @@ def run(
 ) -> None:
     """Train, embed, cluster, probe and draw one configuration in one folder.
 
-    The folder then holds what train writes, the embeddings of both splits, tsne.png, reconstructions.png,
-    curves.png, and all results in summary.json. --resume goes on with the first stage that is not finished.
+    The folder then holds what train writes, the embeddings of both splits, tsne.png, reconstructions.png, curves.png,
+    for a model with a codebook codebook-usage.png and codebook-centroids.png, and all results in summary.json.
+    --resume goes on with the first stage that is not finished.
     """
     from softvq_cli.cli.tables import summary_table
     from softvq_cli.cli.targets import refuse_both
     from softvq_cli.cli.watch import watch
-    from softvq_cli.pipeline.run import run_chain
+    from softvq_cli.pipeline.run import run_pipeline
 
     refuse_both(resume=resume, overwrite=overwrite)
     note_unused(settings, terminal)
     with watch(terminal) as (observer, stop):
-        summary = run_chain(
+        summary = run_pipeline(
             settings, out=out, resume=resume, overwrite=overwrite, device=device, observer=observer, stop=stop
         )
     terminal.result(summary.as_dict(), lambda: summary_table(summary), as_json=as_json)

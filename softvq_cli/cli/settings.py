@@ -7,8 +7,8 @@ preset's to decide.
 
 from __future__ import annotations
 
+import functools
 import inspect
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -32,6 +32,8 @@ def read_config(path: Path) -> dict[str, Any]:
         InputError: the file cannot be read or is not TOML.
         UsageError: an unknown name, a wrong type, or a value out of range.
     """
+    import tomllib
+
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -128,7 +130,7 @@ def _default_on(data_name: str, name: str) -> str:
     values = {}
     for bottleneck in BOTTLENECKS:
         if not unused_settings(bottleneck, {name: None}):
-            values[bottleneck] = _text({**_PLAIN, **preset(data_name, IMAGE_SHAPES[data_name], bottleneck)}[name])
+            values[bottleneck] = _text(_presets()[data_name, bottleneck][name])
     base = values.get(ModelConfig.bottleneck, next(iter(values.values())))
     others: dict[str, list[str]] = {}
     for bottleneck, value in values.items():
@@ -140,7 +142,15 @@ def _default_on(data_name: str, name: str) -> str:
     return f"{base} ({exceptions})" if exceptions else base
 
 
-_PLAIN = {name: setting.default for name, setting in SETTINGS.items()}
+@functools.cache
+def _presets() -> dict[tuple[str, str], dict[str, Any]]:
+    """(Data set, bottleneck) → all settings by name, for the help pages."""
+    plain = {name: setting.default for name, setting in SETTINGS.items()}
+    return {
+        (data_name, bottleneck): {**plain, **preset(data_name, shape, bottleneck)}
+        for data_name, shape in IMAGE_SHAPES.items()
+        for bottleneck in BOTTLENECKS
+    }
 
 
 def _text(value: Any) -> str:

@@ -66,6 +66,16 @@ def map_table(found: Any) -> Group:
     return rows(f"the same on a t-SNE map, perplexity {found.perplexity:g}", entries)
 
 
+def probing_tables(found: Any) -> Group:
+    """All probes of one model."""
+    tables = [probe_table(found.softmax)]
+    if found.neighbours is not None:
+        tables.append(neighbours_table(found.neighbours))
+    if found.few_labels:
+        tables.append(few_labels_table(found.few_labels))
+    return Group(*tables)
+
+
 def neighbours_table(found: Any) -> Group:
     """The nearest-neighbour probe."""
     entries = [
@@ -153,7 +163,7 @@ def info_tables(document: Mapping[str, Any]) -> Group:
 
 
 def _result(name: str, value: float) -> str:
-    return per_cent(value) if name.endswith("accuracy") else f"{value:.4f}"
+    return per_cent(value) if name.endswith("accuracy") else f"{value:.4g}"
 
 
 def _short(value: object) -> str:

@@ -5,22 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from softvq_cli.errors import InputError, RefusedError, SoftVQError, UsageError
+from softvq_cli.errors import RefusedError, SoftVQError, UsageError
 from softvq_cli.files import atomic_write
 
 if TYPE_CHECKING:
     import numpy as np
-
-
-def checkpoint_file(path: Path) -> Path:
-    """The checkpoint that ``path`` names: the file, or the one in a run's folder.
-
-    Raises:
-        InputError: it is an array.
-    """
-    if path.suffix == ".npy" and path.is_file():
-        raise InputError(f"{path} is an array, and a checkpoint is needed here: the ckpt.pt that train wrote")
-    return path / "ckpt.pt" if path.is_dir() else path
 
 
 def refuse_existing(*paths: Path, overwrite: bool) -> None:

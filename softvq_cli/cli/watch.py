@@ -12,7 +12,7 @@ from softvq_cli.cli.interrupt import interrupts
 from softvq_cli.cli.output import Terminal
 from softvq_cli.cli.progress import Bars
 from softvq_cli.config import RunConfig
-from softvq_cli.pipeline.run import ChainObserver
+from softvq_cli.pipeline.observer import RunObserver
 
 Follower = TypeVar("Follower", bound="Following")
 
@@ -33,7 +33,7 @@ class Following:
         self._bars.begin(what)
 
 
-class Watcher(Following, ChainObserver):
+class Watcher(Following, RunObserver):
     """Shows how a run goes, and what it has to say."""
 
     _total = _start = 0

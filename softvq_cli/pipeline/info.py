@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from softvq_cli.errors import InputError
-from softvq_cli.pipeline.run import results
+from softvq_cli.pipeline import result
 
 _RECORDED = ("dataset", "split", "representation", "step", "checkpoint_sha256", "class_names", "config")
 
@@ -88,20 +88,31 @@ def _run(folder: Path) -> dict[str, Any]:
         lines = log.read(folder)
         config = run_directory.stored_config(folder).as_dict()
         document |= {"step": 0, "finished": False, "metrics": lines[-1] if lines else {}, "config": config}
-    document["results"] = _results(folder, document.get("sha256"))
+    seal = document.get("sha256")
+    document["results"] = _results(folder, seal)
+    quantised = {} if seal is None else result.of_checkpoint(folder, seal).figures.get("z_q")
+    if quantised:
+        document["results_z_q"] = dict(quantised)
     return document
 
 
 def _results(folder: Path, seal: str | None) -> dict[str, float]:
-    """The figures of the paper's tables, where ``softvq run`` measured them on this very checkpoint."""
-    found = results(folder, seal)
-    clustering, probe = found.get("clustering") or {}, found.get("probe") or {}
-    figures = {
+    """What ``softvq run`` or ``softvq reproduce`` measured of z_e and of the model, if on this very checkpoint."""
+    from softvq_cli.pipeline.run import stored_results
+
+    if seal is None:
+        return {}
+    stages = stored_results(folder, seal)
+    clustering, probe, codebook = (stages.get(name) or {} for name in ("clustering", "probe", "codebook"))
+    found = {
         "clustering_accuracy": clustering.get("accuracy"),
         "nmi": clustering.get("nmi"),
+        "ari": clustering.get("ari"),
         "probe_accuracy": probe.get("accuracy"),
+        **codebook,
+        **result.of_checkpoint(folder, seal).figures.get("z_e", {}),
     }
-    return {name: value for name, value in figures.items() if value is not None}
+    return {name: value for name, value in found.items() if type(value) in (int, float)}
 
 
 def _pick(values: Any, names: tuple[str, ...]) -> dict[str, Any]:

@@ -1,33 +1,28 @@
-"""``evaluation.json``: the measures of a job's folder, and what they were measured on.
-
-Of a trained model that is its checkpoint; the part :data:`MAP` also leaves :data:`MAP_FILE`.
-"""
+"""``evaluation.json``: what was measured of a run, or of a control, and on what."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from softvq_cli.errors import InputError
-from softvq_cli.files import read_json, write_json
+from softvq_cli.files import atomic_write, read_json, write_json
 from softvq_cli.npy import map_file
 
 EVALUATION = "evaluation.json"
 MAP_FILE = "map.npy"
-"""float64 (M, 2): the t-SNE map of the test split."""
+"""float64 (M, 2): the t-SNE map of the test split, of the part MAP."""
+BASIC, PROBES, MAP = "basic", "probes", "map"
+"""The parts of an evaluation: the paper's measures and what the bottleneck carries; other probes; the t-SNE map."""
 FORMAT = "softvq-evaluation"
 VERSION = 2
 """Raised when the way of measuring changes, so that old numbers are not mixed with new ones."""
-
-BASIC, PROBES, MAP = "basic", "probes", "map"
-"""The parts of an evaluation: the paper's numbers and what the bottleneck carries; other probes; the t-SNE map."""
-PARTS: tuple[str, ...] = (BASIC, PROBES, MAP)
 
 
 @dataclass(frozen=True)
@@ -35,22 +30,23 @@ class Evaluation:
     """What was measured."""
 
     figures: Mapping[str, Mapping[str, float]]
-    """Representation (``z_e``, ``z_q``, ``pixels``, ``pca``) → value by the name of its measure."""
+    """Representation (``z_e``, ``z_q``, ``pixels``, ``pca``) → values by measure."""
     parts: tuple[str, ...]
-    """What is complete, of :data:`PARTS`."""
     machine: Mapping[str, str] | None = None
-    """``host`` and ``processor`` of who completed it, where that is known."""
+    """``host`` and ``processor`` of who measured the last part; None in files that are older than this field."""
 
     def has(self, parts: tuple[str, ...]) -> bool:
         """Whether all of ``parts`` were measured."""
         return set(parts) <= set(self.parts)
 
-    def with_part(self, part: str, figures: Mapping[str, Mapping[str, float]]) -> Evaluation:
-        """This, and the figures of another part."""
+    def with_part(
+        self, part: str, figures: Mapping[str, Mapping[str, float]], machine: Mapping[str, str] | None = None
+    ) -> Evaluation:
+        """This, and the values of another part, measured on ``machine``."""
         merged = {name: dict(values) for name, values in self.figures.items()}
         for name, values in figures.items():
             merged[name] = {**merged.get(name, {}), **values}
-        return replace(self, figures=merged, parts=(*(one for one in self.parts if one != part), part))
+        return Evaluation(merged, (*(one for one in self.parts if one != part), part), machine or self.machine)
 
 
 NOTHING = Evaluation({}, ())
@@ -58,47 +54,23 @@ NOTHING = Evaluation({}, ())
 
 def read(folder: Path, of: Mapping[str, Any]) -> Evaluation:
     """The parts that are there, if they were measured on the same: ``of`` is what :func:`write` was given."""
-    stored = _stored(folder)
-    return NOTHING if stored is None or stored["of"] != of else _evaluation(folder, stored)
+    value = _document(folder)
+    return NOTHING if value is None or value["of"] != of else _evaluation(folder, value)
 
 
 def of_checkpoint(folder: Path, seal: str) -> Evaluation:
     """The parts that were measured on the checkpoint with this SHA-256, whatever the data were."""
-    stored = _stored(folder)
-    if stored is None or stored["of"].get("checkpoint_sha256") != seal:
-        return NOTHING
-    return _evaluation(folder, stored)
+    value = _document(folder)
+    return NOTHING if value is None or value["of"].get("checkpoint_sha256") != seal else _evaluation(folder, value)
 
 
-def write(folder: Path, of: Mapping[str, Any], evaluation: Evaluation) -> None:
-    """Write it, atomically.
-
-    Args:
-        folder: of the job.
-        of: what it was measured on, ready for JSON: equal for two evaluations iff they measure the same.
-        evaluation: with all parts so far.
-
-    Raises:
-        SoftVQError: it cannot be written.
-    """
-    value = {"format": FORMAT, "version": VERSION, "of": of}
-    value |= {"parts": list(evaluation.parts), "figures": evaluation.figures}
-    if evaluation.machine is not None:
-        value["machine"] = evaluation.machine
-    write_json(folder / EVALUATION, {**value, "sha256": _digest(value)})
+def _evaluation(folder: Path, value: Mapping[str, Any]) -> Evaluation:
+    parts = tuple(part for part in value["parts"] if part != MAP or _has_map(folder))
+    return Evaluation(value["figures"], parts, value.get("machine"))
 
 
-def read_map(folder: Path) -> np.ndarray:
-    """The t-SNE map of a job, float64 (M, 2).
-
-    Raises:
-        InputError: there is none, or it is damaged.
-    """
-    return map_file(folder / MAP_FILE)
-
-
-def _stored(folder: Path) -> dict[str, Any] | None:
-    """The content of the file; None where it is missing, damaged or of another version: it is measured again."""
+def _document(folder: Path) -> dict[str, Any] | None:
+    """The file's content; None where there is none, or it is damaged or of another version: it is measured again."""
     try:
         value = read_json(folder / EVALUATION)
     except InputError:
@@ -120,11 +92,6 @@ def _fits(value: Mapping[str, Any]) -> bool:
     return all(type(one) in (int, float) for one in numbers) and all(isinstance(one, str) for one in texts)
 
 
-def _evaluation(folder: Path, stored: Mapping[str, Any]) -> Evaluation:
-    parts = tuple(part for part in stored["parts"] if part != MAP or _has_map(folder))
-    return Evaluation(stored["figures"], parts, stored.get("machine"))
-
-
 def _has_map(folder: Path) -> bool:
     try:
         return read_map(folder).shape[1:] == (2,)
@@ -132,6 +99,42 @@ def _has_map(folder: Path) -> bool:
         return False
 
 
+def read_map(folder: Path) -> np.ndarray:
+    """The t-SNE map, float64 (M, 2).
+
+    Raises:
+        InputError: there is none, or it is damaged.
+    """
+    return map_file(folder / MAP_FILE)
+
+
+def write_map(folder: Path, coordinates: np.ndarray) -> None:
+    """Write the t-SNE map, float64 (M, 2), atomically.
+
+    Raises:
+        SoftVQError: it cannot be written.
+    """
+    with atomic_write(folder / MAP_FILE) as file:
+        np.save(file, coordinates)
+
+
+def write(folder: Path, of: Mapping[str, Any], evaluation: Evaluation) -> None:
+    """Write it, atomically.
+
+    Args:
+        folder: of the run or the control.
+        of: what was measured, in plain values: equal for two evaluations iff they measure the same.
+        evaluation: its values.
+
+    Raises:
+        SoftVQError: it cannot be written.
+    """
+    value = {"format": FORMAT, "version": VERSION, "of": of}
+    value |= {"parts": list(evaluation.parts), "figures": evaluation.figures}
+    if evaluation.machine is not None:
+        value["machine"] = dict(evaluation.machine)
+    write_json(folder / EVALUATION, {**value, "sha256": _digest(value)})
+
+
 def _digest(value: Mapping[str, Any]) -> str:
-    """SHA-256 of the content in its own order, without the digest itself."""
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()

@@ -1,10 +1,11 @@
-"""The data that a checkpoint was trained on, found again and compared, and its latents of both splits."""
+"""The data that a checkpoint was trained on, found again and compared, and what its model makes of them."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from softvq_cli.datasets.dataset import Dataset
@@ -12,11 +13,20 @@ from softvq_cli.errors import InputError, UsageError, unknown_name
 from softvq_cli.words import SPLITS, Split
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from softvq_cli.datasets.progress import Progress
     from softvq_cli.embeddings import Embedding
     from softvq_cli.training.checkpoint import Checkpoint
+
+
+def checkpoint_file(path: Path) -> Path:
+    """The checkpoint that ``path`` names: the file, or the one in a run's folder.
+
+    Raises:
+        InputError: it is an array.
+    """
+    if path.suffix == ".npy" and path.is_file():
+        raise InputError(f"{path} is an array, and a checkpoint is needed here: the ckpt.pt that train wrote")
+    return path / "ckpt.pt" if path.is_dir() else path
 
 
 @dataclass(frozen=True)
@@ -32,6 +42,19 @@ class Source:
     """Is told in one line why these may not be the data that the checkpoint speaks of."""
     progress: Progress | None = None
     """Is told of fetching, decoding and embedding."""
+
+    @classmethod
+    def open(cls, path: Path, *, device: str = "auto", **more: Any) -> Source:
+        """The source for the checkpoint or run's folder at ``path``, on a device; ``more`` are the other fields.
+
+        Raises:
+            UsageError: there is no such device.
+            InputError: there is no checkpoint, or it is damaged.
+        """
+        from softvq_cli.devices import pick
+        from softvq_cli.training import checkpoint
+
+        return cls(checkpoint.load(checkpoint_file(path), pick(device)), **more)
 
     def load(self, split: str) -> Dataset:
         """One split.
@@ -62,6 +85,20 @@ class Source:
         if self.data is None and (train or self._load("train")).fingerprint != self.checkpoint.dataset.fingerprint:
             name = self.checkpoint.config.data.data
             self.warn(f"{name} is not the data that {self.checkpoint.path} was trained on: its fingerprint differs")
+
+    def embed(self, split: str, out: Path, *, what: str = "z_e", batch_size: int = 512) -> Embedding:
+        """Write what the model makes of one split, see :func:`softvq_cli.embeddings.embed`.
+
+        Raises:
+            UsageError: an unknown split or representation.
+            InputError: as :meth:`load`, or the model has no such representation.
+            SoftVQError: a file could not be written.
+        """
+        from softvq_cli import embeddings
+
+        dataset = self.load(split)
+        self.compare(dataset if split == "train" else None)
+        return embeddings.embed(self.checkpoint, dataset, out, what=what, batch_size=batch_size, progress=self.progress)
 
     def embed_splits(self, folder: Path) -> tuple[Embedding, Embedding]:
         """z_e of the training and the test split, in ``embeddings-train.npy`` and ``embeddings-test.npy``.

@@ -11,12 +11,13 @@ from softvq_cli.plots import style
 from softvq_cli.plots.reconstructions import as_pixels, show, tiles
 
 
-def usage(path: str | os.PathLike[str], counts: np.ndarray) -> None:
+def usage(path: str | os.PathLike[str], counts: np.ndarray, *, dead: int | None = None) -> None:
     """Draw how often each code is used, the most used first, with the perplexity and the number of dead codes.
 
     Args:
         path: ends in .png, .pdf or .svg.
         counts: (K,), numbers of images, or sums of posterior probabilities; not negative, not all zero.
+        dead: codes that are the most probable one for no image, where ``counts`` does not tell.
 
     Raises:
         InputError: other counts.
@@ -34,7 +35,8 @@ def usage(path: str | os.PathLike[str], counts: np.ndarray) -> None:
         axis.bar(np.arange(1, len(p) + 1), p, width=0.8 if len(p) <= 200 else 1.0, color=style.ACCENT, linewidth=0)
         axis.axhline(1 / len(p), color=style.NEUTRAL, linewidth=0.8, linestyle="--", label=f"uniform, 1/{len(p)}")
         axis.plot([], [], " ", label=f"perplexity {perplexity:.1f} of {len(p)}")
-        axis.plot([], [], " ", label=f"codes never used: {len(p) - len(used)}")
+        unused = f"codes never used: {len(p) - len(used)}" if dead is None else f"dead codes: {dead}"
+        axis.plot([], [], " ", label=unused)
         axis.set(xlabel="code, by use", ylabel="share of the images", xlim=(0.2, len(p) + 0.8))
         axis.grid()
         axis.legend(handlelength=1.6)

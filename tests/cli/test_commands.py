@@ -9,6 +9,7 @@ import shutil
 import numpy as np
 import pytest
 
+from softvq_cli.pipeline import result
 from tests.cli.conftest import QUICK
 
 
@@ -238,7 +239,10 @@ def test_run_does_everything_in_one_folder(softvq, chained):
     names = {one.name for one in chained.iterdir()}
     assert {"ckpt.pt", "config.json", "metrics.jsonl", "summary.json"} <= names
     assert {"tsne.png", "reconstructions.png", "curves.png", "embeddings-train.npy", "embeddings-test.npy"} <= names
+    assert {"codebook-usage.png", "codebook-centroids.png"} <= names
     summary = json.loads((chained / "summary.json").read_text())
+    assert 1 <= summary["codebook"]["perplexity"] <= 32
+    assert summary["codebook"]["active_codes"] + summary["codebook"]["dead_codes"] == 32
     assert summary["clustering"] == softvq("cluster", chained / "embeddings-test.npy").document
     assert summary["probe"] == softvq("probe", chained).document
 
@@ -264,6 +268,13 @@ def test_run_without_labels_has_no_accuracy(softvq, tmp_path):
     assert (tmp_path / "run" / "tsne.png").exists()
 
 
+def test_run_of_a_model_without_a_codebook_draws_none(softvq, tmp_path):
+    result = softvq("run", "-b", "ae", "-o", "run", "--json", *QUICK)
+    assert result.document["codebook"] is None
+    assert not list((tmp_path / "run").glob("codebook*"))
+    assert softvq("run", "-o", "run", "--resume", "--json").document == result.document
+
+
 # ---- info
 
 
@@ -281,6 +292,33 @@ def test_info_knows_each_of_our_files(softvq, trained):
     rows = softvq("info", "embeddings.npy", "--json").document
     assert (rows["kind"], rows["rows"], rows["columns"], rows["split"]) == ("embeddings", 359, 16, "test")
     assert rows["checkpoint_sha256"] == checkpoint["sha256"]
+
+
+RESULTS = ("clustering_accuracy", "nmi", "ari", "probe_accuracy")
+
+
+def test_info_shows_the_results_of_a_run_for_its_own_checkpoint_only(softvq, chained, trained, tmp_path):
+    summary = json.loads((chained / "summary.json").read_text())
+    results = softvq("info", chained, "--json").document["results"]
+    assert results["clustering_accuracy"] == summary["clustering"]["accuracy"]
+    assert results["probe_accuracy"] == summary["probe"]["accuracy"]
+    assert results["perplexity"] == summary["codebook"]["perplexity"]
+    other = shutil.copytree(trained, tmp_path / "other")
+    shutil.copy(chained / "summary.json", other)
+    assert softvq("info", other, "--json").document["results"] == {}
+
+
+def test_info_shows_the_results_of_a_run_that_reproduce_made(softvq, trained, tmp_path):
+    folder = shutil.copytree(trained, tmp_path / "run")
+    seal = softvq("info", folder, "--json").document["sha256"]
+    figures = {"z_e": dict.fromkeys(RESULTS, 0.25), "z_q": {"nmi": 0.5}}
+    result.write(folder, {"row": "soft-vq", "checkpoint_sha256": seal}, result.Evaluation(figures, (result.BASIC,)))
+    document = softvq("info", folder, "--json").document
+    assert (document["results"], document["results_z_q"]) == (figures["z_e"], figures["z_q"])
+    assert "25.00 %" in softvq("info", folder).out
+    result.write(folder, {"row": "soft-vq", "checkpoint_sha256": "0" * 64}, result.Evaluation(figures, (result.BASIC,)))
+    document = softvq("info", folder, "--json").document
+    assert (document["results"], "results_z_q" in document) == ({}, False)
 
 
 def test_info_shows_tables_to_people(softvq, trained):

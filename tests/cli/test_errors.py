@@ -65,7 +65,7 @@ def test_debug_shows_the_traceback(failing_with):
 
 
 def test_a_message_cannot_break_the_line_or_colour_the_terminal(failing_with):
-    failing_with(InputError("no \x1b[31mfile\r\n 'a\nb\udcff'")).refused(3, "no \\x1b[31mfile   'a b\\udcff'")
+    failing_with(InputError("no \x1b[31mfile\r\n 'a\nb\udcff'")).refused(3, "no \\x1b[31mfile 'a b\\udcff'")
 
 
 @pytest.mark.parametrize(

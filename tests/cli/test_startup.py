@@ -9,11 +9,11 @@ import time
 
 import pytest
 
-from softvq_cli.cli.app import COMMANDS
+from softvq_cli.cli.app import COMMANDS, build
 from softvq_cli.version import __version__
 
 HEAVY = ("torch", "torchvision", "sklearn", "scipy", "matplotlib", "numpy", "PIL", "openTSNE")
-NAMES = [function.__name__ for functions in COMMANDS.values() for function in functions]
+NAMES = [name for names in COMMANDS.values() for name in names]
 
 
 def python(code: str) -> subprocess.CompletedProcess[str]:
@@ -53,11 +53,7 @@ def test_without_a_command_the_help_is_shown_and_scripts_see_an_error(softvq):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_command_and_option_says_what_it_is(name, softvq):
-    from typer.main import get_command
-
-    from softvq_cli.cli.app import app
-
-    command = get_command(app).commands[name]
+    command = build(name)
     assert len(command.help.split("\n\n")) >= 2 or len(command.help) > 60
     assert [param.name for param in command.params if not param.help] == []
     result = softvq(name, "--help")
