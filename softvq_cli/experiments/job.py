@@ -20,9 +20,10 @@ from softvq_cli.config import DataConfig, RunConfig
 from softvq_cli.errors import InputError, Interrupted, RefusedError, SoftVQError, param
 from softvq_cli.files import atomic_write
 from softvq_cli.pipeline import result
+from softvq_cli.pipeline.observer import RunObserver
 from softvq_cli.pipeline.result import BASIC, MAP, Evaluation
 from softvq_cli.presets import unused_settings
-from softvq_cli.training import Observer, run_directory
+from softvq_cli.training import run_directory
 from softvq_cli.words import BOTTLENECKS, PCA, RAW, UNTRAINED
 
 if TYPE_CHECKING:
@@ -113,13 +114,6 @@ class State:
         return self.finished and self.evaluation is not None
 
 
-class JobObserver(Observer):
-    """Also told of the stages after training."""
-
-    def stage(self, what: str) -> None:
-        """A stage begins."""
-
-
 def inspect(job: Job) -> State:
     """Look into the job's folder without changing anything.
 
@@ -153,7 +147,7 @@ def complete(
     *,
     device: str,
     threads: int,
-    observers: Sequence[JobObserver],
+    observers: Sequence[RunObserver],
     stop: threading.Event,
     machine: Mapping[str, str] | None = None,
 ) -> Iterator[tuple[Job, Evaluation | SoftVQError]]:
@@ -191,7 +185,7 @@ def complete(
 
 
 @contextlib.contextmanager
-def _alone(job: Job, observer: JobObserver, stop: threading.Event) -> Iterator[None]:
+def _alone(job: Job, observer: RunObserver, stop: threading.Event) -> Iterator[None]:
     """Hold the job's folder, from when nobody else does."""
     with contextlib.ExitStack() as folder:
         while True:
@@ -210,7 +204,7 @@ def _train(
     ready: Sequence[Job],
     jobs: Sequence[Job],
     device: str,
-    observers: Sequence[JobObserver],
+    observers: Sequence[RunObserver],
     stop: threading.Event,
 ) -> dict[Job, SoftVQError]:
     """Those that could not be trained, and why."""
@@ -233,7 +227,7 @@ def _measure(
     job: Job,
     device: str,
     threads: int,
-    observer: JobObserver,
+    observer: RunObserver,
     stop: threading.Event,
     machine: Mapping[str, str] | None,
 ) -> Evaluation:

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 from softvq_cli.config import RunConfig
 from softvq_cli.errors import Interrupted, SoftVQError, one_line, param
 from softvq_cli.experiments.cluster import Cluster, limit_threads
-from softvq_cli.experiments.job import Job, JobObserver, State, complete, inspect
+from softvq_cli.experiments.job import Job, State, complete, inspect
+from softvq_cli.pipeline.observer import RunObserver
 from softvq_cli.pipeline.result import Evaluation
 
 if TYPE_CHECKING:
@@ -362,7 +363,7 @@ def _place(error: BaseException) -> str:
 
 
 @dataclass
-class _Teller(JobObserver):
+class _Teller(RunObserver):
     """Tells the pool how a job goes, in iterations and in what an evaluation is worth in them."""
 
     worker: Any

@@ -12,8 +12,9 @@ import pytest
 
 from softvq_cli.config import DataConfig, RunConfig
 from softvq_cli.errors import SoftVQError
-from softvq_cli.experiments.job import Job, JobObserver, complete
+from softvq_cli.experiments.job import Job, complete
 from softvq_cli.experiments.study import StudyData, load_data
+from softvq_cli.pipeline.observer import RunObserver
 from softvq_cli.pipeline.result import BASIC, Evaluation
 from tests.conftest import blobs
 
@@ -51,13 +52,13 @@ def make_job(data: StudyData, tmp_path: Path) -> Callable[..., Job]:
     return make
 
 
-def do(job: Job, observer: JobObserver | None = None, stop: threading.Event | None = None) -> Evaluation:
+def do(job: Job, observer: RunObserver | None = None, stop: threading.Event | None = None) -> Evaluation:
     """Complete a job in this process."""
     [(_, result)] = complete(
         [job],
         device="cpu",
         threads=1,
-        observers=[observer or JobObserver()],
+        observers=[observer or RunObserver()],
         stop=stop or threading.Event(),
     )
     if isinstance(result, SoftVQError):

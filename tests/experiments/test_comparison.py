@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import io
 import json
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -158,8 +159,22 @@ def test_other_settings_in_the_same_folder_are_refused(found, request_of_table1)
 
 
 def test_a_second_one_in_the_same_folder_is_refused(request_of_table1):
-    with run_directory.locked(request_of_table1.out), pytest.raises(RefusedError, match="another softvq is working"):
-        reproduce(request_of_table1, where=HERE)
+    held, over = threading.Event(), threading.Event()
+
+    def hold():
+        with run_directory.locked(request_of_table1.out):
+            held.set()
+            over.wait()
+
+    first = threading.Thread(target=hold)
+    first.start()
+    held.wait()
+    try:
+        with pytest.raises(RefusedError, match="another softvq is working"):
+            reproduce(request_of_table1, where=HERE)
+    finally:
+        over.set()
+        first.join()
 
 
 def test_columns_without_data_are_left_out_and_reported(npz, tmp_path):

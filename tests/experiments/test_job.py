@@ -15,7 +15,8 @@ from softvq_cli.errors import InputError, Interrupted, RefusedError
 from softvq_cli.evaluation import softmax
 from softvq_cli.evaluation.clustering import cluster
 from softvq_cli.evaluation.probe import probe
-from softvq_cli.experiments.job import JobObserver, inspect
+from softvq_cli.experiments.job import inspect
+from softvq_cli.pipeline.observer import RunObserver
 from softvq_cli.pipeline.result import BASIC, MAP, PROBES
 from softvq_cli.pipeline.source import Source
 from softvq_cli.training import checkpoint, train
@@ -31,7 +32,7 @@ def nothing_to_do(monkeypatch):
         raise AssertionError("this was done before")
 
     def from_now_on():
-        monkeypatch.setattr("softvq_cli.training.opening.Session", never)
+        monkeypatch.setattr("softvq_cli.training.run.Session", never)
         monkeypatch.setattr("softvq_cli.evaluation.clustering.cluster", never)
 
     return from_now_on
@@ -171,7 +172,7 @@ def test_a_part_that_cannot_be_measured_costs_no_other(make_job, monkeypatch):
     monkeypatch.setattr("softvq_cli.pipeline.maps.on_map", fails)
     notes = []
 
-    class Listening(JobObserver):
+    class Listening(RunObserver):
         def noted(self, text):
             notes.append(text)
 
@@ -208,7 +209,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(make_job):
 
     stop = threading.Event()
 
-    class Stopping(JobObserver):
+    class Stopping(RunObserver):
         def stepped(self, step):
             if step == 3:
                 stop.set()
