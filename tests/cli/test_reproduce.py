@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 from pathlib import Path
 
@@ -65,6 +66,7 @@ def test_a_cell_that_failed_is_reported_and_the_others_are_there(softvq, images)
         ),
         (("reproduce", "table1", "--bottleneck", "ae"), "--bottleneck"),
         (("sweep", "--over", "K"), "which values of --K?"),
+        (("reproduce", "table1", "--data", "mnist=digits", "--job", "mnist-ae"), "unknown job 'mnist-ae'"),
         (("sweep", "--over", "M=1"), "unknown numeric setting 'M'"),
         (("sweep",), "--over"),
     ],
@@ -98,8 +100,8 @@ def test_ctrl_c_leaves_checkpoints_and_says_how_to_go_on(images, tmp_path):
     process.send_signal(signal.SIGINT)
     err = process.communicate(timeout=300)[1]
     assert process.returncode == 130
-    last = err.splitlines()[-1]
-    assert "stopped with 0 of 1 cells done; to go on: softvq reproduce table1 --seeds 1 --only ae --data mnist=" in last
+    again = shlex.join(["softvq", *map(str, words)])
+    assert err.splitlines()[-1] == f"softvq: stopped with 0 of 1 jobs done; to go on: {again}"
     assert "Traceback" not in err
     assert checkpoint.load(run / "ckpt.pt").step > 0
 
@@ -110,6 +112,33 @@ def test_a_sweep_prints_the_path_of_its_report(softvq, images):
     assert result.code == 0, result.err
     assert result.document["values"] == [2, 4]
     assert Path("sweep/K/sweep.png").exists()
+
+
+def test_a_dry_run_prints_a_command_a_job_and_the_report_reads_what_they_did(softvq, images):
+    words = ("reproduce", "table1", "--data", f"mnist={images}", "--seeds", 1, "--only", "ae,pca", "--out", "out")
+    small = SMALL[:-2]  # without --jobs, which such a command has no use for
+    result = softvq(*words, *small, "--dry-run")
+    assert result.code == 0, result.err
+    commands = [shlex.split(line) for line in result.out.splitlines()]
+    assert [command[-2:] for command in commands] == [["--job", "blobs-ae-s0"], ["--job", "blobs-pca"]]
+    assert not Path("out").exists()
+    for command in commands:
+        result = softvq(*command[1:], "--device", "cpu")
+        assert (result.code, result.out) == (0, f"out/runs/{command[-1]}\n"), result.err
+    assert not list(Path("out").glob("table1.*"))
+    assert softvq(*words, *small, "--dry-run").out == ""
+    result = softvq(*words, *SMALL)
+    assert "0 jobs to do, 2 done before" in result.err
+    document = json.loads(Path("out/table1.json").read_text())
+    assert {row["row"]: row["cells"]["mnist.nmi"]["n"] for row in document["rows"]} == {"ae": 1, "pca": 1}
+
+
+def test_a_scheduler_that_is_not_there_is_named(softvq, images, monkeypatch):
+    monkeypatch.setattr("softvq_cli.experiments.cluster._LONGEST_CONNECT", 1)
+    words = ("reproduce", "table1", "--data", f"mnist={images}", "--only", "pca", *SMALL)
+    softvq(*words, "--scheduler", "tcp://127.0.0.1:9").refused(1, "there is no Dask scheduler at tcp://127.0.0.1:9")
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "tcp://127.0.0.1:9")
+    softvq(*words).refused(1, "there is no Dask scheduler at tcp://127.0.0.1:9")
 
 
 @pytest.mark.parametrize("name", ["reproduce", "sweep"])
