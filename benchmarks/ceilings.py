@@ -37,7 +37,7 @@ def bandwidth(setting: Setting) -> float:
 def operations(one: Session) -> int:
     """Floating-point operations of the matrix products and convolutions of a step, forward and backward."""
     with FlopCounterMode(display=False) as counter:
-        one.optimise(one.batches.indices(0).to(one.device))
+        one.optimise(one.source.batch(0))
     return int(counter.get_total_flops())
 
 

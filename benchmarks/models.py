@@ -10,6 +10,7 @@ import torch
 from benchmarks.setting import Setting
 from softvq_cli.config import resolve
 from softvq_cli.datasets.dataset import Dataset
+from softvq_cli.training.images import ResidentImages
 from softvq_cli.training.session import Session
 from softvq_cli.training.steppers import stepper
 
@@ -45,4 +46,5 @@ def training(one: Session) -> Callable[[int], None]:
 
 def images_as_floats(one: Session) -> torch.Tensor:
     """The whole data set as the network sees it."""
-    return one.model.scale(one.images).contiguous()
+    assert isinstance(one.source, ResidentImages)
+    return one.model.scale(one.source.pixels).contiguous()

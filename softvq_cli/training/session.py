@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from softvq_cli.devices import uses_bfloat16
 from softvq_cli.errors import InputError, UsageError, param
 from softvq_cli.model import Autoencoder
 from softvq_cli.training.batches import Batches, derived_seed
+from softvq_cli.training.images import as_tensor, source_of
 from softvq_cli.training.interval import Interval
 from softvq_cli.training.objective import Objective, compiled, objective
 
@@ -70,19 +70,18 @@ class Session:
         self.optimiser = torch.optim.Adam(
             self.model.parameters(), lr=config.train.lr, fused=device.type != "mps", capturable=device.type == "cuda"
         )
-        self.images = as_tensor(dataset.images).to(device)
         self._bfloat16 = uses_bfloat16(config.train.precision, device)
         self._objective = compiled(objective, note) if config.train.compile else objective
         self.batches = Batches(len(dataset), config.train.batch_size, config.train.seed)
+        self.source = source_of(dataset.images, self.batches, device)
         self.noise = torch.Generator(device).manual_seed(derived_seed(config.train.seed, 2))
         names = ("loss", "nmse", *self.model.bottleneck.term_names)
         self.interval = Interval(names, config.train.log_every, device)
         rows = np.linspace(0, len(validation) - 1, min(len(validation), VALIDATION_IMAGES)).round().astype(np.int64)
         self.validation = as_tensor(validation.images[rows]).to(device)
 
-    def optimise(self, indices: Tensor) -> Objective:
-        """One step of Adam on the images at ``indices`` (B,), without recording it."""
-        images = self.images[indices]
+    def optimise(self, images: Tensor) -> Objective:
+        """One step of Adam on ``images``, uint8 (B, H, W, C) on the device, without recording it."""
         eps = None
         if self.model.bottleneck.stochastic:
             eps = torch.randn(len(images), self.config.model.latent_dim, generator=self.noise, device=self.device)
@@ -152,13 +151,6 @@ def _check_data(config: RunConfig, dataset: Dataset) -> None:
 def _all_finite(tensors: Sequence[Tensor]) -> bool:
     """With one synchronisation for all of them."""
     return bool(torch.stack([torch.isfinite(tensor).all() for tensor in tensors]).all())
-
-
-def as_tensor(images: np.ndarray) -> Tensor:
-    """The uint8 array as a tensor over the same memory, which may be a read-only map: it is never written."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*not writable")
-        return torch.from_numpy(images)
 
 
 def pixel_variance(images: np.ndarray) -> float:

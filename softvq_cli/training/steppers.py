@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from softvq_cli.training.images import ResidentImages
 from softvq_cli.training.session import Session
 
 STEPS = 50
@@ -24,7 +25,8 @@ class Stepper(Protocol):
 
 def stepper(session: Session) -> Stepper:
     """What is fast for the session's device; from a checkpoint, restore the session first."""
-    return GraphStepper(session) if session.device.type == "cuda" else EagerStepper(session)
+    resident = isinstance(session.source, ResidentImages)
+    return GraphStepper(session) if resident and session.device.type == "cuda" else EagerStepper(session)
 
 
 class EagerStepper:
@@ -36,7 +38,7 @@ class EagerStepper:
     def advance(self, limit: int = 1) -> int:
         """Take one step."""
         session = self._session
-        session.interval.add(session.optimise(session.batches.indices(session.step).to(session.device)))
+        session.interval.add(session.optimise(session.source.batch(session.step)))
         session.step += 1
         return 1
 
@@ -48,10 +50,15 @@ class GraphStepper:
     backward and Adam all lie inside. The graph is captured when it is first needed, and from then on holds the
     session's tensors where they lie: weights and moments may only change in place. Where there is no CUDA the same
     body runs without being captured, which is how it is tested against single steps.
+
+    Args:
+        session: whose images all lie on the device.
+        steps: in a graph.
     """
 
     def __init__(self, session: Session, steps: int = STEPS) -> None:
-        self._session, self._steps = session, steps
+        assert isinstance(session.source, ResidentImages)
+        self._session, self._steps, self._pixels = session, steps, session.source.pixels
         self._eager = EagerStepper(session)
         batch = session.config.train.batch_size
         self._indices = torch.zeros(steps, batch, dtype=torch.int64, device=session.device)
@@ -79,7 +86,7 @@ class GraphStepper:
     def _body(self) -> None:
         self._stats = {}
         for i in range(self._steps):
-            result = self._session.optimise(self._indices[i])
+            result = self._session.optimise(self._pixels[self._indices[i]])
             self._rows[i] = result.row()
             for name, value in result.stats.items():
                 self._stats[name] = self._stats[name] + value if name in self._stats else value.clone()
@@ -97,7 +104,7 @@ class GraphStepper:
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(3):
-                session.optimise(self._indices[0])
+                session.optimise(self._pixels[self._indices[0]])
         torch.cuda.current_stream().wait_stream(stream)
         model.load_state_dict(before[0])
         noise.set_state(before[2])
@@ -105,7 +112,8 @@ class GraphStepper:
         optimiser.zero_grad(set_to_none=True)
         graph = torch.cuda.CUDAGraph()
         _register(graph, noise)
-        with torch.cuda.graph(graph, stream=stream):
+        # Of this thread alone: another session's may fetch pinned memory meanwhile, which ends a "global" capture.
+        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
             self._body()
         return graph
 

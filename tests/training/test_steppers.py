@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from softvq_cli.config import resolve
+from softvq_cli.training.images import ResidentImages
 from softvq_cli.training.restore import restore
 from softvq_cli.training.session import Session
 from softvq_cli.training.steppers import EagerStepper, GraphStepper, stepper
@@ -35,7 +36,8 @@ def assert_same_weights(a: Session, b: Session, **tolerance: float) -> None:
 
 def addresses(one: Session) -> list[int]:
     """Of all that lives longer than a step, and so is read and written by a graph where it lay at its capture."""
-    state = [*one.model.state_dict().values(), one.images]
+    assert isinstance(one.source, ResidentImages)
+    state = [*one.model.state_dict().values(), one.source.pixels]
     state += [value for moments in one.optimiser.state.values() for value in moments.values()]
     return [tensor.data_ptr() for tensor in state]
 

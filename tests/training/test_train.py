@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import pytest
 import torch
 
 from softvq_cli.errors import InputError, Interrupted, RefusedError, SoftVQError, UsageError
-from softvq_cli.training import Observer, checkpoint, log, train
+from softvq_cli.training import Observer, checkpoint, log, run_directory, train
 from softvq_cli.words import BOTTLENECKS
 
 
@@ -199,10 +201,15 @@ def test_overwrite_destroys_nothing_when_the_new_run_cannot_begin(small: dict[st
 
 
 def test_a_second_process_in_the_same_directory_is_refused(small: dict[str, Any], tmp_path: Path) -> None:
-    from softvq_cli.training.run_directory import locked
-
-    with locked(tmp_path), pytest.raises(RefusedError, match="another softvq is working"):
-        train(small, out=tmp_path)
+    hold = "import sys, filelock; lock = filelock.FileLock(sys.argv[1]); lock.acquire(); print(flush=True); input()"
+    other = [sys.executable, "-c", hold, str(tmp_path / run_directory.LOCK)]
+    with subprocess.Popen(other, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stdout.readline()
+        with pytest.raises(RefusedError, match="another softvq is working"):
+            train(small, out=tmp_path)
+        process.communicate(b"\n")
+    train(small, out=tmp_path)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(

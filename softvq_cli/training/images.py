@@ -1,0 +1,74 @@
+"""Where a training takes its images from: the device while they fit on it, else the host, ahead of the steps."""
+
+from __future__ import annotations
+
+import warnings
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from softvq_cli.devices import free_memory
+from softvq_cli.training.batches import Batches
+
+SHARE = 0.5
+"""Of the device's free memory, at most this much is for images; model, activations and other runs need the rest."""
+AHEAD = 4
+"""Batches that are gathered before they are needed."""
+
+
+class ResidentImages:
+    """All images on the device, where a batch is a selection of rows; on the CPU they lie where they are."""
+
+    def __init__(self, images: np.ndarray, batches: Batches, device: torch.device) -> None:
+        self.pixels = as_tensor(images).to(device)
+        """uint8 (N, H, W, C)."""
+        self._batches = batches
+
+    def batch(self, step: int) -> Tensor:
+        """Batch ``step``, uint8 (B, H, W, C) on the device."""
+        return self.pixels[self._batches.indices(step).to(self.pixels.device)]
+
+
+class StreamedImages:
+    """Images that stay on the host, in memory or in a mapped file.
+
+    A thread gathers the next batches in pinned memory, from which they are copied while the device works. PyTorch
+    gives such a piece of memory out again only after the copies from it are done.
+    """
+
+    def __init__(self, images: np.ndarray, batches: Batches, device: torch.device) -> None:
+        self._images, self._batches, self._device = as_tensor(images), batches, device
+        self._thread = ThreadPoolExecutor(1, "softvq-images")
+        self._waiting: deque[tuple[int, Future[Tensor]]] = deque()
+
+    def batch(self, step: int) -> Tensor:
+        """Batch ``step``, uint8 (B, H, W, C) on the device; if it does not follow the last one, it is waited for."""
+        if not self._waiting or self._waiting[0][0] != step:
+            self._waiting.clear()
+        following = self._waiting[-1][0] + 1 if self._waiting else step
+        for number in range(following, step + AHEAD):
+            self._waiting.append((number, self._thread.submit(self._gather, self._batches.indices(number))))
+        rows = self._waiting.popleft()[1].result()
+        return rows.to(self._device, non_blocking=True)
+
+    def _gather(self, indices: Tensor) -> Tensor:
+        shape = (len(indices), *self._images.shape[1:])
+        rows = torch.empty(shape, dtype=torch.uint8, pin_memory=self._device.type == "cuda")
+        return torch.index_select(self._images, 0, indices, out=rows)
+
+
+def source_of(images: np.ndarray, batches: Batches, device: torch.device) -> ResidentImages | StreamedImages:
+    """The images on the device if they fit, else from the host; a training ends with the same bytes either way."""
+    free = free_memory(device)
+    resident = free is None or images.nbytes <= SHARE * free
+    return (ResidentImages if resident else StreamedImages)(images, batches, device)
+
+
+def as_tensor(images: np.ndarray) -> Tensor:
+    """The uint8 array as a tensor over the same memory, which may be a read-only map: it is never written."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*not writable")
+        return torch.from_numpy(images)

@@ -1,0 +1,94 @@
+"""Images that do not fit on the device, against the same ones on it."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from softvq_cli.errors import Interrupted
+from softvq_cli.training import Observer, checkpoint, images, train
+from softvq_cli.training.batches import Batches
+from softvq_cli.training.images import AHEAD, ResidentImages, StreamedImages, source_of
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def mapped(tmp_path: Path) -> np.ndarray:
+    """53 images in a file, as a read-only map."""
+    np.save(tmp_path / "images.npy", np.random.default_rng(0).integers(0, 256, (53, 4, 5, 3), dtype=np.uint8))
+    return np.load(tmp_path / "images.npy", mmap_mode="r")  # type: ignore[no-any-return]
+
+
+def test_streamed_batches_are_the_resident_ones_over_epochs_and_after_a_jump(mapped: np.ndarray) -> None:
+    resident, streamed = (kind(mapped, Batches(53, 8, 3), CPU) for kind in (ResidentImages, StreamedImages))
+    for step in (*range(20), 7, 8, 40, 41):
+        assert torch.equal(streamed.batch(step), resident.batch(step)), step
+
+
+def test_the_next_batches_are_gathered_by_a_thread_and_no_more_than_that(
+    mapped: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = []
+    gather = StreamedImages._gather
+
+    def watched(self: StreamedImages, indices: torch.Tensor) -> torch.Tensor:
+        threads.append(threading.current_thread())
+        return gather(self, indices)
+
+    monkeypatch.setattr(StreamedImages, "_gather", watched)
+    streamed = StreamedImages(mapped, Batches(53, 8, 3), CPU)
+    for step in range(3):
+        streamed.batch(step)
+    streamed._waiting[-1][1].result()  # the thread has done all that it was given
+    assert len(threads) == AHEAD + 2
+    assert threading.current_thread() not in threads
+
+
+def test_a_failure_of_the_thread_is_one_of_the_step(mapped: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> torch.Tensor:
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(StreamedImages, "_gather", broken)
+    with pytest.raises(OSError, match="the disk is gone"):
+        StreamedImages(mapped, Batches(53, 8, 3), CPU).batch(0)
+
+
+@pytest.mark.parametrize(("spare", "kind"), [(0, ResidentImages), (-1, StreamedImages), (None, ResidentImages)])
+def test_images_go_to_the_device_while_they_leave_half_of_it(
+    spare: int | None, kind: type, mapped: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "free_memory", lambda device: None if spare is None else 2 * mapped.nbytes + spare)
+    assert type(source_of(mapped, Batches(53, 8, 3), CPU)) is kind
+
+
+def test_a_run_whose_images_do_not_fit_ends_and_goes_on_with_the_same_bytes(
+    small: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = threading.Event()
+
+    class StopAt13(Observer):
+        def stepped(self, step: int) -> None:
+            if step == 13:
+                stop.set()
+
+    def refused(*_: Any) -> None:
+        raise AssertionError("the images went to the device")
+
+    settings = {**small, "noise_std": 0.1}
+    train(settings, out=tmp_path / "resident")
+    monkeypatch.setattr(images, "free_memory", lambda device: 1)
+    monkeypatch.setattr(ResidentImages, "__init__", refused)
+    train(settings, out=tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        train(settings, out=tmp_path / "pieces", observer=StopAt13(), stop=stop)
+    train({}, out=tmp_path / "pieces", resume=True)
+    resident, *streamed = (checkpoint.load(tmp_path / name / "ckpt.pt") for name in ("resident", "whole", "pieces"))
+    for one in streamed:
+        for x, y in zip(resident.model.state_dict().values(), one.model.state_dict().values(), strict=True):
+            assert torch.equal(x, y)
