@@ -1,7 +1,11 @@
-"""Write docs/commands.md from the live help pages: ``python docs/generate.py``."""
+"""Write docs/commands.md from the live help pages and the list of files in docs/architecture.md from their docstrings.
+
+``python docs/generate.py``
+"""
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
@@ -11,6 +15,8 @@ from softvq_cli.cli.app import COMMANDS
 
 WIDTH = 80
 PAGE = Path(__file__).with_name("commands.md")
+ARCHITECTURE = Path(__file__).with_name("architecture.md")
+PACKAGE = Path(__file__).resolve().parents[1] / "softvq_cli"
 INTRODUCTION = """\
 # The commands
 
@@ -54,5 +60,26 @@ def page() -> str:
     return "\n".join(sections)
 
 
+def files() -> str:
+    """One line a file, folder by folder: the first sentence of its docstring."""
+    sections: dict[str, list[str]] = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        first = " ".join(docstring.split("\n\n")[0].split())
+        folder = path.parent.relative_to(PACKAGE.parent).as_posix()
+        sections.setdefault(folder, []).append(f"| `{path.name}` | {first.replace('|', chr(92) + '|')} |")
+    return "\n\n".join(
+        f"**{folder}/**\n\n| file | what it is |\n|---|---|\n" + "\n".join(lines) for folder, lines in sections.items()
+    )
+
+
+def architecture() -> str:
+    """docs/architecture.md with the list of files as it is now."""
+    before, start, rest = ARCHITECTURE.read_text(encoding="utf-8").partition("<!-- files -->\n")
+    _, end, after = rest.partition("<!-- end -->")
+    return f"{before}{start}{files()}\n{end}{after}"
+
+
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
+    ARCHITECTURE.write_text(architecture(), encoding="utf-8")
