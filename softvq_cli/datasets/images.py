@@ -68,11 +68,11 @@ class _Reading:
         rows: dict[Any, list[int]] = {}
         for row, member in enumerate(self.layout.members):
             rows.setdefault(member.entry, []).append(row)
-        firsts = [self.layout.members[found[0]] for found in rows.values()]
-        where = list(rows.values())
-        for index, data in self.source.read(firsts):
-            for page, row in enumerate(where[index]):
-                yield row, f"{self.source.path}/{self.layout.members[row].name}", data, page
+        files = list(rows.values())  # a file with several rows is read once
+        for index, data in self.source.read([self.layout.members[same[0]] for same in files]):
+            for row in files[index]:
+                member = self.layout.members[row]
+                yield row, f"{self.source.path}/{member.name}", data, member.page
 
     def size(self) -> int:
         return sum(member.size for member in self.layout.members)
@@ -92,7 +92,7 @@ def _pages(source: Source, layout: Layout, config: DataConfig) -> Layout:
     if set(counts) == {1}:
         return layout
     members = [
-        member if count == 1 else replace(member, name=f"{member.name}#{page + 1}")
+        member if count == 1 else replace(member, name=f"{member.name}#{page + 1}", page=page)
         for member, count in zip(layout.members, counts, strict=True)
         for page in range(count)
     ]

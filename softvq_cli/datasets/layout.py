@@ -25,7 +25,7 @@ _FEW = 4
 _ORDER: tuple[Role, ...] = ("train", "test", "validation")
 _DOCUMENT = re.compile(
     r"(readme|licen[cs]e|copying|citation|authors|changelog|notice|dataset_infos?)([._-].*)?"
-    r"|.*\.(md|md5|sha1|sha256|sha512|rst|bib|yml|yaml)|(md5|sha\d+|check)sums?(\.txt)?",
+    r"|metadata\.(csv|tsv|jsonl)|.*\.(md|md5|sha1|sha256|sha512|rst|bib|yml|yaml)|(md5|sha\d+|check)sums?(\.txt)?",
     re.IGNORECASE,
 )
 """Files that accompany a data set and are none of its images."""
