@@ -38,7 +38,7 @@ def read(source: Source, arrange: Callable[[], Layout], config: DataConfig, prog
     kept = _from_cache(cache.key_of(base, scale))
     if kept is not None:
         return kept
-    rows = _Rows.kept(base)
+    rows = _Rows.kept(base) if scale == "auto" else None
     if rows is None:
         reading = _Reading(source, _pages(source, arrange(), config), config, progress)
         try:
@@ -145,7 +145,7 @@ def _decode(reading: _Reading, key: str, scale: ranges.Scale) -> tuple[np.ndarra
 
 def _notes(tally: Tally, count: int, config: DataConfig) -> list[str]:
     """What had to be done to the images, a line each."""
-    lines = [f"{tally[what]} of {count} images are {text}" for what, text in NOTES.items() if tally[what]]
+    lines = [f"{tally[what]} of {count} images: {text}" for what, text in NOTES.items() if tally[what]]
     pages = {int(what.removeprefix("pages:")): tally[what] for what in tally if what.startswith("pages:")}
     pages = {most: files for most, files in pages.items() if files}
     if pages and config.pages == "first":

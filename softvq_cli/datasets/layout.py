@@ -74,7 +74,7 @@ def arrange(source: Source, folders: Folders = "auto") -> Layout:
         InputError: there are no images, a class is the only one, or the layout is mixed or may be two things.
     """
     listing, where, notes = source.listing, str(source.path), list(source.listing.notes)
-    passed = [member.name for member in listing.members if is_document(member.name)]
+    passed = sorted(member.name for member in listing.members if is_document(member.name))
     files = [(tuple(member.name.split("/")), member) for member in listing.members if not is_document(member.name)]
     files.sort(key=lambda file: (tuple(map(same, file[0])), file[0]))
     if not files:
