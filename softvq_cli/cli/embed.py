@@ -55,7 +55,13 @@ def embed(
     refuse_existing(out, embeddings.labels_path(out), embeddings.info_path(out), overwrite=overwrite)
     with terminal.bars() as bars:
         source = Source.open(
-            checkpoint, data=data, data_dir=data_dir, device=device, warn=terminal.warn, progress=bars.report
+            checkpoint,
+            data=data,
+            data_dir=data_dir,
+            device=device,
+            warn=terminal.warn,
+            progress=bars.report,
+            note=terminal.note,
         )
         written = source.embed(split, out, what=what, batch_size=batch_size)
     document = {"rows": len(written), "columns": written.z.shape[1], "labels": written.labels is not None}

@@ -34,6 +34,7 @@ class Terminal:
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.quiet = quiet
+        self._said: set[str] = set()
 
     @functools.cached_property
     def _stderr(self) -> Console:
@@ -70,8 +71,9 @@ class Terminal:
         print(path, flush=True)
 
     def note(self, text: str) -> None:
-        """Say something in passing."""
-        if not self.quiet:
+        """Say something in passing; what was said is not said again: both splits of a data set have the same notes."""
+        if not self.quiet and text not in self._said:
+            self._said.add(text)
             self._say(text)
 
     def warn(self, text: str) -> None:

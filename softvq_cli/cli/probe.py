@@ -78,6 +78,7 @@ def probe(
             data_dir=data_dir,
             device=device,
             warn=terminal.warn,
+            note=terminal.note,
             begun=bars.begin,
             progress=bars.report,
         )

@@ -28,25 +28,14 @@ def as_images(array: np.ndarray, where: str, setting: str | None, labels: int | 
         raise InputError(f"{where} holds no images: its shape is {array.shape}")
     if setting is not None:
         return _as_given(array, where, image_shape(setting), setting)
-    readings = _readings(array, labels)
-    kinds = {reading: _reshaped(array, reading) for reading in readings}
+    kinds = {reading: _reshaped(array, reading) for reading in _readings(array, labels)}
     if len(kinds) == 1:
-        (reading,) = kinds
-        return kinds[reading], "" if reading in (
-            "NHW",
-            "NHWC",
-        ) else f"the axes of {where} are taken as {_AXES[reading]}"
+        ((reading, images),) = kinds.items()
+        return images, "" if reading in ("NHW", "NHWC") else f"the axes of {where} are taken as {_AXES[reading]}"
     shape = tuple(array.shape)
     if kinds:
-        ways = "; or ".join(
-            f"{len(found)} of {found.shape[1]}x{found.shape[2]} with {found.shape[3]} channels"
-            for found in kinds.values()
-        )
-        first = next(iter(kinds.values())).shape[1:]
-        raise InputError(
-            f"{where} has the shape {shape}, which may be images in several ways: {ways}; say which with "
-            f"{param('image_shape')} {','.join(map(str, first))}"
-        )
+        ways = " or ".join(_way(reading, images) for reading, images in kinds.items())
+        raise InputError(f"{where} has the shape {shape}, which may be {ways}: say which with {param('image_shape')}")
     raise InputError(
         f"{where} has the shape {shape}; images are (N, H, W), (N, H, W, 1) or (N, H, W, 3), or with the channels first"
         + (_flat_hint(array.shape[1]) if array.ndim == 2 else "")
@@ -57,6 +46,14 @@ def label_count(labels: np.ndarray) -> int | None:
     """How many images these labels are for, where that is certain."""
     sizes = [size for size in labels.shape if size > 1]
     return math.prod(sizes) if len(sizes) <= 1 and labels.ndim in (1, 2) else None
+
+
+def _way(reading: str, images: np.ndarray) -> str:
+    """One of several things that a shape may be, and how to say so."""
+    height, width, channels = images.shape[1:]
+    setting = (channels, height, width) if reading in ("NCHW", "CHW") else (height, width, channels)
+    count = f"{len(images)} images" if len(images) > 1 else "one image"
+    return f"{count} of {height}x{width}x{channels} ({','.join(map(str, setting))})"
 
 
 _AXES = {

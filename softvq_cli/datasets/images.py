@@ -38,7 +38,7 @@ def read(source: Source, arrange: Callable[[], Layout], config: DataConfig, prog
     kept = _from_cache(cache.key_of(base, scale))
     if kept is not None:
         return kept
-    rows = _Rows.kept(base)
+    rows = _Rows.kept(base) if scale == "auto" else None
     if rows is None:
         reading = _Reading(source, _pages(source, arrange(), config), config, progress)
         try:
@@ -68,11 +68,11 @@ class _Reading:
         rows: dict[Any, list[int]] = {}
         for row, member in enumerate(self.layout.members):
             rows.setdefault(member.entry, []).append(row)
-        firsts = [self.layout.members[found[0]] for found in rows.values()]
-        where = list(rows.values())
-        for index, data in self.source.read(firsts):
-            for page, row in enumerate(where[index]):
-                yield row, f"{self.source.path}/{self.layout.members[row].name}", data, page
+        files = list(rows.values())  # a file with several rows is read once
+        for index, data in self.source.read([self.layout.members[same[0]] for same in files]):
+            for row in files[index]:
+                member = self.layout.members[row]
+                yield row, f"{self.source.path}/{member.name}", data, member.page
 
     def size(self) -> int:
         return sum(member.size for member in self.layout.members)
@@ -92,7 +92,7 @@ def _pages(source: Source, layout: Layout, config: DataConfig) -> Layout:
     if set(counts) == {1}:
         return layout
     members = [
-        member if count == 1 else replace(member, name=f"{member.name}#{page + 1}")
+        member if count == 1 else replace(member, name=f"{member.name}#{page + 1}", page=page)
         for member, count in zip(layout.members, counts, strict=True)
         for page in range(count)
     ]
@@ -145,7 +145,7 @@ def _decode(reading: _Reading, key: str, scale: ranges.Scale) -> tuple[np.ndarra
 
 def _notes(tally: Tally, count: int, config: DataConfig) -> list[str]:
     """What had to be done to the images, a line each."""
-    lines = [f"{tally[what]} of {count} images are {text}" for what, text in NOTES.items() if tally[what]]
+    lines = [f"{tally[what]} of {count} images: {text}" for what, text in NOTES.items() if tally[what]]
     pages = {int(what.removeprefix("pages:")): tally[what] for what in tally if what.startswith("pages:")}
     pages = {most: files for most, files in pages.items() if files}
     if pages and config.pages == "first":

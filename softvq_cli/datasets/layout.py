@@ -25,7 +25,7 @@ _FEW = 4
 _ORDER: tuple[Role, ...] = ("train", "test", "validation")
 _DOCUMENT = re.compile(
     r"(readme|licen[cs]e|copying|citation|authors|changelog|notice|dataset_infos?)([._-].*)?"
-    r"|.*\.(md|md5|sha1|sha256|sha512|rst|bib|yml|yaml)|(md5|sha\d+|check)sums?(\.txt)?",
+    r"|metadata\.(csv|tsv|jsonl)|.*\.(md|md5|sha1|sha256|sha512|rst|bib|yml|yaml)|(md5|sha\d+|check)sums?(\.txt)?",
     re.IGNORECASE,
 )
 """Files that accompany a data set and are none of its images."""
@@ -74,7 +74,7 @@ def arrange(source: Source, folders: Folders = "auto") -> Layout:
         InputError: there are no images, a class is the only one, or the layout is mixed or may be two things.
     """
     listing, where, notes = source.listing, str(source.path), list(source.listing.notes)
-    passed = [member.name for member in listing.members if is_document(member.name)]
+    passed = sorted(member.name for member in listing.members if is_document(member.name))
     files = [(tuple(member.name.split("/")), member) for member in listing.members if not is_document(member.name)]
     files.sort(key=lambda file: (tuple(map(same, file[0])), file[0]))
     if not files:

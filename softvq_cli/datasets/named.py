@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,13 +81,31 @@ def contents(named: Named, data: Path, name: str) -> bytes:
     path, md5 = found
     try:
         content = path.read_bytes()
-        if md5 is not None and hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
-            raise InputError(
-                f"{path} is damaged: its MD5 is not the published {md5}; delete it, and it is fetched again"
-            )
-        return gzip.decompress(content) if path.suffix == ".gz" else content
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    packed = path.suffix == ".gz"
+    unpacked = _unpacked(content) if packed else content
+    if unpacked is not None and (md5 in (None, _md5(content)) or (packed and _md5(unpacked) == named.files[name])):
+        return unpacked
+    if unpacked is not None and packed and named.files[name] is None:
+        raise InputError(
+            f"{path} is damaged or was packed again: its MD5 is not the published {md5}, and nobody published "
+            "one of the content; unpack it to use it as it is, or delete it, and it is fetched again"
+        )
+    own = "" if packed or path.suffix != ".mat" else f"; a file of your own is read with {param('data')} {path}"
+    raise InputError(f"{path} is damaged: its MD5 is not the published {md5}; delete it, and it is fetched again{own}")
+
+
+def _unpacked(content: bytes) -> bytes | None:
+    """What a .gz holds; None where it is damaged."""
+    try:
+        return gzip.decompress(content)
+    except (OSError, EOFError, zlib.error):
+        return None
+
+
+def _md5(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
 def _read_idx(named: Named, data: Path, split: str) -> Arrays:

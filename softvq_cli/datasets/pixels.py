@@ -23,15 +23,16 @@ _READABLE = ("PNG", "JPEG", "MPO", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG200
 Tally = Counter[str]
 """What happened to how many files: the keys of :data:`NOTES`, and ``pages:N`` for the numbers of pages."""
 NOTES = {
-    "transparent": "transparent: white shows through",
-    "frames": "animated: the first frame is the image",
-    "upright": "turned upright, as their EXIF orientation says",
-    "CMYK": "CMYK: turned into RGB without their colour profile",
-    "bands": "RGB with a fourth band that is not used",
+    "transparent": "transparent, white shows through",
+    "frames": "animated, the first frame is the image",
+    "upright": "turned upright, as the EXIF orientation says",
+    "CMYK": "CMYK, turned into RGB without the colour profile",
+    "bands": "RGB with a fourth band, which is not used",
     "sixteen": "colour of 16 bits a channel, of which the upper 8 are used",
-    "clipped": "with pixels outside of the range, which are cut off there",
-    "grey": "grey among colour: repeated to three channels",
-    "cropped": "not square: cropped to the middle",
+    "rounded": "more than 8 bits, the range of their type becomes black to white",
+    "clipped": "pixels outside of the range, cut off there",
+    "grey": "grey among colour, repeated to three channels",
+    "cropped": "not square, cropped to the middle",
 }
 
 
@@ -244,6 +245,7 @@ def _scaled(name: str, values: np.ndarray, scale: Scale, tally: Tally) -> np.nda
         raise DeepError
     found: Range = full_of(values, name) if scale == "full" else scale
     low, high = extent(values, name)
+    tally["rounded"] += scale == "full"
     tally["clipped"] += low < found[0] or high > found[1]
     return to_bytes(values, found)
 

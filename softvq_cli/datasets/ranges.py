@@ -74,4 +74,6 @@ def to_bytes(values: np.ndarray, found: Range) -> np.ndarray:
 def said(what: str, found: Range, setting: str) -> str:
     """The note on a range that was used."""
     source = {"auto": "the range of the training split", "full": "the range of their type"}
+    if setting == "auto" and found == (0.0, 1.0):
+        source = {"auto": "in which the training split lies"}
     return f"{what}: {text_of(found).replace(',', ' to ')} ({source.get(setting, 'as given')}) become black to white"

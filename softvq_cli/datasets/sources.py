@@ -22,6 +22,8 @@ class Member:
     size: int
     entry: Any
     """What the source's reader finds it again by."""
+    page: int = 0
+    """Of a file that holds several images."""
 
 
 @dataclass(frozen=True)

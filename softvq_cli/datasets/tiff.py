@@ -89,7 +89,7 @@ def pillow_reads(tags: Tags) -> bool:
         return tags.kind == 1 and not (tags.photometric == WHITE_IS_ZERO and tags.bits == 8 and tags.samples > 1)
     if tags.samples == 1 and tags.photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO):
         known = {(16, 1), (16, 2), (32, 2), (32, 3)} | (set() if tags.big else {(12, 1), (32, 1)})
-        return (tags.bits, tags.kind) in known and not (tags.big and tags.packed and tags.kind == 3)
+        return (tags.bits, tags.kind) in known and not (tags.big and tags.packed and tags.kind != 1)
     return tags.bits == 16 and tags.kind == 1 and tags.photometric == RGB and not tags.planar
 
 

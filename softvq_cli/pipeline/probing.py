@@ -47,6 +47,7 @@ def probe_files(
     data_dir: str | None = None,
     device: str = "auto",
     warn: Callable[[str], None] = lambda _: None,
+    note: Callable[[str], None] = lambda _: None,
     begun: Callable[[str], None] = lambda _: None,
     progress: Progress | None = None,
 ) -> Probing:
@@ -63,6 +64,7 @@ def probe_files(
         data_dir: where the named data sets lie now.
         device: to embed on.
         warn: is told what is strange about the data.
+        note: is told what was dropped, mapped or rounded.
         begun: is told what is being done.
         progress: is told of loading and embedding.
 
@@ -80,7 +82,9 @@ def probe_files(
         else:
             from softvq_cli.pipeline.source import Source
 
-            source = Source.open(files[0], data=data, data_dir=data_dir, device=device, warn=warn, progress=progress)
+            source = Source.open(
+                files[0], data=data, data_dir=data_dir, device=device, warn=warn, progress=progress, note=note
+            )
             train, test = source.embed_splits(Path(folder))
         begun("probing")
         return probe_splits(train, test, solver=solver, neighbours=neighbours, few_labels=few_labels, seed=seed)

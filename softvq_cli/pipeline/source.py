@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
+
 from softvq_cli.datasets.dataset import Dataset
 from softvq_cli.errors import InputError, UsageError, unknown_name
 from softvq_cli.words import SPLITS, Split
@@ -42,6 +44,8 @@ class Source:
     """Is told in one line why these may not be the data that the checkpoint speaks of."""
     progress: Progress | None = None
     """Is told of fetching, decoding and embedding."""
+    note: Callable[[str], None] = lambda _: None
+    """Is told in one line what was dropped, mapped or rounded."""
 
     @classmethod
     def open(cls, path: Path, *, device: str = "auto", **more: Any) -> Source:
@@ -67,10 +71,18 @@ class Source:
             raise UsageError(unknown_name("split", split, SPLITS))
         trained = self.checkpoint.dataset
         dataset = self._load(cast(Split, split))
+        for note in dataset.notes:
+            self.note(f"{dataset.name}: {note}")
+        if (*dataset.image_shape[:2], 3) == trained.image_shape and dataset.image_shape[2] == 1:
+            self.note(f"{dataset.name}: grey images for a model of colour: repeated to three channels")
+            colour = np.broadcast_to(dataset.images, (*dataset.images.shape[:3], 3))
+            dataset = dataclasses.replace(dataset, images=colour)
         if dataset.image_shape != trained.image_shape:
+            grey = dataset.image_shape[2] == 3 and trained.image_shape[2] == 1
             raise InputError(
                 f"the images of {dataset.name} have the shape {dataset.image_shape} (height, width, channels), "
                 f"those that {self.checkpoint.path} was trained on had {trained.image_shape}"
+                + ("; turn them into grey ones, or train on colour" if grey else "")
             )
         if dataset.class_names != trained.class_names:
             self.warn(f"{dataset.name} has other classes than the data that {self.checkpoint.path} was trained on")

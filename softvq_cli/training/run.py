@@ -147,6 +147,8 @@ def _open_run(request: TrainRequest, device: str) -> Iterator[Run | tuple[Path, 
             yield Run(folder, saved.config, saved.metrics, finished_before=True)
             return
         dataset = dataset or datasets.load(config.data, "train", progress=observer.data_progress)
+        for note in dataset.notes:
+            observer.noted(f"{dataset.name}: {note}")
         info = DatasetInfo.of(dataset)
         if saved:
             _check_saved(saved, config, info)
@@ -167,6 +169,8 @@ def _plan(request: TrainRequest) -> tuple[Dataset | None, RunConfig, Path]:
         return None, run_directory.for_resume(out, chosen), out
     data = DataConfig(**{name: value for name, value in RunConfig.from_flat(chosen).flat().items() if name in DATA})
     dataset = datasets.load(data, "train", progress=request.observer.data_progress)
+    if data.pixel_range == "auto" and dataset.pixel_range is not None:
+        chosen["pixel_range"] = dataset.pixel_range  # whatever is embedded later is read by the same range
     config = resolve(data.data, dataset.image_shape, chosen)
     folder = out or run_directory.default_folder(config, dataset.name)
     if request.resume and run_directory.is_used(folder):

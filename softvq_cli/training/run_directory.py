@@ -196,7 +196,7 @@ def for_resume(folder: Path, chosen: dict[str, Any]) -> RunConfig:
     flat = stored.flat()
     changed = {name: check(name, value) for name, value in chosen.items()}
     for name, value in changed.items():
-        if name not in CHANGEABLE and value != flat[name]:
+        if name not in CHANGEABLE and value != flat[name] and (name, value) != ("pixel_range", "auto"):
             raise UsageError(
                 f"{param(name)} {value} would change the run in {folder}, which has {flat[name]}: "
                 f"leave it out to resume, or train anew with another {param('out')}"

@@ -10,6 +10,7 @@ from PIL import Image
 
 from softvq_cli.config import DataConfig
 from softvq_cli.datasets import Dataset, load
+from softvq_cli.errors import spelled
 
 
 def pixels(seed: int, shape: tuple[int, ...] = (6, 5)) -> np.ndarray:
@@ -37,6 +38,11 @@ def grey_files(names: list[str]) -> dict[str, bytes]:
 
 
 CATS_AND_DOGS = [f"{kind}/{number}.png" for kind in ("cat", "dog") for number in range(5)]
+
+
+def notes(data: Dataset) -> tuple[str, ...]:
+    """What is to be said of the data, with settings as Python spells them."""
+    return tuple(map(spelled, data.notes))
 
 
 def read(path: object, split: str = "all", **settings: object) -> Dataset:

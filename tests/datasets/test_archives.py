@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from softvq_cli.errors import InputError
-from tests.datasets.samples import CATS_AND_DOGS, encoded, grey_files, pixels, read, write_folder
+from softvq_cli.errors import InputError, UsageError
+from tests.datasets.samples import CATS_AND_DOGS, encoded, grey_files, notes, pixels, read, write_folder
 
 FILES = grey_files(["cat/10.png", "dog/1.png", "cat/9.png", "dog/b/2.png"])  # not in the order of the names
 TARS = {".tar": "w", ".tar.gz": "w:gz", ".tgz": "w:gz", ".tar.bz2": "w:bz2", ".tar.xz": "w:xz"}
@@ -194,3 +194,62 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path, suffix: str) -> None:
     path.write_bytes(b"this is a letter to my aunt " * 40)
     with pytest.raises(InputError, match=rf"a{suffix}"):
         read(path)
+
+
+def windows_zip(path: Path, names: dict[bytes, bytes]) -> Path:
+    """A .zip with these bytes for names and the mark of Windows, as old tools there make them."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for number, (name, data) in enumerate(names.items()):
+            archive.writestr(f"{number}".rjust(len(name), "x"), data)  # in its place, of its length
+    content = path.read_bytes()
+    for number, name in enumerate(names):
+        content = content.replace(f"{number}".rjust(len(name), "x").encode(), name)
+    changed, position = bytearray(content), content.find(b"PK\x01\x02")
+    while position >= 0:
+        changed[position + 5] = 0  # the system that made it
+        position = content.find(b"PK\x01\x02", position + 1)
+    path.write_bytes(changed)
+    return path
+
+
+def test_backslashes_of_windows_are_folders(tmp_path: Path) -> None:
+    names = [b"pets\\cat\\1.png", b"pets\\cat\\2.png", b"pets\\dog\\1.png"]
+    files = {name: encoded(pixels(seed)) for seed, name in enumerate(names)}
+    data = read(windows_zip(tmp_path / "a.zip", files))
+    assert data.class_names == ("cat", "dog") and data.labels.tolist() == [0, 0, 1]
+    assert notes(data) == ("3 names have backslashes, as Windows writes them: they are read as folders",)
+    with pytest.raises(InputError, match="points outside"):
+        read(windows_zip(tmp_path / "b.zip", {b"..\\..\\x.png": encoded(pixels(0))}))
+
+
+@pytest.mark.parametrize("encoding", ["shift_jis", "gbk", "cp866"])
+def test_names_in_another_encoding(tmp_path: Path, encoding: str) -> None:
+    kinds = {"shift_jis": ("ねこ", "犬"), "gbk": ("猫", "狗"), "cp866": ("кот", "пёс")}[encoding]
+    files = {f"{kind}/1.png".encode(encoding): encoded(pixels(seed)) for seed, kind in enumerate(kinds)}
+    path = windows_zip(tmp_path / "a.zip", files)
+    with pytest.raises(
+        InputError, match=r"in an encoding that it does not name; give the right one with name_encoding"
+    ):
+        read(path)
+    assert read(path, name_encoding=encoding).class_names == tuple(sorted(kinds))
+    with pytest.raises(UsageError, match="name_encoding klingon is unknown"):
+        read(path, name_encoding="klingon")
+
+
+def test_names_of_utf8_without_the_mark(tmp_path: Path) -> None:
+    files = {f"{kind}/1.png".encode(): encoded(pixels(seed)) for seed, kind in enumerate(("猫", "狗"))}
+    data = read(windows_zip(tmp_path / "a.zip", files))
+    assert data.class_names == ("狗", "猫") and "2 names are not marked as UTF-8 and are read as such" in notes(data)
+
+
+def test_names_of_a_tar_in_another_encoding(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.GNU_FORMAT, encoding="gbk") as archive:
+        for kind in ("猫", "狗"):
+            info = tarfile.TarInfo(f"{kind}/1.png")
+            info.size = len(encoded(pixels(0)))
+            archive.addfile(info, io.BytesIO(encoded(pixels(0))))
+    with pytest.raises(InputError, match="is no text"):
+        read(tmp_path / "a.tar")
+    assert read(tmp_path / "a.tar", name_encoding="gbk").class_names == ("狗", "猫")
+    with pytest.raises(UsageError, match="name_encoding"):
+        read(tmp_path / "a.tar", name_encoding="klingon")

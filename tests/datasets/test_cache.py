@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import shutil
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from softvq_cli.datasets import cache, decode
 from softvq_cli.datasets.dataset import Dataset
 from softvq_cli.errors import InputError
 from tests.datasets.samples import CATS_AND_DOGS, encoded, grey_files, pixels, read, write_folder
+from tests.datasets.test_archives import make_zip
 
 
 @pytest.fixture
@@ -77,6 +81,50 @@ def test_a_changed_folder_is_decoded_again(folder: Path, change: str) -> None:
     else:
         (folder / "cat" / "0.png").rename(folder / "cat" / "7.png")
     assert not same(read(folder), before)
+
+
+STALE = ["two class folders swapped", "a file replaced, times kept", "written again within the clock's grain"]
+
+
+@pytest.mark.parametrize("hashed", [True, False])
+@pytest.mark.parametrize("change", STALE)
+def test_what_changed_without_name_size_and_time_is_seen(
+    folder: Path, change: str, hashed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not hashed:
+        monkeypatch.setattr("softvq_cli.datasets.stamp.HASHED_BYTES", 0)
+    for path in folder.rglob("*.png"):  # all of one size and time
+        Image.fromarray(pixels(int(path.stem) + 10 * (path.parent.name == "dog"))).save(path, "BMP")
+        os.utime(path, (1, 1))
+    before = read(folder)
+    if change == STALE[0]:
+        (folder / "cat").rename(folder / "x")
+        (folder / "dog").rename(folder / "cat")
+        (folder / "x").rename(folder / "dog")
+    else:
+        target = folder / "cat" / "0.png"
+        status = target.stat()
+        Image.fromarray(pixels(99)).save(target, "BMP")
+        os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
+        assert (target.stat().st_size, target.stat().st_mtime_ns) == (status.st_size, status.st_mtime_ns)
+    after = read(folder)
+    expected = np.stack([np.asarray(Image.open(folder / name)) for name in after.file_names])
+    assert np.array_equal(after.images[..., 0], expected) and not same(before, after)
+
+
+def test_an_archive_written_again_with_its_times_kept_is_seen(folder: Path) -> None:
+    path = folder.parent / "pets.zip"
+    for seed in (0, 1):
+        make_zip(path, {"a.png": encoded(pixels(seed), "BMP"), "b.png": encoded(pixels(7), "BMP")}, zipfile.ZIP_STORED)
+        os.utime(path, (1, 1))
+        assert np.array_equal(read(path).images[0, ..., 0], pixels(seed))
+
+
+def test_a_copy_elsewhere_needs_no_decoding(folder: Path, decoded: list[str]) -> None:
+    read(folder)
+    decoded.clear()
+    shutil.copytree(folder, folder.parent / "copy")
+    assert read(folder.parent / "copy").name == "copy" and decoded == []
 
 
 def damage_images(folder: Path) -> None:

@@ -149,6 +149,42 @@ def test_a_packed_file_with_another_checksum_is_refused(data_dir: Path) -> None:
         get("fashion-mnist", "test", data_dir)
 
 
+def test_mnist_that_was_packed_again_is_intact(data_dir: Path) -> None:
+    expected = get("mnist", "all", data_dir).fingerprint
+    folder = data_dir / "MNIST" / "raw"
+    for file in PUBLISHED["mnist"]:
+        content = (folder / file).read_bytes()
+        (folder / file).unlink()
+        (folder / f"{file}.gz").write_bytes(gzip.compress(content, 1, mtime=7))
+    assert get("mnist", "all", data_dir).fingerprint == expected
+    assert describe("mnist", data_dir).intact is True
+    (folder / "t10k-images-idx3-ubyte.gz").write_bytes(
+        gzip.compress(PUBLISHED["fashion-mnist"]["t10k-images-idx3-ubyte"])
+    )
+    with pytest.raises(InputError, match=r"t10k-images-idx3-ubyte\.gz is damaged: its MD5 is not the published"):
+        get("mnist", "test", data_dir)
+
+
+def test_fashion_mnist_that_was_packed_again_is_told_how_to_be_used(data_dir: Path) -> None:
+    path = data_dir / "FashionMNIST" / "raw" / "t10k-images-idx3-ubyte"
+    content = path.read_bytes()
+    path.unlink()
+    path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(content, 1, mtime=7))
+    with pytest.raises(InputError, match=r"was packed again: .* unpack it to use it as it is"):
+        get("fashion-mnist", "test", data_dir)
+    path.with_name(f"{path.name}.gz").unlink()
+    path.write_bytes(content)
+    assert len(get("fashion-mnist", "test", data_dir)) == 4
+
+
+def test_an_own_file_in_the_place_of_svhn_is_told_how_to_be_used(data_dir: Path) -> None:
+    path = data_dir / "test_32x32.mat"
+    path.write_bytes((data_dir / "train_32x32.mat").read_bytes())
+    with pytest.raises(InputError, match=rf"a file of your own is read with data {path}"):
+        get("svhn", "test", data_dir)
+    assert len(load(DataConfig(data=str(path)), "all")) == 12
+
+
 def test_describe_tells_present_complete_and_intact(data_dir: Path, tmp_path: Path) -> None:
     whole = describe("mnist", data_dir)
     assert (whole.present, whole.complete, whole.intact, whole.problem) == (True, True, True, "")

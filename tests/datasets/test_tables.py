@@ -1,0 +1,238 @@
+"""Tables and lists: Parquet and Arrow as ``datasets`` and pyarrow write them, .csv, .tsv, .jsonl and metadata files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from softvq_cli.errors import InputError
+from tests.datasets.samples import encoded, grey_files, notes, pixels, read, write_folder
+from tests.datasets.test_archives import make_zip
+
+pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
+
+IMAGES = np.stack([pixels(seed) for seed in range(10)])
+FILES = [encoded(image) for image in IMAGES]
+LABELS = [number % 2 for number in range(10)]
+
+
+def write(path: Path, rows: slice = slice(None), **columns: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table({name: values[rows] for name, values in columns.items()}), path)
+    return path
+
+
+def rows_of(images: np.ndarray) -> list[int]:
+    """Which of IMAGES these are."""
+    return [int((image[..., 0] == IMAGES).all(axis=(1, 2)).argmax()) for image in images]
+
+
+@pytest.mark.parametrize("kind", ["struct", "binary"])
+def test_images_in_a_parquet(tmp_path: Path, kind: str) -> None:
+    cells = [{"bytes": data, "path": None} for data in FILES] if kind == "struct" else FILES
+    data = read(write(tmp_path / "own.parquet", image=cells, label=LABELS))
+    assert data.name == "own" and np.array_equal(data.images[..., 0], IMAGES)
+    assert data.labels.tolist() == LABELS and data.class_names == ("0", "1") and data.notes == ()
+    assert data.file_names[3] == "own.parquet#3"
+
+
+@pytest.mark.parametrize("layout", ["{}-00000-of-00001.parquet", "data/{}-00000-of-00001.parquet", "{}.parquet"])
+@pytest.mark.parametrize("second", ["test", "validation"])
+def test_splits_from_the_names_of_the_files(tmp_path: Path, layout: str, second: str) -> None:
+    write(tmp_path / "own" / layout.format("train"), slice(0, 6), image=FILES, label=LABELS)
+    write(tmp_path / "own" / layout.format(second), slice(6, 10), image=FILES, label=LABELS)
+    (tmp_path / "own" / "README.md").write_text("of no account")
+    train, test = read(tmp_path / "own", "train"), read(tmp_path / "own", "test")
+    assert rows_of(train.images) == [0, 1, 2, 3, 4, 5] and rows_of(test.images) == [6, 7, 8, 9]
+    assert test.labels.tolist() == LABELS[6:]
+
+
+def test_splits_from_a_column(tmp_path: Path) -> None:
+    split = ["test", "train", "train", "val", "train"] * 2
+    data = read(write(tmp_path / "a.parquet", png=FILES, y=LABELS, split=split), "test")
+    assert rows_of(data.images) == [0, 5]
+    assert notes(data) == ("not used, for there is a test split: validation (2 images)",)
+
+
+def test_several_files_of_one_split_keep_their_order(tmp_path: Path) -> None:
+    for number, rows in enumerate((slice(0, 3), slice(3, 7), slice(7, 10))):
+        write(tmp_path / "own" / f"train-0000{number}-of-00003.parquet", rows, image=FILES, label=LABELS)
+    data = read(tmp_path / "own")
+    assert rows_of(data.images) == list(range(10))
+    assert notes(data) == ("all images are of one split, train: some are held out as the test split",)
+
+
+def test_columns_that_are_not_plain_are_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.parquet", front=FILES, back=FILES[::-1], what=["cat", "dog"] * 5)
+    with pytest.raises(InputError, match="name it with image_column: front, back, what"):
+        read(path)
+    data = read(path, image_column="back")
+    assert data.labels is None and "(label_column names one of front, what)" in notes(data)[0]
+    data = read(path, image_column="back", label_column="what")
+    assert data.class_names == ("cat", "dog") and rows_of(data.images) == list(range(10))[::-1]
+    assert notes(data) == ("columns that are not used: front",)
+    with pytest.raises(InputError, match=r"no column 'wat' \(label_column\); it has front, back, what"):
+        read(path, image_column="back", label_column="wat")
+
+
+REFUSED = {
+    "no bytes": ({"image": [1, 2]}, "the column image holds int64; images are files as bytes, or paths"),
+    "an image that is none": ({"image": [b"x", FILES[0]]}, r"a\.parquet#0 is not an image"),
+    "an empty cell": ({"image": [None, FILES[0]]}, "row 0 holds no image"),
+    "a label that is missing": ({"image": FILES[:2], "label": [None, 1]}, r"a\.parquet#0 has no label"),
+    "labels of two kinds": ({"image": FILES[:2], "label": [0.5, 1.0]}, "labels are whole numbers or text"),
+    "a split that is none": ({"image": FILES[:2], "split": ["a", "b"]}, "'a' is no split"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_table_that_cannot_be_used(tmp_path: Path, case: str) -> None:
+    columns, message = REFUSED[case]
+    with pytest.raises(InputError, match=message) as error:
+        read(write(tmp_path / "a.parquet", **columns))
+    assert "\n" not in str(error.value)
+
+
+def test_a_parquet_that_is_damaged_anywhere_is_one_line(tmp_path: Path) -> None:
+    whole = write(tmp_path / "a.parquet", image=FILES, label=LABELS).read_bytes()
+    for end in range(0, len(whole), 97):
+        (tmp_path / "a.parquet").write_bytes(whole[:end])
+        with pytest.raises(InputError, match=r"a\.parquet") as error:
+            read(tmp_path / "a.parquet")
+        assert "\n" not in str(error.value)
+
+
+def test_tables_beside_images_are_refused(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", image=FILES)
+    write_folder(tmp_path, grey_files(["1.png"]))
+    with pytest.raises(InputError, match=r"holds a\.parquet and also 1\.png"):
+        read(tmp_path)
+
+
+# ---- as ``datasets`` itself writes them
+
+
+@pytest.fixture
+def dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    hf = pytest.importorskip("datasets")
+    hf.disable_progress_bars()
+    features = hf.Features(
+        {"picture": hf.Image(), "kind": hf.ClassLabel(names=["zebra", "ant"]), "id": hf.Value("int8")}
+    )
+    columns = {"picture": [Image.fromarray(image) for image in IMAGES], "kind": LABELS, "id": list(range(10))}
+    return hf.Dataset.from_dict(columns, features=features)
+
+
+def test_a_parquet_that_datasets_wrote(tmp_path: Path, dataset: Any) -> None:
+    dataset.select(range(6)).to_parquet(tmp_path / "own" / "train-00000-of-00001.parquet")
+    dataset.select(range(6, 10)).to_parquet(tmp_path / "own" / "test-00000-of-00001.parquet")
+    data = read(tmp_path / "own")
+    assert np.array_equal(data.images[..., 0], IMAGES) and data.labels.tolist() == LABELS
+    assert data.class_names == ("zebra", "ant")  # the numbering of its features, not of the alphabet
+    assert notes(data) == ("columns that are not used: id",)
+
+
+def test_a_folder_that_datasets_saved(tmp_path: Path, dataset: Any) -> None:
+    import datasets as hf
+
+    parts = {"train": dataset.select(range(6)), "test": dataset.select(range(6, 10))}
+    hf.DatasetDict(parts).save_to_disk(tmp_path / "own")
+    dataset.save_to_disk(tmp_path / "whole")
+    train, test = read(tmp_path / "own", "train"), read(tmp_path / "own", "test")
+    assert rows_of(train.images) == list(range(6)) and test.labels.tolist() == LABELS[6:]
+    assert rows_of(read(tmp_path / "whole").images) == list(range(10)) and test.class_names == ("zebra", "ant")
+
+
+# ---- lists
+
+
+def lines(kind: str, rows: list[dict[str, Any]]) -> str:
+    if kind == "jsonl":
+        return "\n".join(map(json.dumps, rows))
+    mark = "\t" if kind == "tsv" else ";" if kind == "csv;" else ","
+    return "\n".join(mark.join(map(str, row)) for row in ([*rows[0]], *(row.values() for row in rows)))
+
+
+@pytest.mark.parametrize("kind", ["csv", "csv;", "tsv", "jsonl"])
+@pytest.mark.parametrize("column", ["path", "file_name", "image"])
+def test_a_list_of_paths(tmp_path: Path, kind: str, column: str) -> None:
+    write_folder(tmp_path / "pics", {f"{number}.png": data for number, data in enumerate(FILES)})
+    split = ["train", "train", "test", "train", "train"] * 2
+    rows = [
+        {column: f"pics/{number}.png", "label": ("bee", "ant")[label], "split": part}
+        for number, (label, part) in enumerate(zip(LABELS, split, strict=True))
+    ]
+    path = tmp_path / f"own.{kind.strip(';')}"
+    path.write_text("\ufeff" + lines(kind, rows), encoding="utf-8")
+    data = read(path, "test")
+    assert data.name == "own" and rows_of(data.images) == [2, 7]
+    assert data.class_names == ("ant", "bee") and data.labels.tolist() == [1, 0]
+    assert data.file_names == ("pics/2.png", "pics/7.png") and data.notes == ()
+
+
+def test_numbers_as_labels_are_in_the_order_of_numbers(tmp_path: Path) -> None:
+    write_folder(tmp_path, {f"{number}.png": data for number, data in enumerate(FILES)})
+    (tmp_path / "a.csv").write_text("path,label\n0.png,10\n1.png,9\n2.png,10\n")
+    assert read(tmp_path / "a.csv").class_names == ("9", "10")
+
+
+def test_one_file_on_two_rows(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"0.png": FILES[0], "1.png": FILES[1]})
+    (tmp_path / "a.csv").write_text("path,label\n0.png,x\n1.png,y\n0.png,y\n")
+    data = read(tmp_path / "a.csv")
+    assert rows_of(data.images) == [0, 1, 0] and data.labels.tolist() == [0, 1, 1]
+    assert notes(data) == ("1 rows name a file that another one names too",)
+
+
+LISTS = {
+    "a file that is not there": ("path,label\n9.png,x\n", r"9\.png: No such file"),
+    "no header": ("0.png,x\n1.png,y\n", "no column that is plainly the image"),
+    "a short line": ("path,label\n0.png\n", "line 2 has fewer cells"),
+    "no rows": ("path,label\n", "has no rows"),
+    "no text": ("path\n\x00", "row 1|no text|damaged"),
+}
+
+
+@pytest.mark.parametrize("case", LISTS)
+def test_a_list_that_cannot_be_used(tmp_path: Path, case: str) -> None:
+    write_folder(tmp_path, {"0.png": FILES[0], "1.png": FILES[1]})
+    text, message = LISTS[case]
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(InputError, match=message) as error:
+        read(tmp_path / "a.csv")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_the_metadata_file_of_an_image_folder(tmp_path: Path, kind: str, packed: bool) -> None:
+    rows = [{"file_name": f"{number}.png", "label": ("bee", "ant")[label]} for number, label in enumerate(LABELS)]
+    files = {f"train/{number}.png": FILES[number] for number in range(6)}
+    files |= {f"test/{number}.png": FILES[number] for number in range(6, 10)}
+    files |= {
+        f"train/metadata.{kind}": lines(kind, rows[:6]).encode(),
+        f"test/metadata.{kind}": lines(kind, rows[6:]).encode(),
+    }
+    path = make_zip(tmp_path / "a.zip", files) if packed else write_folder(tmp_path / "a", files)
+    train, test = read(path, "train"), read(path, "test")
+    assert rows_of(train.images) == list(range(6)) and rows_of(test.images) == list(range(6, 10))
+    assert train.class_names == ("ant", "bee") and train.labels.tolist() == [1 - label for label in LABELS[:6]]
+
+
+def test_images_that_the_metadata_leave_out_are_named(tmp_path: Path) -> None:
+    files = {f"{number}.png": FILES[number] for number in range(4)}
+    rows = [{"file_name": f"{number}.png", "label": number % 2} for number in range(3)]
+    data = read(write_folder(tmp_path, files | {"metadata.csv": lines("csv", rows).encode()}))
+    assert rows_of(data.images) == [0, 1, 2]
+    assert notes(data) == ("not used, for no metadata file names them: 3.png",)
+    (tmp_path / "metadata.csv").write_text("file_name,label\n8.png,1\n")
+    with pytest.raises(InputError, match=r"metadata\.csv names 8\.png, which is not there"):
+        read(tmp_path)
