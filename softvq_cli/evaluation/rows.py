@@ -1,9 +1,9 @@
 """Rows made fit for distances by matrix products, wherever they lie.
 
-‖x − y‖² = ‖x‖² − 2 x·y + ‖y‖² is fast and loses what the squares have before the difference: rows at 1e7 ± 1, or one row
-at 1e9 beside others at ± 1, leave nothing of it in float32, and little in float64. Here it is told from a sample of the
-rows whether the digits last; where they do not, the rows are moved so that their median is 0 (the mean would follow one
-far row), and where that is not enough either, distances are taken from differences.
+‖x − y‖² = ‖x‖² − 2 x·y + ‖y‖² is fast and loses what the squares have before the difference: rows at 1e7 ± 1, or one
+row at 1e9 beside others at ± 1, leave nothing of it in float32, and little in float64. Here it is told from a sample of
+the rows whether the digits last; where they do not, the rows are moved so that their median is 0 (the mean would follow
+one far row), and where that is not enough either, distances are taken from differences.
 """
 
 from __future__ import annotations

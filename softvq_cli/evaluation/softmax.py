@@ -129,7 +129,7 @@ def _features(x: np.ndarray, *, whiten: bool) -> _Features:
         scale = np.abs(rows).max(axis=0)
         scale[scale == 0] = 1.0
         rows /= scale
-        deviations, axes = _principal(np.linalg.qr(rows - rows.mean(axis=0), mode="r"), len(x))
+        deviations, axes = _principal(rows - rows.mean(axis=0))
     elif len(x) >= _ROWS_A_FEATURE * x.shape[1]:
         variances, axes = np.linalg.eigh(rows.T @ rows / len(x))
         deviations = np.sqrt(np.maximum(variances, _SMALLEST * variances[-1]))
@@ -139,11 +139,11 @@ def _features(x: np.ndarray, *, whiten: bool) -> _Features:
     return _Features((rows @ axes).astype(np.float32), shift, scale, axes, _TOLERANCE / max(1.0, deviations[-1]))
 
 
-def _principal(triangle: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """(standard deviations, the smallest first; axes) from the R of centred rows, which keeps twice the digits that
-    their covariance does."""
-    _, values, axes = np.linalg.svd(triangle)
-    values = np.maximum(values, 1e-15 * values[0])[::-1] / np.sqrt(n)
+def _principal(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(standard deviations, the smallest first; axes) of centred rows, without their squares, which have half the
+    digits."""
+    _, values, axes = np.linalg.svd(np.linalg.qr(rows)[1])
+    values = np.maximum(values, 1e-15 * values[0])[::-1] / np.sqrt(len(rows))
     return np.pad(values, (len(axes) - len(values), 0), mode="edge"), axes.T[:, ::-1]
 
 

@@ -1,4 +1,4 @@
-"""Rows far from 0, and beside far ones: nothing is lost that float64 has, against scikit-learn on the rows as they were."""
+"""Rows far from 0, and beside far ones: nothing is lost that float64 has, against scikit-learn."""
 
 from __future__ import annotations
 
@@ -91,8 +91,12 @@ def test_the_silhouette_is_that_of_exact_distances(z: np.ndarray) -> None:
 
 @pytest.mark.parametrize(
     "z",
-    [*(Z + offset for offset in OFFSETS), *(np.c_[Z, np.full(len(Z), offset)] for offset in OFFSETS)]
-    + [*(with_far_row(size) for size in (1e4, 1e9, 1e30)), in_two_places(1e4), in_two_places(1e9)],
+    [
+        *(Z + offset for offset in OFFSETS),
+        *(np.c_[Z, np.full(len(Z), offset)] for offset in OFFSETS),
+        *(with_far_row(size) for size in (1e4, 1e9, 1e30)),
+        *(in_two_places(distance) for distance in (1e4, 1e9)),
+    ],
 )
 def test_neighbours_are_those_of_exact_distances(z: np.ndarray) -> None:
     found = neighbours(z[TRAIN], Y[TRAIN], z[TEST], Y[TEST], k=3)
