@@ -42,11 +42,11 @@ def refusal(path: Path, labels: Path | None = None) -> str:
 
 @pytest.mark.parametrize("dtype", ["<f2", "<f4", ">f4", "<f8", ">f8", "i1", "u1", "<i4", ">i8", "<u8"])
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_reads_any_array_of_numbers_as_float32(tmp_path: Path, dtype: str, order: Any) -> None:
+def test_reads_any_array_of_numbers_in_the_float_that_holds_them(tmp_path: Path, dtype: str, order: Any) -> None:
     array = np.asarray(np.arange(12).reshape(4, 3), dtype=dtype, order=order)
     np.save(tmp_path / "a.npy", array)
     found = embeddings.read(tmp_path / "a.npy")
-    assert found.z.dtype == np.float32
+    assert found.z.dtype == (np.float64 if array.dtype.itemsize > 4 or dtype == "<i4" else np.float32)
     assert np.array_equal(found.z, np.arange(12).reshape(4, 3))
     assert found.labels is None and found.class_names == () and found.info == {}
 
@@ -55,6 +55,13 @@ def test_float32_stays_on_the_disk(tmp_path: Path) -> None:
     found = embeddings.read(write(tmp_path / "a.npy"))
     assert isinstance(found.z, np.memmap)
     assert not found.z.flags.writeable
+
+
+@pytest.mark.parametrize("dtype", ["<f8", "<i4", "<i8"])
+def test_digits_that_float32_has_not_are_kept(tmp_path: Path, dtype: str) -> None:
+    array = (np.arange(12).reshape(4, 3) + 1_000_000_001).astype(dtype)
+    np.save(tmp_path / "a.npy", array)
+    assert np.array_equal(embeddings.read(tmp_path / "a.npy").z, array)
 
 
 def test_labels_are_found_beside_the_file(tmp_path: Path) -> None:

@@ -25,7 +25,8 @@ class Embedding:
 
     path: Path
     z: np.ndarray
-    """float32 (N, d); a read-only memory map where the file holds float32."""
+    """float32 (N, d), or float64 where the file holds more than float32 can; a read-only memory map where it holds
+    either in this machine's order."""
     labels: np.ndarray | None
     """int64 (N,), or None."""
     class_names: tuple[str, ...]

@@ -37,7 +37,7 @@ def read(path: str | os.PathLike[str], labels: str | os.PathLike[str] | None = N
 
 def open_rows(path: Path, labels: Path | None) -> Embedding:
     """What :func:`read` does, for any number of rows."""
-    z = _as_finite_float32(_open_array(path, "embeddings", ("rows", "latent dimensions")), path)
+    z = _as_finite_rows(_open_array(path, "embeddings", ("rows", "latent dimensions")), path)
     info = _read_info(path, z.shape)
     if labels is not None:
         return Embedding(path, z, _read_labels(labels, path, len(z)), (), info)
@@ -76,17 +76,21 @@ def _open_array(path: Path, kind: str, axes: tuple[str, ...]) -> np.ndarray:
     return array
 
 
-def _as_finite_float32(stored: np.ndarray, path: Path) -> np.ndarray:
-    """The rows as float32, in C order; the map itself where it holds them so."""
-    same = stored.dtype == np.dtype("<f4") and stored.flags.c_contiguous
-    z = stored if same else np.empty(stored.shape, np.float32)
+def _as_finite_rows(stored: np.ndarray, path: Path) -> np.ndarray:
+    """The rows as float32, or float64 if float32 would round them, in C order; the map itself where it holds them so.
+
+    What is too large for float32 is refused all the same, since its square is too large for float64.
+    """
+    kind = np.result_type(stored.dtype.newbyteorder("="), np.float32)
+    same = stored.dtype == kind and stored.flags.c_contiguous
+    z = stored if same else np.empty(stored.shape, kind)
     step = max(1, (1 << 22) // stored.shape[1])
     for start in range(0, len(z), step):
         rows = z[start : start + step]
         if not same:
-            with np.errstate(over="ignore"):
-                rows[:] = stored[start : start + step]
-        bad = first_row_not_finite(rows)
+            rows[:] = stored[start : start + step]
+        with np.errstate(over="ignore"):
+            bad = first_row_not_finite(rows.astype(np.float32, copy=False))
         if bad is not None:
             raise InputError(f"{path}: row {start + bad} (from 0) has NaN, infinity or a number too large for float32")
     return z

@@ -56,15 +56,17 @@ class Rows:
         self.n, self.d = z.shape
         self.exponent = exponent
         # float64 (N, d): squares of centred rows lose the fewest digits.
-        self.centred = np.ldexp(z - z.mean(axis=0, dtype=np.float64), -exponent)
+        mean = z.mean(axis=0, dtype=np.float64)
+        self.centred = np.ldexp(z - mean, -exponent)
         self.tolerance = TOLERANCE * float(self.centred.var(axis=0).mean())
-        self.wide = span(self.centred, clusters) > _LARGEST_FLOAT32
+        self.wide = span(z, clusters, shift=mean) > _LARGEST_FLOAT32
         self.products = True
         if self.wide:
             # One far row moves the mean but not the median; and a share of the variance says nothing of near rows.
-            self.centred = np.ldexp(z - np.median(z, axis=0).astype(np.float64), -exponent)
+            median = np.median(z, axis=0).astype(np.float64)
+            self.centred = np.ldexp(z - median, -exponent)
             self.tolerance = 0.0
-            self.products = span(self.centred, clusters) <= LARGEST
+            self.products = span(z, clusters, shift=median) <= LARGEST
         self.squares = np.square(self.centred).sum(axis=1)  # ‖x‖², float64 (N,)
         self.dtype: Any = np.float64 if self.wide else np.float32
         self.extended = np.ones((self.d + 1, self.n), self.dtype)  # each column a row and a 1

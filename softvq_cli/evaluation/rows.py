@@ -9,6 +9,7 @@ one far row), and where that is not enough either, distances are taken from diff
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -45,24 +46,30 @@ def prepare(z: np.ndarray) -> Prepared:
     if (largest == 0 or 1e-15 < largest < 1e15) and span(z) <= LARGEST:  # float32 has the squares of such
         return Prepared(None, True)
     shift = np.median(z, axis=0).astype(np.float64)
-    return Prepared(shift, span(z - shift) <= LARGEST)
+    return Prepared(shift, span(z, shift=shift) <= LARGEST)
 
 
-def span(z: np.ndarray, neighbours: int = _SAMPLE) -> float:
-    """How many times the square of a near distance the largest squared norm is; 0 for rows that are all 0.
+def span(z: np.ndarray, neighbours: int = _SAMPLE, *, shift: np.ndarray | float = 0.0, scale: Any = 1.0) -> float:
+    """How many times the square of a near distance the largest squared norm of (z − shift) / scale is.
 
     Near is what lies between a row of a sample and the nearest other one of ``neighbours`` rows.
 
     Args:
-        z: (N, d).
+        z: (N, d), as they were before anything was taken from them, lest near rows have become the same.
         neighbours: that the sample is compared with.
+        shift: (d,).
+        scale: (d,), positive.
+
+    Returns:
+        0 for rows that are all ``shift``, infinity for a sample of copies.
     """
     from scipy.spatial.distance import cdist
 
-    largest = max(float(np.square(z[i : i + 4096], dtype=np.float64).sum(axis=1).max()) for i in range(0, len(z), 4096))
+    blocks = ((z[i : i + 4096] - shift) / scale for i in range(0, len(z), 4096))
+    largest = max(float(np.square(block, dtype=np.float64).sum(axis=1).max()) for block in blocks)
     if largest == 0:
         return 0.0
-    sample, others = (_some(z, count) for count in (_SAMPLE, neighbours))
+    sample, others = (_some(z, count) / scale for count in (_SAMPLE, neighbours))
     squares = cdist(sample, others, "sqeuclidean")
     squares[squares == 0] = np.inf  # the row itself, and its copies, which any digits tell from the others
     near = squares.min(axis=1)

@@ -1,0 +1,163 @@
+"""Rows far from 0, and beside far ones: nothing is lost that float64 has, against scikit-learn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.cluster import KMeans
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import normalized_mutual_info_score, silhouette_score
+from sklearn.neighbors import KNeighborsClassifier
+
+from softvq_cli.evaluation import kmeans
+from softvq_cli.evaluation.clustering import cluster
+from softvq_cli.evaluation.maps import quality, tsne
+from softvq_cli.evaluation.neighbours import neighbours
+from softvq_cli.evaluation.probe import probe
+from softvq_cli.evaluation.rows import prepare, span
+from softvq_cli.evaluation.softmax import fit_lbfgs
+
+Y = load_digits().target
+# In float64, and no two rows at the same distance from a third.
+Z = load_digits().data / 4 + np.random.default_rng(0).normal(0, 0.02, (1797, 64))
+TRAIN, TEST = slice(0, 1200), slice(1200, None)
+OFFSETS = [1e4, 1e7, 1e10, 1e12]
+
+
+def with_far_row(size: float, z: np.ndarray = Z) -> np.ndarray:
+    far = z.copy()
+    far[5] = size
+    return far
+
+
+def in_two_places(distance: float) -> np.ndarray:
+    """Every second row elsewhere: neither the mean nor the median is near them all."""
+    z = Z.copy()
+    z[::2] += distance
+    return z
+
+
+def exact_inertia(z: np.ndarray, labels: np.ndarray) -> float:
+    return sum(float(np.square(z[labels == k] - z[labels == k].mean(axis=0)).sum()) for k in np.unique(labels))
+
+
+@pytest.mark.parametrize("offset", OFFSETS)
+def test_an_offset_changes_no_cluster(offset: float) -> None:
+    plain, moved = cluster(Z, Y, n_init=4), cluster(Z + offset, Y, n_init=4)
+    assert np.mean(plain.assignments == moved.assignments) > 0.999
+    assert moved.inertia == pytest.approx(plain.inertia, rel=1e-6 if offset < 1e12 else 1e-4)
+    assert cluster(np.c_[Z, np.full(len(Z), offset)], Y, n_init=4).accuracy == plain.accuracy
+
+
+@pytest.mark.parametrize("size", [1e4, 1e9, 1e12, 1e30])
+@pytest.mark.parametrize("init", ["k-means++", "random"])
+def test_one_far_row_takes_one_cluster_and_leaves_the_others(size: float, init: str) -> None:
+    found = cluster(with_far_row(size), Y, clusters=11, n_init=10, init=init)  # type: ignore[arg-type]
+    others = np.delete(np.arange(len(Z)), 5)
+    reference = KMeans(10, n_init=10, random_state=0).fit(Z[others])
+    assert (found.assignments == found.assignments[5]).sum() == 1
+    assert found.inertia == pytest.approx(exact_inertia(Z[others], found.assignments[others]), rel=1e-6)
+    assert found.inertia <= reference.inertia_ * 1.01
+    nmi = normalized_mutual_info_score(Y[others], found.assignments[others])
+    assert nmi == pytest.approx(normalized_mutual_info_score(Y[others], reference.labels_), abs=0.05)
+
+
+@pytest.mark.parametrize("distance", [1e4, 1e9])
+def test_clusters_are_found_in_two_places_far_from_each_other(distance: float) -> None:
+    z = in_two_places(distance)
+    found = cluster(z, clusters=20, n_init=5)
+    parts = [np.arange(0, len(Z), 2), np.arange(1, len(Z), 2)]
+    assert not set(found.assignments[parts[0]]) & set(found.assignments[parts[1]])
+    separate = sum(KMeans(10, n_init=5, random_state=0).fit(Z[part]).inertia_ for part in parts)
+    assert found.inertia == pytest.approx(exact_inertia(z, found.assignments), rel=1e-5)
+    assert found.inertia < separate * 1.04
+
+
+def test_ordinary_rows_are_clustered_in_float32() -> None:
+    for z in (Z, Z + 1e9, Z * 1e-20, Z * np.tile([1.0, 100.0], 32)):
+        assert not kmeans.Rows(z, 10).wide
+    assert kmeans.Rows(with_far_row(1e4), 10).wide and kmeans.Rows(with_far_row(1e4), 10).products
+    assert not kmeans.Rows(in_two_places(1e9), 20).products
+
+
+@pytest.mark.parametrize("z", [Z + 1e9, with_far_row(1e9), with_far_row(1e12), in_two_places(1e9)])
+def test_the_silhouette_is_that_of_exact_distances(z: np.ndarray) -> None:
+    found = cluster(z, clusters=8, n_init=2)
+    distances = np.stack([np.sqrt(np.square(z - row).sum(axis=1)) for row in z])
+    expected = silhouette_score(distances, found.assignments, metric="precomputed")
+    assert found.silhouette == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "z",
+    [
+        *(Z + offset for offset in OFFSETS),
+        *(np.c_[Z, np.full(len(Z), offset)] for offset in OFFSETS),
+        *(with_far_row(size) for size in (1e4, 1e9, 1e30)),
+        *(in_two_places(distance) for distance in (1e4, 1e9)),
+    ],
+)
+def test_neighbours_are_those_of_exact_distances(z: np.ndarray) -> None:
+    found = neighbours(z[TRAIN], Y[TRAIN], z[TEST], Y[TEST], k=3)
+    exact = KNeighborsClassifier(3, algorithm="kd_tree").fit(z[TRAIN], Y[TRAIN])  # by differences
+    assert found.accuracy == pytest.approx(exact.score(z[TEST], Y[TEST]), abs=0.002)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_neighbours_of_float32_at_the_ends_of_its_range(scale: float) -> None:
+    z = (Z * scale).astype(np.float32)
+    assert neighbours(z[TRAIN], Y[TRAIN], z[TEST], Y[TEST]).accuracy > 0.95
+
+
+@pytest.mark.parametrize(
+    "z", [Z[:300] + 1e9, with_far_row(1e9, Z[:300]), with_far_row(1e30, Z[:300]), Z[:300] * 1e30, Z[:300] * 1e-30]
+)
+def test_a_map_keeps_the_neighbours(z: np.ndarray) -> None:
+    points = tsne(z, jobs=1)
+    assert np.isfinite(points).all()
+    plain, own = quality(Z[:300], points), quality(z, points)
+    assert plain.trustworthiness > 0.95 and plain.knn_recall > 0.5
+    assert own.trustworthiness == pytest.approx(plain.trustworthiness, abs=0.01)
+
+
+@pytest.mark.parametrize("offset", OFFSETS)
+def test_the_probe_does_not_see_an_offset(offset: float) -> None:
+    plain = probe(Z[TRAIN], Y[TRAIN], Z[TEST], Y[TEST]).accuracy
+    assert probe(Z[TRAIN] + offset, Y[TRAIN], Z[TEST] + offset, Y[TEST]).accuracy == pytest.approx(plain, abs=0.004)
+    column = np.c_[Z, np.full(len(Z), offset)]
+    assert probe(column[TRAIN], Y[TRAIN], column[TEST], Y[TEST]).accuracy == pytest.approx(plain, abs=0.004)
+
+
+@pytest.mark.parametrize(
+    "z", [with_far_row(1e4), with_far_row(1e9), with_far_row(1e30), in_two_places(1e4), in_two_places(1e9)]
+)
+def test_the_probe_learns_from_rows_beside_far_ones(z: np.ndarray) -> None:
+    reference = LogisticRegression(C=np.inf, max_iter=5000).fit(Z[TRAIN], Y[TRAIN]).score(Z[TEST], Y[TEST])
+    assert probe(z[TRAIN], Y[TRAIN], z[TEST], Y[TEST]).accuracy > reference - 0.06
+
+
+def test_whitening_finds_the_same_optimum_as_scikit_learn() -> None:
+    random = np.random.default_rng(0)
+    y = random.integers(4, size=3000)
+    z = (random.normal(size=(3000, 4)) + 1.2 * np.eye(4)[y]) @ random.normal(size=(4, 12))
+    z += 0.05 * random.normal(size=z.shape)  # strongly correlated
+    W, b, converged = fit_lbfgs(z, y)
+    reference = LogisticRegression(C=np.inf, max_iter=20_000, tol=1e-7).fit(z, y)
+
+    def loss(W: np.ndarray, b: np.ndarray) -> float:
+        logits = z @ W.T + b
+        return float(np.mean(np.logaddexp.reduce(logits, axis=1) - logits[np.arange(len(y)), y]))
+
+    assert converged
+    assert loss(W, b) == pytest.approx(loss(reference.coef_, reference.intercept_), abs=1e-5)
+
+
+def test_the_span_is_told_from_a_sample() -> None:
+    grid = np.arange(256.0)[:, None]
+    assert span(grid) == 255.0**2
+    assert span(grid, shift=np.array([255.0]), scale=np.array([4.0])) == 255.0**2
+    assert span(np.ones((9, 2)), shift=np.ones(2)) == 0.0
+    assert span(np.ones((9, 2))) == np.inf
+    assert prepare(Z).apply(Z) is Z
+    assert prepare(in_two_places(1e9)).algorithm == "kd_tree"
