@@ -240,9 +240,9 @@ class _Run:
             "training images": trained.dataset.n,
             "size": f"{width}×{height}, {'grey' if channels == 1 else 'colour'}",
             "classes": len(test.class_names) or None,
-            "fingerprint of the training images": trained.dataset.fingerprint,
+            "fingerprint of the training images": trained.dataset.fingerprint[:16],
         }
-        run = {"folder": str(self.folder), "step": trained.step, "SHA-256 of the checkpoint": trained.sha256}
+        run = {"folder": str(self.folder), "step": trained.step, "seal of the checkpoint": trained.sha256[:16]}
         return {"data": data, "run": run, **{f"{name} settings": v for name, v in trained.config.as_dict().items()}}
 
 

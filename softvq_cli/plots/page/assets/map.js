@@ -63,6 +63,8 @@ class MapView {
     this.picked = find("picked");
     this.ranges = [this.figure.model.x_range, this.figure.model.y_range];
     this.gestures = Object.fromEntries(["pan", "box", "lasso"].map(name => [name, find(name)]));
+    const size = Math.min(Math.max(400 / Math.sqrt(this.run.n), 4), 10), dots = find("dots");
+    for (const glyph of [dots.glyph, dots.selection_glyph, dots.nonselection_glyph]) glyph.setv?.({size});
     this.reset();
     this.colourBy(Object.keys(this.colourings)[0]);
     this.drag("pan");

@@ -1,8 +1,8 @@
 "use strict";
 /* The page: its head, the table of numbers, a tab a run. A run is drawn when its tab is first opened. */
 
-const SECTIONS = [aboutSection, mapSection, clustersSection, codebookSection, reconstructionsSection, curvesSection,
-  confusionSection, oddSection];
+const SECTIONS = [mapSection, clustersSection, codebookSection, reconstructionsSection, confusionSection, oddSection,
+  curvesSection, aboutSection];
 
 function numbersTable(runs) {
   const names = [...new Set(runs.flatMap(run => run.numbers.map(one => one.name)))];
@@ -44,7 +44,8 @@ function tabs(runs) {
 async function fill(run, panel) {
   const sections = SECTIONS.map(make => make(run)).filter(Boolean);
   const links = sections.map(made => el("a", {href: `#${made.id}`, text: made.querySelector("h2").textContent}));
-  panel.append(el("nav", {"aria-label": "Sections"}, links), ...sections);
+  const notes = run.notes.map(text => el("p", {class: "note", text, dir: "auto"}));
+  panel.append(el("nav", {"aria-label": "Sections"}, links), ...notes, ...sections);
   if (run.map) await run.map.draw();
   await drawCurves(run);
 }

@@ -24,7 +24,7 @@ function aboutSection(run) {
       [el("dt", {text: name.replaceAll("_", " ")}), el("dd", {text: written(value), dir: "auto"})]).flat())));
   const again = run.again ? el("div", {class: "again"}, el("h3", {text: "To make it again"}), el("code", {text: run.again}),
     el("button", {type: "button", text: "copy", onclick: () => copy(run.again)})) : null;
-  return section(run, "about", "About this run", null, run.notes.map(text => el("p", {class: "note", text})), again,
+  return section(run, "about", "About this run", null, again,
     el("div", {class: "columns"}, tables));
 }
 
@@ -72,7 +72,7 @@ function classShares(run, images) {
     return part;
   }));
   const rest = counts.length > 4 ? `, ${counts.length - 4} more` : "";
-  const words = counts.slice(0, 4).map(([c, count]) => `${run.className(c)} ${share(count)}`).join(", ") + rest;
+  const words = counts.slice(0, 4).map(([c, count]) => `${run.className(c)}: ${share(count)}`).join(", ") + rest;
   return el("div", {}, bar, el("p", {class: "shares", text: words, dir: "auto"}));
 }
 
