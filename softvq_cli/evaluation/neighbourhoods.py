@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from softvq_cli.errors import UsageError
+from softvq_cli.evaluation.rows import prepare
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,9 @@ def nearest_rows(z: np.ndarray, k: int, *, jobs: int | None = None) -> Neighbour
 
     if len(z) < 2 or k < 1:
         raise UsageError(f"{k} nearest rows of {len(z)} are none: give two rows at least and k of 1 at least")
-    search = NearestNeighbors(n_neighbors=min(k, len(z) - 1), algorithm="brute", n_jobs=jobs or -1).fit(z)
-    distances, rows = search.kneighbors()
+    prepared = prepare(z)
+    search = NearestNeighbors(n_neighbors=min(k, len(z) - 1), algorithm=prepared.algorithm, n_jobs=jobs or -1)
+    distances, rows = search.fit(prepared.apply(z)).kneighbors()
     return Neighbourhoods(rows, distances)
 
 

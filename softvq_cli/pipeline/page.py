@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from softvq_cli.pipeline import kept, reading
 from softvq_cli.pipeline.maps import FEWEST_ROWS, perplexity_for
 from softvq_cli.pipeline.run import results
 from softvq_cli.pipeline.source import Source
-from softvq_cli.plots.page import Codebook, Number, View
+from softvq_cli.plots.page import Codebook, Kind, Number, View
 
 if TYPE_CHECKING:
     from softvq_cli.config import RunConfig
@@ -143,7 +143,7 @@ class _Run:
 
         stored, _ = self._stored("tsne", kept.MAP)
         if stored is not None:
-            return stored[self.rows]
+            return np.asarray(stored[self.rows])
         if len(self.rows) < FEWEST_ROWS:
             return None
         self.by.begun(f"t-SNE of {self.title}")
@@ -246,15 +246,15 @@ class _Run:
         return {"data": data, "run": run, **{f"{name} settings": v for name, v in trained.config.as_dict().items()}}
 
 
-def _results(clustering: dict[str, Any], probe: dict[str, Any]) -> list[Number]:
-    shown = [
-        Number("clustering accuracy", clustering.get("accuracy"), "share"),  # type: ignore[arg-type]
-        Number("NMI", clustering.get("nmi")),  # type: ignore[arg-type]
-        Number("silhouette", clustering.get("silhouette")),  # type: ignore[arg-type]
-        Number("probe accuracy", probe.get("accuracy"), "share"),  # type: ignore[arg-type]
-        Number("probe accuracy on the training images", probe.get("train_accuracy"), "share"),  # type: ignore[arg-type]
+def _results(clustering: Mapping[str, Any], probe: Mapping[str, Any]) -> list[Number]:
+    wanted: list[tuple[Mapping[str, Any], str, str, Kind]] = [
+        (clustering, "accuracy", "clustering accuracy", "share"),
+        (clustering, "nmi", "NMI", "number"),
+        (clustering, "silhouette", "silhouette", "number"),
+        (probe, "accuracy", "probe accuracy", "share"),
+        (probe, "train_accuracy", "probe accuracy on the training images", "share"),
     ]
-    return [one for one in shown if one.value is not None]
+    return [Number(text, of[name], kind) for of, name, text, kind in wanted if of.get(name) is not None]
 
 
 def _figures(model: Reading) -> list[Number]:

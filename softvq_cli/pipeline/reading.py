@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from softvq_cli.config import BATCH
+
 if TYPE_CHECKING:
     from softvq_cli.datasets.progress import Progress
     from softvq_cli.model import Autoencoder
@@ -36,16 +38,13 @@ class Reading:
     """The bottleneck's own figures over all images, as in the log."""
 
 
-def read(
-    model: Autoencoder, images: np.ndarray, rows: np.ndarray, *, batch_size: int = 512, progress: Progress | None = None
-) -> Reading:
+def read(model: Autoencoder, images: np.ndarray, rows: np.ndarray, *, progress: Progress | None = None) -> Reading:
     """Send ``images`` through the model.
 
     Args:
         model: in evaluation mode.
         images: uint8 (n, H, W, C).
         rows: int (m,), rising: whose reconstructions are kept.
-        batch_size: images at a time.
         progress: is told how far it is.
     """
     import torch
@@ -55,15 +54,14 @@ def read(
     wanted[rows] = True
     z, errors, pixels, codewords, distances = ([] for _ in range(5))
     sums: dict[str, torch.Tensor] = {}
+    done = 0
     with torch.inference_mode():
-        for start in range(0, len(images), batch_size):
-            batch = np.ascontiguousarray(images[start : start + batch_size])
-            x = model.scale(torch.from_numpy(batch).to(model.pixel_variance.device))
+        for x in model.batches(images):
             z_e, h = model.encode(x)
             output = model.bottleneck(z_e, h)
             x_hat = model.decoder(output.z_q)
             squares = (x - x_hat).double().square().flatten(1).mean(1) / model.pixel_variance.double()
-            kept = torch.from_numpy(wanted[start : start + batch_size]).to(x.device)
+            kept = torch.from_numpy(wanted[done : done + len(x)]).to(x.device)
             pixels.append((255 * model.unscale(x_hat[kept])).round().byte().cpu().numpy())
             z.append(z_e.cpu().numpy())
             errors.append(squares.cpu().numpy())
@@ -73,8 +71,9 @@ def read(
                 assert index is not None  # there are centroids
                 codewords.append(index.cpu().numpy())
                 distances.append((z_e - centroids[index]).double().norm(dim=1).cpu().numpy())
+            done += len(x)
             if progress is not None:
-                progress("reconstructing", min(start + batch_size, len(images)), len(images))
+                progress("reconstructing", done, len(images))
     usage = sums["usage"].cpu().numpy() / len(images) if "usage" in sums else None
     return Reading(
         z=np.concatenate(z),
@@ -87,7 +86,7 @@ def read(
     )
 
 
-def decoded_centroids(model: Autoencoder, numbers: np.ndarray, *, batch_size: int = 512) -> np.ndarray:
+def decoded_centroids(model: Autoencoder, numbers: np.ndarray) -> np.ndarray:
     """uint8 (S, H, W, C): what the decoder draws of the codewords with these ``numbers``, int (S,)."""
     import torch
 
@@ -95,25 +94,22 @@ def decoded_centroids(model: Autoencoder, numbers: np.ndarray, *, batch_size: in
     assert centroids is not None
     with torch.inference_mode():
         parts = [
-            (255 * model.unscale(model.decoder(centroids[numbers[i : i + batch_size]]))).round().byte().cpu().numpy()
-            for i in range(0, len(numbers), batch_size)
+            (255 * model.unscale(model.decoder(centroids[numbers[i : i + BATCH]]))).round().byte().cpu().numpy()
+            for i in range(0, len(numbers), BATCH)
         ]
     return np.concatenate(parts)
 
 
-def median_sigma(model: Autoencoder, images: np.ndarray, *, batch_size: int = 512) -> np.ndarray | None:
+def median_sigma(model: Autoencoder, images: np.ndarray) -> np.ndarray | None:
     """float64 (K,): the median of each σ_k over images, at most SIGMA_ROWS; None where the bottleneck has no σ."""
     import torch
 
-    from softvq_cli.model.bottlenecks.soft_vq import SoftVQ
-
-    if not isinstance(model.bottleneck, SoftVQ):
-        return None
     rows = np.linspace(0, len(images) - 1, min(len(images), SIGMA_ROWS)).round().astype(np.int64)
     parts = []
     with torch.inference_mode():
-        for start in range(0, len(rows), batch_size):
-            batch = np.ascontiguousarray(images[rows[start : start + batch_size]])
-            _, h = model.encode(model.scale(torch.from_numpy(batch).to(model.pixel_variance.device)))
-            parts.append(model.bottleneck.log_sigma(h).expand(len(batch), -1).cpu().double().numpy())
-    return np.asarray(np.exp(np.median(np.concatenate(parts), axis=0)))
+        for x in model.batches(images[rows]):
+            sigma = model.bottleneck.sigma(model.encode(x)[1])
+            if sigma is None:
+                return None
+            parts.append(sigma.cpu().double().numpy())
+    return np.asarray(np.median(np.concatenate(parts), axis=0))

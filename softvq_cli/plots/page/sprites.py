@@ -40,7 +40,7 @@ class Sprites:
         return self._known[digest]
 
 
-def numbers(array: np.ndarray) -> dict[str, str]:
+def numbers(array: np.ndarray) -> dict[str, Any]:
     """Numbers as text: the smallest type that holds them, and base64 of its bytes, lowest byte first."""
     if array.dtype.kind == "f":
         array = array.astype("<f4")
@@ -49,6 +49,12 @@ def numbers(array: np.ndarray) -> dict[str, str]:
         largest = int(array.max()) if array.size else 0
         array = array.astype(next(kind for kind in fitting if largest <= np.iinfo(kind).max))
     return {"type": array.dtype.name, "data": base64.b64encode(array.tobytes()).decode()}
+
+
+def rounded(array: np.ndarray) -> dict[str, Any]:
+    """The same in half the space, for floats from 0 up that are only looked at: whole multiples of ``unit``."""
+    unit = float(array.max(initial=0.0)) / np.iinfo("<u2").max or 1.0
+    return {**numbers(np.rint(array / unit).astype(np.int64)), "unit": unit}
 
 
 def _picture(images: np.ndarray) -> dict[str, Any]:

@@ -23,14 +23,14 @@ from softvq_cli.errors import UsageError
 from softvq_cli.files import write_text
 from softvq_cli.plots import style
 from softvq_cli.plots.page import figures
-from softvq_cli.plots.page.sprites import Sprites, numbers
+from softvq_cli.plots.page.sprites import Sprites, numbers, rounded
 from softvq_cli.plots.page.view import Codebook, View
 from softvq_cli.version import __version__
 
 _SCRIPTS = ("core.js", "map.js", "sections.js", "page.js")
 """In the order of what needs what."""
 _ARRAYS = (
-    *("rows", "errors", "neighbours", "distances", "loneliness", "pairs", "differences", "clusters"),
+    *("rows", "errors", "neighbours", "loneliness", "pairs", "differences", "clusters"),
     *("centre_distances", "coordinates", "labels", "predicted", "codewords", "codeword_distances"),
 )
 
@@ -80,6 +80,7 @@ def check_suffix(path: str | os.PathLike[str]) -> None:
 
 def _run(view: View, sprites: Sprites) -> dict[str, Any]:
     arrays = {name: getattr(view, name) for name in _ARRAYS}
+    packed = {name: None if array is None else numbers(np.asarray(array)) for name, array in arrays.items()}
     return {
         "title": view.title,
         "numbers": [{"name": one.name, "value": one.value, "kind": one.kind} for one in view.numbers],
@@ -92,7 +93,7 @@ def _run(view: View, sprites: Sprites) -> dict[str, Any]:
         "reconstructions": sprites.add(view.reconstructions),
         "classes": list(view.class_names),
         "files": None if view.file_names is None else list(view.file_names),
-        "arrays": {name: None if array is None else numbers(np.asarray(array)) for name, array in arrays.items()},
+        "arrays": {**packed, "distances": rounded(view.distances)},
         "codebook": None if view.codebook is None else _codebook(view.codebook, sprites),
         "curves": figures.curve_figures(view.curves),
     }

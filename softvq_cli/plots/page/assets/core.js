@@ -23,7 +23,8 @@ function el(name, properties = {}, ...children) {
 function decoded(packed) {
   if (packed === null) return null;
   const bytes = Uint8Array.from(atob(packed.data), letter => letter.charCodeAt(0));
-  return new NUMBERS[packed.type](bytes.buffer);
+  const values = new NUMBERS[packed.type](bytes.buffer);
+  return packed.unit ? Float32Array.from(values, value => value * packed.unit) : values;
 }
 
 function written(value, kind = "number") {
