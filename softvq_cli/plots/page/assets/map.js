@@ -65,6 +65,9 @@ class MapView {
     this.gestures = Object.fromEntries(["pan", "box", "lasso"].map(name => [name, find(name)]));
     const size = Math.min(Math.max(400 / Math.sqrt(this.run.n), 4), 10), dots = find("dots");
     for (const glyph of [dots.glyph, dots.selection_glyph, dots.nonselection_glyph]) glyph.setv?.({size});
+    const {width} = this.plot.getBoundingClientRect();
+    this.figure.model.setv({height: Math.min(Math.max(Math.round(width), 320), 560)});
+    this.plot.style.minHeight = `${this.figure.model.height + 2}px`;
     this.reset();
     this.colourBy(Object.keys(this.colourings)[0]);
     this.drag("pan");
@@ -191,7 +194,7 @@ class MapView {
 
   /** The whole map, a unit as long to the side as upwards. */
   reset() {
-    const {width, height} = this.plot.getBoundingClientRect();
+    const {width} = this.plot.getBoundingClientRect(), height = this.figure.model.height;
     const [[left, right], [bottom, top]] = [extremes(this.x), extremes(this.y)];
     const unit = 1.06 * Math.max((right - left) / width, (top - bottom) / height) || 1;
     [[left + right, width], [bottom + top, height]].forEach(([sum, pixels], axis) =>
