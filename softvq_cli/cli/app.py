@@ -22,7 +22,7 @@ from softvq_cli.version import __version__
 COMMANDS: Mapping[str, tuple[str, ...]] = {
     "Step by step": ("data", "train", "embed", "cluster", "probe", "tsne"),
     "All at once": ("run", "reproduce", "sweep"),
-    "Afterwards": ("info", "export"),
+    "Afterwards": ("report", "info", "export"),
 }
 """The title on the help page → the commands below it."""
 

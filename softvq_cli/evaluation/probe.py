@@ -25,6 +25,8 @@ class Probe:
     """Fraction right of the test rows of each class that occurs there, by name."""
     confusion: np.ndarray
     """int64 (C, C): row = true class, column = predicted; classes in the order of ``classes``."""
+    predicted: np.ndarray
+    """int64 (n_test,): what was predicted for each test row, as an index into ``classes``; not in the JSON."""
     classes: tuple[str, ...]
     n_train: int
     n_test: int
@@ -214,6 +216,7 @@ def report(
         train_accuracy=float((y == predicted).mean()),
         per_class={names[c]: float(confusion[c, c] / totals[c]) for c in range(C) if totals[c]},
         confusion=confusion,
+        predicted=predicted_test,
         classes=names,
         n_train=len(y),
         n_test=len(y_test),

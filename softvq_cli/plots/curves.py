@@ -32,6 +32,17 @@ def plot(path: str | os.PathLike[str], lines: Sequence[Mapping[str, Any]]) -> No
     """
     if not lines:
         raise InputError("the run has no metrics to draw yet")
+    drawn = groups(lines)
+    columns = min(len(drawn), 2)
+    rows = -(-len(drawn) // columns)
+    with style.figure(path, style.COLUMN_WIDTH * columns, 2.2 * rows) as drawing:
+        axes = style.panels(drawing, rows, columns, len(drawn))
+        for axis, (label, series) in zip(axes, drawn.items(), strict=True):
+            _panel(axis, lines, label, series)
+
+
+def groups(lines: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
+    """What belongs into one panel: the panel's title → name in ``metrics.jsonl`` → what to call it."""
     names = list(dict.fromkeys(name for line in lines for name in line if _is_number(line[name])))
     wanted = {
         _LOGARITHMIC[0]: {name: _ERRORS[name] for name in _ERRORS if name in names},
@@ -39,13 +50,12 @@ def plot(path: str | os.PathLike[str], lines: Sequence[Mapping[str, Any]]) -> No
         "codes": {name: _CODEBOOK[name] for name in _CODEBOOK if name in names},
         "posterior entropy (bits)": {name: "" for name in names if name == "posterior_entropy_bits"},
     }
-    drawn = {label: series for label, series in wanted.items() if series}
-    columns = min(len(drawn), 2)
-    rows = -(-len(drawn) // columns)
-    with style.figure(path, style.COLUMN_WIDTH * columns, 2.2 * rows) as drawing:
-        axes = style.panels(drawing, rows, columns, len(drawn))
-        for axis, (label, series) in zip(axes, drawn.items(), strict=True):
-            _panel(axis, lines, label, series)
+    return {title: series for title, series in wanted.items() if series}
+
+
+def is_logarithmic(title: str, values: Sequence[float]) -> bool:
+    """Whether a panel of :func:`groups` gets a logarithmic axis: errors that span more than a decade do."""
+    return title in _LOGARITHMIC and min(values) > 0 and max(values) > 10 * min(values)
 
 
 def _panel(axis: Axes, lines: Sequence[Mapping[str, Any]], label: str, series: Mapping[str, str]) -> None:
@@ -61,7 +71,7 @@ def _panel(axis: Axes, lines: Sequence[Mapping[str, Any]], label: str, series: M
         # Later lines are dashed: the codebook and the commitment term have one value, and both should be seen.
         style_of_line = "-" if number == 0 else (0, (4, 2 + number))
         axis.plot(*zip(*points, strict=True), color=colour, label=text, marker=marker, markersize=3, ls=style_of_line)
-    if label in _LOGARITHMIC and min(every) > 0 and max(every) > 10 * min(every):
+    if is_logarithmic(label, every):
         axis.set_yscale("log")
         axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.yaxis.set_major_formatter("{x:g}")

@@ -66,6 +66,10 @@ class Bottleneck(nn.Module, ABC):
         """(B,) int64: the most probable centroid of each row, or None without a codebook."""
         return None
 
+    def sigma(self, h: Tensor) -> Tensor | None:
+        """(B, K): the learned width σ_k of each centroid, or None where there is none."""
+        return None
+
     def summarise(self, stats: Mapping[str, Tensor], n: int) -> dict[str, float]:
         """Figures for the log from ``stats`` summed over ``n`` images."""
         return {}

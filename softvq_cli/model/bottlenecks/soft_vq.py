@@ -61,6 +61,9 @@ class SoftVQ(CodebookBottleneck):
             return predicted
         return self.log_sigma_vector
 
+    def sigma(self, h: Tensor) -> Tensor:
+        return self.log_sigma(h).exp().expand(len(h), -1)
+
     def log_posterior(self, z: Tensor, h: Tensor) -> Tensor:
         """log p(μ_k | z), (B, K)."""
         return log_posterior(z, self.codebook, self.log_sigma(h), self.power)

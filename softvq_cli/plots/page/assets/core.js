@@ -1,0 +1,153 @@
+"use strict";
+/* What everything else uses: the data of the page, elements, thumbnails. Text of a data set only ever
+   goes through textContent, setAttribute("aria-label") and the like: it is never parsed. */
+
+const page = JSON.parse(document.getElementById("document").textContent);
+const NUMBERS = {uint8: Uint8Array, uint16: Uint16Array, uint32: Uint32Array, int32: Int32Array, float32: Float32Array};
+
+/** An element with properties, listeners (`onclick`), attributes (all other names) and children. */
+function el(name, properties = {}, ...children) {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(properties)) {
+    if (value === undefined || value === null || value === false) continue;
+    if (key === "class") made.className = value;
+    else if (key === "text") made.textContent = value;
+    else if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
+    else made.setAttribute(key, value === true ? "" : value);
+  }
+  made.append(...children.flat().filter(child => child !== null && child !== undefined));
+  return made;
+}
+
+/** A typed array from its base64 text; null stays null. */
+function decoded(packed) {
+  if (packed === null) return null;
+  const bytes = Uint8Array.from(atob(packed.data), letter => letter.charCodeAt(0));
+  const values = new NUMBERS[packed.type](bytes.buffer);
+  return packed.unit ? Float32Array.from(values, value => value * packed.unit) : values;
+}
+
+function written(value, kind = "number") {
+  if (value === undefined || value === null) return "–";
+  if (typeof value !== "number") return Array.isArray(value) ? value.map(one => written(one)).join(", ") : String(value);
+  if (kind === "share") return `${(100 * value).toFixed(2)} %`;
+  return kind === "count" || Number.isInteger(value) ? String(Math.round(value)) : String(Number(value.toPrecision(4)));
+}
+
+/** 0 … n - 1, sorted by `key`, the smallest first. */
+function sortedBy(key, among) {
+  return Array.from(among).sort((a, b) => key(a) - key(b) || a - b);
+}
+
+/** [smallest, largest] of many numbers. */
+function extremes(values) {
+  return values.reduce(([low, high], value) => [Math.min(low, value), Math.max(high, value)], [Infinity, -Infinity]);
+}
+
+const range = n => Array.from({length: n}, (_, i) => i);
+
+/** One tile of a picture of images as an element with alternative text. */
+function tile(key, index, size, alt) {
+  const sprite = page.sprites[key];
+  const scale = size / Math.max(sprite.width, sprite.height);
+  const [width, height] = [Math.round(sprite.width * scale), Math.round(sprite.height * scale)];
+  const made = el("span", {class: `tile ${key}`, role: "img", "aria-label": alt});
+  made.style.width = `${width}px`;
+  made.style.height = `${height}px`;
+  made.style.backgroundSize = `${width * sprite.columns}px ${height * sprite.rows}px`;
+  const column = index % sprite.columns, row = Math.floor(index / sprite.columns);
+  made.style.backgroundPosition = `${-width * column}px ${-height * row}px`;
+  return made;
+}
+
+/** A style rule for each picture, so that the browser decodes it once. */
+function loadSprites() {
+  const rules = Object.entries(page.sprites).map(([key, sprite]) => {
+    const [kind, data] = sprite.src.split(",");
+    const bytes = Uint8Array.from(atob(data), letter => letter.charCodeAt(0));
+    sprite.src = null;  // it is large, and from now on in the blob
+    const url = URL.createObjectURL(new Blob([bytes], {type: kind.slice(5).split(";")[0]}));
+    return `.${key} { background-image: url("${url}"); }`;
+  });
+  document.head.append(el("style", {text: rules.join("\n")}));
+}
+
+/** One run with its arrays decoded, and what can be said of each of its images. */
+class Run {
+  constructor(stored, number) {
+    Object.assign(this, stored, {number});
+    for (const [name, packed] of Object.entries(stored.arrays)) this[name] = decoded(packed);
+    this.arrays = null;
+  }
+  name(i) { return this.files ? this.files[i] : `image ${this.rows[i]}`; }
+  className(c) { return this.classes[c] ?? String(c); }
+  label(i) { return this.labels ? this.className(this.labels[i]) : null; }
+  neighboursOf(i) { return range(this.k).map(j => [this.neighbours[i * this.k + j], this.distances[i * this.k + j]]); }
+  /** Name and value of everything that is known of an image. */
+  facts_of(i) {
+    return [
+      ["class", this.label(i)],
+      ["the probe says", this.predicted ? this.className(this.predicted[i]) : null],
+      ["cluster", written(this.clusters[i])],
+      ["codeword", this.codewords ? written(this.codewords[i]) : null],
+      ["error (nMSE)", written(this.errors[i])],
+    ].filter(([, value]) => value !== null);
+  }
+  alt(i) {
+    return [this.name(i), ...this.facts_of(i).map(([name, value]) => `${name} ${value}`)].join(", ");
+  }
+}
+
+/** Thumbnails that open an image when they are pressed; more than `most` are told, not shown. */
+function gallery(run, images, {size = 48, most = 200, caption = () => null, what = "images"} = {}) {
+  const shown = Array.from(images).slice(0, most);
+  const list = el("ul", {class: "gallery"}, shown.map(i => el("li", {}, button(run, i, size, caption(i), what))));
+  if (images.length > most) list.append(el("li", {class: "more", text: `and ${images.length - most} more`}));
+  return list;
+}
+
+function button(run, i, size, caption, what = "images") {
+  const text = caption === null ? null : el("span", {class: "caption", text: caption});
+  return el("button", {class: "thumb", type: "button", title: run.name(i), onclick: () => showDetail(run, i)},
+    tile(run[what], i, size, (what === "images" ? "" : "reconstruction of ") + run.alt(i)), text);
+}
+
+/** The panel of one image: itself, its reconstruction, what is known, its nearest neighbours. */
+function showDetail(run, i) {
+  const panel = document.getElementById("detail");
+  const large = 112;
+  panel.hidden = false;
+  panel.replaceChildren(
+    el("button", {class: "close", type: "button", "aria-label": "Close", onclick: () => { panel.hidden = true; run.ring?.(null); }}, "×"),
+    el("h3", {text: run.name(i), dir: "auto"}),
+    el("div", {class: "pair"},
+      el("figure", {}, tile(run.images, i, large, `image ${run.alt(i)}`), el("figcaption", {text: "image"})),
+      el("figure", {}, tile(run.reconstructions, i, large, `reconstruction of ${run.name(i)}`),
+        el("figcaption", {text: "reconstruction"}))),
+    el("dl", {}, run.facts_of(i).map(([name, value]) => [el("dt", {text: name}), el("dd", {text: value, dir: "auto"})]).flat()),
+    el("h4", {text: "Nearest in z_e"}),
+    el("ul", {class: "gallery"}, run.neighboursOf(i).map(([j, distance]) =>
+      el("li", {}, button(run, j, 56, `${run.label(j) ?? ""} ${written(distance)}`.trim())))));
+  run.ring?.(i);
+}
+
+/** Offer text as a file. */
+function save(name, text) {
+  const url = URL.createObjectURL(new Blob([text], {type: "text/plain;charset=utf-8"}));
+  el("a", {href: url, download: name}).click();
+  setTimeout(() => URL.revokeObjectURL(url), 1000);
+}
+
+/** Put text on the clipboard, also where a page from the disk may not ask for it. */
+async function copy(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    const area = el("textarea");
+    area.value = text;
+    document.body.append(area);
+    area.select();
+    document.execCommand("copy");
+    area.remove();
+  }
+}

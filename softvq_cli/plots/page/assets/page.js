@@ -1,0 +1,66 @@
+"use strict";
+/* The page: its head, the table of numbers, a tab a run. A run is drawn when its tab is first opened. */
+
+const SECTIONS = [mapSection, clustersSection, codebookSection, reconstructionsSection, confusionSection, oddSection,
+  curvesSection, aboutSection];
+
+function numbersTable(runs) {
+  const names = [...new Set(runs.flatMap(run => run.numbers.map(one => one.name)))];
+  const value = (run, name) => {
+    const one = run.numbers.find(number => number.name === name);
+    return el("td", {text: one ? written(one.value, one.kind) : "–"});
+  };
+  return el("table", {class: "numbers"}, el("thead", {}, el("tr", {}, el("td"),
+    runs.map(run => el("th", {scope: "col", text: run.title, dir: "auto"})))),
+    el("tbody", {}, names.map(name => el("tr", {}, el("th", {scope: "row", text: name}), runs.map(run => value(run, name))))));
+}
+
+function tabs(runs) {
+  const list = el("div", {role: "tablist", "aria-label": "Runs", hidden: runs.length === 1});
+  const panels = runs.map(run => el("div", {role: "tabpanel", id: `run${run.number}`, "aria-labelledby": `tab${run.number}`, hidden: true}));
+  const buttons = runs.map(run => el("button", {type: "button", role: "tab", id: `tab${run.number}`, "aria-controls": `run${run.number}`,
+    text: run.title, dir: "auto", onclick: () => open(run.number)}));
+  const open = async number => {
+    runs.forEach((run, other) => {
+      buttons[other].setAttribute("aria-selected", String(other === number));
+      buttons[other].tabIndex = other === number ? 0 : -1;
+      panels[other].hidden = other !== number;
+    });
+    document.getElementById("detail").hidden = true;
+    if (!panels[number].childElementCount) await fill(runs[number], panels[number]);
+  };
+  list.addEventListener("keydown", event => {
+    const step = {ArrowRight: 1, ArrowLeft: -1}[event.key];
+    if (!step) return;
+    const next = (buttons.findIndex(one => one.tabIndex === 0) + step + runs.length) % runs.length;
+    buttons[next].focus();
+    open(next);
+  });
+  list.append(...buttons);
+  document.getElementById("runs").append(list, ...panels);
+  return open(0);
+}
+
+async function fill(run, panel) {
+  const sections = SECTIONS.map(make => make(run)).filter(Boolean);
+  const links = sections.map(made => el("a", {href: `#${made.id}`, text: made.querySelector("h2").textContent}));
+  const notes = run.notes.map(text => el("p", {class: "note", text, dir: "auto"}));
+  panel.append(el("nav", {"aria-label": "Sections"}, links), ...notes, ...sections);
+  if (run.map) await run.map.draw();
+  await drawCurves(run);
+}
+
+async function start() {
+  loadSprites();
+  const runs = page.runs.map((stored, number) => new Run(stored, number));
+  document.querySelector("h1").textContent = page.title;
+  document.querySelector(".made").textContent = `softvq ${page.softvq}`;
+  document.querySelector("#numbers .scroll").append(numbersTable(runs));
+  await tabs(runs);
+  document.body.dataset.ready = "true";
+}
+
+document.addEventListener("keydown", event => {
+  if (event.key === "Escape") document.querySelector("#detail:not([hidden]) .close")?.click();
+});
+start();

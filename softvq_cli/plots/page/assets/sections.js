@@ -1,0 +1,178 @@
+"use strict";
+/* The sections of one run, each a function from the run to an element, or null where the run has no such thing. */
+
+const SOME = 24;  // images in a strip
+const MANY = 40;  // pairs, and images that are alone
+
+function section(run, name, title, explanation, ...content) {
+  const id = `run${run.number}-${name}`;
+  return el("section", {id, "aria-labelledby": `${id}-title`}, el("h2", {id: `${id}-title`, text: title}),
+    explanation ? el("p", {class: "explanation", text: explanation}) : null, ...content);
+}
+
+/** Image numbers by the value that `of` has for them. */
+function grouped(of) {
+  const groups = new Map();
+  of.forEach((value, i) => groups.has(value) ? groups.get(value).push(i) : groups.set(value, [i]));
+  return groups;
+}
+
+function aboutSection(run) {
+  const tables = Object.entries(run.facts).map(([title, facts]) => el("details", {open: title === "data"},
+    el("summary", {text: title}),
+    el("dl", {class: "facts"}, Object.entries(facts).filter(([, value]) => value !== null).map(([name, value]) =>
+      [el("dt", {text: name.replaceAll("_", " ")}), el("dd", {text: written(value), dir: "auto"})]).flat())));
+  const again = run.again ? el("div", {class: "again"}, el("h3", {text: "To make it again"}), el("code", {text: run.again}),
+    el("button", {type: "button", text: "copy", onclick: () => copy(run.again)})) : null;
+  return section(run, "about", "About this run", null, again,
+    el("div", {class: "columns"}, tables));
+}
+
+function mapSection(run) {
+  if (!run.coordinates) return null;
+  const host = el("div", {class: "map"}), selection = el("div", {class: "selection", "aria-live": "polite"});
+  const made = section(run, "map", "Map", `t-SNE of z_e of the ${run.n} images: near points have similar latents. Point at one to see ` +
+    "its image, click it for its reconstruction and its nearest neighbours in z_e; drag a box or a lasso to collect several. " +
+    "Keys: arrows, + and −, 0 for all, Enter for the image in the middle, S for all in view.", host, selection);
+  run.map = new MapView(run, host, images => showSelection(run, selection, images));
+  return made;
+}
+
+function showSelection(run, host, images) {
+  const names = () => images.map(i => run.name(i)).join("\n") + "\n";
+  host.replaceChildren();
+  if (!images.length) return;
+  host.append(el("div", {class: "controls"}, el("b", {text: `${images.length} selected`}),
+    el("button", {type: "button", text: "copy names", onclick: () => copy(names())}),
+    el("button", {type: "button", text: "save names", onclick: () => save("names.txt", names())}),
+    el("button", {type: "button", text: "clear", onclick: () => run.map.select([])})), gallery(run, images));
+}
+
+function clustersSection(run) {
+  const groups = grouped(run.clusters);
+  const card = c => {
+    const inner = sortedBy(i => run.centre_distances[i], groups.get(c));
+    return el("article", {class: "card"}, el("h3", {text: `cluster ${c}: ${inner.length} images`}), classShares(run, inner),
+      el("h4", {text: "nearest its centre"}), gallery(run, inner.slice(0, SOME / 2), {size: 40}),
+      el("h4", {text: "least typical"}), gallery(run, inner.slice(-SOME / 2).reverse(), {size: 40}));
+  };
+  return section(run, "clusters", "Clusters", "K-means on z_e. Typical is what lies near the mean of its cluster's images, measured in z_e.",
+    el("div", {class: "cards"}, sortedBy(c => c, groups.keys()).map(card)));
+}
+
+/** A bar of the classes of some images, and the largest shares in words. */
+function classShares(run, images) {
+  if (!run.labels) return null;
+  const counts = Array.from(grouped(images.map(i => run.labels[i])), ([c, rows]) => [c, rows.length]).sort((a, b) => b[1] - a[1]);
+  const share = count => `${(100 * count / images.length).toFixed(0)} %`;
+  const bar = el("div", {class: "bar", "aria-hidden": "true"}, counts.map(([c, count]) => {
+    const part = el("span");
+    part.style.width = `${100 * count / images.length}%`;
+    part.style.background = categoryColour(c, run.classes.length);
+    return part;
+  }));
+  const rest = counts.length > 4 ? `, ${counts.length - 4} more` : "";
+  const words = counts.slice(0, 4).map(([c, count]) => `${run.className(c)}: ${share(count)}`).join(", ") + rest;
+  return el("div", {}, bar, el("p", {class: "shares", text: words, dir: "auto"}));
+}
+
+function codebookSection(run) {
+  const book = run.codebook;
+  if (!book) return null;
+  const users = grouped(run.codewords);
+  const host = el("div", {class: "selection", "aria-live": "polite"});
+  const order = sortedBy(k => -book.usage[k], range(book.numbers.length));
+  const dead = book.counts.filter(count => count === 0).length;
+  const words = k => [`codeword ${book.numbers[k]}`, `use ${written(book.usage[k], "share")}`, `${book.counts[k]} images`,
+    book.sigma ? `σ ${written(book.sigma[k])}` : null, book.counts[k] ? null : "dead"].filter(Boolean);
+  const code = k => el("button", {type: "button", class: book.counts[k] ? "thumb" : "thumb dead", onclick: () => open(k)},
+    tile(book.images, k, 48, words(k).join(", ")),
+    el("span", {class: "caption", text: book.counts[k] ? written(book.usage[k], "share") : "dead"}));
+  const open = k => {
+    const images = sortedBy(i => run.codeword_distances[i], users.get(book.numbers[k]) ?? []);
+    host.replaceChildren(el("h3", {text: words(k).join(" · ")}),
+      images.length ? gallery(run, images.slice(0, 3 * SOME)) : el("p", {text: "No image that is shown uses it."}));
+  };
+  const shown = book.numbers.length < book.size ? ` The ${book.numbers.length} that are used most are shown.` : "";
+  return section(run, "codebook", "Codebook", `${book.size} codewords, each as the decoder draws it, the most used first; ${dead} of those ` +
+    `shown are dead: no image has them as its most probable one.${shown} Press one to see the images whose most probable codeword it is, ` +
+    "the nearest to it in z_e first.", el("ul", {class: "gallery atlas"}, order.map(k => el("li", {}, code(k)))), host);
+}
+
+function reconstructionsSection(run) {
+  const order = sortedBy(i => run.errors[i], range(run.n));
+  const strip = (title, images) => [el("h3", {text: title}), el("ul", {class: "gallery"}, images.map(i => el("li", {class: "couple"},
+    button(run, i, 48, null), button(run, i, 48, written(run.errors[i]), "reconstructions"))))];
+  return section(run, "reconstructions", "Reconstructions", "The error is nMSE: the mean squared error of an image's pixels over the variance of " +
+    "the training pixels.", ...strip("worst", order.slice(-SOME).reverse()), ...strip("best", order.slice(0, SOME)));
+}
+
+function curvesSection(run) {
+  if (!run.curves.length) return null;
+  run.plots = run.curves.map(curve => ({host: el("div", {class: "curve", role: "img",
+    "aria-label": `${curve.title} against the iteration: ${curve.series.map(one => one.name).join(", ")}`}), curve}));
+  const key = one => {
+    const dot = el("span", {class: "dot"});
+    dot.style.background = one.colour;
+    return el("span", {class: "key"}, dot, el("span", {text: one.name}));
+  };
+  return section(run, "curves", "Curves of training", null, el("div", {class: "curves"}, run.plots.map(({host, curve}) =>
+    el("figure", {}, el("figcaption", {}, el("b", {text: curve.title}), " ", curve.series.map(key)), host))));
+}
+
+async function drawCurves(run) {
+  for (const {host, curve} of run.plots ?? []) {
+    const views = await Bokeh.embed.embed_item(curve.figure, host), plot = views.roots[0].model;
+    const ink = () => {
+      const colour = getComputedStyle(document.body).color, line = getComputedStyle(document.body).getPropertyValue("--line");
+      for (const axis of [...plot.below, ...plot.left])
+        axis.setv({axis_label_text_color: colour, major_label_text_color: colour, axis_line_color: colour,
+          major_tick_line_color: colour, minor_tick_line_color: colour});
+      for (const grid of plot.center) grid.setv({grid_line_color: line.trim()});
+    };
+    ink();
+    dark.addEventListener("change", ink);
+  }
+}
+
+function confusionSection(run) {
+  if (!run.labels) return null;
+  const matrices = [run.predicted ? ["probe", "softmax probe: class against what it says", run.predicted, c => run.className(c), true] : null,
+    ["clusters", "clusters: class against cluster", run.clusters, c => `cluster ${c}`, false]].filter(Boolean);
+  return section(run, "confusion", "Confusion", "How many images of each class (rows) the probe takes for which, and in which cluster they are. Press a number to see the images.",
+    matrices.map(([name, title, of, columnName, square]) => confusion(run, name, title, of, columnName, square)));
+}
+
+function confusion(run, name, title, of, columnName, square) {
+  const cells = grouped(range(run.n).map(i => `${run.labels[i]} ${of[i]}`));
+  const classes = sortedBy(c => c, new Set(square ? [...run.labels, ...of] : run.labels));
+  const columns = square ? classes : sortedBy(c => c, new Set(of));
+  const totals = grouped(run.labels), host = el("div", {class: "selection", "aria-live": "polite"});
+  const cell = (r, c) => {
+    const images = cells.get(`${r} ${c}`) ?? [], share = images.length / (totals.get(r)?.length ?? 1);
+    const made = el("td", {class: square && r === c ? "right" : ""}, images.length ? el("button", {type: "button", text: images.length,
+      "aria-label": `${images.length} images, class ${run.className(r)}, ${columnName(c)}`, onclick: () => {
+        host.replaceChildren(el("h4", {text: `${run.className(r)} → ${columnName(c)}: ${images.length}`, dir: "auto"}), gallery(run, images));
+      }}) : null);
+    made.style.setProperty("--share", share.toFixed(3));
+    return made;
+  };
+  return el("div", {class: "confusion"}, el("h3", {text: title}), el("div", {class: "scroll"}, el("table", {class: `matrix ${name}`},
+    el("tr", {}, el("td"), columns.map(c => el("th", {scope: "col", dir: "auto", text: columnName(c)}))),
+    classes.map(r => el("tr", {}, el("th", {scope: "row", dir: "auto", text: run.className(r)}), columns.map(c => cell(r, c)))))), host);
+}
+
+function oddSection(run) {
+  const alone = sortedBy(i => -run.loneliness[i], range(run.n)).slice(0, MANY);
+  const pairs = range(run.differences.length).map(p => {
+    const [i, j] = [run.pairs[2 * p], run.pairs[2 * p + 1]];
+    const differ = run.labels && run.labels[i] !== run.labels[j];
+    return el("li", {class: differ ? "couple differ" : "couple"}, button(run, i, 48, run.label(i)), button(run, j, 48, run.label(j)),
+      el("span", {class: "caption", text: written(run.differences[p]) + (differ ? ", classes differ" : "")}));
+  });
+  return section(run, "odd", "Alone, and nearly equal", "What to look at when a data set is cleaned.",
+    el("h3", {text: "alone: farthest from their fifth-nearest neighbour in z_e (the number is that distance)"}),
+    gallery(run, alone, {caption: i => written(run.loneliness[i])}),
+    el("h3", {text: "nearly equal pairs: neighbours in z_e with the least difference of pixels (root mean square, of 255)"}),
+    el("ul", {class: "gallery"}, pairs));
+}

@@ -1,0 +1,117 @@
+"""The parts of a page that Bokeh draws: the map, and the curves of training.
+
+Bokeh gets numbers and words of ours only. Whatever a data set brings (labels, file names, titles) is written into
+the page by its own script, as text.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from softvq_cli.errors import SoftVQError
+from softvq_cli.plots import curves, style
+
+_MAP_HEIGHT, _CURVE_HEIGHT = 560, 240
+"""Pixels."""
+
+
+def require_bokeh() -> None:
+    """Make sure that the package is there, before hours are spent on what it is to draw.
+
+    Raises:
+        SoftVQError: it is not.
+    """
+    _bokeh("plotting")
+
+
+def script() -> str:
+    """Bokeh's own JavaScript, of the version that made the figures."""
+    resources = _bokeh("resources").Resources(mode="inline", components=["bokeh"])
+    return "\n".join(resources.js_raw)
+
+
+def map_figure() -> Any:
+    """An empty map as JSON: the source ``points`` waits for x, y and colour, the source ``picked`` for one point."""
+    plotting, models = _bokeh("plotting"), _bokeh("models")
+    points = models.ColumnDataSource({"x": [], "y": [], "colour": []}, name="points")
+    picked = models.ColumnDataSource({"x": [], "y": []}, name="picked")
+    tools = [
+        models.PanTool(name="pan"),
+        models.BoxSelectTool(name="box", persistent=False),
+        models.LassoSelectTool(name="lasso", continuous=False, persistent=False),
+        models.WheelZoomTool(name="wheel"),
+        models.TapTool(name="tap"),
+    ]
+    plot = plotting.figure(
+        name="map",
+        tools=tools,
+        toolbar_location=None,
+        x_range=models.Range1d(name="x"),
+        y_range=models.Range1d(name="y"),
+        **_common(_MAP_HEIGHT),
+    )
+    plot.toolbar.active_scroll = tools[3]
+    plot.axis.visible = False
+    plot.grid.visible = False
+    dots = plot.scatter("x", "y", size=5, color="colour", line_color=None, alpha=0.8, source=points, name="dots")
+    dots.nonselection_glyph.fill_alpha = 0.12
+    plot.add_tools(models.HoverTool(name="hover", renderers=[dots], tooltips=None))
+    plot.scatter("x", "y", size=15, fill_color=None, line_color="#e0218a", line_width=3, source=picked, name="ring")
+    return _bokeh("embed").json_item(plot)
+
+
+def curve_figures(lines: Sequence[Mapping[str, float]]) -> list[dict[str, Any]]:
+    """One panel a group of measures: its title, its lines by name and colour, and the figure as JSON."""
+    return [_curves(title, series, lines) for title, series in (curves.groups(lines) if lines else {}).items()]
+
+
+def _curves(title: str, series: Mapping[str, str], lines: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    plotting, models = _bokeh("plotting"), _bokeh("models")
+    points = {name: [(line["step"], line[name]) for line in lines if name in line] for name in series}
+    values = [value for one in points.values() for _, value in one]
+    plot = plotting.figure(
+        tools=[models.PanTool(dimensions="width"), models.BoxZoomTool(dimensions="width"), models.ResetTool()],
+        toolbar_location=None,
+        y_axis_type="log" if curves.is_logarithmic(title, values) else "linear",
+        x_axis_label="iteration",
+        **_common(_CURVE_HEIGHT),
+    )
+    plot.xaxis.formatter.use_scientific = False
+    colours = style.line_colours(len(series))
+    drawn = []
+    for number, (colour, one) in enumerate(zip(colours, points.values(), strict=True)):
+        x, y = zip(*one, strict=True)
+        # Later lines are dashed, as two terms may have one value, and both should be seen.
+        source = models.ColumnDataSource({"x": x, "y": y})
+        dash = [] if number == 0 else [6, 2 + 2 * number]
+        drawn.append(plot.line("x", "y", source=source, line_width=2, color=colour, line_dash=dash))
+        plot.scatter("x", "y", source=source, size=3, color=colour)
+    plot.add_tools(
+        models.HoverTool(
+            renderers=drawn, mode="vline", tooltips=[("iteration", "@x"), ("value", "@y{0.0000}")], attachment="right"
+        )
+    )
+    keys = [{"name": series[name] or title, "colour": colour} for name, colour in zip(series, colours, strict=True)]
+    return {"title": title, "series": keys, "figure": _bokeh("embed").json_item(plot)}
+
+
+def _common(height: int) -> dict[str, Any]:
+    """The page's own background, dark or light, shows through."""
+    return {
+        "height": height,
+        "min_width": 200,
+        "sizing_mode": "stretch_width",
+        "background_fill_color": None,
+        "border_fill_color": None,
+        "outline_line_color": None,
+    }
+
+
+def _bokeh(module: str) -> Any:
+    """A module of the package, which is an optional one."""
+    try:
+        return importlib.import_module(f"bokeh.{module}")
+    except ImportError as error:
+        raise SoftVQError("this needs the bokeh package: pip install 'softvq[report]'") from error

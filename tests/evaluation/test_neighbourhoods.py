@@ -1,0 +1,83 @@
+"""Nearest rows, rows that are alone, similar pairs and typical rows, against plain NumPy in float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from softvq_cli.errors import UsageError
+from softvq_cli.evaluation.neighbourhoods import distance_to_centre, nearest_rows, similar_pairs
+
+
+@pytest.fixture
+def z() -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32)
+
+
+def all_distances(z: np.ndarray) -> np.ndarray:
+    difference = z[:, None].astype(np.float64) - z[None].astype(np.float64)
+    distances = np.sqrt(np.square(difference).sum(axis=2))
+    np.fill_diagonal(distances, np.inf)  # a row is no neighbour of its own
+    return distances
+
+
+def test_the_nearest_rows_are_those_of_all_distances(z):
+    found = nearest_rows(z, 4)
+    distances = all_distances(z)
+    order = np.argsort(distances, axis=1)[:, :4]
+    assert (found.rows == order).all()
+    np.testing.assert_allclose(found.distances, np.take_along_axis(distances, order, axis=1), rtol=1e-5)
+
+
+def test_equal_rows_are_neighbours_at_distance_0(z):
+    z[7] = z[3]
+    found = nearest_rows(z, 2)
+    assert (found.rows[3, 0], found.rows[7, 0]) == (7, 3)
+    assert found.distances[3, 0] == found.distances[7, 0] == 0
+
+
+def test_far_from_zero_the_neighbours_are_the_same(z):
+    assert (nearest_rows(z.astype(np.float64) + 1e7, 3).rows == nearest_rows(z, 3).rows).all()
+
+
+def test_few_rows_have_all_others_as_neighbours():
+    found = nearest_rows(np.array([[0.0], [1.0], [3.0]]), 8)
+    assert found.rows.tolist() == [[1, 2], [0, 2], [1, 0]]
+    assert found.loneliness(5).tolist() == [3, 2, 3]
+
+
+@pytest.mark.parametrize(("rows", "k"), [(1, 3), (5, 0)])
+def test_no_neighbours_can_be_asked_for_where_there_are_none(rows, k):
+    with pytest.raises(UsageError):
+        nearest_rows(np.zeros((rows, 2)), k)
+
+
+def test_loneliness_finds_two_odd_rows_that_have_each_other():
+    z = np.random.default_rng(0).normal(size=(50, 2))
+    z[[11, 12]] = [[40, 40], [40, 40.1]]
+    found = nearest_rows(z, 8)
+    assert set(np.argsort(found.loneliness(5))[-2:]) == {11, 12}
+    assert set(np.argsort(found.loneliness(1))[-2:]) != {11, 12}
+
+
+def test_similar_pairs_have_the_least_difference_of_pixels(z):
+    images = np.random.default_rng(1).integers(0, 256, (60, 4, 4, 3)).astype(np.uint8)
+    images[20], z[20] = images[10], z[10]
+    images[31] = np.where(images[30] < 255, images[30] + 1, 254)  # one step away everywhere
+    z[31] = z[30] + np.float32(1e-3)
+    near = nearest_rows(z, 3)
+    pairs = similar_pairs(images, near, 5)
+    assert list(zip(pairs.first[:2], pairs.second[:2], pairs.difference[:2], strict=True)) == [(10, 20, 0), (30, 31, 1)]
+    candidates = {(min(i, j), max(i, j)) for i, row in enumerate(near.rows.tolist()) for j in row}
+    difference = {
+        (i, j): np.sqrt(np.square(images[i].astype(float) - images[j].astype(float)).mean()) for i, j in candidates
+    }
+    np.testing.assert_allclose(pairs.difference, sorted(difference.values())[:5])
+
+
+def test_the_distance_to_the_centre_is_that_to_the_mean_of_the_cluster(z):
+    assignments = np.array([4, 9, 2])[np.arange(60) % 3]
+    found = distance_to_centre(z, assignments)
+    for c in (2, 4, 9):
+        mine = z[assignments == c].astype(np.float64)
+        np.testing.assert_allclose(found[assignments == c], np.linalg.norm(mine - mine.mean(axis=0), axis=1))

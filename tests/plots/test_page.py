@@ -1,0 +1,147 @@
+"""The report's page as a file: what is in it, what cannot be, and what it weighs."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import io
+import json
+import re
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from softvq_cli.errors import SoftVQError, UsageError
+from softvq_cli.plots import page
+from softvq_cli.plots.page.sprites import Sprites, numbers, rounded
+from tests.plots.views import HOSTILE, view
+
+pytest.importorskip("bokeh", reason="the page is drawn with Bokeh, which is not installed")
+
+
+def read(path) -> dict:
+    """The document inside a page."""
+    found = re.search(r'<script id="document" type="application/json">(.*?)</script>', path.read_text("utf-8"), re.S)
+    assert found is not None
+    return json.loads(found[1])
+
+
+def array(packed: dict) -> np.ndarray:
+    values = np.frombuffer(base64.b64decode(packed["data"]), packed["type"])
+    return values * packed["unit"] if "unit" in packed else values
+
+
+def test_the_page_holds_what_the_view_has(tmp_path):
+    shown = view()
+    page.write(tmp_path / "report.html", [shown], title="digits")
+    document = read(tmp_path / "report.html")
+    assert document["title"] == "digits"
+    [run] = document["runs"]
+    for name in (
+        "rows",
+        "errors",
+        "neighbours",
+        "loneliness",
+        "pairs",
+        "clusters",
+        "coordinates",
+        "labels",
+        "codewords",
+    ):
+        expected = np.asarray(getattr(shown, name))
+        np.testing.assert_allclose(array(run["arrays"][name]).reshape(expected.shape), expected, rtol=1e-6)
+    np.testing.assert_allclose(array(run["arrays"]["distances"]).reshape(-1, 3), shown.distances, atol=1.5 / 65535)
+    assert run["files"] == list(shown.file_names)
+    assert run["classes"] == list(HOSTILE)
+    assert run["codebook"]["usage"] == [0.3, 0.2, 0.2, 0.2, 0.1, 0.0]
+    assert [curve["title"] for curve in run["curves"]] == ["normalised MSE"]
+
+
+def test_nothing_of_the_data_is_markup(tmp_path):
+    page.write(tmp_path / "report.html", [view()], title=HOSTILE[0])
+    text = (tmp_path / "report.html").read_text("utf-8")
+    start = text.index('<script id="document"')
+    block = text[text.index(">", start) + 1 : text.index("</script>", start)]
+    assert json.loads(block)["runs"][0]["title"] == view().title  # which ends a script element, were it there
+    assert not set("<>&") & set(block)
+    assert f"<title>{html.escape(HOSTILE[0])}</title>" in text
+    assert "window.hacked" not in text.replace(block, "").replace(html.escape(HOSTILE[0]), "")
+
+
+def test_the_policy_names_the_scripts_that_may_run_and_lets_nothing_be_fetched(tmp_path):
+    page.write(tmp_path / "report.html", [view()], title="digits")
+    text = (tmp_path / "report.html").read_text("utf-8")
+    policy = html.unescape(re.search(r'Content-Security-Policy" content="([^"]*)"', text)[1])
+    scripts = re.findall(r"<script>(.*?)</script>", text, re.S)
+    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    assert len(scripts) == 2
+    assert f"script-src 'sha256-{digests[0]}' 'sha256-{digests[1]}';" in policy
+    assert policy.startswith("default-src 'none'")
+    assert not re.search(r"<(?:link|img|iframe|script)[^>]*(?:src|href)=", text.split("<script>")[0])
+
+
+def test_runs_that_show_the_same_images_share_their_picture(tmp_path):
+    shown, other = view(), view(reconstructions=np.zeros((120, 6, 5, 3), np.uint8))
+    page.write(tmp_path / "report.html", [shown, other], title="two")
+    first, second = read(tmp_path / "report.html")["runs"]
+    assert first["images"] == second["images"]
+    assert first["reconstructions"] != second["reconstructions"]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_small_images_are_in_the_picture_as_they_are(channels):
+    images = np.random.default_rng(0).integers(0, 256, (7, 4, 6, channels)).astype(np.uint8)
+    sprites = Sprites()
+    picture = sprites.pictures[sprites.add(images)]
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(picture["src"].split(",")[1]))).convert("RGB"))
+    for i, image in enumerate(images):
+        row, column = divmod(i, picture["columns"])
+        tile = pixels[4 * row : 4 * row + 4, 6 * column : 6 * column + 6]
+        assert (tile == image).all()
+
+
+def test_large_images_become_thumbnails_of_the_same_shape():
+    images = np.zeros((3, 200, 100, 3), np.uint8)
+    sprites = Sprites()
+    picture = sprites.pictures[sprites.add(images)]
+    assert (picture["height"], picture["width"]) == (64, 32)
+
+
+def test_many_images_fit_into_what_a_browser_holds():
+    images = np.zeros((20_000, 64, 64, 1), np.uint8)
+    sprites = Sprites()
+    picture = sprites.pictures[sprites.add(images)]
+    pixels = picture["columns"] * picture["width"] * picture["rows"] * picture["height"]
+    assert pixels < 25_000_000
+    assert picture["width"] >= 28
+
+
+@pytest.mark.parametrize("values", [[0, 255], [3, 256], [70_000, 1], [-1, 5], []])
+def test_whole_numbers_survive_the_packing(values):
+    packed = numbers(np.array(values, dtype=np.int64))
+    assert array(packed).tolist() == values
+
+
+def test_rounded_floats_are_within_half_a_unit():
+    values = np.random.default_rng(0).uniform(0, 7, 1000)
+    assert np.abs(array(rounded(values)) - values).max() <= 7 / 65535 / 2 * 1.001
+    assert array(rounded(np.zeros(3))).tolist() == [0, 0, 0]
+
+
+def test_without_bokeh_the_error_names_the_extra(tmp_path, monkeypatch):
+    for name in [name for name in sys.modules if name.split(".")[0] == "bokeh"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "bokeh", None)
+    with pytest.raises(SoftVQError, match=r"pip install 'softvq\[report\]'"):
+        page.write(tmp_path / "report.html", [view()], title="digits")
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_a_page_needs_a_run_and_the_name_of_a_page(tmp_path):
+    with pytest.raises(UsageError, match="no run"):
+        page.write(tmp_path / "report.html", [], title="none")
+    with pytest.raises(UsageError, match=r"\.html"):
+        page.write(tmp_path / "report.pdf", [view()], title="digits")

@@ -1,0 +1,240 @@
+"""The report's page in a real browser, without a network: pointing, clicking, selecting, by mouse and by keyboard."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from softvq_cli.plots import page
+from tests.plots.views import HOSTILE, view
+
+pytest.importorskip("bokeh", reason="the page is drawn with Bokeh, which is not installed")
+webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+DRIVER = shutil.which("chromedriver")
+if CHROMIUM is None or DRIVER is None:
+    pytest.skip("there is no Chromium with its driver on this machine", allow_module_level=True)
+
+from selenium.webdriver.chrome.service import Service  # noqa: E402
+from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402
+from selenium.webdriver.common.by import By  # noqa: E402
+from selenium.webdriver.common.keys import Keys  # noqa: E402
+from selenium.webdriver.support.ui import Select  # noqa: E402
+
+POINT = """
+const view = Bokeh.index.roots[0], points = view.model.document.get_model_by_name("points").data;
+const frame = document.querySelector(".plot").getBoundingClientRect();
+return [view.frame.x_scale.compute(points.x[arguments[0]]) - frame.width / 2,
+        view.frame.y_scale.compute(points.y[arguments[0]]) - frame.height / 2];
+"""
+"""Where an image is on the map, from the middle of the map."""
+
+
+class Browser:
+    """One page in Chromium."""
+
+    def __init__(self) -> None:
+        options = webdriver.ChromeOptions()
+        options.binary_location = CHROMIUM
+        # No sandbox: tests may run as root. No name is ever resolved: there is no network.
+        for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP * ~NOTFOUND"):
+            options.add_argument(argument)
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+        self.driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+
+    def open(self, path: Path, *, width: int = 1280, scheme: str = "light") -> None:
+        metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        self.driver.get_log("browser"), self.driver.get_log("performance")  # what an earlier page left
+        self.driver.get(path.as_uri())
+        self.wait(lambda: self.script("return document.body.dataset.ready") == "true")
+        self.script("document.querySelector('.plot').scrollIntoView({block: 'center', behavior: 'instant'})")
+
+    def wait(self, condition, seconds: float = 30.0) -> None:
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, self.complaints()
+            time.sleep(0.05)
+
+    def script(self, text: str, *arguments: object):
+        return self.driver.execute_script(text, *arguments)
+
+    def one(self, selector: str):
+        return self.driver.find_element(By.CSS_SELECTOR, selector)
+
+    def all(self, selector: str) -> list:
+        return self.driver.find_elements(By.CSS_SELECTOR, selector)
+
+    def at(self, x: float, y: float) -> ActionChains:
+        """The pointer moved there, from the middle of the map."""
+        return ActionChains(self.driver, duration=20).move_to_element_with_offset(self.one(".plot"), int(x), int(y))
+
+    def drag_to(self, mode: str) -> None:
+        Select(self.all(".map select")[1]).select_by_value(mode)
+
+    def complaints(self) -> list[str]:
+        return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] != "INFO"]
+
+    def requested(self) -> set[str]:
+        """The kinds of address that the page asked for."""
+        messages = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
+        sent = [one["params"]["request"]["url"] for one in messages if one["method"] == "Network.requestWillBeSent"]
+        return {url.split(":")[0] for url in sent}
+
+
+@pytest.fixture(scope="module")
+def browser():
+    opened = Browser()
+    yield opened
+    opened.driver.quit()
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory) -> Path:
+    """A page of two runs whose names try to run in it."""
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    plain = dict.fromkeys(("labels", "predicted", "codebook", "codewords", "codeword_distances"))
+    page.write(path, [view(), view(seed=1, title="other", **plain)], title=HOSTILE[1])
+    return path
+
+
+@pytest.fixture
+def opened(browser, file) -> Browser:
+    browser.open(file)
+    return browser
+
+
+def test_it_opens_without_network_and_without_complaint_and_runs_nothing_of_the_data(opened):
+    assert opened.complaints() == []
+    assert opened.requested() <= {"file", "data", "blob"}
+    assert opened.script("return window.hacked") is None
+    assert opened.one("h1").text == HOSTILE[1]
+    assert [tab.text for tab in opened.all("[role=tab]")] == [view().title, "other"]
+    assert opened.all("main script, main img") == []
+
+
+def test_pointing_shows_the_image_and_what_is_known_of_it(opened):
+    opened.at(*opened.script(POINT, 7)).perform()
+    opened.wait(lambda: opened.one(".tip").is_displayed())
+    text = opened.one(".tip").text
+    assert f"{HOSTILE[1]}/7.png" in text
+    assert f"class: {HOSTILE[1]}" in text
+    assert "cluster: 3" in text
+    assert opened.one(".tip .tile").size["width"] > 0
+
+
+def test_a_click_shows_the_neighbours_in_z_e_and_the_reconstruction(opened):
+    opened.at(*opened.script(POINT, 7)).click().perform()
+    opened.wait(lambda: opened.one("#detail").is_displayed())
+    assert opened.one("#detail h3").text == f"{HOSTILE[1]}/7.png"
+    assert [one.get_attribute("title") for one in opened.all("#detail .thumb")] == [
+        f"{HOSTILE[i % 3]}/{i}.png" for i in (8, 9, 10)
+    ]
+    assert [tile.get_attribute("aria-label")[:5] for tile in opened.all("#detail .pair .tile")] == ["image", "recon"]
+    opened.all("#detail .thumb")[0].click()  # and on to that image
+    assert opened.one("#detail h3").text == f"{HOSTILE[2]}/8.png"
+
+
+@pytest.mark.parametrize("mode", ["box", "lasso"])
+def test_what_is_selected_is_shown_and_its_names_can_be_saved(opened, mode, tmp_path):
+    opened.drag_to(mode)
+    corner = opened.at(-560, -250).click_and_hold()
+    for step in [(1120, 500)] if mode == "box" else [(1120, 0), (0, 500), (-1120, 0)]:
+        corner.move_by_offset(*step)
+    corner.release().perform()
+    opened.wait(lambda: opened.all(".selection b"))
+    count = int(opened.one(".selection b").text.split()[0])
+    assert count > 60
+    assert len(opened.all(".selection .thumb")) == count
+    folder = {"behavior": "allow", "downloadPath": str(tmp_path)}
+    opened.driver.execute_cdp_cmd("Browser.setDownloadBehavior", folder)
+    opened.all(".selection .controls button")[1].click()
+    opened.wait((tmp_path / "names.txt").exists)
+    names = (tmp_path / "names.txt").read_text("utf-8").splitlines()
+    assert len(names) == count
+    assert set(names) <= set(view().file_names)
+
+
+def test_the_legend_switches_a_class_off(opened):
+    key = opened.all(".map .key")[1]
+    assert key.text == f"{HOSTILE[1]} (40)"
+    key.click()
+    assert key.get_attribute("aria-pressed") == "false"
+    x = opened.script("return Array.from(Bokeh.index.roots[0].model.document.get_model_by_name('points').data.x)")
+    assert [i for i, value in enumerate(x) if value is None] == list(range(1, 120, 3))
+
+
+@pytest.mark.parametrize("name", ["cluster", "error", "codeword"])
+def test_points_are_coloured_by_what_is_chosen(opened, name):
+    source = "return Array.from(Bokeh.index.roots[0].model.document.get_model_by_name('points').data.colour)"
+    before = opened.script(source)
+    Select(opened.one(".map select")).select_by_value(name)
+    after = opened.script(source)
+    of = {"cluster": view().clusters, "error": view().errors, "codeword": view().codewords}[name]
+    assert after != before
+    assert len(set(after)) == (len(set(of)) if name != "error" else len(set(after))) > 3
+    assert all(after[i] == after[j] for i in range(60) for j in range(60) if of[i] == of[j])
+
+
+def test_the_map_works_by_keyboard(opened):
+    plot = opened.one(".plot")
+    span = "const range = Bokeh.index.roots[0].model.x_range; return [range.start, range.end]"
+    low, high = opened.script(span)
+    plot.send_keys("+")
+    near, far = opened.script(span)
+    assert far - near == pytest.approx(0.7 * (high - low))
+    plot.send_keys(Keys.ARROW_RIGHT)
+    assert opened.script(span)[0] == pytest.approx(near + 0.1 * (far - near))
+    plot.send_keys("0")
+    assert opened.script(span) == pytest.approx([low, high])
+    plot.send_keys("s")
+    assert opened.one(".selection b").text == "120 selected"
+    plot.send_keys(Keys.ENTER)
+    assert opened.one("#detail").is_displayed()
+    plot.send_keys(Keys.ESCAPE)
+    assert not opened.one("#detail").is_displayed()
+
+
+def test_tabs_change_by_arrow_keys_and_a_run_without_labels_has_no_confusion(opened):
+    tabs = opened.all("[role=tab]")
+    tabs[0].send_keys(Keys.ARROW_RIGHT)
+    opened.wait(lambda: opened.one("#run1").is_displayed() and opened.all("#run1 .legend .key"))
+    assert not opened.one("#run0").is_displayed()
+    assert tabs[1].get_attribute("aria-selected") == "true"
+    assert opened.all("#run1-confusion, #run1-codebook") == []
+    assert opened.complaints() == []
+
+
+def test_a_cell_of_the_confusion_and_a_codeword_show_their_images(opened):
+    cell = opened.one(".matrix.probe tr:nth-child(2) td:nth-child(3) button")  # class 0 taken for class 1
+    opened.script("arguments[0].scrollIntoView({block: 'center'}); arguments[0].click()", cell)
+    wrong = [i for i in range(120) if view().labels[i] == 0 and view().predicted[i] == 1]
+    assert int(cell.text) == len(wrong)
+    shown = opened.all("#run0-confusion .selection .thumb")
+    assert [one.get_attribute("title") for one in shown] == [f"{HOSTILE[0]}/{i}.png" for i in wrong]
+    codes = opened.all("#run0-codebook .atlas .thumb")
+    assert [code.text for code in codes][-1] == "dead"
+    opened.script("arguments[0].click()", codes[0])
+    assert len(opened.all("#run0-codebook .selection .thumb")) == 24
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 400])
+def test_nothing_is_wider_than_the_window_and_text_can_be_told_from_the_paper(browser, file, width, scheme):
+    browser.open(file, width=width, scheme=scheme)
+    assert browser.script("return document.documentElement.scrollWidth") <= width
+    colours = browser.script("const s = getComputedStyle(document.body); return [s.color, s.backgroundColor]")
+    ink, paper = (sum(map(int, colour[4:-1].split(", "))) for colour in colours)
+    assert (ink < paper) == (scheme == "light")
+    assert abs(ink - paper) > 500
+    nameless = (
+        "return [...document.querySelectorAll('[role=img]')].filter(one => !one.ariaLabel && !one.closest('.tip'))"
+    )
+    assert browser.script(nameless + ".length") == 0
+    assert browser.complaints() == []
