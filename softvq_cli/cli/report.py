@@ -46,8 +46,9 @@ def report(
     What a folder does not have is measured first; after run that is little, after train it takes as long as cluster,
     probe and tsne do.
     """
-    from softvq_cli.cli.targets import checkpoint_file, refuse_existing
+    from softvq_cli.cli.targets import refuse_existing
     from softvq_cli.pipeline.page import Collector
+    from softvq_cli.pipeline.source import checkpoint_file
     from softvq_cli.plots import page
     from softvq_cli.plots.page.writing import check_suffix
 

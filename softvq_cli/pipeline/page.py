@@ -12,7 +12,7 @@ import numpy as np
 from softvq_cli.errors import InputError
 from softvq_cli.pipeline import kept, reading
 from softvq_cli.pipeline.maps import FEWEST_ROWS, perplexity_for
-from softvq_cli.pipeline.run import results
+from softvq_cli.pipeline.run import stored_results
 from softvq_cli.pipeline.source import Source
 from softvq_cli.plots.page import Codebook, Kind, Number, View
 
@@ -155,7 +155,7 @@ class _Run:
         """What ``run`` kept of this very checkpoint and these very data."""
         if self.by.data is not None:
             return None, {}
-        found = results(self.folder, self.checkpoint.sha256).get(stage)
+        found = stored_results(self.folder, self.checkpoint.sha256).get(stage)
         return (None, {}) if found is None else (kept.kept(self.folder, name, len(self.test)), found)
 
     def view(

@@ -23,9 +23,7 @@ class TrainedRun:
 
     def __init__(self, folder: Path, checkpoint: Checkpoint, observer: RunObserver) -> None:
         self.folder, self.checkpoint, self.observer = folder, checkpoint, observer
-        self.source = Source(
-            checkpoint, warn=observer.noted, progress=observer.data_progress, note=observer.noted
-        )
+        self.source = Source(checkpoint, warn=observer.noted, progress=observer.data_progress, note=observer.noted)
 
     def embedding(self, split: str) -> Embedding:
         """What the first stage wrote of a split."""
