@@ -92,7 +92,7 @@ def complete_job(jobs: Iterable[Job], name: str, device: str, watch: Callable[[]
     """
     from softvq_cli.errors import SoftVQError, UsageError, unknown_name
     from softvq_cli.experiments.cluster import Where, limit_threads
-    from softvq_cli.experiments.job import complete
+    from softvq_cli.experiments.completion import complete
 
     by_name = {job.name: job for job in jobs}
     if name not in by_name:

@@ -6,44 +6,28 @@ of a control, and the fingerprints of both splits), and is made again when that 
 
 from __future__ import annotations
 
-import contextlib
-import threading
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from softvq_cli.config import DataConfig, RunConfig
-from softvq_cli.errors import InputError, Interrupted, RefusedError, SoftVQError, param
-from softvq_cli.files import atomic_write
+from softvq_cli.errors import InputError, RefusedError, param
 from softvq_cli.pipeline import result
-from softvq_cli.pipeline.observer import RunObserver
-from softvq_cli.pipeline.result import BASIC, MAP, Evaluation
+from softvq_cli.pipeline.result import Evaluation
 from softvq_cli.presets import unused_settings
 from softvq_cli.training import run_directory
 from softvq_cli.words import BOTTLENECKS, PCA, RAW, UNTRAINED
 
 if TYPE_CHECKING:
-    from softvq_cli.datasets.dataset import Dataset
-    from softvq_cli.experiments.measures import Latents
     from softvq_cli.training.checkpoint import Checkpoint
 
-PART_TITLES: Mapping[str, str] = {
-    result.BASIC: "the paper's measures",
-    result.PROBES: "the other probes",
-    result.MAP: "the t-SNE map",
-}
 REPRESENTATIONS: Mapping[str, str] = {RAW: "pixels", PCA: "pca"}
 """Control → what its rows are; those of all others are z_e."""
 _EVALUATION_UNITS = 1000
 """An evaluation of 64 columns takes about as long as this many iterations: enough to sort jobs and guess the end."""
 _OF_NO_EFFECT = (*DataConfig.__dataclass_fields__, *run_directory.CHANGEABLE, "log_every")
 """Settings in which a run may differ from its job. That the data are the same is seen from their fingerprint."""
-_PATIENCE = 1.0
-"""Seconds between two looks at a folder in which another process works."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +107,7 @@ def inspect(job: Job) -> State:
     if not job.trains:
         return State(finished=True, evaluation=_evaluation(job, None))
     try:
-        found = _checkpoint(job)
+        found = checkpoint_of(job)
         used = found is None and (job.folder / run_directory.CONFIG).exists()
         begun = run_directory.stored_config(job.folder) if used else None
     except InputError:  # it will be met again when the job's turn comes, and reported
@@ -142,177 +126,12 @@ def inspect(job: Job) -> State:
     return State(found.step, found.finished, evaluation)
 
 
-def complete(
-    jobs: Sequence[Job],
-    *,
-    device: str,
-    threads: int,
-    observers: Sequence[RunObserver],
-    stop: threading.Event,
-    machine: Mapping[str, str] | None = None,
-) -> Iterator[tuple[Job, Evaluation | SoftVQError]]:
-    """Train what is not trained, side by side, and then measure what is not measured, one job after the other.
+def checkpoint_of(job: Job, device: str = "cpu") -> Checkpoint | None:
+    """The checkpoint in the job's folder, if there is one.
 
-    A folder has one writer: while another process works in one, this one waits, and then finds done what that has done.
-
-    Args:
-        jobs: in folders of their own.
-        device: to train and embed on.
-        threads: of the evaluation.
-        observers: one a job; is told what happens to it.
-        stop: when set, a training writes its checkpoint after the step at hand and ends, and so does an evaluation
-            after the part at hand.
-        machine: who does it, for ``evaluation.json``.
-
-    Yields:
-        Each job in their order, with its evaluation or with what went wrong: it stops no other.
+    Raises:
+        InputError: it is damaged.
     """
-    failures: dict[Job, SoftVQError] = {}
-    with contextlib.ExitStack() as folders:
-        for job, observer in zip(jobs, observers, strict=True):
-            try:
-                folders.enter_context(_alone(job, observer, stop))
-            except SoftVQError as error:
-                failures[job] = error
-        failures |= _train([job for job in jobs if job not in failures], jobs, device, observers, stop)
-        for job, observer in zip(jobs, observers, strict=True):
-            outcome: Evaluation | SoftVQError
-            try:
-                outcome = failures.get(job) or _measure(job, device, threads, observer, stop, machine)
-            except SoftVQError as error:
-                outcome = error
-            yield job, outcome
-
-
-@contextlib.contextmanager
-def _alone(job: Job, observer: RunObserver, stop: threading.Event) -> Iterator[None]:
-    """Hold the job's folder, from when nobody else does."""
-    with contextlib.ExitStack() as folder:
-        while True:
-            try:
-                folder.enter_context(run_directory.locked(job.folder, (result.EVALUATION, result.MAP_FILE)))
-                break
-            except run_directory.BusyError:
-                if stop.is_set():
-                    raise Interrupted(f"stopped while another process worked in {job.folder}") from None
-                observer.stage("waiting for another process")
-                time.sleep(_PATIENCE)
-        yield
-
-
-def _train(
-    ready: Sequence[Job],
-    jobs: Sequence[Job],
-    device: str,
-    observers: Sequence[RunObserver],
-    stop: threading.Event,
-) -> dict[Job, SoftVQError]:
-    """Those that could not be trained, and why."""
-    from softvq_cli.training import TrainRequest, train_together
-
-    requests: dict[Job, TrainRequest] = {}
-    for job, observer in zip(jobs, observers, strict=True):
-        if job in ready and job.trains:
-            chosen = job.config.flat()
-            if (job.folder / run_directory.CONFIG).exists():  # compared before: its own spelling of the data holds
-                chosen = {name: chosen[name] for name in run_directory.CHANGEABLE}
-            # Only where there is a run: a grid that begins one is no news.
-            resume = run_directory.is_used(job.folder)
-            requests[job] = TrainRequest(chosen, job.folder, resume=resume, observer=observer)
-    outcomes = train_together(list(requests.values()), device=device, stop=stop)
-    return {job: one for job, one in zip(requests, outcomes, strict=True) if isinstance(one, SoftVQError)}
-
-
-def _measure(
-    job: Job,
-    device: str,
-    threads: int,
-    observer: RunObserver,
-    stop: threading.Event,
-    machine: Mapping[str, str] | None,
-) -> Evaluation:
-    """The evaluation with all parts; each part is written as soon as it is there."""
-    from softvq_cli import datasets
-
-    checkpoint = None
-    if job.trains:
-        checkpoint = _checkpoint(job, device)
-        assert checkpoint is not None  # just written
-    of = _measured(job, None if checkpoint is None else checkpoint.sha256)
-    found = result.read(job.folder, of)
-    missing = [part for part in job.parts if part not in found.parts]
-    if missing:
-        train = datasets.load(job.config.data, "train", progress=observer.data_progress)
-        test = datasets.load(job.config.data, "test", progress=observer.data_progress)
-        material = _Material(job, checkpoint, train, test)
-        for part in missing:
-            if stop.is_set():
-                raise Interrupted(f"stopped before measuring {PART_TITLES[part]} of {job.name}")
-            observer.stage(f"measuring {job.name}" + ("" if part == BASIC else f", {part}"))
-            try:
-                values = material.measure(part, threads)
-            except SoftVQError as error:
-                if part == BASIC:  # without it there is no row
-                    raise
-                observer.noted(f"without {PART_TITLES[part]}: {error.marked}")
-                continue
-            found = replace(found.with_part(part, values), machine=machine or found.machine)
-            result.write(job.folder, of, found)
-    return found
-
-
-@dataclass
-class _Material:
-    """What a job's evaluation measures: the rows of a control, or what a trained model makes of the images."""
-
-    job: Job
-    checkpoint: Checkpoint | None
-    train: Dataset
-    test: Dataset
-    extra: dict[str, float] = field(default_factory=dict)
-    """Values that come with the rows."""
-    rows: Latents | None = None
-    """Made when a part first needs them."""
-
-    def measure(self, part: str, threads: int) -> dict[str, dict[str, float]]:
-        """Representation → values by measure, of one part; the map itself goes to a file."""
-        from softvq_cli.experiments import measures
-        from softvq_cli.pipeline.maps import on_map
-
-        self.rows = self.rows or self._make()
-        if part == MAP:
-            found = on_map(self.rows.test, self.rows.test_labels, jobs=threads)
-            with atomic_write(self.job.folder / result.MAP_FILE) as file:
-                np.save(file, found.coordinates)
-            return {self.job.representation: measures.of_map(found)}
-        own = measures.of_rows(self.rows, part, jobs=threads)
-        if part != BASIC or self.checkpoint is None:
-            return {self.job.representation: own | (self.extra if part == BASIC else {})}
-        model = self.checkpoint.model
-        own |= self.extra | model.evaluate(self.test.images)
-        if not BOTTLENECKS[self.job.subject].has_codebook:
-            return {self.job.representation: own}
-        inputs = measures.latents(model, self.train, self.test, "z_q")
-        return {self.job.representation: own, "z_q": measures.of_rows(inputs, part, jobs=threads)}
-
-    def _make(self) -> Latents:
-        from softvq_cli.experiments import controls, measures
-
-        job = self.job
-        if job.subject == RAW:
-            return controls.pixels(self.train, self.test)
-        if job.subject == PCA:
-            rows, self.extra["nmse"] = controls.principal_components(self.train, self.test, job.config.model.latent_dim)
-            return rows
-        if self.checkpoint is None:
-            model = controls.untrained(job.config, self.train)
-        else:
-            model = self.checkpoint.model
-            self.extra["iterations"] = self.checkpoint.step
-        return measures.latents(model, self.train, self.test)
-
-
-def _checkpoint(job: Job, device: str = "cpu") -> Checkpoint | None:
     from softvq_cli.devices import pick
     from softvq_cli.training import checkpoint
 
@@ -331,7 +150,7 @@ def _refuse_other_settings(job: Job, there: RunConfig) -> None:
             )
 
 
-def _measured(job: Job, seal: str | None) -> dict[str, Any]:
+def measured(job: Job, seal: str | None) -> dict[str, Any]:
     """What an evaluation is of: equal for two evaluations iff they measure the same."""
     of: dict[str, Any] = {"row": job.subject, "train": job.fingerprints[0], "test": job.fingerprints[1]}
     if seal is not None:
@@ -345,5 +164,5 @@ def _measured(job: Job, seal: str | None) -> dict[str, Any]:
 
 def _evaluation(job: Job, seal: str | None) -> Evaluation | None:
     """The stored one, if it has all parts."""
-    found = result.read(job.folder, _measured(job, seal))
+    found = result.read(job.folder, measured(job, seal))
     return found if found.has(job.parts) else None

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from softvq_cli.experiments import formats
+from softvq_cli.experiments.document import document
 from softvq_cli.experiments.job import Job
 from softvq_cli.experiments.measures import measure
 from softvq_cli.experiments.pool import Outcome
-from softvq_cli.experiments.study import Study, document
+from softvq_cli.experiments.study import Study
 from softvq_cli.files import write_json, write_text
 from softvq_cli.pipeline.result import read_map
 

@@ -12,7 +12,8 @@ import pytest
 
 from softvq_cli.config import DataConfig, RunConfig
 from softvq_cli.errors import SoftVQError
-from softvq_cli.experiments.job import Job, complete
+from softvq_cli.experiments.completion import complete
+from softvq_cli.experiments.job import Job
 from softvq_cli.experiments.study import StudyData, load_data
 from softvq_cli.pipeline.observer import RunObserver
 from softvq_cli.pipeline.result import BASIC, Evaluation

@@ -1,0 +1,130 @@
+"""A study's document: what it found, JSON-ready and whole. Every other form of a report is made from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from softvq_cli.evaluation.statistics import paired_difference, summary
+from softvq_cli.experiments.measures import MEASURES, measure
+from softvq_cli.experiments.paper import Column
+from softvq_cli.experiments.pool import Outcome
+from softvq_cli.experiments.study import Row, Study
+from softvq_cli.version import __version__
+from softvq_cli.words import BOTTLENECKS
+
+Values = Mapping[int, Mapping[str, float]]
+"""Seed → value by measure."""
+
+
+def document(study: Study, outcome: Outcome) -> dict[str, Any]:
+    """What a study found.
+
+    ``rows`` has one dictionary a row: ``row``, ``label``, ``kind``, ``seeds``, ``cells`` by ``DATA.MEASURE`` with
+    ``mean``, ``std``, ``n``, ``min``, ``max``, ``values`` (in the order of ``seeds``), ``paper``, ``difference`` and
+    ``versus_baseline``, and ``measures``, the same of every measure by data set and name.
+    """
+    failures = [{"cell": data, "error": error} for data, error in study.missing.items()]
+    failures += [{"cell": job.name, "error": error} for job, error in outcome.failures.items() if job in study.jobs]
+    rows = [_row(study, row, outcome) for row in study.rows]
+    return {
+        "name": study.name,
+        "title": study.title,
+        "softvq": __version__,
+        "command": study.command,
+        "seeds": list(study.seeds),
+        "data": {name: {**data.as_dict(), "settings": _settings(study, name)} for name, data in study.data.items()},
+        "columns": [_column(column) for column in study.columns],
+        "rows": rows,
+        "failed": failures,
+        "notes": [*study.notes, *_unfinished_probes(rows)],
+        **study.further,
+    }
+
+
+def _settings(study: Study, data: str) -> dict[str, dict[str, Any]]:
+    """Model → the settings that a reader needs to repeat it; those that it does not read are left out."""
+    shown: dict[str, dict[str, Any]] = {}
+    common = ("arch", "latent_dim", "iterations", "batch_size", "lr", "reconstruction_scale")
+    for job in study.planned or study.jobs:
+        if job.data == data and job.trains:
+            flat, names = job.config.flat(), (*common, *BOTTLENECKS[job.subject].settings)
+            shown.setdefault(job.subject, {name: flat[name] for name in names if name not in study.varied})
+    return shown
+
+
+def _column(column: Column) -> dict[str, Any]:
+    return {
+        "key": column.key,
+        "data": column.data,
+        "measure": column.measure,
+        "title": measure(column.measure).title,
+        "published": bool(column.paper),
+    }
+
+
+def _row(study: Study, row: Row, outcome: Outcome) -> dict[str, Any]:
+    compared = study.baseline is not None and row.seeded and row.key != study.baseline
+    measures, seeds = {}, {}
+    for name in study.data:
+        values = _values(study, outcome, name, row.name, row.representation)
+        baseline = _values(study, outcome, name, study.baseline, None) if compared else {}
+        measures[name], seeds[name] = _measures(values, baseline), list(values)
+    return {
+        "row": row.key,
+        "label": row.label,
+        "kind": row.kind,
+        "seeds": seeds,
+        "cells": {column.key: _cell(column, row.key, measures) for column in study.columns},
+        "measures": measures,
+    }
+
+
+def _values(study: Study, outcome: Outcome, data: str, row: str | None, representation: str | None) -> Values:
+    """Of a row on a data set, in the order of the seeds."""
+    found = {
+        job.seed: outcome.evaluations[job].figures.get(representation or job.representation)
+        for job in study.jobs
+        if (job.data, job.row) == (data, row) and job in outcome.evaluations
+    }
+    return {seed: values for seed, values in sorted(found.items()) if values is not None}
+
+
+def _measures(values: Values, baseline: Values) -> dict[str, Any]:
+    """Name → statistics over the seeds, in the order of MEASURES."""
+    there = dict.fromkeys(name for of_seed in values.values() for name in of_seed)
+    found = {}
+    for name in (*(name for name in MEASURES if name in there), *(name for name in there if name not in MEASURES)):
+        ours = {seed: of_seed[name] for seed, of_seed in values.items() if name in of_seed}
+        common = [seed for seed in ours if name in baseline.get(seed, {})]
+        against = None
+        if common:
+            theirs = [baseline[seed][name] for seed in common]
+            against = paired_difference([ours[seed] for seed in common], theirs).as_dict()
+        found[name] = {**summary(list(ours.values())).as_dict(), "versus_baseline": against}
+    return found
+
+
+_NO_RUN: Mapping[str, Any] = {
+    **dict.fromkeys(("mean", "std", "min", "max", "versus_baseline")),
+    "n": 0,
+    "values": [],
+}
+
+
+def _cell(column: Column, row: str, measures: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """One cell of the table; without a run its mean is None and n is 0."""
+    paper = column.paper.get(row)
+    found = measures.get(column.data, {}).get(column.measure, _NO_RUN)
+    difference = None if paper is None or found["mean"] is None else found["mean"] - paper
+    return {**found, "paper": paper, "difference": difference}
+
+
+def _unfinished_probes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A note on each row with a softmax probe that was stopped before it had converged."""
+    return [
+        f"{row['label']}, {data}: the softmax probe was stopped before its optimum; its accuracy could still change"
+        for row in rows
+        for data, measures in row["measures"].items()
+        if measures.get("probe_converged", {}).get("min") == 0
+    ]

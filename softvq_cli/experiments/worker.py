@@ -1,0 +1,145 @@
+"""What runs in a worker: the jobs of a group, with word of how they go.
+
+A worker is told to stop beside its jobs, which then end as soon as nothing is lost by it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from softvq_cli.config import RunConfig
+from softvq_cli.errors import SoftVQError, one_line
+from softvq_cli.experiments.cluster import limit_threads
+from softvq_cli.experiments.completion import complete
+from softvq_cli.experiments.job import Job
+from softvq_cli.pipeline.observer import RunObserver
+from softvq_cli.pipeline.result import Evaluation
+
+ENVIRONMENT = ("SOFTVQ_DATA", "SOFTVQ_CACHE")
+"""Where data lie: a worker of another machine has to look in the same places."""
+_EVERY = 0.2
+"""Seconds between two messages of progress."""
+
+TRAINING, MEASURING = "training", "measuring"
+PROGRESS, NOTE = "progress", "note"
+"""The first words of a worker's messages, then the job's folder, then (units done, what is being done) or a text."""
+
+_alone = threading.Lock()
+"""A worker with several threads must not train in two of them: torch has one generator and one number of threads."""
+_stops: dict[str, threading.Event] = {}
+"""Channel → its stop sign."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a worker needs beside the jobs."""
+
+    channel: str
+    """The topic of its messages, and the name of the stop sign."""
+    device: str
+    threads: int
+    folder: str
+    """The current folder: paths are relative to it."""
+    environment: Mapping[str, str]
+
+
+def work(group: tuple[Job, ...], order: Order) -> list[Evaluation | str]:
+    """Complete the jobs of a group; in their order, the evaluations, or in a line why there is none."""
+    from distributed import get_worker
+
+    from softvq_cli.devices import machine
+
+    stop = _stops.setdefault(order.channel, threading.Event())
+    answers: dict[Job, Evaluation | str] = {}
+    with _alone, contextlib.ExitStack() as place:
+        try:
+            limit_threads(order.threads)
+            place.enter_context(_at_home(order))
+            tellers = [_Teller(get_worker(), order.channel, job) for job in group]
+            for job, answer in complete(
+                group,
+                device=order.device,
+                threads=order.threads,
+                observers=tellers,
+                stop=stop,
+                machine=machine(order.device),
+            ):
+                answers[job] = answer.marked if isinstance(answer, SoftVQError) else answer
+        except Exception as error:
+            text = error.marked if isinstance(error, SoftVQError) else f"{type(error).__name__}: {one_line(error)}"
+            answers |= {job: f"{text} ({_place(error)})" for job in group if job not in answers}
+    return [answers[job] for job in group]
+
+
+def stop_jobs(channel: str) -> None:
+    """In every worker, beside its jobs."""
+    _stops.setdefault(channel, threading.Event()).set()
+
+
+@contextlib.contextmanager
+def _at_home(order: Order) -> Iterator[None]:
+    """The current folder and the environment of the command that gave the order."""
+    before, environment = os.getcwd(), {name: os.environ.get(name) for name in ENVIRONMENT}
+    try:
+        os.chdir(order.folder)
+    except OSError as error:
+        raise SoftVQError(
+            f"the folder {order.folder} is not there on {os.uname().nodename}: the workers and the command need a "
+            f"shared file system"
+        ) from error
+    try:
+        os.environ |= order.environment
+        yield
+    finally:
+        for name, value in environment.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+        os.chdir(before)
+
+
+def _place(error: BaseException) -> str:
+    """``loop.py, line 12``."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{Path(frame.filename).name}, line {frame.lineno}"
+
+
+@dataclass
+class _Teller(RunObserver):
+    """Tells the pool how a job goes, in iterations and in what an evaluation is worth in them."""
+
+    worker: Any
+    channel: str
+    job: Job
+    told: float = 0.0
+
+    def started(self, config: RunConfig, folder: Path, step: int) -> None:
+        """It goes on from ``step``."""
+        self._tell(step, TRAINING)
+
+    def stepped(self, step: int) -> None:
+        """Not every step is worth a message."""
+        now = time.monotonic()
+        if now - self.told >= _EVERY:
+            self.told = now
+            self._tell(step, TRAINING)
+
+    def stage(self, what: str) -> None:
+        """The training is over, or has not begun."""
+        waiting = what.startswith("waiting")
+        self._tell(0 if waiting else self.job.steps, what if waiting else MEASURING)
+
+    def noted(self, text: str) -> None:
+        """Pass it on."""
+        self.worker.log_event(self.channel, [NOTE, str(self.job.folder), text])
+
+    def _tell(self, units: int, what: str) -> None:
+        self.worker.log_event(self.channel, [PROGRESS, str(self.job.folder), units, what])
