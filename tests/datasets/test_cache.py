@@ -12,7 +12,7 @@ import pytest
 from softvq_cli.datasets import cache, decode
 from softvq_cli.datasets.dataset import Dataset
 from softvq_cli.errors import InputError
-from tests.datasets.samples import CATS_AND_DOGS, encoded, grey_files, pixels, read, write_folder
+from tests.helpers import CATS_AND_DOGS, encoded, grey_files, pixels, read, write_folder
 
 
 @pytest.fixture
