@@ -6,10 +6,10 @@ import os
 import signal
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from softvq_cli.datasets.dataset import Dataset
+from tests.helpers import blobs, save_blobs
 
 # Before torch is loaded, here and in the commands that tests start: the models are tiny, and threads of
 # several tests side by side would wait for each other.
@@ -35,16 +35,13 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     monkeypatch.setenv("SOFTVQ_DATA", str(folder / "data"))
 
 
-def blobs(n: int = 64, shape: tuple[int, int, int] = (8, 8, 1), classes: int = 3, seed: int = 0) -> Dataset:
-    """Images of a few classes: a fixed random pattern each, with noise."""
-    random = np.random.default_rng(seed)
-    patterns = np.random.default_rng(99).uniform(30, 220, (classes, *shape))
-    labels = np.arange(n) % classes
-    images = np.clip(patterns[labels] + random.normal(0, 20, (n, *shape)), 0, 255).astype(np.uint8)
-    return Dataset("blobs", "train", images, labels.astype(np.int64), tuple(f"c{i}" for i in range(classes)))
-
-
 @pytest.fixture
 def small_dataset() -> Dataset:
     """64 grey 8x8 images of three classes."""
     return blobs()
+
+
+@pytest.fixture(scope="session")
+def npz(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """150 grey 8x8 images of three classes in a .npz file; a fifth of them is the test split."""
+    return save_blobs(tmp_path_factory.mktemp("data") / "blobs.npz", 150)

@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 import softvq_cli as softvq
 from softvq_cli.errors import InputError, SoftVQError, UsageError
 from softvq_cli.training import log, train
-from tests.conftest import blobs
+from tests.helpers import blobs
 
 SMALL = {"latent_dim": 4, "K": 6, "iterations": 40, "batch_size": 16}
 

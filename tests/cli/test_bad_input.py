@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.cli.conftest import QUICK
+from tests.helpers import QUICK
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from softvq_cli.pipeline import result
-from tests.cli.conftest import QUICK
+from tests.helpers import QUICK
 
 
 @pytest.fixture

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from softvq_cli import datasets
 from softvq_cli.errors import InputError, Interrupted, RefusedError, SoftVQError, UsageError
+from tests.helpers import installed
 
 
 @pytest.fixture
@@ -100,11 +99,6 @@ def test_a_device_that_is_not_there_is_refused_by_name(softvq, monkeypatch):
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     softvq("train", "--device", "cuda").refused(2, "--device cuda", "there is", "cpu")
-
-
-def installed(*words: str, **more) -> subprocess.Popen:
-    command = [sys.executable, "-m", "softvq_cli", *words]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **more)
 
 
 def test_a_reader_that_leaves_ends_the_command_quietly():

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
 from softvq_cli.cli.interrupt import Interrupts, interrupts
+from tests.helpers import start, wait_for
 
 
 @pytest.fixture
@@ -86,24 +84,6 @@ def test_a_library_that_turns_the_interrupt_into_its_own_error_does_not_hide_it(
     assert (result.code, result.err) == (130, "softvq: interrupted\n")
 
 
-def start(*words: object, cwd: Path) -> subprocess.Popen[str]:
-    """The program in a process of its own, which says when it has started.
-
-    It hears Ctrl-C even if this process was started in the background, where shells have it ignored.
-    """
-    code = (
-        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
-        "from softvq_cli.__main__ import main; print('started', flush=True); sys.exit(main())"
-    )
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, words)],
-        cwd=cwd,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_training_that_is_interrupted_leaves_a_checkpoint_and_goes_on(number, tmp_path, softvq):
     run = tmp_path / "run"
@@ -130,12 +110,3 @@ def test_ctrl_c_while_the_program_starts_leaves_no_traceback(delay, tmp_path):
     assert process.returncode == 130
     assert "Traceback" not in err
     assert "softvq: " in err.splitlines()[-1]
-
-
-def wait_for(path: Path, process: subprocess.Popen[str], seconds: float = 300) -> None:
-    """Wait until there is something in the file."""
-    end = time.monotonic() + seconds
-    while not (path.exists() and path.stat().st_size):
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < end
-        time.sleep(0.02)

@@ -7,23 +7,17 @@ import shlex
 import signal
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from softvq_cli.training import checkpoint
-from tests.cli.test_interrupt import start, wait_for
-from tests.cli.test_startup import python
-from tests.conftest import blobs
+from tests.helpers import python, save_blobs, start, wait_for
 
 SMALL = ("--iterations", "4", "--batch-size", "16", "--latent-dim", "4", "--K", "6", "--device", "cpu", "--jobs", "1")
 
 
 @pytest.fixture(scope="session")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("images") / "blobs.npz"
-    dataset = blobs(150)
-    np.savez(path, images=dataset.images, labels=dataset.labels)
-    return path
+    return save_blobs(tmp_path_factory.mktemp("images") / "blobs.npz", 150)
 
 
 def test_the_path_is_printed_and_json_on_demand(softvq, images):

@@ -11,13 +11,10 @@ import pytest
 
 from softvq_cli.cli.app import COMMANDS, build
 from softvq_cli.version import __version__
+from tests.helpers import python
 
 HEAVY = ("torch", "torchvision", "sklearn", "scipy", "matplotlib", "numpy", "PIL", "openTSNE")
 NAMES = [name for names in COMMANDS.values() for name in names]
-
-
-def python(code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
 
 
 @pytest.mark.parametrize("words", [["--help"], ["--version"], ["train", "--help"], ["run", "--help"], ["probe", "-h"]])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import QUICK
+from tests.helpers import QUICK
 
 pty = pytest.importorskip("pty")
 

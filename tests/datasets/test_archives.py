@@ -12,35 +12,21 @@ import numpy as np
 import pytest
 
 from softvq_cli.errors import InputError, UsageError
-from tests.datasets.samples import CATS_AND_DOGS, encoded, grey_files, notes, pixels, read, write_folder
+from tests.helpers import (
+    CATS_AND_DOGS,
+    TARS,
+    encoded,
+    grey_files,
+    make,
+    make_tar,
+    make_zip,
+    notes,
+    pixels,
+    read,
+    write_folder,
+)
 
 FILES = grey_files(["cat/10.png", "dog/1.png", "cat/9.png", "dog/b/2.png"])  # not in the order of the names
-TARS = {".tar": "w", ".tar.gz": "w:gz", ".tgz": "w:gz", ".tar.bz2": "w:bz2", ".tar.xz": "w:xz"}
-
-
-def make_zip(path: Path, files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> Path:
-    with zipfile.ZipFile(path, "w", method) as archive:
-        for name, data in files.items():
-            archive.writestr(name, data)
-    return path
-
-
-def make_tar(path: Path, files: dict[str, bytes], mode: str = "w", change: dict[str, object] | None = None) -> Path:
-    """A tar of these files; ``change`` sets attributes of the last one's header."""
-    with tarfile.open(path, mode) as archive:
-        for name, data in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            if change and name == list(files)[-1]:
-                for attribute, value in change.items():
-                    setattr(info, attribute, value)
-            archive.addfile(info, io.BytesIO(data))
-    return path
-
-
-def make(path: Path, files: dict[str, bytes]) -> Path:
-    suffix = next(suffix for suffix in (".zip", *TARS) if path.name.endswith(suffix))
-    return make_zip(path, files) if suffix == ".zip" else make_tar(path, files, TARS[suffix])
 
 
 @pytest.mark.parametrize("outer", ["", "pets/", "./", "./a/b/"])

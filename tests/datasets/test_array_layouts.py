@@ -9,7 +9,7 @@ import pytest
 import scipy.io
 
 from softvq_cli.errors import InputError
-from tests.datasets.samples import pixels, read
+from tests.helpers import pixels, read
 
 IMAGES, LABELS = pixels(0, (10, 4, 5)), np.arange(10) % 2
 

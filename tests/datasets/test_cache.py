@@ -15,8 +15,7 @@ from PIL import Image
 from softvq_cli.datasets import cache, decode
 from softvq_cli.datasets.dataset import Dataset
 from softvq_cli.errors import InputError
-from tests.datasets.samples import CATS_AND_DOGS, encoded, grey_files, pixels, read, write_folder
-from tests.datasets.test_archives import make_zip
+from tests.helpers import CATS_AND_DOGS, encoded, grey_files, make_zip, pixels, read, write_folder
 
 
 @pytest.fixture

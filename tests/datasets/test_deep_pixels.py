@@ -10,7 +10,7 @@ from PIL import Image
 
 from softvq_cli.config import DataConfig, RunConfig
 from softvq_cli.errors import InputError, UsageError
-from tests.datasets.samples import encoded, grey_files, notes, pixels, read, write_folder
+from tests.helpers import encoded, grey_files, notes, pixels, read, write_folder
 
 CAMERA = np.random.default_rng(0).integers(0, 4096, (10, 6, 5)).astype(np.uint16)
 CAMERA[3, 0, :2] = (0, 4095)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from softvq_cli.errors import InputError
-from tests.datasets.samples import encoded, notes, pixels, read, write_folder
+from tests.helpers import encoded, notes, pixels, read, write_folder
 
 pydicom = pytest.importorskip("pydicom")
 

@@ -14,7 +14,7 @@ import pytest
 from softvq_cli.config import DataConfig
 from softvq_cli.datasets import describe, fetch, load
 from softvq_cli.errors import SoftVQError, UsageError
-from tests.datasets.conftest import PUBLISHED, Mirror
+from tests.helpers import PUBLISHED, Mirror
 
 FORK = "fork" in multiprocessing.get_all_start_methods()
 

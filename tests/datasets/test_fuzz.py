@@ -9,34 +9,9 @@ import pytest
 
 from softvq_cli.datasets.pixels import read_image, strict_warnings
 from softvq_cli.errors import InputError
-from tests.datasets.samples import CATS_AND_DOGS, encoded, grey_files, pixels, read
-from tests.datasets.test_archives import TARS, make
+from tests.helpers import CATS_AND_DOGS, TARS, encoded, grey_files, make, mutations, pixels, read
 
 COUNT = 150
-
-
-def mutations(data: bytes, count: int, seed: int) -> list[bytes]:
-    """Bits flipped, bytes changed, pieces removed, doubled or set to the extremes."""
-    random = np.random.default_rng(seed)
-    results = []
-    for _ in range(count):
-        mutated = bytearray(data)
-        for _ in range(int(random.integers(1, 4))):
-            start = int(random.integers(len(mutated)))
-            stop = min(len(mutated), start + int(random.integers(1, 9)))
-            kind = int(random.integers(5))
-            if kind == 0:
-                mutated[start] ^= 1 << int(random.integers(8))
-            elif kind == 1:
-                mutated[start:stop] = random.bytes(stop - start)
-            elif kind == 2:
-                del mutated[start:stop]
-            elif kind == 3:
-                mutated[start:start] = mutated[start:stop]
-            else:
-                mutated[start:stop] = (b"\xff" if random.integers(2) else b"\0") * (stop - start)
-        results.append(bytes(mutated))
-    return results
 
 
 def survive(path: Path, whole: bytes, seed: int, count: int = COUNT) -> int:

@@ -11,7 +11,7 @@ import pytest
 from softvq_cli.config import DataConfig
 from softvq_cli.datasets import load
 from softvq_cli.errors import InputError, UsageError
-from tests.datasets.samples import CATS_AND_DOGS, encoded, grey_files, pixels, read, write_folder
+from tests.helpers import CATS_AND_DOGS, encoded, grey_files, pixels, read, write_folder
 
 
 def test_class_folders_give_labels_in_the_order_of_the_names(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from softvq_cli.errors import InputError
-from tests.datasets.samples import encoded, pixels, read
+from tests.helpers import encoded, pixels, read
 
 GREY, COLOUR, ALPHA = pixels(0), pixels(1, (6, 5, 3)), pixels(2)
 

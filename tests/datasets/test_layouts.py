@@ -10,7 +10,7 @@ import pytest
 
 from softvq_cli.datasets.naming import role_of
 from softvq_cli.errors import InputError
-from tests.datasets.samples import encoded, grey_files, pixels, read, write_folder
+from tests.helpers import encoded, grey_files, pixels, read, write_folder
 
 CLASSES = ["ant/1.png", "bee/2.png"]
 

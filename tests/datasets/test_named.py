@@ -13,8 +13,7 @@ import pytest
 from softvq_cli.config import DataConfig
 from softvq_cli.datasets import data_folder, describe, load, named, names
 from softvq_cli.errors import InputError, SoftVQError, UsageError
-from tests.datasets.conftest import PUBLISHED, downloads
-from tests.datasets.samples import pixels
+from tests.helpers import PUBLISHED, downloads, pixels
 
 
 def get(name: str, split: str, data_dir: Path) -> object:

@@ -9,7 +9,7 @@ import pytest
 
 from softvq_cli.datasets.splits import held_out_rows
 from softvq_cli.errors import InputError
-from tests.datasets.samples import CATS_AND_DOGS, grey_files, pixels, read, write_folder
+from tests.helpers import CATS_AND_DOGS, grey_files, pixels, read, write_folder
 
 hypothesis = pytest.importorskip("hypothesis")
 st = hypothesis.strategies

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from softvq_cli.errors import InputError
-from tests.datasets.samples import encoded, grey_files, notes, pixels, read, write_folder
-from tests.datasets.test_archives import make_zip
+from tests.helpers import encoded, grey_files, notes, pixels, read, write_folder
+from tests.helpers import make_zip
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")

@@ -10,8 +10,8 @@ import pytest
 
 from softvq_cli.datasets.webdataset import expand
 from softvq_cli.errors import InputError
-from tests.datasets.samples import encoded, notes, pixels, read
-from tests.datasets.test_archives import make_tar
+from tests.helpers import encoded, notes, pixels, read
+from tests.helpers import make_tar
 
 LABELS = [number % 3 for number in range(12)]
 

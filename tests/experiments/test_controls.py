@@ -9,7 +9,7 @@ from sklearn.decomposition import PCA
 from softvq_cli.config import RunConfig
 from softvq_cli.experiments.controls import pixels, principal_components, untrained
 from softvq_cli.training.session import pixel_variance
-from tests.conftest import blobs
+from tests.helpers import blobs
 
 
 @pytest.fixture

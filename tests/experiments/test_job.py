@@ -21,7 +21,7 @@ from softvq_cli.pipeline.result import BASIC, MAP, PROBES
 from softvq_cli.pipeline.source import Source
 from softvq_cli.training import checkpoint, train
 from softvq_cli.words import BOTTLENECKS
-from tests.experiments.conftest import do, write_blobs
+from tests.helpers import do, save_blobs
 
 
 @pytest.fixture
@@ -230,7 +230,7 @@ def test_a_run_with_other_settings_is_refused_by_name(make_job):
 
 def test_a_run_of_other_data_is_refused(make_job, tmp_path):
     job = make_job("ae")
-    other = write_blobs(tmp_path / "blobs.npz", seed=5)
+    other = save_blobs(tmp_path / "blobs.npz", 150, seed=5)
     train({**job.config.flat(), "data": str(other)}, out=job.folder)
     with pytest.raises(RefusedError, match="trained on other data"):
         inspect(job)

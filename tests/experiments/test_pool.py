@@ -19,7 +19,7 @@ from softvq_cli.experiments import pool
 from softvq_cli.experiments.cluster import Cluster, Where, limit_threads
 from softvq_cli.experiments.job import inspect
 from softvq_cli.experiments.pool import PoolObserver
-from tests.experiments.conftest import do
+from tests.helpers import do
 
 
 class Recorder(PoolObserver):

@@ -18,7 +18,7 @@ from softvq_cli.experiments import pool
 from softvq_cli.experiments.cluster import Cluster, Where
 from softvq_cli.experiments.job import inspect
 from softvq_cli.experiments.pool import PoolObserver
-from tests.experiments.conftest import do
+from tests.helpers import do
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -14,7 +14,7 @@ from softvq_cli.model import Autoencoder, autoencoder, represent
 from softvq_cli.model.bottlenecks.info_dropout import bits
 from softvq_cli.model.bottlenecks.soft_vq import SIGMA_IMAGES, SIGMA_QUANTILES
 from softvq_cli.words import BOTTLENECKS
-from tests.conftest import blobs
+from tests.helpers import blobs
 
 SHAPE = (8, 8, 1)
 K = 7

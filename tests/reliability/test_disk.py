@@ -17,7 +17,7 @@ import torch
 from softvq_cli import files
 from softvq_cli.errors import SoftVQError
 from softvq_cli.training import archive, log
-from tests.reliability.conftest import Zygote, softvq, state, step_of, temporaries, tiny
+from tests.helpers import Zygote, softvq, state, step_of, temporaries, tiny
 
 TOO_LARGE = "File too large"
 FULL = "No space left on device"

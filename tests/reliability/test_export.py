@@ -16,8 +16,7 @@ from safetensors.torch import load_file, save_file
 import softvq_cli
 from softvq_cli.training import checkpoint
 from softvq_cli.words import BOTTLENECKS
-from tests.conftest import blobs
-from tests.reliability.conftest import save_blobs, shrunk_networks, softvq, temporaries, tiny
+from tests.helpers import blobs, save_blobs, shrunk_networks, softvq, temporaries, tiny
 
 
 @pytest.fixture(scope="module")

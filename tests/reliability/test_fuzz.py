@@ -23,9 +23,7 @@ import pytest
 import torch
 
 from softvq_cli.training import archive, checkpoint, export
-from tests.datasets.test_fuzz import mutations
-from tests.reliability.conftest import Ended, ended_well, save_blobs, shrunk_networks, softvq, tiny
-from tests.training.test_checkpoint import _with_seal
+from tests.helpers import Result, ended_well, mutations, save_blobs, shrunk_networks, softvq, tiny, with_seal
 
 COUNT = 15 * int(os.environ.get("SOFTVQ_MUTATIONS", "1"))
 
@@ -53,7 +51,7 @@ class Tally:
     def __init__(self) -> None:
         self.codes: Counter[int] = Counter()
 
-    def add(self, ended: Ended, *allowed: int) -> None:
+    def add(self, ended: Result, *allowed: int) -> None:
         ended_well(ended)
         assert ended.code in allowed, ended
         if ended.code == 0 and ended.out.startswith("{"):
@@ -95,7 +93,7 @@ def test_forged_archives_under_a_valid_seal(made: Path, tmp_path: Path, tally: T
     archive.write(path, {"format": checkpoint.FORMAT, "weights": torch.arange(4.0)})
     small = path.read_bytes()[:-78]
     for body in mutations(small, 3 * COUNT, seed=3):
-        path.write_bytes(_with_seal(body))
+        path.write_bytes(with_seal(body))
         tally.add(softvq("info", path, "--json"), 3)
 
 
@@ -105,7 +103,7 @@ def resealed(source: Path, change: Callable[[bytes], bytes]) -> bytes:
         for record in old.infolist():
             data = old.read(record)
             new.writestr(record.filename, change(data) if record.filename.endswith("data.pkl") else data)
-    return _with_seal(buffer.getvalue())
+    return with_seal(buffer.getvalue())
 
 
 @pytest.mark.parametrize("name", ["embeddings-test.npy", "embeddings-test.labels.npy", "embeddings-test.json"])

@@ -17,8 +17,7 @@ import pytest
 import torch
 
 from softvq_cli.training import archive, checkpoint
-from tests.reliability.conftest import Zygote, shrunk_networks, softvq, tiny
-from tests.training.test_checkpoint import _with_seal
+from tests.helpers import Zygote, shrunk_networks, softvq, tiny, with_seal
 
 GIGABYTE = 1 << 30
 pytestmark = pytest.mark.usefixtures("small_networks")
@@ -60,7 +59,7 @@ def with_pickle(ckpt: Path, change: Callable[[bytes], bytes], more: dict[str, by
             target.writestr(record.filename, change(data) if record.filename.endswith("data.pkl") else data)
         for name, data in (more or {}).items():
             target.writestr(name, data)
-    return _with_seal(buffer.getvalue())
+    return with_seal(buffer.getvalue())
 
 
 def call(function: str, argument: bytes) -> bytes:
@@ -134,7 +133,7 @@ def test_records_that_two_readers_would_take_differently_are_refused(ckpt: Path,
         bad.write_bytes(with_pickle(ckpt, bytes, more))
         softvq("info", bad).refused(3, words)
     raw = ckpt.read_bytes()
-    bad.write_bytes(_with_seal(b"PK\x01\x02" + raw[4:-78]))
+    bad.write_bytes(with_seal(b"PK\x01\x02" + raw[4:-78]))
     softvq("info", bad).refused(3, "not a complete softvq checkpoint")
 
 

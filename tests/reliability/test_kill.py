@@ -16,15 +16,17 @@ from typing import Any
 import pytest
 
 from softvq_cli.training import checkpoint
-from tests.reliability.conftest import Zygote, save_blobs, state, step_of, temporaries, tiny
-
-STEPS = 12
-SOFTVQ = [sys.executable, "-m", "softvq_cli"]
-
-
-def training(npz: Path, out: str = "run", **more: object) -> list[str]:
-    """A run that writes a checkpoint every step and a line of its log every fifth."""
-    return ["train", "--out", out, *tiny(npz, **{"iterations": STEPS, "log_every": 5, "checkpoint_every": 1} | more)]
+from tests.helpers import (
+    STEPS,
+    Zygote,
+    installed,
+    save_blobs,
+    state,
+    step_of,
+    temporaries,
+    training,
+    wait_for,
+)
 
 
 @pytest.fixture(scope="module")
@@ -123,24 +125,17 @@ def test_a_killed_overwrite_leaves_the_old_run_or_none(zygote: Zygote, npz: Path
 # ---- the installed command, with the network of the paper
 
 
-def installed(words: list[str], folder: Path) -> subprocess.Popen[str]:
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [*SOFTVQ, *words], cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-
 def kill_installed(npz: Path, folder: Path, kills: int, **more: object) -> None:
     words = training(npz, iterations=6, **more)
     chance = random.Random(0)
     (folder / "whole").mkdir()
     (folder / "killed").mkdir()
-    process = installed(words, folder / "whole")
+    process = installed(*words, cwd=folder / "whole")
     assert process.wait(300) == 0
     moments: Counter[str] = Counter()
     run = folder / "killed" / "run"
     while moments.total() < kills:
-        process = installed([*words, "--resume"], folder / "killed")
+        process = installed(*words, "--resume", cwd=folder / "killed")
         seen = last_change(run)
         while last_change(run) == seen and process.poll() is None:  # it imports, and reads the data
             time.sleep(0.005)
@@ -153,7 +148,7 @@ def kill_installed(npz: Path, folder: Path, kills: int, **more: object) -> None:
                 path.unlink()
         else:
             moments["while writing" if temporaries(run) else "between writes"] += 1
-    process = installed([*words, "--resume"], folder / "killed")
+    process = installed(*words, "--resume", cwd=folder / "killed")
     assert process.wait(300) == 0, process.communicate()
     assert state(run) == state(folder / "whole" / "run")
     assert not temporaries(run)
@@ -205,7 +200,7 @@ def test_the_command_shown_after_an_interrupt_works_as_printed(
 
 @pytest.mark.slow
 def test_the_shell_runs_the_command_that_is_shown(npz: Path, tmp_path: Path) -> None:
-    process = installed(training(npz, "it's here", iterations=40, log_every=1), tmp_path)
+    process = installed(*training(npz, "it's here", iterations=40, log_every=1), cwd=tmp_path)
     wait_for(tmp_path / "it's here" / "metrics.jsonl")
     process.terminate()
     err = process.communicate(timeout=300)[1]
@@ -221,10 +216,3 @@ def test_the_shell_runs_the_command_that_is_shown(npz: Path, tmp_path: Path) -> 
     )
     assert (shell.returncode, shell.stdout) == (0, "it's here/ckpt.pt\n"), shell
     assert checkpoint.load(tmp_path / "it's here" / "ckpt.pt").finished
-
-
-def wait_for(path: Path, larger_than: int = 0, seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not (path.exists() and path.stat().st_size > larger_than):
-        assert time.monotonic() < end
-        time.sleep(0.005)

@@ -14,7 +14,7 @@ from softvq_cli.model.bottlenecks.soft_vq import SoftVQ
 from softvq_cli.model.bottlenecks.vae import VAE
 from softvq_cli.training import Observer, checkpoint, train
 from softvq_cli.words import BOTTLENECKS
-from tests.reliability.conftest import Zygote, softvq, state, temporaries, tiny
+from tests.helpers import Zygote, softvq, state, temporaries, tiny
 
 pytestmark = pytest.mark.usefixtures("small_networks")
 

@@ -27,8 +27,7 @@ from PIL import Image
 from softvq_cli import embeddings
 from softvq_cli.cli.app import app
 from softvq_cli.training import archive
-from tests.conftest import blobs
-from tests.reliability.conftest import ended_well, save_blobs, shrunk_networks, softvq, tiny
+from tests.helpers import blobs, ended_well, save_blobs, shrunk_networks, softvq, tiny
 
 TIMES = int(os.environ.get("SOFTVQ_EXAMPLES", "1"))
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]

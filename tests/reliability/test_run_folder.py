@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from softvq_cli.training import checkpoint
-from tests.reliability.conftest import Zygote, save_blobs, softvq, state, temporaries, tiny
-from tests.reliability.test_kill import installed, training, wait_for
+from tests.helpers import Zygote, installed, save_blobs, softvq, state, temporaries, tiny, training, wait_for
 
 pytestmark = pytest.mark.usefixtures("small_networks")
 
@@ -32,7 +31,7 @@ def test_of_two_processes_in_one_folder_the_second_is_refused(zygote: Zygote, np
 
 def test_of_two_commands_started_together_one_trains(npz: Path, tmp_path: Path) -> None:
     words = training(npz, iterations=30, log_every=1, checkpoint_every=100)
-    processes = [installed(words, tmp_path) for _ in range(2)]
+    processes = [installed(*words, cwd=tmp_path) for _ in range(2)]
     ended = [(process.communicate(timeout=300)[1], process.returncode) for process in processes]
     codes = sorted(code for _, code in ended)
     assert codes == [0, 4], ended

@@ -1,23 +1,11 @@
-"""A small data set on disk and a configuration that trains in a second."""
+"""A configuration that trains in a second."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-
-from tests.conftest import blobs
-
-
-@pytest.fixture(scope="session")
-def npz(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """120 grey 8x8 images of three classes in a .npz file."""
-    path = tmp_path_factory.mktemp("data") / "blobs.npz"
-    dataset = blobs(120)
-    np.savez(path, images=dataset.images, labels=dataset.labels)
-    return path
 
 
 @pytest.fixture

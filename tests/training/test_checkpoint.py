@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 import pickle
 import random
-import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +16,7 @@ import torch
 
 from softvq_cli.errors import InputError, SoftVQError
 from softvq_cli.training import archive, checkpoint, train
+from tests.helpers import with_seal
 
 
 @pytest.fixture(scope="module")
@@ -89,8 +88,8 @@ def test_code_in_a_pickle_never_runs(ckpt: Path, tmp_path: Path) -> None:
     plain.write_bytes(pickle.dumps(Evil(trap)))
     zipped = tmp_path / "zipped.pt"
     torch.save({"format": "softvq-checkpoint", "model": Evil(trap)}, zipped)
-    with_seal = changed(ckpt, tmp_path / "sealed.pt", lambda content: content.update(extra=Evil(trap)))
-    for path in (plain, zipped, with_seal):
+    sealed = changed(ckpt, tmp_path / "sealed.pt", lambda content: content.update(extra=Evil(trap)))
+    for path in (plain, zipped, sealed):
         with pytest.raises(InputError):
             checkpoint.load(path)
     assert not trap.exists()
@@ -156,15 +155,9 @@ def test_an_archive_that_unpacks_to_more_than_its_size_is_refused(ckpt: Path, tm
         archive.writestr("archive/data/0", bytes(50_000_000))
     bomb = tmp_path / "bomb.pt"
     body = buffer.getvalue()
-    bomb.write_bytes(_with_seal(body))
+    bomb.write_bytes(with_seal(body))
     with pytest.raises(InputError, match="unpacks to more"):
         checkpoint.load(bomb)
-
-
-def _with_seal(body: bytes) -> bytes:
-    prefix = b"softvq sha256:"
-    head = body[:-2] + struct.pack("<H", len(prefix) + 64)
-    return head + prefix + hashlib.sha256(head).hexdigest().encode()
 
 
 def test_a_failing_write_leaves_the_previous_checkpoint(

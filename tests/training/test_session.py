@@ -10,7 +10,7 @@ from softvq_cli.config import resolve
 from softvq_cli.training.restore import restore
 from softvq_cli.training.session import Session
 from softvq_cli.training.steppers import EagerStepper
-from tests.conftest import blobs
+from tests.helpers import blobs
 
 
 def session() -> Session:

@@ -13,7 +13,7 @@ from softvq_cli.training.restore import restore
 from softvq_cli.training.session import Session
 from softvq_cli.training.steppers import EagerStepper, GraphStepper, stepper
 from softvq_cli.words import BOTTLENECKS
-from tests.conftest import blobs
+from tests.helpers import blobs
 
 SETTINGS = {"latent_dim": 4, "K": 6, "batch_size": 16, "noise_std": 0.1, "log_every": 20}
 

@@ -12,7 +12,7 @@ import torch
 
 from softvq_cli.errors import Interrupted, UsageError
 from softvq_cli.training import Observer, Run, TrainRequest, checkpoint, train, train_together
-from tests.conftest import blobs
+from tests.helpers import blobs
 
 RUNS: list[dict[str, Any]] = [
     {"bottleneck": "soft-vq", "seed": 0, "noise_std": 0.1},

@@ -15,14 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-WIDTHS = (8, 8, 16)
-"""Of the layers of the small network: its checkpoint has 30 kB instead of 30 MB."""
-
-
-def shrink_networks() -> None:
-    from softvq_cli.model import decoder, encoder
-
-    encoder.MLP_WIDTHS = decoder.MLP_WIDTHS = WIDTHS  # type: ignore[assignment]
+from tests.helpers.runs import shrunk_networks
 
 
 def _die_at(moment: int) -> None:
@@ -68,7 +61,6 @@ def serve() -> None:
     from softvq_cli.__main__ import main
 
     torch.set_num_threads(1)  # a process with more of them must not fork
-    shrink_networks()
     with tempfile.TemporaryDirectory() as folder:  # what is imported late is imported here
         path = str(Path(folder) / "run")
         quick = ["--iterations", "2", "--quiet", "--device", "cpu"]
@@ -89,4 +81,5 @@ def serve() -> None:
 
 
 if __name__ == "__main__":
-    serve()
+    with shrunk_networks():
+        serve()

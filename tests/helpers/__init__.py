@@ -1,0 +1,77 @@
+"""What several tests need; fixtures are in the ``conftest.py`` of those that share them."""
+
+from __future__ import annotations
+
+from tests.helpers.commands import (
+    EXIT_CODES,
+    QUICK,
+    ROOT,
+    Result,
+    Zygote,
+    ended_well,
+    installed,
+    python,
+    softvq,
+    start,
+    wait_for,
+)
+from tests.helpers.damage import mutations, with_seal
+from tests.helpers.images import (
+    CATS_AND_DOGS,
+    TARS,
+    blobs,
+    encoded,
+    grey_files,
+    make,
+    make_tar,
+    make_zip,
+    notes,
+    pixels,
+    read,
+    save_blobs,
+    write_folder,
+)
+from tests.helpers.published import PUBLISHED, Mirror, downloads, md5
+from tests.helpers.runs import STEPS, WIDTHS, do, shrunk_networks, state, step_of, temporaries, tiny, training
+
+__all__ = [
+    "CATS_AND_DOGS",
+    "EXIT_CODES",
+    "PUBLISHED",
+    "QUICK",
+    "ROOT",
+    "STEPS",
+    "TARS",
+    "WIDTHS",
+    "Mirror",
+    "Result",
+    "Zygote",
+    "blobs",
+    "do",
+    "downloads",
+    "encoded",
+    "ended_well",
+    "grey_files",
+    "installed",
+    "make",
+    "make_tar",
+    "make_zip",
+    "md5",
+    "mutations",
+    "notes",
+    "pixels",
+    "python",
+    "read",
+    "save_blobs",
+    "shrunk_networks",
+    "softvq",
+    "start",
+    "state",
+    "step_of",
+    "temporaries",
+    "tiny",
+    "training",
+    "wait_for",
+    "with_seal",
+    "write_folder",
+]

@@ -1,0 +1,39 @@
+"""Damaged and forged files."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+
+import numpy as np
+
+
+def mutations(data: bytes, count: int, seed: int) -> list[bytes]:
+    """Bits flipped, bytes changed, pieces removed, doubled or set to the extremes."""
+    random = np.random.default_rng(seed)
+    results = []
+    for _ in range(count):
+        mutated = bytearray(data)
+        for _ in range(int(random.integers(1, 4))):
+            start = int(random.integers(len(mutated)))
+            stop = min(len(mutated), start + int(random.integers(1, 9)))
+            kind = int(random.integers(5))
+            if kind == 0:
+                mutated[start] ^= 1 << int(random.integers(8))
+            elif kind == 1:
+                mutated[start:stop] = random.bytes(stop - start)
+            elif kind == 2:
+                del mutated[start:stop]
+            elif kind == 3:
+                mutated[start:start] = mutated[start:stop]
+            else:
+                mutated[start:stop] = (b"\xff" if random.integers(2) else b"\0") * (stop - start)
+        results.append(bytes(mutated))
+    return results
+
+
+def with_seal(body: bytes) -> bytes:
+    """The body of an archive with the seal of a checkpoint, as if the program had written it."""
+    prefix = b"softvq sha256:"
+    head = body[:-2] + struct.pack("<H", len(prefix) + 64)
+    return head + prefix + hashlib.sha256(head).hexdigest().encode()

@@ -1,0 +1,98 @@
+"""Small images: in memory, and in files of every kind."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from softvq_cli.config import DataConfig
+from softvq_cli.datasets import Dataset, load
+from softvq_cli.errors import spelled
+
+
+def blobs(n: int = 64, shape: tuple[int, int, int] = (8, 8, 1), classes: int = 3, seed: int = 0) -> Dataset:
+    """Images of a few classes: a fixed random pattern each, with noise."""
+    random = np.random.default_rng(seed)
+    patterns = np.random.default_rng(99).uniform(30, 220, (classes, *shape))
+    labels = np.arange(n) % classes
+    images = np.clip(patterns[labels] + random.normal(0, 20, (n, *shape)), 0, 255).astype(np.uint8)
+    return Dataset("blobs", "train", images, labels.astype(np.int64), tuple(f"c{i}" for i in range(classes)))
+
+
+def save_blobs(path: Path, n: int = 40, **more: Any) -> Path:
+    """:func:`blobs` in a .npz file."""
+    dataset = blobs(n, **more)
+    np.savez(path, images=dataset.images, labels=dataset.labels)
+    return path
+
+
+def pixels(seed: int, shape: tuple[int, ...] = (6, 5)) -> np.ndarray:
+    """uint8 noise."""
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def encoded(image: np.ndarray | Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    file = io.BytesIO()
+    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(file, kind, **options)
+    return file.getvalue()
+
+
+def write_folder(root: Path, files: dict[str, bytes]) -> Path:
+    for name, data in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return root
+
+
+def grey_files(names: list[str]) -> dict[str, bytes]:
+    """A grey PNG for each name; the seed of its noise is its position."""
+    return {name: encoded(pixels(seed)) for seed, name in enumerate(names)}
+
+
+CATS_AND_DOGS = [f"{kind}/{number}.png" for kind in ("cat", "dog") for number in range(5)]
+
+
+def notes(data: Dataset) -> tuple[str, ...]:
+    """What is to be said of the data, with settings as Python spells them."""
+    return tuple(map(spelled, data.notes))
+
+
+def read(path: object, split: str = "all", **settings: object) -> Dataset:
+    return load(DataConfig(data=str(path), **settings), split)  # type: ignore[arg-type]
+
+
+# ---- archives
+
+TARS = {".tar": "w", ".tar.gz": "w:gz", ".tgz": "w:gz", ".tar.bz2": "w:bz2", ".tar.xz": "w:xz"}
+
+
+def make_zip(path: Path, files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> Path:
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return path
+
+
+def make_tar(path: Path, files: dict[str, bytes], mode: str = "w", change: dict[str, object] | None = None) -> Path:
+    """A tar of these files; ``change`` sets attributes of the last one's header."""
+    with tarfile.open(path, mode) as archive:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            if change and name == list(files)[-1]:
+                for attribute, value in change.items():
+                    setattr(info, attribute, value)
+            archive.addfile(info, io.BytesIO(data))
+    return path
+
+
+def make(path: Path, files: dict[str, bytes]) -> Path:
+    suffix = next(suffix for suffix in (".zip", *TARS) if path.name.endswith(suffix))
+    return make_zip(path, files) if suffix == ".zip" else make_tar(path, files, TARS[suffix])

@@ -1,0 +1,97 @@
+"""Runs of tiny networks, and what they hold, to the last bit. Nothing here imports torch before it is used."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+from softvq_cli.errors import SoftVQError
+
+if TYPE_CHECKING:
+    from softvq_cli.experiments.job import Job
+    from softvq_cli.pipeline.observer import RunObserver
+    from softvq_cli.pipeline.result import Evaluation
+
+WIDTHS = (8, 8, 16)
+"""Of the layers of the small network: its checkpoint has 30 kB instead of 30 MB."""
+STEPS = 12
+"""Of :func:`training`."""
+CLOCKS = ("seconds", "steps_per_second")
+
+
+@contextlib.contextmanager
+def shrunk_networks() -> Iterator[None]:
+    """Networks of :data:`WIDTHS`."""
+    from softvq_cli.model import decoder, encoder
+
+    with mock.patch.object(encoder, "MLP_WIDTHS", WIDTHS), mock.patch.object(decoder, "MLP_WIDTHS", WIDTHS):
+        yield
+
+
+def tiny(npz: Path, **more: object) -> list[str]:
+    """The words of a training of a few steps that has all that is to be resumed: noise, a codebook, moments."""
+    options = {"data": npz, "latent_dim": 2, "K": 3, "batch_size": 8, "noise_std": 0.1, "device": "cpu"} | more
+    return [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+
+
+def training(npz: Path, out: str = "run", **more: object) -> list[str]:
+    """A run that writes a checkpoint every step and a line of its log every fifth."""
+    return ["train", "--out", out, *tiny(npz, **{"iterations": STEPS, "log_every": 5, "checkpoint_every": 1} | more)]
+
+
+def do(job: Job, observer: RunObserver | None = None, stop: threading.Event | None = None) -> Evaluation:
+    """Complete a job in this process."""
+    from softvq_cli.experiments.completion import complete
+    from softvq_cli.pipeline.observer import RunObserver
+
+    [(_, result)] = complete(
+        [job],
+        device="cpu",
+        threads=1,
+        observers=[observer or RunObserver()],
+        stop=stop or threading.Event(),
+    )
+    if isinstance(result, SoftVQError):
+        raise result
+    return result
+
+
+def state(folder: Path) -> dict[str, Any]:
+    """All that a run is, to compare with ``==``: each tensor as its bytes, the log without its clocks."""
+    from softvq_cli.training import archive
+
+    content, _ = archive.read(folder / "ckpt.pt")
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    without_clocks = [{name: value for name, value in line.items() if name not in CLOCKS} for line in lines]
+    content["metrics"] = {name: value for name, value in content["metrics"].items() if name not in CLOCKS}
+    return {"checkpoint": _plain(content), "log": without_clocks, "config": (folder / "config.json").read_text()}
+
+
+def step_of(folder: Path) -> int:
+    """The step of a run's checkpoint, of whatever widths its network is."""
+    from softvq_cli.training import archive
+
+    step = archive.read(folder / "ckpt.pt")[0]["step"]
+    assert isinstance(step, int)
+    return step
+
+
+def _plain(value: Any) -> Any:
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        flat = value.contiguous().flatten().view(torch.uint8)
+        return str(value.dtype), tuple(value.shape), value.stride(), flat.numpy().tobytes()
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def temporaries(folder: Path) -> list[str]:
+    """What is left of files that were being written."""
+    return [str(path.relative_to(folder)) for path in folder.rglob("*.tmp")]
