@@ -79,7 +79,7 @@ def cluster(
             tables.append(map_table(mapped))
     if assignments is not None:
         write_array(assignments, found.assignments)
-    if rows.labels is not None and rows.labels.min() == rows.labels.max():
-        terminal.warn("all labels are the same class: accuracy, NMI and ARI say nothing")
+    for note in found.notes:
+        terminal.warn(note)
     terminal.result(document, lambda: Group(*tables), as_json=as_json or terminal.piped)
     terminal.hint("softvq", "tsne", embeddings, "-o", embeddings.with_suffix(".png").name)

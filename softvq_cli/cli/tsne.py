@@ -43,11 +43,14 @@ def tsne(
     """
     from softvq_cli import embeddings as files
     from softvq_cli.cli.targets import numbered, refuse_existing, write_array
+    from softvq_cli.embeddings.labels import align
     from softvq_cli.pipeline.maps import draw_maps
 
     saved = [] if save_coords is None else numbered(save_coords, len(embeddings))
     refuse_existing(out, *saved, overwrite=overwrite)
-    rows = [files.read(path, labels) for path in embeddings]
+    rows, notes = align([files.read(path, labels) for path in embeddings])
+    for note in notes:
+        terminal.note(note)
     with terminal.bars() as bars:
         coordinates = draw_maps(
             rows,

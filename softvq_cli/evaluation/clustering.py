@@ -22,6 +22,9 @@ GROUP = 10
 whatever the number of cores."""
 SILHOUETTE_ROWS = 5000
 """The silhouette needs every distance between two rows; from larger data this many rows are drawn."""
+FEW_ROWS = 3
+"""Rows a class or cluster, below which chance has a large part in the agreement of the two."""
+_WHATEVER = "accuracy and NMI are then what they are whatever the latents are"
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,24 @@ class Clustering:
     """float64 (n_init,): what each start alone would have reported."""
     silhouette: float | None
     """Without labels only; None where it is not defined (one cluster, or as many as rows)."""
+    classes: int | None = None
+    """How many the labels have."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Why the measures say less than they seem to, a line each."""
+        if self.classes is None:
+            return ()
+        if self.classes == 1:
+            return ("all labels are the same class: accuracy, NMI and ARI say nothing",)
+        if self.classes == self.n:
+            return (f"each of the {self.n} rows has a class of its own: {_WHATEVER}",)
+        if self.clusters == self.n:
+            return (f"there are as many clusters as rows, {self.n}: {_WHATEVER}",)
+        if self.n < FEW_ROWS * max(self.classes, self.clusters):
+            a_cluster = self.n / max(self.classes, self.clusters)
+            return (f"there are only {a_cluster:.1f} rows a class or cluster: accuracy and NMI are high by chance",)
+        return ()
 
     @property
     def spread(self) -> dict[str, Summary]:
@@ -136,6 +157,7 @@ def cluster(
         ari=ari,
         accuracies=None if labels is None else accuracies,
         silhouette=_silhouette(rows, best, seed) if labels is None else None,
+        classes=None if labels is None else len(np.unique(labels)),
     )
 
 

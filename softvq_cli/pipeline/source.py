@@ -86,7 +86,7 @@ class Source:
             )
         if dataset.class_names != trained.class_names:
             self.warn(f"{dataset.name} has other classes than the data that {self.checkpoint.path} was trained on")
-        return dataset
+        return self._numbered(dataset)
 
     def compare(self, train: Dataset | None = None) -> None:
         """Warn if the training split has another fingerprint; other data that were asked for need no warning.
@@ -129,6 +129,19 @@ class Source:
             path = folder / f"embeddings-{split}.npy"
             found.append(embeddings.embed(self.checkpoint, dataset, path, progress=self.progress))
         return found[0], found[1]
+
+    def _numbered(self, dataset: Dataset) -> Dataset:
+        """With the labels that the checkpoint's data gave these classes; new classes come after, and where no name is
+        the same the data keep their own."""
+        from softvq_cli.embeddings.labels import numbering, renumber, shared
+
+        trained = self.checkpoint.dataset.class_names
+        if dataset.labels is None or dataset.class_names == trained or not shared(trained, dataset.class_names):
+            return dataset
+        names = numbering(trained, dataset.class_names)
+        return dataclasses.replace(
+            dataset, labels=renumber(dataset.labels, dataset.class_names, names), class_names=names
+        )
 
     def _load(self, split: Split) -> Dataset:
         from softvq_cli import datasets

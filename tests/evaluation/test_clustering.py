@@ -138,6 +138,31 @@ def test_as_many_clusters_as_rows() -> None:
 
 
 @pytest.mark.parametrize(
+    ("labels", "clusters", "words"),
+    [
+        (np.arange(30), None, "each of the 30 rows has a class of its own"),
+        (np.arange(30), 4, "each of the 30 rows has a class of its own"),
+        (np.arange(30) % 3, 30, "as many clusters as rows, 30"),
+        (np.arange(30) % 3, 20, "only 1.5 rows a class or cluster"),
+        (np.arange(30) // 2, None, "only 2.0 rows a class or cluster"),
+        (np.zeros(30, int), 3, "all labels are the same class"),
+        (np.arange(30) % 3, None, None),
+        (None, 30, None),
+    ],
+)
+def test_a_note_says_when_the_accuracy_is_worth_nothing(
+    labels: np.ndarray | None, clusters: int | None, words: str | None
+) -> None:
+    """Whatever the rows are, random ones here."""
+    z = np.random.default_rng(0).normal(size=(30, 3))
+    found = cluster(z, labels, clusters=clusters, n_init=2)
+    assert len(found.notes) == (words is not None)
+    assert words is None or words in found.notes[0]
+    if labels is not None and found.clusters == len(np.unique(labels)) == 30:
+        assert found.accuracy == 1.0
+
+
+@pytest.mark.parametrize(
     ("options", "error", "words"),
     [
         ({}, UsageError, "give clusters$"),

@@ -1,0 +1,89 @@
+"""Labels by another numbering: where classes have names, the names decide which are the same."""
+
+from __future__ import annotations
+
+import dataclasses
+import unicodedata
+from collections.abc import Sequence
+
+import numpy as np
+
+from softvq_cli.embeddings.files import Embedding
+from softvq_cli.errors import InputError, one_line, param
+
+_SHOWN = 5
+"""Names in a message."""
+
+
+def numbering(first: Sequence[str], other: Sequence[str]) -> tuple[str, ...]:
+    """The names of ``first`` in their order, then those that only ``other`` has.
+
+    Names are the same if Unicode's NFC of them is: a folder copied from a Mac spells ``é`` otherwise.
+    """
+    known = set(map(_normal, first))
+    return (*first, *(name for name in other if _normal(name) not in known))
+
+
+def shared(first: Sequence[str], other: Sequence[str]) -> tuple[str, ...]:
+    """The names of ``first`` that ``other`` has too."""
+    theirs = set(map(_normal, other))
+    return tuple(name for name in first if _normal(name) in theirs)
+
+
+def renumber(labels: np.ndarray, names: Sequence[str], into: Sequence[str]) -> np.ndarray:
+    """Labels, int (N,), that are indices into ``names`` as indices into ``into``, int64; it has all of the names."""
+    place = {_normal(name): i for i, name in reversed(list(enumerate(into)))}
+    return np.array([place[_normal(name)] for name in names], dtype=np.int64)[labels]
+
+
+def align(embeddings: Sequence[Embedding]) -> tuple[list[Embedding], list[str]]:
+    """Give the classes of several files one numbering, that of the first file whose classes have names.
+
+    Files without labels or without names stay as they are.
+
+    Returns:
+        The embeddings in order, and a line on each whose labels had to change.
+
+    Raises:
+        InputError: a file shares no class with those before it.
+    """
+    names: tuple[str, ...] = ()
+    first, aligned, notes = None, [], []
+    for embedding in embeddings:
+        own = embedding.class_names
+        if embedding.labels is None or not own or own == names:
+            aligned.append(embedding)
+            continue
+        if first is None:
+            first, names = embedding, own
+            aligned.append(embedding)
+            continue
+        common = shared(names, own)
+        if not common:
+            raise InputError(
+                f"{embedding.path} has the classes {_listed(own)}, {first.path} has {_listed(names)}: no name is the "
+                f"same, so their labels cannot be compared; take files of the same classes, or give {param('labels')}"
+            )
+        names = numbering(names, own)
+        assert embedding.labels is not None
+        labels = renumber(embedding.labels, own, names)
+        if not np.array_equal(labels, embedding.labels):
+            notes.append(
+                f"{embedding.path} numbers its classes otherwise than {first.path}: they are matched by name "
+                f"({len(common)} in common: {_listed(common)})"
+            )
+        aligned.append(dataclasses.replace(embedding, labels=labels, class_names=names))
+    # All with the names of all, since those of a later file have been added at the end.
+    return [
+        dataclasses.replace(one, class_names=names) if one.labels is not None and one.class_names else one
+        for one in aligned
+    ], notes
+
+
+def _listed(names: Sequence[str]) -> str:
+    listed = ", ".join(one_line(name, 40) for name in names[:_SHOWN])
+    return listed if len(names) <= _SHOWN else f"{listed}, … ({len(names)} in all)"
+
+
+def _normal(name: str) -> str:
+    return unicodedata.normalize("NFC", name)

@@ -1,0 +1,119 @@
+"""Labels by another numbering are matched by the names of the classes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from softvq_cli.datasets.dataset import Dataset
+from softvq_cli.embeddings import Embedding
+from softvq_cli.embeddings.labels import align, numbering, renumber, shared
+from softvq_cli.errors import InputError
+from softvq_cli.evaluation.probe import probe
+from softvq_cli.pipeline.source import Source
+
+ANIMALS = ("ant", "bee", "cat")
+CENTRES = {"ant": 0.0, "bee": 10.0, "cat": 20.0, "dog": 30.0}
+
+
+def embedding(name: str, labels: Sequence[int] | None, names: tuple[str, ...]) -> Embedding:
+    """One column, in which each class is elsewhere."""
+    random = np.random.default_rng(0)
+    rows = range(6) if labels is None else labels
+    z = np.array([[CENTRES.get(names[i] if names else "", 0.0) + random.normal()] for i in rows], np.float32)
+    return Embedding(Path(name), z, None if labels is None else np.array(labels), names, {})
+
+
+def test_names_decide_and_new_ones_come_after() -> None:
+    assert numbering(ANIMALS, ("dog", "bee", "cat")) == ("ant", "bee", "cat", "dog")
+    assert shared(ANIMALS, ("dog", "cat", "bee")) == ("bee", "cat")
+    assert renumber(np.array([0, 2, 1]), ("dog", "bee", "cat"), ("ant", "bee", "cat", "dog")).tolist() == [3, 2, 1]
+
+
+def test_a_name_spelled_as_on_a_mac_is_the_same_name() -> None:
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    assert numbering((composed,), (decomposed,)) == (composed,)
+    assert renumber(np.array([0]), (decomposed,), ("x", composed)).tolist() == [1]
+
+
+def test_a_probe_across_numberings_is_as_good_as_within_one() -> None:
+    train = embedding("a.npy", [0, 1, 2] * 5, ANIMALS)
+    test = embedding("b.npy", [0, 1] * 5, ("bee", "cat"))
+    (train, other), [note] = align([train, test])
+    assert other.labels is not None and other.labels.tolist() == [1, 2] * 5
+    assert "b.npy" in note and "a.npy" in note and "2 in common: bee, cat" in note
+    assert probe(train.z, train.labels, other.z, other.labels, class_names=train.class_names).accuracy == 1.0
+    assert probe(train.z, train.labels, test.z, test.labels).accuracy == 0.0  # what would be reported otherwise
+
+
+def test_a_class_that_only_the_second_file_has_gets_a_name() -> None:
+    (first, second), _ = align([embedding("a.npy", [0, 1], ("bee", "cat")), embedding("b.npy", [0, 1], ("ant", "bee"))])
+    assert first.class_names == second.class_names == ("bee", "cat", "ant")
+    assert second.labels is not None and second.labels.tolist() == [2, 0]
+
+
+def test_what_agrees_or_has_no_names_stays_without_a_word() -> None:
+    files = [
+        embedding("a.npy", [0, 1], ANIMALS),
+        embedding("b.npy", [2, 1], ANIMALS),
+        dataclasses.replace(embedding("c.npy", None, ()), labels=np.array([7, 1, 0, 0, 0, 0])),
+        embedding("d.npy", None, ()),
+    ]
+    aligned, notes = align(files)
+    assert not notes
+    for before, after in zip(files, aligned, strict=True):
+        assert np.array_equal(before.labels, after.labels) and before.class_names == after.class_names
+
+
+def test_a_longer_list_of_the_same_numbers_needs_no_note() -> None:
+    _, notes = align([embedding("a.npy", [0, 1], ("ant", "bee")), embedding("b.npy", [0, 2], ANIMALS)])
+    assert not notes
+
+
+def test_files_without_a_common_class_are_refused() -> None:
+    with pytest.raises(InputError, match=r"b\.npy has the classes dog, a\.npy has ant, bee, cat: no name is the same"):
+        align([embedding("a.npy", [0, 1, 2], ANIMALS), embedding("b.npy", [0, 0], ("dog",))])
+
+
+def test_a_stranger_s_thousand_names_are_not_listed() -> None:
+    names = tuple(f"{i} " + "x" * 500 for i in range(1000))
+    with pytest.raises(InputError) as error:
+        align([embedding("a.npy", [0, 1], ANIMALS), embedding("b.npy", [0, 1], names)])
+    assert len(str(error.value)) < 600
+
+
+class _Trained:
+    """As much of a checkpoint as a source needs."""
+
+    path = Path("ckpt.pt")
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+
+
+@pytest.mark.parametrize(
+    ("names", "labels", "expected_names"),
+    [
+        (("bee", "cat"), [1, 2], ("ant", "bee", "cat")),
+        (("bee", "dog"), [1, 3], ("ant", "bee", "cat", "dog")),
+        (("elk", "fox"), [0, 1], ("elk", "fox")),
+    ],
+)
+def test_embed_numbers_classes_as_the_checkpoint_does(
+    monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...], labels: list[int], expected_names: tuple[str, ...]
+) -> None:
+    images = np.zeros((2, 4, 4, 1), np.uint8)
+    trained = Dataset("abc", "train", images, np.array([0, 1]), ANIMALS)
+    other = Dataset("other", "test", images, np.array([0, 1]), names)
+    monkeypatch.setattr(Source, "_load", lambda self, split: other)
+    warnings: list[str] = []
+    checkpoint: Any = _Trained(trained)
+    found = Source(checkpoint, data="other", warn=warnings.append).load("test")
+    assert found.labels is not None and found.labels.tolist() == labels
+    assert found.class_names == expected_names
+    assert len(warnings) == 1
