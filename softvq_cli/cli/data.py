@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from softvq_cli.cli.options import Json, completion
-from softvq_cli.cli.output import Streams
+from softvq_cli.cli.options import Json, Overwrite, completion
+from softvq_cli.cli.output import Streams, Terminal
+from softvq_cli.cli.settings import Reading
+from softvq_cli.cli.spelling import option_words
 from softvq_cli.words import IMAGE_SHAPES
 
 if TYPE_CHECKING:
     from softvq_cli.datasets import Status
 
-_ACTIONS = ("list", "fetch", "check")
+_ACTIONS = ("list", "fetch", "check", "show")
 
 
 def data(
@@ -22,19 +25,28 @@ def data(
     action: Annotated[
         str,
         typer.Argument(
-            metavar="list|fetch|check",
+            metavar="list|fetch|check|show",
             help="list: what is known and where it lies (as without a word). fetch: download what is missing or "
             "damaged. check: the same list, and exit code 3 if something is damaged or only partly there, or if a NAME "
-            "that was given is not there.",
+            "that was given is not there. show: read one NAME or path and say what was understood.",
             autocompletion=completion(_ACTIONS),
         ),
     ] = "list",
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="NAME", help="Of these data sets. Default: all.", autocompletion=completion(tuple(IMAGE_SHAPES))
+            metavar="NAME",
+            help="Of these data sets. Default: all. With show, a path too.",
+            autocompletion=completion(tuple(IMAGE_SHAPES)),
         ),
     ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="FILE", help="With show: a sheet of images of every class (.png, .pdf, .svg)."
+        ),
+    ] = None,
+    reading: Reading,
     data_dir: Annotated[
         str | None,
         typer.Option(
@@ -43,22 +55,29 @@ def data(
             help="Where the data sets lie. Default: $SOFTVQ_DATA, else the user's cache folder.",
         ),
     ] = None,
+    overwrite: Overwrite = False,
     as_json: Json = False,
     terminal: Streams,
 ) -> None:
-    """List, fetch and check the data sets that are known by name.
+    """List, fetch and check the data sets that are known by name; show what is read of any.
 
-    Your own images need no such step: give train a folder with one folder a class, a .zip or .tar of one,
-    or an array in a .npz or .npy file.
+    Your own images need no such step: give train a folder with one folder a class, a .zip or .tar of one, a table or
+    an array. show counts what train would see, and says what was skipped, mapped or rounded.
     """
     from softvq_cli import datasets
     from softvq_cli.cli.tables import data_table
-    from softvq_cli.errors import InputError, UsageError, unknown_name
+    from softvq_cli.errors import InputError, UsageError, param, unknown_name
 
     if action not in _ACTIONS:
         raise UsageError(unknown_name("action", action, _ACTIONS))
     if action == "fetch" and not names:
         raise UsageError(f"which data sets? known are {', '.join(datasets.names())}")
+    if action == "show":
+        _show(names or [], out, {**reading, "data_dir": data_dir}, terminal, overwrite=overwrite, as_json=as_json)
+        return
+    if out is not None or reading:
+        given = ["out"] if out is not None else list(reading)
+        raise UsageError(f"{param(given[0])} goes with show: softvq data show DATA")
     chosen = names or list(datasets.names())
     with terminal.bars() as bars:
         if action == "fetch":
@@ -81,6 +100,38 @@ def data(
         terminal.hint("softvq", "data", "fetch", *missing, *where)
     else:
         terminal.hint("softvq", "train", "--data", names[0] if names else "digits", *where)
+
+
+def _show(
+    names: list[str], out: Path | None, reading: dict[str, Any], terminal: Terminal, *, overwrite: bool, as_json: bool
+) -> None:
+    """Say what is read of one data set."""
+    from softvq_cli import datasets
+    from softvq_cli.cli.tables import overview_tables
+    from softvq_cli.cli.targets import refuse_existing
+    from softvq_cli.config import DataConfig
+    from softvq_cli.errors import UsageError
+    from softvq_cli.plots import sheet
+    from softvq_cli.plots.style import check_suffix
+
+    if len(names) != 1:
+        raise UsageError("show takes one data set: softvq data show DATA")
+    if out is not None:
+        check_suffix(out)
+        refuse_existing(out, overwrite=overwrite)
+    config = DataConfig(data=names[0], **reading)
+    with terminal.bars() as bars:
+        overview, train, _ = datasets.look(config, bars.report)
+    for note in overview.notes:
+        terminal.note(f"{overview.name}: {note}")
+    if out is not None:
+        left = sheet.plot(out, train.images, train.labels, train.class_names)
+        if left:
+            terminal.note(f"{left} classes have no room on {out}")
+    document = {**overview.as_dict(), "sheet": None if out is None else str(out)}
+    terminal.result(document, lambda: overview_tables(overview), as_json=as_json)
+    given = option_words({name: value for name, value in reading.items() if value is not None})
+    terminal.hint("softvq", "train", "--data", names[0], *given)
 
 
 def _as_dict(state: Status) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import typer
 from softvq_cli.cli.options import Bundle, completion, parameter
 from softvq_cli.cli.output import Terminal
 from softvq_cli.cli.spelling import option_name
-from softvq_cli.config import SECTIONS, SETTINGS, ModelConfig, Setting, check
+from softvq_cli.config import SECTIONS, SETTINGS, DataConfig, ModelConfig, Setting, check
 from softvq_cli.errors import InputError, UsageError, param, unknown_name
 from softvq_cli.presets import preset, unused_settings
 from softvq_cli.words import BOTTLENECKS, IMAGE_SHAPES
@@ -184,5 +184,16 @@ def note_unused(settings: Mapping[str, Any], terminal: Terminal) -> None:
         terminal.note(f"the bottleneck {bottleneck} does not read {', '.join(unused)}: no effect")
 
 
+def _reading_parameters() -> list[inspect.Parameter]:
+    return [parameter(name, *_option(SETTINGS[name])) for name in READING]
+
+
+READING = tuple(field.name for field in fields(DataConfig) if field.name not in ("data", "data_dir"))
+"""The settings that say how data are read."""
+Reading = Annotated[
+    dict[str, Any],
+    Bundle(_reading_parameters, lambda values: {n: _value(n, values[n]) for n in READING if values[n] is not None}),
+]
+"""Those of them that the user gave, by name. As a parameter, the options that say how data are read."""
 Settings = Annotated[dict[str, Any], Bundle(_parameters, _build)]
 """The settings that the user gave, by name: ``{"K": 32}``. As a parameter, all options of a run."""

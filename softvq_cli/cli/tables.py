@@ -116,6 +116,36 @@ def data_table(data_dir: str, states: Sequence[Any]) -> Group:
     return _titled(f"data sets in {data_dir}", table)
 
 
+def overview_tables(found: Any) -> Group:
+    """What was read of a data set: counts by split and class, and what is odd."""
+    height, width, channels = found.image_shape
+    drawn = " (drawn: the data have no test split)" if found.drawn else ""
+    entries: list[tuple[str, object]] = [
+        ("images", f"{found.counts['train']} train, {found.counts['test']} test{drawn}"),
+        ("size", f"{width}x{height}, {'grey' if channels == 1 else 'colour'}"),
+        ("classes", len(found.classes) or "none: there are no labels"),
+        ("pixels", f"{found.pixels[0]} to {found.pixels[1]} of 255"),
+        ("of the values", found.pixel_range.replace(",", " to ") if found.pixel_range else "as they are, bytes"),
+        ("equal to another image", found.duplicates),
+        ("of the test split, also in train", found.shared),
+        ("of one value all over", found.constant),
+    ]
+    if not found.classes:
+        return rows(found.name, entries)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False)
+    table.add_column("class", overflow="fold")
+    for name in ("train", "test"):
+        table.add_column(name, justify="right")
+    for name, counts in list(found.classes.items())[:_CLASSES]:
+        table.add_row(Text(one_line(name, 60)), str(counts.get("train", 0)), str(counts.get("test", 0)))
+    more = len(found.classes) - _CLASSES
+    tail = [Text(f"and {more} more classes (--json has them all)")] if more > 0 else []
+    return Group(rows(found.name, entries), table, *tail, Text())
+
+
+_CLASSES = 50
+
+
 def _state(state: Any) -> str:
     if not state.present:
         return "not here"

@@ -4,16 +4,19 @@ from softvq_cli.datasets.dataset import Dataset
 from softvq_cli.datasets.fetching import fetch
 from softvq_cli.datasets.loading import load
 from softvq_cli.datasets.named import data_folder
+from softvq_cli.datasets.overview import Overview, look
 from softvq_cli.datasets.progress import Progress
 from softvq_cli.datasets.status import Status, describe, names
 
 __all__ = [
     "Dataset",
+    "Overview",
     "Progress",
     "Status",
     "data_folder",
     "describe",
     "fetch",
     "load",
+    "look",
     "names",
 ]

@@ -31,6 +31,8 @@ class Dataset:
     settings are marked (:func:`softvq_cli.errors.spelled`)."""
     pixel_range: str | None = None
     """The values that became black and white, as the setting of that name; None: the images were bytes."""
+    drawn: bool = False
+    """Train and test were drawn: the data do not divide themselves."""
 
     def __len__(self) -> int:
         return len(self.images)

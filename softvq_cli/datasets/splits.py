@@ -62,6 +62,7 @@ def take(whole: Whole, name: str, config: DataConfig, split: Split) -> Dataset:
         file_names=None if whole.file_names is None else tuple(np.array(whole.file_names, dtype=object)[rows]),
         notes=(*whole.notes, *_odd(whole)),
         pixel_range=whole.pixel_range,
+        drawn=whole.train is None,
     )
 
 
@@ -80,11 +81,13 @@ def _odd(whole: Whole) -> list[str]:
         classes = len(np.unique(whole.labels))
         if classes == len(whole.images):
             found.append(f"every one of the {classes} images has a class of its own: accuracies will say nothing")
-    if whole.pixel_range in (None, "0,1") and (brightest := _brightest(whole.images)) <= _BLACK:
-        high = max(brightest, 1) if whole.pixel_range is None else f"{max(brightest, 1) / 255:.3g}"
+    brightest = _brightest(whole.images)
+    if brightest <= _BLACK:
+        low, high = (0.0, 255.0) if whole.pixel_range is None else map(float, whole.pixel_range.split(","))
+        most = low + (high - low) * max(brightest, 1) / 255
         found.append(
             f"no pixel is brighter than {brightest} of 255, which is as good as black: if there are no other values, "
-            f"say so with {param('pixel_range')} 0,{high}"
+            f"say so with {param('pixel_range')} {low:.6g},{most:.3g}"
         )
     return found
 
