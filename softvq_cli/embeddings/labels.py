@@ -33,7 +33,7 @@ def shared(first: Sequence[str], other: Sequence[str]) -> tuple[str, ...]:
 def renumber(labels: np.ndarray, names: Sequence[str], into: Sequence[str]) -> np.ndarray:
     """Labels, int (N,), that are indices into ``names`` as indices into ``into``, int64; it has all of the names."""
     place = {_normal(name): i for i, name in reversed(list(enumerate(into)))}
-    return np.array([place[_normal(name)] for name in names], dtype=np.int64)[labels]
+    return np.asarray(np.array([place[_normal(name)] for name in names], dtype=np.int64)[labels])
 
 
 def align(embeddings: Sequence[Embedding]) -> tuple[list[Embedding], list[str]]:

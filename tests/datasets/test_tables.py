@@ -11,8 +11,7 @@ import pytest
 from PIL import Image
 
 from softvq_cli.errors import InputError
-from tests.helpers import encoded, grey_files, notes, pixels, read, write_folder
-from tests.helpers import make_zip
+from tests.helpers import encoded, grey_files, make_zip, notes, pixels, read, write_folder
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")

@@ -10,8 +10,7 @@ import pytest
 
 from softvq_cli.datasets.webdataset import expand
 from softvq_cli.errors import InputError
-from tests.helpers import encoded, notes, pixels, read
-from tests.helpers import make_tar
+from tests.helpers import encoded, make_tar, notes, pixels, read
 
 LABELS = [number % 3 for number in range(12)]
 
