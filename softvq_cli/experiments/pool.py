@@ -7,6 +7,7 @@ killed is tried again by another, and goes on from its checkpoint.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import os
 import queue
@@ -163,9 +164,11 @@ class _Course:
         self._at: dict[Job, tuple[int, str]] = {}
         self._news: queue.SimpleQueue[tuple[str, ...] | Task] = queue.SimpleQueue()
         self._client: Client = cluster.client
-        self._order = self._begin(groups)
+        self._waiting = collections.deque(groups)
+        self._order = self._begin()
+        self._submit()
 
-    def _begin(self, groups: Sequence[tuple[Job, ...]]) -> Order:
+    def _begin(self) -> Order:
         where, client = self._cluster.where, self._client
         order = Order(
             channel=f"softvq-{uuid.uuid4().hex}",
@@ -180,13 +183,25 @@ class _Course:
                 self._observer.noted(f"dashboard: {client.dashboard_link}")
             if not client.scheduler_info()["workers"]:
                 self._observer.noted("the scheduler has no worker yet: the jobs wait for one")
-        for number, group in enumerate(groups):
-            task = client.submit(
-                work, group, order, key=f"{order.channel}-{group[0].name}", pure=False, priority=-number
+        return order
+
+    def _submit(self) -> None:
+        """Give out what can be given out.
+
+        Processes of our own get one group at a time: one that kills its process takes no other with it. A scheduler of
+        somebody else's gets all of them, for it may ask for more workers by how many wait.
+        """
+        most = self._cluster.where.workers() if self._cluster.is_local else len(self._jobs)
+        while self._waiting and len(self.tasks) < most:
+            group = self._waiting.popleft()
+            task = self._client.submit(
+                *(work, group, self._order),
+                key=f"{self._order.channel}-{group[0].name}",
+                priority=len(self._waiting),
+                pure=False,
             )
             self.tasks[task] = group
             task.add_done_callback(self._news.put)
-        return order
 
     def look(self) -> None:
         """Wait a moment for news of the workers, and pass them on."""
@@ -206,9 +221,7 @@ class _Course:
     def close(self) -> None:
         """Forget the tasks that are left, and have those that run end."""
         with contextlib.suppress(Exception):  # the scheduler may have gone
-            if self.tasks:
-                self._client.cancel(list(self.tasks), force=True)
-                self._client.run(stop_jobs, self._order.channel, on_error="ignore")
+            self._client.cancel(list(self.tasks), force=True)
             self._client.unsubscribe_topic(self._order.channel)
 
     def _training(self) -> bool:
@@ -235,6 +248,7 @@ class _Course:
             raise SoftVQError("the connection to the workers is lost; what they had finished is kept")
         else:
             answers = [_why(task)] * len(group)
+        self._submit()
         for job, answer in zip(group, answers, strict=True):
             self._at.pop(job, None)
             self._ended_units += _left(job, self._states[job])

@@ -26,7 +26,7 @@ from softvq_cli.pipeline.result import Evaluation
 ENVIRONMENT = ("SOFTVQ_DATA", "SOFTVQ_CACHE")
 """Where data lie: a worker of another machine has to look in the same places."""
 _EVERY = 0.2
-"""Seconds between two messages of progress."""
+"""Seconds between two messages of progress, and between two looks at whether anybody waits for them."""
 
 TRAINING, MEASURING = "training", "measuring"
 PROGRESS, NOTE = "progress", "note"
@@ -57,13 +57,14 @@ def work(group: tuple[Job, ...], order: Order) -> list[Evaluation | str]:
 
     from softvq_cli.devices import machine
 
-    stop = _stops.setdefault(order.channel, threading.Event())
+    worker, stop = get_worker(), _stops.setdefault(order.channel, threading.Event())
     answers: dict[Job, Evaluation | str] = {}
     with _alone, contextlib.ExitStack() as place:
         try:
             limit_threads(order.threads)
             place.enter_context(_at_home(order))
-            tellers = [_Teller(get_worker(), order.channel, job) for job in group]
+            place.enter_context(_wanted(worker, stop))
+            tellers = [_Teller(worker, order.channel, job) for job in group]
             for job, answer in complete(
                 group,
                 device=order.device,
@@ -82,6 +83,26 @@ def work(group: tuple[Job, ...], order: Order) -> list[Evaluation | str]:
 def stop_jobs(channel: str) -> None:
     """In every worker, beside its jobs."""
     _stops.setdefault(channel, threading.Event()).set()
+
+
+@contextlib.contextmanager
+def _wanted(worker: Any, stop: threading.Event) -> Iterator[None]:
+    """Set ``stop`` when nobody waits for the task at hand any more: its client has left, or has taken it back."""
+    key, over = worker.get_current_task(), threading.Event()
+
+    def watch() -> None:
+        while not over.wait(_EVERY) and not stop.is_set():
+            task = worker.state.tasks.get(key)
+            if task is None or task.state == "cancelled":
+                stop.set()
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
 
 
 @contextlib.contextmanager
