@@ -14,6 +14,13 @@ from softvq_cli.experiments.study import StudyData, load_data
 from softvq_cli.pipeline.result import BASIC
 
 
+@pytest.fixture(scope="module", autouse=True)
+def workers(request: pytest.FixtureRequest) -> None:
+    """Forked ones, but where it is tested how workers start."""
+    if request.path.stem not in ("test_pool", "test_scheduler"):
+        request.getfixturevalue("forked_workers")
+
+
 @pytest.fixture(scope="session")
 def data(npz: Path) -> StudyData:
     return load_data(DataConfig(data=str(npz)))

@@ -10,10 +10,12 @@ from tests.helpers.commands import (
     Zygote,
     ended_well,
     installed,
+    once,
     python,
     softvq,
     start,
     wait_for,
+    zygote_in,
 )
 from tests.helpers.damage import mutations, with_seal
 from tests.helpers.images import (
@@ -59,6 +61,7 @@ __all__ = [
     "md5",
     "mutations",
     "notes",
+    "once",
     "pixels",
     "python",
     "read",
@@ -74,4 +77,5 @@ __all__ = [
     "wait_for",
     "with_seal",
     "write_folder",
+    "zygote_in",
 ]

@@ -178,10 +178,10 @@ def test_the_command_shown_after_an_interrupt_works_as_printed(
     number: int, out: str, zygote: Zygote, npz: Path, tmp_path: Path
 ) -> None:
     words = training(npz, out, iterations=4000, log_every=1, checkpoint_every=10_000)
-    zygote.begin(*words, cwd=tmp_path)
+    fork = zygote.begin(*words, cwd=tmp_path)
     wait_for(tmp_path / out / "metrics.jsonl")
-    zygote.send(number)
-    ended = zygote.end()
+    fork.send(number)
+    ended = fork.end()
     assert (ended.code, ended.out) == (130, ""), ended
     line = ended.err.splitlines()[-1]
     assert line.startswith("softvq: stopped at step ") and " of 4000; to go on: softvq train --out " in line
@@ -191,10 +191,10 @@ def test_the_command_shown_after_an_interrupt_works_as_printed(
     assert shlex.split(printed) == ["softvq", "train", "--out", out, "--resume", "--device", "cpu"]
     log = tmp_path / out / "metrics.jsonl"
     size = log.stat().st_size
-    zygote.begin(*shlex.split(printed)[1:], cwd=tmp_path)  # it is interrupted again
+    fork = zygote.begin(*shlex.split(printed)[1:], cwd=tmp_path)  # it is interrupted again
     wait_for(log, larger_than=size)
-    zygote.send(number)
-    ended = zygote.end()
+    fork.send(number)
+    ended = fork.end()
     assert ended.code == 130 and printed in ended.err
 
 
