@@ -20,7 +20,13 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 WORKER = "PYTEST_XDIST_WORKER" in os.environ
 QUICK = (
-    *("test_architecture.py", "test_config.py", "test_files.py", "test_results.py", "model", "evaluation", "pipeline"),
+    *("test_architecture.py", "test_config.py", "test_files.py", "test_results.py", "model", "pipeline"),
+    *(
+        "evaluation/test_clustering.py",
+        "evaluation/test_kmeans.py",
+        "evaluation/test_probe.py",
+        "evaluation/test_statistics.py",
+    ),
     *("datasets/test_arrays.py", "datasets/test_splits.py", "datasets/test_named.py", "datasets/test_image_formats.py"),
     *("cli/test_settings.py", "experiments/test_formats.py", "experiments/test_paper.py"),
 )

@@ -35,10 +35,12 @@ from tests.helpers.images import (
 )
 from tests.helpers.published import PUBLISHED, Mirror, downloads, md5
 from tests.helpers.runs import STEPS, WIDTHS, do, shrunk_networks, state, step_of, temporaries, tiny, training
+from tests.helpers.views import HOSTILE, view
 
 __all__ = [
     "CATS_AND_DOGS",
     "EXIT_CODES",
+    "HOSTILE",
     "PUBLISHED",
     "QUICK",
     "ROOT",
@@ -74,6 +76,7 @@ __all__ = [
     "temporaries",
     "tiny",
     "training",
+    "view",
     "wait_for",
     "with_seal",
     "write_folder",
