@@ -63,7 +63,7 @@ def _child(job: dict[str, Any], streams: list[int]) -> None:
             try:
                 exec(compile(job["code"], "<job>", "exec"), {"__name__": "__main__"})
             except SystemExit as end:
-                code = end.code
+                code = end.code or 0
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
