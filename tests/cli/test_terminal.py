@@ -43,7 +43,7 @@ def on_a_terminal(zygote, tmp_path):
 
 def test_a_bar_follows_the_training_and_vanishes(on_a_terminal):
     code, seen, out = on_a_terminal("train", "-o", "run", *QUICK, both=False)
-    assert code == 0
+    assert code == 0, seen
     assert out == "run/ckpt.pt\n"
     assert re.search(r"training .*6/6", seen)
     assert "loss" in seen
@@ -56,7 +56,7 @@ def test_quiet_shows_no_bar(on_a_terminal):
 
 def test_people_see_tables_in_per_cent_and_programs_json(on_a_terminal, trained):
     code, seen, _ = on_a_terminal("probe", trained)
-    assert code == 0
+    assert code == 0, seen
     shown = re.search(r"accuracy +([\d.]+) %", seen)
     assert shown
     _, _, out = on_a_terminal("probe", trained, both=False)

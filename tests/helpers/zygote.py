@@ -48,7 +48,10 @@ def _child(job: dict[str, Any], streams: list[int]) -> None:
     os.environ |= job.get("environment", {})
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
-    sys.stdout.reconfigure(line_buffering=os.isatty(1))  # type: ignore[union-attr]
+    for name, number, errors in (("stdout", 1, "strict"), ("stderr", 2, "backslashreplace")):
+        lines = 1 if number == 2 or os.isatty(number) else -1
+        stream = open(number, "w", lines, getattr(sys, name).encoding, errors, closefd=False)  # noqa: SIM115 (as Python does)
+        setattr(sys, name, stream)
     if job.get("die_at") is not None:
         _die_at(job["die_at"])
     for name in ("FSIZE", "AS"):
