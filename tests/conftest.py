@@ -15,6 +15,8 @@ from tests.helpers import Zygote, blobs, save_blobs, shrunk_networks, zygote_in
 # Before torch is loaded, here and in the commands that tests start: the models are tiny, and threads of
 # several tests side by side would wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Where threads are asked for, as in t-SNE, they wait without burning the time of the tests beside them.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # A shell's background job ignores Ctrl-C, and so would every command that the tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
