@@ -15,10 +15,8 @@ from softvq_cli.pipeline.result import BASIC
 
 
 @pytest.fixture(scope="module", autouse=True)
-def workers(request: pytest.FixtureRequest) -> None:
-    """Forked ones, but where it is tested how workers start."""
-    if request.path.stem not in ("test_pool", "test_scheduler"):
-        request.getfixturevalue("forked_workers")
+def workers(forked_workers: None) -> None:
+    """Forked ones; a test of how they start asks for others."""
 
 
 @pytest.fixture(scope="session")
