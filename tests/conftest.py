@@ -4,18 +4,43 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from softvq_cli.datasets.dataset import Dataset
-from tests.helpers import blobs, save_blobs
+from tests.helpers import Zygote, blobs, save_blobs, shrunk_networks, zygote_in
 
 # Before torch is loaded, here and in the commands that tests start: the models are tiny, and threads of
 # several tests side by side would wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Where threads are asked for, as in t-SNE, they wait without burning the time of the tests beside them.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # A shell's background job ignores Ctrl-C, and so would every command that the tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+WORKER = "PYTEST_XDIST_WORKER" in os.environ
+QUICK = (
+    *("test_architecture.py", "test_config.py", "test_files.py", "test_results.py", "model", "pipeline"),
+    *(
+        "evaluation/test_clustering.py",
+        "evaluation/test_kmeans.py",
+        "evaluation/test_probe.py",
+        "evaluation/test_statistics.py",
+    ),
+    *("datasets/test_arrays.py", "datasets/test_splits.py", "datasets/test_named.py", "datasets/test_image_formats.py"),
+    *("cli/test_settings.py", "experiments/test_formats.py", "experiments/test_paper.py"),
+)
+"""Files and folders whose tests are marked ``quick``: they need neither a trained model nor a second process."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of :data:`QUICK`, but for what is slow."""
+    places = [Path(__file__).parent / name for name in QUICK]
+    for item in items:
+        if item.get_closest_marker("slow") is None and any(item.path.is_relative_to(place) for place in places):
+            item.add_marker("quick")
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +50,26 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the real data are not on this machine")
     return folder
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of all workers of this test session."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if WORKER else folder
+
+
+@pytest.fixture(scope="session")
+def zygote(shared_folder: Path) -> Zygote:
+    """One process that forks commands for all workers."""
+    return zygote_in(shared_folder, owner=os.getppid() if WORKER else os.getpid())
+
+
+@pytest.fixture
+def small_networks() -> Iterator[None]:
+    """:func:`shrunk_networks` for one test."""
+    with shrunk_networks():
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -45,3 +90,14 @@ def small_dataset() -> Dataset:
 def npz(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """150 grey 8x8 images of three classes in a .npz file; a fifth of them is the test split."""
     return save_blobs(tmp_path_factory.mktemp("data") / "blobs.npz", 150)
+
+
+@pytest.fixture(scope="module")
+def forked_workers() -> Iterator[None]:
+    """The processes of a grid are forks of one that has loaded the libraries, and start at once."""
+    import dask
+    from distributed.utils import get_mp_context
+
+    with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
+        get_mp_context().set_forkserver_preload(["distributed", "torch", "sklearn.cluster", "scipy.optimize", "joblib"])
+        yield

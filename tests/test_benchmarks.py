@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import re
-import subprocess
-import sys
-from pathlib import Path
+from collections.abc import Callable
 
-ROOT = Path(__file__).resolve().parents[1]
+import pytest
+
+from tests.helpers import ROOT, Result, Zygote
+
 SECTIONS = {
     "floor": "## A training step and its floor",
     "operators": "## Where the time goes",
@@ -21,17 +22,21 @@ SECTIONS = {
 }
 
 
-def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "benchmarks", "--quick", "--threads", "1", "--device", "cpu", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
+@pytest.fixture
+def bench(zygote: Zygote) -> Callable[..., Result]:
+    def run(*arguments: str) -> Result:
+        code = "import runpy; runpy.run_module('benchmarks', run_name='__main__')"
+        return zygote.python(code, "--quick", "--threads", "1", "--device", "cpu", *arguments, cwd=ROOT, small=False)
+
+    return run
 
 
-def test_one_command_prints_every_section_as_markdown() -> None:
+def test_one_command_prints_every_section_as_markdown(bench: Callable[..., Result]) -> None:
     done = bench()
-    assert done.returncode == 0, done.stderr
-    assert [line for line in done.stdout.splitlines() if line.startswith("## ")] == list(SECTIONS.values())
-    assert "Not measured: no GPU." in done.stdout
-    tables = re.findall(r"(?:^\|.*\|\n)+", done.stdout + "\n", flags=re.MULTILINE)
+    assert done.code == 0, done.err
+    assert [line for line in done.out.splitlines() if line.startswith("## ")] == list(SECTIONS.values())
+    assert "Not measured: no GPU." in done.out
+    tables = re.findall(r"(?:^\|.*\|\n)+", done.out + "\n", flags=re.MULTILINE)
     assert len(tables) >= 10
     for table in tables:
         lines = table.splitlines()
@@ -40,13 +45,13 @@ def test_one_command_prints_every_section_as_markdown() -> None:
         assert all(re.search(r"\d", line) for line in lines[2:])
 
 
-def test_an_unknown_section_is_refused_by_name() -> None:
+def test_an_unknown_section_is_refused_by_name(bench: Callable[..., Result]) -> None:
     done = bench("clustring")
-    assert done.returncode == 2
-    assert "'clustring'" in done.stderr
+    assert done.code == 2
+    assert "'clustring'" in done.err
 
 
-def test_the_operations_of_a_step_are_those_of_its_matrix_products() -> None:
+def test_the_operations_of_a_step_are_those_of_its_matrix_products(zygote: Zygote) -> None:
     """Each weight of the network multiplies a batch three times, the first layer's twice: images have no gradient."""
     code = """
 from benchmarks.ceilings import bytes_moved, operations
@@ -55,10 +60,9 @@ from benchmarks.setting import Setting
 one = session("mnist", Setting.of(True, None, 1, "wall", "cpu"), bottleneck="ae", batch_size=4)
 print(operations(one), bytes_moved(one), sum(p.numel() for p in one.model.parameters()))
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300, check=True
-    )
-    operations, moved, parameters = map(int, done.stdout.split())
+    done = zygote.python(code, small=False)
+    assert done.code == 0, done.err
+    operations, moved, parameters = map(int, done.out.split())
     widths = [784, 500, 500, 2000, 64, 2000, 500, 500, 784]
     weights = [a * b for a, b in itertools.pairwise(widths)]
     assert operations == 2 * 4 * (3 * sum(weights) - weights[0])

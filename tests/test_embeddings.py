@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +19,7 @@ from softvq_cli.datasets.dataset import Dataset
 from softvq_cli.errors import InputError, SoftVQError, UsageError
 from softvq_cli.model.autoencoder import Autoencoder
 from softvq_cli.model.represent import represent
+from tests.helpers import Zygote
 
 ROWS = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32)
 LABELS = np.array([0, 1, 2, 0, 1, 2, 0])
@@ -308,11 +307,11 @@ print("done")
 """
 
 
-def test_a_crash_at_any_moment_never_pairs_new_latents_with_old_labels(tmp_path: Path) -> None:
+def test_a_crash_at_any_moment_never_pairs_new_latents_with_old_labels(zygote: Zygote, tmp_path: Path) -> None:
     states = set()
     for moment in range(40):
         path = write(tmp_path / "a.npy", np.zeros((7, 3), np.float32), labels=np.zeros(7, int), info={})
-        ended = subprocess.run([sys.executable, "-c", CRASH, path, str(moment)], check=False, capture_output=True)
+        ended = zygote.python(CRASH, path, moment)
         found = embeddings.read(path)
         new = bool(found.z[0, 0])
         assert found.labels is None or (found.labels == new).all()
@@ -320,14 +319,14 @@ def test_a_crash_at_any_moment_never_pairs_new_latents_with_old_labels(tmp_path:
         states.add((new, found.labels is not None))
         for left in tmp_path.iterdir():
             left.unlink()
-        if ended.returncode == 0:
+        if ended.code == 0:
             break
-        assert ended.returncode == 9
-    assert ended.returncode == 0 and moment > 6
+        assert ended.code == 9
+    assert ended.code == 0 and moment > 6
     assert {(False, True), (True, False), (True, True)} <= states
 
 
-def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
+def test_a_full_disk_leaves_the_old_file(zygote: Zygote, tmp_path: Path) -> None:
     path = write(tmp_path / "a.npy", labels=LABELS)
     code = (
         "import resource, signal, sys, numpy as np\n"
@@ -341,7 +340,9 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
         "except SoftVQError as error:\n"
         "    print(error)\n"
     )
-    shown = subprocess.run([sys.executable, "-c", code, path], check=True, capture_output=True, text=True).stdout
+    ended = zygote.python(code, path)
+    assert ended.code == 0, ended
+    shown = ended.out
     assert "cannot write" in shown and shown.count("\n") == 1
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.labels.npy", "a.npy"]
     assert np.array_equal(embeddings.read(path).z, ROWS)

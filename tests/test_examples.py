@@ -5,27 +5,17 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
-import pytest
-
-ROOT = Path(__file__).resolve().parents[1]
+from tests.helpers import ROOT, Zygote
 
 
-@pytest.fixture
-def environment() -> dict[str, str]:
-    """The installed ``softvq`` of this interpreter is the one that scripts find."""
-    return {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "OMP_NUM_THREADS": "1",
-    }
-
-
-def test_the_shell_pipeline_leaves_a_figure_and_results(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_the_shell_pipeline_leaves_a_figure_and_results(tmp_path: Path, zygote: Zygote) -> None:
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    path = f"{zygote.executable(folder).parent}{os.pathsep}{os.environ['PATH']}"
     command = ["sh", str(ROOT / "examples" / "pipeline.sh"), str(tmp_path), "20"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=os.environ | {"PATH": path}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "maps.png").read_bytes().startswith(b"\x89PNG")
     for name in ("ae", "soft-vq"):
@@ -33,9 +23,8 @@ def test_the_shell_pipeline_leaves_a_figure_and_results(tmp_path: Path, environm
         assert 0.1 <= json.loads((tmp_path / f"{name}.probe.json").read_text())["accuracy"] <= 1
 
 
-def test_the_estimator_prints_a_probe_and_a_codeword(environment: dict[str, str]) -> None:
-    command = [sys.executable, str(ROOT / "examples" / "estimator.py"), "20"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "linear probe" in done.stdout
-    assert "codeword" in done.stdout
+def test_the_estimator_prints_a_probe_and_a_codeword(zygote: Zygote) -> None:
+    done = zygote.python((ROOT / "examples" / "estimator.py").read_text(), 20, small=False)
+    assert done.code == 0, done.err
+    assert "linear probe" in done.out
+    assert "codeword" in done.out

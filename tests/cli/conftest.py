@@ -9,7 +9,7 @@ import pytest
 
 from softvq_cli.__main__ import main
 from tests import helpers
-from tests.helpers import QUICK, Result
+from tests.helpers import QUICK, Result, once
 
 Softvq = Callable[..., Result]
 
@@ -21,17 +21,18 @@ def softvq(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Softvq:
     return helpers.softvq
 
 
+def small_run(command: str, folder: Path) -> None:
+    with helpers.shrunk_networks():
+        assert main([command, "--quiet", "--out", str(folder), *QUICK]) == 0
+
+
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(shared_folder: Path) -> Path:
     """The folder of a quick run on digits; tests must not write into it."""
-    folder = tmp_path_factory.mktemp("trained") / "run"
-    assert main(["train", "--quiet", "--out", str(folder), *QUICK]) == 0
-    return folder
+    return once(shared_folder / "trained", lambda folder: small_run("train", folder))
 
 
 @pytest.fixture(scope="session")
-def chained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def chained(shared_folder: Path) -> Path:
     """The folder of a quick ``softvq run`` on digits; tests must not write into it."""
-    folder = tmp_path_factory.mktemp("chained") / "run"
-    assert main(["run", "--quiet", "--out", str(folder), *QUICK]) == 0
-    return folder
+    return once(shared_folder / "chained", lambda folder: small_run("run", folder))

@@ -13,6 +13,8 @@ import pytest
 
 from tests.helpers import QUICK
 
+pytestmark = pytest.mark.usefixtures("small_networks")
+
 
 @pytest.fixture
 def unchanged(tmp_path):

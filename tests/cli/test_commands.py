@@ -12,6 +12,8 @@ import pytest
 from softvq_cli.pipeline import result
 from tests.helpers import QUICK
 
+pytestmark = pytest.mark.usefixtures("small_networks")
+
 
 @pytest.fixture
 def latents(tmp_path):

@@ -49,7 +49,10 @@ def test_ctrl_c_is_130_without_a_traceback(failing_with):
         (MemoryError(), ("out of memory", "--batch-size")),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"), ("out of memory",)),
         (OSError(errno.ENOSPC, "No space left on device", "x.npy"), ("cannot write x.npy: No space left on device",)),
-        (ZeroDivisionError("division\nby zero"), ("ZeroDivisionError: division by zero", "--debug")),
+        (
+            ZeroDivisionError("division\nby zero"),
+            ("ZeroDivisionError: division by zero", "this should not happen", "--debug"),
+        ),
     ],
 )
 def test_what_nobody_foresaw_is_one_line_too(failing_with, error, words):

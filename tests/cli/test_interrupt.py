@@ -85,15 +85,18 @@ def test_a_library_that_turns_the_interrupt_into_its_own_error_does_not_hide_it(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_training_that_is_interrupted_leaves_a_checkpoint_and_goes_on(number, tmp_path, softvq):
+def test_a_training_that_is_interrupted_leaves_a_checkpoint_and_goes_on(
+    number, tmp_path, softvq, zygote, small_networks
+):
     run = tmp_path / "run"
-    process = start("train", "--out", run, "--iterations", 100_000, "--log-every", 1, "--device", "cpu", cwd=tmp_path)
-    wait_for(run / "metrics.jsonl", process)
-    process.send_signal(number)
-    out, err = process.communicate(timeout=300)
-    assert (process.returncode, out) == (130, "started\n")
-    assert f"to go on: softvq train --out {run} --resume" in err.splitlines()[-1]
-    assert "Traceback" not in err
+    endless = ("--iterations", 100_000, "--log-every", 1, "--device", "cpu")
+    fork = zygote.begin("train", "--out", run, *endless, cwd=tmp_path)
+    wait_for(run / "metrics.jsonl")
+    fork.send(number)
+    result = fork.end()
+    assert (result.code, result.out) == (130, "")
+    assert f"to go on: softvq train --out {run} --resume" in result.err.splitlines()[-1]
+    assert "Traceback" not in result.err
     document = softvq("info", run, "--json").document
     assert document["step"] >= 1
     assert not document["finished"]

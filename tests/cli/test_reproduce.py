@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from softvq_cli.training import checkpoint
-from tests.helpers import python, save_blobs, start, wait_for
+from tests.helpers import python, save_blobs, wait_for
+
+pytestmark = pytest.mark.usefixtures("forked_workers")
 
 SMALL = ("--iterations", "4", "--batch-size", "16", "--latent-dim", "4", "--K", "6", "--device", "cpu", "--jobs", "1")
 
@@ -69,13 +71,13 @@ def test_wrong_words_are_one_line(softvq, words, message):
     softvq(*words).refused(2, message)
 
 
-def test_killed_half_way_and_started_again_retrains_nothing_that_was_finished(softvq, images, tmp_path):
+def test_killed_half_way_and_started_again_retrains_nothing_that_was_finished(softvq, images, tmp_path, zygote):
     words = ("reproduce", "table1", "--data", f"mnist={images}", "--seeds", 3, "--only", "ae", "--out", "out", *SMALL)
     runs = tmp_path / "out" / "runs"
-    process = start(*words, cwd=tmp_path)
-    wait_for(runs / "blobs-ae-s0" / "evaluation.json", process)
-    process.kill()
-    process.communicate(timeout=300)
+    fork = zygote.begin(*words, cwd=tmp_path, small=False)
+    wait_for(runs / "blobs-ae-s0" / "evaluation.json")
+    fork.send(signal.SIGKILL)
+    assert fork.end().code == -signal.SIGKILL
     before = {path: path.stat().st_mtime_ns for path in runs.glob("*/ckpt.pt")}
     result = softvq(*words)
     assert result.code == 0, result.err
@@ -85,18 +87,18 @@ def test_killed_half_way_and_started_again_retrains_nothing_that_was_finished(so
     assert "done before" in result.err
 
 
-def test_ctrl_c_leaves_checkpoints_and_says_how_to_go_on(images, tmp_path):
+def test_ctrl_c_leaves_checkpoints_and_says_how_to_go_on(images, tmp_path, zygote):
     endless = ("--iterations", 10**7, "--log-every", 1, "--batch-size", 16, "--device", "cpu", "--jobs", 1)
     words = ("reproduce", "table1", "--data", f"mnist={images}", "--seeds", 1, "--only", "ae", "--out", "out", *endless)
-    process = start(*words, cwd=tmp_path)
+    fork = zygote.begin(*words, cwd=tmp_path, small=False)
     run = tmp_path / "out" / "runs" / "blobs-ae-s0"
-    wait_for(run / "metrics.jsonl", process)
-    process.send_signal(signal.SIGINT)
-    err = process.communicate(timeout=300)[1]
-    assert process.returncode == 130
+    wait_for(run / "metrics.jsonl")
+    fork.send(signal.SIGINT)
+    result = fork.end()
+    assert result.code == 130
     again = shlex.join(["softvq", *map(str, words)])
-    assert err.splitlines()[-1] == f"softvq: stopped with 0 of 1 jobs done; to go on: {again}"
-    assert "Traceback" not in err
+    assert result.err.splitlines()[-1] == f"softvq: stopped with 0 of 1 jobs done; to go on: {again}"
+    assert "Traceback" not in result.err
     assert checkpoint.load(run / "ckpt.pt").step > 0
 
 

@@ -14,6 +14,11 @@ from softvq_cli.experiments.study import StudyData, load_data
 from softvq_cli.pipeline.result import BASIC
 
 
+@pytest.fixture(scope="module", autouse=True)
+def workers(forked_workers: None) -> None:
+    """Forked ones; a test of how they start asks for others."""
+
+
 @pytest.fixture(scope="session")
 def data(npz: Path) -> StudyData:
     return load_data(DataConfig(data=str(npz)))

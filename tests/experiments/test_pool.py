@@ -43,8 +43,8 @@ class Recorder(PoolObserver):
 
 @pytest.fixture(scope="module")
 def one():
-    """One process, in which a job is tried again once."""
-    settings = {"distributed.scheduler.allowed-failures": 1}
+    """One process, in which a job is tried again once; it starts as it does outside of tests."""
+    settings = {"distributed.scheduler.allowed-failures": 1, "distributed.worker.multiprocessing-method": "spawn"}
     with dask.config.set(settings), Cluster(Where(jobs=1, device="cpu")) as cluster:
         cluster.client  # noqa: B018 (the scheduler reads its configuration as it starts)
         yield cluster

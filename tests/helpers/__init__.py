@@ -10,10 +10,12 @@ from tests.helpers.commands import (
     Zygote,
     ended_well,
     installed,
+    once,
     python,
     softvq,
     start,
     wait_for,
+    zygote_in,
 )
 from tests.helpers.damage import mutations, with_seal
 from tests.helpers.images import (
@@ -33,10 +35,12 @@ from tests.helpers.images import (
 )
 from tests.helpers.published import PUBLISHED, Mirror, downloads, md5
 from tests.helpers.runs import STEPS, WIDTHS, do, shrunk_networks, state, step_of, temporaries, tiny, training
+from tests.helpers.views import HOSTILE, view
 
 __all__ = [
     "CATS_AND_DOGS",
     "EXIT_CODES",
+    "HOSTILE",
     "PUBLISHED",
     "QUICK",
     "ROOT",
@@ -59,6 +63,7 @@ __all__ = [
     "md5",
     "mutations",
     "notes",
+    "once",
     "pixels",
     "python",
     "read",
@@ -71,7 +76,9 @@ __all__ = [
     "temporaries",
     "tiny",
     "training",
+    "view",
     "wait_for",
     "with_seal",
     "write_folder",
+    "zygote_in",
 ]

@@ -6,13 +6,19 @@ import contextlib
 import io
 import json
 import os
+import shlex
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from softvq_cli.__main__ import main
 
@@ -20,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 QUICK = ("--iterations", "6", "--log-every", "3", "--device", "cpu")
 """Options of a training that is over at once."""
 EXIT_CODES = (0, 1, 2, 3, 4, 130)
+UNFORESEEN = ("this should not happen", "Traceback")
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,7 @@ class Result:
         lines = self.err.splitlines()
         assert (self.code, self.out, len(lines)) == (code, "", 1), self
         assert lines[0].startswith("softvq: error: "), self
-        assert not [word for word in ("this should not happen", "Traceback") if word in self.err], self
+        assert not [word for word in UNFORESEEN if word in self.err and word not in words], self
         assert not [word for word in words if word not in lines[0]], self
 
 
@@ -58,61 +65,128 @@ def ended_well(ended: Result) -> None:
     lines = ended.err.splitlines()
     errors = [line for line in lines if line.startswith("softvq: error: ")]
     assert len(errors) == (ended.code not in (0, 130)) and (not errors or lines[-1] == errors[0]), ended
-    for word in ("Traceback", "this should not happen", "\x1b"):
+    for word in (*UNFORESEEN, "\x1b"):
         assert word not in ended.err + ended.out, ended
     if ended.code == 0 and "\n" not in ended.out.strip() and ended.out.startswith("{"):
         json.loads(ended.out)
 
 
-class Zygote:
-    """Runs commands in forks of one process that has imported everything, with networks of :data:`WIDTHS`."""
+class Fork:
+    """A command in a forked process, with the files that it writes its two streams to."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.helpers.zygote"],
-            cwd=ROOT,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self._line() == "ready"
+    def __init__(self, connection: socket.socket, files: list[Any]) -> None:
+        self._connection, self._files = connection, files
+        self._lines = connection.makefile()
+        self.pid = int(self._lines.readline())
+
+    def send(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, number)
+
+    def end(self) -> Result:
+        """Wait for it."""
+        status = os.waitstatus_to_exitcode(int(self._lines.readline()))
+        self._lines.close()
+        self._connection.close()
+        texts = []
+        for file in self._files:
+            with file:
+                file.seek(0)
+                texts.append(file.read())
+        return Result(status, *texts)
+
+
+class Zygote:
+    """Runs commands in forks of one process that has imported everything, with networks of :data:`WIDTHS`.
+
+    Args:
+        path: of its socket.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
 
     def run(
         self, *words: object, cwd: Path, after: float | None = None, number: int = signal.SIGKILL, **job: Any
     ) -> Result:
         """Run a command; ``after`` so many seconds it gets the signal, unless it is over by then."""
-        self.begin(*words, cwd=cwd, **job)
+        fork = self.begin(*words, cwd=cwd, **job)
         if after is not None:
             time.sleep(after)
-            self.send(number)
-        return self.end()
+            fork.send(number)
+        return fork.end()
 
-    def begin(self, *words: object, cwd: Path, **job: Any) -> None:
-        self._out, self._err = self._folder / "out", self._folder / "err"
-        job |= {"argv": [str(word) for word in words], "cwd": str(cwd), "out": str(self._out), "err": str(self._err)}
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(job) + "\n")
-        self._process.stdin.flush()
-        self._pid = int(self._line())
+    def begin(self, *words: object, cwd: Path, out: int | None = None, err: int | None = None, **job: Any) -> Fork:
+        """Start a command; see :mod:`tests.helpers.zygote` for what ``job`` may ask for.
 
-    def send(self, number: int) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self._pid, number)
+        Args:
+            words: of the command.
+            cwd: its current folder.
+            out: file descriptor in the place of the file from which :class:`Result` has its ``out``.
+            err: the same for ``err``.
+            **job: the rest.
+        """
+        files = [tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+")]  # noqa: SIM115 (the fork closes them)
+        streams = [files[0].fileno() if out is None else out, files[1].fileno() if err is None else err]
+        job = {"argv": [str(word) for word in words], "cwd": str(cwd), "small": True} | job
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(str(self._path))
+        with open(os.devnull) as nothing:
+            socket.send_fds(connection, [json.dumps(job).encode() + b"\n"], [nothing.fileno(), *streams])
+        return Fork(connection, files)
 
-    def end(self) -> Result:
-        status = os.waitstatus_to_exitcode(int(self._line()))
-        return Result(status, self._out.read_text(), self._err.read_text())
+    def python(self, code: str, *words: object, cwd: Path = ROOT, **job: Any) -> Result:
+        """Run a program of Python with these words in ``sys.argv``."""
+        return self.run(*words, cwd=cwd, code=code, **job)
 
-    def close(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(timeout=60)
+    def executable(self, folder: Path) -> Path:
+        """A program ``softvq`` for shell scripts, in that folder: it hands its words to a fork, and its streams."""
+        program = folder / "softvq"
+        (folder / "softvq.py").write_text(EXECUTABLE.format(path=str(self._path)))
+        program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -IS "$(dirname "$0")/softvq.py" "$@"\n')
+        program.chmod(0o755)
+        return program
 
-    def _line(self) -> str:
-        assert self._process.stdout is not None
-        return self._process.stdout.readline().strip()
+
+EXECUTABLE = """
+import json, os, socket, sys
+with socket.socket(socket.AF_UNIX) as connection:
+    connection.connect({path!r})
+    job = {{"argv": sys.argv[1:], "cwd": os.getcwd(), "small": False}}
+    socket.send_fds(connection, [json.dumps(job).encode() + b"\\n"], [0, 1, 2])
+    pid, status = connection.makefile()
+sys.exit(os.waitstatus_to_exitcode(int(status)))
+"""
+
+
+def zygote_in(folder: Path, owner: int) -> Zygote:
+    """The one of this folder, started unless it was; it lives as long as the process ``owner``."""
+
+    def start(address: Path) -> None:
+        path = Path(tempfile.mkdtemp(prefix="softvq-tests-")) / "zygote"  # the paths of sockets are short
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.helpers.zygote", str(path), str(owner)],
+            cwd=ROOT,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
+        while not path.exists():
+            assert process.poll() is None
+            time.sleep(0.02)
+        address.write_text(str(path))
+
+    return Zygote(Path(once(folder / "zygote", start).read_text()))
+
+
+def once(path: Path, make: Callable[[Path], None]) -> Path:
+    """A file or folder that ``make`` makes, unless another process has: what is costly is made once for all workers."""
+    made = path.with_name(f"{path.name}.made")
+    with FileLock(path.with_name(f"{path.name}.lock")):
+        if not made.exists():
+            make(path)
+            made.touch()
+    return path
 
 
 # ---- fresh processes

@@ -1,15 +1,19 @@
 """A process that has imported everything and forks a child for each command.
 
 A child calls ``main(argv)`` as the installed command does, but starts in milliseconds instead of seconds, so that
-hundreds can be killed. It serves one job a line on standard input; see :func:`_child` for what a job may ask for.
+hundreds can be killed. It serves whoever connects, one job a connection, several at once; see :func:`_child` for what
+a job may ask for. It ends soon after the process that it was started for.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
+import shutil
 import signal
+import socket
 import sys
 import tempfile
 from pathlib import Path
@@ -37,49 +41,103 @@ def _die_at(moment: int) -> None:
     tempfile.NamedTemporaryFile = dying(tempfile.NamedTemporaryFile)  # type: ignore[misc]
 
 
-def _child(job: dict[str, Any]) -> None:
+def _child(job: dict[str, Any], streams: list[int]) -> None:
     from softvq_cli.__main__ import main
 
     os.chdir(job["cwd"])
-    for number, name in ((1, job["out"]), (2, job["err"])):
-        os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    os.environ |= job.get("environment", {})
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+    for name, number, errors in (("stdout", 1, "strict"), ("stderr", 2, "backslashreplace")):
+        lines = 1 if number == 2 or os.isatty(number) else -1
+        stream = open(number, "w", lines, getattr(sys, name).encoding, errors, closefd=False)  # noqa: SIM115 (as Python does)
+        setattr(sys, name, stream)
     if job.get("die_at") is not None:
         _die_at(job["die_at"])
     for name in ("FSIZE", "AS"):
         if job.get(name) is not None:
             resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (job[name], resource.RLIM_INFINITY))
-    code = main(job["argv"])
+    code = 0
+    with shrunk_networks() if job["small"] else contextlib.nullcontext():
+        if job.get("code") is None:
+            code = main(job["argv"])
+        else:  # a program of Python
+            sys.argv = ["-c", *job["argv"]]
+            try:
+                exec(compile(job["code"], "<job>", "exec"), {"__name__": "__main__"})
+            except SystemExit as end:
+                code = end.code or 0
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
 
 
-def serve() -> None:
+def _answer(connection: socket.socket) -> None:
+    """Read a job, tell the pid of its child, and in the end its status."""
+    text, streams = b"", []
+    while not text.endswith(b"\n"):
+        part, more, _, _ = socket.recv_fds(connection, 1 << 16, 3)
+        text, streams = text + part, streams + more
+    pid = os.fork()
+    if pid == 0:
+        connection.close()
+        _child(json.loads(text), streams)
+    for stream in streams:
+        os.close(stream)
+    connection.sendall(f"{pid}\n".encode())
+    connection.sendall(f"{os.waitpid(pid, 0)[1]}\n".encode())
+
+
+def _warm_up() -> None:
+    """Import here what is imported late."""
     import torch
 
-    from softvq_cli import datasets, experiments  # noqa: F401
+    from softvq_cli import datasets, embeddings, experiments  # noqa: F401
     from softvq_cli.__main__ import main
 
     torch.set_num_threads(1)  # a process with more of them must not fork
-    with tempfile.TemporaryDirectory() as folder:  # what is imported late is imported here
+    with tempfile.TemporaryDirectory() as folder, shrunk_networks():
         path = str(Path(folder) / "run")
-        quick = ["--iterations", "2", "--quiet", "--device", "cpu"]
-        stdout = os.dup(1)
-        os.dup2(2, 1)
-        assert main(["train", "--out", path, *quick]) == 0
-        os.dup2(stdout, 1)
-    print("ready", flush=True)
-    for line in sys.stdin:
-        pid = os.fork()
-        if pid == 0:
+        assert main(["train", "--out", path, "--iterations", "2", "--quiet", "--device", "cpu"]) == 0
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def serve(path: str, owner: int) -> None:
+    """Answer at a Unix socket as long as the process ``owner`` lives."""
+    _warm_up()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"{path}.new")
+        listener.listen(64)
+        os.rename(f"{path}.new", path)
+        listener.settimeout(0.5)
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that answer
+        while _lives(owner):
             try:
-                _child(json.loads(line))
-            finally:
-                os._exit(70)
-        print(pid, flush=True)
-        print(os.waitpid(pid, 0)[1], flush=True)
+                connection, _ = listener.accept()
+            except TimeoutError:
+                continue
+            if os.fork() == 0:
+                try:
+                    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                    listener.close()
+                    connection.setblocking(True)
+                    _answer(connection)
+                    os._exit(0)
+                except BaseException:
+                    sys.excepthook(*sys.exc_info())
+                    sys.stderr.flush()
+                finally:
+                    os._exit(70)
+            connection.close()
+    shutil.rmtree(Path(path).parent)
 
 
 if __name__ == "__main__":
-    with shrunk_networks():
-        serve()
+    serve(sys.argv[1], int(sys.argv[2]))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from softvq_cli.plots import page
-from tests.plots.views import HOSTILE, view
+from tests.helpers import HOSTILE, view
 
 pytest.importorskip("bokeh", reason="the page is drawn with Bokeh, which is not installed")
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")

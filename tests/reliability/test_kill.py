@@ -125,13 +125,12 @@ def test_a_killed_overwrite_leaves_the_old_run_or_none(zygote: Zygote, npz: Path
 # ---- the installed command, with the network of the paper
 
 
-def kill_installed(npz: Path, folder: Path, kills: int, **more: object) -> None:
+def kill_installed(zygote: Zygote, npz: Path, folder: Path, kills: int, **more: object) -> None:
     words = training(npz, iterations=6, **more)
     chance = random.Random(0)
     (folder / "whole").mkdir()
     (folder / "killed").mkdir()
-    process = installed(*words, cwd=folder / "whole")
-    assert process.wait(300) == 0
+    assert zygote.run(*words, cwd=folder / "whole", small=False).code == 0
     moments: Counter[str] = Counter()
     run = folder / "killed" / "run"
     while moments.total() < kills:
@@ -148,8 +147,8 @@ def kill_installed(npz: Path, folder: Path, kills: int, **more: object) -> None:
                 path.unlink()
         else:
             moments["while writing" if temporaries(run) else "between writes"] += 1
-    process = installed(*words, "--resume", cwd=folder / "killed")
-    assert process.wait(300) == 0, process.communicate()
+    ended = zygote.run(*words, "--resume", cwd=folder / "killed", small=False)
+    assert ended.code == 0, ended
     assert state(run) == state(folder / "whole" / "run")
     assert not temporaries(run)
     print(f"\n{moments.total()} kills of the installed command: {dict(moments)}")
@@ -159,15 +158,15 @@ def last_change(run: Path) -> int:
     return max((path.stat().st_mtime_ns for path in [run, run / "metrics.jsonl"] if path.exists()), default=0)
 
 
-def test_the_installed_command_killed_once(npz: Path, tmp_path: Path) -> None:
-    kill_installed(npz, tmp_path, 1)
+def test_the_installed_command_killed_once(zygote: Zygote, npz: Path, tmp_path: Path) -> None:
+    kill_installed(zygote, npz, tmp_path, 1)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("arch", ["mlp", "cnn"])
-def test_the_installed_command_killed_many_times(arch: str, tmp_path: Path) -> None:
+def test_the_installed_command_killed_many_times(arch: str, zygote: Zygote, tmp_path: Path) -> None:
     data = save_blobs(tmp_path / "blobs.npz", shape=(16, 16, 1))
-    kill_installed(data, tmp_path, int(os.environ.get("SOFTVQ_KILLS", "60")) // 2, arch=arch)
+    kill_installed(zygote, data, tmp_path, int(os.environ.get("SOFTVQ_KILLS", "60")) // 2, arch=arch)
 
 
 # ---- signals that ask
@@ -178,10 +177,10 @@ def test_the_command_shown_after_an_interrupt_works_as_printed(
     number: int, out: str, zygote: Zygote, npz: Path, tmp_path: Path
 ) -> None:
     words = training(npz, out, iterations=4000, log_every=1, checkpoint_every=10_000)
-    zygote.begin(*words, cwd=tmp_path)
+    fork = zygote.begin(*words, cwd=tmp_path)
     wait_for(tmp_path / out / "metrics.jsonl")
-    zygote.send(number)
-    ended = zygote.end()
+    fork.send(number)
+    ended = fork.end()
     assert (ended.code, ended.out) == (130, ""), ended
     line = ended.err.splitlines()[-1]
     assert line.startswith("softvq: stopped at step ") and " of 4000; to go on: softvq train --out " in line
@@ -191,10 +190,10 @@ def test_the_command_shown_after_an_interrupt_works_as_printed(
     assert shlex.split(printed) == ["softvq", "train", "--out", out, "--resume", "--device", "cpu"]
     log = tmp_path / out / "metrics.jsonl"
     size = log.stat().st_size
-    zygote.begin(*shlex.split(printed)[1:], cwd=tmp_path)  # it is interrupted again
+    fork = zygote.begin(*shlex.split(printed)[1:], cwd=tmp_path)  # it is interrupted again
     wait_for(log, larger_than=size)
-    zygote.send(number)
-    ended = zygote.end()
+    fork.send(number)
+    ended = fork.end()
     assert ended.code == 130 and printed in ended.err
 
 

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from softvq_cli.training import checkpoint
-from tests.helpers import Zygote, installed, save_blobs, softvq, state, temporaries, tiny, training, wait_for
+from tests.helpers import Zygote, save_blobs, softvq, state, temporaries, tiny, training, wait_for
 
 pytestmark = pytest.mark.usefixtures("small_networks")
 
 
 def test_of_two_processes_in_one_folder_the_second_is_refused(zygote: Zygote, npz: Path, tmp_path: Path) -> None:
     words = training(npz, iterations=3000, log_every=1, checkpoint_every=10_000)
-    zygote.begin(*words, cwd=tmp_path)
+    fork = zygote.begin(*words, cwd=tmp_path)
     wait_for(tmp_path / "run" / "metrics.jsonl")
     before = (tmp_path / "run" / "config.json").read_bytes()
     for more in ([], ["--resume"], ["--overwrite"]):
@@ -24,18 +24,17 @@ def test_of_two_processes_in_one_folder_the_second_is_refused(zygote: Zygote, np
             4, "another softvq is working in", "--out"
         )
     assert (tmp_path / "run" / "config.json").read_bytes() == before
-    zygote.send(15)
-    assert zygote.end().code == 130
+    fork.send(15)
+    assert fork.end().code == 130
     assert not temporaries(tmp_path)
 
 
-def test_of_two_commands_started_together_one_trains(npz: Path, tmp_path: Path) -> None:
+def test_of_two_commands_started_together_one_trains(zygote: Zygote, npz: Path, tmp_path: Path) -> None:
     words = training(npz, iterations=30, log_every=1, checkpoint_every=100)
-    processes = [installed(*words, cwd=tmp_path) for _ in range(2)]
-    ended = [(process.communicate(timeout=300)[1], process.returncode) for process in processes]
-    codes = sorted(code for _, code in ended)
-    assert codes == [0, 4], ended
-    assert next(err for err, code in ended if code == 4).startswith("softvq: error: ")
+    forks = [zygote.begin(*words, cwd=tmp_path) for _ in range(2)]
+    ended = sorted((fork.end() for fork in forks), key=lambda one: one.code)
+    assert [one.code for one in ended] == [0, 4], ended
+    assert ended[1].err.startswith("softvq: error: ")
     assert checkpoint.archive.read(tmp_path / "run" / "ckpt.pt")[0]["finished"]
     steps = [json.loads(line)["step"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert steps == list(range(1, 31))
