@@ -15,11 +15,13 @@ import numpy as np
 from softvq_cli.errors import InputError, UsageError, param, unknown_name
 from softvq_cli.evaluation import kmeans
 from softvq_cli.evaluation.statistics import Summary, summary
+from softvq_cli.ranges import MOST_COUNT, check_jobs, check_number, check_seed
 from softvq_cli.words import INITS, Init
 
 GROUP = 10
 """Starts that share their products. The last bits of a product depend on how many share it, so the groups are the same
 whatever the number of cores."""
+MOST_STARTS = 1_000_000
 SILHOUETTE_ROWS = 5000
 """The silhouette needs every distance between two rows; from larger data this many rows are drawn."""
 FEW_ROWS = 3
@@ -119,9 +121,9 @@ def cluster(
         if labels is None:
             raise UsageError(f"without labels the number of clusters is not known: give {param('clusters')}")
         clusters = len(np.unique(labels))
-    for name, value in (("clusters", clusters), ("n_init", n_init), ("jobs", 1 if jobs is None else jobs)):
-        if value < 1:
-            raise UsageError(f"{param(name)} must be at least 1, not {value}")
+    clusters = int(check_number("clusters", clusters, low=1, high=MOST_COUNT))
+    n_init = int(check_number("n_init", n_init, low=1, high=MOST_STARTS))
+    seed, jobs = check_seed(seed), check_jobs(jobs)
     if init not in INITS:
         raise UsageError(unknown_name("init", init, INITS))
     if len(z) < clusters:
