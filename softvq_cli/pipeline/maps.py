@@ -75,6 +75,7 @@ def draw_maps(
     seed: int = 0,
     jobs: int | None = None,
     begun: Callable[[str], None] = lambda _: None,
+    note: Callable[[str], None] = lambda _: None,
 ) -> list[np.ndarray]:
     """Map each embedding to the plane and draw the maps side by side.
 
@@ -86,6 +87,7 @@ def draw_maps(
         seed: of t-SNE.
         jobs: threads; the result does not depend on it.
         begun: is told what is being done.
+        note: is told of what the picture cannot show.
 
     Returns:
         The coordinates, (N, 2) a panel.
@@ -108,7 +110,7 @@ def draw_maps(
         begun(f"t-SNE of {rows.path}")
         coordinates = tsne(rows.z, perplexity=perplexity, seed=seed, jobs=jobs)
         panels.append(Panel(title, coordinates, rows.labels, rows.class_names))
-    plot(out, panels)
+    plot(out, panels, note)
     return [panel.coordinates for panel in panels]
 
 

@@ -98,7 +98,7 @@ def draw_map(run: TrainedRun) -> dict[str, Any] | None:
         run.observer.noted(f"no t-SNE map: the test split has {len(test)} images, and a map needs {FEWEST_ROWS}")
         return None
     perplexity = perplexity_for(len(test))
-    draw_maps([test], run.folder / MAP_PICTURE, perplexity=perplexity)
+    draw_maps([test], run.folder / MAP_PICTURE, perplexity=perplexity, note=run.observer.noted)
     return {"perplexity": perplexity}
 
 
