@@ -52,7 +52,12 @@ def clustering_table(found: Any) -> Group:
     else:
         entries = [("silhouette", "–" if found.silhouette is None else f"{found.silhouette:.4f}")]
     entries.append(("inertia", f"{found.inertia:.6g}"))
-    return rows(f"{found.clusters} clusters of {found.n} rows, best of {found.n_init} starts", entries)
+    how = {
+        "kmeans": f"best of {found.n_init} starts",
+        "gmm": "mixture of Gaussians",
+        "agglomerative": "merged by Ward's criterion",
+    }
+    return rows(f"{found.clusters} clusters of {found.n} rows, {how[found.method]}", entries)
 
 
 def map_table(found: Any) -> Group:

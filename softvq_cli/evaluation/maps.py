@@ -15,6 +15,8 @@ from softvq_cli.words import MAP_INITS, MapInit
 
 FFT_FROM = 10_000
 """Rows from which openTSNE's interpolation is faster than its Barnes-Hut trees."""
+_EARLY = 12.0
+"""Exaggeration of the early phase, openTSNE's default; more than that later has no sense."""
 _EXPONENTS = 40
 """Rows with distances beyond two to this, or below its inverse, are scaled."""
 QUALITY_ROWS = 5000
@@ -39,7 +41,14 @@ class MapQuality:
 
 
 def tsne(
-    z: np.ndarray, *, perplexity: float = 30, seed: int = 0, jobs: int | None = None, init: MapInit = "pca"
+    z: np.ndarray,
+    *,
+    perplexity: float = 30,
+    exaggeration: float = 1,
+    dimensions: int = 2,
+    seed: int = 0,
+    jobs: int | None = None,
+    init: MapInit = "pca",
 ) -> np.ndarray:
     """t-SNE by openTSNE, with exact neighbours and its faster gradient for this many rows.
 
@@ -48,12 +57,14 @@ def tsne(
     Args:
         z: (N, d).
         perplexity: about how many neighbours count; at most (N - 1) / 3.
+        exaggeration: of the attraction between neighbours after the early phase; above 1 clusters shrink and part.
+        dimensions: of the map, 1 or 2.
         seed: of the random start, and of PCA's solver.
         jobs: threads; one a core unless given.
         init: "pca" keeps the large distances, "random" does not.
 
     Returns:
-        float64 (N, 2).
+        float64 (N, dimensions).
 
     Raises:
         InputError: the perplexity is too large for N.
@@ -64,6 +75,8 @@ def tsne(
 
     largest = (len(z) - 1) / 3
     perplexity = float(check_number("perplexity", perplexity, float, low=1))
+    exaggeration = float(check_number("exaggeration", exaggeration, float, low=1, high=_EARLY))
+    dimensions = int(check_number("dimensions", dimensions, low=1, high=2))
     seed, jobs = check_seed(seed), threads(check_jobs(jobs))
     if perplexity > largest:
         raise InputError(
@@ -78,8 +91,10 @@ def tsne(
     distances = np.ldexp(distances, np.where(np.abs(exponents) > _EXPONENTS, -exponents, 0))
     logging.getLogger("openTSNE").setLevel(logging.ERROR)
     fitted = openTSNE.TSNE(
+        n_components=dimensions,
         perplexity=perplexity,
-        initialization=_initial(z, init, _seed_of_32_bits(seed)),
+        exaggeration=None if exaggeration == 1 else exaggeration,
+        initialization=np.ascontiguousarray(_initial(z, init, _seed_of_32_bits(seed))[:, :dimensions]),
         neighbors=PrecomputedNeighbors(rows, distances),
         negative_gradient_method="fft" if len(z) >= FFT_FROM else "bh",
         n_jobs=jobs,
