@@ -68,7 +68,8 @@ def map_table(found: Any) -> Group:
         entries = [("accuracy", per_cent(clustering.accuracy)), ("NMI", f"{clustering.nmi:.4f}")]
     entries += [("trustworthiness", f"{quality.trustworthiness:.4f}")]
     entries += [(f"recall of the {quality.k} nearest", f"{quality.knn_recall:.4f}")]
-    return rows(f"the same on a t-SNE map, perplexity {found.perplexity:g}", entries)
+    extra = "" if found.exaggeration == 1 else f", exaggeration {found.exaggeration:g}"
+    return rows(f"the same on a t-SNE map, perplexity {found.perplexity:g}{extra}", entries)
 
 
 def probing_tables(found: Any) -> Group:
