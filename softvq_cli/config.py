@@ -15,8 +15,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from softvq_cli.errors import UsageError, param, unknown_name
+from softvq_cli.errors import UsageError, param, shown, unknown_name
 from softvq_cli.presets import preset
+from softvq_cli.ranges import KINDS, MOST_COUNT, MOST_SEED, as_float, in_range, is_number
 from softvq_cli.words import BOTTLENECKS, Arch, Folders, Pages, Precision, SigmaForm
 
 BATCH = 512
@@ -56,7 +57,7 @@ class DataConfig:
     test_fraction: float = setting(
         0.2, "Share of the images held out as the test split where the data has none.", above=0.0, high=0.9
     )
-    split_seed: int = setting(0, "Seed of that split; independent of the training's.", low=0)
+    split_seed: int = setting(0, "Seed of that split; independent of the training's.", low=0, high=MOST_SEED)
     folders: Folders = setting(
         "auto", "What the folders at the top of an image folder are: classes, splits, or by name."
     )
@@ -112,14 +113,14 @@ class LossConfig:
 class TrainConfig:
     """How it is trained."""
 
-    iterations: int = setting(40_000, "Optimiser steps.", low=1)
-    batch_size: int = setting(32, "Images a step.", low=1)
+    iterations: int = setting(40_000, "Optimiser steps.", low=1, high=MOST_COUNT)
+    batch_size: int = setting(32, "Images a step.", low=1, high=MOST_COUNT)
     lr: float = setting(3e-4, "Adam's learning rate.", above=0.0)
-    seed: int = setting(0, "Seed of the weights, the batches and the noise.", low=0, high=2**63 - 1)
+    seed: int = setting(0, "Seed of the weights, the batches and the noise.", low=0, high=MOST_SEED)
     precision: Precision = setting("float32", "float32, bfloat16, or auto: bfloat16 where the processor has it.")
     compile: bool = setting(False, "Use torch.compile; slower to start, and falls back with a note.")
     log_every: int = setting(250, "Iterations between two lines of metrics.jsonl.", low=1, high=100_000)
-    checkpoint_every: int = setting(1000, "Iterations between two checkpoints.", low=1)
+    checkpoint_every: int = setting(1000, "Iterations between two checkpoints.", low=1, high=MOST_COUNT)
 
 
 @dataclass(frozen=True)
@@ -255,17 +256,8 @@ def check(name: str, value: Any) -> Any:
     if name == "image_shape":
         image_shape(value)
     if name == "sigma_power" and value != "-d" and not _is_finite_number(value):
-        raise UsageError(f"{param(name)} must be -d or a number, not {value!r}")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise UsageError(f"{param(name)} must be finite, not {value}")
-    low, above, high = spec.low, spec.above, spec.high
-    if low is not None and value < low:
-        raise UsageError(f"{param(name)} must be at least {low}, not {value}")
-    if above is not None and value <= above:
-        raise UsageError(f"{param(name)} must be above {above}, not {value}")
-    if high is not None and value > high:
-        raise UsageError(f"{param(name)} must be at most {high}, not {value}")
-    return value
+        raise UsageError(f"{param(name)} must be -d or a number, not {shown(value)}")
+    return in_range(name, value, low=spec.low, above=spec.above, high=spec.high) if is_number(value) else value
 
 
 def pixel_range(text: str) -> tuple[float, float] | None:
@@ -289,7 +281,7 @@ def image_shape(text: str) -> tuple[int, int, int]:
         UsageError: it is none of them.
     """
     parts = [part.strip() for part in text.split(",")]
-    if all(part.isdecimal() and 0 < int(part) < 1 << 16 for part in parts):
+    if all(part.isdecimal() and len(part) < 6 and 0 < int(part) < 1 << 16 for part in parts):
         numbers = [int(part) for part in parts]
         shape = (*numbers, 1) if len(numbers) == 2 else tuple(numbers)
         if len(shape) == 3 and (shape[0] in (1, 3) or shape[2] in (1, 3)):
@@ -302,17 +294,20 @@ def _as_type(spec: Setting, value: Any) -> Any:
     name = spec.name
     if spec.words:
         if value not in spec.words:
-            raise UsageError(unknown_name(f"value of {param(name)}", str(value), spec.words))
+            raise UsageError(
+                unknown_name(f"value of {param(name)}", value if isinstance(value, str) else shown(value), spec.words)
+            )
         return value
     if value is None and type(None) in spec.types:
         return None
     kind = next(c for c in spec.types if c is not type(None))
     if kind is float and type(value) is int:
-        return float(value)
-    if name == "sigma_power" and type(value) in (int, float):  # in TOML it may stand without quotes
+        return as_float(name, value)
+    if name == "sigma_power" and is_number(value):  # in TOML it may stand without quotes
+        as_float(name, value)
         return str(value)
     if type(value) is not kind:
-        raise UsageError(f"{param(name)} takes {_ARTICLE[kind]}, not {value!r}")
+        raise UsageError(f"{param(name)} takes {KINDS[kind]}, not {shown(value)}")
     return value
 
 
@@ -321,6 +316,3 @@ def _is_finite_number(text: str) -> bool:
         return math.isfinite(float(text))
     except ValueError:
         return False
-
-
-_ARTICLE = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -84,10 +85,27 @@ def unknown_name(kind: str, name: str, known: Iterable[str], also: Mapping[str, 
         known: the right names.
         also: what people call some of them → the right name.
     """
+    name = one_line(name, 60)
     known, also = list(known), {text.lower(): right for text, right in (also or {}).items()}
     near = difflib.get_close_matches(name.lower(), [*also, *known], n=1, cutoff=0.5)
     hint = f"did you mean {also.get(near[0], near[0])!r}? " if near else ""
     return f"unknown {kind} {name!r}: {hint}known are {', '.join(known)}"
+
+
+def shown(value: object) -> str:
+    """A value that someone gave, for a message: on one line, and never at length.
+
+    A whole number beyond what a line holds is described: Python does not even print one of 5000 digits.
+    """
+    if isinstance(value, int) and value.bit_length() > 200:
+        return f"a number of about {int(value.bit_length() * 0.30103) + 1} digits"
+    if isinstance(value, list | tuple | dict | set) and len(value) > 8:  # of a stranger's file, and never ending
+        return f"{len(value)} values"
+    return one_line(_repr.repr(value), 60)
+
+
+_repr = reprlib.Repr()
+_repr.maxstring, _repr.maxother, _repr.maxlong = 80, 80, 80
 
 
 def one_line(what: object, longest: int | None = 200) -> str:

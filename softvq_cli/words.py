@@ -18,6 +18,7 @@ Representation = Literal["z_e", "z_q", "indices", "reconstruction", "pixels"]
 Solver = Literal["lbfgs", "adam"]
 Init = Literal["k-means++", "random"]
 """How a start of K-means draws its centres."""
+ClusterMethod = Literal["kmeans", "gmm", "agglomerative"]
 MapInit = Literal["pca", "random"]
 Folders = Literal["auto", "classes", "splits"]
 """What the folders at the top of an image folder are."""
@@ -29,6 +30,7 @@ SPLITS: tuple[str, ...] = get_args(Split)
 REPRESENTATIONS: tuple[str, ...] = get_args(Representation)
 SOLVERS: tuple[str, ...] = get_args(Solver)
 INITS: tuple[str, ...] = get_args(Init)
+CLUSTER_METHODS: tuple[str, ...] = get_args(ClusterMethod)
 MAP_INITS: tuple[str, ...] = get_args(MapInit)
 
 IMAGE_SHAPES: Mapping[str, tuple[int, int, int]] = {

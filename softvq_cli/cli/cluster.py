@@ -9,7 +9,7 @@ import typer
 
 from softvq_cli.cli.options import EmbeddingFile, Jobs, Json, Labels, Overwrite, Seed, completion
 from softvq_cli.cli.output import Streams
-from softvq_cli.words import INITS
+from softvq_cli.words import CLUSTER_METHODS, INITS
 
 
 def cluster(
@@ -32,6 +32,15 @@ def cluster(
             autocompletion=completion(INITS),
         ),
     ] = "k-means++",
+    method: Annotated[
+        str,
+        typer.Option(
+            "--method",
+            metavar="|".join(CLUSTER_METHODS),
+            help="kmeans, gmm (a mixture of Gaussians) or agglomerative (Ward).",
+            autocompletion=completion(CLUSTER_METHODS),
+        ),
+    ] = "kmeans",
     seed: Seed = 0,
     assignments: Annotated[
         Path | None,
@@ -41,15 +50,23 @@ def cluster(
         bool,
         typer.Option(
             "--on-map",
-            help="Also cluster a two-dimensional t-SNE of the rows, and tell what the map keeps of neighbourhoods.",
+            help="Also cluster a t-SNE map of the rows, and tell what the map keeps of neighbourhoods.",
         ),
     ] = False,
+    perplexity: Annotated[
+        float | None,
+        typer.Option("--perplexity", metavar="NUMBER", help="Of the map. Default: 30, or what few rows allow."),
+    ] = None,
+    exaggeration: Annotated[
+        float, typer.Option("--exaggeration", metavar="NUMBER", help="Of the map; above 1 its clusters part.")
+    ] = 1.0,
+    dimensions: Annotated[int, typer.Option("--dimensions", metavar="1|2", help="Of the map.")] = 2,
     overwrite: Overwrite = False,
     jobs: Jobs = None,
     as_json: Json = False,
     terminal: Streams,
 ) -> None:
-    """Cluster embeddings by K-means and compare the clusters with the classes.
+    """Cluster embeddings, by K-means unless told otherwise, and compare the clusters with the classes.
 
     With labels: the accuracy under the best one-to-one assignment of clusters to classes (Hungarian
     method), the normalised mutual information and the adjusted Rand index. Without labels, for which
@@ -67,14 +84,21 @@ def cluster(
     if assignments is not None:
         refuse_existing(assignments, overwrite=overwrite)
     rows = files.read(embeddings, labels)
-    how = {"clusters": clusters, "n_init": n_init, "init": init, "seed": seed, "jobs": jobs}
+    how = {"clusters": clusters, "n_init": n_init, "init": init, "method": method, "seed": seed, "jobs": jobs}
     with terminal.bars() as bars:
         bars.begin("clustering")
         found = k_means(rows.z, rows.labels, **how)  # type: ignore[arg-type]
         document, tables = found.as_dict(), [clustering_table(found)]
         if on_map:
             bars.begin("mapping")
-            mapped = cluster_on_map(rows.z, rows.labels, **how)  # type: ignore[arg-type]
+            mapped = cluster_on_map(
+                rows.z,
+                rows.labels,
+                perplexity=perplexity,
+                exaggeration=exaggeration,
+                dimensions=dimensions,
+                **how,  # type: ignore[arg-type]
+            )
             document["map"] = mapped.as_dict()
             tables.append(map_table(mapped))
     if assignments is not None:

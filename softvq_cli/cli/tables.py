@@ -52,7 +52,12 @@ def clustering_table(found: Any) -> Group:
     else:
         entries = [("silhouette", "–" if found.silhouette is None else f"{found.silhouette:.4f}")]
     entries.append(("inertia", f"{found.inertia:.6g}"))
-    return rows(f"{found.clusters} clusters of {found.n} rows, best of {found.n_init} starts", entries)
+    how = {
+        "kmeans": f"best of {found.n_init} starts",
+        "gmm": "mixture of Gaussians",
+        "agglomerative": "merged by Ward's criterion",
+    }
+    return rows(f"{found.clusters} clusters of {found.n} rows, {how[found.method]}", entries)
 
 
 def map_table(found: Any) -> Group:
@@ -63,7 +68,8 @@ def map_table(found: Any) -> Group:
         entries = [("accuracy", per_cent(clustering.accuracy)), ("NMI", f"{clustering.nmi:.4f}")]
     entries += [("trustworthiness", f"{quality.trustworthiness:.4f}")]
     entries += [(f"recall of the {quality.k} nearest", f"{quality.knn_recall:.4f}")]
-    return rows(f"the same on a t-SNE map, perplexity {found.perplexity:g}", entries)
+    extra = "" if found.exaggeration == 1 else f", exaggeration {found.exaggeration:g}"
+    return rows(f"the same on a t-SNE map, perplexity {found.perplexity:g}{extra}", entries)
 
 
 def probing_tables(found: Any) -> Group:

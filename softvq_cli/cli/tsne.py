@@ -60,6 +60,7 @@ def tsne(
             seed=seed,
             jobs=jobs,
             begun=bars.begin,
+            note=terminal.note,
         )
     for target, points in zip(saved, coordinates, strict=False):  # none, or one a panel
         write_array(target, points)

@@ -13,7 +13,7 @@ import numpy as np
 from softvq_cli import npy
 from softvq_cli.config import RunConfig
 from softvq_cli.embeddings.files import FORMAT, VERSION, Embedding, first_row_not_finite, info_path, labels_path
-from softvq_cli.errors import InputError, UsageError
+from softvq_cli.errors import InputError, UsageError, shown
 from softvq_cli.files import read_json
 
 
@@ -79,7 +79,7 @@ def _open_array(path: Path, kind: str, axes: tuple[str, ...]) -> np.ndarray:
 def _as_finite_rows(stored: np.ndarray, path: Path) -> np.ndarray:
     """The rows as float32, or float64 if float32 would round them, in C order; the map itself where it holds them so.
 
-    What is too large for float32 is refused all the same, since its square is too large for float64.
+    What is too large for float32 is refused all the same, so that float64 has the squares of everything.
     """
     kind = np.result_type(stored.dtype.newbyteorder("="), np.float32)
     same = stored.dtype == kind and stored.flags.c_contiguous
@@ -106,14 +106,14 @@ def _read_info(path: Path, shape: tuple[int, ...]) -> dict[str, Any]:
         return {}
     version = info.get("version")
     if not isinstance(version, int) or version > VERSION:
-        raise InputError(f"{beside} is of format version {version}; this program reads {VERSION}: update softvq")
+        raise InputError(f"{beside} is of format version {shown(version)}; this program reads {VERSION}: update softvq")
     for name, fits in _FIELDS.items():
         if name in info and not fits(info[name]):
             raise InputError(f"{beside} is damaged: its {name} is none; embed again")
     if (info.get("n"), info.get("d")) != shape:
         raise InputError(
-            f"{beside} describes {info.get('n')} rows of {info.get('d')}, {path} has {shape[0]} of {shape[1]}: "
-            "they do not belong together; embed again or remove the .json"
+            f"{beside} describes {shown(info.get('n'))} rows of {shown(info.get('d'))}, {path} has {shape[0]} of "
+            f"{shape[1]}: they do not belong together; embed again or remove the .json"
         )
     return info
 

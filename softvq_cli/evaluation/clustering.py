@@ -15,11 +15,13 @@ import numpy as np
 from softvq_cli.errors import InputError, UsageError, param, unknown_name
 from softvq_cli.evaluation import kmeans
 from softvq_cli.evaluation.statistics import Summary, summary
-from softvq_cli.words import INITS, Init
+from softvq_cli.ranges import MOST_COUNT, check_jobs, check_number, check_seed
+from softvq_cli.words import CLUSTER_METHODS, INITS, ClusterMethod, Init
 
 GROUP = 10
 """Starts that share their products. The last bits of a product depend on how many share it, so the groups are the same
 whatever the number of cores."""
+MOST_STARTS = 1_000_000
 SILHOUETTE_ROWS = 5000
 """The silhouette needs every distance between two rows; from larger data this many rows are drawn."""
 FEW_ROWS = 3
@@ -29,12 +31,12 @@ _WHATEVER = "accuracy and NMI are then what they are whatever the latents are"
 
 @dataclass(frozen=True)
 class Clustering:
-    """The best start, and the spread of all of them."""
+    """The best start of K-means, or what another method made of the rows, and the spread of K-means' starts."""
 
     assignments: np.ndarray
     """int64 (N,), the cluster of each row."""
     inertia: float
-    """Sum of the squared distances to the nearest centre, of the best start."""
+    """Sum of the squared distances to the centre of the row's cluster, of the best start."""
     clusters: int
     n_init: int
     n: int
@@ -44,11 +46,12 @@ class Clustering:
     nmi: float | None
     ari: float | None
     accuracies: np.ndarray | None
-    """float64 (n_init,): what each start alone would have reported."""
+    """float64 (n_init,): what each start of K-means alone would have reported; None for another method."""
     silhouette: float | None
     """Without labels only; None where it is not defined (one cluster, or as many as rows)."""
     classes: int | None = None
     """How many the labels have."""
+    method: ClusterMethod = "kmeans"
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -79,6 +82,7 @@ class Clustering:
             **(agreement if self.accuracy is not None else {"silhouette": self.silhouette}),
             "inertia": self.inertia,
             "clusters": self.clusters,
+            **({} if self.method == "kmeans" else {"method": self.method}),
             "n_init": self.n_init,
             "n": self.n,
             "starts": {name: summary.as_dict() for name, summary in self.spread.items()},
@@ -92,10 +96,14 @@ def cluster(
     clusters: int | None = None,
     n_init: int = 100,
     init: Init = "k-means++",
+    method: ClusterMethod = "kmeans",
     seed: int = 0,
     jobs: int | None = None,
 ) -> Clustering:
     """Cluster the rows of ``z`` by K-means and keep the start with the lowest inertia.
+
+    The other methods are those of scikit-learn: "gmm" is a mixture of Gaussians with full covariances, the likeliest of
+    those from K-means' result and of up to ten starts of its own; "agglomerative" merges rows by Ward's criterion.
 
     Start i draws from its own generator, made from ``seed`` and i, and its group runs on one thread, so that the result
     depends neither on ``jobs`` nor on the order of finishing. Equal inertias are decided by the lower i.
@@ -106,6 +114,7 @@ def cluster(
         clusters: how many; as many as there are classes unless given.
         n_init: number of starts.
         init: how a start draws its centres: "k-means++", or "random" rows.
+        method: "kmeans", "gmm" or "agglomerative".
         seed: of the starts.
         jobs: groups of starts side by side; one a core unless given.
 
@@ -113,21 +122,14 @@ def cluster(
         UsageError: a number out of range, or neither labels nor ``clusters``.
         InputError: fewer rows than clusters, or labels of another length.
     """
-    if labels is not None and len(labels) != len(z):
-        raise InputError(f"{len(labels)} labels for {len(z)} rows: they must be equal in number")
-    if clusters is None:
-        if labels is None:
-            raise UsageError(f"without labels the number of clusters is not known: give {param('clusters')}")
-        clusters = len(np.unique(labels))
-    for name, value in (("clusters", clusters), ("n_init", n_init), ("jobs", 1 if jobs is None else jobs)):
-        if value < 1:
-            raise UsageError(f"{param(name)} must be at least 1, not {value}")
-    if init not in INITS:
-        raise UsageError(unknown_name("init", init, INITS))
-    if len(z) < clusters:
-        raise InputError(
-            f"{len(z)} rows cannot form {clusters} clusters: give more rows or a smaller {param('clusters')}"
-        )
+    clusters = _number_of_clusters(z, labels, clusters)
+    n_init = int(check_number("n_init", n_init, low=1, high=MOST_STARTS))
+    seed, jobs = check_seed(seed), check_jobs(jobs)
+    for name, word, known in (("init", init, INITS), ("method", method, CLUSTER_METHODS)):
+        if word not in known:
+            raise UsageError(unknown_name(name, word, known))
+    if method == "agglomerative":
+        n_init = 1
 
     z = np.asarray(z)
     if z.dtype.kind != "f":
@@ -144,21 +146,42 @@ def cluster(
         inertias[i] = start.inertia
         if labels is not None:
             accuracies[i] = hungarian_accuracy(labels, start.labels)
+    inertia = float(inertias.min())
+    if method != "kmeans":
+        best = _by_other_method(rows, method, best, clusters, seeds)
+        inertia = float(np.ldexp(_inertia(rows.centred, best), 2 * exponent))
     nmi, ari = (None, None) if labels is None else _agreement(labels, best)
     return Clustering(
         assignments=best.astype(np.int64),
-        inertia=float(inertias.min()),
+        inertia=inertia,
         clusters=clusters,
         n_init=n_init,
         n=len(z),
-        inertias=inertias,
+        inertias=np.array([inertia]) if method == "agglomerative" else inertias,
         accuracy=None if labels is None else hungarian_accuracy(labels, best),
         nmi=nmi,
         ari=ari,
-        accuracies=None if labels is None else accuracies,
+        accuracies=None if labels is None or method != "kmeans" else accuracies,
         silhouette=_silhouette(rows, best, seed) if labels is None else None,
         classes=None if labels is None else len(np.unique(labels)),
+        method=method,
     )
+
+
+def _number_of_clusters(z: np.ndarray, labels: np.ndarray | None, clusters: int | None) -> int:
+    """As many as were asked for, or as there are classes."""
+    if labels is not None and len(labels) != len(z):
+        raise InputError(f"{len(labels)} labels for {len(z)} rows: they must be equal in number")
+    if clusters is None:
+        if labels is None:
+            raise UsageError(f"without labels the number of clusters is not known: give {param('clusters')}")
+        clusters = len(np.unique(labels))
+    clusters = int(check_number("clusters", clusters, low=1, high=MOST_COUNT))
+    if len(z) < clusters:
+        raise InputError(
+            f"{len(z)} rows cannot form {clusters} clusters: give more rows or a smaller {param('clusters')}"
+        )
+    return clusters
 
 
 def hungarian_accuracy(labels: np.ndarray, assignments: np.ndarray) -> float:
@@ -191,6 +214,23 @@ def _all_starts(
     with threadpool_limits(1, user_api="blas"):
         for starts in pool(joblib.delayed(kmeans.run)(rows, clusters, init, group) for group in groups):
             yield from starts
+
+
+def _by_other_method(
+    rows: kmeans.Rows, method: ClusterMethod, best: np.ndarray, clusters: int, seeds: Sequence[int]
+) -> np.ndarray:
+    """int64 (N,); ``best`` is where K-means ended, ``seeds`` are those of its starts."""
+    from softvq_cli.evaluation import models
+
+    z = rows.centred / (np.sqrt(rows.centred.var(axis=0).mean()) or 1.0)
+    if method == "agglomerative":
+        return models.merged(z, clusters)
+    return models.gaussian_mixture(z, best, clusters, min(len(seeds), models.MOST_MIXTURES), seeds[0])
+
+
+def _inertia(z: np.ndarray, assignments: np.ndarray) -> float:
+    parts = (z[assignments == k] for k in np.unique(assignments))
+    return sum(float(np.square(part - part.mean(axis=0)).sum()) for part in parts)
 
 
 def _agreement(labels: np.ndarray, assignments: np.ndarray) -> tuple[float, float]:

@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from softvq_cli.errors import InputError, UsageError, param, unknown_name
-from softvq_cli.evaluation.rows import prepare
+from softvq_cli.errors import InputError, UsageError, unknown_name
+from softvq_cli.evaluation.rows import prepare, threads
+from softvq_cli.ranges import MOST_COUNT, check_jobs, check_number, check_seed
 from softvq_cli.words import MAP_INITS, MapInit
 
 FFT_FROM = 10_000
 """Rows from which openTSNE's interpolation is faster than its Barnes-Hut trees."""
+_EARLY = 12.0
+"""Exaggeration of the early phase, openTSNE's default; more than that later has no sense."""
 _EXPONENTS = 40
 """Rows with distances beyond two to this, or below its inverse, are scaled."""
 QUALITY_ROWS = 5000
@@ -38,7 +41,14 @@ class MapQuality:
 
 
 def tsne(
-    z: np.ndarray, *, perplexity: float = 30, seed: int = 0, jobs: int | None = None, init: MapInit = "pca"
+    z: np.ndarray,
+    *,
+    perplexity: float = 30,
+    exaggeration: float = 1,
+    dimensions: int = 2,
+    seed: int = 0,
+    jobs: int | None = None,
+    init: MapInit = "pca",
 ) -> np.ndarray:
     """t-SNE by openTSNE, with exact neighbours and its faster gradient for this many rows.
 
@@ -47,46 +57,48 @@ def tsne(
     Args:
         z: (N, d).
         perplexity: about how many neighbours count; at most (N - 1) / 3.
+        exaggeration: of the attraction between neighbours after the early phase; above 1 clusters shrink and part.
+        dimensions: of the map, 1 or 2.
         seed: of the random start, and of PCA's solver.
         jobs: threads; one a core unless given.
         init: "pca" keeps the large distances, "random" does not.
 
     Returns:
-        float64 (N, 2).
+        float64 (N, dimensions).
 
     Raises:
         InputError: the perplexity is too large for N.
         UsageError: an option out of range.
     """
-    import joblib
     import openTSNE
     from openTSNE.nearest_neighbors import PrecomputedNeighbors
 
     largest = (len(z) - 1) / 3
-    if not perplexity >= 1:
-        raise UsageError(f"{param('perplexity')} must be at least 1, not {perplexity}")
+    perplexity = float(check_number("perplexity", perplexity, float, low=1))
+    exaggeration = float(check_number("exaggeration", exaggeration, float, low=1, high=_EARLY))
+    dimensions = int(check_number("dimensions", dimensions, low=1, high=2))
+    seed, jobs = check_seed(seed), threads(check_jobs(jobs))
     if perplexity > largest:
         raise InputError(
             f"the perplexity {perplexity:g} is too large for {len(z)} rows: at most {np.floor(largest * 10) / 10:g} is"
             " allowed, a third of the other rows"
         )
-    if jobs is not None and jobs < 1:
-        raise UsageError(f"{param('jobs')} must be at least 1, not {jobs}")
     if init not in MAP_INITS:
         raise UsageError(unknown_name("init", init, MAP_INITS))
-    jobs = jobs or joblib.cpu_count()
     distances, rows = _nearest(z, int(3 * perplexity), jobs)
     # A row's affinities do not change with its scale, and openTSNE's search for their width fails from 1e18 on.
     _, exponents = np.frexp(distances.max(axis=1, keepdims=True))
     distances = np.ldexp(distances, np.where(np.abs(exponents) > _EXPONENTS, -exponents, 0))
     logging.getLogger("openTSNE").setLevel(logging.ERROR)
     fitted = openTSNE.TSNE(
+        n_components=dimensions,
         perplexity=perplexity,
-        initialization=_initial(z, init, seed),
+        exaggeration=None if exaggeration == 1 else exaggeration,
+        initialization=np.ascontiguousarray(_initial(z, init, _seed_of_32_bits(seed))[:, :dimensions]),
         neighbors=PrecomputedNeighbors(rows, distances),
         negative_gradient_method="fft" if len(z) >= FFT_FROM else "bh",
         n_jobs=jobs,
-        random_state=seed,
+        random_state=_seed_of_32_bits(seed),
     ).fit(np.asarray(z, dtype=np.float64))
     return np.asarray(fitted)
 
@@ -109,8 +121,7 @@ def quality(
     """
     if len(z) != len(coordinates):
         raise InputError(f"{len(coordinates)} points cannot be a map of {len(z)} rows")
-    if k < 1:
-        raise UsageError(f"k must be at least 1, not {k}")
+    k, seed, jobs = int(check_number("k", k, low=1, high=MOST_COUNT)), check_seed(seed), check_jobs(jobs)
     if len(z) > QUALITY_ROWS:
         rows = np.sort(np.random.default_rng(seed).choice(len(z), QUALITY_ROWS, replace=False))
         z, coordinates = z[rows], coordinates[rows]
@@ -140,6 +151,11 @@ def _initial(z: np.ndarray, init: MapInit, seed: int) -> np.ndarray:
     return np.asarray(initialization.pca(z, random_state=seed))
 
 
+def _seed_of_32_bits(seed: int) -> int:
+    """Of NumPy's old generator, which openTSNE and scikit-learn use: the seed itself where it has no more."""
+    return seed if seed < 1 << 32 else int(np.random.SeedSequence(seed).generate_state(1)[0])
+
+
 def _trustworthiness(z: np.ndarray, coordinates: np.ndarray, k: int) -> float:
     from scipy.spatial.distance import cdist
     from sklearn.manifold import trustworthiness
@@ -156,6 +172,6 @@ def _nearest(z: np.ndarray, k: int, jobs: int | None = None) -> tuple[np.ndarray
     from sklearn.neighbors import NearestNeighbors
 
     prepared = prepare(z)
-    search = NearestNeighbors(n_neighbors=k, algorithm=prepared.algorithm, n_jobs=jobs or -1)
+    search = NearestNeighbors(n_neighbors=k, algorithm=prepared.algorithm, n_jobs=threads(jobs))
     found: tuple[np.ndarray, np.ndarray] = search.fit(prepared.apply(z)).kneighbors()
     return found

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from softvq_cli.errors import InputError, UsageError, param
+from softvq_cli.errors import InputError
 from softvq_cli.evaluation.probe import Probe, check_probe_input, name_classes, report
-from softvq_cli.evaluation.rows import prepare
+from softvq_cli.evaluation.rows import prepare, threads
+from softvq_cli.ranges import MOST_COUNT, check_jobs, check_number
 
 
 def neighbours(
@@ -41,14 +42,12 @@ def neighbours(
     from sklearn.neighbors import NearestNeighbors
 
     y, y_test, classes = check_probe_input(train_z, train_labels, test_z, test_labels)
-    for name, value in (("k", k), (param("jobs"), 1 if jobs is None else jobs)):
-        if value < 1:
-            raise UsageError(f"{name} must be at least 1, not {value}")
+    k, jobs = int(check_number("neighbours", k, low=1, high=MOST_COUNT)), check_jobs(jobs)
     if len(train_z) <= k:
         raise InputError(f"{len(train_z)} train rows have no {k} neighbours each: use fewer neighbours or more rows")
     prepared = prepare(train_z)
     train_z, test_z = prepared.apply(train_z), prepared.apply(test_z)
-    search = NearestNeighbors(n_neighbors=k, algorithm=prepared.algorithm, n_jobs=jobs or -1).fit(train_z)
+    search = NearestNeighbors(n_neighbors=k, algorithm=prepared.algorithm, n_jobs=threads(jobs)).fit(train_z)
     return report(
         y,
         _vote(y[search.kneighbors(return_distance=False)], len(classes)),

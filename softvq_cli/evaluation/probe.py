@@ -11,7 +11,10 @@ import numpy as np
 from softvq_cli.errors import InputError, UsageError, param, unknown_name
 from softvq_cli.evaluation.softmax import fit_adam, fit_lbfgs
 from softvq_cli.evaluation.statistics import Summary, summary
+from softvq_cli.ranges import MOST_COUNT, check_number, check_seed
 from softvq_cli.words import SOLVERS, Solver
+
+MOST_DRAWS = 10_000
 
 
 @dataclass(frozen=True)
@@ -96,11 +99,12 @@ def probe(
     y, y_test, classes = check_probe_input(train_z, train_labels, test_z, test_labels)
     if solver not in SOLVERS:
         raise UsageError(unknown_name("solver", solver, SOLVERS))
-    for option, value in (("lr", lr), ("iterations", iterations), ("batch_size", batch_size)):
-        if not value > 0:
-            raise UsageError(f"{param(option)} must be above 0, not {value}")
-    if not l2 >= 0:
-        raise UsageError(f"{param('l2')} must be at least 0, not {l2}")
+    seed = check_seed(seed)
+    lr, l2 = check_number("lr", lr, float, above=0), check_number("l2", l2, float, low=0)
+    iterations, batch_size = (
+        int(check_number(name, value, low=1, high=MOST_COUNT))
+        for name, value in (("iterations", iterations), ("batch_size", batch_size))
+    )
     if solver == "lbfgs":
         W, b, converged = fit_lbfgs(train_z, y, l2=l2)
         settings: dict[str, Any] = {"l2": l2, "converged": converged}
@@ -145,9 +149,8 @@ def few_labels(
         InputError: a class has fewer rows, or as :func:`probe`.
         UsageError: a number out of range.
     """
-    for option, value in (("labels a class", labels_per_class), ("draws", draws)):
-        if value < 1:
-            raise UsageError(f"the number of {option} must be at least 1, not {value}")
+    labels_per_class = int(check_number("few_labels", labels_per_class, low=1, high=MOST_COUNT))
+    draws, seed = int(check_number("draws", draws, low=1, high=MOST_DRAWS)), check_seed(seed)
     y, _, classes = check_probe_input(train_z, train_labels, test_z, test_labels)
     seen = np.unique(y)
     rarest = int(np.bincount(y)[seen].min())

@@ -33,23 +33,37 @@ class OnMap:
     """The rows' t-SNE map, its clusters, and what it keeps."""
 
     coordinates: np.ndarray
-    """float64 (N, 2)."""
+    """float64 (N, dimensions)."""
     perplexity: float
+    exaggeration: float
     clustering: Clustering
     quality: MapQuality
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; the coordinates are left out."""
         found = {"clustering": self.clustering.as_dict(), "quality": self.quality.as_dict()}
-        return {"perplexity": self.perplexity, **found}
+        settings = {"perplexity": self.perplexity, "exaggeration": self.exaggeration}
+        return {**settings, "dimensions": self.coordinates.shape[1], **found}
 
 
-def on_map(z: np.ndarray, labels: np.ndarray | None, *, jobs: int | None = None, **clustering: Any) -> OnMap:
-    """Cluster a two-dimensional t-SNE of the rows in their place ("manifold clustering", McConville et al. 2019).
+def on_map(
+    z: np.ndarray,
+    labels: np.ndarray | None,
+    *,
+    perplexity: float | None = None,
+    exaggeration: float = 1.0,
+    dimensions: int = 2,
+    jobs: int | None = None,
+    **clustering: Any,
+) -> OnMap:
+    """Cluster a t-SNE of the rows in their place ("manifold clustering", McConville et al. 2019).
 
     Args:
         z: (N, d), at least 22 rows.
         labels: int64 (N,), or None.
+        perplexity: of t-SNE; :func:`perplexity_for` the rows unless given.
+        exaggeration: of t-SNE.
+        dimensions: of the map.
         jobs: threads; the result does not depend on them.
         clustering: for :func:`softvq_cli.evaluation.clustering.cluster`; its ``seed`` is also that of the map.
 
@@ -60,10 +74,17 @@ def on_map(z: np.ndarray, labels: np.ndarray | None, *, jobs: int | None = None,
     from softvq_cli.evaluation.clustering import cluster
     from softvq_cli.evaluation.maps import quality, tsne
 
-    perplexity = perplexity_for(len(z))
-    coordinates = tsne(z, perplexity=perplexity, seed=clustering.get("seed", 0), jobs=jobs)
+    perplexity = perplexity_for(len(z)) if perplexity is None else perplexity
+    coordinates = tsne(
+        z,
+        perplexity=perplexity,
+        exaggeration=exaggeration,
+        dimensions=dimensions,
+        seed=clustering.get("seed", 0),
+        jobs=jobs,
+    )
     found = cluster(coordinates, labels, jobs=jobs, **clustering)
-    return OnMap(coordinates, perplexity, found, quality(z, coordinates, jobs=jobs))
+    return OnMap(coordinates, perplexity, exaggeration, found, quality(z, coordinates, jobs=jobs))
 
 
 def draw_maps(
@@ -75,6 +96,7 @@ def draw_maps(
     seed: int = 0,
     jobs: int | None = None,
     begun: Callable[[str], None] = lambda _: None,
+    note: Callable[[str], None] = lambda _: None,
 ) -> list[np.ndarray]:
     """Map each embedding to the plane and draw the maps side by side.
 
@@ -86,6 +108,7 @@ def draw_maps(
         seed: of t-SNE.
         jobs: threads; the result does not depend on it.
         begun: is told what is being done.
+        note: is told of what the picture cannot show.
 
     Returns:
         The coordinates, (N, 2) a panel.
@@ -108,7 +131,7 @@ def draw_maps(
         begun(f"t-SNE of {rows.path}")
         coordinates = tsne(rows.z, perplexity=perplexity, seed=seed, jobs=jobs)
         panels.append(Panel(title, coordinates, rows.labels, rows.class_names))
-    plot(out, panels)
+    plot(out, panels, note)
     return [panel.coordinates for panel in panels]
 
 

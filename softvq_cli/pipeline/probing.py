@@ -76,9 +76,12 @@ def probe_files(
     with tempfile.TemporaryDirectory() as folder:
         if len(files) == 2:
             from softvq_cli import embeddings
+            from softvq_cli.embeddings.labels import align
 
             pairs = zip(files, labels or (None, None), strict=True)
-            train, test = (embeddings.read(path, its_labels) for path, its_labels in pairs)
+            (train, test), notes = align([embeddings.read(path, its_labels) for path, its_labels in pairs])
+            for text in notes:
+                note(text)
         else:
             from softvq_cli.pipeline.source import Source
 

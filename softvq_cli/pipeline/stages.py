@@ -71,7 +71,12 @@ def cluster(run: TrainedRun) -> dict[str, Any] | None:
     from softvq_cli.evaluation.clustering import cluster as k_means
 
     test = run.embedding("test")
-    return None if test.labels is None else k_means(test.z, test.labels).as_dict()
+    if test.labels is None:
+        return None
+    found = k_means(test.z, test.labels)
+    for note in found.notes:
+        run.observer.noted(note)
+    return found.as_dict()
 
 
 def probe(run: TrainedRun) -> dict[str, Any] | None:
@@ -93,7 +98,7 @@ def draw_map(run: TrainedRun) -> dict[str, Any] | None:
         run.observer.noted(f"no t-SNE map: the test split has {len(test)} images, and a map needs {FEWEST_ROWS}")
         return None
     perplexity = perplexity_for(len(test))
-    draw_maps([test], run.folder / MAP_PICTURE, perplexity=perplexity)
+    draw_maps([test], run.folder / MAP_PICTURE, perplexity=perplexity, note=run.observer.noted)
     return {"perplexity": perplexity}
 
 

@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from softvq_cli.errors import InputError
-from softvq_cli.plots import style
+from softvq_cli.plots import style, text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+
+_NAMES, _NAME_SIZE = 2.2, 7.0
+"""Inches for the names of the rows, and their size in points."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ def plot(path: str | os.PathLike[str], rows: Sequence[str], columns: Sequence[Co
         axes = drawing.subplots(1, len(columns), sharey=True, squeeze=False)[0]
         for axis, column in zip(axes, columns, strict=True):
             _panel(axis, column)
-        axes[0].set_yticks(range(len(rows)), rows)
+        axes[0].set_yticks(range(len(rows)), text.fitted(rows, _NAMES, _NAME_SIZE))
         axes[0].set_ylim(len(rows) - 0.4, -0.6)
         style.legend_below(drawing, axes[0].get_legend_handles_labels()[0], 2)
 

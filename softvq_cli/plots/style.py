@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from softvq_cli.errors import UsageError
 from softvq_cli.files import atomic_write
+from softvq_cli.plots import text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,17 +35,22 @@ _CLASSES = (
 )
 MOST_COLOURS = len(_CLASSES)
 
+TITLE_SIZE, LEGEND_SIZE = 9.0, 7.5
+"""Points."""
+_KEY = 0.33
+"""Inches of a legend's column beside the name."""
 _FORMATS = {".png": {"Software": None}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
 """The suffixes, each with the metadata that would make two equal figures differ."""
 _RC = {
     "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib: the same picture everywhere
+    "font.sans-serif": [text.FONT],
+    "text.parse_math": False,  # a class may be called $x_1$
     "font.size": 8,
-    "axes.titlesize": 9,
+    "axes.titlesize": TITLE_SIZE,
     "axes.labelsize": 8,
     "xtick.labelsize": 7,
     "ytick.labelsize": 7,
-    "legend.fontsize": 7.5,
+    "legend.fontsize": LEGEND_SIZE,
     "legend.frameon": False,
     "axes.linewidth": 0.6,
     "axes.edgecolor": NEUTRAL,
@@ -90,32 +96,49 @@ def check_suffix(path: str | os.PathLike[str]) -> None:
 
 
 @contextlib.contextmanager
-def figure(path: str | os.PathLike[str], width: float, height: float) -> Iterator[Figure]:
+def figure(
+    path: str | os.PathLike[str], width: float, height: float, note: Callable[[str], None] = lambda _: None
+) -> Iterator[Figure]:
     """A figure in the common style, saved to ``path`` when the body is done. The same input gives the same bytes.
 
     Args:
         path: ends in .png, .pdf or .svg.
         width: inches.
         height: inches.
+        note: is told of characters that no font here has.
 
     Raises:
         UsageError: another suffix.
         SoftVQError: the file cannot be written; nothing is changed.
     """
-    import matplotlib
+    check_suffix(path)
+    matplotlib = _matplotlib()
     from matplotlib.figure import Figure
 
-    check_suffix(path)
     suffix = Path(path).suffix.lower()
     # From matplotlib's own defaults, so that a matplotlibrc changes nothing; the backend is its user's.
     settings: Any = {name: value for name, value in matplotlib.rcParamsDefault.items() if name != "backend"}
     with matplotlib.rc_context(settings | _RC):
         drawing = Figure(figsize=(width, height), layout="constrained")
         yield drawing
+        for line in text.give_fonts(drawing):
+            note(line)
         picture = io.BytesIO()
         drawing.savefig(picture, format=suffix[1:], dpi=300, metadata=_FORMATS[suffix])
     with atomic_write(path) as file:
         file.write(picture.getbuffer())
+
+
+def _matplotlib() -> Any:
+    """The module, loaded without MPLBACKEND: it is for windows, and one that is not here would keep it from loading."""
+    name = "MPLBACKEND"
+    backend = os.environ.pop(name, None)
+    try:
+        import matplotlib
+    finally:
+        if backend is not None:
+            os.environ[name] = backend
+    return matplotlib
 
 
 def panels(drawing: Figure, rows: int, columns: int, used: int) -> list[Axes]:
@@ -126,11 +149,16 @@ def panels(drawing: Figure, rows: int, columns: int, used: int) -> list[Axes]:
     return list(grid[:used])
 
 
-def legend_shape(names: Sequence[str], width: float) -> tuple[int, int]:
-    """(rows, columns) of a legend of these names that fits into ``width`` inches; columns are filled first."""
-    entry = 0.33 + 0.075 * max(map(len, names))
-    rows = -(-len(names) // max(1, int(width / entry)))
+def legend_shape(names: Sequence[str], inches: float) -> tuple[int, int]:
+    """(rows, columns) of a legend of these names that fits into ``inches``; columns are filled first."""
+    entry = _KEY + max(text.width(name, LEGEND_SIZE) for name in names)
+    rows = -(-len(names) // max(1, int(inches / entry)))
     return rows, -(-len(names) // rows)
+
+
+def legend_names(names: Sequence[str], inches: float) -> list[str]:
+    """The names as a legend of one column in ``inches`` can show them."""
+    return text.fitted(names, inches - _KEY, LEGEND_SIZE)
 
 
 def legend_below(drawing: Figure, handles: Sequence[Any], columns: int) -> None:

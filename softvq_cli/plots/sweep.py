@@ -35,6 +35,8 @@ def plot(
     for title, results in measures.items():
         if len(results) != len(values) or not all(map(len, results)):
             raise InputError(f"{title!r} does not have a result for each of the {len(values)} values of {setting}")
+    from matplotlib.ticker import NullFormatter
+
     order = np.argsort(values, kind="stable")
     x = np.asarray(values, dtype=np.float64)[order]
     columns = min(len(measures), 3)
@@ -54,6 +56,7 @@ def plot(
             if x[0] > 0 and x[-1] >= 8 * x[0]:
                 axis.set_xscale("log", base=2)
                 axis.xaxis.set_major_formatter("{x:g}")
+                axis.xaxis.set_minor_formatter(NullFormatter())
             axis.set(xlabel=setting, title=title)
             if len(x) <= 8:
                 axis.set_xticks(x)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from softvq_cli.errors import InputError
 from softvq_cli.evaluation.probe import name_classes
-from softvq_cli.plots import style
+from softvq_cli.plots import style, text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,14 +31,16 @@ class Panel:
     class_names: tuple[str, ...] = ()
 
 
-def plot(path: str | os.PathLike[str], maps: Sequence[Panel]) -> None:
+def plot(path: str | os.PathLike[str], maps: Sequence[Panel], note: Callable[[str], None] = lambda _: None) -> None:
     """Draw the maps side by side; a class has the same colour in all of them, and there is one legend.
 
-    Without labels the points have one colour. With more classes than colours these repeat, and the legend is left out.
+    Without labels the points have one colour. With more classes than colours these repeat, and a line in the legend's
+    place says so. Names are text as it stands, shortened where they are wider than the page.
 
     Args:
         path: ends in .png, .pdf or .svg. In the last two the points are an image and the text is text.
         maps: at least one.
+        note: is told of what the figure cannot show.
 
     Raises:
         InputError: no map, or labels and points differ in number.
@@ -55,24 +57,33 @@ def plot(path: str | os.PathLike[str], maps: Sequence[Panel]) -> None:
     columns = min(len(maps), _MOST_COLUMNS) if len(maps) != 4 else 2
     rows = -(-len(maps) // columns)
     size = style.TEXT_WIDTH / columns if len(maps) > 1 else style.COLUMN_WIDTH + 0.6
-    legend_rows, in_a_row = 0, 0
-    if 1 < len(classes) <= style.MOST_COLOURS:
-        legend_rows, in_a_row = style.legend_shape(classes, size * columns)
-    with style.figure(path, size * columns, (size + 0.2) * rows + 0.2 * legend_rows) as drawing:
+    legend_rows, in_a_row, keys, below = 0, 0, [], ""
+    if len(classes) > style.MOST_COLOURS:
+        below = f"{len(classes)} classes share {style.MOST_COLOURS} colours, so there is no legend"
+        legend_rows = 1
+        note(below)
+    elif len(classes) > 1:
+        keys = style.legend_names(classes, size * columns)
+        legend_rows, in_a_row = style.legend_shape(keys, size * columns)
+    with style.figure(path, size * columns, (size + 0.2) * rows + 0.2 * legend_rows, note) as drawing:
         axes = style.panels(drawing, rows, columns, len(maps))
-        for axis, panel in zip(axes, maps, strict=True):
+        titles = text.fitted([panel.title for panel in maps], size - 0.1, style.TITLE_SIZE)
+        for axis, panel, title in zip(axes, maps, titles, strict=True):
             _scatter(axis, panel, colour, size)
-        if legend_rows:
-            style.legend_below(drawing, [_key(name, colour[name]) for name in classes], in_a_row)
+            axis.set_title(title)
+        if keys:
+            style.legend_below(drawing, list(map(_key, keys, colour.values())), in_a_row)
+        elif below:
+            drawing.supxlabel(text.fitted([below], size * columns - 0.2, style.LEGEND_SIZE)[0], size=style.LEGEND_SIZE)
 
 
 def _classes(maps: Sequence[Panel]) -> list[str]:
-    """The names of the classes that occur in any map, in the order of the first map that has them."""
+    """The names of the classes that occur in any map, in the order of the first map that has them, or of nature."""
     found: dict[str, None] = {}
     for panel in maps:
         if panel.labels is not None:
             found.update(dict.fromkeys(name_classes(np.unique(panel.labels), panel.class_names)))
-    return list(found)
+    return text.natural_order(list(found))
 
 
 def _scatter(axis: Axes, panel: Panel, colour: dict[str, str], size: float) -> None:
@@ -87,7 +98,6 @@ def _scatter(axis: Axes, panel: Panel, colour: dict[str, str], size: float) -> N
     # The points would cover about a sixth of the panel, whatever their number; area in points^2, of 1/72 inch.
     area = float(np.clip(0.16 * (72 * size) ** 2 / len(x), 0.6, 14))
     axis.scatter(x, y, s=area, c=points, linewidths=0, alpha=0.85, rasterized=True)
-    axis.set_title(panel.title)
     axis.set_aspect("equal", adjustable="datalim")
     axis.set(xticks=[], yticks=[])
     axis.margins(0.03)

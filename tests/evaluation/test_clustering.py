@@ -7,9 +7,10 @@ import json
 
 import numpy as np
 import pytest
-from sklearn.cluster import KMeans
+from sklearn.cluster import AgglomerativeClustering, KMeans
 from sklearn.datasets import load_digits
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score, silhouette_score
+from sklearn.mixture import GaussianMixture
 
 from softvq_cli.errors import InputError, UsageError
 from softvq_cli.evaluation.clustering import cluster, hungarian_accuracy
@@ -137,6 +138,58 @@ def test_as_many_clusters_as_rows() -> None:
     assert found.inertia == pytest.approx(0, abs=1e-3)
 
 
+def stretched(n: int = 600) -> tuple[np.ndarray, np.ndarray]:
+    """Three long thin clusters side by side, which K-means cuts across."""
+    random = np.random.default_rng(0)
+    labels = np.arange(n) % 3
+    return random.normal(size=(n, 2)) * [4, 0.5] + np.array([0.0, 4.0]) * labels[:, None] + 500, labels
+
+
+def test_a_mixture_finds_what_k_means_cuts() -> None:
+    z, labels = stretched()
+    k_means, mixture = (cluster(z, labels, n_init=5, method=method) for method in ("kmeans", "gmm"))  # type: ignore[arg-type]
+    assert k_means.accuracy is not None and k_means.accuracy < 0.8
+    assert mixture.accuracy is not None and mixture.accuracy > 0.98
+    centres = np.stack([z[mixture.assignments == k].mean(axis=0) for k in range(3)])
+    assert mixture.inertia == pytest.approx(np.square(z - centres[mixture.assignments]).sum())
+    assert mixture.inertia > k_means.inertia and mixture.accuracies is None
+    scaled = cluster((z * 1e-12).astype(np.float64), labels, n_init=5, method="gmm")
+    assert np.array_equal(scaled.assignments, mixture.assignments)
+
+
+def test_a_mixture_is_scikit_learn_s() -> None:
+    random = np.random.default_rng(1)
+    shapes = random.normal(size=(5, 3, 3))
+    z = np.concatenate([random.normal(size=(200, 3)) @ shape + random.normal(0, 6, 3) for shape in shapes])
+    reference = GaussianMixture(5, n_init=10, init_params="k-means++", random_state=0, max_iter=500)
+    scaled = (z - z.mean(axis=0)) / np.sqrt(z.var(axis=0).mean())
+    found = cluster(z, clusters=5, n_init=10, method="gmm")
+    assert adjusted_rand_score(found.assignments, reference.fit_predict(scaled)) > 0.98
+
+
+def test_merging_is_scikit_learn_s_ward() -> None:
+    found = cluster(DIGITS, TARGETS, method="agglomerative")
+    reference = AgglomerativeClustering(10).fit_predict(DIGITS.astype(np.float64))
+    assert adjusted_rand_score(found.assignments, reference) > 0.99
+    assert found.n_init == 1 and found.inertias.tolist() == [found.inertia]
+    assert json.loads(json.dumps(found.as_dict()))["method"] == "agglomerative"
+
+
+def test_many_rows_are_merged_along_a_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = cluster(DIGITS, TARGETS, method="agglomerative")
+    monkeypatch.setattr("softvq_cli.evaluation.models.MOST_PAIRS", 1000)
+    found = cluster(DIGITS, TARGETS, method="agglomerative")
+    assert found.accuracy == pytest.approx(whole.accuracy, abs=0.1)
+
+
+@pytest.mark.parametrize("method", ["gmm", "agglomerative"])
+@pytest.mark.parametrize(("n", "clusters"), [(12, 12), (12, 1), (13, 5)])
+def test_few_rows_are_clustered_by_any_method(method: str, n: int, clusters: int) -> None:
+    for z in (DIGITS[:n], np.ones((n, 3), np.float32)):
+        found = cluster(z, clusters=clusters, n_init=2, method=method)  # type: ignore[arg-type]
+        assert found.assignments.shape == (n,) and found.assignments.max() < clusters
+
+
 @pytest.mark.parametrize(
     ("labels", "clusters", "words"),
     [
@@ -171,6 +224,7 @@ def test_a_note_says_when_the_accuracy_is_worth_nothing(
         ({"clusters": 3, "n_init": 0}, UsageError, "^n_init must be at least 1, not 0$"),
         ({"clusters": 3, "jobs": 0}, UsageError, "^jobs must be at least 1, not 0$"),
         ({"clusters": 3, "init": "kmeans++"}, UsageError, "did you mean 'k-means\\+\\+'"),
+        ({"clusters": 3, "method": "k-means"}, UsageError, "unknown method 'k-means': did you mean 'kmeans'"),
         ({"labels": TARGETS[:49]}, InputError, "49 labels for 50 rows"),
     ],
 )

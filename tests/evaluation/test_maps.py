@@ -53,6 +53,23 @@ def _short(real: type) -> type:
     return Short
 
 
+def test_exaggeration_draws_clusters_together(points: np.ndarray) -> None:
+    def tightness(points: np.ndarray) -> float:
+        within = np.mean([points[y == Y].var(axis=0).sum() for y in range(10)])
+        return float(within / points.var(axis=0).sum())
+
+    assert tightness(tsne(Z, exaggeration=4, jobs=1)) < 0.9 * tightness(points)
+
+
+@pytest.mark.parametrize("rows", [60, 300])
+def test_a_map_may_be_a_line(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for fft_from in (10, 10_000):
+        monkeypatch.setattr("softvq_cli.evaluation.maps.FFT_FROM", fft_from)
+        line = tsne(Z[:rows], perplexity=15, dimensions=1, jobs=1)
+        assert line.shape == (rows, 1)
+        assert quality(Z[:rows], line).trustworthiness > 0.8
+
+
 def test_near_rows_stay_near(points: np.ndarray) -> None:
     found = quality(Z, points)
     assert points.shape == (300, 2)
@@ -104,7 +121,18 @@ def test_a_perplexity_that_is_too_large_names_the_largest(n: int) -> None:
     assert np.isfinite(tsne(Z[:n], perplexity=largest)).all()
 
 
-@pytest.mark.parametrize("options", [{"perplexity": 0.5}, {"perplexity": float("nan")}, {"jobs": 0}, {"init": "pcs"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"perplexity": 0.5},
+        {"exaggeration": 0.5},
+        {"exaggeration": 13},
+        {"dimensions": 3},
+        {"perplexity": float("nan")},
+        {"jobs": 0},
+        {"init": "pcs"},
+    ],
+)
 def test_options_out_of_range_are_said(options: dict) -> None:
     with pytest.raises(UsageError):
         tsne(Z, **options)

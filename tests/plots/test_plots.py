@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import itertools
+import os
 import re
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from softvq_cli.errors import InputError, SoftVQError, UsageError
-from softvq_cli.plots import bars, codebook, curves, reconstructions, style, sweep
+from softvq_cli.plots import bars, codebook, curves, reconstructions, style, sweep, text
 from softvq_cli.plots.tsne import Panel
 from softvq_cli.plots.tsne import plot as plot_maps
 
@@ -179,6 +181,120 @@ def test_the_legend_stays_on_the_page(tmp_path: Path, drawn: list[Figure], names
     box, page = figure.legends[0].get_window_extent(), figure.bbox
     assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= page.x1
     assert all(axis.get_window_extent().y0 > box.y1 and axis.get_window_extent().width > 200 for axis in figure.axes)
+
+
+STRANGE = [
+    "$x$",
+    r"\frac",
+    "ba$$in",
+    "a_b^2",
+    "{",
+    "<b>",
+    "&amp;",
+    "%s",
+    "new\nline",
+    "\U0001f600",
+    "\u4e2d\u6587",
+    "\u0639",
+]
+
+
+@pytest.mark.parametrize("suffix", ["png", "pdf", "svg"])
+def test_names_are_drawn_as_text(tmp_path: Path, drawn: list[Figure], suffix: str) -> None:
+    names = (*STRANGE, "x" * 200)
+    title = r"a $\frac{1}{0}$ _title_ {with} " + "long " * 50
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plot_maps(tmp_path / f"a.{suffix}", [Panel(title, POINTS, np.arange(60) % len(names), names)], lambda _: None)
+    (figure,) = drawn
+    keys = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert keys[:9] == [*STRANGE[:8], "new line"] and keys[-1].startswith("xxx") and "…" in keys[-1]
+    assert len(set(keys)) == len(names)
+    page = figure.bbox
+    for item in (
+        ()
+        if suffix == "png"
+        else (*figure.legends[0].get_texts(), *figure.legends[0].legend_handles, figure.axes[0].title)
+    ):
+        box = item.get_window_extent()
+        assert box.x0 >= page.x0 and box.x1 <= page.x1 + 1
+
+
+def test_characters_that_no_font_has_are_told_apart_and_said(
+    tmp_path: Path, drawn: list[Figure], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text, "_families", lambda missing: ((), missing))
+    monkeypatch.setattr(text, "_advance", text._advance.__wrapped__)
+    notes: list[str] = []
+    names = ("\u4e2d\u6587", "\u65e5\u672c", "plain")
+    plot_maps(tmp_path / "a.png", [Panel("a", POINTS, LABELS, names)], notes.append)
+    keys = [text.get_text() for text in drawn[0].legends[0].get_texts()]
+    assert keys == ["U+4E2D U+6587", "U+65E5 U+672C", "plain"]
+    assert len(notes) == 1 and "4 of the characters" in notes[0] and "\u4e2d as U+4E2D" in notes[0]
+
+
+def test_another_font_is_taken_for_what_the_first_has_not(tmp_path: Path, drawn: list[Figure]) -> None:
+    """STIX comes with matplotlib too, and has letters in circles."""
+    notes: list[str] = []
+    plot_maps(tmp_path / "a.png", [Panel("a", POINTS, LABELS, ("\u24b6", "y", "z"))], notes.append)
+    first = drawn[0].legends[0].get_texts()[0]
+    assert first.get_text() == "\u24b6" and not notes
+    assert text.FONT in first.get_fontfamily() and len(first.get_fontfamily()) == 2
+
+
+def test_names_of_a_taxonomy_are_shortened_and_stay_apart() -> None:
+    names = [f"animalia_chordata_mammalia_carnivora_{'felidae_' * 6}{i}_of_a_list" for i in range(30)]
+    short = text.fitted(names, 2.0, 7.5)
+    assert len(set(short)) == 30 and all(text.width(name, 7.5) <= 2.0 for name in short)
+    assert all(name.startswith("animalia") for name in short)
+    middles = [f"{'a' * 60}{i}{'b' * 60}" for i in range(12)]
+    assert len(set(text.fitted(middles, 2.0, 7.5))) == 12
+    assert text.fitted(["short"], 2.0, 7.5) == ["short"]
+
+
+def test_the_width_of_a_text_is_the_one_drawn(tmp_path: Path) -> None:
+    with style.figure(tmp_path / "a.png", 6, 1) as figure:
+        shown = figure.text(0, 0, "Width of a text, WWW iii", size=7.5)
+        figure.set_dpi(300)
+        drawn = shown.get_window_extent().width / 300
+    assert text.width("Width of a text, WWW iii", 7.5) == pytest.approx(drawn, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("names", "ordered"),
+    [
+        (["1", "10", "2"], ["1", "2", "10"]),
+        (["c1", "c10", "c2"], ["c1", "c2", "c10"]),
+        (["a10b2", "a10b10", "a2"], ["a10b2", "a10b10", "a2"]),  # not of folders: left as it is
+        (["zero", "one", "two"], ["zero", "one", "two"]),
+        (["02", "1", "2"], ["1", "02", "2"]),
+        (["1" * 400, "a"], ["1" * 400, "a"]),
+    ],
+)
+def test_numbers_in_names_are_in_the_order_of_numbers(names: list[str], ordered: list[str]) -> None:
+    assert text.natural_order(names) == ordered
+
+
+@pytest.mark.parametrize("classes", [100, 1000])
+def test_too_many_classes_are_said_in_the_legend_s_place(tmp_path: Path, drawn: list[Figure], classes: int) -> None:
+    notes: list[str] = []
+    labels = np.arange(2000) % classes
+    plot_maps(tmp_path / "a.png", [Panel("a", RANDOM.normal(size=(2000, 2)), labels)], notes.append)
+    assert notes == [f"{classes} classes share 20 colours, so there is no legend"]
+    assert notes[0] in texts(drawn[0])
+    assert not drawn[0].legends
+
+
+@pytest.mark.parametrize("backend", ["no_such_backend", "module://nowhere.inline", "TkAgg"])
+def test_the_backend_does_not_matter(tmp_path: Path, backend: str) -> None:
+    code = (
+        "import os, sys, numpy as np; from softvq_cli.plots import codebook; "
+        "codebook.usage(sys.argv[1], np.ones(3)); assert os.environ['MPLBACKEND'] == sys.argv[2]"
+    )
+    environment = {**os.environ, "MPLBACKEND": backend}
+    subprocess.run([sys.executable, "-c", code, tmp_path / "a.png", backend], check=True, env=environment)
+    codebook.usage(tmp_path / "b.png", np.ones(3))
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
 def test_without_labels_the_points_have_one_colour(tmp_path: Path, drawn: list[Figure]) -> None:

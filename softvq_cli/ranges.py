@@ -1,0 +1,92 @@
+"""The one check of a number: settings of a run, arguments of an evaluation, and what stands in a stranger's file."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from softvq_cli.errors import UsageError, param, shown
+
+MOST_SEED = 2**63 - 1
+"""A seed is 0 … this, everywhere."""
+MOST_COUNT = 10**15
+"""Of what is only counted."""
+MOST_JOBS = 1 << 16
+"""Threads or processes."""
+KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+"""What a type is called in a message."""
+
+
+def check_seed(value: Any) -> int:
+    """``value`` if it is a seed; as :func:`check_number`."""
+    return int(check_number("seed", value, low=0, high=MOST_SEED))
+
+
+def check_jobs(value: Any) -> int | None:
+    """``value`` if it is a number of jobs, or None for one a core; as :func:`check_number`."""
+    return None if value is None else int(check_number("jobs", value, low=1, high=MOST_JOBS))
+
+
+def check_number(
+    name: str,
+    value: Any,
+    kind: type = int,
+    *,
+    low: float | None = None,
+    above: float | None = None,
+    high: float | None = None,
+) -> Any:
+    """An argument that is no setting of a run, checked as one: its type, then its range.
+
+    Args:
+        name: of the argument.
+        value: as given; NumPy's numbers are as good as Python's.
+        kind: int or float; an int is a float too, and a bool is no number.
+        low: the least that is allowed.
+        above: what it has to exceed.
+        high: the most that is allowed.
+
+    Raises:
+        UsageError: with the argument's name, what is allowed, and what was given.
+    """
+    if type(value).__module__ == "numpy" and hasattr(value, "item"):
+        value = value.item()
+    if not is_number(value) or (kind is int and type(value) is not int):
+        raise UsageError(f"{param(name)} takes {KINDS[kind]}, not {shown(value)}")
+    return in_range(name, as_float(name, value) if kind is float else value, low=low, above=above, high=high)
+
+
+def in_range(
+    name: str, value: Any, *, low: float | None = None, above: float | None = None, high: float | None = None
+) -> Any:
+    """The number ``value``, if it is finite and in the range.
+
+    Raises:
+        UsageError: as :func:`check_number`.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UsageError(f"{param(name)} must be finite, not {value}")
+    if low is not None and value < low:
+        raise UsageError(f"{param(name)} must be at least {low}, not {shown(value)}")
+    if above is not None and value <= above:
+        raise UsageError(f"{param(name)} must be above {above}, not {shown(value)}")
+    if high is not None and value > high:
+        raise UsageError(f"{param(name)} must be at most {high}, not {shown(value)}")
+    return value
+
+
+def is_number(value: Any) -> bool:
+    """An int or a float, and no bool."""
+    return type(value) in (int, float)
+
+
+def as_float(name: str, value: float) -> float:
+    """``value`` as a float.
+
+    Raises:
+        UsageError: a whole number that is too large to be one.
+    """
+    try:
+        return float(value)
+    except OverflowError:
+        raise UsageError(f"{param(name)} must be finite as a float, not {shown(value)}") from None

@@ -1,0 +1,122 @@
+"""One check of numbers for settings, arguments of evaluations and strangers' files; nothing is printed at length."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from softvq_cli import embeddings
+from softvq_cli.config import SETTINGS, RunConfig, check
+from softvq_cli.errors import InputError, UsageError, shown
+from softvq_cli.evaluation.clustering import cluster
+from softvq_cli.evaluation.maps import quality, tsne
+from softvq_cli.evaluation.neighbours import neighbours
+from softvq_cli.evaluation.probe import few_labels, probe
+from softvq_cli.ranges import MOST_SEED, check_number
+
+HUGE = 10**400
+UNPRINTABLE = 10**5000
+"""Python refuses to write it as text."""
+Z = np.random.default_rng(0).normal(size=(60, 3))
+Y = np.arange(60) % 3
+SPLITS = (Z, Y, Z, Y)
+
+EVALUATIONS: dict[str, Callable[..., Any]] = {
+    "cluster": lambda **options: cluster(Z, Y, **options),
+    "probe": lambda **options: probe(*SPLITS, **options),
+    "adam": lambda **options: probe(*SPLITS, solver="adam", **{"iterations": 5, **options}),
+    "few_labels": lambda **options: few_labels(*SPLITS, **{"labels_per_class": 5, **options}),
+    "neighbours": lambda **options: neighbours(*SPLITS, **options),
+    "tsne": lambda **options: tsne(Z, **{"perplexity": 5, "init": "random", **options}),
+    "quality": lambda **options: quality(Z, Z[:, :2], **options),
+}
+ARGUMENTS = [
+    ("cluster", "seed"), ("cluster", "n_init"), ("cluster", "clusters"), ("cluster", "jobs"),
+    ("probe", "seed"), ("adam", "seed"), ("adam", "iterations"), ("adam", "batch_size"),
+    ("few_labels", "seed"), ("few_labels", "draws"), ("few_labels", "labels_per_class"),
+    ("neighbours", "k"), ("neighbours", "jobs"),
+    ("tsne", "seed"), ("tsne", "jobs"), ("quality", "k"), ("quality", "seed"), ("quality", "jobs"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("evaluation", "name"), ARGUMENTS)
+@pytest.mark.parametrize("value", [-1, HUGE, UNPRINTABLE, -UNPRINTABLE, 1.5, "3", True], ids=shown)
+def test_a_whole_number_out_of_range_is_said(evaluation: str, name: str, value: Any) -> None:
+    with pytest.raises(UsageError) as error:
+        EVALUATIONS[evaluation](**{name: value})
+    option = {("neighbours", "k"): "neighbours", ("few_labels", "labels_per_class"): "few_labels"}
+    assert str(error.value).startswith(f"{option.get((evaluation, name), name)} ")
+    assert len(str(error.value)) < 200
+
+
+@pytest.mark.parametrize(("evaluation", "name"), [("probe", "l2"), ("adam", "lr"), ("tsne", "perplexity")])
+@pytest.mark.parametrize("value", [-1, float("nan"), float("inf"), HUGE, UNPRINTABLE, "3", None], ids=shown)
+def test_a_number_out_of_range_is_said(evaluation: str, name: str, value: Any) -> None:
+    with pytest.raises(UsageError, match=f"^{name} ") as error:
+        EVALUATIONS[evaluation](**{name: value})
+    assert len(str(error.value)) < 200
+
+
+@pytest.mark.parametrize("evaluation", ["cluster", "adam", "few_labels", "tsne", "quality"])
+def test_the_seed_has_one_range_everywhere(evaluation: str) -> None:
+    options = {"n_init": 2} if evaluation == "cluster" else {}
+    EVALUATIONS[evaluation](seed=MOST_SEED, **options)
+    with pytest.raises(UsageError, match=f"seed must be at most {MOST_SEED}"):
+        EVALUATIONS[evaluation](seed=MOST_SEED + 1, **options)
+
+
+def test_a_seed_beyond_32_bits_is_another_seed() -> None:
+    maps = [tsne(Z, perplexity=5, init="random", seed=seed).tobytes() for seed in (0, 1 << 32, 1 << 33, 1 << 33)]
+    assert len(set(maps[:3])) == 3 and maps[2] == maps[3]
+
+
+def test_numpy_s_numbers_are_numbers() -> None:
+    assert check_number("k", np.int32(3)) == 3
+    assert check_number("k", np.float32(0.5), float) == 0.5
+    with pytest.raises(UsageError, match="takes a whole number"):
+        check_number("k", np.bool_(True))
+
+
+@pytest.mark.parametrize("name", [name for name, one in SETTINGS.items() if {int, float} & set(one.types)])
+@pytest.mark.parametrize("value", [HUGE, UNPRINTABLE, -HUGE], ids=shown)
+def test_no_setting_takes_a_number_of_hundreds_of_digits(name: str, value: int) -> None:
+    with pytest.raises(UsageError, match=name) as error:
+        check(name, value)
+    assert len(str(error.value)) < 200
+
+
+@pytest.mark.parametrize("value", [HUGE, "x" * 100_000, ["x"] * 100_000, {str(i): i for i in range(10_000)}], ids=shown)
+@pytest.mark.parametrize("name", ["lr", "seed", "arch", "bottleneck", "sigma_power", "data_dir", "compile"])
+def test_a_value_from_a_file_is_not_printed_at_length(name: str, value: Any) -> None:
+    try:
+        check(name, value)
+    except UsageError as error:
+        assert len(str(error)) < 400
+    else:
+        assert (name, type(value)) == ("data_dir", str)
+
+
+def test_a_stranger_s_json_is_not_printed_at_length(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    np.save(path, Z)
+    good = {"format": "softvq-embedding", "version": 1, "n": 60, "d": 3}
+    config: dict[str, Any] = RunConfig().as_dict()
+    config["train"]["lr"] = HUGE
+    for change in ({"version": "9" * 10**5}, {"n": ["x"] * 10**5}, {"version": HUGE}, {"config": config}):
+        path.with_suffix(".json").write_text(json.dumps({**good, **change}))
+        with pytest.raises(InputError) as error:
+            embeddings.read(path)
+        assert len(str(error.value)) < 300 + len(str(path)) * 2
+
+
+def test_a_value_is_shown_on_one_line() -> None:
+    assert shown("a\nb") == "'a\\nb'"
+    assert shown(HUGE) == "a number of about 401 digits"
+    assert shown(UNPRINTABLE) == "a number of about 5001 digits"
+    assert shown(list(range(100))) == "100 values"
+    assert len(shown("x" * 1000)) < 80
