@@ -75,6 +75,17 @@ def test_other_images_under_the_old_name_are_said_to_be_others(project: Path) ->
     assert len(warned) == 1 and "photos.npz is not the data that" in warned[0]
 
 
+def test_what_lies_beside_embeddings_names_no_folder(project: Path) -> None:
+    train(SMALL | {"data": str(project / "photos.npz")}, out=Path("runs/two"), device="cpu")
+    source = Source.open(Path("runs/two"), device="cpu")
+    source.embed("test", Path("e.npy"))
+    text = Path("e.json").read_text()
+    info = json.loads(text)
+    assert str(project) not in text
+    assert info["config"]["data"]["data"] == info["dataset"] == "photos"
+    assert info["fingerprint"] == source.load("test").fingerprint
+
+
 def unfinished(folder: Path) -> None:
     """Make the run of ``folder`` one that was stopped at step 2."""
 
