@@ -57,6 +57,7 @@ def _places(data: str, folder: Path, was: str | None) -> Iterator[str]:
             path = path_of(place)
         except InputError:
             continue
-        if path is not None and path.resolve() not in seen:
-            seen.add(path.resolve())
-            yield place
+        if path is None or path.resolve() in seen or folder.resolve().is_relative_to(path.resolve()):
+            continue  # a run that is called as its data is not the data
+        seen.add(path.resolve())
+        yield place

@@ -62,6 +62,13 @@ def test_data_that_are_nowhere_are_asked_for(project: Path) -> None:
     assert rows == 4 and warned == []
 
 
+def test_a_run_that_is_called_as_its_data_is_not_the_data(project: Path) -> None:
+    train(SMALL | {"data": "photos.npz"}, out=Path("runs/photos.npz"), device="cpu")
+    Path("photos.npz").unlink()
+    with pytest.raises(InputError, match="say where it is with data"):
+        embed(project / "runs" / "photos.npz")
+
+
 def test_of_two_places_the_one_with_the_fingerprint(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(project.parent / "elsewhere")
     np.savez("photos.npz", **images(1))
