@@ -357,7 +357,8 @@ def checkpoint(bottleneck: str = "soft-vq") -> Any:
     torch.manual_seed(0)
     config = RunConfig(model=ModelConfig(bottleneck=bottleneck, latent_dim=5, K=6))
     model = Autoencoder(config.model, (8, 8, 1)).eval()
-    return SimpleNamespace(model=model, config=config, sha256="ab" * 32, step=20)
+    trained_on = SimpleNamespace(name=config.data.data)
+    return SimpleNamespace(model=model, config=config, dataset=trained_on, sha256="ab" * 32, step=20)
 
 
 @pytest.mark.parametrize("what", ["z_e", "z_q", "reconstruction", "pixels", "indices"])

@@ -2,6 +2,7 @@
 
 from softvq_cli.datasets.dataset import Dataset
 from softvq_cli.datasets.fetching import fetch
+from softvq_cli.datasets.finding import find
 from softvq_cli.datasets.loading import load
 from softvq_cli.datasets.named import data_folder
 from softvq_cli.datasets.overview import Overview, look
@@ -16,6 +17,7 @@ __all__ = [
     "data_folder",
     "describe",
     "fetch",
+    "find",
     "load",
     "look",
     "names",

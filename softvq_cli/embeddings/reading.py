@@ -138,6 +138,6 @@ _FIELDS: dict[str, Callable[[Any], bool]] = {
     "file_names": lambda value: value is None or _is_names(value),
     "config": _is_config,
     "step": lambda value: type(value) is int,
-    **dict.fromkeys(("dataset", "split", "representation", "checkpoint_sha256"), _is_text),
+    **dict.fromkeys(("dataset", "split", "representation", "checkpoint_sha256", "fingerprint"), _is_text),
 }
 """What a field of ``NAME.json`` has to be, where it is there."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from softvq_cli.config import DataConfig
 from softvq_cli.datasets.dataset import Dataset
 from softvq_cli.errors import InputError, UsageError, unknown_name
 from softvq_cli.words import SPLITS, Split
@@ -146,6 +148,26 @@ class Source:
     def _load(self, split: Split) -> Dataset:
         from softvq_cli import datasets
 
-        changes: dict[str, Any] = {"data": self.data, "data_dir": self.data_dir}
-        changes = {name: value for name, value in changes.items() if value is not None}
-        return datasets.load(dataclasses.replace(self.checkpoint.config.data, **changes), split, progress=self.progress)
+        return datasets.load(self._place, split, progress=self.progress)
+
+    @cached_property
+    def _place(self) -> DataConfig:
+        """How to read the data and where they are: where the call says, or where the run's data are found."""
+        from softvq_cli import datasets
+        from softvq_cli.training import run_directory
+
+        config, folder = self.checkpoint.config.data, self.checkpoint.path.parent
+        if self.data_dir is not None:
+            config = dataclasses.replace(config, data_dir=self.data_dir)
+        if self.data is not None:
+            return dataclasses.replace(config, data=self.data)
+        found = datasets.find(
+            config,
+            folder,
+            was=run_directory.data_path(folder),
+            fingerprint=self.checkpoint.dataset.fingerprint,
+            progress=self.progress,
+        )
+        if found.data != config.data:
+            self.note(f"{config.data} is read from {found.data}")
+        return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -146,13 +146,15 @@ def _open_run(request: TrainRequest, device: str) -> Iterator[Run | tuple[Path, 
         if saved and saved.finished:
             yield Run(folder, saved.config, saved.metrics, finished_before=True)
             return
-        dataset = dataset or datasets.load(config.data, "train", progress=observer.data_progress)
+        place = _place(request, config, folder, saved)
+        dataset = dataset or datasets.load(place, "train", progress=observer.data_progress)
         for note in dataset.notes:
             observer.noted(f"{dataset.name}: {note}")
         info = DatasetInfo.of(dataset)
         if saved:
             _check_saved(saved, config, info)
-        validation = datasets.load(config.data, "test", progress=observer.data_progress)
+            info = saved.dataset
+        validation = datasets.load(place, "test", progress=observer.data_progress)
         session = Session(config, dataset, validation, target, observer.noted)
         if saved:
             _restore(session, saved)
@@ -160,6 +162,22 @@ def _open_run(request: TrainRequest, device: str) -> Iterator[Run | tuple[Path, 
         observer.started(config, folder, session.step)
         record = RunRecord(folder, info, device)
         yield folder, Trainer(session, record, observer, saved.metrics if saved else None)
+
+
+def _place(request: TrainRequest, config: RunConfig, folder: Path, saved: Checkpoint | None) -> DataConfig:
+    """Where the data of the run are: where the call says, or where a run that goes on finds them."""
+    if not (request.resume and run_directory.is_used(folder)):
+        return config.data
+    given = request.chosen.get("data", config.data.data)
+    if given != config.data.data:
+        return replace(config.data, data=given)
+    return datasets.find(
+        config.data,
+        folder,
+        was=run_directory.data_path(folder),
+        fingerprint=saved.dataset.fingerprint if saved else None,
+        progress=request.observer.data_progress,
+    )
 
 
 def _plan(request: TrainRequest) -> tuple[Dataset | None, RunConfig, Path]:
@@ -205,7 +223,7 @@ def _check_saved(saved: Checkpoint, config: RunConfig, info: DatasetInfo) -> Non
             f"{saved.path} was trained with {changed}, and {run_directory.CONFIG} beside it says otherwise: "
             f"put that right, or remove {run_directory.CONFIG} and the checkpoint's settings hold"
         )
-    if saved.dataset != info:
+    if saved.dataset != replace(info, name=saved.dataset.name):  # a folder may be called otherwise by now
         raise InputError(
             f"{config.data.data} is not the data that {saved.path} was trained on (its fingerprint differs): "
             f"bring the old data back, or train anew with another {param('out')}"

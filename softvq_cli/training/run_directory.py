@@ -17,10 +17,12 @@ from softvq_cli.training import checkpoint, log
 from softvq_cli.training.checkpoint import DatasetInfo
 from softvq_cli.training.session import Session
 from softvq_cli.version import __version__
-from softvq_cli.words import BOTTLENECKS
+from softvq_cli.words import BOTTLENECKS, IMAGE_SHAPES
 
 CHECKPOINT = "ckpt.pt"
 CONFIG = "config.json"
+DATA_PATH = "data_path"
+"""The entry of ``config.json`` with the absolute path of the data, which nothing else repeats."""
 LOCK = ".lock"
 
 
@@ -164,8 +166,19 @@ def claim(folder: Path, config: RunConfig, *, overwrite: bool) -> None:
 
 
 def write_config(folder: Path, config: RunConfig) -> None:
-    """Write ``config.json``."""
-    write_json(folder / CONFIG, {"softvq": __version__, **config.as_dict()})
+    """Write ``config.json``: the version, where the data lie if that is a path, and all settings."""
+    data = Path(config.data.data).expanduser()
+    where = {DATA_PATH: str(data.resolve())} if data.exists() else {}
+    write_json(folder / CONFIG, {"softvq": __version__, **where, **config.as_dict()})
+
+
+def data_path(folder: Path) -> str | None:
+    """Where the data of the run in ``folder`` were when it began; None where that is not known."""
+    with contextlib.suppress(InputError):
+        value = read_json(folder / CONFIG)
+        found = value.get(DATA_PATH) if isinstance(value, dict) else None
+        return found if isinstance(found, str) else None
+    return None
 
 
 def stored_config(folder: Path) -> RunConfig:
@@ -180,7 +193,7 @@ def stored_config(folder: Path) -> RunConfig:
     value = read_json(path)
     try:
         if isinstance(value, dict):
-            value = {name: section for name, section in value.items() if name != "softvq"}
+            value = {name: section for name, section in value.items() if name not in ("softvq", DATA_PATH)}
         return RunConfig.from_dict(value)
     except UsageError as error:
         raise InputError(f"{path}: {error.marked}") from error
@@ -189,12 +202,16 @@ def stored_config(folder: Path) -> RunConfig:
 def for_resume(folder: Path, chosen: dict[str, Any]) -> RunConfig:
     """The stored configuration, which ``chosen`` may repeat but not change.
 
+    Data may be given by another path, if there is a checkpoint, by which they can be recognised.
+
     Raises:
         UsageError: a setting would change the result; it is named.
     """
     stored = stored_config(folder)
     flat = stored.flat()
     changed = {name: check(name, value) for name, value in chosen.items()}
+    if (folder / CHECKPOINT).exists() and changed.get("data") not in IMAGE_SHAPES and flat["data"] not in IMAGE_SHAPES:
+        changed.pop("data", None)
     for name, value in changed.items():
         if name not in CHANGEABLE and value != flat[name] and (name, value) != ("pixel_range", "auto"):
             raise UsageError(

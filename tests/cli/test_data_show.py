@@ -15,7 +15,7 @@ def folder(root, sixteen: bool = False):
             image = random.integers(100, 3000, (8, 8)).astype(np.uint16) if sixteen else random.integers(0, 256, (8, 8))
             if (kind, number) == ("bee", 5):
                 image = np.full((8, 8), 99)
-            Image.fromarray(image if sixteen else image.astype(np.uint8)).save(root / kind / f"{number}.png")
+            Image.fromarray(image.astype(np.uint16 if sixteen else np.uint8)).save(root / kind / f"{number}.png")
     (root / "bee" / "4.png").write_bytes((root / "ant" / "0.png").read_bytes())
     (root / "README.md").write_text("mine")
     return root

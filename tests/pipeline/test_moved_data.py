@@ -1,0 +1,142 @@
+"""Data that were moved, or a command called from elsewhere: found again by place and fingerprint, or named."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from softvq_cli.errors import InputError, Interrupted, UsageError
+from softvq_cli.files import read_json
+from softvq_cli.pipeline.source import Source
+from softvq_cli.training import Observer, train
+
+SMALL: dict[str, Any] = {"latent_dim": 2, "K": 3, "iterations": 4, "batch_size": 4, "log_every": 2}
+
+
+def images(seed: int) -> dict[str, np.ndarray]:
+    return {"images": np.random.default_rng(seed).integers(0, 256, (20, 8, 8), np.uint8), "labels": np.arange(20) % 2}
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with photos.npz and a run in runs/one that was trained on it by a relative path."""
+    (tmp_path / "project").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "project")
+    np.savez("photos.npz", **images(0))
+    train(SMALL | {"data": "photos.npz"}, out=Path("runs/one"), device="cpu")
+    return tmp_path / "project"
+
+
+def embed(checkpoint: Path, **more: Any) -> tuple[int, list[str], list[str]]:
+    warned: list[str] = []
+    noted: list[str] = []
+    source = Source.open(checkpoint, device="cpu", warn=warned.append, note=noted.append, **more)
+    return len(source.embed("test", Path("e.npy"))), warned, noted
+
+
+def test_from_elsewhere_the_data_are_found_beside_the_run(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project.parent / "elsewhere")
+    rows, warned, noted = embed(project / "runs" / "one")
+    assert rows == 4 and warned == [] and noted == [f"photos.npz is read from {project / 'photos.npz'}"]
+
+
+def test_a_run_that_was_moved_finds_the_data_where_they_were(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.move(project / "runs" / "one", project.parent / "elsewhere" / "one")
+    monkeypatch.chdir(project.parent / "elsewhere")
+    rows, warned, noted = embed(Path("one/ckpt.pt"))
+    assert rows == 4 and warned == [] and noted == [f"photos.npz is read from {project / 'photos.npz'}"]
+
+
+def test_data_that_are_nowhere_are_asked_for(project: Path) -> None:
+    Path("photos.npz").rename(project.parent / "elsewhere" / "pictures.npz")
+    with pytest.raises(InputError, match=r"on photos\.npz, which is neither here nor .*say where it is with data"):
+        embed(project / "runs" / "one")
+    rows, warned, _ = embed(project / "runs" / "one", data=str(project.parent / "elsewhere" / "pictures.npz"))
+    assert rows == 4 and warned == []
+
+
+def test_a_run_that_is_called_as_its_data_is_not_the_data(project: Path) -> None:
+    train(SMALL | {"data": "photos.npz"}, out=Path("runs/photos.npz"), device="cpu")
+    Path("photos.npz").unlink()
+    with pytest.raises(InputError, match="say where it is with data"):
+        embed(project / "runs" / "photos.npz")
+
+
+def test_of_two_places_the_one_with_the_fingerprint(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project.parent / "elsewhere")
+    np.savez("photos.npz", **images(1))
+    _, warned, noted = embed(project / "runs" / "one")
+    assert warned == [] and noted == [f"photos.npz is read from {project / 'photos.npz'}"]
+
+
+def test_other_images_under_the_old_name_are_said_to_be_others(project: Path) -> None:
+    np.savez("photos.npz", **images(1))
+    _, warned, _ = embed(project / "runs" / "one")
+    assert len(warned) == 1 and "photos.npz is not the data that" in warned[0]
+
+
+def test_what_lies_beside_embeddings_names_no_folder(project: Path) -> None:
+    train(SMALL | {"data": str(project / "photos.npz")}, out=Path("runs/two"), device="cpu")
+    source = Source.open(Path("runs/two"), device="cpu")
+    source.embed("test", Path("e.npy"))
+    text = Path("e.json").read_text()
+    info = json.loads(text)
+    assert str(project) not in text
+    assert info["config"]["data"]["data"] == info["dataset"] == "photos"
+    assert info["fingerprint"] == source.load("test").fingerprint
+
+
+def unfinished(folder: Path) -> None:
+    """Make the run of ``folder`` one that was stopped at step 2."""
+
+    stop = threading.Event()
+
+    class Stopping(Observer):
+        def stepped(self, step: int) -> None:
+            if step == 2:
+                stop.set()
+
+    shutil.rmtree(folder)
+    with pytest.raises(Interrupted):
+        train(SMALL | {"data": "photos.npz"}, out=folder, device="cpu", observer=Stopping(), stop=stop)
+
+
+def test_a_run_whose_data_were_moved_goes_on_to_the_same_end(project: Path) -> None:
+    run = Path("runs/one")
+    expected = read_json_lines(run / "metrics.jsonl")
+    unfinished(run)
+    Path("photos.npz").rename("pictures.npz")
+    with pytest.raises(InputError, match="say where it is with data"):
+        train({}, out=run, resume=True, device="cpu")
+    train({"data": "pictures.npz"}, out=run, resume=True, device="cpu")
+    assert read_json_lines(run / "metrics.jsonl") == expected
+    assert read_json(run / "config.json")["data"]["data"] == "photos.npz"
+
+
+def test_a_run_does_not_go_on_with_other_images(project: Path) -> None:
+    run = Path("runs/one")
+    unfinished(run)
+    np.savez("others.npz", **images(1))
+    with pytest.raises(InputError, match=r"is not the data that .* was trained on"):
+        train({"data": "others.npz"}, out=run, resume=True, device="cpu")
+    with pytest.raises(UsageError, match="data digits would change the run"):
+        train({"data": "digits"}, out=run, resume=True, device="cpu")
+
+
+def test_a_run_goes_on_from_elsewhere(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unfinished(Path("runs/one"))
+    monkeypatch.chdir(project.parent / "elsewhere")
+    assert train({}, out=project / "runs" / "one", resume=True, device="cpu").metrics["step"] == 4
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """Without what the clock says."""
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k not in ("seconds", "steps_per_second")} for line in lines]
