@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from softvq_cli.__main__ import main
+from softvq_cli.cli.output import Terminal
 from tests import helpers
 from tests.helpers import QUICK, Result
 
@@ -19,6 +20,12 @@ def softvq(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Softvq:
     """Run one command in an empty current folder; its streams are not terminals."""
     monkeypatch.chdir(tmp_path)
     return helpers.softvq
+
+
+@pytest.fixture
+def for_people(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands print what a person at a terminal gets."""
+    monkeypatch.setattr(Terminal, "piped", False)
 
 
 @pytest.fixture(scope="session")
