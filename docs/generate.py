@@ -22,9 +22,16 @@ INTRODUCTION = """\
 
 This page is generated from the program's own help by `python docs/generate.py`.
 
-Results go to standard output, everything else to standard error. Where standard output is not a terminal, `train`
-and `embed` print just the path that they wrote, so that `softvq embed "$(softvq train)"` works, and `cluster` and
-`probe` one JSON document; `--json` forces it, and makes the other commands that print tables do the same.
+Results go to standard output, everything else to standard error. Where standard output is not a terminal, `train`,
+`embed`, `tsne`, `export`, `reproduce` and `sweep` print just the path that they wrote, so that
+`softvq embed "$(softvq train)"` works, and `cluster`, `probe`, `run`, `info` and `data` one JSON document in the place
+of a table; `--json` has every command print one.
+
+Each option can also be given by an environment variable: `--latent-dim` by `SOFTVQ_LATENT_DIM`, a flag such as
+`--quiet` by `SOFTVQ_QUIET=1`. The command line wins over the variable, and the variable over the file of `--config`;
+a note says which variables were used. `--data` is `SOFTVQ_DATASET`, since `SOFTVQ_DATA` is the folder in which the
+named data sets lie where `--data-dir` is not given; the `--data` of `embed`, `probe` and `reproduce`, which puts other
+data in the place of a run's own, has no variable. `SOFTVQ_CACHE` is the folder of decoded images.
 
 | exit code | meaning |
 |---|---|

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Sequence
+
+WAITING = {"OMP_WAIT_POLICY": "passive", "KMP_BLOCKTIME": "0"}
+"""Threads of OpenMP (GNU's, and Intel's or LLVM's) that wait for others sleep. By default they turn in a circle, and
+where cores are shared, that burns the time of those they wait for. No result depends on it."""
+_DECIDED = (*WAITING, "GOMP_SPINCOUNT", "KMP_LIBRARY")
+"""Environment variables with which a user has said how threads wait."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -13,6 +20,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: the words after ``softvq``; those of the process when left out.
     """
+    if argv is None and not any(name in os.environ for name in _DECIDED):
+        os.environ.update(WAITING)  # now, since the libraries read it when they are loaded
     try:
         from softvq_cli.cli.errors import run  # here, so that a Ctrl-C during the imports is answered too
 

@@ -238,6 +238,15 @@ SETTINGS: Mapping[str, Setting] = dict(_settings())
 """Every setting by name, in the order of the sections."""
 
 
+def numeric_settings() -> list[str]:
+    """Those that are a number and a property of a model: seeds are repetitions, other data another comparison."""
+    return [
+        name
+        for name, setting in SETTINGS.items()
+        if {int, float} & set(setting.types) and setting.section != "data" and name != "seed"
+    ]
+
+
 def check(name: str, value: Any) -> Any:
     """``value`` as the setting's type, after checking type and range.
 

@@ -1,33 +1,51 @@
-"""The program: its commands in the order of the work, and how a function becomes a command.
+"""The program: its commands in the order of the work.
 
 A command is a function in a file of its own that has its name. It is thin: read options, one call of the core, print.
-To add one, write the file and put its name into :data:`COMMANDS`. Only the command that is asked for is imported.
+To add one, write the file and put its name into :data:`COMMANDS`. Only the command that is asked for is built.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib
-import inspect
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any, get_args, get_origin
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from softvq_cli.cli import help_page
-from softvq_cli.cli.options import Bundle
+from softvq_cli.cli.command import command
 from softvq_cli.version import __version__
 
 COMMANDS: Mapping[str, tuple[str, ...]] = {
     "Step by step": ("data", "train", "embed", "cluster", "probe", "tsne"),
     "All at once": ("run", "reproduce", "sweep"),
-    "Afterwards": ("report", "info", "export"),
+    "Afterwards": ("report", "info", "export", "help"),
 }
 """The title on the help page → the commands below it."""
-
-
 _COMMAND_FIRST = "softvq.command_first"
+
+
+class Commands(Mapping[str, Any]):
+    """Every command by name, built when it is first asked for."""
+
+    def __init__(self) -> None:
+        self._names = tuple(name for names in COMMANDS.values() for name in names)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self:
+            raise KeyError(name)
+        return build(name)
 
 
 class Program(TyperGroup):
@@ -37,14 +55,11 @@ class Program(TyperGroup):
 
     def __init__(self, **more: Any) -> None:
         super().__init__(**more)
-        self._built: dict[str, Any] = {}
-        self.commands = dict.fromkeys(name for names in COMMANDS.values() for name in names)  # type: ignore[assignment]
+        self.commands = Commands()  # type: ignore[assignment]
 
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The command of this name, or None."""
-        if cmd_name in self.commands and cmd_name not in self._built:
-            self._built[cmd_name] = build(cmd_name)
-        return self._built.get(cmd_name)
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Their names."""
+        return list(self.commands)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the program's own options."""
@@ -73,14 +88,19 @@ app = typer.Typer(
 )
 
 
-@app.callback(invoke_without_command=True)
 def softvq(
     context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+    version: Annotated[bool, typer.Option("--version", "-V", help="Print the version.", is_eager=True)] = False,
 ) -> None:
     """Train autoencoders with six bottlenecks, and measure and draw what they have learned.
 
-    softvq COMMAND --help explains one command.
+    softvq COMMAND --help explains one command. Each option of a command can also be given by an environment variable:
+    SOFTVQ_LATENT_DIM is --latent-dim.
+
+    Examples:
+      softvq run --data digits
+      softvq embed "$(softvq train --data mnist)"
+      softvq help train
     """
     if version:
         print(f"softvq {__version__}")
@@ -90,12 +110,17 @@ def softvq(
         raise typer.Exit(2)
 
 
+_text, _ending = help_page.parts_of(softvq.__doc__)
+app.callback(invoke_without_command=True, help=_text, epilog=_ending)(softvq)
+
+
 def function_of(name: str) -> Callable[..., None]:
     """The function behind a command."""
     function: Callable[..., None] = getattr(importlib.import_module(f"softvq_cli.cli.{name}"), name)
     return function
 
 
+@functools.cache
 def build(name: str) -> Any:
     """One command for Typer."""
     function = function_of(name)
@@ -103,35 +128,3 @@ def build(name: str) -> Any:
     one = typer.Typer(add_completion=False, rich_markup_mode=None)
     one.command(name, cls=help_page.Command, help=text, epilog=ending)(command(function))
     return typer.main.get_command(one)
-
-
-def command(function: Callable[..., None]) -> Callable[..., None]:
-    """``function`` with each parameter that is a bundle replaced by the bundle's options.
-
-    A parameter annotated ``settings: Settings`` becomes one option a setting of a run and receives a
-    dictionary with those that the user gave; ``terminal: Streams`` becomes ``--quiet`` and ``--debug``.
-    """
-    parameters: list[inspect.Parameter] = []
-    bundles: dict[str, tuple[Bundle, list[str]]] = {}
-    for one in inspect.signature(function, eval_str=True).parameters.values():
-        bundle = next((m for m in _metadata(one.annotation) if isinstance(m, Bundle)), None)
-        if bundle is None:
-            parameters.append(one.replace(kind=inspect.Parameter.KEYWORD_ONLY))
-        else:
-            options = bundle.parameters()
-            bundles[one.name] = bundle, [option.name for option in options]
-            parameters.extend(options)
-
-    @functools.wraps(function)
-    def call(**values: Any) -> None:
-        built = {name: bundle.build({n: values.pop(n) for n in names}) for name, (bundle, names) in bundles.items()}
-        function(**values, **built)
-
-    del call.__wrapped__  # or the signature would be looked for there
-    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    call.__annotations__ = {one.name: one.annotation for one in parameters}
-    return call
-
-
-def _metadata(annotation: Any) -> tuple[Any, ...]:
-    return get_args(annotation)[1:] if get_origin(annotation) is Annotated else ()

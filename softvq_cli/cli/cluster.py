@@ -61,6 +61,9 @@ def cluster(
         float, typer.Option("--exaggeration", metavar="NUMBER", help="Of the map; above 1 its clusters part.")
     ] = 1.0,
     dimensions: Annotated[int, typer.Option("--dimensions", metavar="1|2", help="Of the map.")] = 2,
+    starts: Annotated[
+        bool, typer.Option("--starts", help="In the JSON document, also list what each start alone would have given.")
+    ] = False,
     overwrite: Overwrite = False,
     jobs: Jobs = None,
     as_json: Json = False,
@@ -72,38 +75,35 @@ def cluster(
     method), the normalised mutual information and the adjusted Rand index. Without labels, for which
     --clusters is needed: the silhouette. In both cases the inertia. Into a pipe goes one JSON document, where
     accuracies are fractions of 1.
-    """
-    from rich.console import Group
 
-    from softvq_cli import embeddings as files
-    from softvq_cli.cli.tables import clustering_table, map_table
+    Examples:
+      softvq cluster embeddings.npy
+      softvq cluster rows.npy --clusters 10 --assignments clusters.npy
+      softvq cluster embeddings.npy --json | jq .nmi
+    """
+    from softvq_cli.cli.tables import clustering_tables
     from softvq_cli.cli.targets import refuse_existing, write_array
-    from softvq_cli.evaluation.clustering import cluster as k_means
-    from softvq_cli.pipeline.maps import on_map as cluster_on_map
+    from softvq_cli.pipeline.clustering import cluster_file
 
     if assignments is not None:
         refuse_existing(assignments, overwrite=overwrite)
-    rows = files.read(embeddings, labels)
-    how = {"clusters": clusters, "n_init": n_init, "init": init, "method": method, "seed": seed, "jobs": jobs}
+    settings = {"perplexity": perplexity, "exaggeration": exaggeration, "dimensions": dimensions}
     with terminal.bars() as bars:
-        bars.begin("clustering")
-        found = k_means(rows.z, rows.labels, **how)  # type: ignore[arg-type]
-        document, tables = found.as_dict(), [clustering_table(found)]
-        if on_map:
-            bars.begin("mapping")
-            mapped = cluster_on_map(
-                rows.z,
-                rows.labels,
-                perplexity=perplexity,
-                exaggeration=exaggeration,
-                dimensions=dimensions,
-                **how,  # type: ignore[arg-type]
-            )
-            document["map"] = mapped.as_dict()
-            tables.append(map_table(mapped))
+        found = cluster_file(
+            embeddings,
+            labels,
+            on_map=settings if on_map else None,
+            begun=bars.begin,
+            clusters=clusters,
+            n_init=n_init,
+            init=init,
+            method=method,
+            seed=seed,
+            jobs=jobs,
+        )
     if assignments is not None:
-        write_array(assignments, found.assignments)
-    for note in found.notes:
+        write_array(assignments, found.clustering.assignments)
+    for note in found.clustering.notes:
         terminal.warn(note)
-    terminal.result(document, lambda: Group(*tables), as_json=as_json or terminal.piped)
+    terminal.result(found.as_dict(starts=starts), lambda: clustering_tables(found), as_json=as_json)
     terminal.hint("softvq", "tsne", embeddings, "-o", embeddings.with_suffix(".png").name)

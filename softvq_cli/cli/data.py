@@ -43,7 +43,11 @@ def data(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", "-o", metavar="FILE", help="With show: a sheet of images of every class (.png, .pdf, .svg)."
+            "--out",
+            "-o",
+            metavar="FILE",
+            help="With show: a sheet of images of every class (.png, .pdf, .svg).",
+            allow_from_autoenv=False,
         ),
     ] = None,
     reading: Reading,
@@ -63,6 +67,11 @@ def data(
 
     Your own images need no such step: give train a folder with one folder a class, a .zip or .tar of one, a table or
     an array. show counts what train would see, and says what was skipped, mapped or rounded.
+
+    Examples:
+      softvq data
+      softvq data fetch mnist
+      softvq data show photos/ -o sheet.png
     """
     from softvq_cli import datasets
     from softvq_cli.cli.tables import data_table

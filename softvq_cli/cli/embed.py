@@ -16,9 +16,9 @@ from softvq_cli.words import REPRESENTATIONS, SPLITS
 def embed(
     *,
     checkpoint: CheckpointFile,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The .npy file to write.")] = Path(
-        "embeddings.npy"
-    ),
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FILE", help="The .npy file to write; its folder is made.")
+    ] = Path("embeddings.npy"),
     split: Annotated[
         str,
         typer.Option("--split", metavar="|".join(SPLITS), help="Which images.", autocompletion=completion(SPLITS)),
@@ -46,13 +46,19 @@ def embed(
     and NAME.json stand beside it. z_e is the encoder's output, before noise and bottleneck; z_q is the decoder's input.
 
     The images come from where train found them, unless --data or --data-dir says otherwise.
+
+    Examples:
+      softvq embed runs/vq
+      softvq embed runs/vq --split train -o latents/train.npy
+      softvq embed "$(softvq train)" --what reconstruction -o new.npy
     """
     from softvq_cli import embeddings
     from softvq_cli.cli.targets import refuse_existing
     from softvq_cli.pipeline.source import Source
 
     embeddings.check_name(out)
-    refuse_existing(out, embeddings.labels_path(out), embeddings.info_path(out), overwrite=overwrite)
+    files = (out, embeddings.labels_path(out), embeddings.info_path(out))
+    refuse_existing(*files, overwrite=overwrite, makes_folder=True)
     with terminal.bars() as bars:
         source = Source.open(
             checkpoint,

@@ -21,6 +21,9 @@ INTERRUPTED = 130
 _LONGEST = 2000
 """Characters of a message."""
 
+_TRUE = ("1", "true", "t", "yes", "y", "on")
+"""What Typer takes for a yes in an environment variable."""
+
 # Wrong words on the command line. The class itself is private to Typer (and was Click's before).
 _WrongUsage: type[Exception] = typer.BadParameter.__mro__[1]
 
@@ -28,7 +31,7 @@ _WrongUsage: type[Exception] = typer.BadParameter.__mro__[1]
 def run(argv: Sequence[str]) -> int:
     """Run one command, turn whatever it raises into one line, and return the exit code."""
     argv = list(argv)
-    debug = "--debug" in argv
+    debug = "--debug" in argv or os.environ.get("SOFTVQ_DEBUG", "").lower() in _TRUE
     _let_any_file_name_through()
     with interrupts.installed(), warnings.catch_warnings():
         if not debug:  # the libraries' warnings speak to programmers

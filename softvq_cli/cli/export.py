@@ -32,6 +32,10 @@ def export(
     The file holds the weights by name and, as metadata, the settings and the description of the data. What
     only --resume needs is left out, which makes it a third as large. embed, probe and info read it like a
     checkpoint.
+
+    Examples:
+      softvq export runs/first --safetensors
+      softvq export runs/first --safetensors -o model.safetensors
     """
     from softvq_cli.cli.targets import refuse_existing
     from softvq_cli.errors import UsageError

@@ -22,6 +22,11 @@ def info(
     """Say what a checkpoint, an embedding file or a run is: its settings, steps, data and results.
 
     The data themselves are not needed.
+
+    Examples:
+      softvq info runs/first
+      softvq info embeddings.npy
+      softvq info runs/first --json | jq .results
     """
     from softvq_cli.cli.tables import info_tables
     from softvq_cli.pipeline.info import describe

@@ -38,6 +38,16 @@ def completion(words: tuple[str, ...]) -> Callable[[str], list[str]]:
     return complete
 
 
+def list_completion(words: tuple[str, ...]) -> Callable[[str], list[str]]:
+    """Complete the last word of ``a,b`` to one of ``words`` that is not there yet."""
+
+    def complete(incomplete: str) -> list[str]:
+        before, comma, last = incomplete.rpartition(",")
+        return [before + comma + word for word in words if word.startswith(last) and word not in before.split(",")]
+
+    return complete
+
+
 CheckpointFile = Annotated[
     Path, typer.Argument(metavar="CHECKPOINT", help="The ckpt.pt of a run, or the run's folder.")
 ]
@@ -68,7 +78,11 @@ BatchSize = Annotated[int, typer.Option("--batch-size", metavar="INT", min=1, he
 Data = Annotated[
     str | None,
     typer.Option(
-        "--data", "-d", metavar="TEXT", help="Other data than the checkpoint was trained on: a name or a path."
+        "--data",
+        "-d",
+        metavar="TEXT",
+        help="Other data than the checkpoint was trained on: a name or a path.",
+        allow_from_autoenv=False,
     ),
 ]
 DataDir = Annotated[

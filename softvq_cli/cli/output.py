@@ -47,8 +47,8 @@ class Terminal:
         return not sys.stdout.isatty()
 
     def result(self, document: Mapping[str, Any], show: Callable[[], RenderableType], *, as_json: bool) -> None:
-        """Print one JSON document, or a table for people."""
-        if as_json:
+        """Print one JSON document into a pipe or where it is asked for, else a table for people."""
+        if as_json or self.piped:
             print(_json(document))
         else:
             _console().print(show())

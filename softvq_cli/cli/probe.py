@@ -62,6 +62,11 @@ def probe(
 
     From a checkpoint, both splits are embedded on the way and nothing is written. Into a pipe goes one JSON
     document, with the accuracy of each class and the confusion matrix too.
+
+    Examples:
+      softvq probe runs/vq
+      softvq probe runs/vq --neighbours 5 --few-labels 10,100
+      softvq probe train.npy test.npy --json | jq .accuracy
     """
     from softvq_cli.cli.tables import probing_tables
     from softvq_cli.pipeline.probing import probe_files
@@ -82,7 +87,7 @@ def probe(
             begun=bars.begin,
             progress=bars.report,
         )
-    terminal.result(found.as_dict(), lambda: probing_tables(found), as_json=as_json or terminal.piped)
+    terminal.result(found.as_dict(), lambda: probing_tables(found), as_json=as_json)
     following = ("tsne", files[1], "-o", "tsne.png") if len(files) == 2 else ("embed", files[0])
     terminal.hint("softvq", *following)
 

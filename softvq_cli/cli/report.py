@@ -45,6 +45,10 @@ def report(
 
     What a folder does not have is measured first; after run that is little, after train it takes as long as cluster,
     probe and tsne do.
+
+    Examples:
+      softvq report runs/first
+      softvq report runs/first runs/vq -o both.html --title "Two codebooks"
     """
     from softvq_cli.cli.targets import refuse_existing
     from softvq_cli.pipeline.page import Collector

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from softvq_cli.cli.options import Device, Json, completion
+from softvq_cli.cli.options import Device, Json, completion, list_completion
 from softvq_cli.cli.output import Streams
 from softvq_cli.cli.spelling import option_words
 from softvq_cli.cli.studies import DryRun, JobName, Jobs, Scheduler, command_text, settings_without
@@ -43,7 +43,10 @@ def reproduce(
     only: Annotated[
         str | None,
         typer.Option(
-            "--only", metavar="ROW,…", help="Only these rows: a bottleneck, raw, pca or untrained. Default: all."
+            "--only",
+            metavar="ROW,…",
+            help="Only these rows: a bottleneck, raw, pca or untrained. Default: all.",
+            autocompletion=list_completion(_ROWS),
         ),
     ] = None,
     data: Annotated[
@@ -54,6 +57,7 @@ def reproduce(
             metavar="NAME=PATH",
             help="Other data in the place of mnist, svhn or cifar10, with its settings; the report names them. Can be "
             "given several times.",
+            allow_from_autoenv=False,
         ),
     ] = None,
     only_data: Annotated[
@@ -62,7 +66,7 @@ def reproduce(
             "--only-data",
             metavar="NAME,…",
             help="Only the columns of these data sets.",
-            autocompletion=completion(_DATA),
+            autocompletion=list_completion(_DATA),
         ),
     ] = None,
     full: Annotated[
@@ -99,6 +103,11 @@ def reproduce(
     All that is needed is trained with the paper's settings. The table goes to DIR/NAME.json, .md, .csv and .tex, with
     a figure in NAME.png; each run has a folder in DIR/runs. Given again, the command goes on where it stopped; what
     is finished is neither trained nor measured again. A setting below holds for all rows.
+
+    Examples:
+      softvq reproduce table1
+      softvq reproduce table1 --only ae,soft-vq --seeds 1
+      softvq reproduce table2 --data cifar10=images.zip -o mine
     """
     from softvq_cli.cli.studies import complete_job, print_commands
     from softvq_cli.cli.watch import watch

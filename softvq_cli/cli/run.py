@@ -22,6 +22,11 @@ def run(
     The folder then holds what train writes, the embeddings of both splits, tsne.png, reconstructions.png, curves.png,
     for a model with a codebook codebook-usage.png and codebook-centroids.png, and all results in summary.json.
     --resume goes on with the first stage that is not finished.
+
+    Examples:
+      softvq run --data digits -o runs/first
+      softvq run --data mnist -b vae --seed 1
+      softvq run -o runs/first --resume
     """
     from softvq_cli.cli.tables import summary_table
     from softvq_cli.cli.targets import refuse_both

@@ -80,25 +80,31 @@ def _parameters() -> list[inspect.Parameter]:
     return parameters + [parameter(name, *_option(setting)) for name, setting in SETTINGS.items()]
 
 
-def _option(setting: Setting) -> tuple[Any, Any]:
+def _option(setting: Setting, *, variable: bool = True) -> tuple[Any, Any]:
     """The type and the Typer option of a setting. Values arrive as text: the checks are config's, in its words."""
     name, doc = setting.name, setting.doc
     words = _words(setting)
     panel = f"{setting.section.capitalize()} settings"
     if setting.kind is bool:
         spelling = f"{option_name(name)}/--no-{option_name(name)[2:]}"
-        return bool | None, typer.Option(spelling, help=doc, rich_help_panel=panel, show_default=_defaults(name))
+        return bool | None, typer.Option(
+            spelling, help=doc, rich_help_panel=panel, show_default=_defaults(name), allow_from_autoenv=variable
+        )
     return str | None, typer.Option(
         option_name(name),
         *_SHORT.get(name, ()),
         help=doc,
         metavar=_metavar(setting),
+        envvar=_VARIABLES.get(name),
+        allow_from_autoenv=variable,
         rich_help_panel=panel,
         show_default=_defaults(name) or False,
         autocompletion=completion(words) if words else None,
     )
 
 
+_VARIABLES = {"data": "SOFTVQ_DATASET"}
+"""Environment variables that are not called as the option is: SOFTVQ_DATA is the folder of the named data sets."""
 _SHORT: dict[str, tuple[str, ...]] = {"bottleneck": ("-b",), "data": ("-d",), "iterations": ("-n",), "seed": ("-s",)}
 
 
@@ -185,7 +191,8 @@ def note_unused(settings: Mapping[str, Any], terminal: Terminal) -> None:
 
 
 def _reading_parameters() -> list[inspect.Parameter]:
-    return [parameter(name, *_option(SETTINGS[name])) for name in READING]
+    """Without environment variables: those are for runs, and ``softvq data`` takes these options with show alone."""
+    return [parameter(name, *_option(SETTINGS[name], variable=False)) for name in READING]
 
 
 READING = tuple(field.name for field in fields(DataConfig) if field.name not in ("data", "data_dir"))

@@ -16,6 +16,12 @@ from softvq_cli.cli.studies import DryRun, JobName, Jobs, Scheduler, command_tex
 _Settings = settings_without("seed")
 
 
+def _complete(incomplete: str) -> list[str]:
+    from softvq_cli.config import numeric_settings
+
+    return [f"{name}=" for name in numeric_settings() if name.startswith(incomplete)]
+
+
 def sweep(
     *,
     over: Annotated[
@@ -24,6 +30,7 @@ def sweep(
             "--over",
             metavar="NAME=A,B,…",
             help="A numeric setting and its values, for example K=8,16,32,64. Given several times, all combinations.",
+            autocompletion=_complete,
         ),
     ],
     seeds: Annotated[
@@ -46,6 +53,10 @@ def sweep(
 
     The report goes to DIR/sweep.json, .md, .csv and .tex, the figure of clustering accuracy, NMI and nMSE to
     sweep.png; each run has a folder in DIR/runs. Given again, the command goes on where it stopped.
+
+    Examples:
+      softvq sweep --over K=8,16,32,64 --data mnist
+      softvq sweep --over beta=0.25,1,4 --bottleneck vq --seeds 3
     """
     from softvq_cli.cli.studies import complete_job, print_commands
     from softvq_cli.cli.watch import watch

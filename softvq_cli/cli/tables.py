@@ -44,8 +44,16 @@ def training_table(config: RunConfig, metrics: Mapping[str, float]) -> Group:
     return rows(f"{label} on {config.data.data}, {config.train.iterations} iterations", shown)
 
 
+def clustering_tables(found: Any) -> Group:
+    """The K-means of one embedding file, and of its map."""
+    tables = [clustering_table(found.clustering)]
+    if found.on_map is not None:
+        tables.append(map_table(found.on_map))
+    return Group(*tables)
+
+
 def clustering_table(found: Any) -> Group:
-    """The K-means of one embedding file."""
+    """One K-means."""
     entries: list[tuple[str, object]]
     if found.accuracy is not None:
         entries = [("accuracy", per_cent(found.accuracy)), ("NMI", f"{found.nmi:.4f}"), ("ARI", f"{found.ari:.4f}")]

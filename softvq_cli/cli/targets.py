@@ -12,8 +12,13 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-def refuse_existing(*paths: Path, overwrite: bool) -> None:
+def refuse_existing(*paths: Path, overwrite: bool, makes_folder: bool = False) -> None:
     """Make sure that the files can be written, rather than find out after an hour's work.
+
+    Args:
+        paths: of the files.
+        overwrite: whether they may replace what is there.
+        makes_folder: whether their folder is made where it is missing.
 
     Raises:
         RefusedError: one of them is there and ``overwrite`` is not set.
@@ -22,7 +27,7 @@ def refuse_existing(*paths: Path, overwrite: bool) -> None:
     for path in paths:
         if path.is_dir():
             raise SoftVQError(f"cannot write {path}: it is a folder; give the name of a file")
-        if not path.parent.is_dir():
+        if not (path.parent.is_dir() or makes_folder):
             raise SoftVQError(f"cannot write {path}: there is no folder {path.parent}; make it first")
         if path.exists() and not overwrite:
             raise RefusedError(f"{path} is there already: --overwrite replaces it, or give another name")

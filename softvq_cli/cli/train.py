@@ -25,6 +25,12 @@ def train(
     svhn, or of digits where they are smaller than 16x16 pixels.
 
     Ctrl-C stops after the step at hand, with a checkpoint; --resume then goes on as if nothing had happened.
+
+    Examples:
+      softvq train
+      softvq train --data mnist --bottleneck vq --K 64 -o runs/vq
+      softvq train --data photos/ --image-size 32
+      softvq train -o runs/vq --resume
     """
     from softvq_cli.cli.tables import training_table
     from softvq_cli.cli.targets import refuse_both

@@ -40,6 +40,10 @@ def tsne(
     """Draw the rows of embedding files on a plane by t-SNE, and print the path of the picture.
 
     One panel a file, one colour a class, as in the paper's Figure 4. The same seed gives the same picture.
+
+    Examples:
+      softvq tsne embeddings.npy -o map.png
+      softvq tsne a.npy b.npy --titles AE,VQ -o maps.pdf
     """
     from softvq_cli import embeddings as files
     from softvq_cli.cli.targets import numbered, refuse_existing, write_array

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from softvq_cli.config import SETTINGS, DataConfig, ModelConfig, check
+from softvq_cli.config import SETTINGS, DataConfig, ModelConfig, check, numeric_settings
 from softvq_cli.errors import UsageError, param, unknown_name
 from softvq_cli.experiments import pool, report
 from softvq_cli.experiments.cluster import Cluster, Where
@@ -23,9 +23,6 @@ from softvq_cli.training import run_directory
 
 NAME = "sweep"
 _COLUMNS = ("clustering_accuracy", "nmi", "probe_accuracy", "nmse")
-_NOT_SWEPT = ("seed", *DataConfig.__dataclass_fields__)
-"""Numbers that are no property of a model: the seeds are repetitions, and other data are another comparison."""
-
 Axes = Mapping[str, Sequence[float]]
 """Setting → its values."""
 
@@ -74,12 +71,6 @@ def _check_axis(name: str, values: Sequence[float]) -> None:
         check(name, value)
         if values.count(value) > 1:
             raise UsageError(f"the value {value:g} of {param(name)} is given twice")
-
-
-def numeric_settings() -> list[str]:
-    """Every setting of a model and its training that is a number, but for the seed."""
-    numbers = [name for name, setting in SETTINGS.items() if {int, float} & set(setting.types)]
-    return [name for name in numbers if name not in _NOT_SWEPT]
 
 
 def parse_over(texts: Iterable[str]) -> dict[str, tuple[float, ...]]:

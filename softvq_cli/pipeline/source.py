@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 from softvq_cli.config import DataConfig
 from softvq_cli.datasets.dataset import Dataset
 from softvq_cli.errors import InputError, UsageError, unknown_name
+from softvq_cli.files import make_folder
 from softvq_cli.words import SPLITS, Split
 
 if TYPE_CHECKING:
@@ -31,6 +33,20 @@ def checkpoint_file(path: Path) -> Path:
     if path.suffix == ".npy" and path.is_file():
         raise InputError(f"{path} is an array, and a checkpoint is needed here: the ckpt.pt that train wrote")
     return path / "ckpt.pt" if path.is_dir() else path
+
+
+@contextlib.contextmanager
+def _folder(path: Path) -> Iterator[None]:
+    """Make the folder; what was made is taken away again if the work in it fails."""
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
+    make_folder(path)
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            for folder in made:
+                folder.rmdir()
+        raise
 
 
 @dataclass(frozen=True)
@@ -101,7 +117,7 @@ class Source:
             self.warn(f"{name} is not the data that {self.checkpoint.path} was trained on: its fingerprint differs")
 
     def embed(self, split: str, out: Path, *, what: str = "z_e", batch_size: int = 512) -> Embedding:
-        """Write what the model makes of one split, see :func:`softvq_cli.embeddings.embed`.
+        """Write what the model makes of one split, see :func:`softvq_cli.embeddings.embed`; the folder is made.
 
         Raises:
             UsageError: an unknown split or representation.
@@ -112,7 +128,10 @@ class Source:
 
         dataset = self.load(split)
         self.compare(dataset if split == "train" else None)
-        return embeddings.embed(self.checkpoint, dataset, out, what=what, batch_size=batch_size, progress=self.progress)
+        with _folder(out.parent):
+            return embeddings.embed(
+                self.checkpoint, dataset, out, what=what, batch_size=batch_size, progress=self.progress
+            )
 
     def embed_splits(self, folder: Path) -> tuple[Embedding, Embedding]:
         """z_e of the training and the test split, in ``embeddings-train.npy`` and ``embeddings-test.npy``.

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from softvq_cli.__main__ import main
+from softvq_cli.cli.output import Terminal
 from tests import helpers
 from tests.helpers import QUICK, Result, once
 
@@ -24,6 +25,12 @@ def softvq(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Softvq:
 def small_run(command: str, folder: Path) -> None:
     with helpers.shrunk_networks():
         assert main([command, "--quiet", "--out", str(folder), *QUICK]) == 0
+
+
+@pytest.fixture
+def for_people(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands print what a person at a terminal gets."""
+    monkeypatch.setattr(Terminal, "piped", False)
 
 
 @pytest.fixture(scope="session")

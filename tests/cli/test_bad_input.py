@@ -197,14 +197,23 @@ def test_indices_of_a_model_without_a_codebook(softvq, tmp_path):
 @pytest.mark.parametrize(
     "words",
     [
-        ["embed", "{run}", "-o", "no/such/z.npy"],
         ["cluster", "z.npy", "--clusters", "2", "--assignments", "no/such/a.npy"],
         ["tsne", "z.npy", "-o", "no/such/map.png"],
     ],
 )
-def test_a_folder_that_is_not_there(softvq, trained, tmp_path, words):
+def test_a_folder_that_is_not_there(softvq, tmp_path, words):
     rows(tmp_path / "z.npy", np.random.default_rng(0).normal(size=(9, 2)).astype(np.float32))
-    softvq(*(word.format(run=trained) for word in words)).refused(1, "no/such", "there is no folder")
+    softvq(*words).refused(1, "no/such", "there is no folder")
+
+
+def test_embed_makes_the_folder_unless_it_fails(softvq, trained, tmp_path):
+    softvq("embed", trained, "-o", "no/such/z.npy", "--split", "tset").refused(2, "tset")
+    softvq("embed", trained, "-o", "no/such/z.npy", "--what", "zq").refused(2, "zq")
+    assert not (tmp_path / "no").exists()
+    (tmp_path / "file").write_text("mine")
+    softvq("embed", trained, "-o", "file/z.npy").refused(1, "file", "cannot create the folder")
+    assert softvq("embed", trained, "-o", "new/folder/z.npy").out == "new/folder/z.npy\n"
+    assert softvq("cluster", "new/folder/z.npy", "--n-init", 1).document["n"] == 359
 
 
 def test_a_name_that_is_a_folder(softvq, trained, tmp_path):

@@ -9,6 +9,7 @@ import shutil
 import numpy as np
 import pytest
 
+from softvq_cli.cli.output import Terminal
 from softvq_cli.pipeline import result
 from tests.helpers import QUICK
 
@@ -157,7 +158,19 @@ def test_cluster_prints_one_json_document_into_a_pipe(softvq, latents):
     assert result.document["accuracy"] == 1.0
     assert result.document["nmi"] == pytest.approx(1.0)
     assert {"ari", "inertia", "clusters", "n_init", "n"} <= set(result.document)
+    assert result.document["starts"]["inertia"].keys() == {"mean", "std", "n", "min", "max"}
     assert hints(result) == [["softvq", "tsne", str(latents), "-o", "z.png"]]
+
+
+def test_every_start_is_listed_on_demand(softvq, latents):
+    document = softvq("cluster", latents, "--n-init", 7, "--starts", "--on-map").document
+    plain = softvq("cluster", latents, "--n-init", 7, "--on-map").document
+    for listed, short in ((document, plain), (document["map"]["clustering"], plain["map"]["clustering"])):
+        for name, spread in listed["starts"].items():
+            values = spread.pop("values")
+            assert len(values) == 7
+            assert (min(values), max(values)) == (spread["min"], spread["max"])
+            assert short["starts"][name] == spread
 
 
 def test_cluster_without_labels_needs_the_number_and_gives_the_silhouette(softvq, latents):
@@ -245,11 +258,11 @@ def test_run_does_everything_in_one_folder(softvq, chained):
     summary = json.loads((chained / "summary.json").read_text())
     assert 1 <= summary["codebook"]["perplexity"] <= 32
     assert summary["codebook"]["active_codes"] + summary["codebook"]["dead_codes"] == 32
-    assert summary["clustering"] == softvq("cluster", chained / "embeddings-test.npy").document
+    assert summary["clustering"] == softvq("cluster", chained / "embeddings-test.npy", "--starts").document
     assert summary["probe"] == softvq("probe", chained).document
 
 
-def test_run_goes_on_with_the_stage_that_is_missing_and_ends_in_a_table(softvq, chained, tmp_path):
+def test_run_goes_on_with_the_stage_that_is_missing_and_ends_in_a_table(softvq, chained, tmp_path, for_people):
     folder = shutil.copytree(chained, tmp_path / "run")
     before = {one.name: one.stat().st_mtime_ns for one in folder.iterdir()}
     summary = (folder / "summary.json").read_text()
@@ -317,13 +330,15 @@ def test_info_shows_the_results_of_a_run_that_reproduce_made(softvq, trained, tm
     result.write(folder, {"row": "soft-vq", "checkpoint_sha256": seal}, result.Evaluation(figures, (result.BASIC,)))
     document = softvq("info", folder, "--json").document
     assert (document["results"], document["results_z_q"]) == (figures["z_e"], figures["z_q"])
-    assert "25.00 %" in softvq("info", folder).out
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Terminal, "piped", False)
+        assert "25.00 %" in softvq("info", folder).out
     result.write(folder, {"row": "soft-vq", "checkpoint_sha256": "0" * 64}, result.Evaluation(figures, (result.BASIC,)))
     document = softvq("info", folder, "--json").document
     assert (document["results"], "results_z_q" in document) == ({}, False)
 
 
-def test_info_shows_tables_to_people(softvq, trained):
+def test_info_shows_tables_to_people(softvq, trained, for_people):
     result = softvq("info", trained)
     assert result.code == 0
     for words in ("model settings", "soft-vq", "parameters", "val_nmse"):
@@ -340,6 +355,10 @@ def test_data_lists_what_is_known(softvq, tmp_path):
     assert list(states) == ["digits", "mnist", "fashion-mnist", "svhn", "cifar10"]
     assert states["digits"]["intact"]
     assert not states["mnist"]["present"]
+    assert softvq("data", "--data-dir", tmp_path).document == document
+
+
+def test_data_shows_people_a_table(softvq, tmp_path, for_people):
     assert "not here" in softvq("data", "--data-dir", tmp_path).out
 
 
@@ -400,7 +419,14 @@ def test_the_chain_on_a_few_images_without_labels_does_what_it_can(softvq, tmp_p
     assert softvq(*words, "--resume").code == 0
 
 
-def test_a_pipe_gets_long_values_on_one_line(softvq, trained):
-    text = softvq("info", trained / "ckpt.pt").out
-    sha256 = softvq("info", trained / "ckpt.pt", "--json").document["sha256"]
-    assert sha256 in text
+def test_what_is_no_terminal_gets_long_values_on_one_line(softvq, trained, monkeypatch):
+    sha256 = softvq("info", trained / "ckpt.pt").document["sha256"]
+    monkeypatch.setattr(Terminal, "piped", False)
+    assert sha256 in softvq("info", trained / "ckpt.pt").out
+
+
+@pytest.mark.parametrize("words", [("run", "-o", "run", "--resume"), ("info", "run"), ("data",)])
+def test_a_pipe_gets_one_json_document(softvq, chained, tmp_path, words):
+    shutil.copytree(chained, tmp_path / "run")
+    piped = softvq(*words)
+    assert piped.document == softvq(*words, "--json").document

@@ -178,6 +178,7 @@ RIGHT = {
     "files": ("{soft-vq}", "{ae/ckpt.pt}", "{ae.npy}", "{soft-vq.npy}"),
     "embeddings": ("{soft-vq.npy}", "{ae.npy}", "{rows.npy}"),
     "name": ("table1", "table1", "table2", "fig4", "all"),
+    "page": ("train", "help", "trian"),
     "path": ("{soft-vq}", "{ae/model.safetensors}", "{ae.npy}", "{unfinished}"),
 }
 """By the parameter's name: files that it is for."""
@@ -192,7 +193,7 @@ def command(draw: st.DrawFn, name: str) -> list[str]:
         if param.param_type_name == "argument":
             words += draw(arguments(param))
     words += NEEDED.get(name, [])
-    for param in draw(st.lists(st.sampled_from(params), max_size=4, unique_by=lambda one: one.name)):
+    for param in draw(st.lists(st.sampled_from(params), max_size=4, unique_by=lambda one: one.name)) if params else ():
         words += draw(option(param))
     if draw(st.sampled_from([False] * 29 + [True])):
         words.append(draw(GARBAGE))
@@ -226,6 +227,7 @@ COUNTS = {
     "run": 8,
     "reproduce": 12,
     "sweep": 12,
+    "help": 8,
 }
 SLOW = ("run", "reproduce", "sweep")
 """A mix that is right trains and measures."""

@@ -1,0 +1,91 @@
+"""What a command loads: nothing heavy that it does not use, and with threads that wait passively."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+HEAVY = frozenset(
+    {"torch", "torchvision", "sklearn", "scipy", "matplotlib", "openTSNE", "onnx", "bokeh", "distributed"}
+)
+MODEL = {"torch"}
+CLUSTERING = {"sklearn", "scipy"}
+CODE = """
+import sys
+from softvq_cli.__main__ import main
+code = main()
+print(code, *sys.modules, file=sys.stderr)
+"""
+
+
+def modules(*words: object, cwd: Path, **environment: str) -> tuple[set[str], str]:
+    """The heavy modules that are loaded when a command has ended well, and what it said."""
+    done = subprocess.run(
+        [sys.executable, "-c", CODE, *map(str, words)],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    code, *names = done.stderr.splitlines()[-1].split()
+    assert code == "0", done.stderr
+    return HEAVY & set(names), done.stderr
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    random = np.random.default_rng(0)
+    np.save(tmp_path / "z.npy", random.normal(size=(40, 3)).astype(np.float32))
+    np.save(tmp_path / "z.labels.npy", np.arange(40) % 3)
+    np.save(tmp_path / "images.npy", random.integers(0, 256, (40, 8, 8), np.uint8))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("words", "may"),
+    [
+        (("data",), set()),
+        (("data", "check"), set()),
+        (("info", "z.npy"), set()),
+        (("cluster", "z.npy", "--n-init", "1"), CLUSTERING),
+        (("probe", "z.npy", "z.npy"), CLUSTERING),
+        (("tsne", "z.npy", "-o", "map.png", "--perplexity", "3", "-j", "1"), {*CLUSTERING, "openTSNE", "matplotlib"}),
+        (("train", "-d", "images.npy", "-n", "1", "--batch-size", "8", "--latent-dim", "2", "-o", "run"), MODEL),
+    ],
+)
+def test_a_command_loads_what_it_uses(words, may, rows):
+    assert modules(*words, cwd=rows)[0] <= may
+
+
+@pytest.mark.parametrize(
+    ("command", "may"), [("info", MODEL), ("embed", MODEL | CLUSTERING), ("export", MODEL)]
+)  # embed reads the digits, which are scikit-learn's
+def test_a_command_on_a_checkpoint_loads_what_it_uses(command, may, trained, tmp_path):
+    more = ["--safetensors", "-o", "m.safetensors"] if command == "export" else []
+    assert modules(command, trained, *more, cwd=tmp_path)[0] <= may
+
+
+# ---- waiting
+
+
+needs_gnu = pytest.mark.skipif(platform.system() != "Linux", reason="torch has GNU's OpenMP on Linux")
+
+
+@needs_gnu
+@pytest.mark.parametrize(
+    ("environment", "spins"),
+    [({}, "0"), ({"GOMP_SPINCOUNT": "7"}, "7")],
+)
+def test_threads_wait_passively_unless_the_user_says_otherwise(environment, spins, trained, tmp_path, monkeypatch):
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY"):
+        monkeypatch.delenv(name, raising=False)
+    said = modules("info", trained, cwd=tmp_path, OMP_DISPLAY_ENV="verbose", **environment)[1]
+    assert f"GOMP_SPINCOUNT = '{spins}'" in said
