@@ -45,6 +45,10 @@ def report(
 
     What a folder does not have is measured first; after run that is little, after train it takes as long as cluster,
     probe and tsne do.
+
+    Examples:
+      softvq report runs/digits-soft-vq-K32-d16-s0
+      softvq report runs/mnist-* -o mnist.html --title "Six bottlenecks"
     """
     from softvq_cli.cli.targets import refuse_existing
     from softvq_cli.pipeline.page import Collector
@@ -60,7 +64,7 @@ def report(
         collector = Collector(
             data, data_dir, device, jobs, max_points, bars.begin, terminal.warn, bars.report, _command_of
         )
-        views = [collector.collect(checkpoint_file(path), name) for path, name in zip(runs, titles, strict=True)]
+        views = [collector.collect(path, name) for path, name in zip(runs, titles, strict=True)]
     page.write(out, views, title=title or ", ".join(titles))
     images = {view.title: len(view.rows) for view in views}
     terminal.wrote(out, document={"images": images, "bytes": out.stat().st_size}, as_json=as_json)
