@@ -52,7 +52,6 @@ def report(
     """
     from softvq_cli.cli.targets import refuse_existing
     from softvq_cli.pipeline.page import Collector
-    from softvq_cli.pipeline.source import checkpoint_file
     from softvq_cli.plots import page
     from softvq_cli.plots.page.writing import check_suffix
 
