@@ -187,14 +187,14 @@ class MapView {
     this.click = Math.hypot(event.clientX - x, event.clientY - y) < 4 ? [x - frame.left, y - frame.top] : null;
   }
 
+  /** A click opens one image, and fades no other; a box or a lasso collects them. */
   selected() {
     const indices = Array.from(this.points.selected.indices);
-    if (indices.length > 1 && this.click) {
-      this.select([this.nearest(indices, ...this.click)]);
-      return;
-    }
-    if (indices.length === 1) showDetail(this.run, indices[0]);
-    this.onSelect(indices);
+    if (indices.length && this.click) {
+      const i = this.nearest(indices, ...this.click);
+      this.select([]);
+      showDetail(this.run, i);
+    } else this.onSelect(indices);
   }
 
   select(indices) {
@@ -252,6 +252,6 @@ class MapView {
     const distance = i => (this.x[i] - x) ** 2 + (this.y[i] - y) ** 2;
     let nearest = null;
     for (let i = 0; i < this.run.n; i++) if (shown(i) && (nearest === null || distance(i) < distance(nearest))) nearest = i;
-    if (nearest !== null) this.select([nearest]);
+    if (nearest !== null) showDetail(this.run, nearest);
   }
 }
