@@ -8,19 +8,25 @@ from typing import Annotated
 import typer
 
 from softvq_cli.cli.options import CheckpointFile, Json, Overwrite
-from softvq_cli.cli.output import Streams
+from softvq_cli.cli.output import Streams, Terminal
 
 
 def export(
     *,
     checkpoint: CheckpointFile,
     safetensors: Annotated[
-        bool, typer.Option("--safetensors", help="The format to write, and so far the only one.", show_default=False)
+        bool, typer.Option("--safetensors", help="Write the weights, for other programs.", show_default=False)
     ] = False,
+    onnx: Annotated[
+        Path | None, typer.Option("--onnx", metavar="FILE", help="Write the model, to be run by an ONNX runtime.")
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", "-o", metavar="FILE", help="The file to write. Default: model.safetensors beside the checkpoint."
+            "--out",
+            "-o",
+            metavar="FILE",
+            help="The file of --safetensors. Default: model.safetensors beside the checkpoint.",
         ),
     ] = None,
     overwrite: Overwrite = False,
@@ -29,22 +35,27 @@ def export(
 ) -> None:
     """Write a trained model to a file that other programs can read, and print its path.
 
-    The file holds the weights by name and, as metadata, the settings and the description of the data. What
-    only --resume needs is left out, which makes it a third as large. embed, probe and info read it like a
-    checkpoint.
+    --safetensors: the weights by name and, as metadata, the settings and the description of the data. What only
+    --resume needs is left out, which makes it a third as large. embed, probe and info read it like a checkpoint.
+
+    --onnx: a model that takes images, uint8 (N, H, W, C), as they are and gives z_e, the indices of a codebook and the
+    reconstruction. It needs nothing of this program.
 
     Examples:
       softvq export runs/first --safetensors
-      softvq export runs/first --safetensors -o model.safetensors
+      softvq export runs/first --onnx model.onnx
     """
     from softvq_cli.cli.targets import refuse_existing
     from softvq_cli.errors import UsageError
     from softvq_cli.pipeline.source import checkpoint_file
     from softvq_cli.training import checkpoint as checkpoints
 
-    if not safetensors:
-        raise UsageError("which format? --safetensors is known")
+    if safetensors == (onnx is not None):
+        raise UsageError("which format? --safetensors writes the weights, --onnx FILE the model: give one of them")
     source = checkpoint_file(checkpoint)
+    if onnx is not None:
+        _export_onnx(source, onnx, out, overwrite=overwrite, as_json=as_json, terminal=terminal)
+        return
     target = source.with_name("model.safetensors") if out is None else out
     if target.suffix != ".safetensors":
         raise UsageError(f"an exported model is written to a file that ends in .safetensors, not {target}")
@@ -52,3 +63,26 @@ def export(
     checkpoints.load(source).export(target)
     terminal.wrote(target, as_json=as_json)
     terminal.hint("softvq", "info", target)
+
+
+def _export_onnx(
+    source: Path, target: Path, out: Path | None, *, overwrite: bool, as_json: bool, terminal: Terminal
+) -> None:
+    from softvq_cli.cli.targets import refuse_existing
+    from softvq_cli.errors import UsageError
+    from softvq_cli.training import checkpoint as checkpoints
+    from softvq_cli.training import onnx
+
+    if out is not None:
+        raise UsageError("--out is the file of --safetensors: --onnx names its own")
+    if target.suffix != ".onnx":
+        raise UsageError(f"an ONNX model is written to a file that ends in .onnx, not {target}")
+    refuse_existing(target, overwrite=overwrite)
+    onnx.require_onnx()
+    model = checkpoints.load(source)
+    onnx.write(target, model)
+    names = onnx.outputs_of(model.model)
+    terminal.wrote(target, document={"outputs": list(names)}, as_json=as_json)
+    terminal.note("in Python:")
+    terminal.note(f"  session = onnxruntime.InferenceSession({str(target)!r})")
+    terminal.note(f"  {', '.join(names)} = session.run(None, {{{onnx.INPUT!r}: images}})  # uint8 (N, H, W, C)")

@@ -52,7 +52,6 @@ def report(
     """
     from softvq_cli.cli.targets import refuse_existing
     from softvq_cli.pipeline.page import Collector
-    from softvq_cli.pipeline.source import checkpoint_file
     from softvq_cli.plots import page
     from softvq_cli.plots.page.writing import check_suffix
 
@@ -64,7 +63,7 @@ def report(
         collector = Collector(
             data, data_dir, device, jobs, max_points, bars.begin, terminal.warn, bars.report, _command_of
         )
-        views = [collector.collect(checkpoint_file(path), name) for path, name in zip(runs, titles, strict=True)]
+        views = [collector.collect(path, name) for path, name in zip(runs, titles, strict=True)]
     page.write(out, views, title=title or ", ".join(titles))
     images = {view.title: len(view.rows) for view in views}
     terminal.wrote(out, document={"images": images, "bytes": out.stat().st_size}, as_json=as_json)

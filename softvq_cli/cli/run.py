@@ -20,8 +20,9 @@ def run(
     """Train, embed, cluster, probe and draw one configuration in one folder.
 
     The folder then holds what train writes, the embeddings of both splits, tsne.png, reconstructions.png, curves.png,
-    for a model with a codebook codebook-usage.png and codebook-centroids.png, and all results in summary.json.
-    --resume goes on with the first stage that is not finished.
+    for a model with a codebook codebook-usage.png and codebook-centroids.png, and all results in summary.json. Of each
+    test image map-test.npy, clusters-test.npy, predictions-test.npy and errors-test.npy have what was found; report
+    reads them. --resume goes on with the first stage that is not finished.
 
     Examples:
       softvq run --data digits -o runs/first
@@ -41,4 +42,4 @@ def run(
         )
     terminal.result(summary.as_dict(), lambda: summary_table(summary), as_json=as_json)
     terminal.note(f"all files are in {summary.folder}")
-    terminal.hint("softvq", "info", summary.folder)
+    terminal.hint("softvq", "report", summary.folder)

@@ -12,11 +12,13 @@ def option_name(name: str) -> str:
 
 
 def option_words(values: Mapping[str, Any]) -> list[str]:
-    """Options as they would be typed; what is None is left out."""
+    """Options as they would be typed, one a value of a list; what is None is left out."""
     words: list[str] = []
     for name, value in values.items():
         if isinstance(value, bool):
             words.append(option_name(name) if value else f"--no-{option_name(name)[2:]}")
+        elif isinstance(value, list):
+            words += [word for one in value for word in (option_name(name), number_text(one))]
         elif value is not None:
             words += [option_name(name), number_text(value)]
     return words

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from softvq_cli.cli.options import Device, Json, Out, Overwrite, Resume
+from typing import Annotated
+
+import typer
+
+from softvq_cli.cli.options import Device, Json, Out, Overwrite, Resume, completion
 from softvq_cli.cli.output import Streams
 from softvq_cli.cli.settings import Settings, note_unused
+from softvq_cli.words import LOGGERS
 
 
 def train(
@@ -14,6 +19,15 @@ def train(
     resume: Resume = False,
     overwrite: Overwrite = False,
     device: Device = "auto",
+    log: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--log",
+            metavar="|".join(LOGGERS),
+            help="Also write the training for this program, into the run's folder; may be given again for another.",
+            autocompletion=completion(tuple(LOGGERS)),
+        ),
+    ] = None,
     as_json: Json = False,
     terminal: Streams,
 ) -> None:
@@ -41,10 +55,19 @@ def train(
     note_unused(settings, terminal)
     with watch(terminal) as (observer, stop):
         run = train_model(
-            settings, out=out, resume=resume, overwrite=overwrite, device=device, observer=observer, stop=stop
+            settings,
+            out=out,
+            resume=resume,
+            overwrite=overwrite,
+            device=device,
+            observer=observer,
+            stop=stop,
+            logs=log or (),
         )
     if run.finished_before:
         terminal.note(f"{run.folder} had been finished before; nothing was left to do")
+    if "tensorboard" in (log or ()):
+        terminal.note(f"to look at it: tensorboard --logdir {run.folder}")
     document = {"config": run.config.as_dict(), "metrics": run.metrics}
     terminal.wrote(run.path, lambda: training_table(run.config, run.metrics), document=document, as_json=as_json)
     terminal.hint("softvq", "embed", run.path)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from softvq_cli.errors import InputError
-from softvq_cli.pipeline import kept, reading
+from softvq_cli.pipeline import kept, reading, result
 from softvq_cli.pipeline.maps import FEWEST_ROWS, perplexity_for
 from softvq_cli.pipeline.run import stored_results
 from softvq_cli.pipeline.source import Source
@@ -66,14 +66,19 @@ class Collector:
         Raises:
             InputError: no checkpoint, or its data are missing or others.
         """
-        from softvq_cli.devices import pick
-        from softvq_cli.training import checkpoint, log, run_directory
+        from softvq_cli.training import log
 
-        folder = path if path.is_dir() else path.parent
-        file = path / run_directory.CHECKPOINT if path.is_dir() else path
-        trained = checkpoint.load(file, pick(self.device))
         self.begun(f"reading {title}")
-        source = Source(trained, self.data, self.data_dir, self.warn, self.progress)
+        source = Source.open(
+            path,
+            device=self.device,
+            data=self.data,
+            data_dir=self.data_dir,
+            warn=self.warn,
+            progress=self.progress,
+        )
+        trained, folder = source.checkpoint, path if path.is_dir() else path.parent
+        source.compare()
         test = source.load("test")
         if len(test) < 2:
             raise InputError(f"the test split of {test.name} has one image: a report compares at least two")
@@ -142,6 +147,8 @@ class _Run:
         from softvq_cli.evaluation.maps import tsne
 
         stored, _ = self._stored("tsne", kept.MAP)
+        if stored is None:
+            stored = self._map_of_job()
         if stored is not None:
             return np.asarray(stored[self.rows])
         if len(self.rows) < FEWEST_ROWS:
@@ -150,6 +157,12 @@ class _Run:
         z = self.model.z[self.rows]
         found: np.ndarray = tsne(z, perplexity=perplexity_for(len(z)), jobs=self.by.jobs)
         return found
+
+    def _map_of_job(self) -> np.ndarray | None:
+        """The map that ``reproduce`` left, if it is of this very checkpoint and these very data."""
+        measured = result.of_checkpoint(self.folder, self.checkpoint.sha256).has((result.MAP,))
+        stored = result.read_map(self.folder) if measured and self.by.data is None else None
+        return stored if stored is not None and len(stored) == len(self.test) else None
 
     def _stored(self, stage: str, name: str) -> tuple[np.ndarray | None, dict[str, Any]]:
         """What ``run`` kept of this very checkpoint and these very data."""
@@ -243,7 +256,13 @@ class _Run:
             "fingerprint of the training images": trained.dataset.fingerprint[:16],
         }
         run = {"folder": str(self.folder), "step": trained.step, "seal of the checkpoint": trained.sha256[:16]}
-        return {"data": data, "run": run, **{f"{name} settings": v for name, v in trained.config.as_dict().items()}}
+        measured = result.of_checkpoint(self.folder, trained.sha256).figures
+        return {
+            "data": data,
+            "run": run,
+            **{f"{name} settings": values for name, values in trained.config.as_dict().items()},
+            **{f"measured on {name}, as in {result.EVALUATION}": dict(values) for name, values in measured.items()},
+        }
 
 
 def _results(clustering: Mapping[str, Any], probe: Mapping[str, Any]) -> list[Number]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from softvq_cli.pipeline import kept
 from softvq_cli.pipeline.observer import RunObserver
 from softvq_cli.pipeline.source import Source
 
@@ -74,6 +75,7 @@ def cluster(run: TrainedRun) -> dict[str, Any] | None:
     if test.labels is None:
         return None
     found = k_means(test.z, test.labels)
+    kept.keep(run.folder, kept.CLUSTERS, found.assignments)
     for note in found.notes:
         run.observer.noted(note)
     return found.as_dict()
@@ -86,7 +88,10 @@ def probe(run: TrainedRun) -> dict[str, Any] | None:
     train, test = run.embedding("train"), run.embedding("test")
     if train.labels is None or test.labels is None:
         return None
-    return softmax_probe(train.z, train.labels, test.z, test.labels, class_names=train.class_names).as_dict()
+    found = softmax_probe(train.z, train.labels, test.z, test.labels, class_names=train.class_names)
+    predicted = kept.predicted_labels(train.labels, test.labels, found.predicted)
+    kept.keep(run.folder, kept.PREDICTIONS, predicted)
+    return found.as_dict()
 
 
 def draw_map(run: TrainedRun) -> dict[str, Any] | None:
@@ -98,22 +103,23 @@ def draw_map(run: TrainedRun) -> dict[str, Any] | None:
         run.observer.noted(f"no t-SNE map: the test split has {len(test)} images, and a map needs {FEWEST_ROWS}")
         return None
     perplexity = perplexity_for(len(test))
-    draw_maps([test], run.folder / MAP_PICTURE, perplexity=perplexity, note=run.observer.noted)
+    [coordinates] = draw_maps([test], run.folder / MAP_PICTURE, perplexity=perplexity, note=run.observer.noted)
+    kept.keep(run.folder, kept.MAP, coordinates)
     return {"perplexity": perplexity}
 
 
 def draw_reconstructions(run: TrainedRun) -> dict[str, Any]:
-    """Images of the test split beside what the decoder makes of them."""
+    """Images of the test split beside what the decoder makes of them, and the error of every one."""
     import numpy as np
 
-    from softvq_cli.model import represent
+    from softvq_cli.pipeline import reading
     from softvq_cli.plots.reconstructions import plot
 
     dataset = run.source.load("test")
     rows = np.linspace(0, len(dataset) - 1, min(SHOWN, len(dataset)), dtype=np.int64)  # some of every class
-    images = np.ascontiguousarray(dataset.images[rows])
-    decoded = represent(run.checkpoint.model, images, "reconstruction").reshape(images.shape)
-    plot(run.folder / RECONSTRUCTIONS_PICTURE, images, decoded)
+    found = reading.read(run.checkpoint.model, dataset.images, rows)
+    plot(run.folder / RECONSTRUCTIONS_PICTURE, np.ascontiguousarray(dataset.images[rows]), found.reconstructions)
+    kept.keep(run.folder, kept.ERRORS, found.errors)
     return {"images": rows.tolist()}
 
 
@@ -152,10 +158,10 @@ CURVES_PICTURE = "curves.png"
 
 STAGES: tuple[Stage, ...] = (
     Stage("embeddings", "embedding", embed, ("embeddings-train.npy", "embeddings-test.npy")),
-    Stage("clustering", "clustering", cluster, numbers=("accuracy", "nmi"), optional=True),
-    Stage("probe", "probing", probe, numbers=("accuracy",), optional=True),
-    Stage("tsne", "drawing the t-SNE map", draw_map, (MAP_PICTURE,), optional=True),
-    Stage("reconstructions", "drawing reconstructions", draw_reconstructions, (RECONSTRUCTIONS_PICTURE,)),
+    Stage("clustering", "clustering", cluster, (kept.CLUSTERS,), numbers=("accuracy", "nmi"), optional=True),
+    Stage("probe", "probing", probe, (kept.PREDICTIONS,), numbers=("accuracy",), optional=True),
+    Stage("tsne", "drawing the t-SNE map", draw_map, (MAP_PICTURE, kept.MAP), optional=True),
+    Stage("reconstructions", "drawing reconstructions", draw_reconstructions, (RECONSTRUCTIONS_PICTURE, kept.ERRORS)),
     Stage(
         "codebook",
         "drawing the codebook",

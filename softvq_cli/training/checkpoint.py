@@ -61,8 +61,11 @@ class Checkpoint:
         Raises:
             SoftVQError: it could not be written, or the safetensors package is not installed.
         """
-        content = _content(self.config, self.dataset, self.step, self.finished, self.metrics)
-        export.write(path, content, self.model.state_dict())
+        export.write(path, self.description(), self.model.state_dict())
+
+    def description(self) -> dict[str, Any]:
+        """All of it that is neither tensors nor training state, as plain values."""
+        return _content(self.config, self.dataset, self.step, self.finished, self.metrics)
 
 
 def save(

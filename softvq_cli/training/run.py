@@ -17,12 +17,12 @@ from softvq_cli.datasets.dataset import Dataset
 from softvq_cli.devices import pick
 from softvq_cli.errors import InputError, SoftVQError, param
 from softvq_cli.model import Autoencoder
-from softvq_cli.training import checkpoint, log, run_directory
+from softvq_cli.training import checkpoint, log, loggers, run_directory
 from softvq_cli.training.checkpoint import Checkpoint, DatasetInfo
 from softvq_cli.training.restore import restore
 from softvq_cli.training.run_directory import Run, RunRecord
 from softvq_cli.training.session import Session
-from softvq_cli.training.trainer import History, Observer, Trainer, run_in_turn
+from softvq_cli.training.trainer import History, Observer, Record, Trainer, run_in_turn
 
 DATA = frozenset(DataConfig.__dataclass_fields__)
 
@@ -41,6 +41,8 @@ class TrainRequest:
     """Replace a run that is there."""
     observer: Observer = field(default_factory=Observer)
     """Is told what happens."""
+    logs: Sequence[str] = ()
+    """Where else to write what happens, of ``words.LOGGERS``."""
 
 
 def train(
@@ -52,6 +54,7 @@ def train(
     device: str = "auto",
     observer: Observer | None = None,
     stop: threading.Event | None = None,
+    logs: Sequence[str] = (),
 ) -> Run:
     """Train one model in its run directory.
 
@@ -64,15 +67,17 @@ def train(
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         observer: is told what happens.
         stop: when set, the run writes a checkpoint after the step at hand and raises.
+        logs: where else to write what happens, of ``words.LOGGERS``.
 
     Raises:
-        UsageError: a setting is wrong, or would change a run that is to be resumed.
+        UsageError: a setting or a logger is wrong, or would change a run that is to be resumed.
         InputError: the data or the checkpoint cannot be used.
         RefusedError: the directory holds a run, or another process works in it.
         Interrupted: ``stop`` was set.
         SoftVQError: writing failed, or the loss was not finite.
     """
-    request = TrainRequest(chosen, out, resume, overwrite, observer or Observer())
+    loggers.check(logs)
+    request = TrainRequest(chosen, out, resume, overwrite, observer or Observer(), logs)
     [result] = train_together([request], device=device, stop=stop)
     if isinstance(result, SoftVQError):
         raise result
@@ -160,8 +165,14 @@ def _open_run(request: TrainRequest, device: str) -> Iterator[Run | tuple[Path, 
             _restore(session, saved)
         _prepare_folder(folder, request, session)
         observer.started(config, folder, session.step)
-        record = RunRecord(folder, info, device)
-        yield folder, Trainer(session, record, observer, saved.metrics if saved else None)
+        record: Record = RunRecord(folder, info, device)
+        with contextlib.ExitStack() as opened:
+            if request.logs:
+                logging = loggers.open_loggers(request.logs, folder, session, validation)
+                for logger in logging:
+                    opened.callback(logger.close)
+                record = loggers.LoggedRecord(record, logging)
+            yield folder, Trainer(session, record, observer, saved.metrics if saved else None)
 
 
 def _place(request: TrainRequest, config: RunConfig, folder: Path, saved: Checkpoint | None) -> DataConfig:

@@ -7,6 +7,7 @@ import shutil
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from softvq_cli.plots import page
@@ -139,6 +140,20 @@ def test_a_click_shows_the_neighbours_in_z_e_and_the_reconstruction(opened):
     assert [tile.get_attribute("aria-label")[:5] for tile in opened.all("#detail .pair .tile")] == ["image", "recon"]
     opened.all("#detail .thumb")[0].click()  # and on to that image
     assert opened.one("#detail h3").text == f"{HOSTILE[2]}/8.png"
+
+
+def test_of_images_over_each_other_the_nearest_to_the_pointer_is_meant(browser, tmp_path):
+    coordinates = view().coordinates.copy()
+    coordinates[:5] = coordinates[0] + np.arange(5)[:, None] * 0.05  # a heap, less than a pixel apart but for the last
+    coordinates[5] = coordinates[0] + 0.6
+    page.write(tmp_path / "heap.html", [view(coordinates=coordinates)], title="heap")
+    browser.open(tmp_path / "heap.html")
+    x, y = browser.script(POINT, 5)
+    browser.at(x + 1, y - 1).click().perform()
+    browser.wait(lambda: browser.one("#detail").is_displayed())
+    assert browser.one("#detail h3").text == view().file_names[5]
+    assert browser.all(".selection b") == []
+    assert view().file_names[5] in browser.one(".tip").text
 
 
 @pytest.mark.parametrize("mode", ["box", "lasso"])

@@ -71,8 +71,10 @@ class MapView {
     this.reset();
     this.colourBy(Object.keys(this.colourings)[0]);
     this.drag("pan");
-    this.points.inspect.connect((_, __) => this.hover());
+    this.points.inspect.connect(([, {geometry}]) => this.hover(geometry));
+    this.plot.addEventListener("pointerdown", event => { this.press = [event.clientX, event.clientY]; }, true);
     this.plot.addEventListener("pointermove", event => this.place(event));
+    this.plot.addEventListener("pointerup", event => this.release(event), true);
     this.plot.addEventListener("pointerleave", () => { this.tip.hidden = true; });
     this.points.selected.change.connect(() => this.selected());
     dark.addEventListener("change", () => this.paint());
@@ -152,8 +154,15 @@ class MapView {
     for (const [other, tool] of Object.entries(this.gestures)) tool.active = other === name;
   }
 
-  hover() {
-    const [i] = this.points.inspected.indices;
+  /** Of images that lie over each other, the one whose middle is nearest to a place in the plot. */
+  nearest(indices, sx, sy) {
+    const {x_scale, y_scale} = this.figure.frame;
+    const distance = i => (x_scale.compute(this.x[i]) - sx) ** 2 + (y_scale.compute(this.y[i]) - sy) ** 2;
+    return Array.from(indices).reduce((best, i) => best === undefined || distance(i) < distance(best) ? i : best, undefined);
+  }
+
+  hover(geometry) {
+    const i = this.nearest(this.points.inspected.indices, geometry.sx, geometry.sy);
     this.tip.hidden = i === undefined;
     if (i === undefined || i === this.tipOf) return;
     this.tipOf = i;
@@ -171,13 +180,25 @@ class MapView {
       top: below ? "auto" : `${y + 14}px`, bottom: below ? `${frame.height - y + 14}px` : "auto"});
   }
 
+  /** A click, unlike a drag, is meant for one image. */
+  release(event) {
+    const [x, y] = this.press ?? [Infinity, Infinity];
+    const frame = this.plot.getBoundingClientRect();
+    this.click = Math.hypot(event.clientX - x, event.clientY - y) < 4 ? [x - frame.left, y - frame.top] : null;
+  }
+
+  /** A click opens one image, and fades no other; a box or a lasso collects them. */
   selected() {
     const indices = Array.from(this.points.selected.indices);
-    if (indices.length === 1) showDetail(this.run, indices[0]);
-    this.onSelect(indices);
+    if (indices.length && this.click) {
+      const i = this.nearest(indices, ...this.click);
+      this.select([]);
+      showDetail(this.run, i);
+    } else this.onSelect(indices);
   }
 
   select(indices) {
+    this.click = null;
     this.points.selected.indices = indices;
   }
 
@@ -231,6 +252,6 @@ class MapView {
     const distance = i => (this.x[i] - x) ** 2 + (this.y[i] - y) ** 2;
     let nearest = null;
     for (let i = 0; i < this.run.n; i++) if (shown(i) && (nearest === null || distance(i) < distance(nearest))) nearest = i;
-    if (nearest !== null) this.select([nearest]);
+    if (nearest !== null) showDetail(this.run, nearest);
   }
 }

@@ -1,0 +1,123 @@
+"""TensorBoard: scalars at every report, pictures at every checkpoint, the latents for the projector at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from softvq_cli.datasets.dataset import Dataset
+from softvq_cli.errors import SoftVQError
+from softvq_cli.model import represent
+from softvq_cli.training import log
+from softvq_cli.training.loggers.base import Logger
+from softvq_cli.training.session import Session
+
+FOLDER = "tensorboard"
+"""In the run's folder."""
+_RECONSTRUCTIONS = 16
+"""Images that are shown beside what the decoder makes of them."""
+_CENTROIDS = 256
+"""Of a larger codebook the first ones are drawn."""
+_PROJECTED = 5000
+"""Images of the projector; of more so many are taken, evenly spaced. Its files are text."""
+_LARGEST_SPRITE = 8192
+"""Pixels a side that the projector reads."""
+
+
+class TensorBoard(Logger):
+    """Event files in the run's folder. A resumed run's file says which steps of the older ones no longer hold."""
+
+    name = "tensorboard"
+
+    def __init__(self, folder: Path, session: Session, validation: Dataset) -> None:
+        self._path, self._validation = folder / FOLDER, validation
+        if session.step == 0:
+            shutil.rmtree(self._path, ignore_errors=True)
+        begun = self._path.exists()
+        with self._writing():
+            writer = _package().SummaryWriter
+            self._writer: Any = writer(str(self._path), purge_step=session.step + 1 if begun else None)
+        if not begun:  # it is the first time that this run is logged
+            for line in log.read(folder):
+                self.report(line)
+
+    @classmethod
+    def require(cls) -> None:
+        _package()
+
+    def report(self, metrics: dict[str, float]) -> None:
+        step = int(metrics["step"])
+        with self._writing():
+            for name, value in metrics.items():
+                if name != "step":
+                    self._writer.add_scalar(name, value, step)
+            self._writer.flush()
+
+    def save(self, session: Session) -> None:
+        step, model = session.step, session.model
+        with self._writing(), torch.inference_mode():
+            images = session.validation[:_RECONSTRUCTIONS]
+            x = model.scale(images)
+            pair = torch.cat([model.unscale(x), model.unscale(model(x).x_hat)], dim=2)  # (B, H, 2 W, C)
+            self._writer.add_images("reconstructions", pair.cpu(), step, dataformats="NHWC")
+            centroids = model.bottleneck.centroids()
+            if centroids is not None:
+                decoded = model.unscale(model.decoder(centroids[:_CENTROIDS]))
+                self._writer.add_images("codebook", decoded.cpu(), step, dataformats="NHWC")
+            if step == session.config.train.iterations:
+                self._project(session)
+            self._writer.flush()
+
+    def close(self) -> None:
+        with self._writing():
+            self._writer.close()
+
+    def _project(self, session: Session) -> None:
+        """z_e of the test split with classes and thumbnails."""
+        data = self._validation
+        rows = np.linspace(0, len(data) - 1, min(len(data), _PROJECTED)).round().astype(np.int64)
+        images = np.ascontiguousarray(data.images[rows])
+        labels = None if data.labels is None else [data.class_names[label] for label in data.labels[rows]]
+        shutil.rmtree(self._path / str(session.step).zfill(5), ignore_errors=True)  # of an end that was not saved
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints a warning of its own
+            self._writer.add_embedding(
+                torch.from_numpy(represent(session.model, images)),
+                metadata=labels,
+                label_img=_thumbnails(images),
+                global_step=session.step,
+                tag="z_e",
+            )
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise SoftVQError(f"cannot write {self._path}: {error.strerror or error}") from error
+
+
+def _thumbnails(images: np.ndarray) -> Tensor:
+    """float32 (N, 3, S, S) in [0, 1], black beside images that are not square; the sprite of all is not too large."""
+    from torch.nn import functional as F
+
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+    side = max(pixels.shape[2:])
+    pixels = F.pad(pixels, (0, side - pixels.shape[3], 0, side - pixels.shape[2])).expand(-1, 3, -1, -1)
+    largest = _LARGEST_SPRITE // int(np.ceil(np.sqrt(len(images))))
+    return pixels if side <= largest else F.interpolate(pixels, (largest, largest), mode="area")
+
+
+def _package() -> Any:
+    try:
+        return importlib.import_module("torch.utils.tensorboard")
+    except ImportError as error:
+        raise SoftVQError("this needs the tensorboard package: pip install 'softvq[tensorboard]'") from error

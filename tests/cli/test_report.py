@@ -1,0 +1,77 @@
+"""softvq report, from the shell's side."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+
+import pytest
+
+pytest.importorskip("bokeh", reason="the page is drawn with Bokeh, which is not installed")
+
+
+def document(path) -> dict:
+    found = re.search(r'<script id="document" type="application/json">(.*?)</script>', path.read_text("utf-8"), re.S)
+    assert found is not None
+    return json.loads(found[1])
+
+
+def test_report_prints_the_path_of_one_page(softvq, chained, tmp_path):
+    result = softvq("report", chained, "--jobs", 1)
+    assert result.code == 0
+    assert result.out == "report.html\n"
+    page = document(tmp_path / "report.html")
+    assert page["title"] == "run"
+    assert [run["n"] for run in page["runs"]] == [359]
+    numbers = {one["name"]: one["value"] for one in page["runs"][0]["numbers"]}
+    summary = json.loads((chained / "summary.json").read_text())
+    assert numbers["clustering accuracy"] == summary["clustering"]["accuracy"]
+    assert numbers["probe accuracy"] == summary["probe"]["accuracy"]
+
+
+def test_the_page_says_how_to_make_the_run_again(softvq, chained, tmp_path):
+    assert softvq("report", chained, "--jobs", 1).code == 0
+    again = shlex.split(document(tmp_path / "report.html")["runs"][0]["again"])
+    assert again[:2] == ["softvq", "run"]
+    assert softvq(*again[1:], "--out", "again", "--device", "cpu", "--quiet").code == 0
+    first, second = (json.loads((folder / "summary.json").read_text()) for folder in (chained, tmp_path / "again"))
+    assert second["clustering"] == first["clustering"]
+    assert second["config"] == first["config"]
+
+
+def test_several_runs_are_side_by_side_and_can_be_told_apart(softvq, chained, trained, tmp_path):
+    result = softvq("report", chained, trained / "ckpt.pt", "-o", "two.html", "--title", "a < b", "--jobs", 1, "--json")
+    assert result.code == 0
+    assert result.document["bytes"] == (tmp_path / "two.html").stat().st_size
+    page = document(tmp_path / "two.html")
+    assert page["title"] == "a < b"
+    assert len({run["title"] for run in page["runs"]}) == 2
+    assert page["runs"][0]["images"] == page["runs"][1]["images"]
+
+
+def test_the_points_can_be_limited(softvq, chained, tmp_path):
+    assert softvq("report", chained, "--max-points", 40, "--jobs", 1).code == 0
+    [run] = document(tmp_path / "report.html")["runs"]
+    assert run["n"] == 40
+    assert "40 of the 359 test images are shown" in run["notes"][0]
+
+
+def test_what_cannot_be_reported_on_is_refused_in_one_line(softvq, chained, tmp_path):
+    (tmp_path / "empty").mkdir()
+    softvq("report", "empty").refused(3, "empty/ckpt.pt")
+    softvq("report", chained, "-o", "page.pdf").refused(2, "page.pdf", ".html")
+    softvq("report", chained, "-o", "nowhere/page.html").refused(1, "nowhere")
+    (tmp_path / "report.html").write_text("mine")
+    softvq("report", chained).refused(4, "report.html", "--overwrite")
+    assert (tmp_path / "report.html").read_text() == "mine"
+
+
+def test_without_bokeh_nothing_is_begun(softvq, chained, tmp_path, monkeypatch):
+    import sys
+
+    for name in [name for name in sys.modules if name.split(".")[0] == "bokeh"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "bokeh", None)
+    softvq("report", chained).refused(1, "pip install 'softvq[report]'")
+    assert not (tmp_path / "report.html").exists()

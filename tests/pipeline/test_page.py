@@ -1,0 +1,168 @@
+"""What a report is told of a run: read from its files where they are, else measured, and both are the same."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+
+from softvq_cli import datasets
+from softvq_cli.config import DataConfig
+from softvq_cli.errors import InputError
+from softvq_cli.model import represent
+from softvq_cli.pipeline import kept, reading
+from softvq_cli.pipeline.page import Collector, drawn_rows
+from softvq_cli.pipeline.run import run_pipeline
+from softvq_cli.training import checkpoint
+from softvq_cli.words import BOTTLENECKS
+
+SETTINGS = {"iterations": 6, "log_every": 3, "latent_dim": 6}
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """The folder of a quick ``run`` on digits; tests must not write into it."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    run_pipeline({**SETTINGS, "K": 8}, out=folder, device="cpu")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def test_split():
+    return datasets.load(DataConfig(), "test")
+
+
+@pytest.fixture(scope="session")
+def shown(finished):
+    return Collector(device="cpu", jobs=1).collect(finished, "digits")
+
+
+def test_the_files_of_a_run_are_plain_arrays_with_a_row_an_image(finished, test_split):
+    n = len(test_split)
+    shapes = {kept.MAP: (n, 2), kept.CLUSTERS: (n,), kept.PREDICTIONS: (n,), kept.ERRORS: (n,)}
+    for name, shape in shapes.items():
+        rows = np.load(finished / name, allow_pickle=False)
+        assert rows.shape == shape
+        assert np.isfinite(rows).all()
+
+
+def test_the_files_say_what_the_summary_says(finished, test_split):
+    from softvq_cli.evaluation.clustering import hungarian_accuracy
+    from softvq_cli.pipeline.run import stored_results
+
+    trained = checkpoint.load(finished / "ckpt.pt")
+    found = stored_results(finished, trained.sha256)
+    clusters, predictions = np.load(finished / kept.CLUSTERS), np.load(finished / kept.PREDICTIONS)
+    assert hungarian_accuracy(test_split.labels, clusters) == found["clustering"]["accuracy"]
+    assert (predictions == test_split.labels).mean() == found["probe"]["accuracy"]
+    assert np.load(finished / kept.ERRORS).mean() == pytest.approx(trained.metrics["val_nmse"], rel=1e-5)
+
+
+def test_what_is_read_and_what_is_measured_is_the_same(finished, shown, tmp_path):
+    shutil.copy(finished / "ckpt.pt", tmp_path / "ckpt.pt")  # as train leaves it
+    measured = Collector(device="cpu", jobs=1).collect(tmp_path, "digits")
+    for name in ("clusters", "predicted", "errors", "neighbours", "codewords", "coordinates", "centre_distances"):
+        np.testing.assert_allclose(getattr(shown, name), getattr(measured, name), err_msg=name)
+    assert [(one.name, one.value) for one in shown.numbers] == [(one.name, one.value) for one in measured.numbers]
+
+
+def test_each_row_is_its_image(finished, shown, test_split):
+    model = checkpoint.load(finished / "ckpt.pt").model
+    assert (shown.rows == np.arange(len(test_split))).all()
+    assert (shown.images == test_split.images).all()
+    assert (shown.labels == test_split.labels).all()
+    decoded = represent(model, test_split.images, "reconstruction").reshape(test_split.images.shape)
+    np.testing.assert_allclose(shown.reconstructions, 255 * decoded, atol=0.51)
+    squares = np.square(decoded - test_split.images / 255.0).mean(axis=(1, 2, 3))
+    np.testing.assert_allclose(shown.errors, squares / model.pixel_variance.item(), rtol=1e-4)
+    z = represent(model, test_split.images).astype(np.float64)
+    distances = np.linalg.norm(z[:, None] - z[None], axis=2) + np.diag(np.full(len(z), np.inf))
+    np.testing.assert_allclose(shown.distances, np.sort(distances, axis=1)[:, :8], rtol=1e-4)
+
+
+def test_the_codebook_is_decoded_counted_and_measured(finished, shown, test_split):
+    import torch
+
+    model = checkpoint.load(finished / "ckpt.pt").model
+    codebook = shown.codebook
+    with torch.inference_mode():
+        decoded = 255 * model.unscale(model.decoder(model.bottleneck.centroids())).numpy()
+        x = next(model.batches(test_split.images, len(test_split)))
+        z_e, h = model.encode(x)
+        sigma = model.bottleneck.log_sigma(h).exp().numpy()
+        nearest = (z_e - model.bottleneck.centroids()[torch.from_numpy(shown.codewords)]).norm(dim=1).numpy()
+    np.testing.assert_allclose(codebook.images, decoded, atol=0.51)
+    np.testing.assert_allclose(codebook.sigma, np.median(sigma, axis=0), rtol=1e-5)
+    np.testing.assert_allclose(shown.codeword_distances, nearest, rtol=1e-4)
+    assert codebook.usage.sum() == pytest.approx(1)
+    assert (codebook.counts == np.bincount(shown.codewords, minlength=8)).all()
+    assert codebook.size == 8
+
+
+@pytest.mark.parametrize("bottleneck", BOTTLENECKS)
+def test_every_bottleneck_can_be_shown(bottleneck, tmp_path, test_split):
+    from softvq_cli.training import train
+
+    used = {"K": 5} if BOTTLENECKS[bottleneck].has_codebook else {}
+    train({**SETTINGS, **used, "bottleneck": bottleneck}, out=tmp_path / "run", device="cpu")
+    model = checkpoint.load(tmp_path / "run" / "ckpt.pt").model
+    found = reading.read(model, test_split.images, np.array([3, 5]))
+    assert found.reconstructions.shape == (2, 8, 8, 1)
+    assert (found.codewords is not None) == (found.usage is not None) == bool(used)
+    np.testing.assert_allclose(found.z, represent(model, test_split.images), rtol=1e-5, atol=1e-6)
+
+
+def test_of_many_images_some_are_drawn_at_random_and_it_is_said(finished, shown):
+    few = Collector(device="cpu", jobs=1, max_points=50).collect(finished, "digits")
+    assert len(few.rows) == 50
+    assert (few.images == shown.images[few.rows]).all()
+    assert (few.clusters == shown.clusters[few.rows]).all()
+    assert (few.errors == shown.errors[few.rows]).all()
+    assert (few.coordinates == shown.coordinates[few.rows]).all()
+    assert few.neighbours.max() < 50
+    assert "50 of the 359 test images" in few.notes[0]
+    assert few.numbers == shown.numbers
+
+
+def test_the_rows_that_are_drawn_are_the_same_every_time():
+    rows = drawn_rows(1000, 10)
+    assert (rows == drawn_rows(1000, 10)).all()
+    assert (np.diff(rows) > 0).all()
+    assert rows.max() < 1000
+    assert drawn_rows(5, 10).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_images_without_labels_have_clusters_and_no_probe(tmp_path):
+    from softvq_cli.training import train
+
+    images = np.random.default_rng(0).integers(0, 256, (60, 8, 8)).astype(np.uint8)
+    np.save(tmp_path / "plain.npy", images)
+    train({**SETTINGS, "data": str(tmp_path / "plain.npy"), "batch_size": 16}, out=tmp_path / "run", device="cpu")
+    found = Collector(device="cpu", jobs=1).collect(tmp_path / "run", "plain")
+    assert found.labels is None
+    assert found.predicted is None
+    assert len(np.unique(found.clusters)) == 10
+    assert any("no labels" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("damage", [lambda rows: rows[:-1], lambda rows: rows * np.nan])
+def test_a_damaged_file_is_named(finished, tmp_path, damage):
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    np.save(folder / kept.MAP, damage(np.load(folder / kept.MAP)))
+    with pytest.raises(InputError, match=r"map-test\.npy has not a finite row for each of the 359 test images"):
+        Collector(device="cpu", jobs=1).collect(folder, "digits")
+
+
+def test_a_map_of_reproduce_is_taken_over(finished, tmp_path):
+    from softvq_cli.pipeline import result
+
+    shutil.copy(finished / "ckpt.pt", tmp_path / "ckpt.pt")
+    coordinates = np.random.default_rng(0).normal(size=(359, 2))
+    result.write_map(tmp_path, coordinates)
+    of = {"checkpoint_sha256": checkpoint.load(tmp_path / "ckpt.pt").sha256}
+    result.write(tmp_path, of, result.Evaluation({"z_e": {"nmi": 0.5}}, (result.BASIC, result.MAP)))
+    found = Collector(device="cpu", jobs=1).collect(tmp_path, "job")
+    assert (found.coordinates == coordinates).all()
+    assert {"nmi": 0.5} in found.facts.values()

@@ -1,0 +1,154 @@
+"""The loggers beside metrics.jsonl; TensorBoard's files are read back by TensorBoard."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from softvq_cli.errors import Interrupted, SoftVQError, UsageError
+from softvq_cli.model import represent
+from softvq_cli.training import Observer, checkpoint, log, loggers, train
+
+pytest.importorskip("tensorboard", reason="TensorBoard is not installed")
+
+
+def events(folder):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    reader = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0, "images": 0})
+    return reader.Reload()
+
+
+def scalars(folder) -> dict[str, list[tuple[int, float]]]:
+    reader = events(folder)
+    return {tag: [(one.step, one.value) for one in reader.Scalars(tag)] for tag in reader.Tags()["scalars"]}
+
+
+def assert_same_curves(folder) -> None:
+    """TensorBoard shows what metrics.jsonl has, each step once."""
+    lines = log.read(folder)
+    found = scalars(folder)
+    assert set(found) == {name for line in lines for name in line} - {"step"}
+    for name, points in found.items():
+        assert [step for step, _ in points] == [line["step"] for line in lines]
+        np.testing.assert_allclose([value for _, value in points], [line[name] for line in lines], rtol=1e-6)
+
+
+class Killed(BaseException):
+    """Ends a process without a word."""
+
+
+class KillsAt(Observer):
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def reported(self, metrics: dict[str, float]) -> None:
+        if metrics["step"] == self.step:
+            raise Killed
+
+
+class StopsAt(Observer):
+    def __init__(self, step: int, stop) -> None:
+        self.step, self.stop = step, stop
+
+    def stepped(self, step: int) -> None:
+        if step == self.step:
+            self.stop.set()
+
+
+@pytest.fixture
+def settings(small):
+    return {**small, "log_every": 5, "checkpoint_every": 10}
+
+
+def test_scalars_pictures_and_the_projector_are_there(settings, tmp_path):
+    run = train(settings, out=tmp_path / "run", device="cpu", logs=["tensorboard"])
+    assert_same_curves(run.folder)
+    reader = events(run.folder)
+    assert set(reader.Tags()["images"]) == {"reconstructions", "codebook"}
+    assert [one.step for one in reader.Images("reconstructions")] == [10, 20, 30]
+    folder = run.folder / "tensorboard" / "00030" / "z_e"
+    z = np.loadtxt(folder / "tensors.tsv")
+    names = (folder / "metadata.tsv").read_text().splitlines()
+    assert z.shape == (len(names), 4)
+    assert Image.open(folder / "sprite.png").size[0] >= 8
+    assert "z_e/tensors.tsv" in (run.folder / "tensorboard" / "projector_config.pbtxt").read_text()
+
+
+def test_the_latents_of_the_projector_are_those_of_the_model(settings, tmp_path):
+    from softvq_cli import datasets
+
+    run = train(settings, out=tmp_path / "run", device="cpu", logs=["tensorboard"])
+    model = checkpoint.load(run.path)
+    test = datasets.load(model.config.data, "test")
+    folder = run.folder / "tensorboard" / "00030" / "z_e"
+    np.testing.assert_allclose(np.loadtxt(folder / "tensors.tsv"), represent(model.model, test.images), rtol=1e-5)
+    names = [test.class_names[label] for label in test.labels]
+    assert (folder / "metadata.tsv").read_text().splitlines() == names
+
+
+def test_logging_changes_nothing_of_the_run(settings, tmp_path):
+    with_log = train(settings, out=tmp_path / "a", device="cpu", logs=["tensorboard"])
+    without = train(settings, out=tmp_path / "b", device="cpu")
+    first, second = (checkpoint.load(run.path).model.state_dict() for run in (with_log, without))
+    assert all((first[name] == second[name]).all() for name in first)
+    assert not (without.folder / "tensorboard").exists()
+
+
+def test_a_killed_run_goes_on_in_the_same_curves_without_a_double_step(settings, tmp_path):
+    with pytest.raises(Killed):  # at step 25: the checkpoint has step 20, and what came after is done again
+        train(settings, out=tmp_path / "run", device="cpu", observer=KillsAt(25), logs=["tensorboard"])
+    assert scalars(tmp_path / "run")["loss"][-1][0] >= 20
+    train(settings, out=tmp_path / "run", device="cpu", resume=True, logs=["tensorboard"])
+    assert [step for step, _ in scalars(tmp_path / "run")["loss"]] == [5, 10, 15, 20, 25, 30]
+    assert_same_curves(tmp_path / "run")
+
+
+def test_a_run_that_was_not_logged_before_gets_its_curves_from_the_start(settings, tmp_path):
+    import threading
+
+    stop = threading.Event()
+    with pytest.raises(Interrupted):
+        train(settings, out=tmp_path / "run", device="cpu", observer=StopsAt(17, stop), stop=stop)
+    train(settings, out=tmp_path / "run", device="cpu", resume=True, logs=["tensorboard"])
+    assert_same_curves(tmp_path / "run")
+
+
+def test_a_run_that_is_replaced_leaves_no_curves(settings, tmp_path):
+    train(settings, out=tmp_path / "run", device="cpu", logs=["tensorboard"])
+    train({**settings, "lr": 1e-4}, out=tmp_path / "run", device="cpu", overwrite=True, logs=["tensorboard"])
+    assert_same_curves(tmp_path / "run")
+
+
+def test_an_interrupted_run_says_how_it_is_logged_on(settings, tmp_path):
+    import threading
+
+    stop = threading.Event()
+    with pytest.raises(Interrupted) as caught:
+        train(settings, out=tmp_path / "run", device="cpu", observer=StopsAt(17, stop), stop=stop, logs=["tensorboard"])
+    assert caught.value.again["log"] == ["tensorboard"]
+
+
+def test_unknown_loggers_and_missing_packages_are_named_before_anything_is_done(settings, tmp_path, monkeypatch):
+    with pytest.raises(UsageError, match="did you mean 'tensorboard'"):
+        train(settings, out=tmp_path / "run", logs=["tensorbord"])
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(SoftVQError, match=r"pip install 'softvq\[tensorboard\]'"):
+        loggers.check(["tensorboard"])
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_command_logs_and_prints_just_its_path(settings, tmp_path, capsys, monkeypatch):
+    from softvq_cli.__main__ import main
+
+    monkeypatch.chdir(tmp_path)
+    words = [word for name, value in settings.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    assert main(["train", *words, "--log", "tensorboard", "--out", "run"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == "run/ckpt.pt\n"
+    assert "tensorboard --logdir run" in captured.err
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["train"]["iterations"] == 30

@@ -1,0 +1,69 @@
+"""The ONNX model in ONNX Runtime, beside what the package makes of the same images."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from softvq_cli.config import RunConfig
+from softvq_cli.errors import SoftVQError
+from softvq_cli.model import represent
+from softvq_cli.training import checkpoint, onnx, train
+from softvq_cli.words import BOTTLENECKS
+from tests.conftest import blobs
+
+pytest.importorskip("onnxscript", reason="the exporter needs onnxscript, which is not installed")
+onnxruntime = pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
+
+
+def trained(folder, bottleneck: str, arch: str):
+    """A quick run on 16x16 images in colour, the smallest that the CNN takes."""
+    shape = (16, 17, 3)
+    data = blobs(80, shape)
+    np.savez(folder / "blobs.npz", x_train=data.images, y_train=data.labels, x_test=data.images, y_test=data.labels)
+    settings = {"data": str(folder / "blobs.npz"), "iterations": 4, "batch_size": 16, "latent_dim": 6, "arch": arch}
+    settings |= {"K": 9} if BOTTLENECKS[bottleneck].has_codebook else {}
+    run = train({**settings, "bottleneck": bottleneck}, out=folder / "run", device="cpu")
+    return checkpoint.load(run.path), data.images
+
+
+@pytest.mark.parametrize("arch", ["mlp", "cnn"])
+@pytest.mark.parametrize("bottleneck", BOTTLENECKS)
+def test_the_onnx_model_gives_what_the_package_gives(bottleneck, arch, tmp_path):
+    model, images = trained(tmp_path, bottleneck, arch)
+    onnx.write(tmp_path / "model.onnx", model)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    names = [output.name for output in session.get_outputs()]
+    assert names == [n for n in ("z_e", "indices", "reconstruction") if n != "indices" or "vq" in bottleneck]
+    for n in (80, 1):  # N is free
+        found = dict(zip(names, session.run(None, {"images": images[:n]}), strict=True))
+        expected = {name: represent(model.model, images[:n], name) for name in names}
+        np.testing.assert_allclose(found["z_e"], expected["z_e"], atol=1e-5)
+        assert found["reconstruction"].shape == (n, 16, 17, 3)
+        np.testing.assert_allclose(found["reconstruction"].reshape(n, -1), expected["reconstruction"], atol=1e-5)
+        if "indices" in names:
+            assert found["indices"].dtype == np.int64
+            assert (found["indices"] == expected["indices"][:, 0]).all()
+
+
+def test_the_file_says_what_it_is_and_not_where_it_was_made(tmp_path):
+    model, _ = trained(tmp_path, "soft-vq", "mlp")
+    onnx.write(tmp_path / "model.onnx", model)
+    known = onnxruntime.InferenceSession(tmp_path / "model.onnx").get_modelmeta().custom_metadata_map
+    assert RunConfig.from_dict(json.loads(known["config"])) == model.config
+    assert json.loads(known["dataset"])["class_names"] == ["0", "1", "2"]
+    assert known["checkpoint_sha256"] == model.sha256
+    assert known["images"].startswith("uint8 (N, H, W, C)")
+    content = (tmp_path / "model.onnx").read_bytes()
+    assert b"site-packages" not in content
+    assert b"autoencoder.py" not in content
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxscript"])
+def test_without_the_packages_the_error_names_the_extra(package, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(SoftVQError, match=rf"{package} package: pip install 'softvq\[onnx\]'"):
+        onnx.require_onnx()
