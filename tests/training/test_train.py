@@ -80,9 +80,12 @@ def test_every_bottleneck_trains_and_writes_a_run_directory(
     assert [row["step"] for row in rows] == [10, 20, 30, 40, 50, 60]
     assert rows[-1]["nmse"] < rows[0]["nmse"]
     assert {"loss", "nmse", "val_nmse", "seconds", "steps_per_second"} <= rows[-1].keys()
-    if "K" in BOTTLENECKS[bottleneck].settings:
-        assert {"codebook", "commitment", "perplexity", "active_codes", "posterior_entropy_bits"} <= rows[-1].keys()
-        assert 1 <= rows[-1]["perplexity"] <= 6
+    own = checkpoint.load(run.path).model.bottleneck
+    assert set(own.term_names) <= rows[-1].keys()
+    if BOTTLENECKS[bottleneck].has_codebook:
+        assert {"perplexity", "active_codes", "posterior_entropy_bits"} <= rows[-1].keys()
+        assert 1 <= rows[-1]["perplexity"] <= len(own.centroids())
+        assert "K" not in BOTTLENECKS[bottleneck].settings or len(own.centroids()) == 6
     assert run.metrics == rows[-1]
     assert checkpoint.load(run.path).finished
 
