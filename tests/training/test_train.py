@@ -138,6 +138,28 @@ def test_a_stopped_run_resumes_to_the_same_bytes(stops: list[int], small: dict[s
     assert_same_run(tmp_path / "whole", out)
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"bottleneck": "ema-vq", "codebook_init": "kmeans", "revive": 0.5, "decay": 0.5},
+        {"bottleneck": "fsq", "levels": "4,3"},
+        {"bottleneck": "sq-vae", "temperature_decay": 0.1},
+        {"bottleneck": "gumbel-vq", "temperature_decay": 0.1},
+        {"bottleneck": "vq", "codebook_init": "kmeans"},
+    ],
+    ids=lambda settings: settings["bottleneck"],
+)
+def test_what_a_bottleneck_remembers_of_its_steps_goes_on_too(
+    settings: dict[str, Any], small: dict[str, Any], tmp_path: Path
+) -> None:
+    settings = {**small, **settings, "checkpoint_every": 5}
+    train(settings, out=tmp_path / "whole")
+    stopped(settings, tmp_path / "pieces", 7)
+    stopped({}, tmp_path / "pieces", 13, resume=True)
+    train({}, out=tmp_path / "pieces", resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "pieces")
+
+
 def test_lines_logged_after_the_last_checkpoint_are_written_again_once(small: dict[str, Any], tmp_path: Path) -> None:
     train(small, out=tmp_path / "whole")
     out = tmp_path / "killed"
