@@ -101,16 +101,19 @@ class ModelConfig:
     )
     noise_std: float = setting(
         0.0,
-        "vq, soft-vq, rotation-vq: sigma_eps, standard deviation of the noise on z_e in training; 0 is off.",
+        "vq, soft-vq: sigma_eps, standard deviation of the noise on z_e in training; 0 is off.",
         low=0.0,
     )
     alpha_max: float = setting(0.7, "info-dropout: the largest noise scale alpha.", above=0.0)
     decay: float = setting(
-        0.99, "ema-vq, fsq: share of the past that a moving average keeps in a step, gamma.", low=0.0, high=1.0
+        0.99,
+        "ema-vq, rotation-vq, fsq: share of the past that a moving average keeps in a step, gamma.",
+        low=0.0,
+        high=1.0,
     )
     revive: float = setting(
         0.1,
-        "ema-vq: a code used less than this share of an even use is put on a z_e of the batch; 0 is off.",
+        "ema-vq, rotation-vq: a code used less than this share of an even use is put on a z_e of the batch; 0 is off.",
         low=0.0,
         high=1.0,
     )

@@ -60,6 +60,7 @@ class Entry:
 
 
 _CODEBOOK = ("K", "codebook_init", "noise_std", "latent_weight", "beta")
+_MOVING = ("K", "codebook_init", "latent_weight", "beta", "decay", "revive")
 _TEMPERATURE = ("temperature", "temperature_decay", "temperature_min")
 
 BOTTLENECKS: Mapping[str, Entry] = {
@@ -69,10 +70,8 @@ BOTTLENECKS: Mapping[str, Entry] = {
     "info-dropout": Entry("info_dropout", "InfoDropout", "information dropout", ("latent_weight", "alpha_max")),
     "vq": Entry("vq", "VQ", "VQ-VAE", _CODEBOOK),
     "soft-vq": Entry("soft_vq", "SoftVQ", "soft VQ-VAE", (*_CODEBOOK, "sigma_form", "sigma_power")),
-    "ema-vq": Entry(
-        "ema_vq", "EMAVQ", "VQ-VAE, EMA", ("K", "codebook_init", "latent_weight", "beta", "decay", "revive")
-    ),
-    "rotation-vq": Entry("rotation_vq", "RotationVQ", "VQ-VAE, rotation trick", _CODEBOOK),
+    "ema-vq": Entry("ema_vq", "EMAVQ", "VQ-VAE, EMA", _MOVING),
+    "rotation-vq": Entry("rotation_vq", "RotationVQ", "VQ-VAE, rotation trick", _MOVING),
     "fsq": Entry("fsq", "FSQ", "FSQ", ("levels", "decay")),
     "sq-vae": Entry("sq_vae", "SQVAE", "SQ-VAE", ("K", "codebook_init", "latent_weight", *_TEMPERATURE)),
     "gumbel-vq": Entry("gumbel_vq", "GumbelVQ", "Gumbel-softmax VQ", ("K", "latent_weight", "beta", *_TEMPERATURE)),

@@ -1,4 +1,4 @@
-"""VQ-VAE with the rotation trick (Fifty et al. 2024, arXiv 2410.06424) in place of the straight-through gradient."""
+"""The rotation trick (Fifty et al. 2024, arXiv 2410.06424) in place of VQ-VAE's straight-through gradient."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from softvq_cli.model.bottlenecks.vq import VQ
+from softvq_cli.model.bottlenecks.ema_vq import EMAVQ
 
 SMALLEST = 1e-6
 """Below this a norm is taken for this: a code at the origin has no direction to rotate."""
 
 
-class RotationVQ(VQ):
+class RotationVQ(EMAVQ):
     """VQ-VAE whose decoder receives q̃ = sg(‖q‖/‖z‖ · R) z: z rotated and stretched onto its centroid q.
+
+    The codebook is that of :class:`~softvq_cli.model.bottlenecks.ema_vq.EMAVQ`, as in the authors' program.
 
     Its value is q. Its gradient keeps the angle that it has with q as one with z, instead of being copied (section 4
     there). With unit vectors ẑ and q̂ of z and q, and r the unit vector of ẑ + q̂, the rotation by which ẑ becomes q̂ in

@@ -42,6 +42,9 @@ class SQVAE(RelaxedCodebook):
         """σ_φ², a scalar."""
         return self.log_variance.clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT).exp()
 
+    def sigma(self, h: Tensor) -> Tensor:
+        return self.variance().sqrt().expand(len(h), self.K)
+
     def log_posterior(self, z: Tensor) -> Tensor:
         return torch.log_softmax(-0.5 * squared_distances(z, self.codebook) / self.variance(), dim=1)
 
