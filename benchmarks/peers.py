@@ -24,11 +24,10 @@ class Loss(nn.Module):
         super().__init__()
         self.model = copy.deepcopy(one.model)
         self.weights = one.config.loss
+        self.noise = torch.Generator(one.device)
 
     def forward(self, x: Tensor) -> Tensor:
-        eps = None
-        if self.model.bottleneck.stochastic:
-            eps = torch.randn(len(x), self.model.config.latent_dim, device=x.device)
+        eps = self.model.bottleneck.noise(len(x), self.noise)
         return objective(self.model, x, eps, self.weights).loss
 
 

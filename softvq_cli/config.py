@@ -18,10 +18,13 @@ from typing import Any, Literal
 from softvq_cli.errors import UsageError, param, shown, unknown_name
 from softvq_cli.presets import preset
 from softvq_cli.ranges import KINDS, MOST_COUNT, MOST_SEED, as_float, in_range, is_number
-from softvq_cli.words import BOTTLENECKS, Arch, Folders, Pages, Precision, SigmaForm
+from softvq_cli.words import BOTTLENECKS, Arch, CodebookInit, Folders, Pages, Precision, SigmaForm
 
 BATCH = 512
 """Images at a time outside training. Memory depends on it, and the last digits of float32."""
+
+MOST_CODES = 1 << 20
+"""Codewords that a codebook may have."""
 
 
 def setting(
@@ -87,7 +90,10 @@ class ModelConfig:
     arch: Arch = setting("mlp", "The network: mlp (fully connected) or cnn (4 convolutions, from 16x16 pixels up).")
     bottleneck: str = setting("soft-vq", f"The bottleneck: {', '.join(BOTTLENECKS)}.")
     latent_dim: int = setting(64, "d, the dimensions of z_e.", low=1, high=65536)
-    K: int = setting(128, "Number of centroids in the codebook (vq, soft-vq).", low=1, high=1 << 20)
+    K: int = setting(128, "Number of centroids in the codebook.", low=1, high=MOST_CODES)
+    codebook_init: CodebookInit = setting(
+        "uniform", "How the centroids begin: uniform, or at a kmeans of the untrained encoder's first outputs."
+    )
     sigma_form: SigmaForm = setting(
         "input", "soft-vq: log sigma_k predicted from each input, or one learned value a codeword."
     )
@@ -95,18 +101,40 @@ class ModelConfig:
         "1", "soft-vq: exponent a of sigma_k^a in the posterior: 1 (the notebooks'), -d (the density's), 0, …"
     )
     noise_std: float = setting(
-        0.0, "vq, soft-vq: sigma_eps, standard deviation of the noise on z_e in training; 0 is off.", low=0.0
+        0.0,
+        "vq, soft-vq: sigma_eps, standard deviation of the noise on z_e in training; 0 is off.",
+        low=0.0,
     )
     alpha_max: float = setting(0.7, "info-dropout: the largest noise scale alpha.", above=0.0)
+    decay: float = setting(
+        0.99,
+        "ema-vq, rotation-vq, fsq: share of the past that a moving average keeps in a step, gamma.",
+        low=0.0,
+        high=1.0,
+    )
+    revive: float = setting(
+        0.1,
+        "ema-vq, rotation-vq: a code used less than this share of an even use is put on a z_e of the batch; 0 is off.",
+        low=0.0,
+        high=1.0,
+    )
+    levels: str = setting("5,5,5", "fsq: how many values each number of the code may have; their product is K.")
+    temperature: float = setting(1.0, "sq-vae, gumbel-vq: temperature tau of the relaxed draw at first.", above=0.0)
+    temperature_decay: float = setting(1e-4, "sq-vae, gumbel-vq: tau falls by exp(-this) a step.", low=0.0)
+    temperature_min: float = setting(0.5, "sq-vae, gumbel-vq: tau falls no lower.", above=0.0)
 
 
 @dataclass(frozen=True)
 class LossConfig:
     """L = reconstruction_scale * nMSE + latent_weight * (extra loss of the bottleneck, with beta inside)."""
 
-    reconstruction_scale: float = setting(1.0, "Weight of nMSE, the squared error over the pixel variance.", above=0.0)
+    reconstruction_scale: float = setting(
+        1.0, "Weight of nMSE, the squared error over the pixel variance (sq-vae: of its log).", above=0.0
+    )
     latent_weight: float = setting(1.0, "Weight of the bottleneck's extra loss.", low=0.0)
-    beta: float = setting(1.0, "vq, soft-vq: weight of the commitment term; vae, beta-vae: weight of the KL.", low=0.0)
+    beta: float = setting(
+        1.0, "Codebooks: weight of the commitment term; vae, beta-vae, gumbel-vq: weight of the KL.", low=0.0
+    )
 
 
 @dataclass(frozen=True)
@@ -266,6 +294,8 @@ def check(name: str, value: Any) -> Any:
         image_shape(value)
     if name == "sigma_power" and value != "-d" and not _is_finite_number(value):
         raise UsageError(f"{param(name)} must be -d or a number, not {shown(value)}")
+    if name == "levels":
+        parse_levels(value)
     return in_range(name, value, low=spec.low, above=spec.above, high=spec.high) if is_number(value) else value
 
 
@@ -318,6 +348,21 @@ def _as_type(spec: Setting, value: Any) -> Any:
     if type(value) is not kind:
         raise UsageError(f"{param(name)} takes {KINDS[kind]}, not {shown(value)}")
     return value
+
+
+def parse_levels(text: str) -> tuple[int, ...]:
+    """The setting of this name, ``5,5,5``, as numbers.
+
+    Raises:
+        UsageError: it is no list of whole numbers from 2 up, or their product is too large.
+    """
+    words = [word.strip() for word in text.split(",")]
+    numbers = tuple(int(word) for word in words if word.isascii() and word.isdigit() and len(word) < 9)
+    if len(numbers) < len(words) or min(numbers) < 2:
+        raise UsageError(f"{param('levels')} takes whole numbers from 2 up with commas between them, not {text!r}")
+    if math.prod(numbers) > MOST_CODES:
+        raise UsageError(f"{param('levels')} {text} make {math.prod(numbers)} codes: at most {MOST_CODES}")
+    return numbers
 
 
 def _is_finite_number(text: str) -> bool:

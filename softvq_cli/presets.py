@@ -1,7 +1,8 @@
-"""The paper's settings, as data. No torch here.
+"""The settings of the papers, as data. No torch here.
 
 Sources: Wu and Flierl (AAAI 2020) for networks, iterations, d, K and beta of beta-VAE; the authors'
-published notebooks for the weights of the loss terms.
+published notebooks for the weights of the loss terms. The bottlenecks that came since have their own papers' settings
+(see their files) for what is theirs, and the others' for the rest.
 """
 
 from __future__ import annotations
@@ -19,6 +20,13 @@ def unused_settings(bottleneck: str, names: Mapping[str, Any]) -> list[str]:
     return [name for name in names if name in _OPTIONAL and name not in BOTTLENECKS[bottleneck].settings]
 
 
+# The four with a learned codebook, in any family: as many codes as VQ-VAE has there.
+_SINCE: dict[str, dict[str, Any]] = {
+    "ema-vq": {"latent_weight": 1.0, "beta": 0.25},
+    "rotation-vq": {"latent_weight": 1.0, "beta": 0.25},
+    "sq-vae": {"latent_weight": 1.0, "temperature_decay": 1e-5, "temperature_min": 1e-3},
+    "gumbel-vq": {"latent_weight": 1.0, "beta": 1.0},
+}
 # The two families of the paper. "*" holds for every bottleneck; a bottleneck's own line overrides it.
 _MNIST: dict[str, dict[str, Any]] = {
     "*": {"arch": "mlp", "latent_dim": 64, "K": 128, "iterations": 40_000},
@@ -28,6 +36,8 @@ _MNIST: dict[str, dict[str, Any]] = {
     # Not the notebook's 3.0 and 2.5, which pull z_e into a few centroids: van den Oord et al.'s (docs/RESULTS.md).
     "vq": {"latent_weight": 1.0, "beta": 0.25},
     "soft-vq": {"latent_weight": 3.0, "beta": 2.5},
+    **_SINCE,
+    "fsq": {"levels": "5,5,5"},
 }
 _SVHN: dict[str, dict[str, Any]] = {
     "*": {"arch": "cnn", "latent_dim": 256, "K": 32, "iterations": 40_000},
@@ -37,18 +47,23 @@ _SVHN: dict[str, dict[str, Any]] = {
     "vq": {"K": 512, "latent_weight": 2.0, "beta": 7.5},
     # Early stopping: the paper trains this cell alone for 10 000 iterations.
     "soft-vq": {"iterations": 10_000, "latent_weight": 2.0, "beta": 7.5},
+    **{name: {"K": 512, **settings} for name, settings in _SINCE.items()},
+    "fsq": {"levels": "8,8,8"},
 }
 # Ours: scikit-learn's 8x8 digits, 1 797 images, so small that everything is smaller.
 _DIGITS: dict[str, dict[str, Any]] = {
     **_MNIST,
     "*": {"arch": "mlp", "latent_dim": 16, "K": 32, "iterations": 2_000, "batch_size": 64},
+    "fsq": {"levels": "8,4"},
 }
 _FAMILIES = {"mnist": _MNIST, "fashion-mnist": _MNIST, "svhn": _SVHN, "cifar10": _SVHN, "digits": _DIGITS}
 
-# These three weigh the reconstruction by a multiple of the number of pixel positions (784, 1024: once in the
+# These weigh the reconstruction by a multiple of the number of pixel positions (784, 1024: once in the
 # notebooks), so that it stands for the sum over the image that their likelihood asks for. beta-VAE by twice that:
 # beside once, the paper's beta of 20 leaves five nats in z and little to cluster (docs/RESULTS.md).
-_RECONSTRUCTION_PER_PIXEL: Mapping[str, float] = {"vae": 1, "beta-vae": 2, "info-dropout": 1}
+_RECONSTRUCTION_PER_PIXEL: Mapping[str, float] = {"vae": 1, "beta-vae": 2, "info-dropout": 1, "gumbel-vq": 1}
+# And by this multiple of D, the number of values of an image: (D/2) log nMSE.
+_RECONSTRUCTION_PER_VALUE: Mapping[str, float] = {"sq-vae": 0.5}
 
 CNN_SMALLEST = 16
 """Pixels a side below which four stride-2 convolutions leave nothing to convolve."""
@@ -63,10 +78,12 @@ def preset(data: str, image_shape: tuple[int, int, int], bottleneck: str) -> dic
         image_shape: (H, W, C).
         bottleneck: a name in :data:`softvq_cli.words.BOTTLENECKS`.
     """
-    height, width, _ = image_shape
+    height, width, channels = image_shape
     own = _SVHN if min(height, width) >= CNN_SMALLEST else _DIGITS
     family = _FAMILIES.get(data, own)
     settings = {**family["*"], **family.get(bottleneck, {})}
     if bottleneck in _RECONSTRUCTION_PER_PIXEL:
         settings["reconstruction_scale"] = float(_RECONSTRUCTION_PER_PIXEL[bottleneck] * height * width)
+    if bottleneck in _RECONSTRUCTION_PER_VALUE:
+        settings["reconstruction_scale"] = float(_RECONSTRUCTION_PER_VALUE[bottleneck] * height * width * channels)
     return settings

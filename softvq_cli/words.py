@@ -11,6 +11,7 @@ from typing import Literal, get_args
 
 Arch = Literal["mlp", "cnn"]
 SigmaForm = Literal["input", "codeword"]
+CodebookInit = Literal["uniform", "kmeans"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Split = Literal["train", "test", "all"]
@@ -60,10 +61,12 @@ class Entry:
     @property
     def has_codebook(self) -> bool:
         """Whether the decoder's input differs from z_e without noise."""
-        return "K" in self.settings
+        return "K" in self.settings or "levels" in self.settings
 
 
-_CODEBOOK = ("K", "noise_std", "latent_weight", "beta")
+_CODEBOOK = ("K", "codebook_init", "noise_std", "latent_weight", "beta")
+_MOVING = ("K", "codebook_init", "latent_weight", "beta", "decay", "revive")
+_TEMPERATURE = ("temperature", "temperature_decay", "temperature_min")
 
 BOTTLENECKS: Mapping[str, Entry] = {
     "ae": Entry("ae", "AE", "baseline autoencoder"),
@@ -72,8 +75,13 @@ BOTTLENECKS: Mapping[str, Entry] = {
     "info-dropout": Entry("info_dropout", "InfoDropout", "information dropout", ("latent_weight", "alpha_max")),
     "vq": Entry("vq", "VQ", "VQ-VAE", _CODEBOOK),
     "soft-vq": Entry("soft_vq", "SoftVQ", "soft VQ-VAE", (*_CODEBOOK, "sigma_form", "sigma_power")),
+    "ema-vq": Entry("ema_vq", "EMAVQ", "VQ-VAE, EMA", _MOVING),
+    "rotation-vq": Entry("rotation_vq", "RotationVQ", "VQ-VAE, rotation trick", _MOVING),
+    "fsq": Entry("fsq", "FSQ", "FSQ", ("levels", "decay")),
+    "sq-vae": Entry("sq_vae", "SQVAE", "SQ-VAE", ("K", "codebook_init", "latent_weight", *_TEMPERATURE)),
+    "gumbel-vq": Entry("gumbel_vq", "GumbelVQ", "Gumbel-softmax VQ", ("K", "latent_weight", "beta", *_TEMPERATURE)),
 }
-"""Every bottleneck, in the order of the paper's tables. A seventh is one line here and one file."""
+"""Every bottleneck: the paper's in the order of its tables, then those that came since. One line here and one file."""
 
 RAW, PCA, UNTRAINED = "raw", "pca", "untrained"
 CONTROLS: Mapping[str, str] = {RAW: "raw data", PCA: "PCA, d components", UNTRAINED: "untrained encoder"}

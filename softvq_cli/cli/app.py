@@ -92,7 +92,7 @@ def softvq(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", "-V", help="Print the version.", is_eager=True)] = False,
 ) -> None:
-    """Train autoencoders with six bottlenecks, and measure and draw what they have learned.
+    """Train autoencoders with eleven bottlenecks, and measure and draw what they have learned.
 
     softvq COMMAND --help explains one command. Each option of a command can also be given by an environment variable:
     SOFTVQ_LATENT_DIM is --latent-dim.

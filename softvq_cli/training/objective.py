@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -16,11 +16,13 @@ class Objective(NamedTuple):
     """The loss of one batch."""
 
     loss: Tensor
-    """Scalar: reconstruction_scale · nMSE + latent_weight · Σ (factor · term)."""
+    """Scalar: reconstruction_scale · (nMSE, or what the bottleneck makes of it) + latent_weight · Σ (factor · term)."""
     terms: dict[str, Tensor]
     """``nmse`` and the bottleneck's terms, unweighted scalars."""
     stats: dict[str, Tensor]
     """The bottleneck's sums over the batch."""
+    state: Mapping[str, Tensor]
+    """The bottleneck's buffers after the step."""
 
     def row(self) -> Tensor:
         """(1 + number of terms,), detached: the loss and its terms, as a line of the interval's record."""
@@ -37,10 +39,10 @@ def objective(model: Autoencoder, x: Tensor, eps: Tensor | None, weights: LossCo
     nmse = model.nmse(x, out.x_hat)
     losses = out.bottleneck.losses
     factors = model.bottleneck.term_weights(weights.beta)
-    loss = weights.reconstruction_scale * nmse
+    loss = weights.reconstruction_scale * model.bottleneck.reconstruction(nmse)
     for name, term in losses.items():
         loss = loss + weights.latent_weight * factors[name] * term
-    return Objective(loss, {"nmse": nmse, **losses}, out.bottleneck.stats)
+    return Objective(loss, {"nmse": nmse, **losses}, out.bottleneck.stats, out.bottleneck.state)
 
 
 def compiled(function: Callable[..., Objective], note: Callable[[str], None]) -> Callable[..., Objective]:

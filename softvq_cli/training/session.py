@@ -79,18 +79,35 @@ class Session:
         self.interval = Interval(names, config.train.log_every, device)
         rows = np.linspace(0, len(validation) - 1, min(len(validation), VALIDATION_IMAGES)).round().astype(np.int64)
         self.validation = as_tensor(validation.images[rows]).to(device)
+        self._start(dataset.images)
+
+    def _start(self, images: np.ndarray) -> None:
+        """Show the bottleneck the encodings of the first batches, if it asks for them."""
+        bottleneck, n = self.model.bottleneck, len(images)
+        wanted = min(n, bottleneck.encodings_to_start)
+        if not wanted:
+            return
+        if n < self.config.model.K:
+            raise UsageError(
+                f"{param('codebook_init')} kmeans needs at least as many images as codes: there are {n}, and "
+                f"{param('K')} is {self.config.model.K}"
+            )
+        batches = [self.batches.indices(step) for step in range(-(-wanted // self.batches.batch_size))]
+        rows = torch.cat(batches)[:wanted].numpy()
+        with torch.no_grad():
+            z_e = torch.cat([self.model.encode(x)[0] for x in self.model.batches(images[rows])])
+        bottleneck.start(z_e, derived_seed(self.config.train.seed, 3))
 
     def optimise(self, images: Tensor) -> Objective:
         """One step of Adam on ``images``, uint8 (B, H, W, C) on the device, without recording it."""
-        eps = None
-        if self.model.bottleneck.stochastic:
-            eps = torch.randn(len(images), self.config.model.latent_dim, generator=self.noise, device=self.device)
+        eps = self.model.bottleneck.noise(len(images), self.noise)
         self.optimiser.zero_grad(set_to_none=True)
         x = self.model.scale(images).contiguous(memory_format=self._layout)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16):
             result = self._objective(self.model, x, eps, self.config.loss)
         result.loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
+        self.model.bottleneck.advance(result.state)
         return result
 
     def validation_nmse(self) -> float:
@@ -120,7 +137,7 @@ class Session:
         if found is not None:
             offset, term = found
             return f"the loss was not finite at step {self.step - self.interval.steps + offset + 1} (first in {term})"
-        weights = dict(self.model.named_parameters())
+        weights = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
         # Not Adam's count of steps: it is always finite, and on some devices lies elsewhere.
         moments = [state[name] for state in self.optimiser.state.values() for name in ("exp_avg", "exp_avg_sq")]
         if _all_finite([*weights.values(), *moments]):

@@ -28,11 +28,16 @@ def batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return draw(B, D).requires_grad_(), draw(B, H), draw(B, D)
 
 
+def noise(bottleneck: Bottleneck) -> torch.Tensor | None:
+    eps = bottleneck.noise(B, torch.Generator().manual_seed(2))
+    return None if eps is None else eps.double()
+
+
 @pytest.mark.parametrize("name", BOTTLENECKS)
 def test_every_bottleneck_keeps_the_shape_and_passes_a_gradient_to_the_encoder(name: str) -> None:
-    z_e, h, eps = batch()
+    z_e, h, _ = batch()
     bottleneck = build(name, noise_std=0.1)
-    out = bottleneck(z_e, h, eps if bottleneck.stochastic else None)
+    out = bottleneck(z_e, h, noise(bottleneck))
     assert out.z_q.shape == (B, D)
     (out.z_q.square().sum() + sum(out.losses.values())).backward()
     assert z_e.grad is not None
@@ -53,8 +58,30 @@ def test_without_noise_every_bottleneck_is_deterministic_and_changes_nothing(nam
 def test_stochastic_ones_differ_with_the_noise_and_the_others_ignore_it(name: str) -> None:
     z_e, h, eps = batch()
     bottleneck = build(name)
-    moved = not torch.equal(bottleneck(z_e, h, eps).z_q, bottleneck(z_e, h).z_q)
+    if "revive" in BOTTLENECKS[name].settings:  # the noise says where dead codes go
+        bottleneck.count.zero_()  # type: ignore[union-attr, operator]
+    with_noise, without = bottleneck(z_e, h, noise(bottleneck) if bottleneck.stochastic else eps), bottleneck(z_e, h)
+    moved = not torch.equal(with_noise.z_q, without.z_q)
+    moved |= any(not torch.equal(value, without.state[name]) for name, value in with_noise.state.items())
     assert moved == bottleneck.stochastic
+
+
+@pytest.mark.parametrize("name", BOTTLENECKS)
+def test_the_noise_is_repeatable_and_what_a_step_changes_are_buffers(name: str) -> None:
+    z_e, h, _ = batch()
+    bottleneck = build(name)
+    first, again = noise(bottleneck), noise(bottleneck)
+    assert (first is None) == (not bottleneck.stochastic)
+    if first is not None:
+        torch.testing.assert_close(first, again, rtol=0, atol=0)
+    out = bottleneck(z_e, h, first)
+    before = {key: value.clone() for key, value in bottleneck.state_dict().items()}
+    places = {key: value.data_ptr() for key, value in bottleneck.named_buffers()}
+    assert not any(value.requires_grad for value in out.state.values())
+    bottleneck.advance(out.state)
+    for key, value in bottleneck.state_dict().items():
+        torch.testing.assert_close(value, out.state.get(key, before[key]), rtol=0, atol=0)
+    assert places == {key: value.data_ptr() for key, value in bottleneck.named_buffers()}  # a CUDA graph holds them
 
 
 def test_autoencoder_hands_z_e_to_the_decoder_unchanged() -> None:

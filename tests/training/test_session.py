@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 
+import pytest
 import torch
 
 from softvq_cli.config import resolve
+from softvq_cli.errors import UsageError
 from softvq_cli.training.restore import restore
 from softvq_cli.training.session import Session
 from softvq_cli.training.steppers import EagerStepper
@@ -39,3 +41,41 @@ def test_a_state_whose_moments_lie_otherwise_in_memory_goes_on_to_the_same_weigh
         again.advance()
     for x, y in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
         assert torch.equal(x, y)
+
+
+def flat_session(n: int = 120, **settings: object) -> Session:
+    dataset = blobs(n)
+    chosen = {"bottleneck": "vq", "latent_dim": 4, "K": 6, "batch_size": 16, **settings}
+    return Session(resolve("blobs", dataset.image_shape, chosen), dataset, dataset, torch.device("cpu"))
+
+
+def test_a_codebook_may_begin_at_a_kmeans_of_the_first_batches() -> None:
+    plain, placed = flat_session(), flat_session(codebook_init="kmeans")
+    for name, weights in plain.model.state_dict().items():
+        assert torch.equal(weights, placed.model.state_dict()[name]) == (name != "bottleneck.codebook")
+    rows = torch.cat([placed.batches.indices(step) for step in range(3)])  # 8 encodings a codeword
+    images = blobs(120).images[rows.numpy()]
+    with torch.no_grad():
+        z_e = torch.cat([plain.model.encode(x)[0] for x in plain.model.batches(images)])
+    centres = placed.model.bottleneck.codebook.detach()
+    distances, nearest = torch.cdist(z_e, centres).min(1)
+    assert len(nearest.unique()) == 6
+    for k in range(6):
+        torch.testing.assert_close(z_e[nearest == k].mean(0), centres[k], rtol=1e-4, atol=1e-6)
+    assert distances.mean() < 0.3 * torch.cdist(z_e, plain.model.bottleneck.codebook).min(1)[0].mean()
+    again, other = flat_session(codebook_init="kmeans"), flat_session(codebook_init="kmeans", seed=1)
+    assert torch.equal(again.model.bottleneck.codebook, placed.model.bottleneck.codebook)
+    assert not torch.equal(other.model.bottleneck.codebook, placed.model.bottleneck.codebook)
+
+
+def test_a_kmeans_start_needs_an_image_a_codeword() -> None:
+    with pytest.raises(UsageError, match="codebook_init kmeans needs at least as many images as codes: there are 20"):
+        flat_session(20, K=21, codebook_init="kmeans")
+    flat_session(20, K=20, codebook_init="kmeans")
+
+
+def test_a_buffer_that_is_not_finite_is_found() -> None:
+    one = flat_session(bottleneck="ema-vq")
+    assert one.not_finite() is None
+    one.model.bottleneck.count[2] = torch.inf
+    assert "first in bottleneck.count" in str(one.not_finite())

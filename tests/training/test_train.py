@@ -80,9 +80,12 @@ def test_every_bottleneck_trains_and_writes_a_run_directory(
     assert [row["step"] for row in rows] == [10, 20, 30, 40, 50, 60]
     assert rows[-1]["nmse"] < rows[0]["nmse"]
     assert {"loss", "nmse", "val_nmse", "seconds", "steps_per_second"} <= rows[-1].keys()
-    if "K" in BOTTLENECKS[bottleneck].settings:
-        assert {"codebook", "commitment", "perplexity", "active_codes", "posterior_entropy_bits"} <= rows[-1].keys()
-        assert 1 <= rows[-1]["perplexity"] <= 6
+    own = checkpoint.load(run.path).model.bottleneck
+    assert set(own.term_names) <= rows[-1].keys()
+    if BOTTLENECKS[bottleneck].has_codebook:
+        assert {"perplexity", "active_codes", "posterior_entropy_bits"} <= rows[-1].keys()
+        assert 1 <= rows[-1]["perplexity"] <= len(own.centroids())
+        assert "K" not in BOTTLENECKS[bottleneck].settings or len(own.centroids()) == 6
     assert run.metrics == rows[-1]
     assert checkpoint.load(run.path).finished
 
@@ -133,6 +136,28 @@ def test_a_stopped_run_resumes_to_the_same_bytes(stops: list[int], small: dict[s
         stopped({}, out, step, resume=True)
     train({}, out=out, resume=True)
     assert_same_run(tmp_path / "whole", out)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"bottleneck": "ema-vq", "codebook_init": "kmeans", "revive": 0.5, "decay": 0.5},
+        {"bottleneck": "fsq", "levels": "4,3"},
+        {"bottleneck": "sq-vae", "temperature_decay": 0.1},
+        {"bottleneck": "gumbel-vq", "temperature_decay": 0.1},
+        {"bottleneck": "vq", "codebook_init": "kmeans"},
+    ],
+    ids=lambda settings: settings["bottleneck"],
+)
+def test_what_a_bottleneck_remembers_of_its_steps_goes_on_too(
+    settings: dict[str, Any], small: dict[str, Any], tmp_path: Path
+) -> None:
+    settings = {**small, **settings, "checkpoint_every": 5}
+    train(settings, out=tmp_path / "whole")
+    stopped(settings, tmp_path / "pieces", 7)
+    stopped({}, tmp_path / "pieces", 13, resume=True)
+    train({}, out=tmp_path / "pieces", resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "pieces")
 
 
 def test_lines_logged_after_the_last_checkpoint_are_written_again_once(small: dict[str, Any], tmp_path: Path) -> None:

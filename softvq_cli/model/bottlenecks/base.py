@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import ClassVar, NamedTuple
@@ -25,17 +26,22 @@ class Output(NamedTuple):
     """The extra loss terms by name: scalars, means over the batch, without weights."""
     stats: dict[str, Tensor]
     """Sums over the batch, detached; added up over an interval they go to :meth:`Bottleneck.summarise`."""
+    state: Mapping[str, Tensor] = {}
+    """What a training step makes of the buffers, detached, by name; see :meth:`Bottleneck.advance`."""
 
 
 class Bottleneck(nn.Module, ABC):
-    """A pure function of (z_e, h, eps) with learned parameters.
+    """A pure function of (z_e, h, eps) with learned parameters and buffers.
 
-    The noise comes from outside, so that a step can be repeated, compiled, stacked over seeds and captured
-    in a CUDA graph: ``eps`` is N(0, I) of z_e's shape, or None for the deterministic map of evaluation.
+    The noise comes from outside and what a step changes in the buffers is returned, so that a step can be repeated,
+    compiled, stacked over seeds and captured in a CUDA graph: ``eps`` is what :meth:`noise` draws, N(0, I) of z_e's
+    shape unless a bottleneck says otherwise, or None for the deterministic map of evaluation.
     """
 
     stochastic: bool = False
     """Whether training draws an eps for it."""
+    encodings_to_start: int = 0
+    """How many encodings :meth:`start` is to be given before the first step; 0: it is not called."""
     term_names: ClassVar[tuple[str, ...]] = ()
     """The keys of ``Output.losses``, in the order of the log."""
 
@@ -51,8 +57,27 @@ class Bottleneck(nn.Module, ABC):
         Args:
             z_e: (B, d), the encoder's output.
             h: (B, hidden_dim), the encoder's last hidden layer, for a second head.
-            eps: (B, d) standard normal noise, or None.
+            eps: as :meth:`noise` draws it, or None.
         """
+
+    def noise(self, n: int, generator: torch.Generator) -> Tensor | None:
+        """The eps of a training batch of ``n`` images, on the generator's device; None where training has none."""
+        if not self.stochastic:
+            return None
+        return torch.randn(n, self.config.latent_dim, generator=generator, device=generator.device)
+
+    def start(self, z_e: Tensor, seed: int) -> None:
+        """Look at ``encodings_to_start`` of the untrained encoder's outputs z_e (N, d) before the first step."""
+
+    @torch.no_grad()
+    def advance(self, state: Mapping[str, Tensor]) -> None:
+        """Take over ``Output.state`` after a training step, in place and without waiting for the device."""
+        for name, value in state.items():
+            self.get_buffer(name).copy_(value)
+
+    def reconstruction(self, nmse: Tensor) -> Tensor:
+        """−log p(x | z) up to a constant and ``reconstruction_scale``: nMSE, for a Gaussian of fixed variance."""
+        return nmse
 
     def term_weights(self, beta: float) -> dict[str, float]:
         """The factor of each loss term inside the extra loss; ``beta`` weighs the term the method names so."""
@@ -83,9 +108,11 @@ class Bottleneck(nn.Module, ABC):
         =============  ======================================================================  ===========
         codebooks      I(X; k) for a codeword k drawn from the image's posterior p(k | x): the  exact
                        entropy of the mean posterior minus the mean entropy of the posteriors;
-                       at most log2 K. Hard quantisation: the entropy of the usage. The decoder
-                       of soft VQ-VAE receives the posterior mean, a point between the
-                       codewords, which this number does not count.
+                       at most log2 K. Hard quantisation (vq, ema-vq, rotation-vq, fsq): the
+                       entropy of the usage. sq-vae, gumbel-vq: as in training; here the decoder
+                       receives the most probable codeword. The decoder of soft VQ-VAE receives
+                       the posterior mean, a point between the codewords, which this number does
+                       not count.
         vae, beta-vae  mean KL(q(z | x) ‖ N(0, I)) / ln 2 ≥ I(X; z): what bits-back coding      upper bound
                        would spend.
         info-dropout   a Gaussian of log |z| and a coin for the sign as the prior of each       upper bound
@@ -105,8 +132,8 @@ class Bottleneck(nn.Module, ABC):
 
     def stats_shapes(self) -> dict[str, torch.Size]:
         """The shape of each of ``Output.stats``."""
-        weight = next(self.parameters(), None)
-        like = torch.zeros(()) if weight is None else weight
+        held = itertools.chain(self.parameters(), self.buffers())
+        like = next((tensor for tensor in held if tensor.is_floating_point()), torch.zeros(()))
         with torch.inference_mode():
             z_e, h = like.new_zeros(1, self.config.latent_dim), like.new_zeros(1, self.hidden_dim)
             stats: dict[str, Tensor] = self(z_e, h).stats

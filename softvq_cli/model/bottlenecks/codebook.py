@@ -1,4 +1,4 @@
-"""What the two codebook bottlenecks share: distances, eq. (27), and how the codebook is used."""
+"""What every bottleneck with codewords shares: which is chosen, and how all of them are used."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from softvq_cli.config import ModelConfig
 from softvq_cli.errors import param
-from softvq_cli.model.bottlenecks.base import Bottleneck, Codes, Output
+from softvq_cli.model.bottlenecks.base import Bottleneck, Codes
 from softvq_cli.model.bottlenecks.usage import CodebookUsage
 
 
@@ -33,42 +33,21 @@ def perplexity(usage: Tensor) -> float:
 
 
 class CodebookBottleneck(Bottleneck):
-    """Quantises the noisy code z'_e = z_e + σ_ε ε; subclasses say how.
+    """One of K codewords, or a mean of them, for each code; subclasses say which."""
 
-    Extra loss, the two latent terms of eq. (27), each a mean over the batch and the d dimensions:
-    ``codebook`` ‖sg(z'_e) − ẑ_q‖² and ``commitment`` ‖z'_e − sg(ẑ_q)‖², the second weighed by beta.
-    """
-
-    term_names = ("codebook", "commitment")
-
-    def __init__(self, config: ModelConfig, hidden_dim: int) -> None:
+    def __init__(self, config: ModelConfig, hidden_dim: int, K: int) -> None:
         super().__init__(config, hidden_dim)
-        limit = math.sqrt(3.0 / config.latent_dim)  # "uniform unit scaling": unit expected squared norm
-        self.codebook = nn.Parameter(torch.empty(config.K, config.latent_dim).uniform_(-limit, limit))
-        self.stochastic = config.noise_std > 0
+        self.K = K
 
-    def forward(self, z_e: Tensor, h: Tensor, eps: Tensor | None = None) -> Output:
-        noisy = z_e if eps is None else z_e + self.config.noise_std * eps  # z'_e
-        quantised, stats = self.quantise(noisy, h)  # ẑ_q
-        losses = {
-            "codebook": (noisy.detach() - quantised).square().mean(),
-            "commitment": (noisy - quantised.detach()).square().mean(),
-        }
-        # Straight through: the value of ẑ_q, the gradient of the decoder's input copied to z_e.
-        return Output(z_e + (quantised - z_e).detach(), losses, stats)
-
-    def centroids(self) -> Tensor:
-        return self.codebook
+    @abstractmethod
+    def centroids(self) -> Tensor: ...
 
     @abstractmethod
     def assign(self, z_e: Tensor, h: Tensor) -> Tensor: ...
 
     @abstractmethod
     def quantise(self, z: Tensor, h: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """ẑ_q (B, d) of the code z (B, d), differentiable in the codebook, and the batch's stats."""
-
-    def term_weights(self, beta: float) -> dict[str, float]:
-        return {"codebook": 1.0, "commitment": beta}
+        """ẑ_q (B, d) of the code z (B, d) without noise, differentiable in the codebook, and the batch's stats."""
 
     def summarise(self, stats: Mapping[str, Tensor], n: int) -> dict[str, float]:
         """``perplexity`` of the usage, ``active_codes`` (most probable for at least one image), posterior entropy."""
@@ -104,13 +83,19 @@ class CodebookBottleneck(Bottleneck):
 
     def diagnose(self, summary: Mapping[str, float], n: int) -> str | None:
         """A collapsed codebook: its K codes are worth a tenth or less, or one alone."""
-        K, active, spread = self.config.K, summary["active_codes"], summary["perplexity"]
+        K, active, spread = self.K, summary["active_codes"], summary["perplexity"]
         if K == 1 or n < 10 * K or spread > max(1.1, K / 10):  # of too few images nothing can be said
             return None
         return (
             f"the codebook has collapsed: {K} codes are used as if there were {spread:.3g} (perplexity), and "
-            f"{K - active:.0f} are dead; try a smaller {param('K')}, a smaller {param('lr')}, a larger "
-            f"{param('latent_weight')} or another {param('seed')}"
+            f"{K - active:.0f} are dead; try {self.remedy()}"
+        )
+
+    def remedy(self) -> str:
+        """What may help against a collapse."""
+        return (
+            f"a smaller {param('K')}, a smaller {param('lr')}, a larger {param('latent_weight')} or another "
+            f"{param('seed')}"
         )
 
 
@@ -118,3 +103,20 @@ def counts_of(indices: Tensor, K: int) -> Tensor:
     """(K,) float32: how often each centroid occurs in ``indices`` (B,), without a host synchronisation."""
     ones = torch.ones_like(indices, dtype=torch.float32)
     return torch.zeros(K, device=indices.device).index_add(0, indices, ones)
+
+
+def hard_stats(indices: Tensor, K: int) -> dict[str, Tensor]:
+    """The stats of a batch whose mass is all on the centroids ``indices`` (B,)."""
+    counts = counts_of(indices, K)
+    return {"usage": counts, "counts": counts, "entropy": torch.zeros((), device=indices.device)}
+
+
+def posterior_stats(log_p: Tensor) -> dict[str, Tensor]:
+    """The stats of a batch with the posterior log p(μ_k | z), (B, K)."""
+    log_p = log_p.detach()
+    p = log_p.exp()
+    return {
+        "usage": p.sum(0),
+        "counts": counts_of(p.argmax(1), p.shape[1]),
+        "entropy": -(p * log_p).sum(),  # log_p is finite, so 0 · log 0 cannot occur
+    }

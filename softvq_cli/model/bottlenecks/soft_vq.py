@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from softvq_cli.config import ModelConfig
 from softvq_cli.model.bottlenecks.base import Codes
-from softvq_cli.model.bottlenecks.codebook import CodebookBottleneck, counts_of, squared_distances
+from softvq_cli.model.bottlenecks.codebook import posterior_stats, squared_distances
+from softvq_cli.model.bottlenecks.learned_codebook import VectorQuantiser
 
 LOG_SIGMA_LIMIT = 15.0
 """|log σ_k| is held below this: beyond it the posterior is one-hot or uniform to float32 anyway, and with
@@ -39,7 +40,7 @@ def log_posterior(z: Tensor, codebook: Tensor, log_sigma: Tensor, power: float) 
     return torch.log_softmax(power * log_sigma + exponent, dim=1)
 
 
-class SoftVQ(CodebookBottleneck):
+class SoftVQ(VectorQuantiser):
     """ẑ_q = Σ_k μ_k p(μ_k | z'_e): the minimum mean squared error estimate of the centroid.
 
     σ_k is learned: ``sigma_form="input"`` predicts log σ_k(x) by a second linear head of h, ``"codeword"``
@@ -70,14 +71,7 @@ class SoftVQ(CodebookBottleneck):
 
     def quantise(self, z: Tensor, h: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         log_p = self.log_posterior(z, h)  # (B, K)
-        p = log_p.exp()
-        fixed = p.detach()
-        stats = {
-            "usage": fixed.sum(0),
-            "counts": counts_of(fixed.argmax(1), self.config.K),
-            "entropy": -(fixed * log_p.detach()).sum(),  # log_p is finite, so 0 · log 0 cannot occur
-        }
-        return p @ self.codebook, stats
+        return log_p.exp() @ self.codebook, posterior_stats(log_p)
 
     def evaluate(self, codes: Codes, n: int) -> dict[str, float]:
         """Also the quantiles of σ_k over images and codewords."""

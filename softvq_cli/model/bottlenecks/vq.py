@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from softvq_cli.model.bottlenecks.codebook import CodebookBottleneck, counts_of, squared_distances
+from softvq_cli.model.bottlenecks.codebook import hard_stats, squared_distances
+from softvq_cli.model.bottlenecks.learned_codebook import VectorQuantiser
 
 
-class VQ(CodebookBottleneck):
+class VQ(VectorQuantiser):
     """ẑ_q = μ_k with k = argmin_k ‖z'_e − μ_k‖² (eq. 1 and 2 there): the limit σ → 0 of soft VQ-VAE."""
 
     def quantise(self, z: Tensor, h: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         indices = self.assign(z, h)
-        counts = counts_of(indices, self.config.K)
-        entropy = torch.zeros((), device=z.device)  # all the mass is on one centroid
-        return F.embedding(indices, self.codebook), {"usage": counts, "counts": counts, "entropy": entropy}
+        return F.embedding(indices, self.codebook), hard_stats(indices, self.K)
 
     def assign(self, z_e: Tensor, h: Tensor) -> Tensor:
         return squared_distances(z_e.detach(), self.codebook.detach()).argmin(1)

@@ -1,0 +1,87 @@
+"""A codebook in the space of z_e: how it begins, and eq. (27), by which VQ-VAE and soft VQ-VAE learn it."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from softvq_cli.config import ModelConfig
+from softvq_cli.model.bottlenecks.base import Output
+from softvq_cli.model.bottlenecks.codebook import CodebookBottleneck
+
+ENCODINGS_A_CODEWORD = 8
+"""What K-means starts from, on average."""
+
+
+class LearnedCodebook(CodebookBottleneck):
+    """Centroids μ_k in R^d, a parameter or, where ``by_gradient`` is not set, a buffer.
+
+    They are drawn by "uniform unit scaling", U(−√(3/d), √(3/d)), which gives them a squared norm of 1 on average.
+    ``codebook_init="kmeans"`` moves them to the centres of a K-means of the untrained encoder's first outputs.
+    """
+
+    by_gradient = True
+    codebook: Tensor
+
+    def __init__(self, config: ModelConfig, hidden_dim: int) -> None:
+        super().__init__(config, hidden_dim, config.K)
+        limit = math.sqrt(3.0 / config.latent_dim)
+        drawn = torch.empty(config.K, config.latent_dim).uniform_(-limit, limit)
+        if self.by_gradient:
+            self.codebook = nn.Parameter(drawn)
+        else:
+            self.register_buffer("codebook", drawn)
+        self.encodings_to_start = ENCODINGS_A_CODEWORD * config.K if config.codebook_init == "kmeans" else 0
+
+    def start(self, z_e: Tensor, seed: int) -> None:
+        with torch.no_grad():
+            self.codebook.copy_(kmeans(z_e, self.K, seed))
+
+    def centroids(self) -> Tensor:
+        return self.codebook
+
+
+class VectorQuantiser(LearnedCodebook):
+    """Quantises the noisy code z'_e = z_e + σ_ε ε; subclasses say how.
+
+    Extra loss, the two latent terms of eq. (27), each a mean over the batch and the d dimensions:
+    ``codebook`` ‖sg(z'_e) − ẑ_q‖² and ``commitment`` ‖z'_e − sg(ẑ_q)‖², the second weighed by beta.
+    """
+
+    term_names: ClassVar[tuple[str, ...]] = ("codebook", "commitment")
+
+    def __init__(self, config: ModelConfig, hidden_dim: int) -> None:
+        super().__init__(config, hidden_dim)
+        self.stochastic = config.noise_std > 0
+
+    def forward(self, z_e: Tensor, h: Tensor, eps: Tensor | None = None) -> Output:
+        noisy = z_e if eps is None else z_e + self.config.noise_std * eps  # z'_e
+        quantised, stats = self.quantise(noisy, h)  # ẑ_q
+        losses = {
+            "codebook": (noisy.detach() - quantised).square().mean(),
+            "commitment": (noisy - quantised.detach()).square().mean(),
+        }
+        return Output(self.decoder_input(z_e, quantised.detach()), losses, stats)
+
+    def decoder_input(self, z_e: Tensor, quantised: Tensor) -> Tensor:
+        """Straight through: the value of ẑ_q, the gradient of the decoder's input copied to z_e."""
+        return z_e + (quantised - z_e).detach()
+
+    def term_weights(self, beta: float) -> dict[str, float]:
+        return {"codebook": 1.0, "commitment": beta}
+
+
+def kmeans(z: Tensor, K: int, seed: int) -> Tensor:
+    """(K, d): the centres of a K-means of z (N, d), from one k-means++ start. Of fewer than K rows, some repeat."""
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+
+    rows = z.detach().cpu().double().numpy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer different rows than K
+        centres = KMeans(K, n_init=1, random_state=seed % 2**32).fit(rows).cluster_centers_
+    return torch.from_numpy(centres).to(z)
