@@ -82,9 +82,9 @@ def _odd(whole: Whole) -> list[str]:
         if classes == len(whole.images):
             found.append(f"every one of the {classes} images has a class of its own: accuracies will say nothing")
     brightest = _brightest(whole.images)
-    if brightest <= _BLACK:
+    if 0 < brightest <= _BLACK:
         low, high = (0.0, 255.0) if whole.pixel_range is None else map(float, whole.pixel_range.split(","))
-        most = low + (high - low) * max(brightest, 1) / 255
+        most = low + (high - low) * brightest / 255
         found.append(
             f"no pixel is brighter than {brightest} of 255, which is as good as black: if there are no other values, "
             f"say so with {param('pixel_range')} {low:.6g},{most:.3g}"

@@ -89,8 +89,6 @@ class Source:
             raise UsageError(unknown_name("split", split, SPLITS))
         trained = self.checkpoint.dataset
         dataset = self._load(cast(Split, split))
-        for note in dataset.notes:
-            self.note(f"{dataset.name}: {note}")
         if (*dataset.image_shape[:2], 3) == trained.image_shape and dataset.image_shape[2] == 1:
             self.note(f"{dataset.name}: grey images for a model of colour: repeated to three channels")
             colour = np.broadcast_to(dataset.images, (*dataset.images.shape[:3], 3))
@@ -102,6 +100,8 @@ class Source:
                 f"those that {self.checkpoint.path} was trained on had {trained.image_shape}"
                 + ("; turn them into grey ones, or train on colour" if grey else "")
             )
+        for note in dataset.notes:
+            self.note(f"{dataset.name}: {note}")
         if dataset.class_names != trained.class_names:
             self.warn(f"{dataset.name} has other classes than the data that {self.checkpoint.path} was trained on")
         return self._numbered(dataset)
