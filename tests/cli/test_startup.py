@@ -105,7 +105,7 @@ def test_help_shows_the_papers_defaults(softvq):
         ("softvq run --data fash", ["fashion-mnist"]),
         ("softvq embed --device c", ["cpu", "cuda"]),
         ("softvq data fetch sv", ["svhn"]),
-        ("softvq help rep", ["reproduce"]),
+        ("softvq help repr", ["reproduce"]),
         ("softvq reproduce table1 --only ae,v", ["ae,vae", "ae,vq"]),
         ("softvq sweep --over lat", ["latent_dim=", "latent_weight="]),
     ],
