@@ -13,7 +13,7 @@ from softvq_cli.errors import SoftVQError
 from softvq_cli.model import represent
 from softvq_cli.training import checkpoint, onnx, train
 from softvq_cli.words import BOTTLENECKS
-from tests.conftest import blobs
+from tests.helpers import blobs
 
 pytest.importorskip("onnxscript", reason="the exporter needs onnxscript, which is not installed")
 onnxruntime = pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
