@@ -154,12 +154,12 @@ def test_a_job_that_kills_its_processes_again_and_again_fails_alone(make_job, on
 
     class Killer(Recorder):
         def progressed(self, progress):
-            if progress.running.get("ae-s0") == "training" and endless not in self.errors:
+            if progress.running.get("ae-s0") == "training" and endless.name not in self.errors:
                 kill_the_worker(one)
                 progress.running.pop("ae-s0")
 
     found = pool.run([endless, other], one, observer=Killer())
-    assert list(found.evaluations) == [other]
+    assert list(found.evaluations) == [other], found.failures
     assert "its process was killed 2 times" in found.failures[endless]
 
 
