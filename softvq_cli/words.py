@@ -86,5 +86,7 @@ BOTTLENECKS: Mapping[str, Entry] = {
 RAW, PCA, UNTRAINED = "raw", "pca", "untrained"
 CONTROLS: Mapping[str, str] = {RAW: "raw data", PCA: "PCA, d components", UNTRAINED: "untrained encoder"}
 """Rows of a comparison that no trained bottleneck is behind → their labels."""
-STUDIES = ("table1", "table2", "fig4")
+PAPER_STUDIES = ("table1", "table2", "fig4")
 """The comparisons of the paper."""
+STUDIES = (*PAPER_STUDIES, "since")
+"""And with the quantisers that came after it."""

@@ -12,7 +12,7 @@ from softvq_cli.cli.options import Device, Json, completion, list_completion
 from softvq_cli.cli.output import Streams
 from softvq_cli.cli.spelling import option_words
 from softvq_cli.cli.studies import DryRun, JobName, Jobs, Scheduler, command_text, settings_without
-from softvq_cli.words import BOTTLENECKS, CONTROLS, STUDIES
+from softvq_cli.words import BOTTLENECKS, CONTROLS, PAPER_STUDIES, STUDIES
 
 _NAMES = (*STUDIES, "all")
 _DATA = ("mnist", "svhn", "cifar10")
@@ -30,7 +30,7 @@ def reproduce(
         typer.Argument(
             metavar="|".join(_NAMES),
             help="table1: the six bottlenecks on mnist. table2: on svhn and cifar10. fig4: t-SNE maps of mnist at a "
-            "common reconstruction error.",
+            "common reconstruction error. all: these three. since: all bottlenecks, with those after the paper, on mnist.",
             autocompletion=completion(_NAMES),
         ),
     ],
@@ -117,7 +117,7 @@ def reproduce(
     from softvq_cli.experiments.comparison import reproduce as run_comparison
 
     request = Request(
-        names=STUDIES if name == "all" else (name,),
+        names=PAPER_STUDIES if name == "all" else (name,),
         out=out or Path("reproduce") / name,
         seeds=seeds,
         only=_words(only),
@@ -151,7 +151,7 @@ def reproduce(
 
 def command_of(request: Request) -> str:
     """The command that asks for this."""
-    words = ["reproduce", "all" if request.names == STUDIES else request.names[0]]
+    words = ["reproduce", "all" if request.names == PAPER_STUDIES else request.names[0]]
     words += option_words({"seeds": request.seeds, "only": ",".join(request.only) or None})
     for name, path in request.data.items():
         words += ["--data", f"{name}={path}"]

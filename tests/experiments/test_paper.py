@@ -57,3 +57,8 @@ def test_the_rows_are_the_papers_with_the_controls_it_left_out():
     assert set(COMPARISONS["table2"].rows) == set(COMPARISONS["table1"].rows)
     assert COMPARISONS["fig4"].rows == ("ae", "vae", "beta-vae", "info-dropout", "vq", "soft-vq")
     assert tuple(COMPARISONS) == STUDIES
+
+
+def test_a_table_of_its_own_has_the_quantisers_since():
+    assert COMPARISONS["since"].rows == tuple(BOTTLENECKS)
+    assert {"ema-vq", "rotation-vq", "fsq", "sq-vae", "gumbel-vq"} <= set(COMPARISONS["since"].rows)
