@@ -30,7 +30,7 @@ def reproduce(
         typer.Argument(
             metavar="|".join(_NAMES),
             help="table1: the six bottlenecks on mnist. table2: on svhn and cifar10. fig4: t-SNE maps of mnist at a "
-            "common reconstruction error. all: these three. since: all bottlenecks, with those after the paper, on mnist.",
+            "common reconstruction error. all: these three. since: every bottleneck there is, on mnist.",
             autocompletion=completion(_NAMES),
         ),
     ],

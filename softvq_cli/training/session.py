@@ -156,13 +156,13 @@ class Session:
 
 
 def _check_data(config: RunConfig, dataset: Dataset) -> None:
+    if all(image.min() == image.max() == dataset.images[0].min() for image in dataset.images):  # ends at the first
+        raise InputError(f"all pixels of {dataset.name}'s training images are equal: there is nothing to learn")
     if config.train.batch_size > len(dataset):
         raise UsageError(
             f"{param('batch_size')} {config.train.batch_size} is larger than the training split of {dataset.name}, "
             f"which has {len(dataset)} images"
         )
-    if all(image.min() == image.max() == dataset.images[0].min() for image in dataset.images):  # ends at the first
-        raise InputError(f"all pixels of {dataset.name}'s training images are equal: there is nothing to learn")
 
 
 def _all_finite(tensors: Sequence[Tensor]) -> bool:

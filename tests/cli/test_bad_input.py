@@ -264,14 +264,16 @@ def test_a_refused_training_leaves_no_folder(wrong, softvq, tmp_path):
 
 
 def test_images_that_are_all_one_grey(softvq, tmp_path):
-    np.savez(tmp_path / "const.npz", images=np.full((20, 8, 8), 7, np.uint8))
+    np.savez(tmp_path / "const.npz", images=np.full((20, 8, 8), 70, np.uint8))
     softvq("train", "--data", "const.npz").refused(3, "all pixels", "const", "nothing to learn")
 
 
 def test_splits_in_capitals(softvq, tmp_path):
     for split in ("Train", "Test"):
         images_in(tmp_path / "d" / split, {"a": 3, "b": 3})
-    softvq("train", "--data", "./d").refused(3, "Test", "train and test, in lower case")
+    result = softvq("train", "--data", "./d", *QUICK, "--batch-size", 4)
+    assert (result.code, result.out) == (0, "runs/d-soft-vq-K32-d16-s0/ckpt.pt\n"), result.err
+    assert "d: Train is the training split, Test the test split" in result.err.splitlines()
 
 
 def test_an_array_where_a_checkpoint_belongs(softvq, tmp_path):

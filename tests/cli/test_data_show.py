@@ -29,7 +29,7 @@ def test_counts_and_oddities(softvq, tmp_path):
     assert found["image_shape"] == [8, 8, 1] and found["notes"] == ["passed over, for they are no images: README.md"]
 
 
-def test_a_person_sees_counts_notes_and_the_next_command(softvq, tmp_path):
+def test_a_person_sees_counts_notes_and_the_next_command(softvq, tmp_path, for_people):
     result = softvq("data", "show", folder(tmp_path / "mine"))
     assert "10 train, 2 test (drawn" in result.out and "bee" in result.out
     assert "mine: passed over, for they are no images: README.md" in result.err.splitlines()

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.helpers import QUICK, once, softvq
+
 HEAVY = frozenset(
     {"torch", "torchvision", "sklearn", "scipy", "matplotlib", "openTSNE", "onnx", "bokeh", "distributed"}
 )
@@ -63,6 +65,12 @@ def rows(tmp_path: Path) -> Path:
 )
 def test_a_command_loads_what_it_uses(words, may, rows):
     assert modules(*words, cwd=rows)[0] <= may
+
+
+@pytest.fixture(scope="session")
+def trained(shared_folder):
+    """The folder of a quick run with the networks of the paper, for commands in fresh processes."""
+    return once(shared_folder / "full", lambda folder: softvq("train", "--quiet", "--out", folder, *QUICK))
 
 
 @pytest.mark.parametrize(

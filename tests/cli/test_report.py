@@ -9,6 +9,7 @@ import shlex
 import pytest
 
 pytest.importorskip("bokeh", reason="the page is drawn with Bokeh, which is not installed")
+pytestmark = pytest.mark.usefixtures("small_networks")
 
 
 def document(path) -> dict:
@@ -22,7 +23,7 @@ def test_report_prints_the_path_of_one_page(softvq, chained, tmp_path):
     assert result.code == 0
     assert result.out == "report.html\n"
     page = document(tmp_path / "report.html")
-    assert page["title"] == "run"
+    assert page["title"] == chained.name
     assert [run["n"] for run in page["runs"]] == [359]
     numbers = {one["name"]: one["value"] for one in page["runs"][0]["numbers"]}
     summary = json.loads((chained / "summary.json").read_text())

@@ -131,7 +131,7 @@ def test_a_dry_run_prints_a_command_a_job_and_the_report_reads_what_they_did(sof
 
 def test_a_scheduler_that_is_not_there_is_named(softvq, images, monkeypatch):
     monkeypatch.setattr("softvq_cli.experiments.cluster._LONGEST_CONNECT", 1)
-    words = ("reproduce", "table1", "--data", f"mnist={images}", "--only", "pca", *SMALL)
+    words = ("reproduce", "table1", "--data", f"mnist={images}", "--only", "pca", "--quiet", *SMALL)
     softvq(*words, "--scheduler", "tcp://127.0.0.1:9").refused(1, "there is no Dask scheduler at tcp://127.0.0.1:9")
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "tcp://127.0.0.1:9")
     softvq(*words).refused(1, "there is no Dask scheduler at tcp://127.0.0.1:9")

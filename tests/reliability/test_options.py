@@ -179,6 +179,7 @@ RIGHT = {
     "embeddings": ("{soft-vq.npy}", "{ae.npy}", "{rows.npy}"),
     "name": ("table1", "table1", "table2", "fig4", "all"),
     "page": ("train", "help", "trian"),
+    "runs": ("{soft-vq}", "{ae/ckpt.pt}"),
     "path": ("{soft-vq}", "{ae/model.safetensors}", "{ae.npy}", "{unfinished}"),
 }
 """By the parameter's name: files that it is for."""
@@ -213,6 +214,7 @@ NEEDED = {
     "cluster": ["--n-init", "2", "--jobs", "1"],
     "train": SMALLEST,
     "run": SMALLEST,
+    "report": ["--out", "new.html", "--max-points", "20", "--jobs", "1"],
 }
 """What every call gets first: so small that it is over at once. An option that follows has the last word."""
 COUNTS = {
@@ -228,6 +230,7 @@ COUNTS = {
     "reproduce": 12,
     "sweep": 12,
     "help": 8,
+    "report": 6,
 }
 SLOW = ("run", "reproduce", "sweep")
 """A mix that is right trains and measures."""

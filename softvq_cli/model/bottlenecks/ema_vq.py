@@ -49,7 +49,7 @@ class EMAVQ(VQ):
 
     def moved(self, z: Tensor, indices: Tensor, eps: Tensor | None) -> dict[str, Tensor]:
         """Codebook and counts after the codes z (B, d), which chose ``indices`` (B,); ``eps`` (K,) revives the dead."""
-        decay, share = self.config.decay, len(z) / self.K
+        decay, share = self.config.decay, z.shape[0] / self.K
         chosen = (indices[:, None] == torch.arange(self.K, device=z.device)).to(z.dtype)  # (B, K)
         n = chosen.sum(0)
         count = decay * self.count + (1 - decay) * n
@@ -57,7 +57,7 @@ class EMAVQ(VQ):
         codebook = self.codebook + (1 - decay) * pull / count.clamp_min(SMALLEST)[:, None]
         if eps is not None:
             dead = count < self.config.revive * share
-            rows = (eps * len(z)).long().clamp_max(len(z) - 1)
+            rows = (eps * z.shape[0]).long().clamp_max(z.shape[0] - 1)
             codebook = torch.where(dead[:, None], z[rows], codebook)
             count = torch.where(dead, share, count)
         return {"codebook": codebook, "count": count}

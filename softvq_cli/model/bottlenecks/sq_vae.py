@@ -57,7 +57,7 @@ class SQVAE(RelaxedCodebook):
         return nmse.clamp_min(SMALLEST).log()
 
     def stats(self, log_p: Tensor) -> dict[str, Tensor]:
-        return {**super().stats(log_p), "sigma": len(log_p) * self.variance().detach().sqrt()}
+        return {**super().stats(log_p), "sigma": log_p.shape[0] * self.variance().detach().sqrt()}
 
     def summarise(self, stats: Mapping[str, Tensor], n: int) -> dict[str, float]:
         """Also σ_φ."""
