@@ -52,6 +52,10 @@ class PoolWatcher(Following, PoolObserver):
         self._ended += 1
         self._terminal.warn(f"{job.name} failed: {message}")
 
+    def dashboard(self, address: str) -> None:
+        """Where to look."""
+        self._terminal.note(f"dashboard: {address}")
+
     def noted(self, text: str) -> None:
         """Pass a note on."""
         self._terminal.warn(text)

@@ -52,6 +52,9 @@ class PoolObserver:
     def noted(self, text: str) -> None:
         """Something the user should know, in one line."""
 
+    def dashboard(self, address: str) -> None:
+        """The workers can be watched in a browser at ``address``."""
+
     def data_progress(self, what: str, done: int, total: int | None) -> None:
         """Data are being fetched or decoded: ``done`` of ``total`` items or bytes."""
 
@@ -180,7 +183,7 @@ class _Course:
         client.subscribe_topic(order.channel, lambda event: self._news.put(tuple(event[1])))
         if not self._cluster.is_local:
             if client.dashboard_link:
-                self._observer.noted(f"dashboard: {client.dashboard_link}")
+                self._observer.dashboard(client.dashboard_link)
             if not client.scheduler_info()["workers"]:
                 self._observer.noted("the scheduler has no worker yet: the jobs wait for one")
         return order
