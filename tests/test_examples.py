@@ -7,6 +7,8 @@ import os
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.helpers import ROOT, Zygote
 
 
@@ -28,3 +30,17 @@ def test_the_estimator_prints_a_probe_and_a_codeword(zygote: Zygote) -> None:
     assert done.code == 0, done.err
     assert "linear probe" in done.out
     assert "codeword" in done.out
+
+
+def test_the_notebook_runs_and_shows_its_pictures(monkeypatch) -> None:
+    nbclient = pytest.importorskip("nbclient", reason="nbclient runs the notebook")
+    pytest.importorskip("ipykernel", reason="the notebook needs a kernel")
+    nbformat = pytest.importorskip("nbformat")
+    monkeypatch.setenv("ITERATIONS", "20")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    notebook = nbformat.read(ROOT / "examples" / "latents.ipynb", as_version=4)
+    assert not [cell for cell in notebook.cells if cell.get("outputs")]  # what is committed is the source
+    nbclient.NotebookClient(notebook, timeout=240, kernel_name="python3").execute()
+    shown = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert sum("image/png" in output.get("data", {}) for output in shown) == 2
+    assert 0.1 <= float(shown[-1]["data"]["text/plain"]) <= 1
