@@ -1,4 +1,4 @@
-"""Whole trainings on a GPU, and several seeds at once."""
+"""On a GPU: first whether it is right, then whole trainings, and several seeds at once."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import functools
 import numpy as np
 import torch
 
+from benchmarks import correctness
 from benchmarks.models import session, training
 from benchmarks.setting import Setting
 from benchmarks.timing import in_turn, ratio, table
@@ -18,6 +19,7 @@ def section(setting: Setting) -> str:
     title = "## On a GPU\n\n"
     if setting.device.type != "cuda":
         return title + "Not measured: no GPU."
+    title += correctness.section(setting) + "\n\n"
     steps = 100 if setting.quick else 2000
     rows = []
     for data in ("mnist", "svhn"):

@@ -68,3 +68,16 @@ print(operations(one), bytes_moved(one), sum(p.numel() for p in one.model.parame
     assert operations == 2 * 4 * (3 * sum(weights) - weights[0])
     assert moved == 40 * parameters
     assert parameters == sum(weights) + sum(widths[1:])
+
+
+def test_the_checks_before_a_gpus_speed_hold_on_the_cpu(zygote: Zygote) -> None:
+    code = """
+from benchmarks import correctness
+from benchmarks.setting import Setting
+print(correctness.section(Setting.of(True, None, 1, "wall", "cpu")))
+"""
+    done = zygote.python(code, cwd=ROOT, small=True)
+    assert done.code == 0, done.err
+    rows = [line for line in done.out.splitlines() if line.startswith("|")][2:]
+    assert len(rows) == 7
+    assert all(row.endswith("| yes |") for row in rows), done.out
