@@ -109,8 +109,7 @@ def reproduce(
       softvq reproduce table1 --only ae,soft-vq --seeds 1
       softvq reproduce table2 --data cifar10=images.zip -o mine
     """
-    from softvq_cli.cli.studies import complete_job, print_commands
-    from softvq_cli.cli.watch import watch
+    from softvq_cli.cli.studies import job_by_job
     from softvq_cli.cli.watch_pool import comparison_table, end, watch_pool
     from softvq_cli.experiments.cluster import Where
     from softvq_cli.experiments.comparison import Request, plan
@@ -129,12 +128,14 @@ def reproduce(
     )
     request = replace(request, command=command_of(request))
     if dry_run or job is not None:
-        with watch_pool(terminal) as (observer, _):
-            planned = [one for study in plan(request, observer) for one in study.jobs]
-        if job is not None:
-            terminal.wrote(complete_job(planned, job, device, lambda: watch(terminal)), as_json=as_json)
-        else:
-            print_commands(planned, request.command)
+        job_by_job(
+            lambda observer: [one for study in plan(request, observer) for one in study.jobs],
+            job,
+            command=request.command,
+            device=device,
+            terminal=terminal,
+            as_json=as_json,
+        )
         return
     with watch_pool(terminal) as (observer, stop):
         found = run_comparison(request, where=Where(jobs, device, scheduler), observer=observer, stop=stop)

@@ -12,9 +12,12 @@ import typer
 from softvq_cli.cli.options import Bundle
 from softvq_cli.cli.settings import Settings
 from softvq_cli.cli.spelling import option_words
+from softvq_cli.errors import SoftVQError, UsageError, unknown_name
 
 if TYPE_CHECKING:
+    from softvq_cli.cli.output import Terminal
     from softvq_cli.experiments.job import Job
+    from softvq_cli.experiments.pool import PoolObserver
 
 _ALL: Bundle = next(one for one in get_args(Settings) if isinstance(one, Bundle))
 
@@ -74,37 +77,49 @@ def command_text(words: Iterable[str], settings: Mapping[str, Any]) -> str:
     return shlex.join(["softvq", *words, *option_words(settings)])
 
 
-def print_commands(jobs: Iterable[Job], command: str) -> None:
-    """One command a job that is not done yet, on standard output."""
-    from softvq_cli.experiments.job import inspect as look_into
-
-    for job in jobs:
-        if not look_into(job).done:
-            print(f"{command} --job {shlex.quote(job.name)}")
-
-
-def complete_job(jobs: Iterable[Job], name: str, device: str, watch: Callable[[], Any]) -> str:
-    """Train and measure the job of this name in this process; the path of its folder.
+def job_by_job(
+    plan: Callable[[PoolObserver], Iterable[Job]],
+    name: str | None,
+    *,
+    command: str,
+    device: str,
+    terminal: Terminal,
+    as_json: bool,
+) -> None:
+    """What --job and --dry-run do: complete the job of that name, or print the command of each that is not done.
 
     Raises:
         UsageError: there is no such job.
         SoftVQError: it cannot be completed.
     """
-    from softvq_cli.errors import SoftVQError, UsageError, unknown_name
+    from softvq_cli.cli.watch_pool import watch_pool
+    from softvq_cli.experiments.job import inspect as look_into
+
+    with watch_pool(terminal) as (observer, _):
+        jobs = {job.name: job for job in plan(observer)}
+    if name is None:
+        for job in jobs.values():
+            if not look_into(job).done:
+                print(f"{command} --job {shlex.quote(job.name)}")
+    elif name in jobs:
+        _complete(jobs[name], device, terminal)
+        terminal.wrote(jobs[name].folder, as_json=as_json)
+    else:
+        raise UsageError(unknown_name("job", name, jobs))
+
+
+def _complete(job: Job, device: str, terminal: Terminal) -> None:
+    """In this process, with as many threads as a worker has."""
+    from softvq_cli.cli.watch import watch
+    from softvq_cli.devices import machine
     from softvq_cli.experiments.cluster import Where, limit_threads
     from softvq_cli.experiments.completion import complete
 
-    by_name = {job.name: job for job in jobs}
-    if name not in by_name:
-        raise UsageError(unknown_name("job", name, by_name))
-    from softvq_cli.devices import machine
-
-    job, threads = by_name[name], Where(device=device).threads(1)
+    threads = Where(device=device).threads(1)
     limit_threads(threads)
-    with watch() as (observer, stop):
+    with watch(terminal) as (observer, stop):
         [(_, outcome)] = complete(
             [job], device=device, threads=threads, observers=[observer], stop=stop, machine=machine(device)
         )
     if isinstance(outcome, SoftVQError):
         raise outcome
-    return str(job.folder)

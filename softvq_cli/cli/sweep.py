@@ -58,8 +58,7 @@ def sweep(
       softvq sweep --over K=8,16,32,64 --data mnist
       softvq sweep --over beta=0.25,1,4 --bottleneck vq --seeds 3
     """
-    from softvq_cli.cli.studies import complete_job, print_commands
-    from softvq_cli.cli.watch import watch
+    from softvq_cli.cli.studies import job_by_job
     from softvq_cli.cli.watch_pool import comparison_table, end, watch_pool
     from softvq_cli.experiments.cluster import Where
     from softvq_cli.experiments.sweep import Request, parse_over, plan
@@ -69,12 +68,14 @@ def sweep(
     out = out or Path("sweep") / "-".join(axes)
     request = Request(axes, out, seeds, settings, _command(axes, seeds, settings, out))
     if dry_run or job is not None:
-        with watch_pool(terminal) as (observer, _):
-            planned = plan(request, observer).jobs
-        if job is not None:
-            terminal.wrote(complete_job(planned, job, device, lambda: watch(terminal)), as_json=as_json)
-        else:
-            print_commands(planned, request.command)
+        job_by_job(
+            lambda observer: plan(request, observer).jobs,
+            job,
+            command=request.command,
+            device=device,
+            terminal=terminal,
+            as_json=as_json,
+        )
         return
     with watch_pool(terminal) as (observer, stop):
         report = run_sweep(request, where=Where(jobs, device, scheduler), observer=observer, stop=stop)
