@@ -134,6 +134,10 @@ class Cluster:
     def _connect(self) -> Client:
         import dask
 
+        if hasattr(signal, "pthread_sigmask"):
+            # Inherited by threads and processes that are started from here: a Ctrl-C is the main thread's to answer,
+            # and must not end a worker that has not come to ignore it yet.
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         with dask.config.set(_QUIET):
             for name in ("distributed", "tornado"):
                 logging.getLogger(name).setLevel(logging.CRITICAL)  # what matters is said by the pool
