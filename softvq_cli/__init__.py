@@ -4,7 +4,8 @@ The Python API, imported when first used so that ``softvq --help`` does not wait
 
 - :func:`load`: a checkpoint, with its model rebuilt;
 - :func:`embed`: a representation of images as a NumPy array;
-- :class:`AutoencoderEmbedder`: the same models as a scikit-learn transformer.
+- :class:`AutoencoderEmbedder`: the same models as a scikit-learn transformer;
+- :class:`KMeansManyStarts`: the K-means of ``softvq cluster`` as a scikit-learn clusterer.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from softvq_cli.version import __version__
 
 if TYPE_CHECKING:
-    from softvq_cli.api import AutoencoderEmbedder, embed, load
+    from softvq_cli.api import AutoencoderEmbedder, KMeansManyStarts, embed, load
 
-__all__ = ["AutoencoderEmbedder", "__version__", "embed", "load"]
+__all__ = ["AutoencoderEmbedder", "KMeansManyStarts", "__version__", "embed", "load"]
 
 
 def __getattr__(name: str) -> Any:

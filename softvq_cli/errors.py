@@ -42,13 +42,16 @@ class SoftVQError(Exception):
         return spelled(self.marked)
 
 
-class UsageError(SoftVQError):
-    """The command or call was used wrongly: an unknown name, a value out of range. Exit code 2."""
+class UsageError(SoftVQError, ValueError):
+    """The command or call was used wrongly: an unknown name, a value out of range. Exit code 2.
+
+    A ``ValueError`` too, which is what callers in Python and scikit-learn expect; so is :class:`InputError`.
+    """
 
     exit_code = 2
 
 
-class InputError(SoftVQError):
+class InputError(SoftVQError, ValueError):
     """A file, data set or checkpoint cannot be used as it is. Exit code 3."""
 
     exit_code = 3

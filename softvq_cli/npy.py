@@ -61,6 +61,8 @@ def map_file(path: Path) -> np.ndarray:
             return np.empty(header.shape, header.dtype)
         flat: np.ndarray = np.memmap(path, header.dtype, "r", header.length, math.prod(header.shape))
         return flat.reshape(header.shape, order="F" if header.fortran else "C")
+    except InputError:
+        raise
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or one_line(error)
         raise InputError(f"cannot read {path}: {reason}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,14 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
+from sklearn.utils.estimator_checks import check_estimator
 
 import softvq_cli as softvq
 from softvq_cli.errors import InputError, SoftVQError, UsageError
+from softvq_cli.evaluation.clustering import cluster
 from softvq_cli.training import log, train
 from tests.helpers import blobs
 
@@ -111,3 +115,118 @@ def test_wrong_settings_are_refused_by_name() -> None:
         embedder(batch_size=65).fit(images)
     with pytest.raises(AttributeError, match="no attribute 'emmbed'"):
         softvq.emmbed  # noqa: B018
+
+
+TINY: dict[str, Any] = {"latent_dim": 2, "K": 3, "iterations": 3, "batch_size": 2, "device": "cpu"}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        softvq.AutoencoderEmbedder(**TINY),
+        softvq.AutoencoderEmbedder("ae", **TINY),
+        softvq.KMeansManyStarts(n_clusters=3, n_init=5),
+    ],
+    ids=["soft-vq", "ae", "k-means"],
+)
+def test_scikit_learn_has_nothing_against_the_estimators(estimator: Any) -> None:
+    checks = check_estimator(estimator, on_skip=None, on_fail=None)
+    assert [(check["check_name"], check["exception"]) for check in checks if check["status"] == "failed"] == []
+    assert sum(check["status"] == "passed" for check in checks) >= 40
+
+
+def rows_of(images: np.ndarray) -> np.ndarray:
+    """The images as numbers in a unit of their own, float64 (N, H*W*C)."""
+    flat: np.ndarray = images.reshape(len(images), -1) / 50.0 - 1.5
+    return flat
+
+
+def test_rows_of_bytes_are_the_images_that_they_hold() -> None:
+    images = blobs(64).images
+    of_rows = embedder(image_shape=(8, 8)).fit(images.reshape(64, 64))
+    np.testing.assert_array_equal(of_rows.transform(images.reshape(64, 64)), embedder().fit_transform(images))
+    np.testing.assert_array_equal(of_rows.transform(images.reshape(64, 64)), of_rows.transform(images))
+    assert of_rows.n_features_in_ == 64
+
+
+def test_numbers_are_not_rounded_and_come_back_in_their_units() -> None:
+    rows = rows_of(blobs(96).images)
+    fitted = embedder(bottleneck="ae", iterations=300, lr=1e-3, image_shape=(8, 8, 1)).fit(rows)
+    again = fitted.reconstruct(rows)
+    assert again.shape == rows.shape
+    assert np.square(again - rows).mean() / rows.var() == pytest.approx(-fitted.score(rows), rel=1e-4)
+    assert -1.0 < fitted.score(rows) < 0.0
+    np.testing.assert_allclose(fitted.inverse_transform(fitted.transform(rows)), again, atol=1e-5)  # ae has no noise
+    a_little = rows.copy()
+    a_little[:, 0] += 1e-4  # less than half a level of 256
+    assert not np.array_equal(fitted.transform(a_little), fitted.transform(rows))
+
+
+def test_rows_that_do_not_make_images_are_refused() -> None:
+    rows = rows_of(blobs(64).images)
+    with pytest.raises(UsageError, match=r"image_shape \(8, 9, 1\) has 72 values, and a row of X has 64"):
+        embedder(image_shape=(8, 9)).fit(rows)
+    with pytest.raises(UsageError, match=r"image_shape is \(H, W\) or \(H, W, C\)"):
+        embedder(image_shape=(1, 8, 8)).fit(rows)
+    with pytest.raises(InputError, match="all numbers of X are equal"):
+        embedder().fit(np.full((64, 8), 0.5))
+    with pytest.raises(UsageError, match="pixel_range says how files are read"):
+        embedder(settings={"pixel_range": "0,1"}).fit(rows)
+
+
+def test_a_data_frame_gives_a_data_frame() -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(rows_of(blobs(64).images), columns=[f"pixel{i}" for i in range(64)])
+    fitted = embedder().set_output(transform="pandas").fit(frame)
+    latents = fitted.transform(frame)
+    assert list(latents.columns) == [f"autoencoderembedder{i}" for i in range(4)]
+    assert list(latents.columns) == list(fitted.get_feature_names_out())
+    with pytest.raises(ValueError, match="feature names"):
+        fitted.transform(frame[frame.columns[::-1]])
+
+
+def test_random_state_stands_for_the_seed() -> None:
+    images = blobs(64).images
+    np.testing.assert_array_equal(
+        embedder(random_state=5).fit_transform(images), embedder(seed=5).fit_transform(images)
+    )
+    drawn = embedder(random_state=np.random.RandomState(1)).fit(images)
+    assert drawn.config_.train.seed == np.random.RandomState(1).randint(2**31 - 1)
+
+
+@pytest.mark.parametrize("of_rows", [True, False])
+def test_a_fitted_estimator_survives_a_pickle_and_a_checkpoint(tmp_path: Path, of_rows: bool) -> None:
+    images = blobs(64).images
+    X = rows_of(images) if of_rows else images
+    fitted = embedder(device="cpu", seed=3, settings={"beta": 2.0}, image_shape=(8, 8) if of_rows else None).fit(X)
+    fitted.save(tmp_path / "ckpt.pt")
+    for other in (pickle.loads(pickle.dumps(fitted)), softvq.AutoencoderEmbedder.load(tmp_path / "ckpt.pt")):
+        np.testing.assert_array_equal(other.transform(X), fitted.transform(X))
+        np.testing.assert_array_equal(other.reconstruct(X), fitted.reconstruct(X))
+        np.testing.assert_array_equal(other.fit(X).transform(X), fitted.transform(X))  # its arguments are the same
+    assert softvq.load(tmp_path / "ckpt.pt").config == fitted.config_
+
+
+def test_errors_about_values_are_value_errors_and_keep_their_exit_codes() -> None:
+    assert issubclass(UsageError, ValueError)
+    assert issubclass(InputError, ValueError)
+    assert (UsageError.exit_code, InputError.exit_code) == (2, 3)
+    assert not issubclass(SoftVQError, ValueError)
+
+
+def test_the_clusterer_is_the_projects_k_means() -> None:
+    z = rows_of(blobs(90).images)
+    fitted = softvq.KMeansManyStarts(3, n_init=12, random_state=4).fit(z)
+    found = cluster(z, clusters=3, n_init=12, seed=4)
+    np.testing.assert_array_equal(fitted.labels_, found.assignments)
+    assert fitted.inertia_ == found.inertia
+    assert fitted.inertias_.shape == (12,)
+    np.testing.assert_allclose(np.square(z - fitted.cluster_centers_[fitted.labels_]).sum(), fitted.inertia_, rtol=1e-5)
+    np.testing.assert_array_equal(fitted.predict(z), fitted.labels_)
+
+
+def test_fewer_different_rows_than_clusters_are_a_warning() -> None:
+    with pytest.warns(ConvergenceWarning, match="only 2 different rows for 4 clusters"):
+        fitted = softvq.KMeansManyStarts(4, n_init=3).fit(np.repeat([[0.0, 1.0], [5.0, 2.0]], 6, axis=0))
+    assert len(fitted.cluster_centers_) == 2

@@ -20,7 +20,7 @@ STAGES = (
     ("evaluation", "plots"),
     ("pipeline",),
     ("experiments",),
-    ("api", "__init__"),
+    ("estimators", "api", "__init__"),
     ("cli",),
     ("__main__",),
 )

@@ -79,16 +79,18 @@ def test_the_python_of_the_api_page_runs_in_order(tmp_path: Path, monkeypatch: p
     train, embedder = training.train, softvq.AutoencoderEmbedder
     train({"data": "digits", "iterations": 3}, out=tmp_path / "runs" / "first")
     monkeypatch.setattr(training, "train", lambda chosen, **how: train({**chosen, "iterations": 3}, **how))
-    monkeypatch.setattr(
-        softvq,
-        "AutoencoderEmbedder",
-        lambda *given, **chosen: embedder(*given, **{**chosen, "iterations": 30}),
-        raising=False,
-    )
+
+    def short(*given: Any, **chosen: Any) -> softvq.AutoencoderEmbedder:
+        return embedder(*given, **{**chosen, "iterations": 30})
+
+    short.load = embedder.load  # type: ignore[attr-defined]
+    monkeypatch.setattr(softvq, "AutoencoderEmbedder", short, raising=False)
     for block in blocks("python-api.md", "python"):
         exec(compile(block, "docs/python-api.md", "exec"), names)
     assert names["z_e"].shape == (len(digits), 16)
     assert names["indices"].shape == (len(digits), 1)
     assert names["classifier"].score(digits.images, digits.labels) > 0.2  # chance is 0.1
+    assert names["of_rows"].transform(names["rows"]).shape == (len(digits), 8)
+    assert len(set(names["clusters"])) == 10
     assert names["run"].path.is_file()
     assert names["run"].path.resolve() == (tmp_path / "runs" / "vq" / "ckpt.pt").resolve()

@@ -176,9 +176,10 @@ def _value(name: str, text: str | bool) -> Any:
     for number, words in ((int, "a whole number"), (float, "a number")):
         if isinstance(text, str) and number in SETTINGS[name].types:
             try:
-                return check(name, number(text))
+                value = number(text)
             except ValueError as error:
                 raise UsageError(f"{param(name)} takes {words}, not {text!r}") from error
+            return check(name, value)
     return check(name, text)
 
 

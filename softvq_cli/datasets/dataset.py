@@ -19,7 +19,8 @@ class Dataset:
     """What the user called it, without folders: ``mnist``, ``flowers``."""
     split: Split
     images: np.ndarray
-    """uint8 (N, H, W, C), C is 1 or 3; may be a read-only memory map."""
+    """uint8 (N, H, W, C), C is 1 or 3; may be a read-only memory map. The scikit-learn estimator's are float32 of the
+    same scale, black 0 and white 255, where it was given floats."""
     labels: np.ndarray | None
     """int64 (N,), indices into ``class_names``, or None."""
     class_names: tuple[str, ...]

@@ -143,8 +143,9 @@ class _Table:
 
     def _features(self) -> dict[str, Any]:
         """What ``datasets`` wrote of the columns; empty without it."""
+        metadata = self._schema().metadata or {}
         try:
-            found = json.loads((self._schema().metadata or {})[b"huggingface"])["info"]["features"]
+            found = json.loads(metadata[b"huggingface"])["info"]["features"]
         except (KeyError, ValueError, TypeError):
             return {}
         return {name: kind for name, kind in found.items() if isinstance(kind, dict)} if isinstance(found, dict) else {}

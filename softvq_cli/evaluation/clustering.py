@@ -99,6 +99,7 @@ def cluster(
     method: ClusterMethod = "kmeans",
     seed: int = 0,
     jobs: int | None = None,
+    silhouette: bool = True,
 ) -> Clustering:
     """Cluster the rows of ``z`` by K-means and keep the start with the lowest inertia.
 
@@ -117,6 +118,7 @@ def cluster(
         method: "kmeans", "gmm" or "agglomerative".
         seed: of the starts.
         jobs: groups of starts side by side; one a core unless given.
+        silhouette: measure it where there are no labels; it needs the distances between the rows.
 
     Raises:
         UsageError: a number out of range, or neither labels nor ``clusters``.
@@ -162,7 +164,7 @@ def cluster(
         nmi=nmi,
         ari=ari,
         accuracies=None if labels is None or method != "kmeans" else accuracies,
-        silhouette=_silhouette(rows, best, seed) if labels is None else None,
+        silhouette=_silhouette(rows, best, seed) if labels is None and silhouette else None,
         classes=None if labels is None else len(np.unique(labels)),
         method=method,
     )

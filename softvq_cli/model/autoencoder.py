@@ -98,7 +98,10 @@ class Autoencoder(nn.Module):
         return usage
 
     def scale(self, images: Tensor) -> Tensor:
-        """uint8 (B, H, W, C) → float32 (B, C, H, W), channels last in memory, in the network's range."""
+        """uint8 (B, H, W, C) → float32 (B, C, H, W), channels last in memory, in the network's range.
+
+        Floats are as good, black 0 and white 255.
+        """
         return images.permute(0, 3, 1, 2).float() / 255.0 - self.pixel_shift
 
     def unscale(self, x: Tensor) -> Tensor:

@@ -89,6 +89,8 @@ def _check_archive(path: str | os.PathLike[str], raw: bytes) -> None:
             pickle_check.check(archive)
     except (zipfile.BadZipFile, NotImplementedError, OverflowError, struct.error) as error:
         raise InputError(f"the checkpoint {path} is not a readable archive: {one_line(error)}") from error
+    except InputError:
+        raise
     except ValueError as error:
         raise InputError(
             f"{path} is refused: it holds more than tensors and plain values, and loading it could do harm "

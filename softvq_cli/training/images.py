@@ -56,7 +56,7 @@ class StreamedImages:
 
     def _gather(self, indices: Tensor) -> Tensor:
         shape = (len(indices), *self._images.shape[1:])
-        rows = torch.empty(shape, dtype=torch.uint8, pin_memory=self._device.type == "cuda")
+        rows = torch.empty(shape, dtype=self._images.dtype, pin_memory=self._device.type == "cuda")
         return torch.index_select(self._images, 0, indices, out=rows)
 
 
@@ -68,7 +68,7 @@ def source_of(images: np.ndarray, batches: Batches, device: torch.device) -> Res
 
 
 def as_tensor(images: np.ndarray) -> Tensor:
-    """The uint8 array as a tensor over the same memory, which may be a read-only map: it is never written."""
+    """The array as a tensor over the same memory, which may be a read-only map: it is never written."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*not writable")
         return torch.from_numpy(images)

@@ -171,7 +171,9 @@ def _all_finite(tensors: Sequence[Tensor]) -> bool:
 
 
 def pixel_variance(images: np.ndarray) -> float:
-    """The variance of all pixels of uint8 ``images`` on [0, 1], exactly, from their histogram."""
+    """The variance of all pixels on [0, 1]: of uint8 ``images`` exactly, from their histogram; of floats in float64."""
+    if images.dtype != np.uint8:
+        return max(float(images.var(dtype=np.float64)) / 255.0**2, 1e-12)
     counts = np.zeros(256)
     rows = max(1, (16 << 20) // max(1, images[0].size))  # bincount makes eight bytes of each
     for start in range(0, len(images), rows):
