@@ -31,6 +31,8 @@ LOGGERS: Mapping[str, str] = {"tensorboard": "TensorBoard"}
 
 DEVICES: tuple[str, ...] = get_args(Device)
 SPLITS: tuple[str, ...] = get_args(Split)
+TABLE_COLUMNS = ("image", "map", "cluster", "neighbours")
+"""What a table of embeddings can have beside the vectors."""
 REPRESENTATIONS: tuple[str, ...] = get_args(Representation)
 SOLVERS: tuple[str, ...] = get_args(Solver)
 INITS: tuple[str, ...] = get_args(Init)

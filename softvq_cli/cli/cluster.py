@@ -81,6 +81,7 @@ def cluster(
       softvq cluster rows.npy --clusters 10 --assignments clusters.npy
       softvq cluster embeddings.npy --json | jq .nmi
     """
+    from softvq_cli.cli import pipes
     from softvq_cli.cli.tables import clustering_tables
     from softvq_cli.cli.targets import refuse_existing, write_array
     from softvq_cli.pipeline.clustering import cluster_file
@@ -88,9 +89,9 @@ def cluster(
     if assignments is not None:
         refuse_existing(assignments, overwrite=overwrite)
     settings = {"perplexity": perplexity, "exaggeration": exaggeration, "dimensions": dimensions}
-    with terminal.bars() as bars:
+    with pipes.received([embeddings]) as [rows], terminal.bars() as bars:
         found = cluster_file(
-            embeddings,
+            rows,
             labels,
             on_map=settings if on_map else None,
             begun=bars.begin,
@@ -106,4 +107,5 @@ def cluster(
     for note in found.clustering.notes:
         terminal.warn(note)
     terminal.result(found.as_dict(starts=starts), lambda: clustering_tables(found), as_json=as_json)
-    terminal.hint("softvq", "tsne", embeddings, "-o", embeddings.with_suffix(".png").name)
+    if embeddings != pipes.PIPE:
+        terminal.hint("softvq", "tsne", embeddings, "-o", embeddings.with_suffix(".png").name)

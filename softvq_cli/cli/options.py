@@ -51,9 +51,18 @@ def list_completion(words: tuple[str, ...]) -> Callable[[str], list[str]]:
 CheckpointFile = Annotated[
     Path, typer.Argument(metavar="CHECKPOINT", help="The ckpt.pt of a run, or the run's folder.")
 ]
-EmbeddingFile = Annotated[Path, typer.Argument(metavar="EMBEDDINGS", help="A .npy file of rows, ours or anyone's.")]
+EmbeddingFile = Annotated[
+    Path,
+    typer.Argument(
+        metavar="EMBEDDINGS",
+        help="A .npy or .parquet file of rows, ours or anyone's; - for a .npy from standard input.",
+    ),
+]
 EmbeddingFiles = Annotated[
-    list[Path], typer.Argument(metavar="EMBEDDINGS", help="One .npy file of rows a panel, ours or anyone's.")
+    list[Path],
+    typer.Argument(
+        metavar="EMBEDDINGS", help="One .npy or .parquet file of rows a panel, ours or anyone's; - for standard input."
+    ),
 ]
 Labels = Annotated[
     Path | None,

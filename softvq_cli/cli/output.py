@@ -46,6 +46,11 @@ class Terminal:
         """Whether a program reads the results."""
         return not sys.stdout.isatty()
 
+    @property
+    def draws(self) -> bool:
+        """Whether bars can be seen: a person follows on standard error, not a file."""
+        return self._stderr.is_terminal
+
     def result(self, document: Mapping[str, Any], show: Callable[[], RenderableType], *, as_json: bool) -> None:
         """Print one JSON document into a pipe or where it is asked for, else a table for people."""
         if as_json or self.piped:
@@ -89,7 +94,7 @@ class Terminal:
         """Progress bars, which show on a terminal and vanish at the end of the block."""
         from softvq_cli.cli.progress import Bars
 
-        with Bars(self._stderr, visible=self._stderr.is_terminal and not self.quiet) as bars:
+        with Bars(self._stderr, visible=self.draws and not self.quiet) as bars:
             yield bars
 
     def _say(self, text: str) -> None:

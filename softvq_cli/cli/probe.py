@@ -18,7 +18,7 @@ def probe(
         list[Path],
         typer.Argument(
             metavar="CHECKPOINT | TRAIN TEST",
-            help="A run's ckpt.pt or folder, or two .npy files of embeddings with labels.",
+            help="A run's ckpt.pt or folder, or two .npy or .parquet files of embeddings with labels.",
         ),
     ],
     solver: Annotated[

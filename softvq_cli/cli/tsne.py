@@ -46,27 +46,30 @@ def tsne(
       softvq tsne a.npy b.npy --titles AE,VQ -o maps.pdf
     """
     from softvq_cli import embeddings as files
+    from softvq_cli.cli import pipes
     from softvq_cli.cli.targets import numbered, refuse_existing, write_array
     from softvq_cli.embeddings.labels import align
     from softvq_cli.pipeline.maps import draw_maps
 
     saved = [] if save_coords is None else numbered(save_coords, len(embeddings))
     refuse_existing(out, *saved, overwrite=overwrite)
-    rows, notes = align([files.read(path, labels) for path in embeddings])
-    for note in notes:
-        terminal.note(note)
-    with terminal.bars() as bars:
-        coordinates = draw_maps(
-            rows,
-            out,
-            titles=None if titles is None else titles.split(","),
-            perplexity=perplexity,
-            seed=seed,
-            jobs=jobs,
-            begun=bars.begin,
-            note=terminal.note,
-        )
+    with pipes.received(embeddings) as paths:
+        rows, notes = align([files.read(path, labels) for path in paths])
+        for note in notes:
+            terminal.note(note)
+        with terminal.bars() as bars:
+            coordinates = draw_maps(
+                rows,
+                out,
+                titles=None if titles is None else titles.split(","),
+                perplexity=perplexity,
+                seed=seed,
+                jobs=jobs,
+                begun=bars.begin,
+                note=terminal.note,
+            )
     for target, points in zip(saved, coordinates, strict=False):  # none, or one a panel
         write_array(target, points)
     terminal.wrote(out, document={"coordinates": list(map(str, saved))}, as_json=as_json)
-    terminal.hint("softvq", "cluster", embeddings[0], "--on-map")
+    if embeddings[0] != pipes.PIPE:
+        terminal.hint("softvq", "cluster", embeddings[0], "--on-map")

@@ -12,6 +12,7 @@ import numpy as np
 
 from softvq_cli import npy
 from softvq_cli.config import RunConfig
+from softvq_cli.embeddings import table
 from softvq_cli.embeddings.files import FORMAT, VERSION, Embedding, first_row_not_finite, info_path, labels_path
 from softvq_cli.errors import InputError, UsageError, shown
 from softvq_cli.files import read_json
@@ -21,7 +22,7 @@ def read(path: str | os.PathLike[str], labels: str | os.PathLike[str] | None = N
     """Open an embedding file, ours or any two-dimensional ``.npy`` of numbers.
 
     Args:
-        path: the ``.npy`` file.
+        path: the ``.npy`` file, or a Parquet table with a column ``vector``, and ``label`` where there are labels.
         labels: a ``.npy`` of whole numbers, one a row; without it ``NAME.labels.npy`` is used if it is there.
             Labels given here have no names, since ``NAME.json`` speaks of its own.
 
@@ -37,6 +38,8 @@ def read(path: str | os.PathLike[str], labels: str | os.PathLike[str] | None = N
 
 def open_rows(path: Path, labels: Path | None) -> Embedding:
     """What :func:`read` does, for any number of rows."""
+    if path.suffix == table.ENDING:
+        return _open_table(path, labels)
     z = _as_finite_rows(_open_array(path, "embeddings", ("rows", "latent dimensions")), path)
     info = _read_info(path, z.shape)
     if labels is not None:
@@ -49,6 +52,23 @@ def open_rows(path: Path, labels: Path | None) -> Embedding:
     if names and not (y.min() >= 0 and y.max() < len(names)):
         raise InputError(f"{own} has labels outside the {len(names)} classes of {info_path(path)}; embed again")
     return Embedding(path, z, y, names, info)
+
+
+def _open_table(path: Path, labels: Path | None) -> Embedding:
+    """The same of a Parquet table, which is read into memory."""
+    content = table.read(path)
+    z = _as_finite_rows(content.z, path)
+    info = {} if content.info is None else _checked_info(content.info, path, z.shape, str(path))
+    if labels is not None:
+        return Embedding(path, z, _read_labels(labels, path, len(z)), (), info)
+    y, names = content.labels, content.class_names
+    if y is None:
+        return Embedding(path, z, None, (), info)
+    if names and not (y.min() >= 0 and y.max() < len(names)):
+        raise InputError(f"{path} has labels outside its {len(names)} classes")
+    if y.dtype.itemsize == 8 and y.dtype.kind == "u" and y.max() > np.iinfo(np.int64).max:
+        raise InputError(f"{path} has labels above 2^63 - 1")
+    return Embedding(path, z, y.astype(np.int64), names, info)
 
 
 def _read_labels(path: Path, rows_path: Path, n: int) -> np.ndarray:
@@ -101,7 +121,11 @@ def _read_info(path: Path, shape: tuple[int, ...]) -> dict[str, Any]:
     beside = info_path(path)
     if not beside.exists():
         return {}
-    info = read_json(beside)
+    return _checked_info(read_json(beside), beside, shape, str(path))
+
+
+def _checked_info(info: Any, beside: Path, shape: tuple[int, ...], rows: str) -> dict[str, Any]:
+    """``info``, which stands in ``beside``, if it is ours and describes ``rows``."""
     if not isinstance(info, dict) or info.get("format") != FORMAT:
         return {}
     version = info.get("version")
@@ -112,7 +136,7 @@ def _read_info(path: Path, shape: tuple[int, ...]) -> dict[str, Any]:
             raise InputError(f"{beside} is damaged: its {name} is none; embed again")
     if (info.get("n"), info.get("d")) != shape:
         raise InputError(
-            f"{beside} describes {shown(info.get('n'))} rows of {shown(info.get('d'))}, {path} has {shape[0]} of "
+            f"{beside} describes {shown(info.get('n'))} rows of {shown(info.get('d'))}, {rows} has {shape[0]} of "
             f"{shape[1]}: they do not belong together; embed again or remove the .json"
         )
     return info

@@ -24,7 +24,7 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
         return _run(path)
     if not path.exists():
         raise InputError(f"there is no file {path}")
-    return _embeddings(path) if path.suffix == ".npy" else _checkpoint(path)
+    return _embeddings(path) if path.suffix in (".npy", ".parquet") else _checkpoint(path)
 
 
 def _checkpoint(path: Path) -> dict[str, Any]:

@@ -119,7 +119,7 @@ def probe_splits(
 def _check(files: Sequence[Path], labels: Sequence[Path], *, other_data: bool) -> None:
     if len(files) not in (1, 2):
         raise UsageError(f"give one checkpoint, or two embedding files (train, test), not {len(files)} files")
-    if len(files) == 1 and files[0].suffix == ".npy":
+    if len(files) == 1 and files[0].suffix in (".npy", ".parquet"):
         raise UsageError("a probe of embedding files needs two of them: those of the train and of the test split")
     if labels and (len(labels), len(files)) != (2, 2):
         raise UsageError(

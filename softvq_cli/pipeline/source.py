@@ -28,15 +28,16 @@ def checkpoint_file(path: Path) -> Path:
     """The checkpoint that ``path`` names: the file, or the one in a run's folder.
 
     Raises:
-        InputError: it is an array.
+        InputError: it is an array or a table.
     """
-    if path.suffix == ".npy" and path.is_file():
-        raise InputError(f"{path} is an array, and a checkpoint is needed here: the ckpt.pt that train wrote")
+    if path.suffix in (".npy", ".parquet") and path.is_file():
+        what = "an array" if path.suffix == ".npy" else "a table"
+        raise InputError(f"{path} is {what}, and a checkpoint is needed here: the ckpt.pt that train wrote")
     return path / "ckpt.pt" if path.is_dir() else path
 
 
 @contextlib.contextmanager
-def _folder(path: Path) -> Iterator[None]:
+def output_folder(path: Path) -> Iterator[None]:
     """Make the folder; what was made is taken away again if the work in it fails."""
     made = [folder for folder in (path, *path.parents) if not folder.exists()]
     make_folder(path)
@@ -128,7 +129,7 @@ class Source:
 
         dataset = self.load(split)
         self.compare(dataset if split == "train" else None)
-        with _folder(out.parent):
+        with output_folder(out.parent):
             return embeddings.embed(
                 self.checkpoint, dataset, out, what=what, batch_size=batch_size, progress=self.progress
             )

@@ -1,0 +1,247 @@
+"""Embeddings as one Parquet table, as viewers and Hugging Face's ``datasets`` take it.
+
+``vector`` is a list of float32 of one length; ``label``, ``class`` and ``file`` are there where the data have them;
+``index`` numbers the rows. What ``NAME.json`` says of a ``.npy`` file stands in the table's metadata.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from softvq_cli.embeddings.files import Embedding
+from softvq_cli.errors import InputError, SoftVQError, one_line
+from softvq_cli.files import atomic_write
+
+ENDING = ".parquet"
+_ROWS = 1024
+"""In a row group: as many images are encoded in memory at a time."""
+_OURS, _HUGGING_FACE = b"softvq", b"huggingface"
+"""Keys of the metadata."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What a table has beside the vectors, by choice; None: it has not."""
+
+    images: np.ndarray | None = None
+    """uint8 (N, H, W, C), stored as PNG."""
+    map: np.ndarray | None = None
+    """float (N, 2)."""
+    clusters: np.ndarray | None = None
+    """int (N,)."""
+    neighbours: tuple[np.ndarray, np.ndarray] | None = None
+    """Rows, int (N, k), and distances, float (N, k)."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a table says, unchecked but for the types."""
+
+    z: np.ndarray
+    """(N, d), of any numbers."""
+    labels: np.ndarray | None
+    """int (N,), or None."""
+    class_names: tuple[str, ...]
+    """Of the labels; empty where they are not known."""
+    info: Any
+    """What stands in ``NAME.json`` of a ``.npy`` file; None where the table is someone else's."""
+
+
+def check_available() -> None:
+    """Make sure that tables can be written (SoftVQError)."""
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError as error:
+        raise SoftVQError("this needs the pyarrow package: pip install 'softvq[tables]'") from error
+
+
+def write(path: Path, rows: Embedding, columns: Columns) -> None:
+    """Write a table, whole or not at all.
+
+    Args:
+        path: ``NAME.parquet``.
+        rows: the vectors with what is known of them.
+        columns: what else to write.
+
+    Raises:
+        SoftVQError: pyarrow is missing, or the file cannot be written; then nothing is changed.
+    """
+    check_available()
+    from pyarrow.parquet import ParquetWriter
+
+    schema = _schema(rows, _fields(rows, columns))
+    with atomic_write(path) as file, ParquetWriter(file, schema) as writer:
+        for start in range(0, len(rows), _ROWS):
+            writer.write_batch(_batch(schema, rows, columns, slice(start, start + _ROWS)))
+
+
+def read(path: Path) -> Content:
+    """The vectors of a table and what is known of them.
+
+    Raises:
+        InputError: pyarrow is missing, the file is damaged, or has no column of vectors of one length.
+    """
+    with _errors(path):
+        from pyarrow.parquet import ParquetFile
+
+        file = ParquetFile(path)
+        schema = file.schema_arrow
+        if "vector" not in schema.names:
+            names = ", ".join(one_line(name, 40) for name in schema.names[:8])
+            raise InputError(f"{path} has no column named vector; it has {names}")
+        labelled = "label" in schema.names
+        table = file.read(["vector", *(["label"] if labelled else [])])
+        z = _vectors(table.column("vector"), path)
+        labels = _labels(table.column("label"), path) if labelled else None
+        metadata = schema.metadata or {}
+        ours = json.loads(metadata[_OURS]) if _OURS in metadata else None
+        return Content(z, labels, _class_names(metadata) if labelled else (), ours)
+
+
+def _fields(rows: Embedding, columns: Columns) -> dict[str, tuple[Any, Any]]:
+    """Of each column its type in Arrow and in ``datasets``."""
+    import pyarrow as pa
+
+    def value(kind: str) -> dict[str, str]:
+        return {"dtype": kind, "_type": "Value"}
+
+    def many(kind: str, length: int = -1) -> dict[str, Any]:
+        return {"feature": value(kind), "length": length, "_type": "Sequence"}
+
+    d = rows.z.shape[1]
+    fields: dict[str, tuple[Any, Any]] = {
+        "index": (pa.int64(), value("int64")),
+        "vector": (pa.list_(pa.float32(), d), many("float32", d)),
+    }
+    if rows.labels is not None:
+        names = list(rows.class_names)
+        fields["label"] = (pa.int64(), {"names": names, "_type": "ClassLabel"} if names else value("int64"))
+        if names:
+            fields["class"] = (pa.string(), value("string"))
+    if rows.info.get("file_names"):
+        fields["file"] = (pa.string(), value("string"))
+    if columns.images is not None:
+        fields["image"] = (pa.struct([("bytes", pa.binary()), ("path", pa.string())]), {"_type": "Image"})
+    if columns.map is not None:
+        fields |= {axis: (pa.float32(), value("float32")) for axis in "xy"}
+    if columns.clusters is not None:
+        fields["cluster"] = (pa.int64(), value("int64"))
+    if columns.neighbours is not None:
+        kind = pa.struct([("ids", pa.list_(pa.int64())), ("distances", pa.list_(pa.float32()))])
+        fields["neighbors"] = (kind, {"ids": many("int64"), "distances": many("float32")})
+    return fields
+
+
+def _schema(rows: Embedding, fields: Mapping[str, tuple[Any, Any]]) -> Any:
+    import pyarrow as pa
+
+    features = {name: feature for name, (_, feature) in fields.items()}
+    info = {name: value for name, value in rows.info.items() if name != "file_names"}  # they are a column
+    metadata = {_OURS: json.dumps(info), _HUGGING_FACE: json.dumps({"info": {"features": features}})}
+    return pa.schema([(name, kind) for name, (kind, _) in fields.items()], metadata)
+
+
+def _batch(schema: Any, rows: Embedding, columns: Columns, part: slice) -> Any:
+    """The rows ``part`` as a record batch."""
+    import pyarrow as pa
+
+    z = np.ascontiguousarray(rows.z[part], dtype=np.float32)
+    numbers = np.arange(len(rows))[part]
+    files = [_text(name) for name in (rows.info.get("file_names") or [])[part]]
+    content: dict[str, Any] = {"index": numbers}
+    if rows.labels is not None:
+        content["label"] = rows.labels[part]
+        content["class"] = [_text(rows.class_names[label]) for label in rows.labels[part]] if rows.class_names else []
+    content["file"] = files
+    if columns.images is not None:
+        paths = files or [f"{number}.png" for number in numbers]
+        images = map(_png, columns.images[part])
+        content["image"] = [{"bytes": png, "path": path} for png, path in zip(images, paths, strict=True)]
+    if columns.map is not None:
+        content["x"], content["y"] = columns.map[part].astype(np.float32).T
+    if columns.clusters is not None:
+        content["cluster"] = columns.clusters[part]
+    if columns.neighbours is not None:
+        found = zip(*(one[part].tolist() for one in columns.neighbours), strict=True)
+        content["neighbors"] = [{"ids": ids, "distances": distances} for ids, distances in found]
+    arrays = [
+        pa.FixedSizeListArray.from_arrays(pa.array(z.reshape(-1)), z.shape[1])
+        if field.name == "vector"
+        else pa.array(content[field.name], field.type)
+        for field in schema
+    ]
+    return pa.record_batch(arrays, schema=schema)
+
+
+def _png(image: np.ndarray) -> bytes:
+    """Of one image, uint8 (H, W, 1 or 3)."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(buffer, "png")
+    return buffer.getvalue()
+
+
+def _text(name: str) -> str:
+    """A file name that is no valid text, as JSON escapes it: Arrow takes nothing else."""
+    return name.encode(errors="backslashreplace").decode()
+
+
+def _vectors(column: Any, path: Path) -> np.ndarray:
+    """(N, d) of a column of lists."""
+    import pyarrow as pa
+    import pyarrow.compute
+
+    kind = column.type
+    lists = pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    numbers = lists and (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type))
+    if not numbers or not len(column):
+        raise InputError(f"{path}: its column vector holds {len(column)} {one_line(kind, 60)}, no lists of numbers")
+    lengths = pa.compute.list_value_length(column)
+    widths = pa.compute.min_max(lengths).as_py()
+    values = pa.compute.list_flatten(column)
+    if column.null_count or values.null_count or widths["min"] != widths["max"] or not widths["min"]:
+        raise InputError(f"{path}: its column vector has empty places or lists of several lengths: all must be equal")
+    return np.asarray(values.to_numpy()).reshape(len(column), widths["min"])
+
+
+def _labels(column: Any, path: Path) -> np.ndarray:
+    """int (N,)."""
+    import pyarrow as pa
+
+    if not pa.types.is_integer(column.type) or column.null_count:
+        raise InputError(
+            f"{path}: its column label holds {one_line(column.type, 60)}: labels are whole numbers, one a row"
+        )
+    return np.asarray(column.to_numpy())
+
+
+def _class_names(metadata: Mapping[bytes, bytes]) -> tuple[str, ...]:
+    """What ``datasets`` keeps of the column ``label``; nothing where it has kept none."""
+    found: Any = json.loads(metadata.get(_HUGGING_FACE, b"{}"))
+    for name in ("info", "features", "label", "names"):
+        found = found.get(name) if isinstance(found, dict) else None
+    return tuple(map(str, found)) if isinstance(found, list) else ()
+
+
+@contextmanager
+def _errors(path: Path) -> Iterator[None]:
+    """Whatever pyarrow raises, as one line."""
+    try:
+        yield
+    except InputError:
+        raise
+    except ImportError as error:
+        raise InputError(f"{path} needs pyarrow: pip install 'softvq[tables]'") from error
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {one_line(error.strerror or error)}") from error
+    except Exception as error:  # pyarrow raises many kinds on damaged bytes
+        raise InputError(f"{path} is damaged or no Parquet table: {one_line(error)}") from error
