@@ -206,6 +206,7 @@ def test_a_fitted_estimator_survives_a_pickle_and_a_checkpoint(tmp_path: Path, o
         np.testing.assert_array_equal(other.reconstruct(X), fitted.reconstruct(X))
         np.testing.assert_array_equal(other.fit(X).transform(X), fitted.transform(X))  # its arguments are the same
     assert softvq.load(tmp_path / "ckpt.pt").config == fitted.config_
+    assert fitted.config_.data.data == "X"  # no data set that a command would find
 
 
 def test_errors_about_values_are_value_errors_and_keep_their_exit_codes() -> None:

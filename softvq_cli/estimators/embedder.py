@@ -116,6 +116,7 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
                 raise UsageError(f"{param(name)} says how files are read: the estimator's settings are a model's")
         chosen = {name: getattr(self, name) for name in _ARGUMENTS if getattr(self, name) is not None}
         chosen |= {
+            "data": dataset.name,  # not the default, which a command would read for a saved model
             "seed": seed_of(self.random_state, 0 if self.seed is None else self.seed),
             **(rows.settings() if rows else {}),
         }
