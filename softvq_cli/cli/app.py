@@ -73,7 +73,7 @@ class Program(TyperGroup):
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the list of commands and the options."""
         for title, names in COMMANDS.items():
-            rows = [(name, help_page.summary_of(function_of(name).__doc__)) for name in names]
+            rows = [(name, help_page.summary_of(function_of(name))) for name in names]
             help_page.write_section(title, rows, formatter)
         help_page.write_parameters(self.get_params(ctx), formatter)
 
@@ -110,7 +110,7 @@ def softvq(
         raise typer.Exit(2)
 
 
-_text, _ending = help_page.parts_of(softvq.__doc__)
+_text, _ending = help_page.parts_of(softvq)
 app.callback(invoke_without_command=True, help=_text, epilog=_ending)(softvq)
 
 
@@ -124,7 +124,7 @@ def function_of(name: str) -> Callable[..., None]:
 def build(name: str) -> Any:
     """One command for Typer."""
     function = function_of(name)
-    text, ending = help_page.parts_of(function.__doc__)
+    text, ending = help_page.parts_of(function)
     one = typer.Typer(add_completion=False, rich_markup_mode=None)
     one.command(name, cls=help_page.Command, help=text, epilog=ending)(command(function))
     return typer.main.get_command(one)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shlex
 import sys
 import warnings
@@ -12,6 +13,7 @@ from typing import TextIO
 
 import typer
 
+from softvq_cli.cli import streams
 from softvq_cli.cli.app import app
 from softvq_cli.cli.interrupt import interrupts
 from softvq_cli.cli.spelling import option_name, option_words
@@ -24,6 +26,9 @@ _LONGEST = 2000
 _TRUE = ("1", "true", "t", "yes", "y", "on")
 """What Typer takes for a yes in an environment variable."""
 
+_NO_MEMORY = re.compile(r"can't allocate|cannot allocate memory|failed to map segment", re.IGNORECASE)
+"""As PyTorch, the system and its loader of libraries (an ImportError) say it."""
+
 # Wrong words on the command line. The class itself is private to Typer (and was Click's before).
 _WrongUsage: type[Exception] = typer.BadParameter.__mro__[1]
 
@@ -32,7 +37,7 @@ def run(argv: Sequence[str]) -> int:
     """Run one command, turn whatever it raises into one line, and return the exit code."""
     argv = list(argv)
     debug = "--debug" in argv or os.environ.get("SOFTVQ_DEBUG", "").lower() in _TRUE
-    _let_any_file_name_through()
+    streams.prepare()
     with interrupts.installed(), warnings.catch_warnings():
         if not debug:  # the libraries' warnings speak to programmers
             warnings.simplefilter("ignore")
@@ -81,7 +86,7 @@ def _how_to_go_on(error: Interrupted, argv: Sequence[str]) -> str:
 
 def _failure_message(error: BaseException) -> str:
     """What the system said, where it is the system that failed; else that the program is at fault."""
-    if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ or "can't allocate" in str(error):
+    if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ or _NO_MEMORY.search(str(error)):
         return "out of memory; a smaller --batch-size or less data needs less"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"cannot write {error.filename or 'the result'}: {error.strerror}"
@@ -113,13 +118,6 @@ def _say(text: str) -> None:
             print(f"softvq: {one_line(text, _LONGEST)}", file=sys.stderr, flush=True)
         except OSError:  # it goes to a file on the disk that is full
             _drop(sys.stderr)
-
-
-def _let_any_file_name_through() -> None:
-    """Print the path of a file as the bytes that it has, valid text or not."""
-    reconfigure = getattr(sys.stdout, "reconfigure", None)  # not there when a caller replaced the stream
-    if reconfigure is not None:
-        reconfigure(errors="surrogateescape")
 
 
 def _drop(stream: TextIO) -> None:

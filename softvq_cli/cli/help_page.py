@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import os
 from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import typer
 from typer.core import TyperCommand
+
+from softvq_cli.cli.streams import showable
 
 _EXAMPLES = "\n\nExamples:\n"
 _DOCUMENTATION = "docs/commands.md, and the pages beside it"
@@ -35,6 +40,10 @@ class PageContext(typer.Context):
     """A command's context with these pages."""
 
     formatter_class = Page
+
+    def get_help(self) -> str:
+        """The page, in what standard output can show."""
+        return showable(super().get_help())
 
 
 class Command(TyperCommand):
@@ -74,16 +83,25 @@ def write_section(title: str, rows: list[tuple[str, str]], formatter: Any) -> No
         formatter.write_dl([(_styled(words, fg="cyan"), meaning) for words, meaning in rows])
 
 
-def parts_of(docstring: str | None) -> tuple[str, str]:
-    """The text of a command's help page and what stands below its options, from the command's docstring."""
-    text, _, examples = inspect.cleandoc(docstring or "").partition(_EXAMPLES)
+def parts_of(function: Callable[..., None]) -> tuple[str, str]:
+    """The text of a command's help page and what stands below its options, from the docstring of its function."""
+    text, _, examples = _docstring(function).partition(_EXAMPLES)
     ending = f"Documentation: {_DOCUMENTATION}"
     return text, f"\b\nExamples:\n{examples}\n\n{ending}" if examples else ending
 
 
-def summary_of(docstring: str | None) -> str:
+def summary_of(function: Callable[..., None]) -> str:
     """The first paragraph of a command's docstring, on one line."""
-    return inspect.cleandoc(docstring or "").partition("\n\n")[0].replace("\n", " ")
+    return _docstring(function).partition("\n\n")[0].replace("\n", " ")
+
+
+def _docstring(function: Callable[..., None]) -> str:
+    """Cleaned; out of the source where ``PYTHONOPTIMIZE=2`` has taken it from the function."""
+    if function.__doc__:
+        return inspect.cleandoc(function.__doc__)
+    tree = ast.parse(Path(function.__code__.co_filename).read_text(encoding="utf-8"))
+    found = (one for one in tree.body if isinstance(one, ast.FunctionDef) and one.name == function.__name__)
+    return next((ast.get_docstring(one) or "" for one in found), "")
 
 
 def _metavar(param: Any) -> str:

@@ -32,14 +32,19 @@ class Interrupts:
         """A KeyboardInterrupt was raised. Some libraries turn it into an error of their own."""
         self.stop: threading.Event | None = None
         self._imports_below = 0
+        self._put_off = False
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Answer one signal."""
         if self.stop is not None and not self.stop.is_set():
+            self._put_off = False
             self.stop.set()
         elif _imports(frame) > self._imports_below:
-            _thread.start_new_thread(_raise_again, (number,))  # a Thread's start would wait, here within a handler
+            if not self._put_off:
+                self._put_off = True
+                _thread.start_new_thread(self._send_again, (number,))  # a Thread's start would wait, in a handler
         else:
+            self._put_off = False
             self.seen = True
             raise KeyboardInterrupt
 
@@ -47,6 +52,7 @@ class Interrupts:
     def installed(self) -> Iterator[None]:
         """Answer signals within the block. One that the parent process chose to ignore stays ignored."""
         self.seen, self.stop, self._imports_below = False, None, _imports(sys._getframe())
+        self._put_off = False
         previous: dict[signal.Signals, Any] = {}
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:
@@ -55,8 +61,25 @@ class Interrupts:
         try:
             yield
         finally:
+            self._put_off = False
             for number, handler in previous.items():
                 signal.signal(number, handler)
+
+    def _send_again(self, number: int) -> None:
+        """Send a signal that was put off to the main thread when its import is over, until it has been answered.
+
+        To the thread, since only that ends a system call in which it waits; and again, since a signal that comes
+        just before the call does not.
+        """
+        main = threading.main_thread().ident
+        while True:
+            time.sleep(_PAUSE)
+            if not self._put_off:
+                return
+            if main is None or not hasattr(signal, "pthread_kill"):
+                signal.raise_signal(number)
+            elif _imports(sys._current_frames().get(main)) <= self._imports_below:
+                signal.pthread_kill(main, number)
 
 
 def _imports(frame: FrameType | None) -> int:
@@ -66,11 +89,6 @@ def _imports(frame: FrameType | None) -> int:
         count += frame.f_code.co_filename == _IMPORT
         frame = frame.f_back
     return count
-
-
-def _raise_again(number: int) -> None:
-    time.sleep(_PAUSE)
-    signal.raise_signal(number)
 
 
 interrupts = Interrupts()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import functools
 import inspect
@@ -17,6 +18,7 @@ import typer
 
 from softvq_cli.cli.options import Bundle, parameter
 from softvq_cli.cli.spelling import option_name
+from softvq_cli.cli.streams import encoding_of, print_path
 from softvq_cli.errors import one_line, spelled
 
 if TYPE_CHECKING:
@@ -73,7 +75,7 @@ class Terminal:
             return
         if show is not None and not self.piped:
             _console().print(show())
-        print(path, flush=True)
+        print_path(path)
 
     def note(self, text: str) -> None:
         """Say something in passing; what was said is not said again: both splits of a data set have the same notes."""
@@ -118,8 +120,9 @@ _UNBOUNDED = 10_000
 
 
 def _json(document: Mapping[str, Any]) -> str:
-    """Indented, with each list of plain values on one line."""
-    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+    """Indented, with each list of plain values on one line; escaped where the stream is not UTF-8."""
+    escaped = codecs.lookup(encoding_of(sys.stdout)).name != "utf-8"
+    text = json.dumps(document, indent=2, ensure_ascii=escaped, allow_nan=False)
     text = text.encode(errors="backslashreplace").decode()  # what is no text stands there as JSON escapes it
     # A line break in the text is never inside a string, which has it escaped.
     return re.sub(r"\[\n\s+([^\[\]{}]*?)\n\s+\]", lambda found: f"[{re.sub(_BREAK, ' ', found[1])}]", text)

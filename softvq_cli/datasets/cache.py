@@ -36,7 +36,14 @@ def cache_folder() -> Path:
     import platformdirs
 
     chosen = os.environ.get("SOFTVQ_CACHE")
-    return Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("softvq", appauthor=False))
+    if chosen:
+        return Path(chosen).expanduser()
+    try:
+        folder = platformdirs.user_cache_dir("softvq", appauthor=False)
+    except RuntimeError:  # as newer versions of platformdirs say it; older ones give the "~" back
+        folder = "~/.cache/softvq"
+    # A user without a home has the root for one, as containers have it; never a folder that is called "~".
+    return Path(folder.removeprefix("~")).absolute()
 
 
 def key_of(*what: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import os
@@ -32,7 +33,7 @@ def fetch(name: str, data_dir: str | os.PathLike[str] | None = None, progress: P
     if named is None or _is_good(status):
         return status
     data, progress = data_folder(data_dir), progress or silent
-    with _alone(data, progress):
+    with _alone(data, data / named.folder, progress):
         if not _is_good(describe(name, data_dir)):
             _FETCH[name](named, make_folder(data / named.folder), progress)
     return describe(name, data_dir)
@@ -43,10 +44,17 @@ def _is_good(status: Status) -> bool:
 
 
 @contextmanager
-def _alone(data: Path, progress: Progress) -> Iterator[None]:
-    """Only one process at a time is in here for this data folder."""
+def _alone(data: Path, target: Path, progress: Progress) -> Iterator[None]:
+    """Only one process at a time is in here for this data folder; a failure leaves nothing new but what was fetched.
+
+    Args:
+        data: the folder of all data sets.
+        target: the folder in it that is filled.
+        progress: hears that there is another process.
+    """
     import filelock
 
+    missing = [folder for folder in (target, *target.parents) if not folder.exists()]
     lock = filelock.FileLock(make_folder(data) / ".softvq.lock")
     try:
         try:
@@ -58,8 +66,23 @@ def _alone(data: Path, progress: Progress) -> Iterator[None]:
         raise SoftVQError(f"cannot write into {data}: {error.strerror or error}; nothing was fetched") from error
     try:
         yield
+    except BaseException:
+        _clear(Path(lock.lock_file), missing)
+        raise
     finally:
         lock.release()
+
+
+def _clear(lock: Path, missing: list[Path]) -> None:
+    """Leave nothing of a fetch that failed: no lock, and no empty folder that was not there before.
+
+    Who waits for the lock may then be in there beside another process: files are checked and renamed into place.
+    """
+    with contextlib.suppress(OSError):
+        lock.unlink()
+        for folder in missing:
+            with contextlib.suppress(OSError):
+                folder.rmdir()  # not if there is anything in it
 
 
 def _fetch_idx(named: Named, folder: Path, progress: Progress) -> None:

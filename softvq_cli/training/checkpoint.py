@@ -184,7 +184,7 @@ def _typed(values: dict[str, Any], name: str, kind: type) -> Any:
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{value!r} is not text")
-    os.fsencode(value)  # UnicodeEncodeError for what no file and no terminal can show
+    value.encode("utf-8", "surrogateescape")  # UnicodeEncodeError for what no file can be called, in any locale
     return value
 
 

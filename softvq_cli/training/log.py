@@ -12,6 +12,8 @@ from softvq_cli.errors import InputError, SoftVQError
 from softvq_cli.files import write_text
 
 FILE = "metrics.jsonl"
+CHECKPOINT = "ckpt.pt"
+"""Written beside it, after it."""
 
 
 def append(folder: Path, metrics: dict[str, Any]) -> None:
@@ -33,7 +35,8 @@ def append(folder: Path, metrics: dict[str, Any]) -> None:
                 file.truncate(before)
                 raise
     except OSError as error:
-        raise SoftVQError(f"cannot write {path}: {error.strerror}; the last checkpoint is kept") from error
+        kept = "the last checkpoint is kept" if (folder / CHECKPOINT).is_file() else "there is no checkpoint"
+        raise SoftVQError(f"cannot write {path}: {error.strerror}; {kept}") from error
 
 
 def read(folder: Path) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from softvq_cli.training.session import Session
 from softvq_cli.version import __version__
 from softvq_cli.words import BOTTLENECKS, IMAGE_SHAPES
 
-CHECKPOINT = "ckpt.pt"
+CHECKPOINT = log.CHECKPOINT
 CONFIG = "config.json"
 DATA_PATH = "data_path"
 """The entry of ``config.json`` with the absolute path of the data, which nothing else repeats."""

@@ -1,0 +1,158 @@
+"""Streams in any encoding or closed, and the other ways a place can differ from where the program was written."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from softvq_cli.cli.errors import describe
+from softvq_cli.cli.help_page import parts_of, summary_of
+from softvq_cli.datasets import cache
+from softvq_cli.training import log
+from tests.helpers import QUICK, ROOT, installed
+
+ENCODINGS = ("ascii", "cp1252", "latin-1", "euc-jp")
+
+
+def shell(words: str, cwd: os.PathLike[str] = ROOT, **variables: str) -> subprocess.CompletedProcess[bytes]:
+    """A line of the shell, in which ``softvq`` is the program."""
+    line = f'softvq() {{ {shlex.quote(sys.executable)} -m softvq_cli "$@"; }}; {words}'
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | variables
+    return subprocess.run(["sh", "-c", line], cwd=cwd, env=environment, capture_output=True, timeout=120, check=False)
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_help_comes_in_every_encoding(encoding):
+    result = shell("softvq --help && softvq train --help", PYTHONIOENCODING=encoding)
+    assert (result.returncode, result.stderr) == (0, b"")
+    text = result.stdout.decode(encoding)
+    assert "softvq help train" in text
+    assert "--latent-dim" in text
+    assert ("COMMAND …" if encoding in ("cp1252", "euc-jp") else "COMMAND ...") in text
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_paths_keep_their_bytes_and_json_its_names(encoding, tmp_path):
+    np.savez(tmp_path / "d.npz", images=np.random.default_rng(0).integers(0, 255, (20, 8, 8, 1), dtype=np.uint8))
+    name = "ж…é🐈"
+    made = shell(
+        f"softvq train -q --data d.npz {' '.join(QUICK)} --batch-size 8 -o {name}", tmp_path, PYTHONIOENCODING=encoding
+    )
+    assert (made.returncode, made.stdout, made.stderr) == (0, f"{name}/ckpt.pt\n".encode(), b"")
+    shown = shell(f"softvq info -q {name}", tmp_path, PYTHONIOENCODING=encoding)
+    assert (shown.returncode, shown.stderr) == (0, b"")
+    assert name in json.dumps(json.loads(shown.stdout.decode("ascii")), ensure_ascii=False)
+    missing = shell(f"softvq info {name}/x", tmp_path, PYTHONIOENCODING=encoding)
+    assert missing.returncode == 3
+    assert missing.stderr.decode(encoding).startswith("softvq: error: there is no file ")
+
+
+def test_class_names_make_no_checkpoint_invalid_in_another_locale(monkeypatch):
+    from softvq_cli.training import checkpoint
+
+    def fsencode(_text):
+        raise UnicodeEncodeError("latin-1", "ж", 0, 1, "not in this locale")
+
+    monkeypatch.setattr(os, "fsencode", fsencode)
+    assert checkpoint._text("жук\udcff") == "жук\udcff"
+    with pytest.raises(UnicodeEncodeError):
+        checkpoint._text("\ud800")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "out", "err"),
+    [
+        ("softvq info nothing >&-", 3, b"", b"softvq: error: there is no file nothing\n"),
+        ("softvq info nothing 2>&-", 3, b"", b""),
+        ("softvq info nothing >&- 2>&-", 3, b"", b""),
+        ("softvq data -q >&-", 0, b"", b""),
+        ("softvq --version 2>&-", 0, b"softvq ", b""),
+        ("softvq --help >&- <&-", 0, b"", b""),
+    ],
+)
+def test_a_closed_stream_swallows_what_goes_there(words, code, out, err):
+    result = shell(words)
+    assert (result.returncode, result.stderr) == (code, err)
+    assert result.stdout.startswith(out) if out else not result.stdout
+
+
+def test_what_is_written_while_a_stream_is_closed_holds_no_messages(tmp_path):
+    np.save(tmp_path / "z.npy", np.random.default_rng(0).normal(size=(30, 3)).astype(np.float32))
+    result = shell("softvq cluster z.npy --clusters 3 --assignments a.npy >&- 2>&-", tmp_path)
+    assert (result.returncode, result.stdout, result.stderr) == (0, b"", b"")
+    assert np.load(tmp_path / "a.npy").shape == (30,)
+
+
+def test_help_is_the_same_without_docstrings():
+    plain, without = (shell("softvq --help; softvq cluster --help", PYTHONOPTIMIZE=level) for level in ("", "2"))
+    assert b"Examples:" in plain.stdout
+    assert (without.returncode, without.stdout, without.stderr) == (0, plain.stdout, plain.stderr)
+
+
+def test_a_function_without_docstring_is_read_in_its_source(monkeypatch):
+    from softvq_cli.cli.info import info
+
+    wanted = summary_of(info), parts_of(info)
+    assert wanted[0]
+    monkeypatch.setattr(info, "__doc__", None)
+    assert (summary_of(info), parts_of(info)) == wanted
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+@pytest.mark.parametrize("command", ["info", "embed"])
+@pytest.mark.parametrize("delay", [0.3, 0.9])
+def test_a_signal_during_an_import_ends_the_wait_that_follows(command, delay, tmp_path):
+    os.mkfifo(tmp_path / "f")
+    process = installed(command, tmp_path / "f")
+    time.sleep(delay)
+    process.send_signal(signal.SIGTERM)
+    try:
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode in (130, -signal.SIGTERM)  # the latter before anything of ours was loaded
+    assert (out, err) == ("", "softvq: interrupted\n" if process.returncode == 130 else "")
+
+
+def test_a_user_without_a_home_gets_no_folder_called_tilde(monkeypatch, tmp_path):
+    pwd = pytest.importorskip("pwd")
+
+    def getpwuid(_uid):
+        raise KeyError("uid not found")
+
+    for name in ("HOME", "XDG_CACHE_HOME", "SOFTVQ_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", getpwuid)
+    monkeypatch.chdir(tmp_path)
+    assert str(cache.cache_folder()) == "/.cache/softvq"
+    monkeypatch.setenv("HOME", "")
+    assert cache.cache_folder().is_absolute()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+        OSError(12, "Cannot allocate memory"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_too_little_memory_is_called_so(error):
+    assert describe(error) == (1, "error: out of memory; a smaller --batch-size or less data needs less")
+
+
+def test_no_checkpoint_is_said_to_be_kept_where_there_is_none(tmp_path):
+    with pytest.raises(Exception, match="there is no checkpoint"):
+        log.append(tmp_path / "gone", {"step": 1})
+    (tmp_path / log.FILE).mkdir()
+    (tmp_path / log.CHECKPOINT).touch()
+    with pytest.raises(Exception, match="the last checkpoint is kept"):
+        log.append(tmp_path, {"step": 1})
