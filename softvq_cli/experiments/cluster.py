@@ -84,7 +84,7 @@ class Cluster:
 
     Args:
         where: the workers are.
-        most: processes that can be of use, at most.
+        most: processes of this machine that can be of use, for there are no more jobs than that.
     """
 
     def __init__(self, where: Where, most: int | None = None) -> None:
@@ -118,6 +118,12 @@ class Cluster:
         return self._client.result()
 
     @property
+    def workers(self) -> int:
+        """Processes of this machine, if it is they that do the work."""
+        workers = self.where.workers()
+        return min(workers, self._most or workers)
+
+    @property
     def is_local(self) -> bool:
         """Whether the workers are this program's own."""
         return self.where.scheduler is None
@@ -143,9 +149,7 @@ class Cluster:
                 logging.getLogger(name).setLevel(logging.CRITICAL)  # what matters is said by the pool
             if self.where.scheduler is not None:
                 return self._open.enter_context(_of_scheduler(self.where.scheduler))
-            workers = self.where.workers()
-            workers = min(workers, self._most or workers)
-            return self._open.enter_context(_of_this_machine(workers, self.where))
+            return self._open.enter_context(_of_this_machine(self.workers, self.where))
 
 
 @contextlib.contextmanager

@@ -114,7 +114,7 @@ def reproduce(
     observer = observer or PoolObserver()
     with (
         run_directory.locked(request.out, also=(file for name in request.names for file in report_files(name))),
-        Cluster(where or Where()) as cluster,
+        Cluster(where or Where(), _most_jobs(request)) as cluster,
     ):
         if not all((request.out / f"{name}.json").exists() for name in request.names):
             cluster.warm()  # while the data are looked at; where a report is, there may be nothing to do
@@ -128,6 +128,12 @@ def reproduce(
         reports = tuple(report.write(study, outcome, request.out) for study in shown)
     missing = (f"{data}: {error}" for study in studies for data, error in study.missing.items())
     return Reproduction(reports, tuple(dict.fromkeys((*missing, *(one for each in reports for one in each.failed)))))
+
+
+def _most_jobs(request: Request) -> int:
+    """More cannot be planned, whatever the data are."""
+    comparisons = (COMPARISONS[name] for name in request.names)
+    return sum(len(one.data) * len(_rows(one, request)) * (request.seeds or one.seeds) for one in comparisons)
 
 
 def plan(request: Request, observer: PoolObserver) -> tuple[Study, ...]:

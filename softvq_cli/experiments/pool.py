@@ -176,7 +176,7 @@ class _Course:
         order = Order(
             channel=f"softvq-{uuid.uuid4().hex}",
             device=where.device,
-            threads=where.threads(where.workers()),
+            threads=where.threads(self._cluster.workers),
             folder=os.getcwd(),
             environment={name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
         )
@@ -194,7 +194,7 @@ class _Course:
         Processes of our own get one group at a time: one that kills its process takes no other with it. A scheduler of
         somebody else's gets all of them, for it may ask for more workers by how many wait.
         """
-        most = self._cluster.where.workers() if self._cluster.is_local else len(self._jobs)
+        most = self._cluster.workers if self._cluster.is_local else len(self._jobs)
         while self._waiting and len(self.tasks) < most:
             group = self._waiting.popleft()
             task = self._client.submit(

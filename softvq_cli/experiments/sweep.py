@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -112,7 +113,8 @@ def sweep(
         SoftVQError: as there.
     """
     observer = observer or PoolObserver()
-    with run_directory.locked(request.out, also=report_files(NAME)), Cluster(where or Where()) as cluster:
+    most = math.prod(map(len, request.over.values())) * request.seeds
+    with run_directory.locked(request.out, also=report_files(NAME)), Cluster(where or Where(), most) as cluster:
         if not (request.out / f"{NAME}.json").exists():
             cluster.warm()
         study = plan(request, observer)

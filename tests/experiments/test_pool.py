@@ -217,6 +217,12 @@ def test_jobs_below_1_are_refused():
     assert Where(jobs=5, device="cpu").workers() == 5
 
 
+def test_no_more_processes_are_meant_to_start_than_there_can_be_jobs():
+    assert Cluster(Where(jobs=8, device="cpu"), 2).workers == 2
+    assert Cluster(Where(jobs=8, device="cpu"), 20).workers == 8
+    assert Cluster(Where(jobs=8, device="cpu")).workers == 8
+
+
 def test_a_worker_computes_with_one_thread(one):
     [threads] = one.client.run(limit_threads, 1).values()
     assert threads["torch"] == 1
