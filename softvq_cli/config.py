@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from softvq_cli.errors import UsageError, param, shown, unknown_name
-from softvq_cli.presets import preset
+from softvq_cli.presets import preset, threads
 from softvq_cli.ranges import KINDS, MOST_COUNT, MOST_SEED, as_float, in_range, is_number
 from softvq_cli.words import BOTTLENECKS, Arch, CodebookInit, Folders, Pages, Precision, SigmaForm
 
@@ -146,6 +146,12 @@ class TrainConfig:
     lr: float = setting(3e-4, "Adam's learning rate.", above=0.0)
     seed: int = setting(0, "Seed of the weights, the batches and the noise.", low=0, high=MOST_SEED)
     precision: Precision = setting("float32", "float32, bfloat16, or auto: bfloat16 where the processor has it.")
+    threads: int = setting(
+        1,
+        "Threads of the processor in training; the last digits depend on it. In reproduce and sweep 1 unless given.",
+        low=1,
+        high=1024,
+    )
     compile: bool = setting(False, "Use torch.compile; slower to start, and falls back with a note.")
     log_every: int = setting(250, "Iterations between two lines of metrics.jsonl.", low=1, high=100_000)
     checkpoint_every: int = setting(1000, "Iterations between two checkpoints.", low=1, high=MOST_COUNT)
@@ -223,7 +229,11 @@ def resolve(data: str, image_shape: tuple[int, int, int], chosen: Mapping[str, A
         UsageError: an unknown name, a wrong type or a value out of range.
     """
     bottleneck = check("bottleneck", chosen.get("bottleneck", ModelConfig.bottleneck))
-    return RunConfig.from_flat({**preset(data, image_shape, bottleneck), **chosen})
+    config = RunConfig.from_flat({**preset(data, image_shape, bottleneck), **chosen})
+    if "threads" in chosen:
+        return config
+    fitting = threads(config.model.arch, config.train.batch_size)
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, threads=fitting))
 
 
 SECTIONS: dict[str, type] = {"data": DataConfig, "model": ModelConfig, "loss": LossConfig, "train": TrainConfig}
@@ -267,11 +277,12 @@ SETTINGS: Mapping[str, Setting] = dict(_settings())
 
 
 def numeric_settings() -> list[str]:
-    """Those that are a number and a property of a model: seeds are repetitions, other data another comparison."""
+    """Those that are a number and a property of a model: seeds are repetitions, threads are the machine's, and other
+    data are another comparison."""
     return [
         name
         for name, setting in SETTINGS.items()
-        if {int, float} & set(setting.types) and setting.section != "data" and name != "seed"
+        if {int, float} & set(setting.types) and setting.section != "data" and name not in ("seed", "threads")
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,19 @@ def pick(device: str = "auto") -> torch.device:
     if name == "cuda":
         torch.backends.cudnn.allow_tf32 = False  # float32 is float32: by default convolutions round to 10 bits
     return torch.device(name)
+
+
+@contextlib.contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Within the block, PyTorch computes on the CPU with ``count`` threads, whatever the machine has."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def uses_bfloat16(precision: str, device: torch.device) -> bool:

@@ -69,6 +69,15 @@ CNN_SMALLEST = 16
 """Pixels a side below which four stride-2 convolutions leave nothing to convolve."""
 
 
+def threads(arch: str, batch_size: int) -> int:
+    """How many threads a step is worth, whatever the machine, so that its bytes are the same everywhere.
+
+    Measured on two cores (docs/PERFORMANCE.md): one has nine tenths of the speed of two with the MLP at batch 32, and
+    three quarters or less with the CNN or at batch 128.
+    """
+    return 2 if arch == "cnn" or batch_size >= 128 else 1
+
+
 def preset(data: str, image_shape: tuple[int, int, int], bottleneck: str) -> dict[str, Any]:
     """The settings of a data set and a bottleneck, as overrides of the defaults in the config.
 
@@ -86,4 +95,5 @@ def preset(data: str, image_shape: tuple[int, int, int], bottleneck: str) -> dic
         settings["reconstruction_scale"] = float(_RECONSTRUCTION_PER_PIXEL[bottleneck] * height * width)
     if bottleneck in _RECONSTRUCTION_PER_VALUE:
         settings["reconstruction_scale"] = float(_RECONSTRUCTION_PER_VALUE[bottleneck] * height * width * channels)
+    settings["threads"] = threads(settings["arch"], settings.get("batch_size", 0))
     return settings

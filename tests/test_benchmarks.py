@@ -19,6 +19,7 @@ SECTIONS = {
     "probe": "## Softmax probe, 300 × 8",
     "tsne": "## t-SNE, 100 × 8",
     "scaling": "## How cost grows",
+    "load": "## On idle cores and beside busy programs",
 }
 
 

@@ -11,7 +11,7 @@ import pytest
 from softvq_cli.config import SECTIONS, SETTINGS, DataConfig, RunConfig, resolve
 from softvq_cli.errors import UsageError
 from softvq_cli.presets import unused_settings
-from softvq_cli.words import BOTTLENECKS
+from softvq_cli.words import BOTTLENECKS, IMAGE_SHAPES
 
 MNIST, SVHN = (28, 28, 1), (32, 32, 3)
 
@@ -92,3 +92,19 @@ def test_sections_share_no_setting_name() -> None:
 def test_settings_that_a_bottleneck_does_not_read_are_known() -> None:
     assert unused_settings("ae", {"K": 4, "lr": 1.0}) == ["K"]
     assert unused_settings("soft-vq", {"K": 4, "alpha_max": 0.5}) == ["alpha_max"]
+
+
+@pytest.mark.parametrize(
+    ("data", "chosen", "threads"),
+    [
+        ("mnist", {}, 1),
+        ("digits", {}, 1),
+        ("svhn", {}, 2),
+        ("mnist", {"batch_size": 128}, 2),
+        ("mnist", {"arch": "cnn"}, 2),
+        ("svhn", {"arch": "mlp"}, 1),
+        ("svhn", {"threads": 5}, 5),
+    ],
+)
+def test_threads_follow_from_the_network_and_the_batch_unless_they_are_given(data, chosen, threads):
+    assert resolve(data, IMAGE_SHAPES[data], chosen).train.threads == threads

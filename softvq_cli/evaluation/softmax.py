@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from softvq_cli.devices import threads
 from softvq_cli.evaluation.rows import span
 
 _TOLERANCE = 1e-4
@@ -81,17 +82,13 @@ def fit_adam(
     torch.nn.init.xavier_uniform_(layer.weight, generator=generator)
     torch.nn.init.zeros_(layer.bias)
     optimizer = torch.optim.Adam(layer.parameters(), lr=lr, fused=True)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the products are so small that threads only wait for each other
-    try:
+    with threads(1):  # the products are so small that threads only wait for each other
         for _ in range(iterations):
             rows = torch.randint(len(features), (batch_size,), generator=generator)
             loss = torch.nn.functional.cross_entropy(layer(features[rows]), targets[rows])
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-    finally:
-        torch.set_num_threads(threads)
     return layer.weight.detach().double().numpy(), layer.bias.detach().double().numpy()
 
 

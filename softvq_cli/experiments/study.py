@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from softvq_cli.config import DataConfig, RunConfig
 from softvq_cli.errors import UsageError, param
+from softvq_cli.experiments.cluster import THREADS
 from softvq_cli.experiments.job import Job
 from softvq_cli.experiments.measures import labels_of
 from softvq_cli.experiments.paper import TITLES, Column
@@ -186,6 +187,7 @@ def plan_jobs(
                 config = RunConfig.from_flat(
                     {
                         **preset(of_data.preset, of_data.image_shape, bottleneck),
+                        "threads": THREADS,
                         **shared,
                         **row.settings,
                         **asdict(of_data.config),

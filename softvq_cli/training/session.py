@@ -11,7 +11,7 @@ from torch import Tensor
 
 from softvq_cli.config import RunConfig
 from softvq_cli.datasets.dataset import Dataset
-from softvq_cli.devices import uses_bfloat16
+from softvq_cli.devices import threads, uses_bfloat16
 from softvq_cli.errors import InputError, UsageError, param
 from softvq_cli.model import Autoencoder
 from softvq_cli.training.batches import Batches, derived_seed
@@ -94,9 +94,9 @@ class Session:
             )
         batches = [self.batches.indices(step) for step in range(-(-wanted // self.batches.batch_size))]
         rows = torch.cat(batches)[:wanted].numpy()
-        with torch.no_grad():
+        with threads(self.config.train.threads), torch.no_grad():
             z_e = torch.cat([self.model.encode(x)[0] for x in self.model.batches(images[rows])])
-        bottleneck.start(z_e, derived_seed(self.config.train.seed, 3))
+            bottleneck.start(z_e, derived_seed(self.config.train.seed, 3))
 
     def optimise(self, images: Tensor) -> Objective:
         """One step of Adam on ``images``, uint8 (B, H, W, C) on the device, without recording it."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
 from softvq_cli.config import RunConfig, TrainConfig
+from softvq_cli.devices import threads
 from softvq_cli.errors import Interrupted, SoftVQError, param
 from softvq_cli.training.session import Session
 from softvq_cli.training.steppers import stepper
@@ -99,7 +100,7 @@ class Trainer:
         """Advance to the next report or checkpoint, or until ``stop`` is set."""
         session = self.session
         self._boundary = session.step + _steps_to_boundary(session.step, session.config.train)
-        with self._on_stream():
+        with self._in_place():
             while session.step < self._boundary and not stop.is_set():
                 self._stepper.advance(self._boundary - session.step)
                 self._observer.stepped(session.step)
@@ -112,7 +113,7 @@ class Trainer:
             SoftVQError: writing failed, or a number is not finite.
         """
         session, iterations = self.session, self.session.config.train.iterations
-        with self._on_stream():
+        with self._in_place():
             if session.step == self._boundary:
                 self._report_and_save()
             if session.step == iterations:
@@ -148,8 +149,12 @@ class Trainer:
         advice = f"try a smaller {param('lr')} than {self.session.config.train.lr:g}"
         raise SoftVQError("; ".join(filter(None, (where, kept, advice))))
 
-    def _on_stream(self) -> contextlib.AbstractContextManager[Any]:
-        return contextlib.nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
+    @contextlib.contextmanager
+    def _in_place(self) -> Iterator[None]:
+        """On the stream and with the threads of this training."""
+        on_stream = contextlib.nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
+        with threads(self.session.config.train.threads), on_stream:
+            yield
 
 
 def run_in_turn(trainers: Sequence[Trainer], stop: threading.Event) -> list[SoftVQError | None]:

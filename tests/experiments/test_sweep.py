@@ -105,4 +105,4 @@ def test_several_settings_are_a_grid(npz, tmp_path):
 
 def test_every_number_but_the_seeds_can_be_swept():
     assert {"K", "latent_dim", "beta", "iterations", "lr", "noise_std"} <= set(numeric_settings())
-    assert not {"seed", "split_seed", "test_fraction", "bottleneck", "compile"} & set(numeric_settings())
+    assert not {"seed", "threads", "split_seed", "test_fraction", "bottleneck", "compile"} & set(numeric_settings())

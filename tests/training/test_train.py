@@ -160,6 +160,52 @@ def test_what_a_bottleneck_remembers_of_its_steps_goes_on_too(
     assert_same_run(tmp_path / "whole", tmp_path / "pieces")
 
 
+def test_the_bytes_of_a_run_depend_on_its_threads_and_not_on_the_machines(
+    small: dict[str, Any], tmp_path: Path
+) -> None:
+    settings = {**small, "threads": 2, "batch_size": 64, "checkpoint_every": 5}
+    before = torch.get_num_threads()
+    train(settings, out=tmp_path / "whole")
+    try:
+        torch.set_num_threads(3)  # as on a machine with more cores
+        stopped(settings, tmp_path / "pieces", 7)
+        assert torch.get_num_threads() == 3
+        torch.set_num_threads(1)
+        train({}, out=tmp_path / "pieces", resume=True)
+    finally:
+        torch.set_num_threads(before)
+    assert_same_run(tmp_path / "whole", tmp_path / "pieces")
+
+
+def test_every_step_is_taken_with_the_runs_threads(small: dict[str, Any], tmp_path: Path) -> None:
+    class Threads(Observer):
+        def __init__(self) -> None:
+            self.seen: set[int] = set()
+
+        def stepped(self, step: int) -> None:
+            self.seen.add(torch.get_num_threads())
+
+        def reported(self, metrics: dict[str, float]) -> None:
+            self.seen.add(torch.get_num_threads())
+
+    observer = Threads()
+    train({**small, "threads": 3}, out=tmp_path, observer=observer)
+    assert observer.seen == {3}
+    assert json.loads((tmp_path / "config.json").read_text())["train"]["threads"] == 3
+    assert checkpoint.load(tmp_path / "ckpt.pt").config.train.threads == 3
+    with pytest.raises(UsageError, match="threads 1 would change the run"):
+        train({"threads": 1}, out=tmp_path, resume=True)
+
+
+def test_a_run_that_is_older_than_the_setting_goes_on_with_one_thread(small: dict[str, Any], tmp_path: Path) -> None:
+    train(small, out=tmp_path)
+    path = tmp_path / "config.json"
+    config = json.loads(path.read_text())
+    del config["train"]["threads"]
+    path.write_text(json.dumps(config))
+    assert run_directory.stored_config(tmp_path).train.threads == 1
+
+
 def test_lines_logged_after_the_last_checkpoint_are_written_again_once(small: dict[str, Any], tmp_path: Path) -> None:
     train(small, out=tmp_path / "whole")
     out = tmp_path / "killed"

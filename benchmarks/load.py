@@ -1,0 +1,111 @@
+"""Training on idle cores and beside busy programs, with several numbers of threads, each in a fresh process."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import joblib
+import numpy as np
+import torch
+
+from benchmarks import peers
+from benchmarks.models import session, training
+from benchmarks.setting import Setting
+from benchmarks.timing import table
+from softvq_cli.__main__ import WAITING
+from softvq_cli.presets import threads
+
+CASES = (("mnist", 32), ("mnist", 128), ("svhn", 32))
+QUICK = (("mnist", 4),)
+MOST_THREADS = 16
+PLAIN = 0
+"""In the place of a number of threads: a plain loop of PyTorch, with whatever threads and waiting it has by itself."""
+_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY", "KMP_BLOCKTIME", "GOMP_SPINCOUNT", "KMP_LIBRARY")
+
+
+def section(setting: Setting) -> str:
+    cores = joblib.cpu_count()
+    blocks = [
+        "## On idle cores and beside busy programs",
+        "",
+        f"Steps a second, soft-vq, on {cores} cores. Busy: beside {cores} programs that want a core each. Each is "
+        f"the median of {setting.rounds} processes, in turn.",
+    ]
+    for data, batch in QUICK if setting.quick else CASES:
+        blocks += ["", f"### {data}, batch {batch}", "", _case(data, batch, cores, setting)]
+    return "\n".join(blocks)
+
+
+def _case(data: str, batch: int, cores: int, setting: Setting) -> str:
+    seconds = 0.2 if setting.quick else 4.0
+    counts = [count for count in (1, 2, 4, 8, MOST_THREADS) if count <= max(cores, 2)]
+    idle = _rates(data, batch, [*counts, PLAIN], seconds, setting)
+    with busy(cores):
+        loaded = _rates(data, batch, [*counts, PLAIN], seconds, setting)
+    best, alone = max(idle[count] for count in counts), loaded[1]
+    arch = "cnn" if data == "svhn" else "mlp"
+    rows = []
+    for count in (*counts, PLAIN):
+        name = "plain loop, as PyTorch is" if count == PLAIN else f"softvq, {count} thread{'s' * (count > 1)}"
+        name += " (the default)" * (count == threads(arch, batch))
+        shares = f"{idle[count] / best:.2f}", f"{loaded[count] / alone:.2f}"
+        rows.append([name, f"{idle[count]:.1f}", shares[0], f"{loaded[count]:.1f}", shares[1]])
+    return table(["loop", "idle", "of softvq's best", "busy", "of one thread"], rows)
+
+
+def _rates(data: str, batch: int, counts: list[int], seconds: float, setting: Setting) -> dict[int, float]:
+    """Steps a second by number of threads."""
+    found: dict[int, list[float]] = {count: [] for count in counts}
+    for _ in range(setting.rounds):
+        for count in counts:
+            found[count].append(_measured(data, batch, count, seconds))
+    return {count: float(np.median(values)) for count, values in found.items()}
+
+
+def _measured(data: str, batch: int, count: int, seconds: float) -> float:
+    environment = {name: value for name, value in os.environ.items() if name not in _VARIABLES}
+    if count != PLAIN:
+        environment |= WAITING
+    words = [sys.executable, "-m", "benchmarks.load", data, str(batch), str(count), str(seconds)]
+    return float(subprocess.run(words, env=environment, check=True, capture_output=True, text=True).stdout)
+
+
+@contextlib.contextmanager
+def busy(programs: int) -> Iterator[None]:
+    """As many other processes that never rest."""
+    running = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(programs)]
+    try:
+        yield
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+
+
+def rate(data: str, batch: int, count: int, seconds: float) -> float:
+    """Steps a second in this process, over at least ``seconds``."""
+    if count != PLAIN:
+        torch.set_num_threads(count)
+    one = session(data, Setting(False, 1, count, "wall", torch.device("cpu")), batch_size=batch)
+    step = 1
+    take: Callable[[], object]
+    if count == PLAIN:
+        take = peers.data_loader(one, step)
+    else:
+        trained = training(one)
+        take = lambda: trained(step)  # noqa: E731
+    take()
+    start, steps = time.perf_counter(), 0
+    while time.perf_counter() - start < seconds:
+        take()
+        steps += step
+    return steps / (time.perf_counter() - start)
+
+
+if __name__ == "__main__":
+    print(rate(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])))
