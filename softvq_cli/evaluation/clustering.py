@@ -29,6 +29,10 @@ FEW_ROWS = 3
 _WHATEVER = "accuracy and NMI are then what they are whatever the latents are"
 
 
+N_INIT = 100
+"""Starts of K-means, of the paper's protocol."""
+
+
 @dataclass(frozen=True)
 class Clustering:
     """The best start of K-means, or what another method made of the rows, and the spread of K-means' starts."""
@@ -94,7 +98,7 @@ def cluster(
     labels: np.ndarray | None = None,
     *,
     clusters: int | None = None,
-    n_init: int = 100,
+    n_init: int = N_INIT,
     init: Init = "k-means++",
     method: ClusterMethod = "kmeans",
     seed: int = 0,

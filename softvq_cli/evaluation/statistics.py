@@ -93,6 +93,37 @@ def paired_difference(
     return PairedDifference(mean, mean - half, mean + half, p, n, confidence)
 
 
+@dataclass(frozen=True)
+class Components:
+    """What the spread of a figure is made of, where trainings are measured from many starts each."""
+
+    seeds: float
+    """Standard deviation between trainings: of the expected figure of a start."""
+    starts: float
+    """Standard deviation between the starts of one training."""
+
+
+def variance_components(means: Sequence[float], stds: Sequence[float], starts: int) -> Components:
+    """The standard deviations σ_seed and σ_start of a one-way random-effects model.
+
+    σ_start² is the mean of the variances within trainings; σ_seed² the variance of their means less σ_start² / n, which
+    the finite number of starts puts there, or 0 if that is more (Searle, Casella and McCulloch 1992, section 3.6).
+
+    Args:
+        means: of the starts of each training; two or more.
+        stds: of the starts of each training, sample standard deviations.
+        starts: n, of each training.
+
+    Raises:
+        InputError: different lengths, fewer than two trainings, or values that are not finite.
+    """
+    if len(means) != len(stds) or len(means) < 2:
+        raise InputError("variance components need the mean and the standard deviation of two trainings or more")
+    within = float((_finite(stds) ** 2).mean())
+    between = float(_finite(means).var(ddof=1)) - within / starts
+    return Components(max(0.0, between) ** 0.5, within**0.5)
+
+
 def _finite(values: Sequence[float] | np.ndarray) -> np.ndarray:
     """float64 (n,)."""
     x = np.asarray(values, dtype=np.float64)

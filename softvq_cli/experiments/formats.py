@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from softvq_cli.evaluation.clustering import N_INIT
+from softvq_cli.evaluation.statistics import summary, variance_components
 from softvq_cli.experiments.measures import BEYOND, CARRIED, MEASURES, STARTS
 from softvq_cli.experiments.measures import measure as _measure
 
@@ -86,6 +88,25 @@ def measures_table(document: Mapping[str, Any], data: str, names: Sequence[str])
     return ["", "n", *(_measure(name).title for name in shown)], texts
 
 
+def spread_table(document: Mapping[str, Any], data: str) -> tuple[Row, list[Row]]:
+    """(header, rows) of what the spread of the clustering accuracy is made of; of rows with two trainings or more."""
+    texts = []
+    for row in document["rows"]:
+        found = row["measures"].get(data, {})
+        if "starts_std" not in found or found["starts_std"]["n"] < 2:
+            continue
+        picked, means, stds = (found[name]["values"] for name in ("clustering_accuracy", "starts_mean", "starts_std"))
+        parts = variance_components(means, stds, N_INIT)
+        gains = summary([own - mean for own, mean in zip(picked, means, strict=True)])
+        numbers = [summary(picked).std, summary(means).std, parts.seeds, parts.starts]
+        texts.append(
+            [row["label"], str(len(means)), *(value_text("clustering_accuracy", number) for number in numbers)]
+        )
+        gain = value_text("clustering_accuracy", gains.mean, signed=True)
+        texts[-1].append(f"{gain} ± {value_text('clustering_accuracy', gains.std)}")
+    return ["", "n", "std of the table", "std of the starts' means", "σ_seed", "σ_start", "kept − mean"], texts
+
+
 def markdown(document: Mapping[str, Any]) -> str:
     """The whole report."""
     parts = [f"# {document['title']}", _how(document), _md_table(*main_table(document), split=_models(document))]
@@ -95,22 +116,24 @@ def markdown(document: Mapping[str, Any]) -> str:
     header, rows = difference_table(document)
     if rows:
         parts += ["## Differences", _DIFFERENCES, _md_table(header, rows)]
-    sections = (
-        ("What the bottleneck carries", _CARRIED, (*CARRIED, *_unlisted(document))),
-        ("All K-means starts", _STARTS, STARTS),
-        ("Beyond the paper's evaluation", _BEYOND, BEYOND),
-    )
     shown = {column["measure"] for column in document["columns"]}
-    for title, text, names in sections:
-        others = [name for name in names if name not in shown]
-        tables = [(data, measures_table(document, data, others)) for data in document["data"]]
-        filled = [(data, table) for data, table in tables if table[1]]
+    lists = {_CARRIED: (*CARRIED, *_unlisted(document)), _STARTS: STARTS, _BEYOND: BEYOND}
+    others = {text: [name for name in names if name not in shown] for text, names in lists.items()}
+    sections: tuple[tuple[str, str, Callable[[str], tuple[Row, list[Row]]]], ...] = (
+        ("What the bottleneck carries", _CARRIED, lambda data: measures_table(document, data, others[_CARRIED])),
+        ("All K-means starts", _STARTS, lambda data: measures_table(document, data, others[_STARTS])),
+        ("Seeds and starts", _SPREAD, lambda data: spread_table(document, data)),
+        ("Beyond the paper's evaluation", _BEYOND, lambda data: measures_table(document, data, others[_BEYOND])),
+    )
+    for title, text, table in sections:
+        tables = [(data, table(data)) for data in document["data"]]
+        filled = [(data, found) for data, found in tables if found[1]]
         if filled:
             parts += [f"## {title}", text]
-            for data, table in filled:
+            for data, found in filled:
                 if len(document["data"]) > 1:
                     parts.append(f"{document['data'][data]['title']}:")
-                parts.append(_md_table(*table))
+                parts.append(_md_table(*found))
     return "\n\n".join(parts) + "\n"
 
 
@@ -130,6 +153,10 @@ to the most probable codeword, Euclidean, and relative to the norm of the codewo
 _STARTS = (
     "The accuracy that each of the 100 starts alone would have given; the table above has the one of lowest inertia."
 )
+_SPREAD = """\
+What the spread of the clustering is made of: its standard deviation in the table; that of the mean over all 100 starts
+of each training; and of a random-effects model the part of the training (σ_seed) and that of the start of K-means
+(σ_start). Kept − mean: what the start of lowest inertia has above the mean start, over the trainings."""
 _BEYOND = """\
 The softmax probe as the authors' notebooks train it (Adam, 30 000 updates of 128; the table has the optimum); five
 nearest neighbours in the training split; the softmax probe on a few labels of each class (mean of 5 draws); K-means on

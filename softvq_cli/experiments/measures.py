@@ -45,6 +45,8 @@ MEASURES: Mapping[str, Measure] = {
     "starts_min": _accuracy("K-means starts, lowest"),
     "starts_median": _accuracy("median"),
     "starts_max": _accuracy("highest"),
+    "starts_mean": _accuracy("mean of the starts"),
+    "starts_std": _accuracy("std of the starts"),
     "nmse": Measure("nMSE", digits=3),
     "bits_per_image": Measure("bits per image", digits=2),
     "kl_nats": Measure("KL (nats)", digits=2),
@@ -137,6 +139,8 @@ def _agreement(rows: Latents, jobs: int) -> dict[str, float]:
         "starts_min": low,
         "starts_median": median,
         "starts_max": high,
+        "starts_mean": float(clustering.accuracies.mean()),
+        "starts_std": float(clustering.accuracies.std(ddof=1)),
     }
 
 

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from softvq_cli.errors import InputError, UsageError
-from softvq_cli.evaluation.statistics import paired_difference, summary
+from softvq_cli.evaluation.statistics import paired_difference, summary, variance_components
 
 A = [77.1, 75.9, 78.3, 76.4]
 B = [54.0, 52.2, 57.1, 53.9]
@@ -53,3 +53,22 @@ def test_what_has_no_statistics_is_said() -> None:
         paired_difference(A, B[:3])
     with pytest.raises(UsageError, match="between 0 and 1"):
         paired_difference(A, B, confidence=95)
+
+
+def test_the_spread_of_seeds_and_of_starts_is_told_apart() -> None:
+    rng = np.random.default_rng(0)
+    figures = 0.6 + 0.05 * rng.standard_normal((400, 1)) + 0.03 * rng.standard_normal((400, 50))
+    found = variance_components(figures.mean(axis=1), figures.std(axis=1, ddof=1), 50)
+    assert found.seeds == pytest.approx(0.05, rel=0.1)
+    assert found.starts == pytest.approx(0.03, rel=0.02)
+
+
+def test_seeds_that_differ_by_less_than_their_starts_explain_have_no_part() -> None:
+    found = variance_components([0.50, 0.51], [0.2, 0.2], 100)
+    assert found.seeds == 0
+    assert found.starts == pytest.approx(0.2)
+
+
+def test_variance_components_need_two_trainings() -> None:
+    with pytest.raises(InputError, match="two trainings or more"):
+        variance_components([0.5], [0.1], 100)

@@ -101,6 +101,18 @@ def test_what_the_bottleneck_carries_and_the_spread_of_the_starts_are_there(docu
         assert low <= measures[row]["clustering_accuracy"]["mean"] <= high
 
 
+def test_the_markdown_tells_the_spread_of_seeds_from_that_of_the_starts(document, found):
+    text = found.reports[0].path.with_suffix(".md").read_text()
+    table = text[text.index("## Seeds and starts") :]
+    [line] = [line for line in table.splitlines() if line.startswith("| VQ-VAE | 2 ")]
+    measures = next(row["measures"]["mnist"] for row in document["rows"] if row["row"] == "vq")
+    stds = np.array(measures["starts_std"]["values"])
+    between = max(0.0, np.var(measures["starts_mean"]["values"], ddof=1) - (stds**2).mean() / 100) ** 0.5
+    shown = [float(cell) for cell in line.split("|")[3:7]]
+    assert shown[1] == pytest.approx(100 * np.std(measures["starts_mean"]["values"], ddof=1), abs=0.006)
+    assert shown[2:] == pytest.approx([100 * between, 100 * (stds**2).mean() ** 0.5], abs=0.006)
+
+
 def test_the_report_says_how_it_was_made_and_on_which_data(document, npz):
     assert document["data"]["mnist"]["name"] == "blobs"
     assert not document["data"]["mnist"]["papers"]
