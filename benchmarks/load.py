@@ -42,8 +42,8 @@ def section(setting: Setting) -> str:
 
 
 def _case(data: str, batch: int, cores: int, setting: Setting) -> str:
-    seconds = 0.2 if setting.quick else 4.0
-    counts = [count for count in (1, 2, 4, 8, MOST_THREADS) if count <= max(cores, 2)]
+    seconds = 0.1 if setting.quick else 4.0
+    counts = [1] if setting.quick else [count for count in (1, 2, 4, 8, MOST_THREADS) if count <= max(cores, 2)]
     idle = _rates(data, batch, [*counts, PLAIN], seconds, setting)
     with busy(cores):
         loaded = _rates(data, batch, [*counts, PLAIN], seconds, setting)
@@ -61,7 +61,7 @@ def _case(data: str, batch: int, cores: int, setting: Setting) -> str:
 def _rates(data: str, batch: int, counts: list[int], seconds: float, setting: Setting) -> dict[int, float]:
     """Steps a second by number of threads."""
     found: dict[int, list[float]] = {count: [] for count in counts}
-    for _ in range(setting.rounds):
+    for _ in range(1 if setting.quick else setting.rounds):
         for count in counts:
             found[count].append(_measured(data, batch, count, seconds))
     return {count: float(np.median(values)) for count, values in found.items()}
