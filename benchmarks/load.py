@@ -63,12 +63,15 @@ def _rates(data: str, batch: int, counts: list[int], seconds: float, setting: Se
     found: dict[int, list[float]] = {count: [] for count in counts}
     for _ in range(1 if setting.quick else setting.rounds):
         for count in counts:
-            found[count].append(_measured(data, batch, count, seconds))
+            found[count].append(_measured(data, batch, count, seconds, setting))
     return {count: float(np.median(values)) for count, values in found.items()}
 
 
-def _measured(data: str, batch: int, count: int, seconds: float) -> float:
-    environment = {name: value for name, value in os.environ.items() if name not in _VARIABLES}
+def _measured(data: str, batch: int, count: int, seconds: float, setting: Setting) -> float:
+    dropped = (
+        () if setting.quick else _VARIABLES
+    )  # quick: as the caller is, for threads that wait in a circle take long
+    environment = {name: value for name, value in os.environ.items() if name not in dropped}
     if count != PLAIN:
         environment |= WAITING
     words = [sys.executable, "-m", "benchmarks.load", data, str(batch), str(count), str(seconds)]
