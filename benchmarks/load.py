@@ -94,7 +94,8 @@ def rate(data: str, batch: int, count: int, seconds: float) -> float:
     """Steps a second in this process, over at least ``seconds``."""
     if count != PLAIN:
         torch.set_num_threads(count)
-    one = session(data, Setting(False, 1, count, "wall", torch.device("cpu")), batch_size=batch)
+    quick = seconds < 1
+    one = session(data, Setting(quick, 1, count, "wall", torch.device("cpu")), batch_size=batch)
     step = 1
     take: Callable[[], object]
     if count == PLAIN:
