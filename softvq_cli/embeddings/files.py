@@ -56,8 +56,8 @@ def check_name(path: Path) -> None:
     """
     if path.suffix != ".npy" or path.name.endswith(".labels.npy"):
         raise UsageError(
-            f"embeddings are written to a file that ends in .npy (and not in .labels.npy) or, as one table, in .parquet, "
-            f"not {path}"
+            f"embeddings are written to a file that ends in .npy (and not in .labels.npy) or, as one table, in "
+            f".parquet, not {path}"
         )
 
 

@@ -228,8 +228,14 @@ def test_the_map_works_by_keyboard(opened):
     assert opened.one(".selection b").text == "120 selected"
     plot.send_keys(Keys.ENTER)
     assert opened.one("#detail").is_displayed()
-    plot.send_keys(Keys.ESCAPE)
+    focused = opened.driver.switch_to.active_element
+    focused.send_keys(Keys.TAB, Keys.TAB)  # past the button that closes, to the nearest neighbour
+    assert "thumb" in opened.driver.switch_to.active_element.get_attribute("class")
+    opened.driver.switch_to.active_element.send_keys(Keys.ESCAPE)
     assert not opened.one("#detail").is_displayed()
+    assert opened.driver.switch_to.active_element == plot
+    plot.send_keys(Keys.TAB)
+    assert opened.driver.switch_to.active_element.get_attribute("class") == "key"
 
 
 def test_tabs_change_by_arrow_keys_and_a_run_without_labels_has_no_confusion(opened):

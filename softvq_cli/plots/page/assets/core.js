@@ -121,13 +121,20 @@ function button(run, i, size, caption, what = "images") {
     tile(run[what], i, size, (what === "images" ? "" : "reconstruction of ") + run.alt(i)), text);
 }
 
-/** The panel of one image: itself, its reconstruction, what is known, its nearest neighbours. */
+/** The panel of one image: itself, its reconstruction, what is known, its nearest neighbours. It has the focus while
+    it is open, so that Tab goes on to the neighbours, and gives it back. */
 function showDetail(run, i) {
   const panel = document.getElementById("detail");
   const large = 112;
+  if (!panel.contains(document.activeElement)) panel.opener = document.activeElement;
+  const close = () => {
+    panel.hidden = true;
+    run.ring?.(null);
+    panel.opener?.focus({preventScroll: true});
+  };
   panel.hidden = false;
   panel.replaceChildren(
-    el("button", {class: "close", type: "button", "aria-label": "Close", onclick: () => { panel.hidden = true; run.ring?.(null); }}, "×"),
+    el("button", {class: "close", type: "button", "aria-label": "Close", onclick: close}, "×"),
     el("h3", {text: run.name(i), dir: "auto"}),
     el("div", {class: "pair"},
       el("figure", {}, tile(run.images, i, large, `image ${run.alt(i)}`), el("figcaption", {text: "image"})),
@@ -137,6 +144,7 @@ function showDetail(run, i) {
     el("h4", {text: "Nearest in z_e"}),
     el("ul", {class: "gallery"}, run.neighboursOf(i).map(([j, distance]) =>
       el("li", {}, button(run, j, 56, `${run.label(j) ?? ""} ${written(distance)}`.trim())))));
+  panel.focus({preventScroll: true});
   run.ring?.(i);
 }
 

@@ -133,6 +133,7 @@ function curvesSection(run) {
 async function drawCurves(run) {
   for (const {host, curve} of run.plots) {
     const views = await Bokeh.embed.embed_item(curve.figure, host), plot = views.roots[0].model;
+    views.roots[0].el.tabIndex = -1;
     const ink = () => {
       const colour = getComputedStyle(document.body).color, line = getComputedStyle(document.body).getPropertyValue("--line");
       for (const axis of [...plot.below, ...plot.left])
