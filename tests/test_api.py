@@ -24,8 +24,8 @@ from tests.helpers import blobs
 SMALL = {"latent_dim": 4, "K": 6, "iterations": 40, "batch_size": 16}
 
 
-def embedder(**settings: object) -> softvq.AutoencoderEmbedder:
-    return softvq.AutoencoderEmbedder(**{**SMALL, **settings})  # type: ignore[arg-type]
+def embedder(bottleneck: str = "soft-vq", **settings: object) -> softvq.AutoencoderEmbedder:
+    return softvq.AutoencoderEmbedder(bottleneck, **{**SMALL, **settings})  # type: ignore[arg-type]
 
 
 def test_a_checkpoint_embeds_images_like_the_model_that_was_trained(tmp_path: Path) -> None:
@@ -98,10 +98,10 @@ def test_the_estimator_is_a_scikit_learn_transformer() -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", [np.zeros((4, 8, 8, 2), np.uint8), np.zeros((4, 8, 8, 1)), np.zeros((0, 8, 8), np.uint8)]
+    "bad", [np.zeros((4, 8, 8, 2), np.uint8), np.zeros((4, 8, 8, 8, 1)), np.zeros((0, 8, 8), np.uint8)]
 )
 def test_arrays_that_are_not_images_are_refused(bad: np.ndarray) -> None:
-    with pytest.raises(InputError, match="uint8"):
+    with pytest.raises(InputError, match=r"images must be an array of shape \(N, H, W\).*, not of shape "):
         embedder().fit(bad)
 
 
@@ -163,6 +163,61 @@ def test_numbers_are_not_rounded_and_come_back_in_their_units() -> None:
     assert not np.array_equal(fitted.transform(a_little), fitted.transform(rows))
 
 
+@pytest.mark.parametrize("dimensions", [3, 4])
+def test_images_of_floats_are_the_rows_that_they_hold_and_keep_their_form(tmp_path: Path, dimensions: int) -> None:
+    rows = rows_of(blobs(64).images)
+    images = rows.reshape((64, 8, 8, 1)[:dimensions])
+    fitted, of_rows = embedder(device="cpu").fit(images), embedder(device="cpu", image_shape=(8, 8)).fit(rows)
+    np.testing.assert_array_equal(fitted.transform(images), of_rows.transform(rows))
+    np.testing.assert_array_equal(fitted.transform(rows), of_rows.transform(images))
+    np.testing.assert_array_equal(fitted.reconstruct(images), of_rows.reconstruct(rows).reshape(images.shape))
+    z = fitted.transform(images)
+    fitted.save(tmp_path / "ckpt.pt")
+    for one in (fitted, softvq.AutoencoderEmbedder.load(tmp_path / "ckpt.pt")):
+        np.testing.assert_array_equal(one.inverse_transform(z), of_rows.inverse_transform(z).reshape(64, 8, 8, 1))
+        np.testing.assert_array_equal(one.transform(images.astype(np.float32)), of_rows.transform(rows.astype("f4")))
+    with pytest.raises(InputError, match=r"the model takes images of shape \(8, 8, 1\)"):
+        fitted.transform(images[:, :4])
+    with pytest.raises(ValueError, match="NaN"):
+        embedder().fit(np.full((64, 8, 8), np.nan))
+
+
+def test_two_partial_fits_are_one_fit_of_twice_as_many_steps(tmp_path: Path) -> None:
+    X = rows_of(blobs(64).images)
+    whole = embedder(device="cpu", image_shape=(8, 8), iterations=40, settings={"log_every": 15}).fit(X)
+    parts = embedder(device="cpu", image_shape=(8, 8), iterations=20, settings={"log_every": 15}).partial_fit(X)
+    first = parts.transform(X)
+    parts.save(tmp_path / "half.pt")
+    np.testing.assert_array_equal(parts.partial_fit(X).transform(X), whole.transform(X))
+    assert not np.array_equal(first, whole.transform(X))
+    assert [row["step"] for row in parts.history_] == [15, 20, 30, 40]
+    assert parts.config_ == whole.config_
+    half = softvq.AutoencoderEmbedder.load(tmp_path / "half.pt")
+    np.testing.assert_array_equal(half.transform(X), first)
+    np.testing.assert_array_equal(half.partial_fit(X).transform(X), whole.transform(X))
+
+
+def test_a_partial_fit_on_other_images_keeps_the_scale_of_the_first() -> None:
+    rows = rows_of(blobs(64).images)
+    fitted = embedder("ae", image_shape=(8, 8)).partial_fit(rows[:40])
+    settings, variance = fitted.config_.data, float(fitted.model_.pixel_variance)
+    before = fitted.transform(rows)
+    fitted.partial_fit(rows[40:] * 3)
+    assert fitted.config_.data == settings
+    assert float(fitted.model_.pixel_variance) == variance
+    assert not np.array_equal(fitted.transform(rows), before)
+    with pytest.raises(InputError, match=r"takes images of shape \(8, 8, 1\), not \(4, 8, 1\)"):
+        fitted.partial_fit(rows.reshape(64, 8, 8)[:, :4])
+
+
+def test_what_has_no_state_cannot_be_trained_further(tmp_path: Path) -> None:
+    images = blobs(64).images
+    embedder().fit(images).save(tmp_path / "ckpt.pt")
+    softvq.load(tmp_path / "ckpt.pt").export(tmp_path / "model.safetensors")
+    with pytest.raises(InputError, match=r"cannot be trained further: it is an exported model"):
+        softvq.AutoencoderEmbedder.load(tmp_path / "model.safetensors").partial_fit(images)
+
+
 def test_rows_that_do_not_make_images_are_refused() -> None:
     rows = rows_of(blobs(64).images)
     with pytest.raises(UsageError, match=r"image_shape \(8, 9, 1\) has 72 values, and a row of X has 64"):
@@ -175,15 +230,19 @@ def test_rows_that_do_not_make_images_are_refused() -> None:
         embedder(settings={"pixel_range": "0,1"}).fit(rows)
 
 
-def test_a_data_frame_gives_a_data_frame() -> None:
+def test_a_data_frame_gives_a_data_frame_and_its_columns_are_kept(tmp_path: Path) -> None:
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame(rows_of(blobs(64).images), columns=[f"pixel{i}" for i in range(64)])
     fitted = embedder().set_output(transform="pandas").fit(frame)
     latents = fitted.transform(frame)
     assert list(latents.columns) == [f"autoencoderembedder{i}" for i in range(4)]
     assert list(latents.columns) == list(fitted.get_feature_names_out())
-    with pytest.raises(ValueError, match="feature names"):
-        fitted.transform(frame[frame.columns[::-1]])
+    fitted.save(tmp_path / "ckpt.pt")
+    loaded = softvq.AutoencoderEmbedder.load(tmp_path / "ckpt.pt")
+    np.testing.assert_array_equal(loaded.feature_names_in_, frame.columns)
+    for one in (fitted, loaded):
+        with pytest.raises(ValueError, match="feature names"):
+            one.transform(frame[frame.columns[::-1]])
 
 
 def test_random_state_stands_for_the_seed() -> None:

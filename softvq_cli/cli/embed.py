@@ -24,45 +24,51 @@ from softvq_cli.config import BATCH
 from softvq_cli.errors import UsageError, unknown_name
 from softvq_cli.words import REPRESENTATIONS, SPLITS, TABLE_COLUMNS
 
+Out = Annotated[
+    Path,
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="FILE",
+        help="The .npy or .parquet file; its folder is made. -: a .npy to standard output.",
+    ),
+]
+Split = Annotated[
+    str,
+    typer.Option("--split", metavar="|".join(SPLITS), help="Which images.", autocompletion=completion(SPLITS)),
+]
+What = Annotated[
+    str,
+    typer.Option(
+        "--what",
+        metavar="NAME",
+        help=f"What to write of each image: {', '.join(REPRESENTATIONS)}.",
+        autocompletion=completion(REPRESENTATIONS),
+    ),
+]
+With = Annotated[
+    str | None,
+    typer.Option(
+        "--with",
+        metavar="NAME,…",
+        help=f"What else a .parquet holds: {', '.join(TABLE_COLUMNS)}.",
+        autocompletion=list_completion(TABLE_COLUMNS),
+    ),
+]
+Clusters = Annotated[
+    int | None,
+    typer.Option("--clusters", "-k", metavar="INT", help="Of the column cluster. Default: as many as classes."),
+]
+
 
 def embed(
     *,
     checkpoint: CheckpointFile,
-    out: Annotated[
-        Path,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="FILE",
-            help="The .npy or .parquet file; its folder is made. -: a .npy to standard output.",
-        ),
-    ] = Path("embeddings.npy"),
-    split: Annotated[
-        str,
-        typer.Option("--split", metavar="|".join(SPLITS), help="Which images.", autocompletion=completion(SPLITS)),
-    ] = "test",
-    what: Annotated[
-        str,
-        typer.Option(
-            "--what",
-            metavar="NAME",
-            help=f"What to write of each image: {', '.join(REPRESENTATIONS)}.",
-            autocompletion=completion(REPRESENTATIONS),
-        ),
-    ] = "z_e",
-    columns: Annotated[
-        str | None,
-        typer.Option(
-            "--with",
-            metavar="NAME,…",
-            help=f"What else a .parquet holds: {', '.join(TABLE_COLUMNS)}.",
-            autocompletion=list_completion(TABLE_COLUMNS),
-        ),
-    ] = None,
-    clusters: Annotated[
-        int | None,
-        typer.Option("--clusters", "-k", metavar="INT", help="Of the column cluster. Default: as many as classes."),
-    ] = None,
+    out: Out = Path("embeddings.npy"),
+    split: Split = "test",
+    what: What = "z_e",
+    columns: With = None,
+    clusters: Clusters = None,
     data: Data = None,
     data_dir: DataDir = None,
     batch_size: BatchSize = BATCH,
@@ -87,31 +93,12 @@ def embed(
       softvq embed "$(softvq train)" --what reconstruction -o new.npy
       softvq embed runs/vq -o z.parquet --with image,map,cluster
     """
-    from softvq_cli import embeddings
     from softvq_cli.cli import pipes
-    from softvq_cli.cli.targets import refuse_existing
-    from softvq_cli.embeddings.table import ENDING, check_available
     from softvq_cli.pipeline.source import Source
-    from softvq_cli.pipeline.table import embed_table
 
-    chosen = _columns(columns)
-    is_table = out.suffix == ENDING
-    if (chosen or clusters is not None) and not is_table:
-        raise UsageError("--with and --clusters go with a .parquet: give one to --out")
-    if clusters is not None and "cluster" not in chosen:
-        raise UsageError("--clusters goes with --with cluster")
-    if out == pipes.PIPE:
-        if as_json:
-            raise UsageError("--json and -o - both write to standard output: give one of them")
-        pipes.refuse_terminal()
-    elif is_table:
-        check_available()
-        refuse_existing(out, overwrite=overwrite, makes_folder=True)
-    else:
-        embeddings.check_name(out)
-        files = (out, embeddings.labels_path(out), embeddings.info_path(out))
-        refuse_existing(*files, overwrite=overwrite, makes_folder=True)
-    with terminal.bars() as bars, tempfile.TemporaryDirectory() as folder:
+    names = _columns(columns, out, clusters)
+    _check_target(out, overwrite=overwrite, as_json=as_json)
+    with terminal.bars() as bars:
         source = Source.open(
             checkpoint,
             data=data,
@@ -121,32 +108,58 @@ def embed(
             progress=bars.report,
             note=terminal.note,
         )
-        if is_table:
+        if out == pipes.PIPE:
+            with tempfile.TemporaryDirectory() as folder:
+                rows = source.embed(split, Path(folder) / "rows.npy", what=what, batch_size=batch_size)
+                pipes.send(rows.path)
+            return
+        if _is_table(out):
+            from softvq_cli.pipeline.table import embed_table
+
             written = embed_table(
-                source,
-                split,
-                out,
-                columns=chosen,
-                what=what,
-                batch_size=batch_size,
-                clusters=clusters,
-                begun=bars.begin,
+                source, split, out, columns=names, what=what, batch_size=batch_size, clusters=clusters, begun=bars.begin
             )
         else:
-            target = Path(folder) / "rows.npy" if out == pipes.PIPE else out
-            written = source.embed(split, target, what=what, batch_size=batch_size)
-        if out == pipes.PIPE:
-            pipes.send(written.path)
-            return
+            written = source.embed(split, out, what=what, batch_size=batch_size)
     document = {"rows": len(written), "columns": written.z.shape[1], "labels": written.labels is not None}
     terminal.wrote(written.path, document=document, as_json=as_json)
     terminal.hint("softvq", "cluster", written.path, *([] if written.labels is not None else ["--clusters", "10"]))
 
 
-def _columns(text: str | None) -> list[str]:
-    """The names in ``image,map``, checked."""
+def _columns(text: str | None, out: Path, clusters: int | None) -> list[str]:
+    """The names in ``image,map``, checked, and that there is a table for them and for ``clusters``."""
     names = [name.strip() for name in (text or "").split(",") if name.strip()]
     for name in names:
         if name not in TABLE_COLUMNS:
             raise UsageError(unknown_name("value of --with", name, TABLE_COLUMNS))
+    if (names or clusters is not None) and not _is_table(out):
+        raise UsageError("--with and --clusters go with a .parquet: give one to --out")
+    if clusters is not None and "cluster" not in names:
+        raise UsageError("--clusters goes with --with cluster")
     return names
+
+
+def _check_target(out: Path, *, overwrite: bool, as_json: bool) -> None:
+    """Make sure that the rows can be written, before they are computed."""
+    from softvq_cli import embeddings
+    from softvq_cli.cli import pipes
+    from softvq_cli.cli.targets import refuse_existing
+    from softvq_cli.embeddings.table import check_available
+
+    if out == pipes.PIPE:
+        if as_json:
+            raise UsageError("--json and -o - both write to standard output: give one of them")
+        pipes.refuse_terminal()
+    elif _is_table(out):
+        check_available()
+        refuse_existing(out, overwrite=overwrite, makes_folder=True)
+    else:
+        embeddings.check_name(out)
+        files = (out, embeddings.labels_path(out), embeddings.info_path(out))
+        refuse_existing(*files, overwrite=overwrite, makes_folder=True)
+
+
+def _is_table(out: Path) -> bool:
+    from softvq_cli.embeddings.table import ENDING
+
+    return out.suffix == ENDING

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from softvq_cli.cli.options import Device, Json, completion, list_completion
-from softvq_cli.cli.output import Streams
+from softvq_cli.cli.output import Streams, Terminal
 from softvq_cli.cli.spelling import option_words
 from softvq_cli.cli.studies import DryRun, JobName, Jobs, Scheduler, command_text, settings_without
 from softvq_cli.words import BOTTLENECKS, CONTROLS, PAPER_STUDIES, STUDIES
@@ -18,6 +19,7 @@ _NAMES = (*STUDIES, "all")
 _DATA = ("mnist", "svhn", "cifar10")
 if TYPE_CHECKING:
     from softvq_cli.experiments.comparison import Request
+    from softvq_cli.experiments.report import Report
 
 _ROWS = (*BOTTLENECKS, *CONTROLS)
 _Settings = settings_without("data", "bottleneck", "seed")
@@ -110,7 +112,7 @@ def reproduce(
       softvq reproduce table2 --data cifar10=images.zip -o mine
     """
     from softvq_cli.cli.studies import job_by_job
-    from softvq_cli.cli.watch_pool import comparison_table, end, watch_pool
+    from softvq_cli.cli.watch_pool import end, watch_pool
     from softvq_cli.experiments.cluster import Where
     from softvq_cli.experiments.comparison import Request, plan
     from softvq_cli.experiments.comparison import reproduce as run_comparison
@@ -139,15 +141,22 @@ def reproduce(
         return
     with watch_pool(terminal) as (observer, stop):
         found = run_comparison(request, where=Where(jobs, device, scheduler), observer=observer, stop=stop)
-    if as_json:
-        documents: dict[str, Any] = {report.document["name"]: report.document for report in found.reports}
-        document = documents if name == "all" else found.reports[0].document
-        terminal.result(document, lambda: comparison_table(document), as_json=True)
-    else:
-        for report in found.reports:
-            terminal.wrote(report.path, lambda report=report: comparison_table(report.document))  # type: ignore[misc]
+    _print(found.reports, terminal, together=name == "all", as_json=as_json)
     end(found.failed)
     terminal.hint("softvq", "sweep", "--over", "K=8,16,32,64,128", "--data", "mnist")
+
+
+def _print(reports: Sequence[Report], terminal: Terminal, *, together: bool, as_json: bool) -> None:
+    """The tables with their paths, or one JSON document, of several by name."""
+    from softvq_cli.cli.watch_pool import comparison_table
+
+    if as_json:
+        documents: dict[str, Any] = {report.document["name"]: report.document for report in reports}
+        document = documents if together else reports[0].document
+        terminal.result(document, lambda: comparison_table(document), as_json=True)
+        return
+    for report in reports:
+        terminal.wrote(report.path, lambda report=report: comparison_table(report.document))  # type: ignore[misc]
 
 
 def command_of(request: Request) -> str:

@@ -55,7 +55,10 @@ def check_name(path: Path) -> None:
         UsageError: the name does not end in ``.npy``, or ends in ``.labels.npy``.
     """
     if path.suffix != ".npy" or path.name.endswith(".labels.npy"):
-        raise UsageError(f"embeddings are written to a file that ends in .npy (and not in .labels.npy), not {path}")
+        raise UsageError(
+            f"embeddings are written to a file that ends in .npy (and not in .labels.npy) or, as one table, in "
+            f".parquet, not {path}"
+        )
 
 
 def first_row_not_finite(rows: np.ndarray) -> int | None:

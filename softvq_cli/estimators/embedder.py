@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,18 +13,20 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from softvq_cli.config import BATCH, SETTINGS, RunConfig, resolve
+from softvq_cli.config import BATCH, SETTINGS, RunConfig, image_shape, resolve
 from softvq_cli.datasets.dataset import Dataset
 from softvq_cli.devices import pick
 from softvq_cli.errors import InputError, UsageError, param
-from softvq_cli.estimators.pixels import Rows, as_images
+from softvq_cli.estimators.pixels import Numbers, are_images, as_images, row_shape
 from softvq_cli.estimators.seeds import seed_of
 from softvq_cli.model import represent
-from softvq_cli.training import Checkpoint, Observer, checkpoint, train_in_memory
+from softvq_cli.training import Checkpoint, Observer, TrainedInMemory, checkpoint, train_in_memory
 from softvq_cli.training.checkpoint import DatasetInfo
 
 _ARGUMENTS = ("bottleneck", "arch", "latent_dim", "K", "iterations", "batch_size", "lr", "seed")
 """Settings that are arguments of the estimator; the others of the network and its training are in ``settings``."""
+_NAME = "X"
+"""Of the data."""
 
 
 class _Notes(Observer):
@@ -39,8 +42,8 @@ class _Notes(Observer):
 class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Any of the autoencoders as a scikit-learn transformer: ``fit`` trains, ``transform`` gives z_e.
 
-    X is images, uint8 (N, H, W, C) or (N, H, W), or a table of finite numbers (N, H*W*C): an array, a data frame. The
-    range of a table's numbers is learned in ``fit``, one for all columns, and nothing is rounded; uint8 is 0 … 255.
+    X is images, (N, H, W, C) or (N, H, W), or a table (N, H*W*C): an array, a data frame. uint8 is 0 … 255. Of all
+    other numbers, which are finite, the range is learned in ``fit``, one for all of X, and nothing is rounded.
 
     Args:
         bottleneck: a name as in ``softvq train --bottleneck``.
@@ -102,31 +105,63 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             InputError: X is not such an array, or all its pixels are equal. A ``ValueError`` too.
             SoftVQError: the loss was not finite.
         """
-        rows: Rows | None = None
-        if _are_images(X):
-            images = as_images(X)
+        numbers, images = self._learned(X)
+        return self._train(images, self._resolved(images.shape[1:], numbers.settings() if numbers else {}), None)
+
+    def partial_fit(self, X: Any, y: Any = None) -> AutoencoderEmbedder:
+        """Train ``iterations`` steps more on X, from where the last call of ``fit`` or this ended; the first is a fit.
+
+        Weights, Adam's moments and the noise go on, and so do the numbering of steps in ``history_`` and
+        ``config_.train.iterations``: two calls on the same X are one of twice as many steps. All other settings, the
+        range of numbers and the pixel variance that the nMSE is relative to are those of the first call. A loaded
+        checkpoint goes on too, on the kind of device that it was trained on.
+
+        Raises:
+            As :meth:`fit`, and InputError for an exported model, which has no state to go on from.
+        """
+        if not hasattr(self, "model_"):
+            return self.fit(X)
+        images, before = self._images(X), self.config_
+        if images.shape[1:] != self.model_.image_shape:
+            raise InputError(f"the model takes images of shape {self.model_.image_shape}, not {images.shape[1:]}")
+        steps = self._resolved(images.shape[1:], {}).train.iterations
+        config = replace(before, train=replace(before.train, iterations=before.train.iterations + steps))
+        return self._train(images, config, TrainedInMemory(before, self.model_, self._state, self.history_))
+
+    def _learned(self, X: Any) -> tuple[Numbers | None, np.ndarray]:
+        """The scale of X, None of images of bytes, and X as the network is trained on it."""
+        if not are_images(X):
+            rows = validate_data(self, X, ensure_min_samples=2)
+            numbers = Numbers.learned(rows, row_shape(self.image_shape, rows.shape[1]), of_rows=True)
+            return numbers, numbers.images(rows)
+        images = as_images(X)
+        if images.dtype == np.uint8:
             self.__dict__.pop("feature_names_in_", None)
-        else:
-            X = validate_data(self, X, ensure_min_samples=2)
-            rows = Rows.learned(X, self.image_shape)
-            images = rows.images(X)
-        dataset = Dataset("X", "train", images, None, ())
+            self.n_features_in_ = int(np.prod(images.shape[1:]))
+            return None, images
+        rows = validate_data(self, images.reshape(len(images), -1), ensure_min_samples=2)
+        numbers = Numbers.learned(rows, images.shape[1:], of_rows=False)
+        return numbers, numbers.images(rows)
+
+    def _resolved(self, image_shape: tuple[int, int, int], data: dict[str, str]) -> RunConfig:
+        """The configuration that the arguments ask for."""
         for name in self.settings or {}:
             if name in SETTINGS and SETTINGS[name].section == "data":
                 raise UsageError(f"{param(name)} says how files are read: the estimator's settings are a model's")
         chosen = {name: getattr(self, name) for name in _ARGUMENTS if getattr(self, name) is not None}
-        chosen |= {
-            "data": dataset.name,  # not the default, which a command would read for a saved model
-            "seed": seed_of(self.random_state, 0 if self.seed is None else self.seed),
-            **(rows.settings() if rows else {}),
-        }
-        self.config_ = resolve("array", dataset.image_shape, {**(self.settings or {}), **chosen})
-        notes = _Notes()
-        self.model_, self.history_ = train_in_memory(self.config_, dataset, pick(self.device), notes)
-        self.dataset_ = DatasetInfo.of(dataset)
-        self.n_features_in_ = int(np.prod(dataset.image_shape))
+        chosen["data"] = _NAME  # not the default, which a command would read for a saved model
+        chosen["seed"] = seed_of(self.random_state, 0 if self.seed is None else self.seed)
+        return resolve("array", image_shape, {**(self.settings or {}), **chosen, **data})
+
+    def _train(self, images: np.ndarray, config: RunConfig, after: TrainedInMemory | None) -> AutoencoderEmbedder:
+        dataset, notes = Dataset(_NAME, "train", images, None, ()), _Notes()
+        trained = train_in_memory(config, dataset, pick(self.device), notes, after)
+        self.config_, self.model_, self.history_ = config, trained.model, trained.history
+        self._state = trained.state
+        columns = tuple(map(str, getattr(self, "feature_names_in_", ())))
+        self.dataset_ = replace(DatasetInfo.of(dataset), columns=columns)
         for text in notes.heard:
-            warnings.warn(text, stacklevel=2)
+            warnings.warn(text, stacklevel=3)
         return self
 
     def transform(self, X: Any) -> np.ndarray:
@@ -134,11 +169,14 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         return represent(self._fitted(), self._images(X))
 
     def reconstruct(self, X: Any) -> np.ndarray:
-        """The reconstruction, float32: of images in [0, 1] and of their shape, of rows (N, H*W*C) in their units."""
-        return self._restored(represent(self._fitted(), self._images(X), "reconstruction"), as_rows=not _are_images(X))
+        """The reconstruction, float32, of the shape of X: of uint8 images in [0, 1], else in the units of X."""
+        flat = represent(self._fitted(), self._images(X), "reconstruction")
+        if not (are_images(X) and X.dtype == np.uint8):
+            flat = self._numbers().restored(flat)
+        return flat.reshape(np.shape(X))
 
     def inverse_transform(self, X: Any) -> np.ndarray:
-        """What the decoder makes of z (N, d), float32, in the form of what was fitted: images in [0, 1] or rows.
+        """What the decoder makes of z (N, d), float32, in the form and units of what was fitted; bytes are in [0, 1].
 
         z is decoded as it stands: not every bottleneck can quantise it without the image that it came from, which is
         what :meth:`reconstruct` has.
@@ -155,16 +193,16 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
                 torch.from_numpy(z[i : i + BATCH]).to(model.pixel_variance.device) for i in range(0, len(z), BATCH)
             )
             decoded = [model.unscale(model.decoder(part)).flatten(1).cpu().numpy() for part in parts]
-        return self._restored(np.concatenate(decoded), as_rows=Rows.of(self.config_) is not None)
+        flat, numbers = np.concatenate(decoded), Numbers.of(self.config_, model.image_shape)
+        restored = numbers.restored(flat) if numbers else flat
+        return restored if numbers and numbers.of_rows else restored.reshape(-1, *model.image_shape)
 
     def score(self, X: Any, y: Any = None) -> float:
         """The negative nMSE of the reconstruction: 0 is perfect, -1 what the mean of the training pixels has."""
         return -float(self._fitted().evaluate(self._images(X))["nmse"])
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a checkpoint that :meth:`load`, :func:`softvq_cli.load` and the commands read; it cannot be resumed.
-
-        Names of columns are not kept; a pickle keeps them.
+        """Write a checkpoint that :meth:`load`, :func:`softvq_cli.load` and the commands read.
 
         Raises:
             SoftVQError: it could not be written.
@@ -178,14 +216,14 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             finished=True,
             metrics=self.history_[-1],
             model=model,
-            training={},
+            training=dict(self._state),
         )
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], device: str = "cpu") -> AutoencoderEmbedder:
         """The fitted estimator of a checkpoint: of :meth:`save`, or of ``softvq train``.
 
-        ``history_`` has the last report only.
+        ``history_`` has the last report only. Names of columns are kept.
 
         Raises:
             InputError: missing, damaged, or not a softvq checkpoint; or of rows whose channels come first. Nothing in
@@ -196,18 +234,21 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
 
     @classmethod
     def _of(cls, read: Checkpoint, device: str) -> AutoencoderEmbedder:
-        flat, rows = read.config.flat(), Rows.of(read.config)
+        flat, shape = read.config.flat(), read.dataset.image_shape
+        row = read.config.data.image_shape
         others = [n for n, spec in SETTINGS.items() if spec.section != "data" and n not in _ARGUMENTS]
-        if rows and rows.shape != read.dataset.image_shape:
+        if row is not None and image_shape(row) != shape:
             raise InputError(f"{read.path} was trained on rows whose channels come first: read it with softvq_cli.load")
         fitted = cls(
             **{name: flat[name] for name in _ARGUMENTS},
             device=device,
             settings={name: flat[name] for name in others},
-            image_shape=rows.shape if rows else None,
+            image_shape=None if row is None else shape,
         )
         fitted.model_, fitted.config_, fitted.history_ = read.model, read.config, [read.metrics]
-        fitted.dataset_, fitted.n_features_in_ = read.dataset, int(np.prod(read.dataset.image_shape))
+        fitted.dataset_, fitted._state, fitted.n_features_in_ = read.dataset, read.training, int(np.prod(shape))
+        if read.dataset.columns:
+            fitted.feature_names_in_ = np.array(read.dataset.columns, object)
         return fitted
 
     def _fitted(self) -> Any:
@@ -216,17 +257,18 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
 
     def _images(self, X: Any) -> np.ndarray:
         """X as the model takes it."""
-        if _are_images(X):
-            return as_images(X)
-        return self._rows().images(validate_data(self, X, reset=False))
+        if not are_images(X):
+            return self._numbers().images(validate_data(self, X, reset=False))
+        images = as_images(X)
+        if images.dtype == np.uint8:
+            return images
+        numbers = replace(self._numbers(), shape=images.shape[1:])  # of another shape, the model refuses them
+        return numbers.images(check_array(images.reshape(len(images), -1)))
 
-    def _rows(self) -> Rows:
-        """How rows become images: as fitted; bytes, for a model of images."""
-        config: RunConfig = self.config_
-        return Rows.of(config) or Rows(self.model_.image_shape)
-
-    def _restored(self, flat: np.ndarray, *, as_rows: bool) -> np.ndarray:
-        return self._rows().numbers(flat) if as_rows else flat.reshape(len(flat), *self.model_.image_shape)
+    def _numbers(self) -> Numbers:
+        """How numbers become images: as fitted; bytes, for a model of uint8 images."""
+        shape = self.model_.image_shape
+        return Numbers.of(self.config_, shape) or Numbers(shape)
 
     @property
     def _n_features_out(self) -> int:
@@ -237,8 +279,3 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
-
-
-def _are_images(X: Any) -> bool:
-    """An array of more than two dimensions; whatever else it is, it is for scikit-learn to judge."""
-    return isinstance(X, np.ndarray) and X.ndim > 2

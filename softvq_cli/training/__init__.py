@@ -1,7 +1,7 @@
 """Batches, the step, what takes steps, the reports and checkpoints of a run, and the run itself."""
 
 from softvq_cli.training.checkpoint import Checkpoint
-from softvq_cli.training.run import TrainRequest, train, train_in_memory, train_together
+from softvq_cli.training.run import TrainedInMemory, TrainRequest, train, train_in_memory, train_together
 from softvq_cli.training.run_directory import Run
 from softvq_cli.training.session import initial_model
 from softvq_cli.training.trainer import Observer
@@ -11,6 +11,7 @@ __all__ = [
     "Observer",
     "Run",
     "TrainRequest",
+    "TrainedInMemory",
     "initial_model",
     "train",
     "train_in_memory",

@@ -30,6 +30,8 @@ class DatasetInfo:
     n: int
     image_shape: tuple[int, int, int]
     class_names: tuple[str, ...]
+    columns: tuple[str, ...] = ()
+    """Names of the columns of a table, where it was one and they have names."""
 
     @classmethod
     def of(cls, dataset: Dataset) -> DatasetInfo:
@@ -97,11 +99,16 @@ def _content(
         "version": VERSION,
         "softvq": __version__,
         "config": config.as_dict(),
-        "dataset": {**asdict(dataset), "image_shape": list(dataset.image_shape), "class_names": [*dataset.class_names]},
+        "dataset": _plain(dataset),
         "step": step,
         "finished": finished,
         "metrics": metrics,
     }
+
+
+def _plain(dataset: DatasetInfo) -> dict[str, Any]:
+    values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(dataset).items()}
+    return values if dataset.columns else {name: value for name, value in values.items() if name != "columns"}
 
 
 def load(path: str | os.PathLike[str], device: str | torch.device = "cpu") -> Checkpoint:
@@ -146,12 +153,16 @@ def _dataset_info(value: dict[str, Any]) -> DatasetInfo:
     if not (1 <= height <= 1 << 16 and 1 <= width <= 1 << 16 and channels in (1, 3)):
         raise ValueError(f"images of shape {(height, width, channels)}")
     names = tuple(_text(name) for name in _typed(value, "class_names", list))
+    columns = tuple(_text(name) for name in _typed({"columns": [], **value}, "columns", list))
+    if columns and len(columns) != height * width * channels:
+        raise ValueError(f"{len(columns)} names of columns for {height * width * channels} values")
     return DatasetInfo(
         _typed(value, "name", str),
         _typed(value, "fingerprint", str),
         _typed(value, "n", int),
         (height, width, channels),
         names,
+        columns,
     )
 
 

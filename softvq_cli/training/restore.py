@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,9 +26,28 @@ def restore(session: Session, step: int, model: Autoencoder, state: Mapping[str,
         ValueError: the state is not one of a session like this; nothing was changed.
         RuntimeError: the session has taken steps.
     """
+    _check_new(session)
+    _check_state(session, step, state)
+    _put(session, step, model, state)
+    session.interval.load_state_dict(state["interval"])
+
+
+def go_on(session: Session, step: int, model: Autoencoder, state: Mapping[str, Any]) -> None:
+    """As :func:`restore`, from the end of a training: all its steps are reported, and the images may be others.
+
+    Nothing of ``state`` is shared with the session.
+    """
+    _check_new(session)
+    _check_progress(session, step, state)
+    _put(session, step, model, copy.deepcopy(state))
+
+
+def _check_new(session: Session) -> None:
     if session.step or session.optimiser.state:
         raise RuntimeError("only a session that has not taken a step can be restored")
-    _check_state(session, step, state)
+
+
+def _put(session: Session, step: int, model: Autoencoder, state: Mapping[str, Any]) -> None:
     session.step = step
     session.model.load_state_dict(model.state_dict())
     groups = session.optimiser.state_dict()["param_groups"]  # ours: they follow from the configuration
@@ -36,17 +56,20 @@ def restore(session: Session, step: int, model: Autoencoder, state: Mapping[str,
         for name in ("exp_avg", "exp_avg_sq"):  # fused Adam pairs them with the weights as they lie in memory
             moments[name] = torch.empty_like(weights).copy_(moments[name])
     session.noise.set_state(state["noise"])
-    session.interval.load_state_dict(state["interval"])
 
 
 def _check_state(session: Session, step: int, state: Mapping[str, Any]) -> None:
     """Make sure that ``state`` is what a session like this one has after ``step`` steps, or raise ValueError."""
+    _check_progress(session, step, state)
+    _check_interval(session, step, _get(state, "interval"))
+
+
+def _check_progress(session: Session, step: int, state: Mapping[str, Any]) -> None:
+    """The same, of all but the steps since the last report."""
     if not state:
         raise ValueError("it is an exported model, without the state of its training")
-    noise, optimiser, interval = (_get(state, name) for name in ("noise", "optimiser", "interval"))
-    _check_noise(session, noise)
-    _check_moments(list(session.model.parameters()), step, _get(optimiser, "state"))
-    _check_interval(session, step, interval)
+    _check_noise(session, _get(state, "noise"))
+    _check_moments(list(session.model.parameters()), step, _get(_get(state, "optimiser"), "state"))
 
 
 def _check_noise(session: Session, noise: Any) -> None:

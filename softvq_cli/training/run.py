@@ -19,7 +19,7 @@ from softvq_cli.errors import InputError, SoftVQError, param
 from softvq_cli.model import Autoencoder
 from softvq_cli.training import checkpoint, log, loggers, run_directory
 from softvq_cli.training.checkpoint import Checkpoint, DatasetInfo
-from softvq_cli.training.restore import restore
+from softvq_cli.training.restore import go_on, restore
 from softvq_cli.training.run_directory import Run, RunRecord
 from softvq_cli.training.session import Session
 from softvq_cli.training.trainer import History, Observer, Record, Trainer, run_in_turn
@@ -120,25 +120,55 @@ def train_together(
     return [results[number] for number in range(len(requests))]
 
 
+@dataclass(frozen=True)
+class TrainedInMemory:
+    """What a training without a run directory leaves."""
+
+    config: RunConfig
+    model: Autoencoder
+    """In evaluation mode, without gradients."""
+    state: Mapping[str, Any]
+    """As in a checkpoint: optimiser, random state and interval; empty in an exported model."""
+    history: list[dict[str, float]]
+    """The reports."""
+
+
 def train_in_memory(
-    config: RunConfig, dataset: Dataset, device: torch.device, observer: Observer | None = None
-) -> tuple[Autoencoder, list[dict[str, float]]]:
+    config: RunConfig,
+    dataset: Dataset,
+    device: torch.device,
+    observer: Observer | None = None,
+    after: TrainedInMemory | None = None,
+) -> TrainedInMemory:
     """Train on images that are at hand, without a run directory; they serve for validation too.
 
-    Returns:
-        The model, in evaluation mode and without gradients, and the reports.
+    Args:
+        config: of the run.
+        dataset: the images.
+        device: where to train.
+        observer: is told what happens.
+        after: a training of the same settings to go on from its end, to the iterations of ``config``; it is unchanged.
 
     Raises:
         UsageError: a batch is larger than the data set.
-        InputError: all its pixels are equal.
+        InputError: all its pixels are equal, or ``after`` has no state for this device.
         SoftVQError: the loss was not finite.
     """
     observer, history = observer or Observer(), History()
     session = Session(config, dataset, dataset, device, observer.noted)
-    [failure] = run_in_turn([Trainer(session, history, observer)], threading.Event())
+    last = None
+    if after:
+        history.lines.extend(after.history)
+        last = after.history[-1]
+        try:
+            go_on(session, after.config.train.iterations, after.model, after.state)
+        except ValueError as error:
+            raise InputError(f"this model cannot be trained further: {error}") from error
+    [failure] = run_in_turn([Trainer(session, history, observer, last)], threading.Event())
     if failure:
         raise failure
-    return session.model.eval().requires_grad_(False), history.lines
+    model = session.model.eval().requires_grad_(False)
+    return TrainedInMemory(config, model, session.state_dict(), history.lines)
 
 
 @contextlib.contextmanager

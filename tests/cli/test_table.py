@@ -124,7 +124,7 @@ def test_a_table_that_fails_leaves_what_was_there(softvq, trained, parquet, tmp_
         (("-o", "z.parquet", "--with", "imag"), ["--with", "did you mean 'image'?"]),
         (("-o", "z.parquet", "--clusters", "3"), ["--with cluster"]),
         (("-o", "-", "--json"), ["--json", "standard output"]),
-        (("-o", "z.csv"), [".npy"]),
+        (("-o", "z.csv"), [".npy", ".parquet"]),
     ],
 )
 def test_wrong_words_are_refused_before_any_work(softvq, trained, tmp_path, words, expected):

@@ -34,6 +34,8 @@ return [view.frame.x_scale.compute(points.x[arguments[0]]) - frame.width / 2,
 """
 """Where an image is on the map, from the middle of the map."""
 
+ALL_DRAWN = "return document.getElementById('run0').dataset.whole"
+
 
 class Browser:
     """One page in Chromium."""
@@ -47,14 +49,14 @@ class Browser:
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
         self.driver = webdriver.Chrome(options=options, service=Service(DRIVER))
 
-    def open(self, path: Path, *, width: int = 1280, scheme: str = "light") -> None:
+    def open(self, path: Path, *, width: int = 1280, scheme: str = "light", drawn: str = ALL_DRAWN) -> None:
         metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
         self.driver.get_log("browser"), self.driver.get_log("performance")  # what an earlier page left
         self.driver.get(path.as_uri())
-        self.wait(lambda: self.script("return document.body.dataset.ready") == "true")
+        self.wait(lambda: self.script(drawn) == "true")
         self.script("document.querySelector('.plot').scrollIntoView({block: 'center', behavior: 'instant'})")
 
     def wait(self, condition, seconds: float = 30.0) -> None:
@@ -128,6 +130,20 @@ def test_pointing_shows_the_image_and_what_is_known_of_it(opened):
     assert f"class: {HOSTILE[1]}" in text
     assert "cluster: 3" in text
     assert opened.one(".tip .tile").size["width"] > 0
+
+
+def test_the_map_waits_for_no_other_section(browser, file):
+    never = {"source": "window.requestIdleCallback = () => {}"}
+    script = browser.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", never)["identifier"]
+    try:
+        browser.open(file, drawn="return document.body.dataset.ready")
+    finally:
+        browser.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", {"identifier": script})
+    assert len(browser.all("#run0 section h2")) == len(browser.all("#run0 nav a")) == 8
+    assert browser.all("#run0 .tile") == []
+    browser.at(*browser.script(POINT, 7)).click().perform()
+    browser.wait(lambda: browser.one("#detail").is_displayed())
+    browser.wait(lambda: browser.one(".tip").is_displayed())
 
 
 def test_a_click_shows_the_neighbours_in_z_e_and_the_reconstruction(opened):
@@ -212,8 +228,14 @@ def test_the_map_works_by_keyboard(opened):
     assert opened.one(".selection b").text == "120 selected"
     plot.send_keys(Keys.ENTER)
     assert opened.one("#detail").is_displayed()
-    plot.send_keys(Keys.ESCAPE)
+    focused = opened.driver.switch_to.active_element
+    focused.send_keys(Keys.TAB, Keys.TAB)  # past the button that closes, to the nearest neighbour
+    assert "thumb" in opened.driver.switch_to.active_element.get_attribute("class")
+    opened.driver.switch_to.active_element.send_keys(Keys.ESCAPE)
     assert not opened.one("#detail").is_displayed()
+    assert opened.driver.switch_to.active_element == plot
+    plot.send_keys(Keys.TAB)
+    assert opened.driver.switch_to.active_element.get_attribute("class") == "key"
 
 
 def test_tabs_change_by_arrow_keys_and_a_run_without_labels_has_no_confusion(opened):

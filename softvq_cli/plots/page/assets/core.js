@@ -19,10 +19,17 @@ function el(name, properties = {}, ...children) {
   return made;
 }
 
+/** The bytes of base64 text. A plain loop: of megabytes, `Uint8Array.from` with a function takes a second. */
+function bytesOf(base64) {
+  const letters = atob(base64), bytes = new Uint8Array(letters.length);
+  for (let i = 0; i < letters.length; i++) bytes[i] = letters.charCodeAt(i);
+  return bytes;
+}
+
 /** A typed array from its base64 text; null stays null. */
 function decoded(packed) {
   if (packed === null) return null;
-  const bytes = Uint8Array.from(atob(packed.data), letter => letter.charCodeAt(0));
+  const bytes = bytesOf(packed.data);
   const values = new NUMBERS[packed.type](bytes.buffer);
   return packed.unit ? Float32Array.from(values, value => value * packed.unit) : values;
 }
@@ -44,10 +51,14 @@ function extremes(values) {
   return values.reduce(([low, high], value) => [Math.min(low, value), Math.max(high, value)], [Infinity, -Infinity]);
 }
 
+/** Lets the browser draw and answer in between. */
+const pause = () => new Promise(resolve => (window.requestIdleCallback ?? setTimeout)(resolve, {timeout: 200}));
+
 const range = n => Array.from({length: n}, (_, i) => i);
 
 /** One tile of a picture of images as an element with alternative text. */
 function tile(key, index, size, alt) {
+  loadSprite(key);
   const sprite = page.sprites[key];
   const scale = size / Math.max(sprite.width, sprite.height);
   const [width, height] = [Math.round(sprite.width * scale), Math.round(sprite.height * scale)];
@@ -60,22 +71,20 @@ function tile(key, index, size, alt) {
   return made;
 }
 
-/** A style rule for each picture, so that the browser decodes it once. */
-function loadSprites() {
-  const rules = Object.entries(page.sprites).map(([key, sprite]) => {
-    const [kind, data] = sprite.src.split(",");
-    const bytes = Uint8Array.from(atob(data), letter => letter.charCodeAt(0));
-    sprite.src = null;  // it is large, and from now on in the blob
-    const url = URL.createObjectURL(new Blob([bytes], {type: kind.slice(5).split(";")[0]}));
-    return `.${key} { background-image: url("${url}"); }`;
-  });
-  document.head.append(el("style", {text: rules.join("\n")}));
+/** A style rule for a picture when its first tile is made, so that the browser decodes it once. */
+function loadSprite(key) {
+  const sprite = page.sprites[key];
+  if (sprite.src === null) return;
+  const [kind, data] = sprite.src.split(",");
+  sprite.src = null;  // it is large, and from now on in the blob
+  const url = URL.createObjectURL(new Blob([bytesOf(data)], {type: kind.slice(5).split(";")[0]}));
+  document.head.append(el("style", {text: `.${key} { background-image: url("${url}"); }`}));
 }
 
 /** One run with its arrays decoded, and what can be said of each of its images. */
 class Run {
   constructor(stored, number) {
-    Object.assign(this, stored, {number});
+    Object.assign(this, stored, {number, waiting: []});
     for (const [name, packed] of Object.entries(stored.arrays)) this[name] = decoded(packed);
     this.arrays = null;
   }
@@ -112,13 +121,20 @@ function button(run, i, size, caption, what = "images") {
     tile(run[what], i, size, (what === "images" ? "" : "reconstruction of ") + run.alt(i)), text);
 }
 
-/** The panel of one image: itself, its reconstruction, what is known, its nearest neighbours. */
+/** The panel of one image: itself, its reconstruction, what is known, its nearest neighbours. It has the focus while
+    it is open, so that Tab goes on to the neighbours, and gives it back. */
 function showDetail(run, i) {
   const panel = document.getElementById("detail");
   const large = 112;
+  if (!panel.contains(document.activeElement)) panel.opener = document.activeElement;
+  const close = () => {
+    panel.hidden = true;
+    run.ring?.(null);
+    panel.opener?.focus({preventScroll: true});
+  };
   panel.hidden = false;
   panel.replaceChildren(
-    el("button", {class: "close", type: "button", "aria-label": "Close", onclick: () => { panel.hidden = true; run.ring?.(null); }}, "×"),
+    el("button", {class: "close", type: "button", "aria-label": "Close", onclick: close}, "×"),
     el("h3", {text: run.name(i), dir: "auto"}),
     el("div", {class: "pair"},
       el("figure", {}, tile(run.images, i, large, `image ${run.alt(i)}`), el("figcaption", {text: "image"})),
@@ -128,6 +144,7 @@ function showDetail(run, i) {
     el("h4", {text: "Nearest in z_e"}),
     el("ul", {class: "gallery"}, run.neighboursOf(i).map(([j, distance]) =>
       el("li", {}, button(run, j, 56, `${run.label(j) ?? ""} ${written(distance)}`.trim())))));
+  panel.focus({preventScroll: true});
   run.ring?.(i);
 }
 

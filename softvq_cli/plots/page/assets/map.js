@@ -58,6 +58,7 @@ class MapView {
   async draw() {
     const views = await Bokeh.embed.embed_item(structuredClone(page.map), this.plot);
     this.figure = views.roots[0];
+    this.figure.el.tabIndex = -1;  // the keys are this view's, and one stop of Tab is enough
     const find = name => this.figure.model.document.get_model_by_name(name);
     this.points = find("points");
     this.picked = find("picked");

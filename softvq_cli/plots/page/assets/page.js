@@ -41,23 +41,32 @@ function tabs(runs) {
   return open(0);
 }
 
+/** All headings at once and the first section, which is the map; the other sections follow while it is looked at. */
 async function fill(run, panel) {
   const sections = SECTIONS.map(make => make(run)).filter(Boolean);
   const links = sections.map(made => el("a", {href: `#${made.id}`, text: made.querySelector("h2").textContent}));
   const notes = run.notes.map(text => el("p", {class: "note", text, dir: "auto"}));
   panel.append(el("nav", {"aria-label": "Sections"}, links), ...notes, ...sections);
-  if (run.map) await run.map.draw();
-  await drawCurves(run);
+  await run.waiting.shift()();
+  fillRest(run, panel);
+}
+
+async function fillRest(run, panel) {
+  for (const complete of run.waiting) {
+    await pause();
+    await complete();
+  }
+  panel.dataset.whole = "true";
 }
 
 async function start() {
-  loadSprites();
   const runs = page.runs.map((stored, number) => new Run(stored, number));
   document.querySelector("h1").textContent = page.title;
   document.querySelector(".made").textContent = `softvq ${page.softvq}`;
   document.querySelector("#numbers .scroll").append(numbersTable(runs));
   await tabs(runs);
   document.body.dataset.ready = "true";
+  performance.mark("ready");
 }
 
 document.addEventListener("keydown", event => {

@@ -4,10 +4,17 @@
 const SOME = 24;  // images in a strip
 const MANY = 40;  // pairs, and images that are alone
 
-function section(run, name, title, explanation, ...content) {
+/** A section with its heading. `content` gives the rest, and `draw` what needs its place in the page: both wait in
+    `run.waiting`, as the map should not wait for them. */
+function section(run, name, title, explanation, content, draw = () => {}) {
   const id = `run${run.number}-${name}`;
-  return el("section", {id, "aria-labelledby": `${id}-title`}, el("h2", {id: `${id}-title`, text: title}),
-    explanation ? el("p", {class: "explanation", text: explanation}) : null, ...content);
+  const made = el("section", {id, "aria-labelledby": `${id}-title`}, el("h2", {id: `${id}-title`, text: title}),
+    explanation ? el("p", {class: "explanation", text: explanation}) : null);
+  run.waiting.push(async () => {
+    made.append(...content().flat().filter(Boolean));
+    await draw();
+  });
+  return made;
 }
 
 /** Image numbers by the value that `of` has for them. */
@@ -18,24 +25,25 @@ function grouped(of) {
 }
 
 function aboutSection(run) {
-  const tables = Object.entries(run.facts).map(([title, facts]) => el("details", {open: title === "data"},
-    el("summary", {text: title}),
+  const table = ([title, facts]) => el("details", {open: title === "data"}, el("summary", {text: title}),
     el("dl", {class: "facts"}, Object.entries(facts).filter(([, value]) => value !== null).map(([name, value]) =>
-      [el("dt", {text: name.replaceAll("_", " ")}), el("dd", {text: written(value), dir: "auto"})]).flat())));
-  const again = run.again ? el("div", {class: "again"}, el("h3", {text: "To make it again"}), el("code", {text: run.again}),
-    el("button", {type: "button", text: "copy", onclick: () => copy(run.again)})) : null;
-  return section(run, "about", "About this run", null, again,
-    el("div", {class: "columns"}, tables));
+      [el("dt", {text: name.replaceAll("_", " ")}), el("dd", {text: written(value), dir: "auto"})]).flat()));
+  const again = () => el("div", {class: "again"}, el("h3", {text: "To make it again"}), el("code", {text: run.again}),
+    el("button", {type: "button", text: "copy", onclick: () => copy(run.again)}));
+  return section(run, "about", "About this run", null, () =>
+    [run.again ? again() : null, el("div", {class: "columns"}, Object.entries(run.facts).map(table))]);
 }
 
 function mapSection(run) {
   if (!run.coordinates) return null;
   const host = el("div", {class: "map"}), selection = el("div", {class: "selection", "aria-live": "polite"});
-  const made = section(run, "map", "Map", `t-SNE of z_e of the ${run.n} images: near points have similar latents. Point at one to see ` +
+  const content = () => {
+    run.map = new MapView(run, host, images => showSelection(run, selection, images));
+    return [host, selection];
+  };
+  return section(run, "map", "Map", `t-SNE of z_e of the ${run.n} images: near points have similar latents. Point at one to see ` +
     "its image, click it for its reconstruction and its nearest neighbours in z_e; drag a box or a lasso to collect several. " +
-    "Keys: arrows, + and −, 0 for all, Enter for the image in the middle, S for all in view.", host, selection);
-  run.map = new MapView(run, host, images => showSelection(run, selection, images));
-  return made;
+    "Keys: arrows, + and −, 0 for all, Enter for the image in the middle, S for all in view.", content, () => run.map.draw());
 }
 
 function showSelection(run, host, images) {
@@ -49,15 +57,16 @@ function showSelection(run, host, images) {
 }
 
 function clustersSection(run) {
-  const groups = grouped(run.clusters);
-  const card = c => {
-    const inner = sortedBy(i => run.centre_distances[i], groups.get(c));
+  const card = (c, images) => {
+    const inner = sortedBy(i => run.centre_distances[i], images);
     return el("article", {class: "card"}, el("h3", {text: `cluster ${c}: ${inner.length} images`}), classShares(run, inner),
       el("h4", {text: "nearest its centre"}), gallery(run, inner.slice(0, SOME / 2), {size: 40}),
       el("h4", {text: "least typical"}), gallery(run, inner.slice(-SOME / 2).reverse(), {size: 40}));
   };
-  return section(run, "clusters", "Clusters", "K-means on z_e. Typical is what lies near the mean of its cluster's images, measured in z_e.",
-    el("div", {class: "cards"}, sortedBy(c => c, groups.keys()).map(card)));
+  return section(run, "clusters", "Clusters", "K-means on z_e. Typical is what lies near the mean of its cluster's images, measured in z_e.", () => {
+    const groups = grouped(run.clusters);
+    return [el("div", {class: "cards"}, sortedBy(c => c, groups.keys()).map(c => card(c, groups.get(c))))];
+  });
 }
 
 /** A bar of the classes of some images, and the largest shares in words. */
@@ -79,7 +88,6 @@ function classShares(run, images) {
 function codebookSection(run) {
   const book = run.codebook;
   if (!book) return null;
-  const users = grouped(run.codewords);
   const host = el("div", {class: "selection", "aria-live": "polite"});
   const order = sortedBy(k => -book.usage[k], range(book.numbers.length));
   const dead = book.counts.filter(count => count === 0).length;
@@ -89,22 +97,24 @@ function codebookSection(run) {
     tile(book.images, k, 48, words(k).join(", ")),
     el("span", {class: "caption", text: book.counts[k] ? written(book.usage[k], "share") : "dead"}));
   const open = k => {
-    const images = sortedBy(i => run.codeword_distances[i], users.get(book.numbers[k]) ?? []);
+    const images = sortedBy(i => run.codeword_distances[i], range(run.n).filter(i => run.codewords[i] === book.numbers[k]));
     host.replaceChildren(el("h3", {text: words(k).join(" · ")}),
       images.length ? gallery(run, images.slice(0, 3 * SOME)) : el("p", {text: "No image that is shown uses it."}));
   };
   const shown = book.numbers.length < book.size ? ` The ${book.numbers.length} that are used most are shown.` : "";
   return section(run, "codebook", "Codebook", `${book.size} codewords, each as the decoder draws it, the most used first; ${dead} of those ` +
     `shown are dead: no image has them as its most probable one.${shown} Press one to see the images whose most probable codeword it is, ` +
-    "the nearest to it in z_e first.", el("ul", {class: "gallery atlas"}, order.map(k => el("li", {}, code(k)))), host);
+    "the nearest to it in z_e first.", () => [el("ul", {class: "gallery atlas"}, order.map(k => el("li", {}, code(k)))), host]);
 }
 
 function reconstructionsSection(run) {
-  const order = sortedBy(i => run.errors[i], range(run.n));
   const strip = (title, images) => [el("h3", {text: title}), el("ul", {class: "gallery"}, images.map(i => el("li", {class: "couple"},
     button(run, i, 48, null), button(run, i, 48, written(run.errors[i]), "reconstructions"))))];
   return section(run, "reconstructions", "Reconstructions", "The error is nMSE: the mean squared error of an image's pixels over the variance of " +
-    "the training pixels.", ...strip("worst", order.slice(-SOME).reverse()), ...strip("best", order.slice(0, SOME)));
+    "the training pixels.", () => {
+    const order = sortedBy(i => run.errors[i], range(run.n));
+    return [...strip("worst", order.slice(-SOME).reverse()), ...strip("best", order.slice(0, SOME))];
+  });
 }
 
 function curvesSection(run) {
@@ -116,13 +126,14 @@ function curvesSection(run) {
     dot.style.background = one.colour;
     return el("span", {class: "key"}, dot, el("span", {text: one.name}));
   };
-  return section(run, "curves", "Curves of training", null, el("div", {class: "curves"}, run.plots.map(({host, curve}) =>
-    el("figure", {}, el("figcaption", {}, el("b", {text: curve.title}), " ", curve.series.map(key)), host))));
+  return section(run, "curves", "Curves of training", null, () => [el("div", {class: "curves"}, run.plots.map(({host, curve}) =>
+    el("figure", {}, el("figcaption", {}, el("b", {text: curve.title}), " ", curve.series.map(key)), host)))], () => drawCurves(run));
 }
 
 async function drawCurves(run) {
-  for (const {host, curve} of run.plots ?? []) {
+  for (const {host, curve} of run.plots) {
     const views = await Bokeh.embed.embed_item(curve.figure, host), plot = views.roots[0].model;
+    views.roots[0].el.tabIndex = -1;
     const ink = () => {
       const colour = getComputedStyle(document.body).color, line = getComputedStyle(document.body).getPropertyValue("--line");
       for (const axis of [...plot.below, ...plot.left])
@@ -132,6 +143,7 @@ async function drawCurves(run) {
     };
     ink();
     dark.addEventListener("change", ink);
+    await pause();
   }
 }
 
@@ -140,7 +152,7 @@ function confusionSection(run) {
   const matrices = [run.predicted ? ["probe", "softmax probe: class against what it says", run.predicted, c => run.className(c), true] : null,
     ["clusters", "clusters: class against cluster", run.clusters, c => `cluster ${c}`, false]].filter(Boolean);
   return section(run, "confusion", "Confusion", "How many images of each class (rows) the probe takes for which, and in which cluster they are. Press a number to see the images.",
-    matrices.map(([name, title, of, columnName, square]) => confusion(run, name, title, of, columnName, square)));
+    () => matrices.map(([name, title, of, columnName, square]) => confusion(run, name, title, of, columnName, square)));
 }
 
 function confusion(run, name, title, of, columnName, square) {
@@ -163,16 +175,15 @@ function confusion(run, name, title, of, columnName, square) {
 }
 
 function oddSection(run) {
-  const alone = sortedBy(i => -run.loneliness[i], range(run.n)).slice(0, MANY);
-  const pairs = range(run.differences.length).map(p => {
+  const couple = p => {
     const [i, j] = [run.pairs[2 * p], run.pairs[2 * p + 1]];
     const differ = run.labels && run.labels[i] !== run.labels[j];
     return el("li", {class: differ ? "couple differ" : "couple"}, button(run, i, 48, run.label(i)), button(run, j, 48, run.label(j)),
       el("span", {class: "caption", text: written(run.differences[p]) + (differ ? ", classes differ" : "")}));
-  });
-  return section(run, "odd", "Alone, and nearly equal", "What to look at when a data set is cleaned.",
+  };
+  return section(run, "odd", "Alone, and nearly equal", "What to look at when a data set is cleaned.", () => [
     el("h3", {text: "alone: farthest from their fifth-nearest neighbour in z_e (the number is that distance)"}),
-    gallery(run, alone, {caption: i => written(run.loneliness[i])}),
+    gallery(run, sortedBy(i => -run.loneliness[i], range(run.n)).slice(0, MANY), {caption: i => written(run.loneliness[i])}),
     el("h3", {text: "nearly equal pairs: neighbours in z_e with the least difference of pixels (root mean square, of 255)"}),
-    el("ul", {class: "gallery"}, pairs));
+    el("ul", {class: "gallery"}, range(run.differences.length).map(couple))]);
 }
