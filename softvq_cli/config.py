@@ -18,7 +18,8 @@ from typing import Any, Literal
 from softvq_cli.errors import UsageError, param, shown, unknown_name
 from softvq_cli.presets import preset, threads
 from softvq_cli.ranges import KINDS, MOST_COUNT, MOST_SEED, as_float, in_range, is_number
-from softvq_cli.words import BOTTLENECKS, Arch, CodebookInit, Folders, Pages, Precision, SigmaForm
+from softvq_cli.sharing import shared_path
+from softvq_cli.words import BOTTLENECKS, IMAGE_SHAPES, Arch, CodebookInit, Folders, Pages, Precision, SigmaForm
 
 BATCH = 512
 """Images at a time outside training. Memory depends on it, and the last digits of float32."""
@@ -181,6 +182,11 @@ class RunConfig:
     def as_dict(self) -> dict[str, dict[str, Any]]:
         """As it stands in ``config.json`` and in the checkpoint."""
         return dataclasses.asdict(self)
+
+    def shared(self) -> RunConfig:
+        """As others may read it, see :mod:`softvq_cli.sharing`; the whole path stays in the folder of the run."""
+        name = self.data.data if self.data.data in IMAGE_SHAPES else shared_path(self.data.data)
+        return dataclasses.replace(self, data=dataclasses.replace(self.data, data=name, data_dir=None))
 
     @classmethod
     def from_flat(cls, values: Mapping[str, Any]) -> RunConfig:

@@ -11,7 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "softvq_cli"
 STAGES = (
-    ("words", "version", "errors", "ranges", "files", "npy"),
+    ("words", "version", "errors", "ranges", "files", "sharing", "npy"),
     ("config", "presets"),
     ("datasets",),
     ("devices", "model"),

@@ -36,7 +36,8 @@ def export(
     """Write a trained model to a file that other programs can read, and print its path.
 
     --safetensors: the weights by name and, as metadata, the settings and the description of the data. What only
-    --resume needs is left out, which makes it a third as large. embed, probe and info read it like a checkpoint.
+    --resume needs is left out, which makes it a third as large, and so are the folders in which the data lie. embed,
+    probe and info read it like a checkpoint.
 
     --onnx: a model that takes images, uint8 (N, H, W, C), as they are and gives z_e, the indices of a codebook and the
     reconstruction. It needs nothing of this program.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -71,10 +72,13 @@ def report(
 
 
 def _titles(runs: Sequence[Path]) -> list[str]:
-    """The name of each run's folder; the whole path where two have the same."""
-    folders = [path if path.is_dir() else path.parent for path in runs]
-    names = [folder.resolve().name or str(folder) for folder in folders]
-    return names if len(set(names)) == len(names) else list(map(str, runs))
+    """The name of each run's folder; where two have the same, the path from the folder that has all of them."""
+    folders = [(path if path.is_dir() else path.parent).resolve() for path in runs]
+    names = [folder.name or str(folder) for folder in folders]
+    if len(set(names)) == len(names):
+        return names
+    common = os.path.commonpath(folders)
+    return [os.path.relpath(folder, common) for folder in folders]
 
 
 def _command_of(config: RunConfig) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from softvq_cli.config import BATCH
 from softvq_cli.embeddings.files import Embedding
@@ -56,7 +56,7 @@ def embed(
         "checkpoint_sha256": checkpoint.sha256,
         "step": checkpoint.step,
         "fingerprint": dataset.fingerprint,
-        "config": _without_paths(checkpoint),
+        "config": checkpoint.config.shared().as_dict(),
         "class_names": list(dataset.class_names),
         "file_names": None if dataset.file_names is None else list(dataset.file_names),
     }
@@ -66,9 +66,3 @@ def embed(
             if progress is not None:
                 progress("embedding", out.rows, n)
     return open_rows(Path(path), None)
-
-
-def _without_paths(checkpoint: Checkpoint) -> dict[str, Any]:
-    """The configuration as it may be shared: data by name; where they lie stands in the run's folder alone."""
-    config = checkpoint.config.as_dict()
-    return config | {"data": config["data"] | {"data": checkpoint.dataset.name, "data_dir": None}}

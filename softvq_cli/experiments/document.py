@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from softvq_cli.evaluation.statistics import paired_difference, summary
@@ -10,6 +11,7 @@ from softvq_cli.experiments.measures import MEASURES, measure
 from softvq_cli.experiments.paper import Column
 from softvq_cli.experiments.pool import Outcome
 from softvq_cli.experiments.study import Row, Study
+from softvq_cli.sharing import shared_command, shared_text
 from softvq_cli.version import __version__
 from softvq_cli.words import BOTTLENECKS
 
@@ -24,22 +26,28 @@ def document(study: Study, outcome: Outcome) -> dict[str, Any]:
     ``mean``, ``std``, ``n``, ``min``, ``max``, ``values`` (in the order of ``seeds``), ``paper``, ``difference`` and
     ``versus_baseline``, and ``measures``, the same of every measure by data set and name.
     """
-    failures = [{"cell": data, "error": error} for data, error in study.missing.items()]
-    failures += [{"cell": job.name, "error": error} for job, error in outcome.failures.items() if job in study.jobs]
+    failures = {**study.missing, **{job.name: error for job, error in outcome.failures.items() if job in study.jobs}}
+    places = _places(study)
     rows = [_row(study, row, outcome) for row in study.rows]
     return {
         "name": study.name,
         "title": study.title,
         "softvq": __version__,
-        "command": study.command,
+        "command": shared_command(study.command),
         "seeds": list(study.seeds),
         "data": {name: {**data.as_dict(), "settings": _settings(study, name)} for name, data in study.data.items()},
         "columns": [_column(column) for column in study.columns],
         "rows": rows,
-        "failed": failures,
+        "failed": [{"cell": cell, "error": shared_text(error, places)} for cell, error in failures.items()],
         "notes": [*study.notes, *_unfinished_probes(rows)],
         **study.further,
     }
+
+
+def _places(study: Study) -> list[str | Path]:
+    """Where its data and its runs lie."""
+    data = [place for one in study.data.values() for place in (one.config.data, one.config.data_dir)]
+    return [*(place for place in data if place is not None), *(job.folder.parent.parent for job in study.jobs)]
 
 
 def _settings(study: Study, data: str) -> dict[str, dict[str, Any]]:

@@ -14,6 +14,7 @@ from softvq_cli.evaluation.clustering import N_INIT
 from softvq_cli.evaluation.statistics import summary, variance_components
 from softvq_cli.experiments.measures import BEYOND, CARRIED, MEASURES, STARTS
 from softvq_cli.experiments.measures import measure as _measure
+from softvq_cli.words import IMAGE_SHAPES
 
 Row = list[str]
 _NONE = "–"
@@ -177,10 +178,16 @@ def _how(document: Mapping[str, Any]) -> str:
             f"- {data['title']}: {data['train']} training and {data['test']} test images of "
             f"{' x '.join(map(str, data['image_shape']))}"
             + ("" if data["papers"] else f", in the place of the paper's {data['stands_for']}")
+            + ("" if data["name"] in IMAGE_SHAPES else _fingerprints(data))
         )
         lines += [f"- {text}" for text in settings_lines(data["settings"])]
     lines.append(f"- seeds: {', '.join(map(str, document['seeds']))}; softvq {document['softvq']}")
     return "\n".join(lines + [f"- {note}" for note in document["notes"]])
+
+
+def _fingerprints(data: Mapping[str, Any]) -> str:
+    """What tells the images of such a name from others."""
+    return f"; fingerprints {' and '.join(text[:16] for text in data['fingerprints'])}"
 
 
 def settings_lines(by_row: Mapping[str, Mapping[str, Any]]) -> list[str]:

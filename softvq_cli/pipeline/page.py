@@ -15,6 +15,7 @@ from softvq_cli.pipeline.maps import FEWEST_ROWS, perplexity_for
 from softvq_cli.pipeline.run import stored_results
 from softvq_cli.pipeline.source import Source
 from softvq_cli.plots.page import Codebook, Kind, Number, View
+from softvq_cli.sharing import shared_path
 
 if TYPE_CHECKING:
     from softvq_cli.config import RunConfig
@@ -191,7 +192,7 @@ class _Run:
             title=self.title,
             numbers=numbers,
             facts=self._facts(),
-            again=self.by.again(self.checkpoint.config),
+            again=self.by.again(self.checkpoint.config.shared()),
             notes=self._notes(),
             rows=rows,
             images=images,
@@ -255,12 +256,16 @@ class _Run:
             "classes": len(test.class_names) or None,
             "fingerprint of the training images": trained.dataset.fingerprint[:16],
         }
-        run = {"folder": str(self.folder), "step": trained.step, "seal of the checkpoint": trained.sha256[:16]}
+        run = {
+            "folder": shared_path(str(self.folder)),
+            "step": trained.step,
+            "seal of the checkpoint": trained.sha256[:16],
+        }
         measured = result.of_checkpoint(self.folder, trained.sha256).figures
         return {
             "data": data,
             "run": run,
-            **{f"{name} settings": values for name, values in trained.config.as_dict().items()},
+            **{f"{name} settings": values for name, values in trained.config.shared().as_dict().items()},
             **{f"measured on {name}, as in {result.EVALUATION}": dict(values) for name, values in measured.items()},
         }
 

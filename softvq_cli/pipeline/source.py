@@ -177,8 +177,8 @@ class Source:
         from softvq_cli.training import run_directory
 
         config, folder = self.checkpoint.config.data, self.checkpoint.path.parent
-        if self.data_dir is not None:
-            config = dataclasses.replace(config, data_dir=self.data_dir)
+        place = self.data_dir or config.data_dir or run_directory.data_dir(folder)  # an exported model has none
+        config = dataclasses.replace(config, data_dir=place)
         if self.data is not None:
             return dataclasses.replace(config, data=self.data)
         found = datasets.find(

@@ -66,8 +66,8 @@ class Checkpoint:
         export.write(path, self.description(), self.model.state_dict())
 
     def description(self) -> dict[str, Any]:
-        """All of it that is neither tensors nor training state, as plain values."""
-        return _content(self.config, self.dataset, self.step, self.finished, self.metrics)
+        """All of it that is neither tensors nor training state and may be shared, as plain values."""
+        return _content(self.config.shared(), self.dataset, self.step, self.finished, self.metrics)
 
 
 def save(

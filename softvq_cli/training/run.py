@@ -258,7 +258,8 @@ def _saved(folder: Path) -> Checkpoint | None:
 
 def _check_saved(saved: Checkpoint, config: RunConfig, info: DatasetInfo) -> None:
     """Make sure that going on from ``saved`` is going on with the run that the folder describes."""
-    changed = run_directory.first_change(saved.config, config)
+    # An exported model has its data by another name; that it cannot be resumed at all is for restore to say.
+    changed = run_directory.first_change(saved.config, config) if saved.training else None
     if changed:
         raise InputError(
             f"{saved.path} was trained with {changed}, and {run_directory.CONFIG} beside it says otherwise: "

@@ -174,11 +174,25 @@ def write_config(folder: Path, config: RunConfig) -> None:
 
 def data_path(folder: Path) -> str | None:
     """Where the data of the run in ``folder`` were when it began; None where that is not known."""
+    return _text_in(_content(folder), DATA_PATH)
+
+
+def data_dir(folder: Path) -> str | None:
+    """Where the named data sets of the run in ``folder`` were; None where that is not known, or the usual place."""
+    return _text_in(_content(folder).get("data"), "data_dir")
+
+
+def _content(folder: Path) -> dict[str, Any]:
+    """Of ``config.json``; empty where it cannot be read."""
     with contextlib.suppress(InputError):
         value = read_json(folder / CONFIG)
-        found = value.get(DATA_PATH) if isinstance(value, dict) else None
-        return found if isinstance(found, str) else None
-    return None
+        return value if isinstance(value, dict) else {}
+    return {}
+
+
+def _text_in(values: Any, name: str) -> str | None:
+    found = values.get(name) if isinstance(values, dict) else None
+    return found if isinstance(found, str) else None
 
 
 def stored_config(folder: Path) -> RunConfig:

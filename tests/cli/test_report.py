@@ -49,6 +49,7 @@ def test_several_runs_are_side_by_side_and_can_be_told_apart(softvq, chained, tr
     assert page["title"] == "a < b"
     assert len({run["title"] for run in page["runs"]}) == 2
     assert page["runs"][0]["images"] == page["runs"][1]["images"]
+    assert str(chained.parent) not in (tmp_path / "two.html").read_text("utf-8")
 
 
 def test_the_points_can_be_limited(softvq, chained, tmp_path):

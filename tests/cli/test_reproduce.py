@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from softvq_cli.training import checkpoint
-from tests.helpers import python, save_blobs, wait_for
+from tests.helpers import grey_files, python, save_blobs, wait_for, write_folder
 
 pytestmark = pytest.mark.usefixtures("forked_workers")
 
@@ -127,6 +127,27 @@ def test_a_dry_run_prints_a_command_a_job_and_the_report_reads_what_they_did(sof
     assert "0 jobs to do, 2 done before" in result.err
     document = json.loads(Path("out/table1.json").read_text())
     assert {row["row"]: row["cells"]["mnist.nmi"]["n"] for row in document["rows"]} == {"ae": 1, "pca": 1}
+
+
+def test_a_report_names_no_folder_of_the_machine(softvq, images, tmp_path):
+    photos = write_folder(tmp_path / "bob" / "photos", grey_files([f"{i % 2}/{i}.png" for i in range(30)]))
+    table, sweep = tmp_path / "bob" / "table", tmp_path / "bob" / "sweep"
+    broken = table / "runs" / "photos-vq-s0"
+    broken.mkdir(parents=True)
+    (broken / "ckpt.pt").write_bytes(b"nothing")
+    words = ("--data", f"mnist={photos}", "--only", "ae,vq", "--seeds", 1, "--out", table, "--batch-size", 8)
+    assert softvq("reproduce", "table1", *words, *SMALL[:2], *SMALL[4:], "-q").code == 1
+    assert softvq("sweep", "--over", "K=2,4", "--data", images, "--out", sweep, *SMALL[:6], *SMALL[8:], "-q").code == 0
+    shared = [path for folder in (table, sweep) for path in folder.iterdir() if path.is_file()]
+    assert {path.suffix for path in shared} >= {".json", ".md", ".csv", ".tex", ".png"}
+    assert [path for path in shared if str(tmp_path).encode() in path.read_bytes()] == []
+    document = json.loads((table / "table1.json").read_text())
+    assert "--data mnist=photos --latent-dim 4 " in document["command"]
+    assert document["command"].endswith("--out table")
+    assert document["failed"][0]["error"].startswith("table/runs/photos-vq-s0/ckpt.pt is not")
+    prints = document["data"]["mnist"]["fingerprints"]
+    assert f"; fingerprints {prints[0][:16]} and {prints[1][:16]}" in (table / "table1.md").read_text()
+    assert str(photos) in (table / "runs" / "photos-ae-s0" / "config.json").read_text()
 
 
 def test_a_scheduler_that_is_not_there_is_named(softvq, images, monkeypatch):

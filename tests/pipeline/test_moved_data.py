@@ -89,7 +89,8 @@ def test_what_lies_beside_embeddings_names_no_folder(project: Path) -> None:
     text = Path("e.json").read_text()
     info = json.loads(text)
     assert str(project) not in text
-    assert info["config"]["data"]["data"] == info["dataset"] == "photos"
+    assert info["config"]["data"]["data"] == "photos.npz"
+    assert info["dataset"] == "photos"
     assert info["fingerprint"] == source.load("test").fingerprint
 
 

@@ -41,7 +41,9 @@ def test_the_weights_and_what_they_mean_come_back(bottleneck: str, arch: str, tm
     assert (ended.code, ended.out) == (0, f"{tmp_path}/m.safetensors\n")
     before = checkpoint.load(tmp_path / "run" / "ckpt.pt")
     after = softvq_cli.load(tmp_path / "m.safetensors")
-    for name in ("config", "dataset", "step", "finished", "metrics"):
+    assert before.config.shared() == after.config
+    assert str(tmp_path).encode() not in (tmp_path / "m.safetensors").read_bytes()
+    for name in ("dataset", "step", "finished", "metrics"):
         assert getattr(before, name) == getattr(after, name)
     assert before.model.state_dict().keys() == after.model.state_dict().keys()
     for one, other in zip(before.model.state_dict().values(), after.model.state_dict().values(), strict=True):
