@@ -132,7 +132,7 @@ def _features(x: np.ndarray, *, whiten: bool) -> _Features:
         deviations = np.sqrt(np.maximum(variances, _SMALLEST * variances[-1]))
     else:
         return _Features(rows, shift, scale, None, _TOLERANCE)
-    axes = axes / deviations
+    axes = axes / np.where(deviations > 0, deviations, 1.0)  # none is, of constant rows: a collapsed codebook's
     return _Features((rows @ axes).astype(np.float32), shift, scale, axes, _TOLERANCE / max(1.0, deviations[-1]))
 
 

@@ -163,3 +163,10 @@ def test_what_cannot_be_probed_is_said(data: Any, words: str, measure: Any) -> N
 def test_options_out_of_range_are_said(measure: Any, options: Any, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         measure(*SPLITS, **options)
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.3, 1e9])
+def test_rows_that_are_all_equal_give_the_commonest_class(offset: float) -> None:
+    """What the decoder gets of a codebook that has collapsed into one code."""
+    z, labels = np.full((600, 8), offset, np.float32), np.repeat([0, 1, 1], 200)
+    assert probe(z, labels, z, labels).accuracy == pytest.approx(2 / 3)
