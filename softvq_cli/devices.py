@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from softvq_cli.errors import UsageError, param, unknown_name
 from softvq_cli.words import DEVICES
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
 
@@ -96,3 +98,12 @@ def free_memory(device: torch.device) -> int | None:
     if device.type == "mps":
         return max(0, torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
     return None
+
+
+def as_tensor(images: np.ndarray) -> torch.Tensor:
+    """The array as a tensor over the same memory, which may be a read-only map: it is never written."""
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*not writable")
+        return torch.from_numpy(images)

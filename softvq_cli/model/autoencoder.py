@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from softvq_cli.config import BATCH, ModelConfig
+from softvq_cli.devices import as_tensor
 from softvq_cli.errors import InputError, UsageError, param
 from softvq_cli.model.bottlenecks import CodebookUsage, Output, build_bottleneck
 from softvq_cli.model.decoder import CNNDecoder, MLPDecoder
@@ -67,7 +68,7 @@ class Autoencoder(nn.Module):
         """uint8 ``images`` (N, H, W, C), which may be a map of a file → scaled x (B, C, H, W) on the model's device."""
         for start in range(0, len(images), size):
             batch = np.ascontiguousarray(images[start : start + size])
-            yield self.scale(torch.from_numpy(batch).to(self.pixel_variance.device))
+            yield self.scale(as_tensor(batch).to(self.pixel_variance.device))
 
     def evaluate(self, images: np.ndarray) -> dict[str, float]:
         """What the model, in evaluation mode, makes of a split without noise: figures by name.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -10,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from softvq_cli.devices import free_memory
+from softvq_cli.devices import as_tensor, free_memory
 from softvq_cli.training.batches import Batches
 
 SHARE = 0.5
@@ -65,10 +64,3 @@ def source_of(images: np.ndarray, batches: Batches, device: torch.device) -> Res
     free = free_memory(device)
     resident = free is None or images.nbytes <= SHARE * free
     return (ResidentImages if resident else StreamedImages)(images, batches, device)
-
-
-def as_tensor(images: np.ndarray) -> Tensor:
-    """The array as a tensor over the same memory, which may be a read-only map: it is never written."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*not writable")
-        return torch.from_numpy(images)

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from softvq_cli.config import RunConfig
 from softvq_cli.datasets.dataset import Dataset
-from softvq_cli.devices import threads, uses_bfloat16
+from softvq_cli.devices import as_tensor, threads, uses_bfloat16
 from softvq_cli.errors import InputError, UsageError, param
 from softvq_cli.model import Autoencoder
 from softvq_cli.training.batches import Batches, derived_seed
-from softvq_cli.training.images import as_tensor, source_of
+from softvq_cli.training.images import source_of
 from softvq_cli.training.interval import Interval
 from softvq_cli.training.objective import Objective, compiled, objective
 

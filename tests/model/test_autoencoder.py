@@ -134,3 +134,14 @@ def test_encoder_and_decoder_start_alike_whatever_is_between_them(arch):
     for bottleneck in BOTTLENECKS:
         found = start(bottleneck)
         assert all(torch.equal(found[name], weights) for name, weights in plain.items())
+
+
+def test_images_that_may_not_be_written_are_read_without_a_word(recwarn: pytest.WarningsRecorder) -> None:
+    images = np.zeros((3, 4, 4, 1), np.uint8)
+    images.setflags(write=False)  # as a map of a file
+    torch.set_warn_always(True)
+    try:
+        represent(Autoencoder(ModelConfig(latent_dim=2, K=2), (4, 4, 1), 1.0), images, "z_e")
+    finally:
+        torch.set_warn_always(False)
+    assert not recwarn.list

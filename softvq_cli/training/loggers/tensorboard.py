@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from softvq_cli.datasets.dataset import Dataset
+from softvq_cli.devices import as_tensor
 from softvq_cli.errors import SoftVQError
 from softvq_cli.model import represent
 from softvq_cli.training import log
@@ -109,7 +110,7 @@ def _thumbnails(images: np.ndarray) -> Tensor:
     """float32 (N, 3, S, S) in [0, 1], black beside images that are not square; the sprite of all is not too large."""
     from torch.nn import functional as F
 
-    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+    pixels = as_tensor(images).permute(0, 3, 1, 2).float() / 255
     side = max(pixels.shape[2:])
     pixels = F.pad(pixels, (0, side - pixels.shape[3], 0, side - pixels.shape[2])).expand(-1, 3, -1, -1)
     largest = _LARGEST_SPRITE // int(np.ceil(np.sqrt(len(images))))
