@@ -32,7 +32,7 @@ class Column:
 
 
 def plot(path: str | os.PathLike[str], rows: Sequence[str], columns: Sequence[Column]) -> None:
-    """Draw a panel a column: for each row our mean with its standard deviation, and the paper's number below it.
+    """Draw a panel a column: for each row our mean with its standard deviation, and below it what the paper has of any.
 
     Args:
         path: ends in .png, .pdf or .svg.
@@ -52,23 +52,26 @@ def plot(path: str | os.PathLike[str], rows: Sequence[str], columns: Sequence[Co
     width = style.TEXT_WIDTH if len(columns) > 1 else style.COLUMN_WIDTH + 0.6
     with style.figure(path, width, 0.33 * len(rows) + 0.75) as drawing:
         axes = drawing.subplots(1, len(columns), sharey=True, squeeze=False)[0]
+        published = any(paper is not None for column in columns for paper in column.paper)
         for axis, column in zip(axes, columns, strict=True):
-            _panel(axis, column)
+            _panel(axis, column, published=published)
         axes[0].set_yticks(range(len(rows)), text.fitted(rows, _NAMES, _NAME_SIZE))
         axes[0].set_ylim(len(rows) - 0.4, -0.6)
         style.legend_below(drawing, axes[0].get_legend_handles_labels()[0], 2)
 
 
-def _panel(axis: Axes, column: Column) -> None:
+def _panel(axis: Axes, column: Column, *, published: bool) -> None:
+    ours_at, height = (-0.19, 0.36) if published else (0.0, 0.6)
     y = np.arange(len(column.mean))
     ours = np.array([np.nan if mean is None else mean for mean in column.mean])
     theirs = np.array([np.nan if paper is None else paper for paper in column.paper])
     errors = [np.nan if std is None else std for std in column.std]
-    axis.barh(y - 0.19, ours, 0.36, color=style.ACCENT, label="this program, mean ± standard deviation")
-    axis.barh(y + 0.19, theirs, 0.36, color=style.LIGHT, label="paper")
-    axis.errorbar(ours, y - 0.19, xerr=errors, fmt="none", ecolor="black", elinewidth=0.8, capthick=0.8)
+    axis.barh(y + ours_at, ours, height, color=style.ACCENT, label="this program, mean ± standard deviation")
+    if published:
+        axis.barh(y + 0.19, theirs, height, color=style.LIGHT, label="paper")
+    axis.errorbar(ours, y + ours_at, xerr=errors, fmt="none", ecolor="black", elinewidth=0.8, capthick=0.8)
     for row, values in enumerate(zip(ours, theirs, errors, strict=True)):
-        for value, offset, error in ((values[0], -0.19, values[2]), (values[1], 0.19, 0.0)):
+        for value, offset, error in ((values[0], ours_at, values[2]), (values[1], 0.19, 0.0)):
             if np.isfinite(value):
                 text = f"{value:.1f}" if value >= 1.5 else f"{value:.3f}"
                 end = value + np.nan_to_num(error)

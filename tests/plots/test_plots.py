@@ -341,6 +341,12 @@ def test_centroids_stand_in_the_order_of_their_use(tmp_path: Path, drawn: list[F
     assert [image[2, int((i + 0.5) * image.shape[1] / 3)] for i in range(3)] == [204, 102, 0]
 
 
+def test_bars_of_what_no_paper_has_do_not_speak_of_one(tmp_path: Path, drawn: list[Figure]) -> None:
+    bars.plot(tmp_path / "a.png", ["one", "two"], [bars.Column("nMSE", [0.5, 0.6], [None, None], [None, None])])
+    [legend] = drawn[0].legends
+    assert [text.get_text() for text in legend.get_texts()] == ["this program, mean ± standard deviation"]
+
+
 def test_bars_stand_beside_the_paper_s_numbers(tmp_path: Path, drawn: list[Figure]) -> None:
     bars.plot(tmp_path / "a.png", ["one", "two"], [COLUMN])
     axis = drawn[0].axes[0]
