@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from softvq_cli.errors import InputError, SoftVQError
+from softvq_cli.errors import InputError, SoftVQError, one_line
 
 
 @contextlib.contextmanager
@@ -93,6 +93,25 @@ def make_folder(path: str | os.PathLike[str]) -> Path:
     except OSError as error:
         raise SoftVQError(f"cannot create the folder {path}: {error.strerror}") from error
     return path
+
+
+@contextlib.contextmanager
+def arrow_errors(path: Path, kind: str) -> Iterator[None]:
+    """Whatever pyarrow raises on a file that should be a ``kind``, in one line.
+
+    Raises:
+        InputError: pyarrow is missing, the file cannot be read, or it is damaged; one that is raised within passes.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except ImportError as error:
+        raise InputError(f"{path} needs pyarrow: pip install 'softvq[tables]'") from error
+    except Exception as error:  # pyarrow raises many kinds on damaged bytes, OSError without a number among them
+        if isinstance(error, OSError) and error.errno is not None:
+            raise InputError(f"cannot read {path}: {one_line(error.strerror or error)}") from error
+        raise InputError(f"{path} is damaged or no {kind}: {one_line(error)}") from error
 
 
 def _finite(text: str) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from softvq_cli.datasets.rows import Columns, Row, arranged, columns_of, role_of
 from softvq_cli.datasets.sources import Listing, Member, Source
 from softvq_cli.datasets.stamp import File, stamp
 from softvq_cli.errors import InputError, one_line
+from softvq_cli.files import arrow_errors
 
 ENDINGS = (".parquet", ".arrow")
 _BATCH = 256
@@ -137,7 +137,7 @@ class _Table:
 
     def images(self, column: str) -> Iterator[Any]:
         """The cells of one column, a batch in memory at a time."""
-        with _errors(self.path):
+        with arrow_errors(self.path, "table"):
             for batch in self._batches(column):
                 yield from batch.column(0).to_pylist()
 
@@ -151,15 +151,15 @@ class _Table:
         return {name: kind for name, kind in found.items() if isinstance(kind, dict)} if isinstance(found, dict) else {}
 
     def _schema(self) -> Any:
-        with _errors(self.path):
+        with arrow_errors(self.path, "table"):
             return self._arrow().schema if self._is_arrow else self._parquet().schema_arrow
 
     def _count(self) -> int:
-        with _errors(self.path):
+        with arrow_errors(self.path, "table"):
             return int(self._arrow().read_all().num_rows if self._is_arrow else self._parquet().metadata.num_rows)
 
     def _read(self, columns: list[str]) -> Any:
-        with _errors(self.path):
+        with arrow_errors(self.path, "table"):
             return self._arrow().read_all().select(columns) if self._is_arrow else self._parquet().read(columns)
 
     def _batches(self, column: str) -> Iterator[Any]:
@@ -189,19 +189,6 @@ class _Table:
         reader = pyarrow.ipc.open_file(source)
         batches = (reader.get_batch(number) for number in range(reader.num_record_batches))
         return pyarrow.RecordBatchReader.from_batches(reader.schema, batches)
-
-
-@contextmanager
-def _errors(path: Path) -> Iterator[None]:
-    """Whatever pyarrow raises, as one line."""
-    try:
-        yield
-    except InputError:
-        raise
-    except ImportError as error:
-        raise InputError(f"{path} needs pyarrow: pip install 'softvq[tables]'") from error
-    except Exception as error:  # pyarrow raises many kinds on damaged bytes
-        raise InputError(f"{path} is damaged or no such table: {one_line(error)}") from error
 
 
 def _holds_bytes(kind: Any) -> bool:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ import numpy as np
 
 from softvq_cli.embeddings.files import Embedding
 from softvq_cli.errors import InputError, SoftVQError, one_line
-from softvq_cli.files import atomic_write
+from softvq_cli.files import arrow_errors, atomic_write
 
 ENDING = ".parquet"
 _ROWS = 1024
@@ -89,7 +88,7 @@ def read(path: Path) -> Content:
     Raises:
         InputError: pyarrow is missing, the file is damaged, or has no column of vectors of one length.
     """
-    with _errors(path):
+    with arrow_errors(path, "Parquet table"):
         from pyarrow.parquet import ParquetFile
 
         file = ParquetFile(path)
@@ -230,18 +229,3 @@ def _class_names(metadata: Mapping[bytes, bytes]) -> tuple[str, ...]:
     for name in ("info", "features", "label", "names"):
         found = found.get(name) if isinstance(found, dict) else None
     return tuple(map(str, found)) if isinstance(found, list) else ()
-
-
-@contextmanager
-def _errors(path: Path) -> Iterator[None]:
-    """Whatever pyarrow raises, as one line."""
-    try:
-        yield
-    except InputError:
-        raise
-    except ImportError as error:
-        raise InputError(f"{path} needs pyarrow: pip install 'softvq[tables]'") from error
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {one_line(error.strerror or error)}") from error
-    except Exception as error:  # pyarrow raises many kinds on damaged bytes
-        raise InputError(f"{path} is damaged or no Parquet table: {one_line(error)}") from error

@@ -113,9 +113,16 @@ class Source:
         Args:
             train: the training split, where it has been loaded already.
         """
-        if self.data is None and (train or self._load("train")).fingerprint != self.checkpoint.dataset.fingerprint:
-            name = self.checkpoint.config.data.data
-            self.warn(f"{name} is not the data that {self.checkpoint.path} was trained on: its fingerprint differs")
+        if self.data is not None:
+            return
+        from softvq_cli.training.checkpoint import DatasetInfo
+
+        trained, found = self.checkpoint.dataset, DatasetInfo.of(train or self._load("train"))
+        if found.fingerprint != trained.fingerprint:
+            self.warn(
+                f"{self.checkpoint.config.data.data} is not the data that {self.checkpoint.path} was trained on: "
+                f"{trained.difference(found)}"
+            )
 
     def embed(self, split: str, out: Path, *, what: str = "z_e", batch_size: int = 512) -> Embedding:
         """Write what the model makes of one split, see :func:`softvq_cli.embeddings.embed`; the folder is made.

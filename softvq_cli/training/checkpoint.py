@@ -38,6 +38,27 @@ class DatasetInfo:
         """Describe a loaded split; reads all of it once, for the fingerprint."""
         return cls(dataset.name, dataset.fingerprint, len(dataset), dataset.image_shape, dataset.class_names)
 
+    def difference(self, other: DatasetInfo) -> str:
+        """What ``other``, with another fingerprint, has otherwise, as far as these descriptions tell."""
+        found = []
+        if other.n != self.n:
+            found.append(f"{other.n} training images instead of {self.n}")
+        if other.image_shape != self.image_shape:
+            found.append(f"images of {_by(other.image_shape)} instead of {_by(self.image_shape)}")
+        changes = (("new", other.class_names, self.class_names), ("missing", self.class_names, other.class_names))
+        for what, names, those in changes:
+            only = [one_line(name, 40) for name in names if name not in those]
+            if only:
+                more = f" and {len(only) - 3} more" if len(only) > 3 else ""
+                found.append(f"{what} classes: {', '.join(only[:3])}{more}")
+        return (
+            f"its fingerprint differs: {'; '.join(found) or 'as many images and the same classes, but other content'}"
+        )
+
+
+def _by(shape: tuple[int, int, int]) -> str:
+    return "x".join(map(str, shape))
+
 
 @dataclass(frozen=True)
 class Checkpoint:

@@ -267,7 +267,7 @@ def _check_saved(saved: Checkpoint, config: RunConfig, info: DatasetInfo) -> Non
         )
     if saved.dataset != replace(info, name=saved.dataset.name):  # a folder may be called otherwise by now
         raise InputError(
-            f"{config.data.data} is not the data that {saved.path} was trained on (its fingerprint differs): "
+            f"{config.data.data} is not the data that {saved.path} was trained on ({saved.dataset.difference(info)}): "
             f"bring the old data back, or train anew with another {param('out')}"
         )
 

@@ -61,7 +61,8 @@ def test_a_checkpoint_that_meets_other_data_warns(command: list[str], changed_da
     ended = softvq(command[0], changed_data, *command[1:], *more, "--quiet")  # which silences notes, not warnings
     assert ended.code == 0
     warnings = [line for line in ended.err.splitlines() if line.startswith("warning: ")]
-    assert len(warnings) == 1 and "its fingerprint differs" in warnings[0], ended
+    assert len(warnings) == 1, ended
+    assert "its fingerprint differs: as many images and the same classes, but other content" in warnings[0]
 
 
 @pytest.mark.parametrize("command", [["embed"], ["probe"]])
@@ -69,6 +70,17 @@ def test_the_same_data_give_no_warning(command: list[str], npz: Path, tmp_path: 
     assert softvq("train", *tiny(npz, iterations=2), "-o", tmp_path / "run", "-q").code == 0
     more = ["-o", tmp_path / "z.npy"] if command[0] == "embed" else []
     assert "warning" not in softvq(*command, tmp_path / "run", *more).err
+
+
+def test_the_warning_says_what_is_known_to_differ(tmp_path: Path) -> None:
+    data = save_blobs(tmp_path / "mine.npz")
+    assert softvq("train", *tiny(data, iterations=2), "-o", tmp_path / "run", "-q").code == 0
+    with np.load(data) as arrays:
+        images, labels = arrays["images"], arrays["labels"]
+    np.savez(data, images=np.concatenate([images, images[:50]]), labels=np.concatenate([labels, labels[:50] + 7]))
+    before, after = (n - round(0.2 * n) for n in (len(images), len(images) + 50))
+    [warning] = [line for line in softvq("probe", tmp_path / "run").err.splitlines() if line.startswith("warning: ")]
+    assert f"its fingerprint differs: {after} training images instead of {before}; new classes: " in warning
 
 
 def test_a_run_is_not_resumed_on_other_data(changed_data: Path) -> None:
