@@ -31,7 +31,15 @@ def document(**changes):
         ("vq", "β-VAE", "model", cell(None), cell(0.5, 0.02, 0.4, versus)),
         ("vq:z_q", "x, on ẑ_q", "control", cell(0.1), cell(None)),
     ]
-    data = {"title": "T", "train": 5, "test": 2, "image_shape": [2, 2, 1], "papers": True, "settings": {}}
+    data = {
+        "name": "mnist",
+        "title": "T",
+        "train": 5,
+        "test": 2,
+        "image_shape": [2, 2, 1],
+        "papers": True,
+        "settings": {},
+    }
     return {
         "title": "Table",
         "softvq": "1",
