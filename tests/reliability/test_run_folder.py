@@ -78,9 +78,9 @@ def test_the_warning_says_what_is_known_to_differ(tmp_path: Path) -> None:
     with np.load(data) as arrays:
         images, labels = arrays["images"], arrays["labels"]
     np.savez(data, images=np.concatenate([images, images[:50]]), labels=np.concatenate([labels, labels[:50] + 7]))
-    before, after = (n - round(0.2 * n) for n in (len(images), len(images) + 50))
-    [warning] = [line for line in softvq("probe", tmp_path / "run").err.splitlines() if line.startswith("warning: ")]
-    assert f"its fingerprint differs: {after} training images instead of {before}; new classes: " in warning
+    [warning] = [line for line in softvq("probe", tmp_path / "run").err.splitlines() if "fingerprint" in line]
+    assert warning.startswith("warning: ")
+    assert warning.endswith("its fingerprint differs: 62 training images instead of 31; new classes: 7, 8, 9")
 
 
 def test_a_run_is_not_resumed_on_other_data(changed_data: Path) -> None:
