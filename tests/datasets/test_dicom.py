@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 
 from softvq_cli.errors import InputError
+from tests import helpers
 from tests.helpers import encoded, notes, pixels, read, write_folder
 
 pydicom = pytest.importorskip("pydicom")
@@ -18,25 +18,7 @@ STORED = np.random.default_rng(0).integers(0, 4096, (6, 5)).astype(np.uint16)
 
 
 def dicom(values: np.ndarray = STORED, kind: str = "MONOCHROME2", **tags: Any) -> bytes:
-    from pydicom.dataset import FileDataset, FileMetaDataset
-    from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
-
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = SecondaryCaptureImageStorage, generate_uid()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    found = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
-    found.Rows, found.Columns = values.shape[-2:]
-    found.SamplesPerPixel, found.PhotometricInterpretation = 1, kind
-    found.BitsAllocated = found.BitsStored = values.dtype.itemsize * 8
-    found.HighBit, found.PixelRepresentation = found.BitsStored - 1, 0
-    if values.ndim == 3:
-        found.NumberOfFrames = len(values)
-    found.PixelData = values.tobytes()
-    for name, value in tags.items():
-        setattr(found, name, value)
-    file = io.BytesIO()
-    found.save_as(file, enforce_file_format=True)
-    return file.getvalue()
+    return helpers.dicom(values, kind, **tags)
 
 
 def only(folder: Path, data: bytes, **settings: Any) -> np.ndarray:

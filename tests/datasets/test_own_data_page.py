@@ -11,15 +11,20 @@ import numpy as np
 import pytest
 import scipy.io
 
-from tests.helpers import encoded, make_tar, pixels, read
+from tests.helpers import dicom, encoded, make_tar, pixels, read
 
 PAGE = (Path(__file__).parents[2] / "docs" / "own-data.md").read_text(encoding="utf-8")
 BLOCKS = [(kind, text) for kind, text in re.findall(r"```(text|python)\n(.*?)```", PAGE, re.DOTALL) if "→" in text]
-EXPECTED = re.compile(r"(?:# )?→ (?P<data>.+): (?P<train>\d+) train, (?P<test>\d+) test; (?P<classes>.*)")
-IMAGE = (".png", ".jpg")
+EXPECTED = re.compile(
+    r"(?:# )?→ (?P<data>.+?)(?: --image-shape (?P<shape>\S+))?: "
+    r"(?P<train>\d+) train, (?P<test>\d+) test; (?P<classes>.*)"
+)
+IMAGE = (".png", ".jpg", ".dcm")
 
 
 def image(name: str, seed: int) -> bytes:
+    if name.endswith(".dcm"):
+        return dicom(16 * pixels(seed, (8, 8)).astype(np.uint16), WindowCenter="2048", WindowWidth="4096")
     return encoded(pixels(seed, (8, 8)), "JPEG" if name.endswith(".jpg") else "PNG")
 
 
@@ -47,6 +52,8 @@ def build(root: Path, listing: str) -> None:
 @pytest.mark.parametrize("kind, text", BLOCKS, ids=[re.findall("→ (.*):", text)[0] for _, text in BLOCKS])
 def test_a_listing_is_read_as_it_says(kind: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    if ".dcm" in text:
+        pytest.importorskip("pydicom")
     if kind == "text":
         build(tmp_path, text)
     else:
@@ -61,7 +68,7 @@ def test_a_listing_is_read_as_it_says(kind: str, text: str, tmp_path: Path, monk
     found = list(EXPECTED.finditer(text))
     assert found
     for expected in found:
-        train, test = (read(expected["data"], split) for split in ("train", "test"))
+        train, test = (read(expected["data"], split, image_shape=expected["shape"]) for split in ("train", "test"))
         assert (len(train), len(test)) == (int(expected["train"]), int(expected["test"]))
         assert (", ".join(train.class_names) or "no labels") == expected["classes"]
         assert (train.labels is None) == (expected["classes"] == "no labels")
@@ -69,6 +76,6 @@ def test_a_listing_is_read_as_it_says(kind: str, text: str, tmp_path: Path, monk
 
 def test_the_page_has_every_kind() -> None:
     read_here = " ".join(text for _, text in BLOCKS)
-    assert len(BLOCKS) >= 14
-    for suffix in ("metadata.csv", ".zip", ".tar", ".parquet", ".csv", ".npz", ".npy", ".mat"):
+    assert len(BLOCKS) >= 18
+    for suffix in ("metadata.csv", ".zip", ".tar", ".parquet", ".csv", ".npz", ".npy", ".mat", ".dcm", ".arrow"):
         assert suffix in read_here

@@ -43,6 +43,29 @@ def encoded(image: np.ndarray | Image.Image, kind: str = "PNG", **options: objec
     return file.getvalue()
 
 
+def dicom(values: np.ndarray, kind: str = "MONOCHROME2", **tags: Any) -> bytes:
+    """A DICOM file of one (H, W) or several (N, H, W) images of whole numbers, as pydicom writes it."""
+    from pydicom.dataset import FileDataset, FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
+
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = SecondaryCaptureImageStorage, generate_uid()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    found = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    found.Rows, found.Columns = values.shape[-2:]
+    found.SamplesPerPixel, found.PhotometricInterpretation = 1, kind
+    found.BitsAllocated = found.BitsStored = values.dtype.itemsize * 8
+    found.HighBit, found.PixelRepresentation = found.BitsStored - 1, 0
+    if values.ndim == 3:
+        found.NumberOfFrames = len(values)
+    found.PixelData = values.tobytes()
+    for name, value in tags.items():
+        setattr(found, name, value)
+    file = io.BytesIO()
+    found.save_as(file, enforce_file_format=True)
+    return file.getvalue()
+
+
 def write_folder(root: Path, files: dict[str, bytes]) -> Path:
     for name, data in files.items():
         path = root / name
