@@ -134,7 +134,7 @@ def _show(
     for note in overview.notes:
         terminal.note(f"{overview.name}: {note}")
     if out is not None:
-        left = sheet.plot(out, train.images, train.labels, train.class_names)
+        left = sheet.plot(out, train.images, train.labels, train.class_names, terminal.note)
         if left:
             terminal.note(f"{left} classes have no room on {out}")
     document = {**overview.as_dict(), "sheet": None if out is None else str(out)}

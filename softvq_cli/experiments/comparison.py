@@ -125,7 +125,7 @@ def reproduce(
         further = dict.fromkeys(job for study in shown for job in study.jobs if job not in planned)
         outcome |= pool.run(list(further), cluster, observer=observer, stop=stop)
         observer.stage("writing the report")
-        reports = tuple(report.write(study, outcome, request.out) for study in shown)
+        reports = tuple(report.write(study, outcome, request.out, observer.noted) for study in shown)
     missing = (f"{data}: {error}" for study in studies for data, error in study.missing.items())
     return Reproduction(reports, tuple(dict.fromkeys((*missing, *(one for each in reports for one in each.failed)))))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,8 +39,14 @@ def report_files(name: str) -> tuple[str, ...]:
     return tuple(f"{name}.{kind}" for kind in ("json", "md", "csv", "tex", "png"))
 
 
-def write(study: Study, outcome: Outcome, out: Path) -> Report:
+def write(study: Study, outcome: Outcome, out: Path, note: Callable[[str], None] = lambda _: None) -> Report:
     """Write NAME.json, .md, .csv, .tex and, where there is anything to show, .png into ``out``.
+
+    Args:
+        study: that is reported.
+        outcome: of its jobs.
+        out: the folder.
+        note: is told of what a figure cannot show.
 
     Raises:
         SoftVQError: a file cannot be written.
@@ -48,11 +54,11 @@ def write(study: Study, outcome: Outcome, out: Path) -> Report:
     found = document(study, outcome)
     picture = out / f"{study.name}.png"
     if study.figure == "maps":
-        _draw_maps(picture, study, outcome)
+        _draw_maps(picture, study, outcome, note)
     elif study.figure == "curves":
         _draw_curves(picture, study, found)
     elif any(cell["n"] for row in found["rows"] for cell in row["cells"].values()):
-        _draw_bars(picture, found)
+        _draw_bars(picture, found, note)
     write_json(out / f"{study.name}.json", found)
     figure = f"\n![{study.title}]({picture.name})\n" if picture.exists() else ""
     write_text(out / f"{study.name}.md", formats.markdown(found) + figure)
@@ -61,7 +67,7 @@ def write(study: Study, outcome: Outcome, out: Path) -> Report:
     return Report(out / f"{study.name}.json", found)
 
 
-def _draw_bars(path: Path, found: Mapping[str, Any]) -> None:
+def _draw_bars(path: Path, found: Mapping[str, Any], note: Callable[[str], None]) -> None:
     """The table as bars beside the paper's."""
     from softvq_cli.plots import bars
 
@@ -76,10 +82,10 @@ def _draw_bars(path: Path, found: Mapping[str, Any]) -> None:
             for name in ("mean", "std", "paper")
         }
         columns.append(bars.Column(title, scaled["mean"], scaled["std"], scaled["paper"]))
-    bars.plot(path, [row["label"] for row in found["rows"]], columns)
+    bars.plot(path, [row["label"] for row in found["rows"]], columns, note)
 
 
-def _draw_maps(path: Path, study: Study, outcome: Outcome) -> None:
+def _draw_maps(path: Path, study: Study, outcome: Outcome, note: Callable[[str], None]) -> None:
     """The t-SNE map of each row's first seed, one panel a row; nothing where no job is done."""
     from softvq_cli import datasets
     from softvq_cli.plots.tsne import Panel, plot
@@ -94,7 +100,7 @@ def _draw_maps(path: Path, study: Study, outcome: Outcome) -> None:
             title = f"{row.label}\nnMSE {own['nmse']:.3f}, {own['iterations']:.0f} iterations"
             panels.append(Panel(title, read_map(job.folder), test.labels, test.class_names))
     if panels:
-        plot(path, panels)
+        plot(path, panels, note)
 
 
 def _draw_curves(path: Path, study: Study, found: Mapping[str, Any]) -> None:

@@ -120,7 +120,7 @@ def sweep(
         study = plan(request, observer)
         outcome = pool.run(study.jobs, cluster, observer=observer, stop=stop)
         observer.stage("writing the report")
-        return report.write(study, outcome, request.out)
+        return report.write(study, outcome, request.out, observer.noted)
 
 
 def plan(request: Request, observer: PoolObserver) -> Study:

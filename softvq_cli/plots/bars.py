@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,13 +31,19 @@ class Column:
     paper: Sequence[float | None]
 
 
-def plot(path: str | os.PathLike[str], rows: Sequence[str], columns: Sequence[Column]) -> None:
+def plot(
+    path: str | os.PathLike[str],
+    rows: Sequence[str],
+    columns: Sequence[Column],
+    note: Callable[[str], None] = lambda _: None,
+) -> None:
     """Draw a panel a column: for each row our mean with its standard deviation, and below it what the paper has of any.
 
     Args:
         path: ends in .png, .pdf or .svg.
         rows: names of the models, the first on top.
         columns: with a cell a row each, all in the unit that the title says.
+        note: is told of characters that no font here has.
 
     Raises:
         InputError: nothing to draw, or a column of another length.
@@ -50,7 +56,7 @@ def plot(path: str | os.PathLike[str], rows: Sequence[str], columns: Sequence[Co
         if not len(column.mean) == len(column.std) == len(column.paper) == len(rows):
             raise InputError(f"the column {column.title!r} has not one cell for each of the {len(rows)} rows")
     width = style.TEXT_WIDTH if len(columns) > 1 else style.COLUMN_WIDTH + 0.6
-    with style.figure(path, width, 0.33 * len(rows) + 0.75) as drawing:
+    with style.figure(path, width, 0.33 * len(rows) + 0.75, note) as drawing:
         axes = drawing.subplots(1, len(columns), sharey=True, squeeze=False)[0]
         published = any(paper is not None for column in columns for paper in column.paper)
         for axis, column in zip(axes, columns, strict=True):

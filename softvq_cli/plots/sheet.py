@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -17,7 +17,11 @@ _LABELS = 1.4
 
 
 def plot(
-    path: str | os.PathLike[str], images: np.ndarray, labels: np.ndarray | None, class_names: Sequence[str]
+    path: str | os.PathLike[str],
+    images: np.ndarray,
+    labels: np.ndarray | None,
+    class_names: Sequence[str],
+    note: Callable[[str], None] = lambda _: None,
 ) -> int:
     """Draw the first images of each class in a row; without labels, images from all over the data set.
 
@@ -26,6 +30,7 @@ def plot(
         images: uint8 (N, H, W, C), C is 1 or 3.
         labels: int64 (N,), or None.
         class_names: one a label.
+        note: is told of characters that no font here has.
 
     Returns:
         How many classes there was no room for.
@@ -43,7 +48,7 @@ def plot(
     picture = tiles(as_pixels(grid), wide)
     left = _LABELS if names else 0.0
     width = (style.TEXT_WIDTH - left) / COLUMNS * wide
-    with style.figure(path, width + left, width / picture.shape[1] * picture.shape[0]) as drawing:
+    with style.figure(path, width + left, width / picture.shape[1] * picture.shape[0], note) as drawing:
         axis = drawing.subplots()
         show(axis, picture)
         if names:

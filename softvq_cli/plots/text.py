@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from softvq_cli.errors import one_line
@@ -126,14 +126,22 @@ def give_fonts(drawing: Figure) -> list[str]:
     for text in texts:
         if missing & set(text.get_text()):
             text.set_fontfamily([FONT, *families])
-            text.set_text("".join(_code(c) if c in unknown else c for c in text.get_text()).strip())
+            text.set_text(_coded(text.get_text(), unknown))
     if not unknown:
         return []
+    for axis in (axis for axes in drawing.axes for axis in (axes.xaxis, axes.yaxis)):
+        labels = [label.get_text() for label in axis.get_ticklabels()]
+        if any(c in unknown for label in labels for c in label):  # drawing writes them anew
+            axis.set_ticks(axis.get_ticklocs(), [_coded(label, unknown) for label in labels])
     some = ", ".join(f"{c} as {_code(c).strip()}" for c in sorted(unknown)[:3])
     return [
         f"no font here has {len(unknown)} of the characters in the figure ({some}{', …' if len(unknown) > 3 else ''}): "
         "install one (Noto Sans has most scripts) and draw again"
     ]
+
+
+def _coded(text: str, unknown: Collection[str]) -> str:
+    return "".join(_code(c) if c in unknown else c for c in text).strip()
 
 
 def _is_known(character: str) -> bool:

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from softvq_cli.errors import InputError, SoftVQError, UsageError
-from softvq_cli.plots import bars, codebook, curves, reconstructions, style, sweep, text
+from softvq_cli.plots import bars, codebook, curves, reconstructions, sheet, style, sweep, text
 from softvq_cli.plots.tsne import Panel
 from softvq_cli.plots.tsne import plot as plot_maps
 
@@ -231,6 +231,22 @@ def test_characters_that_no_font_has_are_told_apart_and_said(
     keys = [text.get_text() for text in drawn[0].legends[0].get_texts()]
     assert keys == ["U+4E2D U+6587", "U+65E5 U+672C", "plain"]
     assert len(notes) == 1 and "4 of the characters" in notes[0] and "\u4e2d as U+4E2D" in notes[0]
+
+
+@pytest.mark.parametrize("name", ["bars", "sheet"])
+def test_every_figure_with_names_of_the_users_says_so(
+    name: str, tmp_path: Path, drawn: list[Figure], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text, "_families", lambda missing: ((), missing))
+    notes: list[str] = []
+    images, labels, names = np.zeros((4, 8, 8, 1), np.uint8), np.array([0, 0, 1, 1]), ["plain", "\u4e2d"]
+    if name == "bars":
+        bars.plot(tmp_path / "a.png", names, [COLUMN], notes.append)
+    else:
+        sheet.plot(tmp_path / "a.png", images, labels, names, notes.append)
+    assert len(notes) == 1 and "\u4e2d as U+4E2D" in notes[0]
+    drawn[0].canvas.draw()
+    assert {"plain", "U+4E2D"} <= set(texts(drawn[0]))
 
 
 def test_another_font_is_taken_for_what_the_first_has_not(tmp_path: Path, drawn: list[Figure]) -> None:
