@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import joblib
 import numpy as np
 import torch
 
 from benchmarks import peers
-from benchmarks.models import session, training
+from benchmarks.models import SHAPES, session, training
 from benchmarks.setting import Setting
 from benchmarks.timing import table
 from softvq_cli.__main__ import WAITING
-from softvq_cli.presets import threads
+from softvq_cli.config import resolve
 
 CASES = (("mnist", 32), ("mnist", 128), ("svhn", 32))
 QUICK = (("mnist", 4),)
@@ -48,11 +49,11 @@ def _case(data: str, batch: int, cores: int, setting: Setting) -> str:
     with busy(cores):
         loaded = _rates(data, batch, [*counts, PLAIN], seconds, setting)
     best, alone = max(idle[count] for count in counts), loaded[1]
-    arch = "cnn" if data == "svhn" else "mlp"
+    default = resolve(data, SHAPES[data], {"batch_size": batch}).train.threads
     rows = []
     for count in (*counts, PLAIN):
         name = "plain loop, as PyTorch is" if count == PLAIN else f"softvq, {count} thread{'s' * (count > 1)}"
-        name += " (the default)" * (count == threads(arch, batch))
+        name += " (the default)" * (count == default)
         shares = f"{idle[count] / best:.2f}", f"{loaded[count] / alone:.2f}"
         rows.append([name, f"{idle[count]:.1f}", shares[0], f"{loaded[count]:.1f}", shares[1]])
     return table(["loop", "idle", "of softvq's best", "busy", "of one thread"], rows)
@@ -69,7 +70,7 @@ def _rates(data: str, batch: int, counts: list[int], seconds: float, setting: Se
 
 def _measured(data: str, batch: int, count: int, seconds: float, setting: Setting) -> float:
     if setting.quick:
-        return rate(data, batch, count, seconds)  # a process would take seconds to start
+        return rate(data, batch, count, seconds, quick=True)  # a process would take seconds to start
     environment = {name: value for name, value in os.environ.items() if name not in _VARIABLES}
     if count != PLAIN:
         environment |= WAITING
@@ -89,24 +90,17 @@ def busy(programs: int) -> Iterator[None]:
             process.wait()
 
 
-def rate(data: str, batch: int, count: int, seconds: float) -> float:
+def rate(data: str, batch: int, count: int, seconds: float, *, quick: bool = False) -> float:
     """Steps a second in this process, over at least ``seconds``."""
     if count != PLAIN:
         torch.set_num_threads(count)
-    quick = seconds < 1
     one = session(data, Setting(quick, 1, count, "wall", torch.device("cpu")), batch_size=batch)
-    step = 1
-    take: Callable[[], object]
-    if count == PLAIN:
-        take = peers.data_loader(one, step)
-    else:
-        trained = training(one)
-        take = lambda: trained(step)  # noqa: E731
+    take = peers.data_loader(one, 1) if count == PLAIN else functools.partial(training(one), 1)
     take()
     start, steps = time.perf_counter(), 0
     while time.perf_counter() - start < seconds:
         take()
-        steps += step
+        steps += 1
     return steps / (time.perf_counter() - start)
 
 

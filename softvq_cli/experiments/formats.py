@@ -118,13 +118,15 @@ def markdown(document: Mapping[str, Any]) -> str:
     if rows:
         parts += ["## Differences", _DIFFERENCES, _md_table(header, rows)]
     shown = {column["measure"] for column in document["columns"]}
-    lists = {_CARRIED: (*CARRIED, *_unlisted(document)), _STARTS: STARTS, _BEYOND: BEYOND}
-    others = {text: [name for name in names if name not in shown] for text, names in lists.items()}
-    sections: tuple[tuple[str, str, Callable[[str], tuple[Row, list[Row]]]], ...] = (
-        ("What the bottleneck carries", _CARRIED, lambda data: measures_table(document, data, others[_CARRIED])),
-        ("All K-means starts", _STARTS, lambda data: measures_table(document, data, others[_STARTS])),
+
+    def others(*names: str) -> Callable[[str], tuple[Row, list[Row]]]:
+        return lambda data: measures_table(document, data, [name for name in names if name not in shown])
+
+    sections = (
+        ("What the bottleneck carries", _CARRIED, others(*CARRIED, *_unlisted(document))),
+        ("All K-means starts", _STARTS, others(*STARTS)),
         ("Seeds and starts", _SPREAD, lambda data: spread_table(document, data)),
-        ("Beyond the paper's evaluation", _BEYOND, lambda data: measures_table(document, data, others[_BEYOND])),
+        ("Beyond the paper's evaluation", _BEYOND, others(*BEYOND)),
     )
     for title, text, table in sections:
         tables = [(data, table(data)) for data in document["data"]]
