@@ -1,4 +1,5 @@
-"""Write docs/commands.md from the live help pages and the list of files in docs/architecture.md from their docstrings.
+"""Write docs/commands.md from the live help pages, the list of files in docs/architecture.md from their docstrings, and
+in docs/results whatever is made from the JSON documents: tables and figures, but for maps, whose points are not there.
 
 ``python docs/generate.py``
 """
@@ -6,16 +7,19 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 from softvq_cli.cli.app import COMMANDS
+from softvq_cli.experiments.report import write_forms
 
 WIDTH = 80
 PAGE = Path(__file__).with_name("commands.md")
 ARCHITECTURE = Path(__file__).with_name("architecture.md")
+RESULTS = Path(__file__).with_name("results")
 PACKAGE = Path(__file__).resolve().parents[1] / "softvq_cli"
 INTRODUCTION = """\
 # The commands
@@ -90,3 +94,5 @@ def architecture() -> str:
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
     ARCHITECTURE.write_text(architecture(), encoding="utf-8")
+    for path in RESULTS.rglob("*.json"):
+        write_forms(json.loads(path.read_text(encoding="utf-8")), path.parent)

@@ -156,6 +156,16 @@ class TrainConfig:
     compile: bool = setting(False, "Use torch.compile; slower to start, and falls back with a note.")
     log_every: int = setting(250, "Iterations between two lines of metrics.jsonl.", low=1, high=100_000)
     checkpoint_every: int = setting(1000, "Iterations between two checkpoints.", low=1, high=MOST_COUNT)
+    keep: str | None = setting(
+        None,
+        "Iterations after which the checkpoint is kept as ckpt-N.pt too, as 2000,5000; reproduce and sweep measure the "
+        "model there as well.",
+    )
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """The iterations of ``keep`` that this training comes to, in increasing order."""
+        return tuple(step for step in parse_keep(self.keep or "") if step <= self.iterations)
 
 
 @dataclass(frozen=True)
@@ -313,6 +323,8 @@ def check(name: str, value: Any) -> Any:
         raise UsageError(f"{param(name)} must be -d or a number, not {shown(value)}")
     if name == "levels":
         parse_levels(value)
+    if name == "keep":
+        parse_keep(value)
     return in_range(name, value, low=spec.low, above=spec.above, high=spec.high) if is_number(value) else value
 
 
@@ -380,6 +392,19 @@ def parse_levels(text: str) -> tuple[int, ...]:
     if math.prod(numbers) > MOST_CODES:
         raise UsageError(f"{param('levels')} {text} make {math.prod(numbers)} codes: at most {MOST_CODES}")
     return numbers
+
+
+def parse_keep(text: str) -> tuple[int, ...]:
+    """The setting of this name, ``2000,5000``, as numbers in increasing order, each once; nothing of an empty text.
+
+    Raises:
+        UsageError: it is no list of whole numbers from 1 up.
+    """
+    words = [word.strip() for word in text.split(",")] if text.strip() else []
+    numbers = [int(word) for word in words if word.isascii() and word.isdigit() and len(word) < 17]
+    if len(numbers) < len(words) or not all(1 <= number <= MOST_COUNT for number in numbers):
+        raise UsageError(f"{param('keep')} takes whole numbers from 1 up with commas between them, not {text[:80]!r}")
+    return tuple(sorted(set(numbers)))
 
 
 def _is_finite_number(text: str) -> bool:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import json
 import math
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -45,13 +45,33 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
                 os.unlink(temporary)
 
 
+def keep_copy(source: Path, target: Path) -> None:
+    """Let ``target`` have what ``source`` has now, whatever :func:`atomic_write` does to ``source`` later.
+
+    It costs no second room on the disk where the file system has hard links.
+
+    Raises:
+        SoftVQError: it cannot be written; ``target`` is unchanged.
+    """
+    with atomic_write(target) as file:
+        linked = Path(f"{file.name}.tmp")
+        try:
+            os.link(source, linked)
+            os.replace(linked, file.name)
+        except OSError:
+            with contextlib.suppress(OSError):
+                linked.unlink()
+            with source.open("rb") as original:
+                shutil.copyfileobj(original, file)
+
+
 def discard_unfinished(folder: Path, names: Iterable[str]) -> None:
-    """Remove what :func:`atomic_write` leaves of these files when its process is killed.
+    """Remove what :func:`atomic_write` leaves of these files, names or patterns, when its process is killed.
 
     Only for who is alone in writing them: the temporary file of another process would go too.
     """
     for name in names:
-        for left in folder.glob(f".{glob.escape(name)}.*.tmp"):
+        for left in folder.glob(f".{name}.*.tmp"):
             with contextlib.suppress(OSError):
                 left.unlink()
 

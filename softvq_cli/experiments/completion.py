@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from softvq_cli.errors import Interrupted, SoftVQError
-from softvq_cli.experiments.job import Job, checkpoint_of, measured
+from softvq_cli.experiments.job import Job, checkpoint_of, kept_of, measured
 from softvq_cli.files import atomic_write
 from softvq_cli.pipeline import result
 from softvq_cli.pipeline.observer import RunObserver
@@ -29,13 +29,18 @@ if TYPE_CHECKING:
     from softvq_cli.experiments.measures import Latents
     from softvq_cli.training.checkpoint import Checkpoint
 
-PART_TITLES: Mapping[str, str] = {
+_PART_TITLES: Mapping[str, str] = {
     result.BASIC: "the paper's measures",
     result.PROBES: "the other probes",
     result.MAP: "the t-SNE map",
 }
 _PATIENCE = 1.0
 """Seconds between two looks at a folder in which another process works."""
+
+
+def _title(part: str) -> str:
+    step = result.step_of(part)
+    return _PART_TITLES[part] if step is None else f"the model after {step} iterations"
 
 
 def complete(
@@ -140,17 +145,17 @@ def _measure(
     if missing:
         train = datasets.load(job.config.data, "train", progress=observer.data_progress)
         test = datasets.load(job.config.data, "test", progress=observer.data_progress)
-        material = _Material(job, checkpoint, train, test)
+        material = _Material(job, checkpoint, train, test, device)
         for part in missing:
             if stop.is_set():
-                raise Interrupted(f"stopped before measuring {PART_TITLES[part]} of {job.name}")
+                raise Interrupted(f"stopped before measuring {_title(part)} of {job.name}")
             observer.stage(f"measuring {job.name}" + ("" if part == BASIC else f", {part}"))
             try:
                 values = material.measure(part, threads)
             except SoftVQError as error:
                 if part == BASIC:  # without it there is no row
                     raise
-                observer.noted(f"without {PART_TITLES[part]}: {error.marked}")
+                observer.noted(f"without {_title(part)}: {error.marked}")
                 continue
             found = replace(found.with_part(part, values), machine=machine or found.machine)
             result.write(job.folder, of, found)
@@ -165,6 +170,7 @@ class _Material:
     checkpoint: Checkpoint | None
     train: Dataset
     test: Dataset
+    device: str
     extra: dict[str, float] = field(default_factory=dict)
     """Values that come with the rows."""
     rows: Latents | None = None
@@ -175,6 +181,9 @@ class _Material:
         from softvq_cli.experiments import measures
         from softvq_cli.pipeline.maps import on_map
 
+        step = result.step_of(part)
+        if step is not None:
+            return {part: self._after(step, threads)}
         self.rows = self.rows or self._make()
         if part == MAP:
             found = on_map(self.rows.test, self.rows.test_labels, jobs=threads)
@@ -190,6 +199,15 @@ class _Material:
             return {self.job.representation: own}
         inputs = measures.latents(model, self.train, self.test, "z_q")
         return {self.job.representation: own, "z_q": measures.of_rows(inputs, part, jobs=threads)}
+
+    def _after(self, step: int, threads: int) -> dict[str, float]:
+        """The paper's measures and the error of the model that was kept after ``step`` iterations."""
+        from softvq_cli.experiments import measures
+
+        kept = kept_of(self.job, step, self.device)
+        rows = measures.latents(kept.model, self.train, self.test)
+        own = measures.of_rows(rows, BASIC, jobs=threads) | kept.model.evaluate(self.test.images)
+        return own | {"iterations": step}
 
     def _make(self) -> Latents:
         from softvq_cli.experiments import controls, measures

@@ -11,6 +11,7 @@ from softvq_cli.experiments.measures import MEASURES, measure
 from softvq_cli.experiments.paper import Column
 from softvq_cli.experiments.pool import Outcome
 from softvq_cli.experiments.study import Row, Study
+from softvq_cli.pipeline.result import step_of
 from softvq_cli.sharing import shared_command, shared_text
 from softvq_cli.version import __version__
 from softvq_cli.words import BOTTLENECKS
@@ -24,7 +25,8 @@ def document(study: Study, outcome: Outcome) -> dict[str, Any]:
 
     ``rows`` has one dictionary a row: ``row``, ``label``, ``kind``, ``seeds``, ``cells`` by ``DATA.MEASURE`` with
     ``mean``, ``std``, ``n``, ``min``, ``max``, ``values`` (in the order of ``seeds``), ``paper``, ``difference`` and
-    ``versus_baseline``, and ``measures``, the same of every measure by data set and name.
+    ``versus_baseline``, ``measures``, the same of every measure by data set and name, and ``course``, the same of the
+    models on the way by data set, iterations and name.
     """
     failures = {**study.missing, **{job.name: error for job, error in outcome.failures.items() if job in study.jobs}}
     places = _places(study)
@@ -36,6 +38,7 @@ def document(study: Study, outcome: Outcome) -> dict[str, Any]:
         "command": shared_command(study.command),
         "seeds": list(study.seeds),
         "data": {name: {**data.as_dict(), "settings": _settings(study, name)} for name, data in study.data.items()},
+        "figure": study.figure,
         "columns": [_column(column) for column in study.columns],
         "rows": rows,
         "failed": [{"cell": cell, "error": shared_text(error, places)} for cell, error in failures.items()],
@@ -85,7 +88,22 @@ def _row(study: Study, row: Row, outcome: Outcome) -> dict[str, Any]:
         "seeds": seeds,
         "cells": {column.key: _cell(column, row.key, measures) for column in study.columns},
         "measures": measures,
+        "course": {} if row.representation else _course(study, row, outcome),
     }
+
+
+def _course(study: Study, row: Row, outcome: Outcome) -> dict[str, dict[str, Any]]:
+    """Data set → iterations → measures; its end too, where there is anything before it."""
+    found = {}
+    for data in study.data:
+        jobs = [job for job in study.jobs if (job.data, job.row) == (data, row.name) and job in outcome.evaluations]
+        steps = {part: step for job in jobs for part in job.parts if (step := step_of(part)) is not None}
+        on_the_way = {step: _values(study, outcome, data, row.name, part) for part, step in steps.items()}
+        filled = {step: values for step, values in sorted(on_the_way.items()) if values}
+        if filled:
+            filled[jobs[0].steps] = _values(study, outcome, data, row.name, None)
+            found[data] = {str(step): _measures(values, {}) for step, values in filled.items()}
+    return found
 
 
 def _values(study: Study, outcome: Outcome, data: str, row: str | None, representation: str | None) -> Values:

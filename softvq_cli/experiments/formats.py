@@ -108,6 +108,18 @@ def spread_table(document: Mapping[str, Any], data: str) -> tuple[Row, list[Row]
     return ["", "n", "std of the table", "std of the starts' means", "σ_seed", "σ_start", "kept − mean"], texts
 
 
+def course_table(document: Mapping[str, Any], data: str) -> tuple[Row, list[Row]]:
+    """(header, rows) of the models on the way: a row a model and measure, a column a number of iterations."""
+    courses = {row["label"]: row["course"][data] for row in document["rows"] if data in row["course"]}
+    steps = sorted({int(step) for course in courses.values() for step in course})
+    texts = []
+    for measure in (column["measure"] for column in document["columns"] if column["data"] == data):
+        for label, course in courses.items():
+            cells = [course.get(str(step), {}).get(measure) for step in steps]
+            texts.append([label, _measure(measure).title, *(mean_text(measure, cell) for cell in cells)])
+    return ["", "", *(f"{step:,}".replace(",", " ") for step in steps)], texts
+
+
 def markdown(document: Mapping[str, Any]) -> str:
     """The whole report."""
     parts = [f"# {document['title']}", _how(document), _md_table(*main_table(document), split=_models(document))]
@@ -127,6 +139,7 @@ def markdown(document: Mapping[str, Any]) -> str:
         ("All K-means starts", _STARTS, others(*STARTS)),
         ("Seeds and starts", _SPREAD, lambda data: spread_table(document, data)),
         ("Beyond the paper's evaluation", _BEYOND, others(*BEYOND)),
+        ("Along the training", _COURSE, lambda data: course_table(document, data)),
     )
     for title, text, table in sections:
         tables = [(data, table(data)) for data in document["data"]]
@@ -164,6 +177,11 @@ _BEYOND = """\
 The softmax probe as the authors' notebooks train it (Adam, 30 000 updates of 128; the table has the optimum); five
 nearest neighbours in the training split; the softmax probe on a few labels of each class (mean of 5 draws); K-means on
 a two-dimensional t-SNE of z_e; and how well that map keeps neighbourhoods (1 is perfect)."""
+
+
+_COURSE = """\
+The same of the models as they were after fewer iterations of the same trainings, kept on the way; the last number of a
+row is the table's."""
 
 
 def _unlisted(document: Mapping[str, Any]) -> list[str]:
@@ -214,7 +232,7 @@ def _settings_text(settings: Mapping[str, Any]) -> str:
 
 
 def csv_text(document: Mapping[str, Any]) -> str:
-    """One line a row, data set and figure; accuracies are fractions of 1."""
+    """One line a row, data set and figure; accuracies are fractions of 1. Models on the way are rows as ``ae@2000``."""
     out = io.StringIO()
     table = csv.writer(out, lineterminator="\n")
     table.writerow(_CSV)
@@ -222,13 +240,22 @@ def csv_text(document: Mapping[str, Any]) -> str:
         for data, measures in row["measures"].items():
             for measure, found in measures.items():
                 cell = row["cells"].get(f"{data}.{measure}", {})
-                against = found["versus_baseline"] or {}
-                table.writerow(
-                    [row["row"], data, measure, *(found[name] for name in ("mean", "std", "n", "min", "max"))]
-                    + [cell.get("paper"), cell.get("difference")]
-                    + [against.get(name) for name in ("mean", "low", "high", "p")]
-                )
+                table.writerow(_csv_line(row["row"], data, measure, found, cell))
+        for data, steps in row["course"].items():
+            for step, measures in list(steps.items())[:-1]:  # the last is the row itself
+                for measure, found in measures.items():
+                    table.writerow(_csv_line(f"{row['row']}@{step}", data, measure, found, {}))
     return out.getvalue()
+
+
+def _csv_line(row: str, data: str, measure: str, found: Mapping[str, Any], cell: Mapping[str, Any]) -> list[Any]:
+    against = found["versus_baseline"] or {}
+    return [
+        *(row, data, measure),
+        *(found[name] for name in ("mean", "std", "n", "min", "max")),
+        *(cell.get("paper"), cell.get("difference")),
+        *(against.get(name) for name in ("mean", "low", "high", "p")),
+    ]
 
 
 _CSV: tuple[str, ...] = ("row", "data", "measure", "mean", "std", "n", "min", "max", "paper", "difference")

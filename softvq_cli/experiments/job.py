@@ -48,7 +48,7 @@ class Job:
     pixels: int
     """Of an image, over all channels."""
     parts: tuple[str, ...]
-    """What is to be measured: of BASIC, PROBES and MAP."""
+    """What is to be measured: of BASIC, PROBES and MAP, and models on the way, see :func:`result.at`."""
 
     @property
     def name(self) -> str:
@@ -137,6 +137,22 @@ def checkpoint_of(job: Job, device: str = "cpu") -> Checkpoint | None:
 
     path = job.folder / run_directory.CHECKPOINT
     return checkpoint.load(path, pick(device)) if path.exists() else None
+
+
+def kept_of(job: Job, step: int, device: str = "cpu") -> Checkpoint:
+    """The checkpoint in the job's folder that was kept after ``step`` iterations.
+
+    Raises:
+        InputError: there is none, or it is not one of this job's training.
+    """
+    from softvq_cli.devices import pick
+    from softvq_cli.training import checkpoint
+
+    found = checkpoint.load(run_directory.kept_checkpoint(job.folder, step), pick(device))
+    if found.step != step or found.dataset.fingerprint != job.fingerprints[0]:
+        raise InputError(f"{found.path} is of another training, or of another step: remove it")
+    _refuse_other_settings(job, found.config)
+    return found
 
 
 def _refuse_other_settings(job: Job, there: RunConfig) -> None:

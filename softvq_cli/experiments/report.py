@@ -7,17 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from softvq_cli.experiments import formats
+from softvq_cli.experiments import figures, formats
 from softvq_cli.experiments.document import document
+from softvq_cli.experiments.figures import COURSE
 from softvq_cli.experiments.job import Job
-from softvq_cli.experiments.measures import measure
 from softvq_cli.experiments.pool import Outcome
 from softvq_cli.experiments.study import Study
 from softvq_cli.files import write_json, write_text
 from softvq_cli.pipeline.result import read_map
-
-_DRAWN = ("clustering_accuracy", "nmi", "nmse")
-"""Panels of the curves against a setting."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +33,11 @@ class Report:
 
 def report_files(name: str) -> tuple[str, ...]:
     """The names of the files of a report."""
-    return tuple(f"{name}.{kind}" for kind in ("json", "md", "csv", "tex", "png"))
+    return (*(f"{name}.{kind}" for kind in ("json", "md", "csv", "tex", "png")), f"{name}{COURSE}.png")
 
 
 def write(study: Study, outcome: Outcome, out: Path, note: Callable[[str], None] = lambda _: None) -> Report:
-    """Write NAME.json, .md, .csv, .tex and, where there is anything to show, .png into ``out``.
+    """Write NAME.json, .md, .csv, .tex and, where there is anything to show, .png and -course.png into ``out``.
 
     Args:
         study: that is reported.
@@ -52,37 +49,31 @@ def write(study: Study, outcome: Outcome, out: Path, note: Callable[[str], None]
         SoftVQError: a file cannot be written.
     """
     found = document(study, outcome)
-    picture = out / f"{study.name}.png"
     if study.figure == "maps":
-        _draw_maps(picture, study, outcome, note)
-    elif study.figure == "curves":
-        _draw_curves(picture, study, found)
-    elif any(cell["n"] for row in found["rows"] for cell in row["cells"].values()):
-        _draw_bars(picture, found, note)
+        _draw_maps(out / f"{study.name}.png", study, outcome, note)
     write_json(out / f"{study.name}.json", found)
-    figure = f"\n![{study.title}]({picture.name})\n" if picture.exists() else ""
-    write_text(out / f"{study.name}.md", formats.markdown(found) + figure)
-    write_text(out / f"{study.name}.csv", formats.csv_text(found))
-    write_text(out / f"{study.name}.tex", formats.latex(found))
+    write_forms(found, out, note)
     return Report(out / f"{study.name}.json", found)
 
 
-def _draw_bars(path: Path, found: Mapping[str, Any], note: Callable[[str], None]) -> None:
-    """The table as bars beside the paper's."""
-    from softvq_cli.plots import bars
+def write_forms(found: Mapping[str, Any], out: Path, note: Callable[[str], None] = lambda _: None) -> None:
+    """Write whatever is made from a document alone: NAME.md, .csv, .tex and the figures but for maps.
 
-    columns = []
-    for column in found["columns"]:
-        title, scale = _unit(column["measure"])
-        if len(found["data"]) > 1:
-            title = f"{found['data'][column['data']]['title']}\n{title}"
-        cells = [row["cells"][column["key"]] for row in found["rows"]]
-        scaled = {
-            name: [None if cell[name] is None else scale * cell[name] for cell in cells]
-            for name in ("mean", "std", "paper")
-        }
-        columns.append(bars.Column(title, scaled["mean"], scaled["std"], scaled["paper"]))
-    bars.plot(path, [row["label"] for row in found["rows"]], columns, note)
+    Args:
+        found: the document.
+        out: the folder.
+        note: is told of what a figure cannot show.
+
+    Raises:
+        SoftVQError: a file cannot be written.
+    """
+    name = found["name"]
+    figures.draw(found, out, note)
+    pictures = ((out / f"{name}.png", found["title"]), (out / f"{name}{COURSE}.png", f"{found['title']}: the course"))
+    shown = "".join(f"\n![{title}]({path.name})\n" for path, title in pictures if path.exists())
+    write_text(out / f"{name}.md", formats.markdown(found) + shown)
+    write_text(out / f"{name}.csv", formats.csv_text(found))
+    write_text(out / f"{name}.tex", formats.latex(found))
 
 
 def _draw_maps(path: Path, study: Study, outcome: Outcome, note: Callable[[str], None]) -> None:
@@ -101,27 +92,3 @@ def _draw_maps(path: Path, study: Study, outcome: Outcome, note: Callable[[str],
             panels.append(Panel(title, read_map(job.folder), test.labels, test.class_names))
     if panels:
         plot(path, panels, note)
-
-
-def _draw_curves(path: Path, study: Study, found: Mapping[str, Any]) -> None:
-    """Measures against the setting that varies, of the rows that have a result."""
-    from softvq_cli.plots import sweep
-
-    [setting] = study.varied
-    values = [row.settings[setting] for row in study.rows]
-    rows = zip(values, found["rows"], strict=True)
-    filled = [(value, row["cells"]) for value, row in rows if all(cell["n"] for cell in row["cells"].values())]
-    if not filled:
-        return
-    keys = {column["measure"]: column["key"] for column in found["columns"]}
-    measures: dict[str, list[list[float]]] = {}
-    for name in _DRAWN:
-        title, scale = _unit(name)
-        measures[title] = [[scale * v for v in cells[keys[name]]["values"]] for _, cells in filled]
-    sweep.plot(path, setting, [value for value, _ in filled], measures)
-
-
-def _unit(name: str) -> tuple[str, float]:
-    """The title of a measure with its unit, and what its value is multiplied by."""
-    known = measure(name)
-    return (f"{known.title} (%)", 100.0) if known.per_cent else (known.title, 1.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,6 +13,7 @@ from softvq_cli.experiments.cluster import THREADS
 from softvq_cli.experiments.job import Job
 from softvq_cli.experiments.measures import labels_of
 from softvq_cli.experiments.paper import TITLES, Column
+from softvq_cli.pipeline.result import at
 from softvq_cli.presets import preset
 from softvq_cli.words import BOTTLENECKS
 
@@ -197,10 +198,15 @@ def plan_jobs(
                 )
                 _check_batch(config, of_data)
                 folder = out / RUNS / f"{of_data.name}-{row.stem or row.name}{f'-s{seed}' if row.seeded else ''}"
-                jobs.append(
-                    Job(folder, row.name, row.subject, name, config, of_data.fingerprints, of_data.pixels, parts)
-                )
+                job = Job(folder, row.name, row.subject, name, config, of_data.fingerprints, of_data.pixels, parts)
+                jobs.append(replace(job, parts=(*parts, *_on_the_way(job))))
     return tuple(jobs)
+
+
+def _on_the_way(job: Job) -> list[str]:
+    """The parts of its evaluation that are of models kept before its end."""
+    train = job.config.train
+    return [at(step) for step in train.kept if job.trains and job.parts and step < train.iterations]
 
 
 def _check_batch(config: RunConfig, data: StudyData) -> None:

@@ -20,10 +20,22 @@ MAP_FILE = "map.npy"
 """float64 (M, 2): the t-SNE map of the test split, of the part MAP."""
 BASIC, PROBES, MAP = "basic", "probes", "map"
 """The parts of an evaluation: the paper's measures and what the bottleneck carries; other probes; the t-SNE map."""
+_AT = "z_e@"
 FORMAT = "softvq-evaluation"
 VERSION = 3
 """Raised when the way of measuring changes, so that old numbers are not mixed with new ones. 3: the softmax probe comes
 nearer to its optimum."""
+
+
+def at(step: int) -> str:
+    """The part with the paper's measures of the model as it was after ``step`` iterations; its figures have this name
+    in the place of a representation's."""
+    return f"{_AT}{step}"
+
+
+def step_of(part: str) -> int | None:
+    """The inverse of :func:`at`; None for other parts and for representations."""
+    return int(part.removeprefix(_AT)) if part.startswith(_AT) else None
 
 
 @dataclass(frozen=True)
@@ -31,7 +43,7 @@ class Evaluation:
     """What was measured."""
 
     figures: Mapping[str, Mapping[str, float]]
-    """Representation (``z_e``, ``z_q``, ``pixels``, ``pca``) → values by measure."""
+    """Representation (``z_e``, ``z_q``, ``pixels``, ``pca``; ``z_e@2000`` is :func:`at`) → values by measure."""
     parts: tuple[str, ...]
     machine: Mapping[str, str] | None = None
     """``host`` and ``processor`` of who measured the last part; None in files that are older than this field."""

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from softvq_cli import datasets
-from softvq_cli.config import DataConfig, RunConfig, resolve
+from softvq_cli.config import DataConfig, RunConfig, parse_keep, resolve
 from softvq_cli.datasets.dataset import Dataset
 from softvq_cli.devices import pick
 from softvq_cli.errors import InputError, SoftVQError, param
@@ -194,9 +194,12 @@ def _open_run(request: TrainRequest, device: str) -> Iterator[Run | tuple[Path, 
         if saved:
             _restore(session, saved)
         _prepare_folder(folder, request, session)
+        _note_not_kept(folder, session, observer)
         observer.started(config, folder, session.step)
         record: Record = RunRecord(folder, info, device)
         with contextlib.ExitStack() as opened:
+            if session.step in config.train.kept:  # it may have been stopped between saving and keeping
+                record.keep(session.step)
             if request.logs:
                 logging = loggers.open_loggers(request.logs, folder, session, validation)
                 for logger in logging:
@@ -249,6 +252,21 @@ def _prepare_folder(folder: Path, request: TrainRequest, session: Session) -> No
         run_directory.write_config(folder, config)
     if log.truncate(folder, session.step) < session.step // config.train.log_every:
         observer.noted(f"{folder / log.FILE} was damaged: the lines from there to step {session.step} are lost")
+
+
+def _note_not_kept(folder: Path, session: Session, observer: Observer) -> None:
+    """Say which checkpoints that are to be kept cannot be."""
+    train = session.config.train
+    beyond = [step for step in parse_keep(train.keep or "") if step > train.iterations]
+    past = [s for s in train.kept if s < session.step and not run_directory.kept_checkpoint(folder, s).exists()]
+    if beyond:
+        observer.noted(f"no checkpoint of {_listed(beyond)} is kept: the run has {train.iterations} iterations")
+    if past:
+        observer.noted(f"no checkpoint of {_listed(past)} is kept: the run is at iteration {session.step}")
+
+
+def _listed(steps: Sequence[int]) -> str:
+    return f"iteration{'s' if len(steps) > 1 else ''} {', '.join(map(str, steps))}"
 
 
 def _saved(folder: Path) -> Checkpoint | None:

@@ -12,7 +12,7 @@ import filelock
 
 from softvq_cli.config import RunConfig, check
 from softvq_cli.errors import InputError, RefusedError, SoftVQError, UsageError, param
-from softvq_cli.files import discard_unfinished, make_folder, read_json, write_json
+from softvq_cli.files import discard_unfinished, keep_copy, make_folder, read_json, write_json
 from softvq_cli.training import checkpoint, log
 from softvq_cli.training.checkpoint import DatasetInfo
 from softvq_cli.training.session import Session
@@ -24,13 +24,15 @@ CONFIG = "config.json"
 DATA_PATH = "data_path"
 """The entry of ``config.json`` with the absolute path of the data, which nothing else repeats."""
 LOCK = ".lock"
+_KEPT = "ckpt-[0-9]*.pt"
+"""What :func:`kept_checkpoint` names."""
 
 
 class BusyError(RefusedError):
     """Another process works in the folder."""
 
 
-CHANGEABLE = ("data_dir", "checkpoint_every")
+CHANGEABLE = ("data_dir", "checkpoint_every", "keep")
 """Settings that change no result: a resumed run may be given other ones."""
 
 
@@ -86,6 +88,14 @@ class RunRecord:
             training=session.state_dict(),
         )
 
+    def keep(self, step: int) -> None:
+        """Keep the checkpoint beside those that replace it.
+
+        Raises:
+            SoftVQError: it could not be written.
+        """
+        keep_copy(self.folder / CHECKPOINT, kept_checkpoint(self.folder, step))
+
     def kept(self) -> str:
         """What is left of a training that fails now."""
         path = self.folder / CHECKPOINT
@@ -94,6 +104,11 @@ class RunRecord:
     def again(self) -> dict[str, Any]:
         """The arguments with which a call goes on."""
         return {"out": self.folder, "resume": True, "device": None if self.device == "auto" else self.device}
+
+
+def kept_checkpoint(folder: Path, step: int) -> Path:
+    """Where the setting ``keep`` has the checkpoint of ``step`` kept."""
+    return folder / f"ckpt-{step}.pt"
 
 
 def default_folder(config: RunConfig, data_name: str) -> Path:
@@ -125,7 +140,7 @@ def locked(folder: Path, also: Iterable[str] = ()) -> Iterator[None]:
     except OSError as error:
         raise SoftVQError(f"cannot write into {folder}: {error.strerror}") from error
     try:
-        discard_unfinished(folder, (CHECKPOINT, log.FILE, CONFIG, *also))
+        discard_unfinished(folder, (CHECKPOINT, _KEPT, log.FILE, CONFIG, *also))
         yield
     except BaseException:
         if made:
@@ -160,8 +175,8 @@ def claim(folder: Path, config: RunConfig, *, overwrite: bool) -> None:
                 f"{folder} holds a run: {param('resume')} goes on with it, {param('overwrite')} replaces it, "
                 f"{param('out')} gives another folder"
             )
-        for name in (CHECKPOINT, log.FILE, CONFIG):
-            (folder / name).unlink(missing_ok=True)
+        for path in (*(folder / name for name in (CHECKPOINT, log.FILE, CONFIG)), *folder.glob(_KEPT)):
+            path.unlink(missing_ok=True)
     write_config(folder, config)
 
 

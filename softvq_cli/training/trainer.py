@@ -46,6 +46,9 @@ class Record(Protocol):
     def save(self, session: Session, metrics: dict[str, float]) -> None:
         """Keep the state, and the last line so far, to go on from."""
 
+    def keep(self, step: int) -> None:
+        """Keep the state that was saved last, which is that of ``step``, for good."""
+
     def kept(self) -> str | None:
         """What is left of a training that fails now, in words; None for nothing."""
 
@@ -65,6 +68,9 @@ class History:
 
     def save(self, session: Session, metrics: dict[str, float]) -> None:
         """Nothing goes on from here."""
+
+    def keep(self, step: int) -> None:
+        """Nothing was saved."""
 
     def kept(self) -> None:
         """Nothing."""
@@ -133,8 +139,11 @@ class Trainer:
             self.metrics = {**session.report(), **self._clock.read(session.step)}
             self._record.report(self.metrics)
             self._observer.reported(self.metrics)
-        if last or session.step % settings.checkpoint_every == 0:
+        kept = session.step in settings.kept
+        if last or kept or session.step % settings.checkpoint_every == 0:
             self._save()
+        if kept:
+            self._record.keep(session.step)
 
     def _save(self) -> None:
         self._refuse_not_finite()
@@ -189,7 +198,8 @@ def _stream(device: torch.device) -> torch.cuda.Stream | None:
 def _steps_to_boundary(step: int, settings: TrainConfig) -> int:
     """How far the run may go before something is due."""
     due = (settings.log_every - step % settings.log_every, settings.checkpoint_every - step % settings.checkpoint_every)
-    return min(settings.iterations - step, *due)
+    kept = (kept - step for kept in settings.kept if kept > step)
+    return min(settings.iterations - step, *due, *kept)
 
 
 class _Clock:

@@ -156,6 +156,20 @@ def test_given_again_nothing_is_done_again_and_the_report_is_the_same(found, req
     assert {path: path.read_bytes() for path in before} == before
 
 
+def test_kept_checkpoints_become_a_course_in_the_report(request_of_table1, tmp_path):
+    request = dataclasses.replace(request_of_table1, out=tmp_path, seeds=1, only=("vq", "raw"))
+    [report] = reproduce(dataclasses.replace(request, settings={**SMALL, "keep": "1,3"}), where=HERE).reports
+    courses = {row["row"]: row["course"] for row in report.document["rows"]}
+    assert courses["raw"] == courses["vq:z_q"] == {}
+    assert list(courses["vq"]["mnist"]) == ["1", "3", "4"]
+    end = {**cell(report.document, "vq", "mnist.nmi")}
+    assert courses["vq"]["mnist"]["4"]["nmi"]["values"] == end["values"]
+    text = (tmp_path / "table1.md").read_text()
+    assert "| VQ-VAE | NMI | " in text[text.index("## Along the training") :]
+    assert text.endswith("](table1-course.png)\n")
+    assert (tmp_path / "table1-course.png").stat().st_size > 1000
+
+
 def test_more_seeds_train_only_the_new_ones(found, request_of_table1):
     recorder = Recorder()
     wider = dataclasses.replace(request_of_table1, seeds=3, only=("ae",))

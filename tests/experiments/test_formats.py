@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from softvq_cli.experiments.formats import (
+    course_table,
+    csv_text,
     difference_table,
     latex,
     main_table,
@@ -57,6 +59,7 @@ def document(**changes):
                 "seeds": {"svhn": [0], "mnist": [0, 1]},
                 "cells": {"svhn.nmi": first, "mnist.probe_accuracy": second},
                 "measures": {"svhn": {}, "mnist": {}},
+                "course": {},
             }
             for row, label, kind, first, second in rows
         ],
@@ -96,6 +99,18 @@ def test_other_figures_have_their_own_n():
     assert measures_table(shown, "mnist", ["nmse"]) == (["", "n", "nMSE"], [["a & b_c", "2", nmse]])
     assert measures_table(shown, "mnist", ["knn_accuracy"])[1] == [["a & b_c", "1", neighbours]]
     assert measures_table(shown, "mnist", ["nmse", "knn_accuracy"])[1] == [["a & b_c", "1–2", nmse, neighbours]]
+
+
+def test_models_on_the_way_have_a_column_for_each_number_of_iterations():
+    shown = document()
+    shown["rows"][0]["course"] = {"mnist": {"20000": {"probe_accuracy": cell(0.5, 0.01)}, "40000": {}}}
+    shown["rows"][1]["course"] = {"mnist": {"900": {"probe_accuracy": cell(0.25)}, "20000": {}}}
+    assert course_table(shown, "mnist") == (
+        ["", "", "900", "20 000", "40 000"],
+        [["a & b_c", "classification", "–", "50.00 ± 1.00", "–"], ["β-VAE", "classification", "25.00", "–", "–"]],
+    )
+    assert course_table(shown, "svhn")[1] == []
+    assert "ae@20000,mnist,probe_accuracy,0.5,0.01,2" in csv_text(shown)
 
 
 def test_latex_is_escaped():

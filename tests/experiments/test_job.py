@@ -17,7 +17,7 @@ from softvq_cli.evaluation.clustering import cluster
 from softvq_cli.evaluation.probe import probe
 from softvq_cli.experiments.job import inspect
 from softvq_cli.pipeline.observer import RunObserver
-from softvq_cli.pipeline.result import BASIC, MAP, PROBES
+from softvq_cli.pipeline.result import BASIC, MAP, PROBES, at
 from softvq_cli.pipeline.source import Source
 from softvq_cli.training import checkpoint, train
 from softvq_cli.words import BOTTLENECKS
@@ -75,6 +75,19 @@ def test_the_decoders_input_of_a_codebook_is_measured_too(make_job, tmp_path):
     assert found.figures["z_q"]["nmi"] == cluster(rows.z, rows.labels).nmi
     assert "nmse" not in found.figures["z_q"]
     assert list(do(make_job("vae")).figures) == ["z_e"]
+
+
+def test_a_model_on_the_way_is_measured_as_one_that_ends_there(make_job):
+    job = make_job("soft-vq", parts=(BASIC, at(2)), keep="2")
+    found = do(job)
+    shorter = own(do(dataclasses.replace(make_job("soft-vq", iterations=2), folder=job.folder.with_name("shorter"))))
+    assert found.figures["z_e@2"] == shorter
+    assert inspect(job).done
+    asked_later = dataclasses.replace(job, parts=(BASIC, at(2), at(3)), config=make_job("soft-vq", keep="2,3").config)
+    assert do(asked_later).parts == (BASIC, at(2))  # the run is over
+    (job.folder / "ckpt-2.pt").write_bytes((job.folder / "ckpt.pt").read_bytes())
+    (job.folder / "evaluation.json").unlink()
+    assert do(job).parts == (BASIC,)  # that is another step's
 
 
 @pytest.mark.parametrize("row", ["soft-vq", "raw", "pca", "untrained"])

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from softvq_cli.errors import InputError, SoftVQError, UsageError
-from softvq_cli.plots import bars, codebook, curves, reconstructions, sheet, style, sweep, text
+from softvq_cli.plots import bars, codebook, course, curves, reconstructions, sheet, style, sweep, text
 from softvq_cli.plots.tsne import Panel
 from softvq_cli.plots.tsne import plot as plot_maps
 
@@ -42,6 +42,7 @@ EVERY: dict[str, Callable[[Path], None]] = {
     "usage": lambda path: codebook.usage(path, np.arange(16)),
     "centroids": lambda path: codebook.centroids(path, IMAGES, np.arange(12)),
     "bars": lambda path: bars.plot(path, ["one", "two"], [COLUMN, COLUMN]),
+    "course": lambda path: course.plot(path, [course.Panel("NMI", {"a": [course.Point(9, 0.5, 0.1)]})]),
     "sweep": lambda path: sweep.plot(path, "K", [8, 128, 32], {"accuracy": [[1, 2], [3, 4], [5.0]]}),
 }
 
@@ -382,6 +383,18 @@ def test_a_sweep_is_drawn_in_the_order_of_the_setting(tmp_path: Path, drawn: lis
     assert [tick.get_text() for tick in axis.get_xticklabels()] == ["8", "32", "128"]
 
 
+def test_a_course_has_a_line_a_model_in_each_panel(tmp_path: Path, drawn: list[Figure]) -> None:
+    at = lambda *values: [course.Point(step, value, 0.5) for step, value in zip((100, 10), values, strict=False)]  # noqa: E731
+    panels = [course.Panel("one", {"a": at(2.0, 1.0), "b": at(3.0)}), course.Panel("two", {"b": at(4.0, 5.0)})]
+    course.plot(tmp_path / "a.png", panels)
+    first, second = drawn[0].axes
+    assert first.lines[0].get_xydata().tolist() == [[10, 1.0], [100, 2.0]]
+    assert (first.get_xlabel(), first.get_title(), first.get_xscale()) == ("iterations", "one", "log")
+    lines = [[bars[0] for bars in axis.containers] for axis in (first, second)]
+    assert lines[0][1].get_color() == lines[1][0].get_color() != lines[0][0].get_color()
+    assert [text.get_text() for text in drawn[0].legends[0].get_texts()] == ["a", "b"]
+
+
 @pytest.mark.parametrize(
     "draw",
     [
@@ -396,6 +409,7 @@ def test_a_sweep_is_drawn_in_the_order_of_the_setting(tmp_path: Path, drawn: lis
         lambda path: codebook.centroids(path, IMAGES, np.arange(3)),
         lambda path: bars.plot(path, ["one"], [COLUMN]),
         lambda path: bars.plot(path, ["one"], []),
+        lambda path: course.plot(path, []),
         lambda path: sweep.plot(path, "K", [], {}),
         lambda path: sweep.plot(path, "K", [1, 2], {"accuracy": [[1], []]}),
     ],

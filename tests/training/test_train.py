@@ -264,6 +264,41 @@ def test_a_run_is_only_overwritten_on_request(small: dict[str, Any], tmp_path: P
     assert checkpoint.load(tmp_path / "ckpt.pt").config.train.seed == 5
 
 
+def test_a_kept_checkpoint_is_that_of_a_shorter_run(small: dict[str, Any], tmp_path: Path) -> None:
+    settings = {**small, "bottleneck": "soft-vq", "noise_std": 0.1}
+    train({**settings, "keep": "7, 3"}, out=tmp_path / "long")
+    for step in (3, 7):
+        train({**settings, "iterations": step}, out=tmp_path / str(step))
+        kept = checkpoint.load(tmp_path / "long" / f"ckpt-{step}.pt")
+        short = checkpoint.load(tmp_path / str(step) / "ckpt.pt")
+        assert kept.step == step
+        assert_same_tree(kept.model.state_dict(), short.model.state_dict())
+    train(settings, out=tmp_path / "plain")
+    assert_same_run(tmp_path / "long", tmp_path / "plain")
+    train(settings, out=tmp_path / "long", overwrite=True)
+    assert list((tmp_path / "long").glob("ckpt-*")) == []
+
+
+def test_what_cannot_be_kept_is_said(small: dict[str, Any], tmp_path: Path) -> None:
+    class Listening(Observer):
+        def __init__(self) -> None:
+            self.notes: list[str] = []
+
+        def noted(self, text: str) -> None:
+            self.notes.append(text)
+
+    stopped(small, tmp_path, 5)
+    observer = Listening()
+    train({"keep": "2,5,8,40,50"}, out=tmp_path, resume=True, observer=observer)
+    assert observer.notes == [
+        "no checkpoint of iterations 40, 50 is kept: the run has 30 iterations",
+        "no checkpoint of iteration 2 is kept: the run is at iteration 5",
+    ]
+    assert sorted(path.name for path in tmp_path.glob("ckpt*")) == ["ckpt-5.pt", "ckpt-8.pt", "ckpt.pt"]
+    with pytest.raises(UsageError, match=r"^keep takes whole numbers from 1 up .* not '5,x'$"):
+        train({**small, "keep": "5,x"}, out=tmp_path / "other")
+
+
 def test_overwrite_destroys_nothing_when_the_new_run_cannot_begin(small: dict[str, Any], tmp_path: Path) -> None:
     train(small, out=tmp_path)
     with pytest.raises(UsageError, match=r"^batch_size 5000 is larger"):

@@ -65,6 +65,10 @@ class LoggedRecord:
         for logger in self.loggers:
             logger.save(session)
 
+    def keep(self, step: int) -> None:
+        """Keep the state of this step for good."""
+        self.record.keep(step)
+
     def kept(self) -> str | None:
         """What is left of a training that fails now."""
         return self.record.kept()
