@@ -37,6 +37,7 @@ def document(study: Study, outcome: Outcome) -> dict[str, Any]:
         "softvq": __version__,
         "command": shared_command(study.command),
         "seeds": list(study.seeds),
+        "processors": _processors(study, outcome),
         "data": {name: {**data.as_dict(), "settings": _settings(study, name)} for name, data in study.data.items()},
         "figure": study.figure,
         "columns": [_column(column) for column in study.columns],
@@ -45,6 +46,12 @@ def document(study: Study, outcome: Outcome) -> dict[str, Any]:
         "notes": [*study.notes, *_unfinished_probes(rows)],
         **study.further,
     }
+
+
+def _processors(study: Study, outcome: Outcome) -> list[str]:
+    """Where it was measured, as far as that is known; the names of machines are nobody's business."""
+    machines = (outcome.evaluations[job].machine for job in study.jobs if job in outcome.evaluations)
+    return sorted({machine["processor"] for machine in machines if machine and "processor" in machine})
 
 
 def _places(study: Study) -> list[str | Path]:

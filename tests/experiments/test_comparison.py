@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 
 from softvq_cli.cli.reproduce import command_of
+from softvq_cli.devices import machine
 from softvq_cli.errors import InputError, RefusedError, UsageError
 from softvq_cli.evaluation.statistics import paired_difference
+from softvq_cli.experiments import formats
 from softvq_cli.experiments.cluster import Where
 from softvq_cli.experiments.comparison import Reproduction, Request, reproduce
 from softvq_cli.experiments.pool import PoolObserver
@@ -120,6 +122,8 @@ def test_the_report_says_how_it_was_made_and_on_which_data(document, npz):
     assert document["data"]["mnist"]["settings"]["vq"]["arch"] == "mlp"  # the settings of mnist, whatever the data
     assert document["command"] == "softvq reproduce table1"
     assert document["seeds"] == [0, 1]
+    assert document["processors"] == [machine("cpu")["processor"]]
+    assert f"softvq {document['softvq']}; measured on {document['processors'][0]}" in formats.markdown(document)
 
 
 def test_the_markdown_and_the_latex_have_the_numbers_of_the_json(document, found):

@@ -47,6 +47,7 @@ def document(**changes):
         "softvq": "1",
         "command": "softvq x",
         "seeds": [0],
+        "processors": ["A CPU"],
         "notes": [],
         "failed": [],
         "data": {"svhn": {**data, "title": "S"}, "mnist": data},
