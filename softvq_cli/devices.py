@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import functools
+import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,6 +41,28 @@ def pick(device: str = "auto") -> torch.device:
     if name == "cuda":
         torch.backends.cudnn.allow_tf32 = False  # float32 is float32: by default convolutions round to 10 bits
     return torch.device(name)
+
+
+_KEPT = {-3: 32 << 20, -1: 1 << 30}
+"""mallopt's M_MMAP_THRESHOLD, the most that every glibc takes, and M_TRIM_THRESHOLD: bytes."""
+_DECIDED = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "GLIBC_TUNABLES")
+"""Environment variables with which a user has said what glibc does with freed memory."""
+
+
+@functools.cache
+def keep_freed_memory() -> None:
+    """Have this process keep the memory that a training step frees, for the next step.
+
+    glibc gives the gradients' memory back to the system at every step, which has to clear it and map it again for the
+    next: up to a fifth of a step of the small networks (docs/PERFORMANCE.md). Elsewhere, and where the environment
+    says what is to be done with it, nothing happens.
+    """
+    if any(name in os.environ for name in _DECIDED):
+        return
+    with contextlib.suppress(OSError, TypeError, AttributeError):  # no such function in other C libraries
+        mallopt = ctypes.CDLL(None).mallopt
+        for parameter, value in _KEPT.items():
+            mallopt(parameter, value)
 
 
 @contextlib.contextmanager
