@@ -126,6 +126,10 @@ def arrow_errors(path: Path, kind: str) -> Iterator[None]:
         InputError: pyarrow is missing, the file cannot be read, or it is damaged; one that is raised within passes.
     """
     try:
+        path.open("rb").close()  # a file that is not there is no matter of a package that is not
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    try:
         yield
     except InputError:
         raise
