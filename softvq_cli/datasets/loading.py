@@ -13,7 +13,7 @@ from softvq_cli.datasets.dataset import Dataset
 from softvq_cli.datasets.fetching import fetch
 from softvq_cli.datasets.folders import open_folder
 from softvq_cli.datasets.layout import Layout, arrange, is_document
-from softvq_cli.datasets.naming import shorten
+from softvq_cli.datasets.naming import as_utf8, shorten
 from softvq_cli.datasets.progress import Progress, silent
 from softvq_cli.datasets.sources import Source
 from softvq_cli.datasets.status import names
@@ -157,7 +157,7 @@ def _looks_like_path(data: str) -> bool:
 
 def _name_of(path: Path) -> str:
     """``data/flowers.tar.gz`` → ``flowers``; ``train-{000..009}.tar`` → ``train``."""
-    name = path.resolve().name
+    name = as_utf8(path.resolve().name)
     if webdataset.is_pattern(str(path)) and not path.exists():
         return name.split("{")[0].rstrip("-_.") or path.resolve().parent.name
     suffixes = sorted((suffix for suffix in _SUFFIXES if name.lower().endswith(suffix)), key=len)
