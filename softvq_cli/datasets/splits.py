@@ -52,7 +52,7 @@ def take(whole: Whole, name: str, config: DataConfig, split: Split) -> Dataset:
         train = training_rows(len(whole.images), whole.labels, None, config)
         if train.all() and whole.labels is not None and len(whole.images) > 1:
             raise InputError(
-                f"each of the {len(whole.images)} images of {name} has a class of its own, so that none can be held out "
+                f"each of the {len(whole.images)} images of {name} has a class of its own, so none can be held out "
                 "as the test split; are these labels classes?"
             )
         if train.all() or not train.any():
