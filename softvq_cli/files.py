@@ -116,12 +116,39 @@ def make_folder(path: str | os.PathLike[str]) -> Path:
 
 
 @contextlib.contextmanager
+def temporary_folder(instead: str | os.PathLike[str] | None = None) -> Iterator[Path]:
+    """A folder that is there as long as the block lasts.
+
+    Args:
+        instead: has it where the folder for temporary files cannot be written.
+
+    Raises:
+        SoftVQError: neither can.
+    """
+    try:
+        made = tempfile.TemporaryDirectory(prefix="softvq-", ignore_cleanup_errors=True)
+    except OSError as error:
+        if instead is None:
+            raise SoftVQError("no folder for temporary files can be written: set TMPDIR to one that can") from error
+        try:
+            made = tempfile.TemporaryDirectory(prefix=".softvq-", dir=instead, ignore_cleanup_errors=True)
+        except OSError as second:
+            raise SoftVQError(f"cannot write into the folder {instead}: {second.strerror}") from second
+    with made as folder:
+        yield Path(folder)
+
+
+@contextlib.contextmanager
 def arrow_errors(path: Path, kind: str) -> Iterator[None]:
     """Whatever pyarrow raises on a file that should be a ``kind``, in one line.
 
     Raises:
         InputError: pyarrow is missing, the file cannot be read, or it is damaged; one that is raised within passes.
     """
+    try:
+        path.open("rb").close()  # a file that is not there is no matter of a package that is not
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     try:
         yield
     except InputError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -94,6 +93,7 @@ def embed(
       softvq embed runs/vq -o z.parquet --with image,map,cluster
     """
     from softvq_cli.cli import pipes
+    from softvq_cli.files import temporary_folder
     from softvq_cli.pipeline.source import Source
 
     names = _columns(columns, out, clusters)
@@ -109,8 +109,8 @@ def embed(
             note=terminal.note,
         )
         if out == pipes.PIPE:
-            with tempfile.TemporaryDirectory() as folder:
-                rows = source.embed(split, Path(folder) / "rows.npy", what=what, batch_size=batch_size)
+            with temporary_folder() as folder:
+                rows = source.embed(split, folder / "rows.npy", what=what, batch_size=batch_size)
                 pipes.send(rows.path)
             return
         if _is_table(out):

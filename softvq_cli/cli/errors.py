@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
 import shlex
 import sys
-import warnings
 from collections.abc import Sequence
 from typing import TextIO
 
 import typer
 
-from softvq_cli.cli import streams
+from softvq_cli.cli import place, streams
 from softvq_cli.cli.app import app
 from softvq_cli.cli.interrupt import interrupts
 from softvq_cli.cli.spelling import option_name, option_words
@@ -38,9 +38,8 @@ def run(argv: Sequence[str]) -> int:
     argv = list(argv)
     debug = "--debug" in argv or os.environ.get("SOFTVQ_DEBUG", "").lower() in _TRUE
     streams.prepare()
-    with interrupts.installed(), warnings.catch_warnings():
-        if not debug:  # the libraries' warnings speak to programmers
-            warnings.simplefilter("ignore")
+    place.prepare()
+    with interrupts.installed(), contextlib.nullcontext() if debug else place.quiet_libraries():
         try:
             code = _code_of(typer.main.get_command(app).main(argv, prog_name="softvq", standalone_mode=False))
             sys.stdout.flush()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from softvq_cli.errors import SoftVQError, UsageError
+from softvq_cli.files import temporary_folder
 
 PIPE = Path("-")
 """The name of either stream."""
@@ -31,8 +31,8 @@ def received(files: Sequence[Path]) -> Iterator[list[Path]]:
         raise UsageError("- is standard input, which can be read once: give it once")
     if sys.stdin.isatty():
         raise UsageError("- reads a .npy from standard input, which is a terminal: pipe one into it")
-    with tempfile.TemporaryDirectory() as folder:
-        kept = Path(folder) / "standard-input.npy"
+    with temporary_folder() as folder:
+        kept = folder / "standard-input.npy"
         with kept.open("wb") as file:
             shutil.copyfileobj(sys.stdin.buffer, file)
         try:

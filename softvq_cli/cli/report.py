@@ -62,7 +62,7 @@ def report(
     titles = _titles(runs)
     with terminal.bars() as bars:
         collector = Collector(
-            data, data_dir, device, jobs, max_points, bars.begin, terminal.warn, bars.report, _command_of
+            data, data_dir, device, jobs, max_points, bars.begin, terminal.warn, bars.report, _command_of, terminal.note
         )
         views = [collector.collect(path, name) for path, name in zip(runs, titles, strict=True)]
     page.write(out, views, title=title or ", ".join(titles))

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from softvq_cli.datasets import limits
+from softvq_cli.datasets.naming import as_utf8
 from softvq_cli.datasets.sources import Listing, Member, Source, check_text, is_metadata
 from softvq_cli.datasets.stamp import File, stamp
 from softvq_cli.errors import InputError
@@ -27,14 +28,15 @@ def open_folder(root: Path) -> Source:
     while waiting:
         folder = waiting.pop()
         for entry in _entries(root, folder, seen):
-            name = f"{folder}{entry.name}"
+            entry_name = f"{folder}{entry.name}"
+            name = as_utf8(entry_name)
             status = _status(entry)
             check_text(root, name)
             if stat.S_ISDIR(status.st_mode):
                 folders.add(name)
-                waiting.append(f"{name}/")
+                waiting.append(f"{entry_name}/")
             elif stat.S_ISREG(status.st_mode):
-                members.append(Member(name, status.st_size, name))
+                members.append(Member(name, status.st_size, entry_name))
                 files.append(File.at(name, Path(entry.path), status))
                 limits.check_count(root, len(members))
             else:

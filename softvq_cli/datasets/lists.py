@@ -12,7 +12,7 @@ from typing import Any
 from softvq_cli.config import DataConfig
 from softvq_cli.datasets import limits
 from softvq_cli.datasets.layout import Layout, is_document
-from softvq_cli.datasets.naming import Role, role_of, shorten
+from softvq_cli.datasets.naming import Role, entry_of, role_of, shorten
 from softvq_cli.datasets.rows import LABEL, Row, arranged, columns_of, role_of_value
 from softvq_cli.datasets.sources import Listing, Member, Source, check_text
 from softvq_cli.datasets.stamp import File, stamp
@@ -40,11 +40,12 @@ def open_list(path: Path, config: DataConfig) -> tuple[Source, Layout]:
         check_text(path, name)
         if not name:
             raise InputError(f"{path}: row {number} names no image")
-        file = File.at(name, path.parent / name)
+        entry = entry_of(path.parent, name)
+        file = File.at(name, path.parent / entry)
         limits.check_file_size(path, name, file.status[0])
         files.append(file)
         role = role_of_value(f"{path}, row {number}", row.get(columns.split)) if columns.split else None
-        found.append(Row(Member(name, file.status[0], name), role, row.get(columns.label) if columns.label else None))
+        found.append(Row(Member(name, file.status[0], entry), role, row.get(columns.label) if columns.label else None))
     limits.check_count(path, len(found))
 
     def read(members: Sequence[Member]) -> Iterator[tuple[int, bytes]]:

@@ -13,7 +13,7 @@ from softvq_cli.datasets.dataset import Dataset
 from softvq_cli.datasets.fetching import fetch
 from softvq_cli.datasets.folders import open_folder
 from softvq_cli.datasets.layout import Layout, arrange, is_document
-from softvq_cli.datasets.naming import shorten
+from softvq_cli.datasets.naming import as_utf8, shorten
 from softvq_cli.datasets.progress import Progress, silent
 from softvq_cli.datasets.sources import Source
 from softvq_cli.datasets.status import names
@@ -80,7 +80,16 @@ def _load_named(config: DataConfig, split: Split, progress: Progress) -> Dataset
             raise SoftVQError(f"{name} is not in {data}, and {error.marked}") from error
     parts = [known.read(known, data, part) for part in (("train", "test") if split == "all" else (split,))]
     pixels, labels = parts[0] if len(parts) == 1 else (np.concatenate(part) for part in zip(*parts, strict=True))
-    return Dataset(name, split, pixels, labels, known.class_names)
+    again = _packed_again(known, data)
+    note = f"{shorten(again)}: packed again, so that only the shape and the number of each class could be checked"
+    return Dataset(name, split, pixels, labels, known.class_names, notes=(note,) if again else ())
+
+
+def _packed_again(known: named.Named, data: Path) -> list[str]:
+    """The files that were taken for what their form says, since nobody published a checksum of the content."""
+    forms = {file: known.find(data, file) for file in known.shapes or ()}
+    packed = {file: form[0].name for file, form in forms.items() if form is not None and form[0].suffix == ".gz"}
+    return [name for file, name in packed.items() if not named.checked_contents(known, data, file)[1]]
 
 
 def _read(path: Path, config: DataConfig, progress: Progress) -> splits.Whole:
@@ -148,7 +157,7 @@ def _looks_like_path(data: str) -> bool:
 
 def _name_of(path: Path) -> str:
     """``data/flowers.tar.gz`` → ``flowers``; ``train-{000..009}.tar`` → ``train``."""
-    name = path.resolve().name
+    name = as_utf8(path.resolve().name)
     if webdataset.is_pattern(str(path)) and not path.exists():
         return name.split("{")[0].rstrip("-_.") or path.resolve().parent.name
     suffixes = sorted((suffix for suffix in _SUFFIXES if name.lower().endswith(suffix)), key=len)

@@ -40,6 +40,8 @@ class Named:
     """(this, the data folder, "train" or "test") → the split's arrays."""
     packed: dict[str, str] | None = None
     """For idx files: the MD5 of NAME.gz, which may stand for NAME."""
+    shapes: dict[str, tuple[int, ...]] | None = None
+    """For idx files without an MD5: what they hold; of each class there are as many."""
 
     def forms(self, name: str) -> list[tuple[str, str | None]]:
         """(file name, MD5) of the files that hold ``name``'s content, those that can be checked first."""
@@ -75,6 +77,11 @@ def contents(named: Named, data: Path, name: str) -> bytes:
     Raises:
         InputError: it is missing, unreadable or not the published one.
     """
+    return checked_contents(named, data, name)[0]
+
+
+def checked_contents(named: Named, data: Path, name: str) -> tuple[bytes, bool]:
+    """What :func:`contents` returns, and whether an MD5 says that it is the published file, and not only its form."""
     found = named.find(data, name)
     if found is None:
         raise InputError(f"{data / named.folder / name} is missing")
@@ -86,14 +93,28 @@ def contents(named: Named, data: Path, name: str) -> bytes:
     packed = path.suffix == ".gz"
     unpacked = _unpacked(content) if packed else content
     if unpacked is not None and (md5 in (None, _md5(content)) or (packed and _md5(unpacked) == named.files[name])):
-        return unpacked
+        return unpacked, md5 is not None
     if unpacked is not None and packed and named.files[name] is None:
+        if _has_its_form(named, name, unpacked):
+            return unpacked, False
         raise InputError(
-            f"{path} is damaged or was packed again: its MD5 is not the published {md5}, and nobody published "
-            "one of the content; unpack it to use it as it is, or delete it, and it is fetched again"
+            f"{path} is damaged or holds something else: its MD5 is not the published {md5}, and neither are the shape "
+            "and the number of each class; delete it, and it is fetched again"
         )
     own = "" if packed or path.suffix != ".mat" else f"; a file of your own is read with {param('data')} {path}"
     raise InputError(f"{path} is damaged: its MD5 is not the published {md5}; delete it, and it is fetched again{own}")
+
+
+def _has_its_form(named: Named, name: str, content: bytes) -> bool:
+    """Whether an idx file that was packed again has the shape of ``name``, and of labels as many of each class."""
+    try:
+        array = readers.read_idx(content, name)
+    except InputError:
+        return False
+    if named.shapes is None or array.shape != named.shapes[name]:
+        return False
+    classes = len(named.class_names)
+    return array.ndim > 1 or bool((np.bincount(array, minlength=classes) == len(array) / classes).all())
 
 
 def _unpacked(content: bytes) -> bytes | None:
@@ -179,6 +200,7 @@ NAMED: dict[str, Named] = {
         class_names=_CLOTHES,
         read=_read_idx,
         packed=dict(zip(_IDX, _FASHION_GZ_MD5, strict=True)),
+        shapes=dict(zip(_IDX, ((60_000, 28, 28), (60_000,), (10_000, 28, 28), (10_000,)), strict=True)),
     ),
     "svhn": Named(
         description="99 289 house number digits, 32x32 colour",

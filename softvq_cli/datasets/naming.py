@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Literal
 
 Role = Literal["train", "test", "validation"]
@@ -56,6 +58,21 @@ def _role_of_word(word: str) -> Role | None:
 def same(name: str) -> str:
     """The name as it is compared: in Unicode's NFC, since a Mac spells ``é`` with two characters."""
     return unicodedata.normalize("NFC", name)
+
+
+def as_utf8(name: str) -> str:
+    """A file name as the system gave it, read as UTF-8 where its bytes are that: a class is called the same whatever
+    the locale says."""
+    try:
+        return os.fsencode(name).decode()
+    except UnicodeError:
+        return name
+
+
+def entry_of(folder: Path, name: str) -> str:
+    """The name of a file in ``folder`` as the system takes it, from a list that calls it ``name``."""
+    in_utf8 = name if name.isascii() else os.fsdecode(name.encode())
+    return name if in_utf8 != name and (folder / name).exists() else in_utf8
 
 
 def natural(name: str) -> tuple[object, ...]:

@@ -130,6 +130,8 @@ def arranged(where: str, rows: Sequence[Row], class_names: Sequence[str] | None,
     elif None not in roles:
         raise InputError(f"{where} has the splits {' and '.join(sorted(map(str, roles)))}, but no train split")
     labels, names = _numbered(where, rows, class_names)
+    if labels is None and any(row.label is not None for row in rows):
+        notes.append("the column of labels is empty: no labels")
     return Layout([row.member for row in rows], labels, names, train, notes)
 
 

@@ -50,6 +50,11 @@ def take(whole: Whole, name: str, config: DataConfig, split: Split) -> Dataset:
         rows = slice(whole.train) if split == "train" else slice(whole.train, None)
     else:
         train = training_rows(len(whole.images), whole.labels, None, config)
+        if train.all() and whole.labels is not None and len(whole.images) > 1:
+            raise InputError(
+                f"each of the {len(whole.images)} images of {name} has a class of its own, so none can be held out "
+                "as the test split; are these labels classes?"
+            )
         if train.all() or not train.any():
             raise InputError(f"{name} has too few images to hold some out as the test split; add images")
         rows = np.flatnonzero(train if split == "train" else ~train)
@@ -60,7 +65,7 @@ def take(whole: Whole, name: str, config: DataConfig, split: Split) -> Dataset:
         labels=None if whole.labels is None else whole.labels[rows],
         class_names=whole.class_names,
         file_names=None if whole.file_names is None else tuple(np.array(whole.file_names, dtype=object)[rows]),
-        notes=(*whole.notes, *_odd(whole)),
+        notes=(*whole.notes, *_odd(whole, config)),
         pixel_range=whole.pixel_range,
         drawn=whole.train is None,
     )
@@ -74,7 +79,7 @@ def training_rows(count: int, labels: np.ndarray | None, train: int | None, conf
     return ~held_out_rows(groups, config.test_fraction, config.split_seed)
 
 
-def _odd(whole: Whole) -> list[str]:
+def _odd(whole: Whole, config: DataConfig) -> list[str]:
     """What makes labels or pixels worth nothing, a line each."""
     found = []
     if whole.labels is not None and len(whole.images) > 1:
@@ -84,10 +89,11 @@ def _odd(whole: Whole) -> list[str]:
     brightest = _brightest(whole.images)
     if 0 < brightest <= _BLACK:
         low, high = (0.0, 255.0) if whole.pixel_range is None else map(float, whole.pixel_range.split(","))
-        most = low + (high - low) * brightest / 255
+        most = f"{low:.6g},{low + (high - low) * brightest / 255:.3g}"
         found.append(
             f"no pixel is brighter than {brightest} of 255, which is as good as black: if there are no other values, "
-            f"say so with {param('pixel_range')} {low:.6g},{most:.3g}"
+            # Of a type's full range it is not known here which type that is.
+            f"say so with {param('pixel_range')} {'auto' if config.pixel_range == 'full' else most}"
         )
     return found
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from softvq_cli.datasets import readers
-from softvq_cli.datasets.named import DIGITS, NAMED, Named, contents, data_folder
+from softvq_cli.datasets.named import DIGITS, NAMED, Named, checked_contents, data_folder
 from softvq_cli.errors import InputError, UsageError, unknown_name
 
 
@@ -60,8 +60,9 @@ def describe(name: str, data_dir: str | os.PathLike[str] | None = None) -> Statu
     found = {file: named.find(data, file) for file in named.files}
     missing = [file for file, form in found.items() if form is None]
     problem = f"{missing[0]} is missing" if missing else ""
-    checked = not missing and all(form is not None and form[1] is not None for form in found.values())
-    damaged = [file for file, form in found.items() if form is not None and not _readable(named, data, file)]
+    checks = {file: _check(named, data, file) for file, form in found.items() if form is not None}
+    checked = not missing and all(checks.values())
+    damaged = [file for file, check in checks.items() if check is None]
     if damaged:
         problem = f"{damaged[0]} is damaged"
     return Status(
@@ -76,11 +77,12 @@ def describe(name: str, data_dir: str | os.PathLike[str] | None = None) -> Statu
     )
 
 
-def _readable(named: Named, data: Path, file: str) -> bool:
+def _check(named: Named, data: Path, file: str) -> bool | None:
+    """Whether an MD5 says that it is the published file; None if it is damaged."""
     try:
-        content = contents(named, data, file)
+        content, published = checked_contents(named, data, file)
         if named.packed:
             readers.read_idx(content, file)
+        return published
     except InputError:
-        return False
-    return True
+        return None

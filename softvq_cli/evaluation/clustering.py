@@ -228,7 +228,11 @@ def _by_other_method(
     """int64 (N,); ``best`` is where K-means ended, ``seeds`` are those of its starts."""
     from softvq_cli.evaluation import models
 
-    z = rows.centred / (np.sqrt(rows.centred.var(axis=0).mean()) or 1.0)
+    z = rows.centred
+    if not rows.wide:
+        z = z / (np.sqrt(z.var(axis=0).mean()) or 1.0)
+    elif method == "gmm":
+        z = models.scaled_within(z, best)
     if method == "agglomerative":
         return models.merged(z, clusters)
     return models.gaussian_mixture(z, best, clusters, min(len(seeds), models.MOST_MIXTURES), seeds[0])

@@ -143,7 +143,7 @@ def _initial(z: np.ndarray, init: MapInit, seed: int) -> np.ndarray:
     """(N, 2), spread as openTSNE wants it. Rows that are all the same have no principal axes and start at random."""
     from openTSNE import initialization
 
-    z = np.asarray(z, dtype=np.float64)
+    z = np.asarray(prepare(z).apply(z), dtype=np.float64)  # PCA of many rows takes sums of squares
     if init == "random" or not np.ptp(z, axis=0).any():
         return np.asarray(initialization.random(len(z), random_state=seed))
     if z.shape[1] == 1:

@@ -10,8 +10,23 @@ MOST_MIXTURES = 10
 """Starts of EM beside the one from K-means; each costs many of K-means."""
 MOST_PAIRS = 20_000
 """Rows of which all pairs are kept for merging, 8 bytes each; from more, only near rows are merged."""
+FARTHEST = 1e12
+"""Standard deviations, of a row beside which those of the others can still be computed."""
 GRAPH = 15
 """Neighbours of a row that it can be merged with then."""
+
+
+def scaled_within(z: np.ndarray, assignments: np.ndarray) -> np.ndarray:
+    """float64 (N, d): ``z``, which has far rows, with about unit variance within its clusters.
+
+    Rows farther than 1e12 of that come nearer, as no covariance can be told beside them.
+    """
+    _, index = np.unique(assignments, return_inverse=True)
+    centres = np.stack([z[index == k].mean(axis=0) for k in range(index.max() + 1)])
+    variance = np.median(np.square(z - centres[index]).sum(axis=1)) / z.shape[1]
+    z = z / (np.sqrt(variance) or 1.0)
+    norms = np.linalg.norm(z, axis=1, keepdims=True)
+    return np.asarray(z * np.minimum(1.0, FARTHEST / np.maximum(norms, FARTHEST)))
 
 
 def gaussian_mixture(z: np.ndarray, assignments: np.ndarray, clusters: int, starts: int, seed: int) -> np.ndarray:

@@ -18,6 +18,8 @@ _SMALLEST = 1e-6
 """Of the largest variance: directions with less are not blown up to unit variance, but to this share of it."""
 _WIDE = 1e5
 """The span of rows (see :func:`softvq_cli.evaluation.rows.span`) that unit variance does not serve."""
+_FAR_FROM_ZERO = 10
+"""Times their spread: rows that Adam does not learn from as they are."""
 _FARTHEST = 1e12
 """Of a small norm: rows beyond are drawn to it."""
 
@@ -62,6 +64,9 @@ def fit_adam(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The notebooks' training: Adam on batches drawn with replacement, Glorot uniform weights, features as they are.
 
+    Rows that lie farther from 0 than ten times their spread are moved so that their median is 0: Adam learns nothing
+    of them where they are, and float32 has little of them.
+
     Args:
         x: (N, d).
         y: int (N,), indices of classes.
@@ -75,8 +80,13 @@ def fit_adam(
     """
     import torch
 
+    shift = np.median(x, axis=0).astype(np.float64)
+    spread = float(np.median(np.square(x - shift).sum(axis=1)))
+    if np.square(shift).sum() <= _FAR_FROM_ZERO**2 * spread:
+        shift = np.zeros_like(shift)
     generator = torch.Generator().manual_seed(seed)
-    features, targets = torch.tensor(x, dtype=torch.float32), torch.from_numpy(y)
+    features = torch.tensor(x - shift if shift.any() else x, dtype=torch.float32)
+    targets = torch.from_numpy(y)
     # skip_init, or the weights that are overwritten below would be drawn from the caller's generator.
     layer = torch.nn.utils.skip_init(torch.nn.Linear, x.shape[1], int(y.max()) + 1)  # type: ignore[no-untyped-call]
     torch.nn.init.xavier_uniform_(layer.weight, generator=generator)
@@ -89,7 +99,8 @@ def fit_adam(
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-    return layer.weight.detach().double().numpy(), layer.bias.detach().double().numpy()
+    W, b = layer.weight.detach().double().numpy(), layer.bias.detach().double().numpy()
+    return W, b - W @ shift
 
 
 @dataclass(frozen=True)

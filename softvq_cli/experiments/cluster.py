@@ -6,13 +6,13 @@ import contextlib
 import logging
 import os
 import signal
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from softvq_cli.errors import SoftVQError, UsageError, one_line, param
+from softvq_cli.files import temporary_folder
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -183,11 +183,13 @@ def _of_this_machine(workers: int, where: Where) -> Iterator[Client]:
     threads = dict.fromkeys(_THREAD_VARIABLES, str(where.threads(workers)))
     closed: dict[str, list[str]] = {f"distributed.{kind}.http.routes": [] for kind in ("scheduler", "worker", "nanny")}
     with (
-        tempfile.TemporaryDirectory(prefix="softvq-", ignore_cleanup_errors=True) as scratch,
-        dask.config.set({**closed, "distributed.nanny.pre-spawn-environ": threads, "temporary-directory": scratch}),
+        temporary_folder() as scratch,
+        dask.config.set(
+            {**closed, "distributed.nanny.pre-spawn-environ": threads, "temporary-directory": str(scratch)}
+        ),
     ):
         options = {**common, "nthreads": 1, "memory_limit": None, "silence_logs": logging.CRITICAL, "config": _QUIET}
-        options["local_directory"] = scratch
+        options["local_directory"] = str(scratch)
         spec = {
             number: {"cls": Nanny, "options": {**options, "env": {**threads, **_own_gpu(number, where.device)}}}
             for number in range(workers)

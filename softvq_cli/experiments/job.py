@@ -119,11 +119,18 @@ def inspect(job: Job) -> State:
     _refuse_other_settings(job, found.config)
     if found.dataset.fingerprint != job.fingerprints[0]:
         raise RefusedError(
-            f"{job.folder} was trained on other data than {job.config.data.data} (the fingerprint differs): "
+            f"{job.folder} was trained on other data than {job.config.data.data} ({_difference(job, found)}): "
             f"give another {param('out')}"
         )
     evaluation = _evaluation(job, found.sha256) if found.finished else None
     return State(found.step, found.finished, evaluation)
+
+
+def _difference(job: Job, found: Checkpoint) -> str:
+    from softvq_cli import datasets
+    from softvq_cli.training.checkpoint import DatasetInfo
+
+    return found.dataset.difference(DatasetInfo.of(datasets.load(job.config.data, "train")))
 
 
 def checkpoint_of(job: Job, device: str = "cpu") -> Checkpoint | None:

@@ -56,6 +56,8 @@ class Collector:
     progress: Progress | None = None
     again: Callable[[RunConfig], str] = lambda _: ""
     """The command that makes a run of this configuration."""
+    note: Callable[[str], None] = lambda _: None
+    """Is told where the data lie now, and what was dropped, mapped or rounded of them; the page says the latter too."""
 
     def collect(self, path: Path, title: str) -> View:
         """What is to be shown of one run.
@@ -77,6 +79,7 @@ class Collector:
             data_dir=self.data_dir,
             warn=self.warn,
             progress=self.progress,
+            note=self.note,
         )
         trained, folder = source.checkpoint, path if path.is_dir() else path.parent
         source.compare()
@@ -243,7 +246,7 @@ class _Run:
             notes.append(f"the training is not finished: step {self.checkpoint.step} of {total}")
         if self.test.labels is None:
             notes.append(f"the images have no labels: {CLUSTERS} clusters are shown, and no probe")
-        return notes
+        return notes + [f"the data: {note}" for note in self.test.notes]
 
     def _facts(self) -> dict[str, dict[str, Any]]:
         trained, test = self.checkpoint, self.test

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from softvq_cli.errors import UsageError, param
+from softvq_cli.files import temporary_folder
 from softvq_cli.words import Solver
 
 if TYPE_CHECKING:
@@ -71,9 +72,10 @@ def probe_files(
     Raises:
         UsageError: other files than these, or an argument that does not go with them.
         InputError: a file, the data or the labels cannot be used.
+        SoftVQError: there is no folder for temporary files.
     """
     _check(files, labels, other_data=bool(data or data_dir))
-    with tempfile.TemporaryDirectory() as folder:
+    with contextlib.ExitStack() as stack:
         if len(files) == 2:
             from softvq_cli import embeddings
             from softvq_cli.embeddings.labels import align
@@ -88,7 +90,7 @@ def probe_files(
             source = Source.open(
                 files[0], data=data, data_dir=data_dir, device=device, warn=warn, progress=progress, note=note
             )
-            train, test = source.embed_splits(Path(folder))
+            train, test = source.embed_splits(stack.enter_context(temporary_folder()))
         begun("probing")
         return probe_splits(train, test, solver=solver, neighbours=neighbours, few_labels=few_labels, seed=seed)
 

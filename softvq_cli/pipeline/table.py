@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from softvq_cli.config import BATCH
 from softvq_cli.errors import UsageError, unknown_name
+from softvq_cli.files import temporary_folder
 from softvq_cli.pipeline.source import Source, output_folder
 from softvq_cli.words import TABLE_COLUMNS
 
@@ -59,8 +59,8 @@ def embed_table(
             raise UsageError(unknown_name("column", name, TABLE_COLUMNS))
     dataset = source.load(split)
     source.compare(dataset if split == "train" else None)
-    with output_folder(out.parent), tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "rows.npy"
+    with output_folder(out.parent), temporary_folder(out.parent) as folder:
+        path = folder / "rows.npy"
         rows = embeddings.embed(
             source.checkpoint, dataset, path, what=what, batch_size=batch_size, progress=source.progress
         )

@@ -7,13 +7,15 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from softvq_cli.plots import style
+from softvq_cli.plots import style, text
 from softvq_cli.plots.reconstructions import as_pixels, show, tiles
 
 COLUMNS = 10
 MOST_ROWS = 25
-_LABELS = 1.4
-"""Inches, for the names on the left."""
+_LABELS, _GAP = 1.4, 0.15
+"""Inches, for the names on the left; and of these between a name and its images."""
+_NAME_SIZE = 7.0
+"""Points."""
 
 
 def plot(
@@ -53,7 +55,7 @@ def plot(
         show(axis, picture)
         if names:
             middles = (np.arange(len(rows)) + 0.5) * (len(picture) / len(rows)) - 0.5
-            axis.set_yticks(middles, names, parse_math=False)
+            axis.set_yticks(middles, text.fitted(names, left - _GAP, _NAME_SIZE), size=_NAME_SIZE, parse_math=False)
             axis.tick_params(length=0)
             axis.set_anchor("E")
     return max(0, len(class_names) - MOST_ROWS) if names else 0
@@ -66,4 +68,4 @@ def _rows(count: int, labels: np.ndarray | None, class_names: Sequence[str]) -> 
         return np.array_split(spread, -(-len(spread) // COLUMNS)), []
     found = [(np.flatnonzero(labels == label)[:COLUMNS], name) for label, name in enumerate(class_names)]
     found = [(chosen, name) for chosen, name in found if len(chosen)][:MOST_ROWS]
-    return [chosen for chosen, _ in found], [name if len(name) < 25 else f"{name[:23]}…" for _, name in found]
+    return [chosen for chosen, _ in found], [name for _, name in found]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from softvq_cli.errors import UsageError
 from softvq_cli.files import atomic_write
-from softvq_cli.plots import text
+from softvq_cli.plots import library, text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -112,7 +112,7 @@ def figure(
         SoftVQError: the file cannot be written; nothing is changed.
     """
     check_suffix(path)
-    matplotlib = _matplotlib()
+    matplotlib = library.load(Path(path).parent)
     from matplotlib.figure import Figure
 
     suffix = Path(path).suffix.lower()
@@ -127,18 +127,6 @@ def figure(
         drawing.savefig(picture, format=suffix[1:], dpi=300, metadata=_FORMATS[suffix])
     with atomic_write(path) as file:
         file.write(picture.getbuffer())
-
-
-def _matplotlib() -> Any:
-    """The module, loaded without MPLBACKEND: it is for windows, and one that is not here would keep it from loading."""
-    name = "MPLBACKEND"
-    backend = os.environ.pop(name, None)
-    try:
-        import matplotlib
-    finally:
-        if backend is not None:
-            os.environ[name] = backend
-    return matplotlib
 
 
 def panels(drawing: Figure, rows: int, columns: int, used: int) -> list[Axes]:

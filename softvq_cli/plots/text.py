@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from softvq_cli.errors import one_line
+from softvq_cli.plots import library
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -102,6 +103,7 @@ class _Advances(dict[int, float]):
 
 @functools.cache
 def _advances() -> _Advances:
+    library.load()
     from matplotlib.font_manager import FontProperties, findfont
     from matplotlib.ft2font import FT2Font
 
@@ -154,6 +156,7 @@ def _families(missing: frozenset[str]) -> tuple[tuple[str, ...], frozenset[str]]
 
     The family that has most comes first; of equal ones the first by name.
     """
+    library.load()
     from matplotlib.font_manager import fontManager
 
     has: dict[str, frozenset[str]] = {}

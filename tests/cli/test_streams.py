@@ -12,6 +12,7 @@ import time
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from softvq_cli.cli.errors import describe
 from softvq_cli.cli.help_page import parts_of, summary_of
@@ -53,6 +54,24 @@ def test_paths_keep_their_bytes_and_json_its_names(encoding, tmp_path):
     missing = shell(f"softvq info {name}/x", tmp_path, PYTHONIOENCODING=encoding)
     assert missing.returncode == 3
     assert missing.stderr.decode(encoding).startswith("softvq: error: there is no file ")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="file names are no bytes there")
+@pytest.mark.parametrize("data", ["photos", "list.csv", "жуки"])
+def test_names_of_files_are_utf8_in_every_locale(data, tmp_path):
+    lines = ["image,label"]
+    for number, name in enumerate(["жук", "猫", "zoë"] * 4):
+        path = tmp_path / ("жуки" if data == "жуки" else "photos") / name / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((8, 8), 20 * number, np.uint8)).save(path)
+        lines.append(f"photos/{name}/{number}.png,{name}")
+    (tmp_path / "list.csv").write_text("\n".join(lines), "utf-8")
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}  # file names are ASCII's then
+    shown = [shell(f"softvq data show {data} -q", tmp_path, **how) for how in ({"LC_ALL": "C.UTF-8"}, plain)]
+    assert [(result.returncode, result.stderr) for result in shown] == [(0, b"")] * 2
+    utf8, ascii_ = (json.loads(result.stdout) for result in shown)
+    assert utf8 == ascii_
+    assert "жук" in json.dumps(utf8, ensure_ascii=False)
 
 
 def test_class_names_make_no_checkpoint_invalid_in_another_locale(monkeypatch):

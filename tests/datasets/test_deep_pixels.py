@@ -218,3 +218,10 @@ def test_pages(tmp_path: Path) -> None:
     assert every.file_names == ("ant/1.png", "ant/2.tif#1", "ant/2.tif#2", "ant/2.tif#3", "bee/1.png")
     assert every.labels.tolist() == [0, 0, 0, 0, 1]
     assert np.array_equal(every.images[1:4, ..., 0], np.stack([pixels(seed) for seed in range(3)]))
+
+
+def test_dark_pixels_in_the_full_range_of_their_type_are_told_of_auto(tmp_path: Path) -> None:
+    root = png_folder(tmp_path, CAMERA)
+    [note] = [note for note in notes(read(root, pixel_range="full")) if "good as black" in note]
+    assert "no pixel is brighter than 16 of 255" in note and note.endswith("pixel_range auto")
+    assert not [note for note in notes(read(root)) if "good as black" in note]

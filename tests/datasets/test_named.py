@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import pickle
 import shutil
@@ -14,6 +15,7 @@ from softvq_cli.config import DataConfig
 from softvq_cli.datasets import data_folder, describe, load, named, names
 from softvq_cli.errors import InputError, SoftVQError, UsageError
 from tests.helpers import PUBLISHED, downloads, pixels
+from tests.helpers.published import idx
 
 
 def get(name: str, split: str, data_dir: Path) -> object:
@@ -164,16 +166,38 @@ def test_mnist_that_was_packed_again_is_intact(data_dir: Path) -> None:
         get("mnist", "test", data_dir)
 
 
-def test_fashion_mnist_that_was_packed_again_is_told_how_to_be_used(data_dir: Path) -> None:
-    path = data_dir / "FashionMNIST" / "raw" / "t10k-images-idx3-ubyte"
-    content = path.read_bytes()
-    path.unlink()
-    path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(content, 1, mtime=7))
-    with pytest.raises(InputError, match=r"was packed again: .* unpack it to use it as it is"):
+def test_fashion_mnist_that_was_packed_again_is_known_by_its_form(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody published a checksum of the content."""
+    known, folder = named.NAMED["fashion-mnist"], data_dir / "FashionMNIST" / "raw"
+    shapes = {"train": (20, 28, 28), "t10k": (10, 28, 28)}
+    both = {f"{part}-images-idx3-ubyte": shape for part, shape in shapes.items()}
+    both |= {f"{part}-labels-idx1-ubyte": shape[:1] for part, shape in shapes.items()}
+    monkeypatch.setitem(named.NAMED, "fashion-mnist", dataclasses.replace(known, shapes=both))
+    content = {name: pixels(7, shape) if len(shape) > 1 else np.arange(shape[0]) % 10 for name, shape in both.items()}
+
+    def pack(name: str, array: np.ndarray) -> Path:
+        path = folder / f"{name}.gz"
+        path.write_bytes(gzip.compress(idx(array), 1, mtime=7))
+        return path
+
+    for name, array in content.items():
+        (folder / name).unlink()
+        path = pack(name, array)
+    train, test = get("fashion-mnist", "train", data_dir), get("fashion-mnist", "test", data_dir)
+    assert np.array_equal(train.images[..., 0], content["train-images-idx3-ubyte"])
+    assert test.labels.tolist() == list(range(10))
+    assert len(train.notes) == 1 and "packed again" in train.notes[0]
+    assert (describe("fashion-mnist", data_dir).intact, describe("fashion-mnist", data_dir).problem) == (None, "")
+    for other in (np.zeros(10), np.arange(9), np.arange(20) % 10, content["t10k-images-idx3-ubyte"]):
+        pack("t10k-labels-idx1-ubyte", other)
+        with pytest.raises(InputError, match=r"t10k-labels-idx1-ubyte\.gz is damaged or holds something else"):
+            get("fashion-mnist", "test", data_dir)
+    assert describe("fashion-mnist", data_dir).intact is False
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(InputError, match=r"\.gz is damaged: .* delete it, and it is fetched again"):
         get("fashion-mnist", "test", data_dir)
-    path.with_name(f"{path.name}.gz").unlink()
-    path.write_bytes(content)
-    assert len(get("fashion-mnist", "test", data_dir)) == 4
 
 
 def test_an_own_file_in_the_place_of_svhn_is_told_how_to_be_used(data_dir: Path) -> None:

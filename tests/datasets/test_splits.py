@@ -60,3 +60,9 @@ def test_a_single_image_cannot_be_divided(tmp_path: Path) -> None:
     for split in ("train", "test"):
         with pytest.raises(InputError, match="one has too few images"):
             read(tmp_path / "one", split)
+
+
+def test_labels_that_are_all_different_are_doubted(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", images=pixels(0, (6, 8, 8)), labels=[f"a photo of {i}" for i in range(6)])
+    with pytest.raises(InputError, match=r"each of the 6 images of d has a class of its own.*are these labels classes"):
+        read(tmp_path / "d.npz", "train")

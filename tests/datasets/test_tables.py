@@ -235,3 +235,10 @@ def test_images_that_the_metadata_leave_out_are_named(tmp_path: Path) -> None:
     (tmp_path / "metadata.csv").write_text("file_name,label\n8.png,1\n")
     with pytest.raises(InputError, match=r"metadata\.csv names 8\.png, which is not there"):
         read(tmp_path)
+
+
+def test_an_empty_column_of_labels_is_said_to_be_empty(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"0.png": FILES[0], "1.png": FILES[1]})
+    (tmp_path / "a.csv").write_text("path,label\n0.png,\n1.png,\n")
+    data = read(tmp_path / "a.csv")
+    assert data.labels is None and data.notes == ("the column of labels is empty: no labels",)

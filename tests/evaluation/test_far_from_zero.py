@@ -6,17 +6,19 @@ import numpy as np
 import pytest
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
+from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import normalized_mutual_info_score, silhouette_score
 from sklearn.neighbors import KNeighborsClassifier
 
 from softvq_cli.evaluation import kmeans
 from softvq_cli.evaluation.clustering import cluster
-from softvq_cli.evaluation.maps import quality, tsne
+from softvq_cli.evaluation.maps import _initial, quality, tsne
 from softvq_cli.evaluation.neighbours import neighbours
-from softvq_cli.evaluation.probe import probe
+from softvq_cli.evaluation.probe import few_labels, probe
 from softvq_cli.evaluation.rows import prepare, span
 from softvq_cli.evaluation.softmax import fit_lbfgs
+from softvq_cli.words import ClusterMethod
 
 Y = load_digits().target
 # In float64, and no two rows at the same distance from a third.
@@ -74,6 +76,30 @@ def test_clusters_are_found_in_two_places_far_from_each_other(distance: float) -
     assert found.inertia < separate * 1.04
 
 
+SMALL = PCA(8, random_state=0).fit_transform(Z)[:400]
+"""Few enough rows and columns for a mixture of Gaussians."""
+
+
+@pytest.mark.parametrize("method", ["gmm", "agglomerative"])
+def test_the_other_methods_see_neither_an_offset_nor_a_far_row(method: ClusterMethod) -> None:
+    plain = cluster(SMALL, Y[:400], method=method, n_init=1)
+    for offset in (1e7, 1e12):
+        moved = cluster(SMALL + offset, Y[:400], method=method, n_init=1)
+        assert np.array_equal(moved.assignments, plain.assignments)
+    near, far = (cluster(with_far_row(s, SMALL), Y[:400], method=method, clusters=11, n_init=1) for s in (1e4, 1e30))
+    assert np.array_equal(near.assignments, far.assignments)
+    assert (far.assignments == far.assignments[5]).sum() == 1
+    assert far.accuracy == pytest.approx(plain.accuracy, abs=0.05)
+
+
+def test_a_mixture_tells_rows_apart_in_two_places() -> None:
+    z = SMALL.copy()
+    z[::2] += 1e9
+    found = cluster(z, method="gmm", clusters=6, n_init=1).assignments
+    assert set(found[::2]).isdisjoint(found[1::2])
+    assert min(len(set(found[::2])), len(set(found[1::2]))) > 1
+
+
 def test_ordinary_rows_are_clustered_in_float32() -> None:
     for z in (Z, Z + 1e9, Z * 1e-20, Z * np.tile([1.0, 100.0], 32)):
         assert not kmeans.Rows(z, 10).wide
@@ -119,6 +145,34 @@ def test_a_map_keeps_the_neighbours(z: np.ndarray) -> None:
     plain, own = quality(Z[:300], points), quality(z, points)
     assert plain.trustworthiness > 0.95 and plain.knn_recall > 0.5
     assert own.trustworthiness == pytest.approx(plain.trustworthiness, abs=0.01)
+
+
+@pytest.mark.parametrize("offset", [1e4, 1e8, 1e12])
+def test_a_map_of_many_rows_starts_from_their_principal_axes(offset: float) -> None:
+    scores = PCA(2, svd_solver="full").fit_transform(Z)
+    start = _initial(Z + offset, "pca", 0)
+    for axis in range(2):
+        assert abs(np.corrcoef(scores[:, axis], start[:, axis])[0, 1]) > 0.999  # openTSNE adds a little noise
+
+
+@pytest.mark.parametrize("offset", [1e2, 1e7, 1e12])
+def test_adam_learns_from_rows_far_from_zero(offset: float) -> None:
+    def accuracy(z: np.ndarray) -> float:
+        return probe(z[TRAIN], Y[TRAIN], z[TEST], Y[TEST], solver="adam", iterations=400).accuracy
+
+    plain = accuracy(Z - np.median(Z[TRAIN], axis=0))
+    assert plain > 0.86
+    assert accuracy(Z + offset) == pytest.approx(plain, abs=0.004)
+    assert accuracy(np.c_[Z, np.full(len(Z), offset)]) == pytest.approx(plain, abs=0.02)
+
+
+@pytest.mark.parametrize("z", [Z + 1e4, Z + 1e12, with_far_row(1e9)])
+def test_few_labels_are_those_of_rows_at_zero(z: np.ndarray) -> None:
+    found, plain = (
+        few_labels(rows[TRAIN], Y[TRAIN], rows[TEST], Y[TEST], labels_per_class=5, draws=2).accuracy.mean
+        for rows in (z, Z)
+    )
+    assert found == pytest.approx(plain, abs=0.004)
 
 
 @pytest.mark.parametrize("offset", OFFSETS)

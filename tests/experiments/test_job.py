@@ -139,6 +139,16 @@ def test_an_evaluation_of_another_checkpoint_is_not_used(make_job, npz):
     assert own(do(longer))["iterations"] == 9
 
 
+def test_a_run_on_other_data_is_refused_with_what_differs(make_job, tmp_path):
+    job = make_job("ae")
+    do(job)
+    other = save_blobs(tmp_path / "other.npz", 100)
+    data = dataclasses.replace(job.config.data, data=str(other))
+    moved = dataclasses.replace(job, config=dataclasses.replace(job.config, data=data), fingerprints=("x", "y"))
+    with pytest.raises(RefusedError, match=r"\(its fingerprint differs: 79 training images instead of 120\)"):
+        inspect(moved)
+
+
 def test_an_evaluation_on_other_data_is_not_used(make_job):
     job = make_job("pca")
     do(job)

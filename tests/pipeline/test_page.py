@@ -146,6 +146,20 @@ def test_images_without_labels_have_clusters_and_no_probe(tmp_path):
     assert any("no labels" in note for note in found.notes)
 
 
+def test_the_page_says_what_was_done_to_the_data(tmp_path):
+    from softvq_cli.training import train
+
+    images = np.random.default_rng(0).integers(0, 256, (60, 8, 8)).astype(np.uint8)
+    np.savez(tmp_path / "d.npz", images=images, labels=np.arange(60) % 3, weights=np.ones(60))
+    train({**SETTINGS, "data": str(tmp_path / "d.npz"), "batch_size": 16}, out=tmp_path / "run", device="cpu")
+    told: list[str] = []
+    found = Collector(device="cpu", jobs=1, note=told.append).collect(tmp_path / "run", "d")
+    [note] = [note for note in found.notes if "weights" in note]
+    assert note.startswith("the data: ")
+    assert any("weights" in line for line in told)
+    assert str(tmp_path) not in note
+
+
 @pytest.mark.parametrize("damage", [lambda rows: rows[:-1], lambda rows: rows * np.nan])
 def test_a_damaged_file_is_named(finished, tmp_path, damage):
     folder = tmp_path / "run"

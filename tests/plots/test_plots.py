@@ -250,6 +250,15 @@ def test_every_figure_with_names_of_the_users_says_so(
     assert {"plain", "U+4E2D"} <= set(texts(drawn[0]))
 
 
+def test_names_beside_a_sheet_are_as_wide_as_their_place_and_stay_apart(tmp_path: Path, drawn: list[Figure]) -> None:
+    names = ["i" * 30, "W" * 30, "W" * 31, "a\nb"]
+    sheet.plot(tmp_path / "a.png", np.zeros((4, 8, 8, 1), np.uint8), np.arange(4), names)
+    shown = [label.get_text() for label in drawn[0].axes[0].get_yticklabels()]
+    assert shown[0] == names[0] and shown[3] == "a b"
+    assert shown[1].startswith("WW") and "…" in shown[1] and shown[1] != shown[2]
+    assert max(text.width(name, 7) for name in shown) < 1.4
+
+
 def test_another_font_is_taken_for_what_the_first_has_not(tmp_path: Path, drawn: list[Figure]) -> None:
     """STIX comes with matplotlib too, and has letters in circles."""
     notes: list[str] = []

@@ -1,0 +1,57 @@
+"""matplotlib, loaded so that neither the user's windows nor the place it runs in matter."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+
+def load(folder: Path | None = None) -> Any:
+    """The module ``matplotlib``, with its list of fonts.
+
+    Args:
+        folder: takes its settings for as long as it loads, where neither they nor temporary files have one.
+
+    Raises:
+        OSError: there is no folder that can be written.
+    """
+    # MPLBACKEND is for windows, and one that is not here would keep it from loading.
+    with _variable("MPLBACKEND", None):
+        try:
+            return _imported()
+        except OSError:
+            if folder is None:
+                raise
+            for name in [name for name in sys.modules if name.startswith("matplotlib.")]:
+                del sys.modules[name]  # they know the half that failed
+        with (
+            tempfile.TemporaryDirectory(prefix=".softvq-", dir=folder, ignore_cleanup_errors=True) as settings,
+            _variable("MPLCONFIGDIR", settings),
+        ):
+            return _imported()
+
+
+def _imported() -> Any:
+    import matplotlib
+    import matplotlib.font_manager
+
+    return matplotlib
+
+
+@contextlib.contextmanager
+def _variable(name: str, value: str | None) -> Iterator[None]:
+    """The environment variable with that value, or without one."""
+    before = os.environ.pop(name, None)
+    if value is not None:
+        os.environ[name] = value
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)
+        if before is not None:
+            os.environ[name] = before
