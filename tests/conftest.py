@@ -93,11 +93,10 @@ def npz(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def forked_workers() -> Iterator[None]:
-    """The processes of a grid are forks of one that has loaded the libraries, and start at once."""
+def forked_workers(zygote: Zygote) -> Iterator[None]:
+    """The processes of a grid start at once and have small networks, as this process then has."""
     import dask
-    from distributed.utils import get_mp_context
 
-    with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
-        get_mp_context().set_forkserver_preload(["distributed", "torch", "sklearn.cluster", "scipy.optimize", "joblib"])
+    with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}), shrunk_networks():
+        zygote.share_workers()
         yield

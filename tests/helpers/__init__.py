@@ -6,6 +6,7 @@ from tests.helpers.commands import (
     EXIT_CODES,
     QUICK,
     ROOT,
+    Fork,
     Result,
     Zygote,
     ended_well,
@@ -35,7 +36,18 @@ from tests.helpers.images import (
     write_folder,
 )
 from tests.helpers.published import PUBLISHED, Mirror, downloads, md5
-from tests.helpers.runs import STEPS, WIDTHS, do, shrunk_networks, state, step_of, temporaries, tiny, training
+from tests.helpers.runs import (
+    STEPS,
+    WIDTHS,
+    do,
+    networks_of,
+    shrunk_networks,
+    state,
+    step_of,
+    temporaries,
+    tiny,
+    training,
+)
 from tests.helpers.views import HOSTILE, view
 
 __all__ = [
@@ -48,6 +60,7 @@ __all__ = [
     "STEPS",
     "TARS",
     "WIDTHS",
+    "Fork",
     "Mirror",
     "Result",
     "Zygote",
@@ -64,6 +77,7 @@ __all__ = [
     "make_zip",
     "md5",
     "mutations",
+    "networks_of",
     "notes",
     "once",
     "pixels",

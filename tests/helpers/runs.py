@@ -25,12 +25,17 @@ CLOCKS = ("seconds", "steps_per_second")
 
 
 @contextlib.contextmanager
-def shrunk_networks() -> Iterator[None]:
-    """Networks of :data:`WIDTHS`."""
+def networks_of(widths: tuple[int, ...]) -> Iterator[None]:
+    """Fully connected networks have layers of these widths."""
     from softvq_cli.model import decoder, encoder
 
-    with mock.patch.object(encoder, "MLP_WIDTHS", WIDTHS), mock.patch.object(decoder, "MLP_WIDTHS", WIDTHS):
+    with mock.patch.object(encoder, "MLP_WIDTHS", widths), mock.patch.object(decoder, "MLP_WIDTHS", widths):
         yield
+
+
+def shrunk_networks() -> contextlib.AbstractContextManager[None]:
+    """Networks of :data:`WIDTHS`."""
+    return networks_of(WIDTHS)
 
 
 def tiny(npz: Path, **more: object) -> list[str]:

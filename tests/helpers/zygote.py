@@ -3,6 +3,8 @@
 A child calls ``main(argv)`` as the installed command does, but starts in milliseconds instead of seconds, so that
 hundreds can be killed. It serves whoever connects, one job a connection, several at once; see :func:`_child` for what
 a job may ask for. It ends soon after the process that it was started for.
+
+A fork of it is where the workers of a grid come from, in all processes of the tests: see :mod:`tests.helpers.workers`.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from tests.helpers import workers
 from tests.helpers.runs import shrunk_networks
 
 
@@ -48,10 +51,10 @@ def _child(job: dict[str, Any], streams: list[int]) -> None:
     os.environ |= job.get("environment", {})
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
+    encoding = os.environ.get("PYTHONIOENCODING", "utf-8")
     for name, number, errors in (("stdout", 1, "strict"), ("stderr", 2, "backslashreplace")):
         lines = 1 if number == 2 or os.isatty(number) else -1
-        stream = open(number, "w", lines, getattr(sys, name).encoding, errors, closefd=False)  # noqa: SIM115 (as Python does)
-        setattr(sys, name, stream)
+        setattr(sys, name, open(number, "w", lines, encoding, errors, closefd=False))  # noqa: SIM115 (as Python does)
     if job.get("die_at") is not None:
         _die_at(job["die_at"])
     for name in ("FSIZE", "AS"):
@@ -90,6 +93,10 @@ def _answer(connection: socket.socket) -> None:
 
 def _warm_up() -> None:
     """Import here what is imported late."""
+    import distributed  # noqa: F401
+    import matplotlib.figure  # noqa: F401
+    import openTSNE  # noqa: F401
+    import sklearn.linear_model  # noqa: F401
     import torch
 
     from softvq_cli import datasets, embeddings, experiments  # noqa: F401
@@ -111,7 +118,12 @@ def _lives(pid: int) -> bool:
 
 def serve(path: str, owner: int) -> None:
     """Answer at a Unix socket as long as the process ``owner`` lives."""
+    import dask
+
     _warm_up()
+    workers.serve(workers.beside(path))
+    workers.share(workers.beside(path))
+    dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(f"{path}.new")
         listener.listen(64)
