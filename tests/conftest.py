@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from softvq_cli.datasets.dataset import Dataset
+from tests import helpers
 from tests.helpers import Zygote, blobs, save_blobs, shrunk_networks, zygote_in
 
 # Before torch is loaded, here and in the commands that tests start: the models are tiny, and threads of
@@ -69,6 +70,13 @@ def zygote(shared_folder: Path) -> Zygote:
 def small_networks() -> Iterator[None]:
     """:func:`shrunk_networks` for one test."""
     with shrunk_networks():
+        yield
+
+
+@pytest.fixture
+def papers_networks() -> Iterator[None]:
+    """The networks of the paper for one test among others that have small ones."""
+    with helpers.papers_networks():
         yield
 
 

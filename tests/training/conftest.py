@@ -8,23 +8,13 @@ from typing import Any
 
 import pytest
 
-from softvq_cli.model import encoder
-from tests.helpers import networks_of, shrunk_networks
-
-PAPERS = encoder.MLP_WIDTHS
+from tests.helpers import shrunk_networks
 
 
 @pytest.fixture(scope="module", autouse=True)
 def small_by_default() -> Iterator[None]:
     """Networks are small."""
     with shrunk_networks():
-        yield
-
-
-@pytest.fixture
-def papers_networks() -> Iterator[None]:
-    """Networks are the paper's."""
-    with networks_of(PAPERS):
         yield
 
 
