@@ -47,6 +47,7 @@ from tests.helpers.runs import (
     temporaries,
     tiny,
     training,
+    trust_the_disk,
 )
 from tests.helpers.views import HOSTILE, view
 
@@ -92,6 +93,7 @@ __all__ = [
     "temporaries",
     "tiny",
     "training",
+    "trust_the_disk",
     "view",
     "wait_for",
     "with_seal",

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.helpers import workers
-from tests.helpers.runs import shrunk_networks
+from tests.helpers.runs import shrunk_networks, trust_the_disk
 
 
 def _die_at(moment: int) -> None:
@@ -146,6 +146,7 @@ def serve(path: str, owner: int) -> None:
     """Answer at a Unix socket as long as the process ``owner`` lives."""
     import dask
 
+    trust_the_disk()
     _warm_up()
     gc.collect()
     gc.freeze()  # children do not look through, and so copy, what is here already
