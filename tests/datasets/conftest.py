@@ -15,6 +15,12 @@ from tests.helpers import PUBLISHED, Mirror, downloads, md5
 
 
 @pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that was just written is read without a pause; the cache tells files as small as these by their content."""
+    monkeypatch.setattr("softvq_cli.datasets.stamp._GRAIN_NS", 0)
+
+
+@pytest.fixture
 def published(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, bytes]]:
     """The tiny files are the published ones, as far as the table of checksums is concerned."""
     for name, files in PUBLISHED.items():
