@@ -16,7 +16,7 @@ from tests.helpers import PUBLISHED, Mirror, downloads, md5
 
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that was just written is read without a pause; the cache tells files as small as these by their content."""
+    """Files that were just written are read without a pause; the cache tells small ones by their content."""
     monkeypatch.setattr("softvq_cli.datasets.stamp._GRAIN_NS", 0)
 
 
