@@ -69,7 +69,7 @@ class Acting(PoolObserver):
 
 
 def test_a_killed_workers_job_is_completed_by_another_with_the_same_numbers(site, make_job):
-    jobs = [make_job("soft-vq", seed, iterations=1500, checkpoint_every=100, log_every=500) for seed in (0, 1)]
+    jobs = [make_job("soft-vq", seed, iterations=600, checkpoint_every=20, log_every=200) for seed in (0, 1)]
     reference = [do(job).figures for job in jobs]
     for job in jobs:
         for file in job.folder.iterdir():
@@ -77,6 +77,7 @@ def test_a_killed_workers_job_is_completed_by_another_with_the_same_numbers(site
     first, _ = site.work(), site.work()
     observer = Acting(jobs, lambda: first.send(signal.SIGKILL))
     with Cluster(Where(device="cpu", scheduler=site.address)) as cluster:
+        cluster.client.wait_for_workers(2, timeout=60)  # else one of them gets both jobs
         found = pool.run(jobs, cluster, observer=observer)
     assert observer.acted
     assert not found.failures
