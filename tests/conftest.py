@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from softvq_cli.datasets.dataset import Dataset
+from tests import helpers
 from tests.helpers import Zygote, blobs, save_blobs, shrunk_networks, zygote_in
 
 # Before torch is loaded, here and in the commands that tests start: the models are tiny, and threads of
@@ -19,6 +20,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # A shell's background job ignores Ctrl-C, and so would every command that the tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+helpers.trust_the_disk()
 
 WORKER = "PYTEST_XDIST_WORKER" in os.environ
 QUICK = (
@@ -72,6 +74,13 @@ def small_networks() -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def papers_networks() -> Iterator[None]:
+    """The networks of the paper for one test among others that have small ones."""
+    with helpers.papers_networks():
+        yield
+
+
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Decoded images and downloads go to a folder of the test session, not to the user's."""
@@ -93,11 +102,10 @@ def npz(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def forked_workers() -> Iterator[None]:
-    """The processes of a grid are forks of one that has loaded the libraries, and start at once."""
+def forked_workers(zygote: Zygote) -> Iterator[None]:
+    """The processes of a grid start at once and have small networks, as this process then has."""
     import dask
-    from distributed.utils import get_mp_context
 
-    with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
-        get_mp_context().set_forkserver_preload(["distributed", "torch", "sklearn.cluster", "scipy.optimize", "joblib"])
+    with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}), shrunk_networks():
+        zygote.share_workers()
         yield

@@ -21,6 +21,8 @@ from softvq_cli.evaluation.clustering import cluster
 from softvq_cli.training import log, train
 from tests.helpers import blobs
 
+pytestmark = pytest.mark.usefixtures("small_networks")
+
 SMALL = {"latent_dim": 4, "K": 6, "iterations": 40, "batch_size": 16}
 
 
@@ -40,7 +42,7 @@ def test_a_checkpoint_embeds_images_like_the_model_that_was_trained(tmp_path: Pa
     np.testing.assert_array_equal(z_e, softvq.embed(checkpoint, dataset.images[..., 0]))
 
 
-def test_the_estimator_fits_transforms_and_reconstructs() -> None:
+def test_the_estimator_fits_transforms_and_reconstructs(papers_networks: None) -> None:
     images = blobs(96).images
     fitted = embedder(iterations=150, lr=1e-3).fit(images)
     assert fitted.transform(images).shape == (96, 4)
@@ -90,7 +92,7 @@ def test_images_of_one_colour_are_refused() -> None:
         embedder().fit(np.full((64, 8, 8), 7, np.uint8))
 
 
-def test_the_estimator_is_a_scikit_learn_transformer() -> None:
+def test_the_estimator_is_a_scikit_learn_transformer(papers_networks: None) -> None:
     dataset = blobs(96)
     assert clone(embedder(K=3)).get_params()["K"] == 3
     pipeline = make_pipeline(embedder(bottleneck="ae", iterations=150, lr=1e-3), LogisticRegression(max_iter=500))
@@ -150,7 +152,7 @@ def test_rows_of_bytes_are_the_images_that_they_hold() -> None:
     assert of_rows.n_features_in_ == 64
 
 
-def test_numbers_are_not_rounded_and_come_back_in_their_units() -> None:
+def test_numbers_are_not_rounded_and_come_back_in_their_units(papers_networks: None) -> None:
     rows = rows_of(blobs(96).images)
     fitted = embedder(bottleneck="ae", iterations=300, lr=1e-3, image_shape=(8, 8, 1)).fit(rows)
     again = fitted.reconstruct(rows)

@@ -27,7 +27,7 @@ SECTIONS = {
 def bench(zygote: Zygote) -> Callable[..., Result]:
     def run(*arguments: str) -> Result:
         code = "import runpy; runpy.run_module('benchmarks', run_name='__main__')"
-        return zygote.python(code, "--quick", "--threads", "1", "--device", "cpu", *arguments, cwd=ROOT, small=False)
+        return zygote.python(code, "--quick", "--threads", "1", "--device", "cpu", *arguments, cwd=ROOT)
 
     return run
 
@@ -77,7 +77,7 @@ from benchmarks import correctness
 from benchmarks.setting import Setting
 print(correctness.section(Setting.of(True, None, 1, "wall", "cpu")))
 """
-    done = zygote.python(code, cwd=ROOT, small=True)
+    done = zygote.python(code, cwd=ROOT)
     assert done.code == 0, done.err
     rows = [line for line in done.out.splitlines() if line.startswith("|")][2:]
     assert len(rows) == 7

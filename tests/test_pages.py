@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +14,7 @@ import pytest
 import softvq_cli as softvq
 from softvq_cli import datasets, training
 from softvq_cli.config import DataConfig
-
-ROOT = Path(__file__).resolve().parents[1]
+from tests.helpers import ROOT, Zygote
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -29,15 +25,21 @@ def blocks(page: str, language: str) -> list[str]:
 
 COMMANDS = """
 import json, sys
+import dask
+for name in [name for name in sys.modules if name.split(".")[0] == "softvq_cli"]:
+    del sys.modules[name]
+sys.path.insert(0, sys.argv[1])
 from softvq_cli.__main__ import main
-for words in json.loads(sys.argv[1]):
+dask.config.set({"distributed.worker.multiprocessing-method": "spawn"})  # others have this package's modules
+for words in json.loads(sys.argv[2]):
     code = main(words)
     if code:
         sys.exit(code)
 """
+"""In a process that has loaded the package from elsewhere."""
 
 
-def test_a_bottleneck_is_added_as_the_page_says(tmp_path: Path) -> None:
+def test_a_bottleneck_is_added_as_the_page_says(tmp_path: Path, zygote: Zygote) -> None:
     source, line = blocks("adding-a-bottleneck.md", "python")
     package = tmp_path / "packages" / "softvq_cli"
     shutil.copytree(ROOT / "softvq_cli", package, ignore=shutil.ignore_patterns("__pycache__"))
@@ -51,13 +53,11 @@ def test_a_bottleneck_is_added_as_the_page_says(tmp_path: Path) -> None:
         shlex.split(command)[1:] for command in blocks("adding-a-bottleneck.md", "sh")[0].splitlines()
     )
     commands = [[*train, "--iterations", "20", "--quiet"], [*info, "--json"], [*reproduce, "--json", "--jobs", "1"]]
-    environment = {**os.environ, "PYTHONPATH": str(package.parent)}
-    run = [sys.executable, "-c", COMMANDS, json.dumps(commands)]
-    ended = subprocess.run(run, cwd=tmp_path, env=environment, check=False, capture_output=True, text=True, timeout=300)
-    assert ended.returncode == 0, ended.stderr
+    ended = zygote.python(COMMANDS, package.parent, json.dumps(commands), cwd=tmp_path, small=False)
+    assert ended.code == 0, ended
 
     decoder = json.JSONDecoder()
-    path, _, documents = ended.stdout.partition("\n")
+    path, _, documents = ended.out.partition("\n")
     described, at = decoder.raw_decode(documents)
     comparison, _ = decoder.raw_decode(documents[at:].lstrip())
     assert Path(path) == Path("runs/noise/ckpt.pt")

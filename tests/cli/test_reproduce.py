@@ -74,7 +74,7 @@ def test_wrong_words_are_one_line(softvq, words, message):
 def test_killed_half_way_and_started_again_retrains_nothing_that_was_finished(softvq, images, tmp_path, zygote):
     words = ("reproduce", "table1", "--data", f"mnist={images}", "--seeds", 3, "--only", "ae", "--out", "out", *SMALL)
     runs = tmp_path / "out" / "runs"
-    fork = zygote.begin(*words, cwd=tmp_path, small=False)
+    fork = zygote.begin(*words, cwd=tmp_path)
     wait_for(runs / "blobs-ae-s0" / "evaluation.json")
     fork.send(signal.SIGKILL)
     assert fork.end().code == -signal.SIGKILL
@@ -90,7 +90,7 @@ def test_killed_half_way_and_started_again_retrains_nothing_that_was_finished(so
 def test_ctrl_c_leaves_checkpoints_and_says_how_to_go_on(images, tmp_path, zygote):
     endless = ("--iterations", 10**7, "--log-every", 1, "--batch-size", 16, "--device", "cpu", "--jobs", 1)
     words = ("reproduce", "table1", "--data", f"mnist={images}", "--seeds", 1, "--only", "ae", "--out", "out", *endless)
-    fork = zygote.begin(*words, cwd=tmp_path, small=False)
+    fork = zygote.begin(*words, cwd=tmp_path)
     run = tmp_path / "out" / "runs" / "blobs-ae-s0"
     wait_for(run / "metrics.jsonl")
     fork.send(signal.SIGINT)
@@ -151,7 +151,7 @@ def test_a_report_names_no_folder_of_the_machine(softvq, images, tmp_path):
 
 
 def test_a_scheduler_that_is_not_there_is_named(softvq, images, monkeypatch):
-    monkeypatch.setattr("softvq_cli.experiments.cluster._LONGEST_CONNECT", 1)
+    monkeypatch.setattr("softvq_cli.experiments.cluster._LONGEST_CONNECT", 0.2)
     words = ("reproduce", "table1", "--data", f"mnist={images}", "--only", "pca", "--quiet", *SMALL)
     softvq(*words, "--scheduler", "tcp://127.0.0.1:9").refused(1, "there is no Dask scheduler at tcp://127.0.0.1:9")
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "tcp://127.0.0.1:9")

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,14 +19,19 @@ from softvq_cli.cli.errors import describe
 from softvq_cli.cli.help_page import parts_of, summary_of
 from softvq_cli.datasets import cache
 from softvq_cli.training import log
-from tests.helpers import QUICK, ROOT, installed
+from tests.helpers import QUICK, ROOT, installed, save_blobs
 
 ENCODINGS = ("ascii", "cp1252", "latin-1", "euc-jp")
 
 
-def shell(words: str, cwd: os.PathLike[str] = ROOT, **variables: str) -> subprocess.CompletedProcess[bytes]:
-    """A line of the shell, in which ``softvq`` is the program."""
-    line = f'softvq() {{ {shlex.quote(sys.executable)} -m softvq_cli "$@"; }}; {words}'
+FRESH = f"{shlex.quote(sys.executable)} -m softvq_cli"
+
+
+def shell(
+    words: str, cwd: os.PathLike[str] = ROOT, program: object = FRESH, **variables: str
+) -> subprocess.CompletedProcess[bytes]:
+    """A line of the shell, in which ``softvq`` is the program: in fresh processes, or the one of a zygote."""
+    line = f'softvq() {{ {program} "$@"; }}; {words}'
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | variables
     return subprocess.run(["sh", "-c", line], cwd=cwd, env=environment, capture_output=True, timeout=120, check=False)
 
@@ -40,18 +46,25 @@ def test_help_comes_in_every_encoding(encoding):
     assert ("COMMAND …" if encoding in ("cp1252", "euc-jp") else "COMMAND ...") in text
 
 
-@pytest.mark.parametrize("encoding", ENCODINGS)
-def test_paths_keep_their_bytes_and_json_its_names(encoding, tmp_path):
-    np.savez(tmp_path / "d.npz", images=np.random.default_rng(0).integers(0, 255, (20, 8, 8, 1), dtype=np.uint8))
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    """A folder with images ``d.npz``."""
+    save_blobs(tmp_path / "d.npz", 20)
+    return tmp_path
+
+
+def paths_keep_their_bytes_and_json_its_names(here: Path, encoding: str, program: object) -> None:
     name = "ж…é🐈"
-    made = shell(
-        f"softvq train -q --data d.npz {' '.join(QUICK)} --batch-size 8 -o {name}", tmp_path, PYTHONIOENCODING=encoding
-    )
+
+    def run(words: str) -> subprocess.CompletedProcess[bytes]:
+        return shell(f"softvq {words}", here, program, PYTHONIOENCODING=encoding)
+
+    made = run(f"train -q --data d.npz {' '.join(QUICK)} --batch-size 8 -o {name}")
     assert (made.returncode, made.stdout, made.stderr) == (0, f"{name}/ckpt.pt\n".encode(), b"")
-    shown = shell(f"softvq info -q {name}", tmp_path, PYTHONIOENCODING=encoding)
+    shown = run(f"info -q {name}")
     assert (shown.returncode, shown.stderr) == (0, b"")
     assert name in json.dumps(json.loads(shown.stdout.decode("ascii")), ensure_ascii=False)
-    missing = shell(f"softvq info {name}/x", tmp_path, PYTHONIOENCODING=encoding)
+    missing = run(f"info {name}/x")
     assert missing.returncode == 3
     assert missing.stderr.decode(encoding).startswith("softvq: error: there is no file ")
 
@@ -72,6 +85,15 @@ def test_names_of_files_are_utf8_in_every_locale(data, tmp_path):
     utf8, ascii_ = (json.loads(result.stdout) for result in shown)
     assert utf8 == ascii_
     assert "жук" in json.dumps(utf8, ensure_ascii=False)
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_paths_keep_their_bytes_and_json_its_names(encoding, here, zygote):
+    paths_keep_their_bytes_and_json_its_names(here, encoding, zygote.executable(here, small=True))
+
+
+def test_paths_keep_their_bytes_in_a_fresh_process(here):
+    paths_keep_their_bytes_and_json_its_names(here, "cp1252", FRESH)
 
 
 def test_class_names_make_no_checkpoint_invalid_in_another_locale(monkeypatch):

@@ -26,6 +26,8 @@ from tests.helpers import (
     write_folder,
 )
 
+pytestmark = pytest.mark.usefixtures("at_once")
+
 FILES = grey_files(["cat/10.png", "dog/1.png", "cat/9.png", "dog/b/2.png"])  # not in the order of the names
 
 

@@ -11,6 +11,8 @@ from softvq_cli.datasets.pixels import read_image, strict_warnings
 from softvq_cli.errors import InputError
 from tests.helpers import CATS_AND_DOGS, TARS, encoded, grey_files, make, mutations, pixels, read
 
+pytestmark = pytest.mark.usefixtures("at_once")
+
 COUNT = 150
 
 

@@ -12,7 +12,7 @@ from sklearn.metrics import normalized_mutual_info_score, silhouette_score
 from sklearn.neighbors import KNeighborsClassifier
 
 from softvq_cli.evaluation import kmeans
-from softvq_cli.evaluation.clustering import cluster
+from softvq_cli.evaluation.clustering import Clustering, cluster
 from softvq_cli.evaluation.maps import _initial, quality, tsne
 from softvq_cli.evaluation.neighbours import neighbours
 from softvq_cli.evaluation.probe import few_labels, probe
@@ -44,9 +44,14 @@ def exact_inertia(z: np.ndarray, labels: np.ndarray) -> float:
     return sum(float(np.square(z[labels == k] - z[labels == k].mean(axis=0)).sum()) for k in np.unique(labels))
 
 
+@pytest.fixture(scope="module")
+def plain_clustering() -> Clustering:
+    return cluster(Z, Y, n_init=4)
+
+
 @pytest.mark.parametrize("offset", OFFSETS)
-def test_an_offset_changes_no_cluster(offset: float) -> None:
-    plain, moved = cluster(Z, Y, n_init=4), cluster(Z + offset, Y, n_init=4)
+def test_an_offset_changes_no_cluster(offset: float, plain_clustering: Clustering) -> None:
+    plain, moved = plain_clustering, cluster(Z + offset, Y, n_init=4)
     assert np.mean(plain.assignments == moved.assignments) > 0.999
     assert moved.inertia == pytest.approx(plain.inertia, rel=1e-6 if offset < 1e12 else 1e-4)
     assert cluster(np.c_[Z, np.full(len(Z), offset)], Y, n_init=4).accuracy == plain.accuracy
@@ -175,20 +180,30 @@ def test_few_labels_are_those_of_rows_at_zero(z: np.ndarray) -> None:
     assert found == pytest.approx(plain, abs=0.004)
 
 
+@pytest.fixture(scope="module")
+def plain_accuracy() -> float:
+    return probe(Z[TRAIN], Y[TRAIN], Z[TEST], Y[TEST]).accuracy
+
+
 @pytest.mark.parametrize("offset", OFFSETS)
-def test_the_probe_does_not_see_an_offset(offset: float) -> None:
-    plain = probe(Z[TRAIN], Y[TRAIN], Z[TEST], Y[TEST]).accuracy
+def test_the_probe_does_not_see_an_offset(offset: float, plain_accuracy: float) -> None:
+    plain = plain_accuracy
     assert probe(Z[TRAIN] + offset, Y[TRAIN], Z[TEST] + offset, Y[TEST]).accuracy == pytest.approx(plain, abs=0.004)
     column = np.c_[Z, np.full(len(Z), offset)]
     assert probe(column[TRAIN], Y[TRAIN], column[TEST], Y[TEST]).accuracy == pytest.approx(plain, abs=0.004)
 
 
+@pytest.fixture(scope="module")
+def scikit_learns_accuracy() -> float:
+    reference = LogisticRegression(C=np.inf, max_iter=5000).fit(Z[TRAIN], Y[TRAIN])
+    return float(reference.score(Z[TEST], Y[TEST]))
+
+
 @pytest.mark.parametrize(
     "z", [with_far_row(1e4), with_far_row(1e9), with_far_row(1e30), in_two_places(1e4), in_two_places(1e9)]
 )
-def test_the_probe_learns_from_rows_beside_far_ones(z: np.ndarray) -> None:
-    reference = LogisticRegression(C=np.inf, max_iter=5000).fit(Z[TRAIN], Y[TRAIN]).score(Z[TEST], Y[TEST])
-    assert probe(z[TRAIN], Y[TRAIN], z[TEST], Y[TEST]).accuracy > reference - 0.06
+def test_the_probe_learns_from_rows_beside_far_ones(z: np.ndarray, scikit_learns_accuracy: float) -> None:
+    assert probe(z[TRAIN], Y[TRAIN], z[TEST], Y[TEST]).accuracy > scikit_learns_accuracy - 0.06
 
 
 def test_whitening_finds_the_same_optimum_as_scikit_learn() -> None:

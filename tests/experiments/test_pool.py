@@ -22,6 +22,8 @@ from softvq_cli.experiments.job import inspect
 from softvq_cli.experiments.pool import PoolObserver
 from tests.helpers import do
 
+HERE = Where(jobs=1, device="cpu")
+
 
 class Recorder(PoolObserver):
     """What a pool told."""
@@ -44,9 +46,8 @@ class Recorder(PoolObserver):
 
 @pytest.fixture(scope="module")
 def one():
-    """One process, in which a job is tried again once; it starts as it does outside of tests."""
-    settings = {"distributed.scheduler.allowed-failures": 1, "distributed.worker.multiprocessing-method": "spawn"}
-    with dask.config.set(settings), Cluster(Where(jobs=1, device="cpu")) as cluster:
+    """One process, in which a job is tried again once."""
+    with dask.config.set({"distributed.scheduler.allowed-failures": 1}), Cluster(HERE) as cluster:
         cluster.client  # noqa: B018 (the scheduler reads its configuration as it starts)
         yield cluster
 
@@ -131,7 +132,7 @@ def kill_the_worker(cluster):
 
 
 def test_a_job_whose_process_was_killed_goes_on_from_its_checkpoint(make_job, one):
-    job = make_job("soft-vq", iterations=150, checkpoint_every=10, log_every=10)
+    job = make_job("soft-vq", iterations=600, checkpoint_every=20, log_every=200)
     reference = do(job)
     empty([job])
     killed = []
@@ -144,7 +145,7 @@ def test_a_job_whose_process_was_killed_goes_on_from_its_checkpoint(make_job, on
 
     recorder = Killer()
     found = pool.run([job], one, observer=recorder)
-    assert killed[0] >= 10
+    assert killed[0] >= 20
     assert not found.failures
     assert found.evaluations[job].figures == reference.figures
     assert recorder.done == [job.name]
@@ -198,7 +199,7 @@ def test_an_exception_ends_the_processes(make_job):
             raise KeyboardInterrupt
 
     before = {child.pid for child in multiprocessing.active_children()}
-    with pytest.raises(KeyboardInterrupt), Cluster(Where(jobs=1, device="cpu")) as cluster:
+    with pytest.raises(KeyboardInterrupt), Cluster(HERE) as cluster:
         pool.run([make_job("ae", iterations=10_000_000)], cluster, observer=Broken())
     wait_until(lambda: {child.pid for child in multiprocessing.active_children()} <= before)
 
@@ -224,11 +225,14 @@ def test_no_more_processes_are_meant_to_start_than_there_can_be_jobs():
     assert Cluster(Where(jobs=8, device="cpu")).workers == 8
 
 
-def test_a_worker_computes_with_one_thread(one):
-    [threads] = one.client.run(limit_threads, 1).values()
+def test_a_process_that_starts_as_it_does_outside_of_tests_computes_with_one_thread(make_job):
+    job = make_job("pca")
+    with dask.config.set({"distributed.worker.multiprocessing-method": "spawn"}), Cluster(HERE) as cluster:
+        assert list(pool.run([job], cluster).evaluations) == [job]
+        [threads] = cluster.client.run(limit_threads, 1).values()
+        [environment] = cluster.client.run(lambda: dict(os.environ)).values()
     assert threads["torch"] == 1
     assert {found["num_threads"] for found in threads["pools"]} <= {1}
-    [environment] = one.client.run(lambda: dict(os.environ)).values()
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         assert environment[name] == "1"
 

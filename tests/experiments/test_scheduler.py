@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -18,47 +14,40 @@ from softvq_cli.experiments import pool
 from softvq_cli.experiments.cluster import Cluster, Where
 from softvq_cli.experiments.job import inspect
 from softvq_cli.experiments.pool import PoolObserver
-from tests.helpers import do
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.helpers import Fork, Zygote, do, wait_for
 
 
 class Site:
-    """A scheduler and its workers."""
+    """A scheduler and its workers, each in a process of its own."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.processes = folder, []
+    def __init__(self, zygote: Zygote, folder: Path) -> None:
+        self._zygote, self._folder = zygote, folder
         file = folder / "scheduler.json"
-        self._start("dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", file, "--no-dashboard")
-        end = time.monotonic() + 60
-        while not file.exists() or not file.read_text():
-            assert time.monotonic() < end
-            time.sleep(0.05)
+        words = ("--host", "127.0.0.1", "--port", "0", "--scheduler-file", file, "--no-dashboard")
+        self._forks = [self._start("scheduler", *words)]
+        wait_for(file)
         self.address = json.loads(file.read_text())["address"]
 
-    def work(self) -> subprocess.Popen[bytes]:
+    def work(self) -> Fork:
         """One more worker, without a nanny that would start it again."""
-        return self._start("dask_worker", self.address, "--nthreads", "1", "--no-nanny", "--no-dashboard")
+        self._forks.append(self._start("worker", self.address, "--nthreads", "1", "--no-nanny", "--no-dashboard"))
+        return self._forks[-1]
 
     def close(self) -> None:
-        for process in self.processes:
-            process.kill()
-            process.wait()
+        for fork in self._forks:
+            fork.send(signal.SIGKILL)
+            fork.end()
 
-    def _start(self, module: str, *words: object) -> subprocess.Popen[bytes]:
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", f"distributed.cli.{module}", *map(str, words)]
-        process = subprocess.Popen(
-            command, cwd=self.folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    def _start(self, kind: str, *words: object) -> Fork:
+        return self._zygote.begin(
+            *words, cwd=self._folder, code=f"from distributed.cli.dask_{kind} import main; main()"
         )
-        self.processes.append(process)
-        return process
 
 
 @pytest.fixture
-def site(tmp_path):
+def site(zygote, tmp_path):
     (tmp_path / "site").mkdir()
-    site = Site(tmp_path / "site")
+    site = Site(zygote, tmp_path / "site")
     yield site
     site.close()
 
@@ -80,14 +69,15 @@ class Acting(PoolObserver):
 
 
 def test_a_killed_workers_job_is_completed_by_another_with_the_same_numbers(site, make_job):
-    jobs = [make_job("soft-vq", seed, iterations=150, checkpoint_every=10, log_every=10) for seed in (0, 1)]
+    jobs = [make_job("soft-vq", seed, iterations=600, checkpoint_every=20, log_every=200) for seed in (0, 1)]
     reference = [do(job).figures for job in jobs]
     for job in jobs:
         for file in job.folder.iterdir():
             file.unlink()
     first, _ = site.work(), site.work()
-    observer = Acting(jobs, lambda: os.kill(first.pid, signal.SIGKILL))
+    observer = Acting(jobs, lambda: first.send(signal.SIGKILL))
     with Cluster(Where(device="cpu", scheduler=site.address)) as cluster:
+        cluster.client.wait_for_workers(2, timeout=60)  # else one of them gets both jobs
         found = pool.run(jobs, cluster, observer=observer)
     assert observer.acted
     assert not found.failures
@@ -103,7 +93,7 @@ def test_a_stop_leaves_checkpoints_and_the_workers(site, make_job):
         Cluster(Where(device="cpu", scheduler=site.address)) as cluster,
     ):
         pool.run([job], cluster, observer=Acting([job], stop.set), stop=stop)
-    assert worker.poll() is None
+    assert worker.lives()
     assert 0 < inspect(job).step < 10_000_000
     again = make_job("pca")
     with Cluster(Where(device="cpu", scheduler=site.address)) as cluster:
@@ -111,7 +101,7 @@ def test_a_stop_leaves_checkpoints_and_the_workers(site, make_job):
 
 
 def test_an_address_where_nobody_answers_is_named(monkeypatch):
-    monkeypatch.setattr("softvq_cli.experiments.cluster._LONGEST_CONNECT", 1)
+    monkeypatch.setattr("softvq_cli.experiments.cluster._LONGEST_CONNECT", 0.2)
     with (
         pytest.raises(SoftVQError, match=r"there is no Dask scheduler at tcp://127\.0\.0\.1:9"),
         Cluster(Where(device="cpu", scheduler="tcp://127.0.0.1:9")) as cluster,

@@ -6,6 +6,7 @@ from tests.helpers.commands import (
     EXIT_CODES,
     QUICK,
     ROOT,
+    Fork,
     Result,
     Zygote,
     ended_well,
@@ -35,7 +36,19 @@ from tests.helpers.images import (
     write_folder,
 )
 from tests.helpers.published import PUBLISHED, Mirror, downloads, md5
-from tests.helpers.runs import STEPS, WIDTHS, do, shrunk_networks, state, step_of, temporaries, tiny, training
+from tests.helpers.runs import (
+    STEPS,
+    WIDTHS,
+    do,
+    papers_networks,
+    shrunk_networks,
+    state,
+    step_of,
+    temporaries,
+    tiny,
+    training,
+    trust_the_disk,
+)
 from tests.helpers.views import HOSTILE, view
 
 __all__ = [
@@ -48,6 +61,7 @@ __all__ = [
     "STEPS",
     "TARS",
     "WIDTHS",
+    "Fork",
     "Mirror",
     "Result",
     "Zygote",
@@ -66,6 +80,7 @@ __all__ = [
     "mutations",
     "notes",
     "once",
+    "papers_networks",
     "pixels",
     "python",
     "read",
@@ -78,6 +93,7 @@ __all__ = [
     "temporaries",
     "tiny",
     "training",
+    "trust_the_disk",
     "view",
     "wait_for",
     "with_seal",

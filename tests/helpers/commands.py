@@ -21,6 +21,7 @@ from typing import Any
 from filelock import FileLock
 
 from softvq_cli.__main__ import main
+from tests.helpers import workers
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = ("--iterations", "6", "--log-every", "3", "--device", "cpu")
@@ -83,6 +84,13 @@ class Fork:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, number)
 
+    def lives(self) -> bool:
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
+
     def end(self) -> Result:
         """Wait for it."""
         status = os.waitstatus_to_exitcode(int(self._lines.readline()))
@@ -139,10 +147,14 @@ class Zygote:
         """Run a program of Python with these words in ``sys.argv``."""
         return self.run(*words, cwd=cwd, code=code, **job)
 
-    def executable(self, folder: Path) -> Path:
+    def share_workers(self) -> None:
+        """The workers of a grid that this process starts are forks of this one; see :mod:`tests.helpers.workers`."""
+        workers.share(workers.beside(str(self._path)))
+
+    def executable(self, folder: Path, small: bool = False) -> Path:
         """A program ``softvq`` for shell scripts, in that folder: it hands its words to a fork, and its streams."""
         program = folder / "softvq"
-        (folder / "softvq.py").write_text(EXECUTABLE.format(path=str(self._path)))
+        (folder / "softvq.py").write_text(EXECUTABLE.format(path=str(self._path), small=small))
         program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -IS "$(dirname "$0")/softvq.py" "$@"\n')
         program.chmod(0o755)
         return program
@@ -152,7 +164,8 @@ EXECUTABLE = """
 import json, os, socket, sys
 with socket.socket(socket.AF_UNIX) as connection:
     connection.connect({path!r})
-    job = {{"argv": sys.argv[1:], "cwd": os.getcwd(), "small": False}}
+    shown = {{name: value for name, value in os.environ.items() if name.startswith("PYTHON")}}
+    job = {{"argv": sys.argv[1:], "cwd": os.getcwd(), "small": {small}, "environment": shown}}
     socket.send_fds(connection, [json.dumps(job).encode() + b"\\n"], [0, 1, 2])
     pid, status = connection.makefile()
 sys.exit(os.waitstatus_to_exitcode(int(status)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,20 +18,40 @@ if TYPE_CHECKING:
     from softvq_cli.pipeline.observer import RunObserver
     from softvq_cli.pipeline.result import Evaluation
 
-WIDTHS = (8, 8, 16)
-"""Of the layers of the small network: its checkpoint has 30 kB instead of 30 MB."""
+WIDTHS, CHANNELS = (8, 8, 16), (4, 4, 8, 8)
+"""Of the layers of the small networks: a checkpoint has 30 kB instead of 30 MB."""
+PAPERS_WIDTHS, PAPERS_CHANNELS = (500, 500, 2000), (64, 128, 256, 512)
 STEPS = 12
 """Of :func:`training`."""
 CLOCKS = ("seconds", "steps_per_second")
 
 
+def trust_the_disk() -> None:
+    """Do not wait in this process until the disk has what is written: no test cuts the power, and there are thousands.
+
+    That it is asked for, and that its failure is told, tests see all the same.
+    """
+    os.fsync = lambda fd: None
+
+
 @contextlib.contextmanager
-def shrunk_networks() -> Iterator[None]:
-    """Networks of :data:`WIDTHS`."""
+def networks_of(widths: tuple[int, ...], channels: tuple[int, ...]) -> Iterator[None]:
+    """The networks have layers of these widths, and convolutions with these channels."""
     from softvq_cli.model import decoder, encoder
 
-    with mock.patch.object(encoder, "MLP_WIDTHS", WIDTHS), mock.patch.object(decoder, "MLP_WIDTHS", WIDTHS):
+    sizes = {"MLP_WIDTHS": widths, "CNN_CHANNELS": channels}
+    with mock.patch.multiple(encoder, **sizes), mock.patch.multiple(decoder, **sizes):
         yield
+
+
+def shrunk_networks() -> contextlib.AbstractContextManager[None]:
+    """Networks of :data:`WIDTHS` and :data:`CHANNELS`."""
+    return networks_of(WIDTHS, CHANNELS)
+
+
+def papers_networks() -> contextlib.AbstractContextManager[None]:
+    """The paper's networks, within :func:`shrunk_networks`."""
+    return networks_of(PAPERS_WIDTHS, PAPERS_CHANNELS)
 
 
 def tiny(npz: Path, **more: object) -> list[str]:

@@ -3,14 +3,18 @@
 A child calls ``main(argv)`` as the installed command does, but starts in milliseconds instead of seconds, so that
 hundreds can be killed. It serves whoever connects, one job a connection, several at once; see :func:`_child` for what
 a job may ask for. It ends soon after the process that it was started for.
+
+A fork of it is where the workers of a grid come from, in all processes of the tests: see :mod:`tests.helpers.workers`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import resource
+import selectors
 import shutil
 import signal
 import socket
@@ -19,7 +23,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests.helpers.runs import shrunk_networks
+from tests.helpers import workers
+from tests.helpers.runs import shrunk_networks, trust_the_disk
 
 
 def _die_at(moment: int) -> None:
@@ -48,10 +53,10 @@ def _child(job: dict[str, Any], streams: list[int]) -> None:
     os.environ |= job.get("environment", {})
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
+    encoding = os.environ.get("PYTHONIOENCODING", "utf-8")
     for name, number, errors in (("stdout", 1, "strict"), ("stderr", 2, "backslashreplace")):
         lines = 1 if number == 2 or os.isatty(number) else -1
-        stream = open(number, "w", lines, getattr(sys, name).encoding, errors, closefd=False)  # noqa: SIM115 (as Python does)
-        setattr(sys, name, stream)
+        setattr(sys, name, open(number, "w", lines, encoding, errors, closefd=False))  # noqa: SIM115 (as Python does)
     if job.get("die_at") is not None:
         _die_at(job["die_at"])
     for name in ("FSIZE", "AS"):
@@ -72,24 +77,52 @@ def _child(job: dict[str, Any], streams: list[int]) -> None:
     os._exit(code)
 
 
-def _answer(connection: socket.socket) -> None:
-    """Read a job, tell the pid of its child, and in the end its status."""
+def _begin(connection: socket.socket, jobs: dict[int, socket.socket]) -> None:
+    """Read a job, fork a child for it and tell its pid."""
     text, streams = b"", []
     while not text.endswith(b"\n"):
         part, more, _, _ = socket.recv_fds(connection, 1 << 16, 3)
         text, streams = text + part, streams + more
+        if not part:  # whoever asked is no more
+            return
     pid = os.fork()
     if pid == 0:
-        connection.close()
-        _child(json.loads(text), streams)
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            connection.close()
+            _child(json.loads(text), streams)
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+            sys.stderr.flush()
+        finally:
+            os._exit(70)
     for stream in streams:
         os.close(stream)
     connection.sendall(f"{pid}\n".encode())
-    connection.sendall(f"{os.waitpid(pid, 0)[1]}\n".encode())
+    jobs[pid] = connection
+
+
+def _end(jobs: dict[int, socket.socket]) -> None:
+    """Tell the status of each child that is over."""
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        if pid in jobs:
+            with jobs.pop(pid) as connection, contextlib.suppress(OSError):
+                connection.sendall(f"{status}\n".encode())
 
 
 def _warm_up() -> None:
     """Import here what is imported late."""
+    import distributed  # noqa: F401
+    import matplotlib.figure  # noqa: F401
+    import openTSNE  # noqa: F401
+    import sklearn.linear_model  # noqa: F401
     import torch
 
     from softvq_cli import datasets, embeddings, experiments  # noqa: F401
@@ -111,31 +144,33 @@ def _lives(pid: int) -> bool:
 
 def serve(path: str, owner: int) -> None:
     """Answer at a Unix socket as long as the process ``owner`` lives."""
+    import dask
+
+    trust_the_disk()
     _warm_up()
-    with socket.socket(socket.AF_UNIX) as listener:
+    gc.collect()
+    gc.freeze()  # children do not look through, and so copy, what is here already
+    workers.serve(workers.beside(path))
+    workers.share(workers.beside(path))
+    dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
+    ends, told = socket.socketpair()
+    told.setblocking(False)
+    signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    jobs: dict[int, socket.socket] = {}
+    with socket.socket(socket.AF_UNIX) as listener, selectors.DefaultSelector() as ready:
         listener.bind(f"{path}.new")
         listener.listen(64)
         os.rename(f"{path}.new", path)
-        listener.settimeout(0.5)
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that answer
+        ready.register(listener, selectors.EVENT_READ)
+        ready.register(ends, selectors.EVENT_READ)
         while _lives(owner):
-            try:
-                connection, _ = listener.accept()
-            except TimeoutError:
-                continue
-            if os.fork() == 0:
-                try:
-                    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                    listener.close()
-                    connection.setblocking(True)
-                    _answer(connection)
-                    os._exit(0)
-                except BaseException:
-                    sys.excepthook(*sys.exc_info())
-                    sys.stderr.flush()
-                finally:
-                    os._exit(70)
-            connection.close()
+            for key, _ in ready.select(timeout=0.5):
+                if key.fileobj is listener:
+                    _begin(listener.accept()[0], jobs)
+                else:
+                    ends.recv(1 << 12)
+                    _end(jobs)
     shutil.rmtree(Path(path).parent)
 
 

@@ -16,16 +16,26 @@ from softvq_cli.pipeline.page import Collector, drawn_rows
 from softvq_cli.pipeline.run import run_pipeline
 from softvq_cli.training import checkpoint
 from softvq_cli.words import BOTTLENECKS
+from tests.helpers import once, shrunk_networks
 
 SETTINGS = {"iterations": 6, "log_every": 3, "latent_dim": 6}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def small_networks():
+    with shrunk_networks():
+        yield
+
+
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory):
+def finished(shared_folder):
     """The folder of a quick ``run`` on digits; tests must not write into it."""
-    folder = tmp_path_factory.mktemp("finished") / "run"
-    run_pipeline({**SETTINGS, "K": 8}, out=folder, device="cpu")
-    return folder
+
+    def make(folder):
+        with shrunk_networks():
+            run_pipeline({**SETTINGS, "K": 8}, out=folder, device="cpu")
+
+    return once(shared_folder / "finished", make)
 
 
 @pytest.fixture(scope="session")
@@ -33,8 +43,8 @@ def test_split():
     return datasets.load(DataConfig(), "test")
 
 
-@pytest.fixture(scope="session")
-def shown(finished):
+@pytest.fixture(scope="module")
+def shown(finished, small_networks):
     return Collector(device="cpu", jobs=1).collect(finished, "digits")
 
 

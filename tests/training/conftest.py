@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.helpers import shrunk_networks
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_by_default() -> Iterator[None]:
+    """Networks are small."""
+    with shrunk_networks():
+        yield
 
 
 @pytest.fixture

@@ -64,7 +64,7 @@ def test_a_flipped_bit_in_any_byte_is_noticed(tiny: Path, ckpt: Path, tmp_path: 
 
 def test_a_cut_at_any_length_is_noticed(tiny: Path, ckpt: Path, tmp_path: Path) -> None:
     path = tmp_path / "cut.pt"
-    for source, step in ((tiny, 1), (ckpt, 5_000_000)):
+    for source, step in ((tiny, 1), (ckpt, 5_000)):
         raw = source.read_bytes()
         for length in range(0, len(raw), step):
             path.write_bytes(raw[:length])

@@ -161,7 +161,7 @@ def test_what_a_bottleneck_remembers_of_its_steps_goes_on_too(
 
 
 def test_the_bytes_of_a_run_depend_on_its_threads_and_not_on_the_machines(
-    small: dict[str, Any], tmp_path: Path
+    small: dict[str, Any], tmp_path: Path, papers_networks: None
 ) -> None:
     settings = {**small, "threads": 2, "batch_size": 64, "checkpoint_every": 5}
     before = torch.get_num_threads()
@@ -336,7 +336,9 @@ def test_run_directories_are_named_after_the_settings(
     assert train({**small, "bottleneck": "ae", "seed": 3}).folder == Path("runs/blobs-ae-d4-s3")
 
 
-def test_bfloat16_starts_at_about_the_same_loss_and_comes_down_too(small: dict[str, Any], tmp_path: Path) -> None:
+def test_bfloat16_starts_at_about_the_same_loss_and_comes_down_too(
+    small: dict[str, Any], tmp_path: Path, papers_networks: None
+) -> None:
     settings = {**small, "iterations": 60, "log_every": 1, "arch": "mlp", "lr": 1e-3}
     lines = {}
     for precision in ("float32", "bfloat16"):

@@ -1,0 +1,49 @@
+"""The workers of a grid as forks of the zygote, with small networks: they start at once.
+
+Of itself, multiprocessing starts a fork server for each process that wants one, and each would import everything.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from multiprocessing import forkserver, resource_tracker
+
+from tests.helpers.runs import shrunk_networks
+
+PRELOAD = ["distributed", "torch", "sklearn.cluster", "sklearn.linear_model", "joblib", "tests.helpers.small"]
+SHARED = not hasattr(forkserver._forkserver, "_forkserver_authkey")  # type: ignore[attr-defined]
+"""Since Python 3.14 a fork server answers only the process that started it."""
+
+
+def beside(zygote: str) -> str:
+    """The socket of the fork server of a zygote."""
+    return f"{zygote}.workers"
+
+
+def serve(address: str) -> None:
+    """Fork a fork server that answers at a Unix socket. It ends after this process and all that it forks."""
+    end, ours = os.pipe()
+    os.set_inheritable(ours, True)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(address)
+        listener.listen(64)
+        if os.fork() == 0:
+            os.close(ours)
+            with shrunk_networks():
+                forkserver.main(listener.detach(), end, [])
+    os.close(end)
+
+
+def share(address: str) -> None:
+    """From here on, the fork server of this process is the one at ``address``; Dask has to be told to use it."""
+    from distributed import utils
+
+    server = forkserver._forkserver  # type: ignore[attr-defined]
+    utils._forkserver_preload_set = True  # not Dask's list, which is longer
+    if SHARED:
+        server._forkserver_address = address
+        server._forkserver_alive_fd = os.open(os.devnull, os.O_RDONLY)
+        server.ensure_running = resource_tracker.ensure_running
+    else:
+        server.set_forkserver_preload(PRELOAD)
