@@ -62,7 +62,7 @@ def test_only_what_was_given_is_chosen(chosen_by):
 
 def test_every_setting_is_an_option(chosen_by):
     sample = {"int": "3", "float": "0.5", "bool": None}
-    written = {"image_shape": "8,8,1"}
+    written = {"image_shape": "8,8,1", "keep": "2000,5000"}
     for name, setting in SETTINGS.items():
         default = setting.default if isinstance(setting.default, str) else written.get(name, "name")
         text = sample.get(getattr(setting.types[0], "__name__", ""), default)
