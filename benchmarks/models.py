@@ -10,7 +10,6 @@ import torch
 from benchmarks.setting import Setting
 from softvq_cli.config import resolve
 from softvq_cli.datasets.dataset import Dataset
-from softvq_cli.devices import keep_freed_memory
 from softvq_cli.training.images import ResidentImages
 from softvq_cli.training.session import Session
 from softvq_cli.training.steppers import stepper
@@ -32,8 +31,6 @@ def session(
 
 def training(one: Session) -> Callable[[int], None]:
     """A function that trains the session by so many steps, without reports."""
-    if one.device.type == "cpu":
-        keep_freed_memory()  # as a training does
     step = stepper(one)
 
     def take(steps: int) -> None:

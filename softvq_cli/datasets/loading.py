@@ -78,18 +78,13 @@ def _load_named(config: DataConfig, split: Split, progress: Progress) -> Dataset
             fetch(name, data, progress)
         except SoftVQError as error:
             raise SoftVQError(f"{name} is not in {data}, and {error.marked}") from error
-    parts = [known.read(known, data, part) for part in (("train", "test") if split == "all" else (split,))]
+    again: list[str] = []
+    parts = [
+        known.read(known, data, part, again.append) for part in (("train", "test") if split == "all" else (split,))
+    ]
     pixels, labels = parts[0] if len(parts) == 1 else (np.concatenate(part) for part in zip(*parts, strict=True))
-    again = _packed_again(known, data)
     note = f"{shorten(again)}: packed again, so that only the shape and the number of each class could be checked"
     return Dataset(name, split, pixels, labels, known.class_names, notes=(note,) if again else ())
-
-
-def _packed_again(known: named.Named, data: Path) -> list[str]:
-    """The files that were taken for what their form says, since nobody published a checksum of the content."""
-    forms = {file: known.find(data, file) for file in known.shapes or ()}
-    packed = {file: form[0].name for file, form in forms.items() if form is not None and form[0].suffix == ".gz"}
-    return [name for file, name in packed.items() if not named.checked_contents(known, data, file)[1]]
 
 
 def _read(path: Path, config: DataConfig, progress: Progress) -> splits.Whole:

@@ -22,6 +22,8 @@ from softvq_cli.errors import InputError, UsageError, param
 
 Arrays = tuple[np.ndarray, np.ndarray]
 """uint8 (N, H, W, C), int64 (N,)."""
+Doubt = Callable[[str], None]
+"""Is told the name of a file whose form alone could be checked."""
 
 DIGITS = "digits"
 
@@ -36,8 +38,8 @@ class Named:
     files: dict[str, str | None]
     """File name → MD5, None where nobody published one."""
     class_names: tuple[str, ...]
-    read: Callable[[Named, Path, str], Arrays]
-    """(this, the data folder, "train" or "test") → the split's arrays."""
+    read: Callable[[Named, Path, str, Doubt], Arrays]
+    """(this, the data folder, "train" or "test", who is told of doubtful files) → the split's arrays."""
     packed: dict[str, str] | None = None
     """For idx files: the MD5 of NAME.gz, which may stand for NAME."""
     shapes: dict[str, tuple[int, ...]] | None = None
@@ -71,17 +73,18 @@ def data_folder(data_dir: str | os.PathLike[str] | None) -> Path:
         raise UsageError(f"{param('data_dir')} {chosen}: {error}") from error
 
 
-def contents(named: Named, data: Path, name: str) -> bytes:
+def contents(named: Named, data: Path, name: str, doubt: Doubt) -> bytes:
     """The bytes of one file, unpacked, after comparing its MD5.
+
+    Args:
+        named: the data set.
+        data: the data folder.
+        name: of the file.
+        doubt: is told of a file that was packed again, where there is no MD5 of the content and only its form is right.
 
     Raises:
         InputError: it is missing, unreadable or not the published one.
     """
-    return checked_contents(named, data, name)[0]
-
-
-def checked_contents(named: Named, data: Path, name: str) -> tuple[bytes, bool]:
-    """What :func:`contents` returns, and whether an MD5 says that it is the published file, and not only its form."""
     found = named.find(data, name)
     if found is None:
         raise InputError(f"{data / named.folder / name} is missing")
@@ -93,10 +96,11 @@ def checked_contents(named: Named, data: Path, name: str) -> tuple[bytes, bool]:
     packed = path.suffix == ".gz"
     unpacked = _unpacked(content) if packed else content
     if unpacked is not None and (md5 in (None, _md5(content)) or (packed and _md5(unpacked) == named.files[name])):
-        return unpacked, md5 is not None
+        return unpacked
     if unpacked is not None and packed and named.files[name] is None:
         if _has_its_form(named, name, unpacked):
-            return unpacked, False
+            doubt(path.name)
+            return unpacked
         raise InputError(
             f"{path} is damaged or holds something else: its MD5 is not the published {md5}, and neither are the shape "
             "and the number of each class; delete it, and it is fetched again"
@@ -129,24 +133,24 @@ def _md5(content: bytes) -> str:
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
-def _read_idx(named: Named, data: Path, split: str) -> Arrays:
+def _read_idx(named: Named, data: Path, split: str, doubt: Doubt) -> Arrays:
     start = "train" if split == "train" else "t10k"
     names = (f"{start}-images-idx3-ubyte", f"{start}-labels-idx1-ubyte")
     where = str(data / named.folder)
-    images, labels = (readers.read_idx(contents(named, data, name), f"{where}/{name}") for name in names)
+    images, labels = (readers.read_idx(contents(named, data, name, doubt), f"{where}/{name}") for name in names)
     if images.ndim != 3 or labels.shape != images.shape[:1] or not len(labels) or labels.max() > 9:
         raise InputError(f"{where}/{names[0]} and {names[1]} do not belong together; delete them to fetch them again")
     return images[..., None], labels.astype(np.int64)
 
 
-def _read_svhn(named: Named, data: Path, split: str) -> Arrays:
+def _read_svhn(named: Named, data: Path, split: str, doubt: Doubt) -> Arrays:
     name = f"{split}_32x32.mat"
-    return readers.read_svhn(contents(named, data, name), str(data / name))
+    return readers.read_svhn(contents(named, data, name, doubt), str(data / name))
 
 
-def _read_cifar(named: Named, data: Path, split: str) -> Arrays:
+def _read_cifar(named: Named, data: Path, split: str, doubt: Doubt) -> Arrays:
     names = [name for name in named.files if name.startswith("data_batch" if split == "train" else "test_batch")]
-    batches = [readers.read_cifar_batch(contents(named, data, name)) for name in names]
+    batches = [readers.read_cifar_batch(contents(named, data, name, doubt)) for name in names]
     return np.concatenate([images for images, _ in batches]), np.concatenate([labels for _, labels in batches])
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from softvq_cli.datasets import readers
-from softvq_cli.datasets.named import DIGITS, NAMED, Named, checked_contents, data_folder
+from softvq_cli.datasets.named import DIGITS, NAMED, Named, contents, data_folder
 from softvq_cli.errors import InputError, UsageError, unknown_name
 
 
@@ -60,7 +60,9 @@ def describe(name: str, data_dir: str | os.PathLike[str] | None = None) -> Statu
     found = {file: named.find(data, file) for file in named.files}
     missing = [file for file, form in found.items() if form is None]
     problem = f"{missing[0]} is missing" if missing else ""
-    checks = {file: _check(named, data, file) for file, form in found.items() if form is not None}
+    checks = {
+        file: _check(named, data, file) and form[1] is not None for file, form in found.items() if form is not None
+    }
     checked = not missing and all(checks.values())
     damaged = [file for file, check in checks.items() if check is None]
     if damaged:
@@ -78,11 +80,12 @@ def describe(name: str, data_dir: str | os.PathLike[str] | None = None) -> Statu
 
 
 def _check(named: Named, data: Path, file: str) -> bool | None:
-    """Whether an MD5 says that it is the published file; None if it is damaged."""
+    """Whether it is what its MD5 says, if there is one, and not only of the same form; None if it is damaged."""
+    doubted: list[str] = []
     try:
-        content, published = checked_contents(named, data, file)
+        content = contents(named, data, file, doubted.append)
         if named.packed:
             readers.read_idx(content, file)
-        return published
     except InputError:
         return None
+    return not doubted

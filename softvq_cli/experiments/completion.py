@@ -172,7 +172,7 @@ class _Material:
     test: Dataset
     device: str
     extra: dict[str, float] = field(default_factory=dict)
-    """Values that come with the rows."""
+    """Values that come with the rows of a control."""
     rows: Latents | None = None
     """Made when a part first needs them."""
 
@@ -183,31 +183,29 @@ class _Material:
 
         step = result.step_of(part)
         if step is not None:
-            return {part: self._after(step, threads)}
+            kept = kept_of(self.job, step, self.device)
+            return {part: self._of_model(kept, measures.latents(kept.model, self.train, self.test), threads)}
         self.rows = self.rows or self._make()
         if part == MAP:
             found = on_map(self.rows.test, self.rows.test_labels, jobs=threads)
             with atomic_write(self.job.folder / result.MAP_FILE) as file:
                 np.save(file, found.coordinates)
             return {self.job.representation: measures.of_map(found)}
-        own = measures.of_rows(self.rows, part, jobs=threads)
         if part != BASIC or self.checkpoint is None:
+            own = measures.of_rows(self.rows, part, jobs=threads)
             return {self.job.representation: own | (self.extra if part == BASIC else {})}
-        model = self.checkpoint.model
-        own |= self.extra | model.evaluate(self.test.images)
+        own = self._of_model(self.checkpoint, self.rows, threads)
         if not BOTTLENECKS[self.job.subject].has_codebook:
             return {self.job.representation: own}
-        inputs = measures.latents(model, self.train, self.test, "z_q")
+        inputs = measures.latents(self.checkpoint.model, self.train, self.test, "z_q")
         return {self.job.representation: own, "z_q": measures.of_rows(inputs, part, jobs=threads)}
 
-    def _after(self, step: int, threads: int) -> dict[str, float]:
-        """The paper's measures and the error of the model that was kept after ``step`` iterations."""
+    def _of_model(self, checkpoint: Checkpoint, rows: Latents, threads: int) -> dict[str, float]:
+        """The paper's measures of the model's ``rows``, and what its bottleneck carries."""
         from softvq_cli.experiments import measures
 
-        kept = kept_of(self.job, step, self.device)
-        rows = measures.latents(kept.model, self.train, self.test)
-        own = measures.of_rows(rows, BASIC, jobs=threads) | kept.model.evaluate(self.test.images)
-        return own | {"iterations": step}
+        agreement = measures.of_rows(rows, BASIC, jobs=threads)
+        return {**agreement, "iterations": checkpoint.step, **checkpoint.model.evaluate(self.test.images)}
 
     def _make(self) -> Latents:
         from softvq_cli.experiments import controls, measures
@@ -218,9 +216,5 @@ class _Material:
         if job.subject == PCA:
             rows, self.extra["nmse"] = controls.principal_components(self.train, self.test, job.config.model.latent_dim)
             return rows
-        if self.checkpoint is None:
-            model = controls.untrained(job.config, self.train)
-        else:
-            model = self.checkpoint.model
-            self.extra["iterations"] = self.checkpoint.step
+        model = self.checkpoint.model if self.checkpoint else controls.untrained(job.config, self.train)
         return measures.latents(model, self.train, self.test)

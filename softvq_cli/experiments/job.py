@@ -139,11 +139,8 @@ def checkpoint_of(job: Job, device: str = "cpu") -> Checkpoint | None:
     Raises:
         InputError: it is damaged.
     """
-    from softvq_cli.devices import pick
-    from softvq_cli.training import checkpoint
-
     path = job.folder / run_directory.CHECKPOINT
-    return checkpoint.load(path, pick(device)) if path.exists() else None
+    return _load(path, device) if path.exists() else None
 
 
 def kept_of(job: Job, step: int, device: str = "cpu") -> Checkpoint:
@@ -152,14 +149,18 @@ def kept_of(job: Job, step: int, device: str = "cpu") -> Checkpoint:
     Raises:
         InputError: there is none, or it is not one of this job's training.
     """
-    from softvq_cli.devices import pick
-    from softvq_cli.training import checkpoint
-
-    found = checkpoint.load(run_directory.kept_checkpoint(job.folder, step), pick(device))
+    found = _load(run_directory.kept_checkpoint(job.folder, step), device)
     if found.step != step or found.dataset.fingerprint != job.fingerprints[0]:
         raise InputError(f"{found.path} is of another training, or of another step: remove it")
     _refuse_other_settings(job, found.config)
     return found
+
+
+def _load(path: Path, device: str) -> Checkpoint:
+    from softvq_cli.devices import pick
+    from softvq_cli.training import checkpoint
+
+    return checkpoint.load(path, pick(device))
 
 
 def _refuse_other_settings(job: Job, there: RunConfig) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -198,15 +198,14 @@ def plan_jobs(
                 )
                 _check_batch(config, of_data)
                 folder = out / RUNS / f"{of_data.name}-{row.stem or row.name}{f'-s{seed}' if row.seeded else ''}"
-                job = Job(folder, row.name, row.subject, name, config, of_data.fingerprints, of_data.pixels, parts)
-                jobs.append(replace(job, parts=(*parts, *_on_the_way(job))))
+                own = (*parts, *_on_the_way(config)) if parts and row.subject in BOTTLENECKS else parts
+                jobs.append(Job(folder, row.name, row.subject, name, config, of_data.fingerprints, of_data.pixels, own))
     return tuple(jobs)
 
 
-def _on_the_way(job: Job) -> list[str]:
-    """The parts of its evaluation that are of models kept before its end."""
-    train = job.config.train
-    return [at(step) for step in train.kept if job.trains and job.parts and step < train.iterations]
+def _on_the_way(config: RunConfig) -> list[str]:
+    """The parts of an evaluation that are of models kept before the training's end."""
+    return [at(step) for step in config.train.kept if step < config.train.iterations]
 
 
 def _check_batch(config: RunConfig, data: StudyData) -> None:

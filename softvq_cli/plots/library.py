@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from softvq_cli.files import temporary_folder
 
 
 def load(folder: Path | None = None) -> Any:
@@ -18,7 +19,8 @@ def load(folder: Path | None = None) -> Any:
         folder: takes its settings for as long as it loads, where neither they nor temporary files have one.
 
     Raises:
-        OSError: there is no folder that can be written.
+        OSError: there is no folder that can be written, and none was given.
+        SoftVQError: the one that was given cannot be written either.
     """
     # MPLBACKEND is for windows, and one that is not here would keep it from loading.
     with _variable("MPLBACKEND", None):
@@ -29,10 +31,7 @@ def load(folder: Path | None = None) -> Any:
                 raise
             for name in [name for name in sys.modules if name.startswith("matplotlib.")]:
                 del sys.modules[name]  # they know the half that failed
-        with (
-            tempfile.TemporaryDirectory(prefix=".softvq-", dir=folder, ignore_cleanup_errors=True) as settings,
-            _variable("MPLCONFIGDIR", settings),
-        ):
+        with temporary_folder(folder) as settings, _variable("MPLCONFIGDIR", str(settings)):
             return _imported()
 
 

@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from softvq_cli.devices import keep_freed_memory
 from softvq_cli.training.images import ResidentImages
 from softvq_cli.training.session import Session
 
@@ -25,6 +26,8 @@ class Stepper(Protocol):
 
 def stepper(session: Session) -> Stepper:
     """What is fast for the session's device; from a checkpoint, restore the session first."""
+    if session.device.type == "cpu":
+        keep_freed_memory()
     resident = isinstance(session.source, ResidentImages)
     return GraphStepper(session) if resident and session.device.type == "cuda" else EagerStepper(session)
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 
 from softvq_cli.config import RunConfig, TrainConfig
-from softvq_cli.devices import keep_freed_memory, threads
+from softvq_cli.devices import threads
 from softvq_cli.errors import Interrupted, SoftVQError, param
 from softvq_cli.training.session import Session
 from softvq_cli.training.steppers import stepper
@@ -101,8 +101,6 @@ class Trainer:
         self._clock = _Clock(session.step, self.metrics.get("seconds", 0.0))
         self._boundary = session.step
         self._stream = _stream(session.device)
-        if session.device.type == "cpu":
-            keep_freed_memory()
 
     def launch(self, stop: threading.Event) -> None:
         """Advance to the next report or checkpoint, or until ``stop`` is set."""
