@@ -226,10 +226,11 @@ def test_the_grid_is_the_papers(levels: str) -> None:
 def test_the_grid_is_that_of_vector_quantize_pytorch() -> None:
     library = pytest.importorskip("vector_quantize_pytorch")
     ours, theirs = plain("8,5,5"), library.FSQ([8, 5, 5], force_quantization_f32=False).double()
-    z = draw(200, 3, scale=2.0)
+    z = draw(200, 3, scale=2.0) - 1
+    ours.start(z, 0)
     mine, other = z.clone().requires_grad_(), z.clone().requires_grad_()
     out = ours(mine, torch.zeros(200, H, dtype=F64))
-    quantised, indices = theirs(other[None])
+    quantised, indices = theirs(torch.nn.functional.batch_norm(other, None, None, training=True, eps=1e-12)[None])
     torch.testing.assert_close(out.z_q, quantised[0], rtol=1e-6, atol=1e-6)
     np.testing.assert_array_equal(ours.assign(z, NO_H).numpy(), indices[0].numpy())
     g = draw(200, 3, seed=9)
@@ -250,6 +251,18 @@ def test_numbers_are_standardised_by_their_past() -> None:
     u = ours.numbers(3 * z - 5).detach().numpy()
     np.testing.assert_allclose(u.mean(0), 0, atol=1e-9)
     np.testing.assert_allclose(u.std(0), 1, rtol=1e-6)
+
+
+def test_a_push_that_all_codes_have_in_common_does_not_reach_the_encoder() -> None:
+    ours = build("fsq", levels="5,5")
+    z = (draw(B, D) + 7).requires_grad_()
+    for push in (torch.ones(B, 2, dtype=F64), ours.numbers(z).detach()):  # a shift, and a scale
+        ours.start(z.detach(), 0)
+        (gradient,) = torch.autograd.grad((ours.numbers(z) * push).sum(), z)
+        torch.testing.assert_close(gradient, torch.zeros_like(gradient), atol=1e-9, rtol=0)
+    alone = z.detach()[:1].requires_grad_()  # a batch of one image has no gradient, and no NaN
+    ours(alone, NO_H).z_q.sum().backward()
+    assert (alone.grad == 0).all()
 
 
 @pytest.mark.parametrize("levels", ["", "5", "5,1", "5,-5", "5,,5", "2.5", "five", "1024,1024,2", "9" * 12])

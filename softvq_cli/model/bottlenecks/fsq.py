@@ -31,10 +31,11 @@ class FSQ(CodebookBottleneck):
     the codebook, hence no extra loss.
 
     Linear layers project z_e (d) to as many numbers as there are levels, and û back to d, as the authors do with the
-    last layer of an encoder and the first of a decoder. Ours: each of the numbers is standardised by its running mean
-    and variance (their share of the past is ``decay``), as an encoder that ends in a normalisation would do. While the
-    decoder learns the mean image, all codes are pushed the same way, ten times farther than they lie apart; without
-    that they end at the same bound, where tanh gives no gradient.
+    last layer of an encoder and the first of a decoder. Ours: each of the numbers is standardised, as in batch
+    normalisation, but by the running mean and variance (their share of the past is ``decay``), so that a code does not
+    depend on the batch. The gradient is that of batch normalisation: while the decoder learns the mean image, all codes
+    are pushed the same way, and nothing of that may pass. If it does, one direction of z_e grows until float32 holds
+    no other beside it, and all the numbers are the same one.
     """
 
     encodings_to_start = 1024
@@ -72,8 +73,9 @@ class FSQ(CodebookBottleneck):
 
     def numbers(self, z: Tensor) -> Tensor:
         """u, (B, number of levels), of z (B, d)."""
-        standardised: Tensor = (self.project_in(z) - self.mean) / self.variance.clamp_min(SMALLEST).sqrt()
-        return standardised
+        projected = self.project_in(z)
+        of_batch = standardised(projected, projected.mean(0), projected.var(0, correction=0))
+        return standardised(projected, self.mean, self.variance).detach() + (of_batch - of_batch.detach())
 
     def quantise(self, z: Tensor, h: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         bounded = self.bound(self.numbers(z))
@@ -107,3 +109,8 @@ class FSQ(CodebookBottleneck):
 
     def remedy(self) -> str:
         return f"fewer or smaller {param('levels')}, a smaller {param('lr')} or another {param('seed')}"
+
+
+def standardised(x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+    """x (B, n) with mean 0 and variance 1, where ``mean`` and ``variance`` (n,) are its own."""
+    return (x - mean) / variance.clamp_min(SMALLEST).sqrt()
