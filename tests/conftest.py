@@ -105,6 +105,7 @@ def npz(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def forked_workers(zygote: Zygote) -> Iterator[None]:
     """The processes of a grid start at once and have small networks, as this process then has."""
     import dask
+    import distributed  # noqa: F401 (first: else its own settings are taken for what the block has added)
 
     with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}), shrunk_networks():
         zygote.share_workers()

@@ -38,13 +38,14 @@ def train(
     they are shown in brackets, and docs/RESULTS.md says where ours depart from them. Your own images get those of
     svhn, or of digits where they are smaller than 16x16 pixels.
 
-    Ctrl-C stops after the step at hand, with a checkpoint; --resume then goes on as if nothing had happened.
+    Ctrl-C stops after the step at hand, with a checkpoint; --resume then goes on as if nothing had happened. With more
+    --iterations it also takes a finished run further.
 
     Examples:
       softvq train
       softvq train --data mnist --bottleneck vq --K 64 -o runs/vq
       softvq train --data photos/ --image-size 32
-      softvq train -o runs/vq --resume
+      softvq train -o runs/vq --resume --iterations 60000
     """
     from softvq_cli.cli.tables import training_table
     from softvq_cli.cli.targets import refuse_both

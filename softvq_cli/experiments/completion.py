@@ -116,7 +116,7 @@ def _train(
         if job in ready and job.trains:
             chosen = job.config.flat()
             if (job.folder / run_directory.CONFIG).exists():  # compared before: its own spelling of the data holds
-                chosen = {name: chosen[name] for name in run_directory.CHANGEABLE}
+                chosen = {name: chosen[name] for name in (*run_directory.CHANGEABLE, run_directory.LONGER)}
             # Only where there is a run: a grid that begins one is no news.
             resume = run_directory.is_used(job.folder)
             requests[job] = TrainRequest(chosen, job.folder, resume=resume, observer=observer)

@@ -122,8 +122,8 @@ def inspect(job: Job) -> State:
             f"{job.folder} was trained on other data than {job.config.data.data} ({_difference(job, found)}): "
             f"give another {param('out')}"
         )
-    evaluation = _evaluation(job, found.sha256) if found.finished else None
-    return State(found.step, found.finished, evaluation)
+    finished = found.step == job.steps
+    return State(found.step, finished, _evaluation(job, found.sha256) if finished else None)
 
 
 def _difference(job: Job, found: Checkpoint) -> str:
@@ -167,7 +167,8 @@ def _refuse_other_settings(job: Job, there: RunConfig) -> None:
     stored, wanted = there.flat(), job.config.flat()
     unused = unused_settings(job.subject, wanted)
     for name, value in wanted.items():
-        if name not in (*_OF_NO_EFFECT, *unused) and stored[name] != value:
+        longer = name == run_directory.LONGER and stored[name] < value
+        if name not in (*_OF_NO_EFFECT, *unused) and stored[name] != value and not longer:
             raise RefusedError(
                 f"{job.folder} holds a run with {param(name)} {stored[name]}, and this asks for {value}: "
                 f"give another {param('out')}, or the settings of the first time"

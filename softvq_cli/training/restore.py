@@ -94,10 +94,14 @@ def _check_moments(parameters: list[Tensor], step: int, state: Any) -> None:
 
 
 def _check_interval(session: Session, step: int, interval: Any) -> None:
-    """A row a step since the last report, and what one batch of the bottleneck would add up."""
-    done = step % session.config.train.log_every
+    """A row a step since the last report, and what one batch of the bottleneck would add up.
+
+    A run that was lengthened reported its former last step, too.
+    """
+    rows = _get(interval, "rows")
+    done = min(step % session.config.train.log_every, len(rows) if isinstance(rows, Tensor) and rows.dim() else 0)
     shape = torch.Size((done, len(session.interval.names)))
-    _check_tensor("the loss terms", _get(interval, "rows"), shape, torch.float32)
+    _check_tensor("the loss terms", rows, shape, torch.float32)
     stats = _get(interval, "stats")
     expected = session.model.bottleneck.stats_shapes() if done else {}
     if not isinstance(stats, dict) or set(stats) != set(expected):

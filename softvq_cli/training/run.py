@@ -178,7 +178,7 @@ def _open_run(request: TrainRequest, device: str) -> Iterator[Run | tuple[Path, 
     dataset, config, folder = _plan(request)
     with run_directory.locked(folder):
         saved = _saved(folder) if request.resume else None
-        if saved and saved.finished:
+        if saved and saved.step == config.train.iterations:
             yield Run(folder, saved.config, saved.metrics, finished_before=True)
             return
         place = _place(request, config, folder, saved)
@@ -197,8 +197,12 @@ def _open_run(request: TrainRequest, device: str) -> Iterator[Run | tuple[Path, 
         _note_not_kept(folder, session, observer)
         observer.started(config, folder, session.step)
         record: Record = RunRecord(folder, info, device)
+        had = saved.config.train.iterations if saved else config.train.iterations
         with contextlib.ExitStack() as opened:
-            if session.step in config.train.kept:  # it may have been stopped between saving and keeping
+            if had < config.train.iterations:
+                _note_longer(folder, session, observer, had)
+            # A run may have been stopped between saving and keeping; and the end that it had is not to be lost.
+            if session.step in (*config.train.kept, had):
                 record.keep(session.step)
             if request.logs:
                 logging = loggers.open_loggers(request.logs, folder, session, validation)
@@ -250,6 +254,8 @@ def _prepare_folder(folder: Path, request: TrainRequest, session: Session) -> No
         run_directory.claim(folder, config, overwrite=request.overwrite)
     elif not (folder / run_directory.CONFIG).exists():
         run_directory.write_config(folder, config)
+    elif run_directory.stored_config(folder).train.iterations != config.train.iterations:
+        run_directory.lengthen(folder, config.train.iterations)
     if log.truncate(folder, session.step) < session.step // config.train.log_every:
         observer.noted(f"{folder / log.FILE} was damaged: the lines from there to step {session.step} are lost")
 
@@ -263,6 +269,14 @@ def _note_not_kept(folder: Path, session: Session, observer: Observer) -> None:
         observer.noted(f"no checkpoint of {_listed(beyond)} is kept: the run has {train.iterations} iterations")
     if past:
         observer.noted(f"no checkpoint of {_listed(past)} is kept: the run is at iteration {session.step}")
+
+
+def _note_longer(folder: Path, session: Session, observer: Observer, had: int) -> None:
+    """Say that the run goes on beyond the iterations that it was to have."""
+    kept = f"; what it was then is kept in {run_directory.kept_checkpoint(folder, had)}" if session.step == had else ""
+    observer.noted(
+        f"the run in {folder} was to have {had} iterations and goes on to {session.config.train.iterations}{kept}"
+    )
 
 
 def _listed(steps: Sequence[int]) -> str:

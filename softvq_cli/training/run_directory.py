@@ -34,6 +34,8 @@ class BusyError(RefusedError):
 
 CHANGEABLE = ("data_dir", "checkpoint_every", "keep")
 """Settings that change no result: a resumed run may be given other ones."""
+LONGER = "iterations"
+"""The setting of which a resumed run may be given more: no step depends on how many come after it."""
 
 
 @dataclass(frozen=True)
@@ -187,6 +189,13 @@ def write_config(folder: Path, config: RunConfig) -> None:
     write_json(folder / CONFIG, {"softvq": __version__, **where, **config.as_dict()})
 
 
+def lengthen(folder: Path, iterations: int) -> None:
+    """Have ``config.json`` say how many iterations the run has from now on."""
+    content = _content(folder)
+    content["train"] = {**content["train"], LONGER: iterations}
+    write_json(folder / CONFIG, content)
+
+
 def data_path(folder: Path) -> str | None:
     """Where the data of the run in ``folder`` were when it began; None where that is not known."""
     return _text_in(_content(folder), DATA_PATH)
@@ -229,7 +238,7 @@ def stored_config(folder: Path) -> RunConfig:
 
 
 def for_resume(folder: Path, chosen: dict[str, Any]) -> RunConfig:
-    """The stored configuration, which ``chosen`` may repeat but not change.
+    """The stored configuration, which ``chosen`` may repeat but not change, unless to more iterations.
 
     Data may be given by another path, if there is a checkpoint, by which they can be recognised.
 
@@ -242,18 +251,22 @@ def for_resume(folder: Path, chosen: dict[str, Any]) -> RunConfig:
     if (folder / CHECKPOINT).exists() and changed.get("data") not in IMAGE_SHAPES and flat["data"] not in IMAGE_SHAPES:
         changed.pop("data", None)
     for name, value in changed.items():
-        if name not in CHANGEABLE and value != flat[name] and (name, value) != ("pixel_range", "auto"):
+        if not _may_become(name, flat[name], value) and (name, value) != ("pixel_range", "auto"):
             raise UsageError(
                 f"{param(name)} {value} would change the run in {folder}, which has {flat[name]}: "
                 f"leave it out to resume, or train anew with another {param('out')}"
             )
-    return RunConfig.from_flat({**flat, **{name: changed[name] for name in CHANGEABLE if name in changed}})
+    return RunConfig.from_flat({**flat, **{name: changed[name] for name in (*CHANGEABLE, LONGER) if name in changed}})
 
 
 def first_change(old: RunConfig, new: RunConfig) -> str | None:
-    """The first setting of ``old``, marked with its value, that ``new`` has otherwise and that changes the result."""
+    """The first setting of ``old``, marked with its value, that ``new`` has otherwise and that changes its steps."""
     changed = new.flat()
     for name, value in old.flat().items():
-        if name not in CHANGEABLE and changed[name] != value:
+        if not _may_become(name, value, changed[name]):
             return f"{param(name)} {value}"
     return None
+
+
+def _may_become(name: str, old: Any, new: Any) -> bool:
+    return name in CHANGEABLE or new == old or (name == LONGER and new > old)

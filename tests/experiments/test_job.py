@@ -15,7 +15,7 @@ from softvq_cli.errors import InputError, Interrupted, RefusedError
 from softvq_cli.evaluation import softmax
 from softvq_cli.evaluation.clustering import cluster
 from softvq_cli.evaluation.probe import probe
-from softvq_cli.experiments.job import inspect
+from softvq_cli.experiments.job import State, inspect
 from softvq_cli.pipeline.observer import RunObserver
 from softvq_cli.pipeline.result import BASIC, MAP, PROBES, at
 from softvq_cli.pipeline.source import Source
@@ -246,9 +246,19 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(make_job):
 
 def test_a_run_with_other_settings_is_refused_by_name(make_job):
     do(make_job("ae"))
-    with pytest.raises(RefusedError, match=r"iterations 4, and this asks for 5: give another out"):
-        inspect(make_job("ae", iterations=5))
+    with pytest.raises(RefusedError, match=r"iterations 4, and this asks for 3: give another out"):
+        inspect(make_job("ae", iterations=3))
     assert inspect(make_job("ae", alpha_max=0.1, K=99)).done  # the autoencoder reads neither
+
+
+def test_a_job_of_more_iterations_goes_on_with_the_run_that_is_there(make_job):
+    longer = make_job("soft-vq", iterations=6)
+    reference = do(longer)
+    shutil.rmtree(longer.folder)
+    do(make_job("soft-vq"))
+    assert inspect(longer) == State(step=4, finished=False, evaluation=None)
+    assert do(longer) == reference
+    assert inspect(longer).done
 
 
 def test_a_run_of_other_data_is_refused(make_job, tmp_path):

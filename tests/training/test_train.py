@@ -51,6 +51,16 @@ def assert_same_run(a: Path, b: Path) -> None:
     assert without_clock(lines(a)) == without_clock(lines(b))
 
 
+class Listening(Observer):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def noted(self, text: str) -> None:
+        self.notes.append(text)
+
+
 class StopAt(Observer):
     """Asks the run to stop after a step."""
 
@@ -234,7 +244,7 @@ def test_resuming_a_finished_run_does_nothing(small: dict[str, Any], tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("lr", 0.5), ("K", 7), ("seed", 9), ("bottleneck", "vae"), ("iterations", 99)]
+    ("name", "value"), [("lr", 0.5), ("K", 7), ("seed", 9), ("bottleneck", "vae"), ("iterations", 9)]
 )
 def test_resume_refuses_an_option_that_would_change_the_result_by_name(
     name: str, value: Any, small: dict[str, Any], tmp_path: Path
@@ -242,6 +252,42 @@ def test_resume_refuses_an_option_that_would_change_the_result_by_name(
     stopped(small, tmp_path, 5)
     with pytest.raises(UsageError, match=f"^{name} {value} would change"):
         train({name: value}, out=tmp_path, resume=True)
+
+
+@pytest.mark.parametrize("bottleneck", ["soft-vq", "gumbel-vq"])
+def test_a_finished_run_goes_on_to_more_iterations_as_if_it_had_them_from_the_start(
+    bottleneck: str, small: dict[str, Any], tmp_path: Path
+) -> None:
+    settings = {**small, "bottleneck": bottleneck, "temperature_decay": 0.1}
+    train({**settings, "iterations": 60}, out=tmp_path / "whole")
+    out, said = tmp_path / "pieces", Listening()
+    train({**settings, "iterations": 20}, out=out)
+    stopped({"iterations": 60}, out, 33, resume=True)
+    assert json.loads((out / "config.json").read_text())["train"]["iterations"] == 60
+    run = train({}, out=out, resume=True)
+    assert_same_run(tmp_path / "whole", out)
+    assert not run.finished_before
+    with pytest.raises(UsageError, match=r"^iterations 20 would change"):
+        train({"iterations": 20}, out=out, resume=True)
+    end = (out / "ckpt.pt").read_bytes()
+    train({"iterations": 61}, out=out, resume=True, observer=said)
+    [note] = said.notes
+    assert note.startswith(
+        f"the run in {out} was to have 60 iterations and goes on to 61; what it was then is kept in "
+    )
+    assert (out / "ckpt-60.pt").read_bytes() == end
+
+
+def test_a_run_that_ended_between_two_reports_is_lengthened_too(small: dict[str, Any], tmp_path: Path) -> None:
+    train({**small, "iterations": 60}, out=tmp_path / "whole")
+    out = tmp_path / "pieces"
+    train({**small, "iterations": 25}, out=out)
+    stopped({"iterations": 60}, out, 27, resume=True)
+    train({}, out=out, resume=True)
+    first, second = (checkpoint.load(folder / "ckpt.pt") for folder in (tmp_path / "whole", out))
+    assert_same_tree(first.model.state_dict(), second.model.state_dict())
+    assert_same_tree(first.training, second.training)
+    assert [line["step"] for line in lines(out)] == [10, 20, 25, 30, 40, 50, 60]
 
 
 def test_resume_refuses_other_data(small: dict[str, Any], npz: Path, tmp_path: Path) -> None:
@@ -280,13 +326,6 @@ def test_a_kept_checkpoint_is_that_of_a_shorter_run(small: dict[str, Any], tmp_p
 
 
 def test_what_cannot_be_kept_is_said(small: dict[str, Any], tmp_path: Path) -> None:
-    class Listening(Observer):
-        def __init__(self) -> None:
-            self.notes: list[str] = []
-
-        def noted(self, text: str) -> None:
-            self.notes.append(text)
-
     stopped(small, tmp_path, 5)
     observer = Listening()
     train({"keep": "2,5,8,40,50"}, out=tmp_path, resume=True, observer=observer)
@@ -356,14 +395,9 @@ def test_torch_compile_that_fails_is_noted_and_the_run_goes_on_the_same(
     def broken(*_: Any) -> Any:
         raise RuntimeError("no compiler found\nlong story")
 
-    class Notes(Observer):
-        heard: list[str] = []  # noqa: RUF012
-
-        def noted(self, text: str) -> None:
-            self.heard.append(text)
-
     train(small, out=tmp_path / "eager")
     monkeypatch.setattr(torch, "compile", lambda function: broken)
-    train({**small, "compile": True}, out=tmp_path / "compiled", observer=Notes())
-    assert Notes.heard == ["torch.compile is not available here, going on without it: no compiler found"]
+    observer = Listening()
+    train({**small, "compile": True}, out=tmp_path / "compiled", observer=observer)
+    assert observer.notes == ["torch.compile is not available here, going on without it: no compiler found"]
     assert without_clock(lines(tmp_path / "eager")) == without_clock(lines(tmp_path / "compiled"))
