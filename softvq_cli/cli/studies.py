@@ -12,7 +12,7 @@ import typer
 from softvq_cli.cli.options import Bundle
 from softvq_cli.cli.settings import Settings
 from softvq_cli.cli.spelling import option_words
-from softvq_cli.errors import SoftVQError, UsageError, unknown_name
+from softvq_cli.errors import Interrupted, SoftVQError, UsageError, unknown_name
 
 if TYPE_CHECKING:
     from softvq_cli.cli.output import Terminal
@@ -121,5 +121,7 @@ def _complete(job: Job, device: str, terminal: Terminal) -> None:
         [(_, outcome)] = complete(
             [job], device=device, threads=threads, observers=[observer], stop=stop, machine=machine(device)
         )
+    if isinstance(outcome, Interrupted):
+        outcome.again = {}  # not the arguments of the training inside
     if isinstance(outcome, SoftVQError):
         raise outcome

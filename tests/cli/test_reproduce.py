@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import signal
 from pathlib import Path
@@ -87,8 +88,13 @@ def test_killed_half_way_and_started_again_retrains_nothing_that_was_finished(so
     assert "done before" in result.err
 
 
-def test_ctrl_c_leaves_checkpoints_and_says_how_to_go_on(images, tmp_path, zygote):
-    endless = ("--iterations", 10**7, "--log-every", 1, "--batch-size", 16, "--device", "cpu", "--jobs", 1)
+@pytest.mark.parametrize(
+    ("where", "stopped"),
+    [(("--jobs", 1), "with 0 of 1 jobs done"), (("--job", "blobs-ae-s0"), r"at step \d+ of 10000000")],
+    ids=["jobs", "job"],
+)
+def test_ctrl_c_leaves_checkpoints_and_says_how_to_go_on(where, stopped, images, tmp_path, zygote):
+    endless = ("--iterations", 10**7, "--log-every", 1, "--batch-size", 16, "--device", "cpu", *where)
     words = ("reproduce", "table1", "--data", f"mnist={images}", "--seeds", 1, "--only", "ae", "--out", "out", *endless)
     fork = zygote.begin(*words, cwd=tmp_path)
     run = tmp_path / "out" / "runs" / "blobs-ae-s0"
@@ -97,7 +103,7 @@ def test_ctrl_c_leaves_checkpoints_and_says_how_to_go_on(images, tmp_path, zygot
     result = fork.end()
     assert result.code == 130
     again = shlex.join(["softvq", *map(str, words)])
-    assert result.err.splitlines()[-1] == f"softvq: stopped with 0 of 1 jobs done; to go on: {again}"
+    assert re.fullmatch(f"softvq: stopped {stopped}; to go on: {re.escape(again)}", result.err.splitlines()[-1])
     assert "Traceback" not in result.err
     assert checkpoint.load(run / "ckpt.pt").step > 0
 
