@@ -72,10 +72,11 @@ def test_a_bottleneck_is_added_as_the_page_says(tmp_path: Path, zygote: Zygote) 
     assert re.search(r"\d\d\.\d\d", row)
 
 
-def test_the_python_of_the_api_page_runs_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the Python of a page may speak of, beside a short run in ``runs/first``; all trainings are short."""
     monkeypatch.chdir(tmp_path)
     digits = datasets.load(DataConfig("digits"), "train")
-    names: dict[str, Any] = {"images": digits.images, "labels": digits.labels}
     train, embedder = training.train, softvq.AutoencoderEmbedder
     train({"data": "digits", "iterations": 3}, out=tmp_path / "runs" / "first")
     monkeypatch.setattr(training, "train", lambda chosen, **how: train({**chosen, "iterations": 3}, **how))
@@ -85,12 +86,27 @@ def test_the_python_of_the_api_page_runs_in_order(tmp_path: Path, monkeypatch: p
 
     short.load = embedder.load  # type: ignore[attr-defined]
     monkeypatch.setattr(softvq, "AutoencoderEmbedder", short, raising=False)
-    for block in blocks("python-api.md", "python"):
-        exec(compile(block, "docs/python-api.md", "exec"), names)
-    assert names["z_e"].shape == (len(digits), 16)
-    assert names["indices"].shape == (len(digits), 1)
-    assert names["classifier"].score(digits.images, digits.labels) > 0.2  # chance is 0.1
-    assert names["of_rows"].transform(names["rows"]).shape == (len(digits), 8)
+    return {"images": digits.images, "labels": digits.labels}
+
+
+def run_in_order(page: str, names: dict[str, Any]) -> None:
+    for block in blocks(page, "python"):
+        exec(compile(block, page, "exec"), names)
+
+
+def test_the_python_of_the_readme_runs(names: dict[str, Any]) -> None:
+    run_in_order("../README.md", names)
+    assert names["z_e"].shape == (1797, 16)
+    assert names["z_e"].dtype == "float32"
+
+
+def test_the_python_of_the_api_page_runs_in_order(names: dict[str, Any], tmp_path: Path) -> None:
+    run_in_order("python-api.md", names)
+    n = len(names["images"])
+    assert names["z_e"].shape == (n, 16)
+    assert names["indices"].shape == (n, 1)
+    assert names["classifier"].score(names["images"], names["labels"]) > 0.2  # chance is 0.1
+    assert names["of_rows"].transform(names["rows"]).shape == (n, 8)
     assert len(set(names["clusters"])) == 10
     assert names["run"].path.is_file()
     assert names["run"].path.resolve() == (tmp_path / "runs" / "vq" / "ckpt.pt").resolve()
