@@ -160,7 +160,8 @@ def _label_of(source: Source, name: str, data: bytes, column: str | None) -> int
     except UnicodeDecodeError as error:
         raise InputError(f"{where} holds no text") from error
     if not name.lower().endswith(".json"):
-        return int(text) if name.lower().endswith(".cls") and text.lstrip("-").isdecimal() else text
+        number = name.lower().endswith(".cls") and re.fullmatch(r"-?[0-9]{1,18}", text)
+        return int(text) if number else text
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
