@@ -61,8 +61,8 @@ def test_as_many_jobs_as_there_is_room_for_are_named(monkeypatch: pytest.MonkeyP
     with pytest.raises(SoftVQError) as error:
         room.check(8)
     assert spelled(error.value.marked) == (
-        "only 64 files may be open at once, and 8 for the jobs need about 128: raise the limit (ulimit -n 128), or give "
-        "jobs 2"
+        "only 64 files may be open at once, and 8 for the jobs need about 128: raise the limit (ulimit -n 128), "
+        "or give jobs 2"
     )
 
 
