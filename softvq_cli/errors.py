@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 _BREAK = re.compile(r"\s*[\r\n]\s*")
+_LONG_NUMBER = re.compile(r"Exceeds the limit \((\d+) digits\) for integer string conversion.*increase the limit")
+"""What Python says of one, with advice to programmers."""
 _MARKED = re.compile("\x02([A-Za-z][A-Za-z0-9_]*)\x03")
 
 
@@ -119,7 +121,7 @@ def one_line(what: object, longest: int | None = 200) -> str:
         longest: characters; what is longer loses its middle. None: no bound.
     """
     text = str(what).strip() or (type(what).__name__ if isinstance(what, BaseException) else "")
-    text = _BREAK.sub(" ", text)
+    text = _LONG_NUMBER.sub(r"a whole number has more than \1 digits", _BREAK.sub(" ", text))
     text = "".join(c if c.isprintable() else " " if c.isspace() else ascii(c)[1:-1] for c in text)
     if longest is None or len(text) <= longest:
         return text

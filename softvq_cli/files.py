@@ -98,7 +98,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not a JSON file: {error}") from error
+        raise InputError(f"{path} is not a JSON file: {one_line(error)}") from error
 
 
 def make_folder(path: str | os.PathLike[str]) -> Path:

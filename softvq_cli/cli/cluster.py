@@ -95,6 +95,7 @@ def cluster(
             labels,
             on_map=settings if on_map else None,
             begun=bars.begin,
+            note=terminal.note,
             clusters=clusters,
             n_init=n_init,
             init=init,

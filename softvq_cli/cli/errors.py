@@ -29,6 +29,9 @@ _TRUE = ("1", "true", "t", "yes", "y", "on")
 _NO_MEMORY = re.compile(r"can't allocate|cannot allocate memory|failed to map segment", re.IGNORECASE)
 """As PyTorch, the system and its loader of libraries (an ImportError) say it."""
 
+_NO_FILES = re.compile(r"too many open files", re.IGNORECASE)
+_NO_THREADS = re.compile(r"can't start new thread|resource temporarily unavailable", re.IGNORECASE)
+
 # Wrong words on the command line. The class itself is private to Typer (and was Click's before).
 _WrongUsage: type[Exception] = typer.BadParameter.__mro__[1]
 
@@ -89,6 +92,10 @@ def _failure_message(error: BaseException) -> str:
         return "out of memory; a smaller --batch-size or less data needs less"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"cannot write {error.filename or 'the result'}: {error.strerror}"
+    if (isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)) or _NO_FILES.search(str(error)):
+        return "too many files are open at once: raise the limit (ulimit -n)"
+    if isinstance(error, BlockingIOError) or _NO_THREADS.search(str(error)):
+        return "this user may start no more processes or threads: raise the limit (ulimit -u), or end others"
     if isinstance(error, OSError) and error.filename is not None:
         return f"cannot use {os.fsdecode(error.filename)}: {error.strerror}"
     return f"{type(error).__name__}: {error}; this should not happen: run again with --debug to see where"

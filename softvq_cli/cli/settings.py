@@ -20,7 +20,7 @@ from softvq_cli.cli.options import Bundle, completion, parameter
 from softvq_cli.cli.output import Terminal
 from softvq_cli.cli.spelling import option_name
 from softvq_cli.config import SECTIONS, SETTINGS, DataConfig, ModelConfig, Setting, check
-from softvq_cli.errors import InputError, UsageError, param, unknown_name
+from softvq_cli.errors import InputError, UsageError, one_line, param, unknown_name
 from softvq_cli.presets import preset, unused_settings
 from softvq_cli.words import BOTTLENECKS, IMAGE_SHAPES
 
@@ -39,7 +39,7 @@ def read_config(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not a TOML file: {error}") from error
+        raise InputError(f"{path} is not a TOML file: {one_line(error)}") from error
     values: dict[str, Any] = {}
     for section, key, value in _entries(path, content):
         name = key.replace("-", "_")

@@ -21,8 +21,13 @@ def tsne(
     ] = None,
     labels: Labels = None,
     perplexity: Annotated[
-        float, typer.Option("--perplexity", metavar="NUMBER", help="About how many neighbours of a row count.")
-    ] = 30.0,
+        float | None,
+        typer.Option(
+            "--perplexity",
+            metavar="NUMBER",
+            help="About how many neighbours of a row count. Default: 30, or what few rows allow.",
+        ),
+    ] = None,
     seed: Seed = 0,
     jobs: Jobs = None,
     save_coords: Annotated[

@@ -13,10 +13,10 @@ import numpy as np
 from softvq_cli import npy
 from softvq_cli.config import DataConfig
 from softvq_cli.datasets import axes, cache, limits, ranges
-from softvq_cli.datasets.classes import numbered
+from softvq_cli.datasets.classes import distinct, numbered, unlabelled
 from softvq_cli.datasets.naming import Role, role_of, shorten
 from softvq_cli.datasets.progress import Progress
-from softvq_cli.datasets.splits import Whole, training_rows
+from softvq_cli.datasets.splits import Whole, second_split, training_rows
 from softvq_cli.datasets.stamp import File
 from softvq_cli.errors import InputError, one_line
 
@@ -37,8 +37,8 @@ def read(path: Path, config: DataConfig, progress: Progress) -> Whole:
     arrays: Mapping[str, Callable[[], np.ndarray]] = (
         _npy(path) if suffix == ".npy" else _npz(path) if suffix == ".npz" else _mat(path)
     )
-    parts, unused = _parts(path, arrays)
-    notes = [f"arrays of {path.name} that are not used: {shorten(unused, 8)}"] if unused else []
+    parts, unused, notes = _parts(path, arrays)
+    notes += [f"arrays of {path.name} that are not used: {shorten(unused, 8)}"] if unused else []
     read_parts = []
     for part in parts:
         images, labels = arrays[part.images](), None if part.labels is None else arrays[part.labels]()
@@ -74,15 +74,12 @@ def _joined(
         raise InputError(f"{path}: {first}, {second}")
     counts = [len(images) for images, _ in found]
     train = counts[0] if len(found) == 2 else None
-    labels: np.ndarray | None = None
-    names: tuple[str, ...] = ()
-    if all(part.labels is not None for part in parts):
-        given = [
-            (labels, count, f"{path}: {part.labels}")
-            for (_, labels), count, part in zip(found, counts, parts, strict=True)
-        ]
-        labels, names, said = numbered(given, path.suffix == ".mat" and found[0][0].shape[1:] == (32, 32, 3))
-        notes += said
+    given = [
+        (labels, count, f"{path}: {part.labels}", part.role)
+        for (_, labels), count, part in zip(found, counts, parts, strict=True)
+    ]
+    labels, names, said = numbered(given, path.suffix == ".mat" and found[0][0].shape[1:] == (32, 32, 3))
+    notes += said
     images = found[0][0] if len(found) == 1 else _Joined([images for images, _ in found])
     mask = training_rows(sum(counts), labels, train, config)
     kept, chosen, note = _bytes(images, path, mask, config)
@@ -159,30 +156,35 @@ def _converted(array: np.ndarray | _Joined, key: str, convert: Callable[[np.ndar
 # ---- which array is what
 
 
-def _parts(path: Path, names: Mapping[str, object]) -> tuple[list[_Part], list[str]]:
-    """The arrays of the training and the test split, or of the undivided whole; and those that are not used."""
+def _parts(path: Path, arrays: Mapping[str, Callable[[], np.ndarray]]) -> tuple[list[_Part], list[str], list[str]]:
+    """The arrays of the training and the test split, or of the undivided whole; those that are not used; notes."""
     found: dict[tuple[Role | None, str], str] = {}
     for kind, words in (("images", _IMAGES), ("labels", _LABELS)):
         for word in words:
-            for name in sorted(names):
+            for name in sorted(arrays):
                 what = _meaning(name)
                 if what is not None and what[1] == word:
                     found.setdefault((what[0], kind), name)
     roles: list[Role | None] = [role for role, kind in found if kind == "images"]
+    notes: list[str] = []
     if None in roles:
         chosen: list[Role | None] = [None]
     elif "train" in roles and ("test" in roles or "validation" in roles):
-        chosen = ["train", "test" if "test" in roles else "validation"]
+        labels = {role: found.get((role, "labels")) for role in roles}
+        bare = unlabelled({role: [] if name is None else distinct(arrays[name]()) for role, name in labels.items()})
+        second, notes = second_split([role for role in roles if role is not None], bare)
+        chosen = ["train", second]
     else:
-        held = ", ".join(sorted(names)[:8]) or "nothing"
+        held = ", ".join(sorted(arrays)[:8]) or "nothing"
         raise InputError(f"{path} needs the arrays images (and labels), or x_train and x_test; it holds {held}")
     parts = [_Part(role, found[role, "images"], found.get((role, "labels"))) for role in chosen]
     with_labels = [part.labels for part in parts if part.labels is not None]
-    if with_labels and len(with_labels) < len(parts):
+    unknown = shorten(sorted(name for name in arrays if _meaning(name) is None))
+    if unknown and with_labels and len(with_labels) < len(parts):
         other = " and ".join(f"labels of {part.images}" for part in parts if part.labels is None)
-        raise InputError(f"{path} has {with_labels[0]} alone; it needs {other} too, or none")
+        raise InputError(f"{path} has {with_labels[0]} but no {other}; call them so if they are one of {unknown}")
     used = {name for part in parts for name in (part.images, part.labels)}
-    return parts, sorted(set(names) - used)
+    return parts, sorted(set(arrays) - used), notes
 
 
 def _meaning(name: str) -> tuple[Role | None, str] | None:

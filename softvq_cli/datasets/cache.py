@@ -27,7 +27,7 @@ Put = Callable[[int, np.ndarray], None]
 
 LIMIT_BYTES = 64 << 30
 """What lies there longest unused is removed when all of it is larger than this."""
-_VERSION = 2
+_VERSION = 3
 _STALE_SECONDS = 24 * 3600
 
 

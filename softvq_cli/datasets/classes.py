@@ -2,22 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
-from softvq_cli.datasets.naming import same
+from softvq_cli.datasets.naming import Role, same
 from softvq_cli.errors import InputError
 
-Given = tuple[np.ndarray | None, int, str]
-"""(labels, how many images they are for, what to call them)."""
+NONE = -1
+"""The number of an image without a label, here and in the hidden test splits of Hugging Face."""
+_MARKS = (NONE, str(NONE), str(NONE).encode())
+_Part = TypeVar("_Part", bound=Hashable)
+Given = tuple[np.ndarray | None, int, str, Role | None]
+"""(labels, how many images they are for, what to call them, the split)."""
 
 
-def numbered(parts: Sequence[Given], svhn: bool = False) -> tuple[np.ndarray, tuple[str, ...], list[str]]:
+def unlabelled(parts: Mapping[_Part, Sequence[Any]], *, named: bool = False) -> dict[_Part, str]:
+    """The splits without labels, each with what shows it: every label is missing (None), or -1.
+
+    Args:
+        parts: the labels of each split.
+        named: the classes are named by a list, in which -1 is none; else -1 is a class where it is one among others.
+    """
+    found = {part: set(labels) - {None} for part, labels in parts.items()}
+    is_class = not named and any(labels.intersection(_MARKS) and labels.difference(_MARKS) for labels in found.values())
+    return {
+        part: f"all are {NONE}" if labels else "no image has one"
+        for part, labels in found.items()
+        if not labels or (labels.issubset(_MARKS) and not is_class)
+    }
+
+
+def minus_one(values: Sequence[Any]) -> list[str]:
+    """The note on a class that is called -1; 1 and -1 are a usual pair."""
+    count = sum(value in _MARKS for value in values)
+    if not count or (len(set(values)) == 2 and not {1, "1"}.isdisjoint(values)):
+        return []
+    return [f"{count} of {len(values)} images have the label {NONE}, which is taken for a class of its own"]
+
+
+def distinct(labels: np.ndarray) -> list[Any]:
+    """The values of an array of labels, each once; None for NaN."""
+    return [None if isinstance(value, float) and math.isnan(value) else value for value in np.unique(labels).tolist()]
+
+
+def numbered(parts: Sequence[Given], svhn: bool = False) -> tuple[np.ndarray | None, tuple[str, ...], list[str]]:
     """(int64 (N,) in 0..k-1, class names, notes) of the labels of all splits together.
 
     Whole numbers (as integers or floats), text and bytes are taken as they are, one column or one row as one label
-    an image, and a matrix with a single 1 in each row as one-hot. The names are the values in ascending order.
+    an image, and a matrix with a single 1 in each row as one-hot. The names are the values in ascending order. Without
+    any labels there is None; a split without labels beside one with them has -1.
 
     Args:
         parts: of each split.
@@ -27,13 +63,24 @@ def numbered(parts: Sequence[Given], svhn: bool = False) -> tuple[np.ndarray, tu
         InputError: they are not one an image, or no labels.
     """
     notes: list[str] = []
-    flat = [_flat(labels, count, where, notes) for labels, count, where in parts if labels is not None]
-    values = np.concatenate(flat)
+    bare = unlabelled({role: [] if labels is None else distinct(labels) for labels, _, _, role in parts})
+    if len(bare) == len(parts):
+        given = any(labels is not None for labels, *_ in parts)
+        return None, (), [f"no labels: {bare[parts[0][3]]}"] if given else []
+    flat = {
+        role: _flat(labels, n, where, notes) for labels, n, where, role in parts if not (labels is None or role in bare)
+    }
+    values = np.concatenate([*flat.values()])
     if svhn and values.dtype.kind == "i" and values.min() >= 1 and values.max() == 10:
         values = values % 10
         notes.append("label 10 is read as the digit 0, as in SVHN")
     found, indices = np.unique(values, return_inverse=True)
-    return indices.astype(np.int64).reshape(-1), tuple(str(value) for value in found), notes
+    notes += minus_one(values.tolist())
+    notes += [f"the {role} split has no labels: {what}" for role, what in bare.items()]
+    rows = np.repeat([role not in bare for *_, role in parts], [count for _, count, _, _ in parts])
+    whole = np.full(len(rows), NONE, np.int64)
+    whole[rows] = indices.reshape(-1)
+    return whole, tuple(str(value) for value in found), notes
 
 
 def _flat(labels: np.ndarray, count: int, where: str, notes: list[str]) -> np.ndarray:
@@ -43,6 +90,9 @@ def _flat(labels: np.ndarray, count: int, where: str, notes: list[str]) -> np.nd
     if labels.dtype.kind == "U":
         labels = np.array([same(text) for text in labels.reshape(-1).tolist()]).reshape(labels.shape)
     if labels.dtype.kind == "f":
+        missing = int(np.isnan(labels).sum())
+        if missing:
+            raise InputError(f"{where}: {missing} of {labels.size} labels are missing (NaN); take those images out")
         if not (
             np.isfinite(labels).all() and (labels == np.rint(labels)).all() and np.abs(labels).max(initial=0) < 2**53
         ):

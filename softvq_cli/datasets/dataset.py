@@ -22,9 +22,9 @@ class Dataset:
     """uint8 (N, H, W, C), C is 1 or 3; may be a read-only memory map. The scikit-learn estimator's are float32 of the
     same scale, black 0 and white 255, where it was given floats."""
     labels: np.ndarray | None
-    """int64 (N,), indices into ``class_names``, or None."""
+    """int64 (N,), indices into ``class_names``, or None: this split has none."""
     class_names: tuple[str, ...]
-    """One name a class, in the order of the labels; empty without labels."""
+    """One name a class, in the order of the labels; empty where no split of the data has labels."""
     file_names: tuple[str, ...] | None = None
     """For an image folder: one path a row, relative to the folder, with forward slashes."""
     notes: tuple[str, ...] = ()

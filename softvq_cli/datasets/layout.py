@@ -15,6 +15,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from softvq_cli.datasets.classes import NONE
 from softvq_cli.datasets.naming import Role, roles_of, same, shorten
 from softvq_cli.datasets.sources import Member, Source
 from softvq_cli.errors import InputError, param
@@ -163,13 +164,7 @@ def _divided(tree: _Tree, roles: dict[str, Role], notes: list[str]) -> Layout:
                 f"{tree.where}: {' and '.join(by_role[role])} may all be the {role} split; put their images into one "
                 f"folder, or {param('folders')} classes takes every folder for a class"
             )
-    validation = by_role.get("validation", [])
-    if "test" not in by_role and len(validation) == 1:
-        by_role["test"] = validation
-        notes.append(f"there is no test split: {validation[0]} is used as such")
-    elif validation:
-        count = sum(len(tree.below(name).files) for name in validation)
-        notes.append(f"not used, for there is a test split: {shorten(validation)} ({count} files)")
+    _choose_test(tree, by_role, notes)
     for role in ("train", "test"):
         if role not in by_role:
             raise InputError(
@@ -181,13 +176,37 @@ def _divided(tree: _Tree, roles: dict[str, Role], notes: list[str]) -> Layout:
         notes.append(f"{first} is the training split, {second} the test split")
     train, train_labels, names = _classes(tree.below(first))
     test, test_labels, test_names = _classes(tree.below(second))
-    if names != test_names:
+    if names and test_names and names != test_names:
         differing = sorted(set(names) ^ set(test_names))[0]
         raise InputError(
             f"{tree.where}: {first}/ and {second}/ have different classes: {differing} is in only one of them"
         )
-    labels = None if train_labels is None or test_labels is None else train_labels + test_labels
-    return Layout(train + test, labels, names, len(train), notes)
+    notes += [
+        f"{name} has no class folders: its images have no labels"
+        for name, own, other in ((first, train_labels, test_labels), (second, test_labels, train_labels))
+        if own is None and other is not None
+    ]
+    if train_labels is None and test_labels is None:
+        return Layout(train + test, None, (), len(train), notes)
+    labels = (train_labels or [NONE] * len(train)) + (test_labels or [NONE] * len(test))
+    return Layout(train + test, labels, names or test_names, len(train), notes)
+
+
+def _choose_test(tree: _Tree, by_role: dict[Role, list[str]], notes: list[str]) -> None:
+    """Have the validation split stand for a test split that is not there or whose images have no labels."""
+    validation = by_role.get("validation", [])
+    bare = {role for role, names in by_role.items() if not any(tree.below(name).folders for name in names)}
+    if "test" not in by_role and len(validation) == 1:
+        by_role["test"] = validation
+        notes.append(f"there is no test split: {validation[0]} is used as such")
+    elif bare == {"test"} and len(validation) == 1:
+        (hidden,) = by_role["test"]
+        by_role["test"] = validation
+        count = len(tree.below(hidden).files)
+        notes.append(f"{hidden} has no class folders and so no labels ({count} files): {validation[0]} is used as test")
+    elif validation:
+        count = sum(len(tree.below(name).files) for name in validation)
+        notes.append(f"not used, for there is a test split: {shorten(validation)} ({count} files)")
 
 
 def _classes(tree: _Tree) -> tuple[list[Member], list[int] | None, tuple[str, ...]]:

@@ -76,8 +76,9 @@ def entry_of(folder: Path, name: str) -> str:
 
 
 def natural(name: str) -> tuple[object, ...]:
-    """A key that sorts ``2`` before ``10``."""
-    return tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", name) if part)
+    """A key that sorts ``2`` before ``10``, and numbers of any length, which Python does not make of text."""
+    parts = [part.lstrip("0") if part.isdecimal() else part for part in re.split(r"(\d+)", name) if part]
+    return tuple((1, 0, part) if part and not part.isdecimal() else (0, len(part), part) for part in parts)
 
 
 def shorten(names: Iterable[str], most: int = 3) -> str:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from softvq_cli.datasets.classes import NONE, minus_one, unlabelled
 from softvq_cli.datasets.layout import Layout
 from softvq_cli.datasets.naming import Role, natural, role_of, same, shorten
 from softvq_cli.datasets.sources import Member
-from softvq_cli.errors import InputError, param
+from softvq_cli.datasets.splits import second_split
+from softvq_cli.errors import InputError, param, shown
 
 IMAGE = ("image", "img", "images", "picture", "photo", "file_name", "filename", "file", "path", "filepath", "file_path")
 IMAGE_MORE = ("image_path", "image_file", "image_name", "jpg", "jpeg", "png", "webp")
@@ -106,63 +109,89 @@ def arranged(where: str, rows: Sequence[Row], class_names: Sequence[str] | None,
         notes: what is already to be said.
 
     Raises:
-        InputError: there are none, only some have a label or a split, or a label has no name.
+        InputError: there are none, only some of a split have a label, some have no split, or a label has no name.
     """
     notes = list(notes)
     if not rows:
         raise InputError(f"{where} holds no images")
-    roles = {row.role for row in rows}
-    if None in roles and len(roles) > 1:
-        odd = next(row.member.name for row in rows if row.role is None)
-        raise InputError(f"{where}: {odd} has no split, and others have one")
-    train: int | None = None
-    if "train" in roles and len(roles) > 1:
-        second: Role = "test" if "test" in roles else "validation"
-        if second == "validation":
-            notes.append("there is no test split: validation is used as such")
-        elif "validation" in roles:
-            unused = sum(row.role == "validation" for row in rows)
-            notes.append(f"not used, for there is a test split: validation ({unused} images)")
-        first = [row for row in rows if row.role == "train"]
-        rows, train = first + [row for row in rows if row.role == second], len(first)
-    elif len(roles) == 1 and None not in roles:
-        notes.append(f"all images are of one split, {next(iter(roles))}: some are held out as the test split")
-    elif None not in roles:
-        raise InputError(f"{where} has the splits {' and '.join(sorted(map(str, roles)))}, but no train split")
-    labels, names = _numbered(where, rows, class_names)
-    if labels is None and any(row.label is not None for row in rows):
-        notes.append("the column of labels is empty: no labels")
-    return Layout([row.member for row in rows], labels, names, train, notes)
+    by_role: dict[Role | None, list[Row]] = {}
+    for row in rows:
+        by_role.setdefault(row.role, []).append(replace(row, label=_plain_label(row.label)))
+    labels = {role: [row.label for row in part] for role, part in by_role.items()}
+    bare = unlabelled(labels, named=class_names is not None)
+    roles = _roles(where, by_role, bare, notes)
+    used = {role: by_role[role] for role in roles}
+    members = [row.member for part in used.values() for row in part]
+    train = len(used[roles[0]]) if len(roles) == 2 else None
+    if all(role in bare for role in roles):
+        if any(row.label is not None for row in rows):
+            notes.append(f"no labels: {bare[roles[0]]}")
+        return Layout(members, None, (), train, notes)
+    numbers, names = _numbered(where, {role: part for role, part in used.items() if role not in bare}, class_names)
+    notes += [f"the {role} split has no labels: {bare[role]}" for role in roles if role in bare]
+    if class_names is None:
+        notes += minus_one([label for role in roles if role not in bare for label in labels[role]])
+    return Layout(
+        members, [n for role in roles for n in numbers.get(role, [NONE] * len(used[role]))], names, train, notes
+    )
+
+
+def _roles(
+    where: str, by_role: Mapping[Role | None, Sequence[Row]], bare: Mapping[Role | None, str], notes: list[str]
+) -> list[Role | None]:
+    """The training and the test split, or the only one there is."""
+    if None in by_role and len(by_role) > 1:
+        raise InputError(f"{where}: {by_role[None][0].member.name} has no split, and others have one")
+    if len(by_role) == 1:
+        (only,) = by_role
+        if only is not None:
+            notes.append(f"all images are of one split, {only}: some are held out as the test split")
+        return [only]
+    if "train" not in by_role:
+        raise InputError(f"{where} has the splits {' and '.join(sorted(map(str, by_role)))}, but no train split")
+    second, said = second_split([role for role in by_role if role is not None], bare)
+    notes += said
+    if second == "test" and "validation" in by_role:
+        count = len(by_role["validation"])
+        notes.append(f"not used, for there is a test split: validation ({count} images)")
+    return ["train", second]
 
 
 def _numbered(
-    where: str, rows: Sequence[Row], class_names: Sequence[str] | None
-) -> tuple[list[int] | None, tuple[str, ...]]:
-    """Labels from 0 and the name of each."""
-    values = [_plain_label(row.label) for row in rows]
-    if all(value is None for value in values):
-        return None, ()
-    if None in values:
-        odd = rows[values.index(None)].member.name
-        raise InputError(f"{where}: {odd} has no label, and others have one; take it out, or give it one")
+    where: str, parts: Mapping[Role | None, Sequence[Row]], class_names: Sequence[str] | None
+) -> tuple[dict[Role | None, list[int]], tuple[str, ...]]:
+    """Labels from 0 for each split, and the name of each."""
+    for role, rows in parts.items():
+        missing = [row for row in rows if row.label is None or (class_names and row.label == NONE)]
+        if missing:
+            what, odd = f"of the {role} split " if role else "", missing[0]
+            mark = "" if odd.label is None else f" (it is {NONE})"
+            raise InputError(
+                f"{where}: {len(missing)} of {len(rows)} images {what}have no label, {odd.member.name} the first"
+                f"{mark}; take them out, or give them one"
+            )
+    values = [row.label for rows in parts.values() for row in rows]
     kinds = {type(value) for value in values}
     if kinds == {int} and class_names:
-        numbers = [value for value in values if isinstance(value, int)]
-        if min(numbers) < 0 or max(numbers) >= len(class_names):
-            bad = next(value for value in numbers if not 0 <= value < len(class_names))
-            raise InputError(f"{where}: the label {bad} is none of the {len(class_names)} classes that it names")
-        return numbers, tuple(map(same, class_names))
-    if len(kinds) > 1 or not kinds <= {int, str}:
+        bad = next((value for value in values if not 0 <= value < len(class_names)), None)
+        if bad is not None:
+            raise InputError(f"{where}: the label {shown(bad)} is none of the {len(class_names)} classes that it names")
+        index, names = {value: value for value in values}, tuple(map(same, class_names))
+    elif len(kinds) > 1 or not kinds <= {int, str}:
         raise InputError(f"{where}: labels are whole numbers or text, all of one kind")
-    found: list[Any] = list(set(values))
-    found.sort(key=natural if _decimal(values) else None)
-    index = {value: label for label, value in enumerate(found)}
-    return [index[value] for value in values], tuple(map(str, found))
+    else:
+        found = sorted(set(values), key=_in_order if all(map(_is_decimal, values)) else None)
+        index, names = {value: label for label, value in enumerate(found)}, tuple(map(str, found))
+    return {role: [index[row.label] for row in rows] for role, rows in parts.items()}, names
 
 
-def _decimal(values: Sequence[Any]) -> bool:
-    """Whether text holds nothing but numbers, which are sorted as such."""
-    return all(isinstance(value, str) and value.isdecimal() for value in values)
+def _is_decimal(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"-?[0-9]+", value) is not None
+
+
+def _in_order(value: str) -> tuple[Any, ...]:
+    """Text that is a number sorts as one, however long: 2 before 10, and -1 before both."""
+    return (0, value) if value.startswith("-") else (1, natural(value), value)
 
 
 def _plain_label(value: Any) -> int | str | None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from softvq_cli.config import DataConfig
 from softvq_cli.datasets import cache
 from softvq_cli.datasets.dataset import Dataset
+from softvq_cli.datasets.naming import Role
 from softvq_cli.errors import InputError, param
 from softvq_cli.words import Split
 
@@ -26,7 +29,7 @@ class Whole:
     images: np.ndarray
     """uint8 (N, H, W, C)."""
     labels: np.ndarray | None
-    """int64 (N,)."""
+    """int64 (N,), or None; -1 in a split that has no labels where the other has."""
     class_names: tuple[str, ...] = ()
     file_names: tuple[str, ...] | None = None
     train: int | None = None
@@ -58,17 +61,32 @@ def take(whole: Whole, name: str, config: DataConfig, split: Split) -> Dataset:
         if train.all() or not train.any():
             raise InputError(f"{name} has too few images to hold some out as the test split; add images")
         rows = np.flatnonzero(train if split == "train" else ~train)
+    labels = None if whole.labels is None else whole.labels[rows]
     return Dataset(
         name=name,
         split=split,
         images=_images(whole, rows),
-        labels=None if whole.labels is None else whole.labels[rows],
+        labels=None if labels is None or (labels < 0).any() else labels,
         class_names=whole.class_names,
         file_names=None if whole.file_names is None else tuple(np.array(whole.file_names, dtype=object)[rows]),
         notes=(*whole.notes, *_odd(whole, config)),
         pixel_range=whole.pixel_range,
         drawn=whole.train is None,
     )
+
+
+def second_split(roles: Collection[Role], bare: Mapping[Any, str]) -> tuple[Role, list[str]]:
+    """The split that is the test split beside train, and what is to be said of the choice.
+
+    Args:
+        roles: all splits, train and others.
+        bare: those without labels, and what shows it.
+    """
+    if "test" not in roles:
+        return "validation", ["there is no test split: validation is used as such"]
+    if "validation" in roles and "test" in bare and not bare.keys() & {"train", "validation"}:
+        return "validation", [f"the test split has no labels ({bare['test']}): validation is used as such"]
+    return "test", []
 
 
 def training_rows(count: int, labels: np.ndarray | None, train: int | None, config: DataConfig) -> np.ndarray:
@@ -83,8 +101,9 @@ def _odd(whole: Whole, config: DataConfig) -> list[str]:
     """What makes labels or pixels worth nothing, a line each."""
     found = []
     if whole.labels is not None and len(whole.images) > 1:
-        classes = len(np.unique(whole.labels))
-        if classes == len(whole.images):
+        known = whole.labels[whole.labels >= 0]
+        classes = len(np.unique(known))
+        if classes == len(known):
             found.append(f"every one of the {classes} images has a class of its own: accuracies will say nothing")
     brightest = _brightest(whole.images)
     if 0 < brightest <= _BLACK:

@@ -46,14 +46,16 @@ def arrange_tables(source: Source, config: DataConfig, files: Sequence[str] | No
     path = source.path
     rows: list[Row] = []
     names: list[str] | None = None
+    labelled = False
     notes: list[str] = []
     for number, name in enumerate([path.name] if files is None else sorted(files)):
         table = _Table(path if files is None else path / name)
         columns = table.columns(config)
         notes += [note for note in columns.notes if note not in notes]
-        names = table.class_names(columns.label) if number == 0 else names
-        if table.class_names(columns.label) != names:
+        named = table.class_names(columns.label)
+        if labelled and columns.label and named != names:
             raise InputError(f"{path}: {name} names other classes than the file before it")
+        names, labelled = (named, True) if columns.label else (names, labelled)
         by_name = None if files is None else _role_of_file(name)
         rows += table.rows(number, name, columns, by_name)
     return arranged(str(path), rows, names, notes)
@@ -126,8 +128,6 @@ class _Table:
         table = self._read(wanted)
         count = table.num_rows if wanted else self._count()
         labels = table.column(columns.label).to_pylist() if columns.label else [None] * count
-        named = self.class_names(columns.label) is not None
-        labels = [None if named and label == -1 else label for label in labels]
         roles: list[Role | None] = [role] * count
         if columns.split is not None:
             roles = [role_of_value(str(self.path), value) for value in table.column(columns.split).to_pylist()]

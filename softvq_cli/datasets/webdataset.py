@@ -16,7 +16,7 @@ from softvq_cli.datasets.layout import Layout
 from softvq_cli.datasets.naming import role_of, shorten
 from softvq_cli.datasets.rows import LABEL, Row, arranged
 from softvq_cli.datasets.sources import Listing, Member, Source
-from softvq_cli.errors import InputError, param
+from softvq_cli.errors import InputError, one_line, param
 
 _IMAGES = ("jpg", "jpeg", "png", "webp")
 _LABELS = ("cls", "json", "txt")
@@ -160,11 +160,12 @@ def _label_of(source: Source, name: str, data: bytes, column: str | None) -> int
     except UnicodeDecodeError as error:
         raise InputError(f"{where} holds no text") from error
     if not name.lower().endswith(".json"):
-        return int(text) if name.lower().endswith(".cls") and text.lstrip("-").isdecimal() else text
+        number = name.lower().endswith(".cls") and re.fullmatch(r"-?[0-9]{1,18}", text)
+        return int(text) if number else text
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{where} is no JSON") from error
+        raise InputError(f"{where} is no JSON: {one_line(error)}") from error
     value = found
     if isinstance(found, dict):
         key = column if column in found else next((word for word in LABEL if word in found), None)

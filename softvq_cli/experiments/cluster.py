@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from softvq_cli.errors import SoftVQError, UsageError, one_line, param
+from softvq_cli.experiments import room
 from softvq_cli.files import temporary_folder
 
 if TYPE_CHECKING:
@@ -103,7 +104,13 @@ class Cluster:
         self.close()
 
     def warm(self) -> None:
-        """Begin to start the workers, and go on with something else meanwhile."""
+        """Begin to start the workers, and go on with something else meanwhile.
+
+        Raises:
+            SoftVQError: the system's limits leave no room for any.
+        """
+        if self.is_local:
+            room.check(1)
         self._client = self._client or self._starter.submit(self._connect)
 
     @property
@@ -178,6 +185,7 @@ def _of_this_machine(workers: int, where: Where) -> Iterator[Client]:
     from distributed import Client, Nanny, Scheduler, Security
     from distributed.deploy.spec import SpecCluster
 
+    room.check(workers)
     security = Security.temporary()
     common = {"host": "127.0.0.1", "protocol": "tls://", "security": security, "dashboard": False}
     threads = dict.fromkeys(_THREAD_VARIABLES, str(where.threads(workers)))
@@ -198,7 +206,7 @@ def _of_this_machine(workers: int, where: Where) -> Iterator[Client]:
         try:
             processes = SpecCluster(spec, scheduler, security=security, silence_logs=logging.CRITICAL)
         except (OSError, RuntimeError) as error:
-            raise SoftVQError(f"the processes for the jobs cannot be started: {one_line(error)}") from error
+            raise SoftVQError(f"the processes for the jobs cannot be started: {_cause(error)}") from error
         client = Client(processes, set_as_default=False, timeout=_LONGEST_CONNECT)
         try:
             client.run(_ignore_signals)
@@ -207,6 +215,21 @@ def _of_this_machine(workers: int, where: Where) -> Iterator[Client]:
             # Waited for with a bound: what is torn down behind the program's back prints tracebacks.
             client.close(timeout=_LONGEST_CLOSE)
             processes.close(timeout=_LONGEST_CLOSE)
+
+
+def _cause(error: BaseException) -> str:
+    """What the system said; the libraries in between only say that something failed."""
+    chain: list[BaseException] = [error]
+    while (below := chain[-1].__cause__ or chain[-1].__context__) is not None and below not in chain:
+        chain.append(below)
+    said = [one for one in chain if isinstance(one, OSError) and one.errno is not None]
+    reason = one_line(said[-1].strerror or said[-1]) if said else one_line(chain[-1])
+    blocked = any(isinstance(one, BlockingIOError) or "start new thread" in str(one) for one in chain)
+    return (
+        f"{reason}; this user may start no more of them: raise the limit (ulimit -u), or end others"
+        if blocked
+        else reason
+    )
 
 
 def _own_gpu(number: int, device: str) -> dict[str, str]:

@@ -102,7 +102,10 @@ def labels_of(dataset: Dataset) -> np.ndarray:
         InputError: the data set has none.
     """
     if dataset.labels is None:
-        raise InputError(f"{dataset.name} has no labels, and a comparison needs them: use data with class folders")
+        raise InputError(
+            f"the {dataset.split} split of {dataset.name} has no labels, and a comparison needs them: use data with "
+            "class folders"
+        )
     return dataset.labels
 
 

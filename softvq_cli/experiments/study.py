@@ -143,6 +143,7 @@ def load_data(config: DataConfig, stands_for: str | None = None, progress: Progr
     train = datasets.load(config, "train", progress=progress)
     test = datasets.load(config, "test", progress=progress)
     labels_of(train)
+    labels_of(test)
     prints = (train.fingerprint, test.fingerprint)
     return StudyData(
         config,

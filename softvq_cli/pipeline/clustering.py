@@ -39,6 +39,7 @@ def cluster_file(
     *,
     on_map: Mapping[str, Any] | None = None,
     begun: Callable[[str], None] = lambda _: None,
+    note: Callable[[str], None] = lambda _: None,
     **how: Any,
 ) -> FileClustering:
     """Cluster the rows of an embedding file.
@@ -49,6 +50,7 @@ def cluster_file(
         on_map: settings of a t-SNE map of the rows that is clustered too, see :func:`softvq_cli.pipeline.maps.on_map`;
             None for no map.
         begun: is told what is being done.
+        note: is told what is to be said of the map.
         how: for :func:`softvq_cli.evaluation.clustering.cluster`.
 
     Raises:
@@ -65,4 +67,4 @@ def cluster_file(
     if on_map is None:
         return FileClustering(found, None)
     begun("mapping")
-    return FileClustering(found, maps.on_map(rows.z, rows.labels, **on_map, **how))
+    return FileClustering(found, maps.on_map(rows.z, rows.labels, note=note, **on_map, **how))

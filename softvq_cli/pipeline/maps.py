@@ -23,9 +23,12 @@ FEWEST_ROWS = 4
 """Of a map: with fewer even a perplexity of 1 is too large."""
 
 
-def perplexity_for(rows: int) -> float:
-    """The usual perplexity, or where the rows are few the largest that t-SNE takes."""
-    return max(1.0, min(PERPLEXITY, (rows - 1) // 3))
+def perplexity_for(rows: int, note: Callable[[str], None] = lambda _: None) -> float:
+    """The usual perplexity, or where the rows are few the largest that t-SNE takes, with a note."""
+    found = max(1.0, min(PERPLEXITY, (rows - 1) // 3))
+    if rows >= FEWEST_ROWS and found < PERPLEXITY:
+        note(f"a map of {rows} rows allows a perplexity of {found:g}; {PERPLEXITY:g} is the usual one")
+    return found
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ def on_map(
     exaggeration: float = 1.0,
     dimensions: int = 2,
     jobs: int | None = None,
+    note: Callable[[str], None] = lambda _: None,
     **clustering: Any,
 ) -> OnMap:
     """Cluster a t-SNE of the rows in their place ("manifold clustering", McConville et al. 2019).
@@ -65,6 +69,7 @@ def on_map(
         exaggeration: of t-SNE.
         dimensions: of the map.
         jobs: threads; the result does not depend on them.
+        note: is told of a perplexity that had to be smaller than usual.
         clustering: for :func:`softvq_cli.evaluation.clustering.cluster`; its ``seed`` is also that of the map.
 
     Raises:
@@ -74,7 +79,7 @@ def on_map(
     from softvq_cli.evaluation.clustering import cluster
     from softvq_cli.evaluation.maps import quality, tsne
 
-    perplexity = perplexity_for(len(z)) if perplexity is None else perplexity
+    perplexity = perplexity_for(len(z), note) if perplexity is None else perplexity
     coordinates = tsne(
         z,
         perplexity=perplexity,
@@ -92,7 +97,7 @@ def draw_maps(
     out: Path,
     *,
     titles: Sequence[str] | None = None,
-    perplexity: float = PERPLEXITY,
+    perplexity: float | None = None,
     seed: int = 0,
     jobs: int | None = None,
     begun: Callable[[str], None] = lambda _: None,
@@ -104,11 +109,11 @@ def draw_maps(
         embeddings: one a panel.
         out: the picture, .png, .pdf or .svg.
         titles: one a panel; :func:`title_of` each unless given.
-        perplexity: of t-SNE.
+        perplexity: of t-SNE; :func:`perplexity_for` each unless given.
         seed: of t-SNE.
         jobs: threads; the result does not depend on it.
         begun: is told what is being done.
-        note: is told of what the picture cannot show.
+        note: is told of what the picture cannot show, and of a perplexity that had to be smaller than usual.
 
     Returns:
         The coordinates, (N, 2) a panel.
@@ -129,7 +134,8 @@ def draw_maps(
     panels = []
     for title, rows in zip(titles, embeddings, strict=True):
         begun(f"t-SNE of {rows.path}")
-        coordinates = tsne(rows.z, perplexity=perplexity, seed=seed, jobs=jobs)
+        fitted = perplexity_for(len(rows), note) if perplexity is None else perplexity
+        coordinates = tsne(rows.z, perplexity=fitted, seed=seed, jobs=jobs)
         panels.append(Panel(title, coordinates, rows.labels, rows.class_names))
     plot(out, panels, note)
     return [panel.coordinates for panel in panels]

@@ -103,7 +103,7 @@ class Source:
             )
         for note in dataset.notes:
             self.note(f"{dataset.name}: {note}")
-        if dataset.class_names != trained.class_names:
+        if dataset.class_names and trained.class_names and dataset.class_names != trained.class_names:
             self.warn(f"{dataset.name} has other classes than the data that {self.checkpoint.path} was trained on")
         return self._numbered(dataset)
 

@@ -70,3 +70,11 @@ def test_the_probe_on_few_labels_says_how_many_and_how_well(rows, softvq):
 )
 def test_numbers_that_cannot_be_are_refused(rows, softvq, words, code, message):
     softvq("probe", "train.npy", "test.npy", *words).refused(code, message)
+
+
+def test_few_rows_fit_their_perplexity_in_a_picture_too(softvq, tmp_path):
+    np.save(tmp_path / "z.npy", np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32))
+    ended = softvq("tsne", tmp_path / "z.npy", "-o", tmp_path / "map.png", "-j", 1)
+    assert ended.code == 0 and "a map of 12 rows allows a perplexity of 3; 30 is the usual one" in ended.err
+    given = ("--perplexity", 9)
+    softvq("tsne", tmp_path / "z.npy", "-o", tmp_path / "b.png", *given).refused(3, "9 is too large for 12 rows", "3.6")

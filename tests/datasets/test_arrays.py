@@ -135,7 +135,10 @@ def test_labels_that_do_not_fit_are_refused(tmp_path: Path, case: str, suffix: s
 BAD_KEYS = {
     "other names": ({"pictures": IMAGES}, "it holds pictures"),
     "nothing": ({}, "it holds nothing"),
-    "half of the labels": ({"x_train": IMAGES, "x_test": IMAGES, "y_test": LABELS}, "y_test alone"),
+    "labels by a name that is not known": (
+        {"x_train": IMAGES, "x_test": IMAGES, "y_test": LABELS, "train_y2": LABELS},
+        "y_test but no labels of x_train; call them so if they are one of train_y2",
+    ),
     "other sizes in test": ({"x_train": IMAGES, "x_test": IMAGES[:, 1:]}, "x_train has images of"),
     "labels of the other split": (
         {"x_train": IMAGES, "x_test": IMAGES[:4], "y_train": LABELS[:4], "y_test": LABELS},

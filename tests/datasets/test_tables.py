@@ -84,7 +84,10 @@ REFUSED = {
     "no bytes": ({"image": [1, 2]}, "the column image holds int64; images are files as bytes, or paths"),
     "an image that is none": ({"image": [b"x", FILES[0]]}, r"a\.parquet#0 is not an image"),
     "an empty cell": ({"image": [None, FILES[0]]}, "row 0 holds no image"),
-    "a label that is missing": ({"image": FILES[:2], "label": [None, 1]}, r"a\.parquet#0 has no label"),
+    "a label that is missing": (
+        {"image": FILES[:2], "label": [None, 1]},
+        r"1 of 2 images have no label, a\.parquet#0 the first",
+    ),
     "labels of two kinds": ({"image": FILES[:2], "label": [0.5, 1.0]}, "labels are whole numbers or text"),
     "a split that is none": ({"image": FILES[:2], "split": ["a", "b"]}, "'a' is no split"),
 }
@@ -241,4 +244,4 @@ def test_an_empty_column_of_labels_is_said_to_be_empty(tmp_path: Path) -> None:
     write_folder(tmp_path, {"0.png": FILES[0], "1.png": FILES[1]})
     (tmp_path / "a.csv").write_text("path,label\n0.png,\n1.png,\n")
     data = read(tmp_path / "a.csv")
-    assert data.labels is None and data.notes == ("the column of labels is empty: no labels",)
+    assert data.labels is None and data.notes == ("no labels: no image has one",)

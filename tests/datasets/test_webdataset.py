@@ -84,7 +84,7 @@ def test_the_label_by_option(tmp_path: Path) -> None:
 
 ODD = {
     "two images": ({**samples(range(3)), "0001.jpg": b""}, "sample 0001 has several images: 0001.jpg, 0001.png"),
-    "no label": ({**samples(range(3)), "0009.png": encoded(pixels(9))}, "0009.png has no label"),
+    "no label": ({**samples(range(3)), "0009.png": encoded(pixels(9))}, "have no label, 0009.png the first"),
     "no JSON": ({**samples(range(3), "json"), "0001.json": b"{"}, r"0001\.json is no JSON"),
     "a list for a label": ({**samples(range(2), "json"), "0001.json": b'{"label": [1]}'}, "neither a whole number"),
 }

@@ -1,0 +1,148 @@
+"""Splits whose labels are hidden: all -1, as on the Hub, or none at all."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from softvq_cli.errors import InputError
+from tests.helpers import encoded, grey_files, make_tar, notes, pixels, read, softvq, write_folder
+
+IMAGES = np.stack([pixels(seed) for seed in range(6)])
+FILES = [encoded(image) for image in IMAGES]
+SPLIT = ["train"] * 4 + ["test"] * 2
+HIDDEN = ("the test split has no labels: all are -1",)
+
+
+def csv(folder: Path, labels: list[Any]) -> Path:
+    write_folder(folder, {f"{number}.png": data for number, data in enumerate(FILES)})
+    rows = (f"{number}.png,{label},{part}" for number, (label, part) in enumerate(zip(labels, SPLIT, strict=True)))
+    (folder / "a.csv").write_text("\n".join(["path,label,split", *rows]))
+    return folder / "a.csv"
+
+
+def jsonl(folder: Path, labels: list[Any]) -> Path:
+    write_folder(folder, {f"{number}.png": data for number, data in enumerate(FILES)})
+    rows = [{"path": f"{number}.png", "label": labels[number], "split": SPLIT[number]} for number in range(6)]
+    (folder / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return folder / "a.jsonl"
+
+
+def npz(folder: Path, labels: list[Any]) -> Path:
+    np.savez(folder / "a.npz", x_train=IMAGES[:4], y_train=labels[:4], x_test=IMAGES[4:], y_test=labels[4:])
+    return folder / "a.npz"
+
+
+def shards(folder: Path, labels: list[Any]) -> Path:
+    (folder / "shards").mkdir(exist_ok=True)
+    for part, rows in (("train", range(4)), ("test", range(4, 6))):
+        files = {f"{row}.png": FILES[row] for row in rows} | {f"{row}.cls": str(labels[row]).encode() for row in rows}
+        make_tar(folder / "shards" / f"{part}.tar", dict(sorted(files.items())))
+    return folder / "shards"
+
+
+def parquet(folder: Path, labels: list[Any]) -> Path:
+    pq, pa = pytest.importorskip("pyarrow.parquet"), pytest.importorskip("pyarrow")
+    pq.write_table(pa.table({"image": FILES, "label": labels, "split": SPLIT}), folder / "a.parquet")
+    return folder / "a.parquet"
+
+
+@pytest.mark.parametrize("kind", [csv, jsonl, npz, shards, parquet])
+def test_minus_one_all_over_is_no_label_and_among_others_a_class(tmp_path: Path, kind: Any) -> None:
+    path = kind(tmp_path, [5, 7, 5, 7, -1, -1])
+    train, test = read(path, "train"), read(path, "test")
+    assert (train.labels.tolist(), test.labels, train.class_names) == ([0, 1, 0, 1], None, ("5", "7"))
+    assert notes(test) == HIDDEN and read(path, "all").labels is None
+    path = kind(tmp_path, [5, -1, 5, 7, -1, -1])
+    test = read(path, "test")
+    assert test.class_names == ("-1", "5", "7") and test.labels.tolist() == [0, 0]
+    assert notes(test) == ("3 of 6 images have the label -1, which is taken for a class of its own",)
+    path = kind(tmp_path, [1, -1, 1, -1, -1, -1])
+    assert read(path, "test").labels.tolist() == [0, 0] and notes(read(path)) == ()
+    path = kind(tmp_path, [-1] * 6)
+    assert read(path).labels is None and notes(read(path)) == ("no labels: all are -1",)
+
+
+@pytest.mark.parametrize("kind", [csv, jsonl, parquet])
+def test_a_split_of_a_table_in_which_only_some_have_a_label_is_refused(tmp_path: Path, kind: Any) -> None:
+    nothing = "" if kind is csv else None
+    path = kind(tmp_path, ["a", "b", "a", "b", nothing, nothing])
+    assert notes(read(path)) == ("the test split has no labels: no image has one",)
+    path = kind(tmp_path, ["a", nothing, nothing, "b", "a", "b"])
+    with pytest.raises(
+        InputError, match=r"2 of 4 images of the train split have no label, .*1(\.png)? the first; take"
+    ):
+        read(path)
+
+
+def test_arrays_without_labels_of_one_split(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x_train=IMAGES[:4], y_train=[0, 1, 0, 1], x_test=IMAGES[4:])
+    test = read(tmp_path / "a.npz", "test")
+    assert test.labels is None and notes(test) == ("the test split has no labels: no image has one",)
+    np.savez(tmp_path / "b.npz", images=IMAGES, labels=[np.nan] * 6)
+    assert read(tmp_path / "b.npz").labels is None
+    np.savez(tmp_path / "c.npz", images=IMAGES, labels=[np.nan, 1] * 3)
+    with pytest.raises(InputError, match=r"3 of 6 labels are missing \(NaN\)"):
+        read(tmp_path / "c.npz")
+
+
+def test_a_test_folder_without_class_folders(tmp_path: Path) -> None:
+    files = grey_files(["train/cat/1.png", "train/dog/2.png", "train/dog/7.png", "test/3.png", "test/4.png"])
+    test = read(write_folder(tmp_path / "a", files), "test")
+    assert test.labels is None and test.class_names == ("cat", "dog")
+    assert notes(test) == ("test has no class folders: its images have no labels",)
+    files |= grey_files(["val/cat/5.png", "val/dog/6.png"])
+    test = read(write_folder(tmp_path / "a", files), "test")
+    assert test.labels.tolist() == [0, 1] and test.file_names == ("val/cat/5.png", "val/dog/6.png")
+    assert notes(test)[0] == "test has no class folders and so no labels (2 files): val is used as test"
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Writes a split as ``datasets`` does."""
+    from PIL import Image
+
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    hf = pytest.importorskip("datasets")
+    hf.disable_progress_bars()
+    features = hf.Features({"image": hf.Image(), "label": hf.ClassLabel(names=["zebra", "ant"])})
+
+    def write(name: str, labels: list[int], split: str) -> Path:
+        columns = {"image": [Image.fromarray(image) for image in IMAGES[: len(labels)]], "label": labels}
+        hf.Dataset.from_dict(columns, features=features).to_parquet(tmp_path / name / f"{split}-00000-of-00001.parquet")
+        return tmp_path / name
+
+    return write
+
+
+def test_hidden_labels_as_the_hub_has_them(hub: Any) -> None:
+    path = hub("own", [1, 0, 1, 0], "train")
+    hub("own", [-1, -1], "test")
+    train, test = read(path, "train"), read(path, "test")
+    assert train.labels.tolist() == [1, 0, 1, 0] and test.labels is None and notes(test) == HIDDEN
+    hub("own", [0, 1, 1], "validation")
+    test = read(path, "test")
+    assert test.labels.tolist() == [0, 1, 1]
+    assert notes(test) == ("the test split has no labels (all are -1): validation is used as such",)
+    path = hub("mixed", [1, 0, 1, 0], "train")
+    hub("mixed", [0, -1, 1], "test")
+    with pytest.raises(InputError, match=r"1 of 3 images of the test split have no label, .*#1 the first \(it is -1\)"):
+        read(path)
+
+
+def test_what_is_trained_on_hidden_labels_is_embedded_and_compared_with_nothing(
+    tmp_path: Path, small_networks: None
+) -> None:
+    path, out = npz(tmp_path, [0, 1, 0, 1, -1, -1]), tmp_path / "run"
+    how = ("--iterations", 2, "--log-every", 1, "--batch-size", 2, "--device", "cpu")
+    assert softvq("train", "--data", path, *how, "-o", out).code == 0
+    ended = softvq("embed", out, "--split", "test", "-o", tmp_path / "t.npy")
+    assert (ended.code, ended.err.count("other classes")) == (0, 0) and not (tmp_path / "t.labels.npy").exists()
+    softvq("sweep", "--data", path, "--over", "K=2", *how, "-o", tmp_path / "s").refused(
+        3, "the test split of a has no"
+    )

@@ -1,0 +1,76 @@
+"""What the system's limits leave for workers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from softvq_cli.errors import SoftVQError, spelled
+from softvq_cli.experiments import room
+from tests.helpers import ROOT
+
+resource = pytest.importorskip("resource")
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize(
+    ("limit", "words"),
+    [
+        ("RLIMIT_NOFILE, (32, 32)", "only 32 files may be open at once, and one process for the jobs needs about 44"),
+        ("RLIMIT_AS, (4 * 10**9, 4 * 10**9)", "the address space is limited to 4.0 GB, and each process for the jobs"),
+    ],
+)
+def test_limits_that_leave_no_room_are_named(tmp_path: Path, limit: str, words: str, jobs: int) -> None:
+    program = f"import resource, sys; resource.setrlimit(resource.{limit}); from softvq_cli.__main__ import main; "
+    grid = ("sweep", "--data", "digits", "--over", "K=2,3", "--jobs", str(jobs), "-q", "-o", str(tmp_path / "s"))
+    ended = subprocess.run(
+        [sys.executable, "-c", f"{program} sys.exit(main(sys.argv[1:]))", *grid],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (1, "", 1)
+    assert words in ended.stderr and "raise the limit (ulimit -" in ended.stderr
+
+
+def limits(monkeypatch: pytest.MonkeyPatch, **given: tuple[int, int]) -> list[tuple[int, tuple[int, int]]]:
+    """Have these limits; what is set is listed."""
+    kinds = {getattr(resource, f"RLIMIT_{name}"): value for name, value in given.items()}
+    changed: list[tuple[int, tuple[int, int]]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: kinds.get(kind, (-1, -1)))
+    monkeypatch.setattr(resource, "setrlimit", lambda kind, value: changed.append((kind, value)))
+    return changed
+
+
+def test_the_soft_limit_on_open_files_is_raised_as_far_as_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    changed = limits(monkeypatch, NOFILE=(50, 4096))
+    room.check(1)
+    assert changed == []
+    room.check(4)
+    assert changed == [(resource.RLIMIT_NOFILE, (80, 4096))]
+
+
+def test_as_many_jobs_as_there_is_room_for_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits(monkeypatch, NOFILE=(64, 64))
+    with pytest.raises(SoftVQError) as error:
+        room.check(8)
+    assert spelled(error.value.marked) == (
+        "only 64 files may be open at once, and 8 for the jobs need about 128: raise the limit (ulimit -n 128), "
+        "or give jobs 2"
+    )
+
+
+def test_processes_of_this_user_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits(monkeypatch, NPROC=(60, 60))
+    monkeypatch.setattr(os, "geteuid", lambda: 0)  # the system sets root no limit
+    room.check(1)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(room, "_tasks_of_user", lambda: 20)
+    with pytest.raises(SoftVQError, match=r"may have 60 processes and threads and has 20, .* 48: .*\(ulimit -u\)"):
+        room.check(1)
