@@ -6,13 +6,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import ceilings, evaluation, gpu, load, operators, scaling, step
+from benchmarks import ceilings, evaluation, gpu, load, operators, scaling, step, threads
 from benchmarks.setting import Setting
 from benchmarks.timing import CLOCKS
 
 SECTIONS = {"floor": ceilings.section, "operators": operators.section, "step": step.section, "gpu": gpu.section}
 SECTIONS |= {"clustering": evaluation.clustering_section, "probe": evaluation.probe_section}
 SECTIONS |= {"tsne": evaluation.tsne_section, "scaling": scaling.section, "load": load.section}
+SECTIONS |= {"threads": threads.section}
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ SECTIONS = {
     "tsne": "## t-SNE, 100 × 8",
     "scaling": "## How cost grows",
     "load": "## On idle cores and beside busy programs",
+    "threads": "## Evaluation and its threads",
 }
 
 

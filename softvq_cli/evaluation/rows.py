@@ -49,14 +49,6 @@ def prepare(z: np.ndarray) -> Prepared:
     return Prepared(shift, span(z, shift=shift) <= LARGEST)
 
 
-def threads(jobs: int | None) -> int:
-    """``jobs``, or one a core; never more than there are cores, since no result depends on it."""
-    import joblib
-
-    cores = int(joblib.cpu_count())
-    return min(jobs or cores, cores)
-
-
 def span(z: np.ndarray, neighbours: int = _SAMPLE, *, shift: np.ndarray | float = 0.0, scale: Any = 1.0) -> float:
     """How many times the square of a near distance the largest squared norm of (z − shift) / scale is.
 
