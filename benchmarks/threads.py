@@ -92,7 +92,7 @@ def tasks(threads: int, *, quick: bool) -> Mapping[str, Task]:
         model = session(data, setting).model.eval()
         images = random.integers(0, 256, (times * size, *SHAPES[data]), dtype=np.uint8)
         embeds[f"embed, {network}, {len(images)} images"] = lambda model=model, images=images: represent(model, images)
-    starts, rows = (2, z[:100]) if quick else (20, z[:1000])
+    starts, rows = (2, z[:100]) if quick else (20, z[:500])
     own: dict[str, Task] = {
         f"probe, {z.shape[0]} × {z.shape[1]}": lambda: probe(z, labels, z, labels),
         f"K-means, {starts} starts": lambda: cluster(z, clusters=CLASSES, n_init=starts),

@@ -53,6 +53,12 @@ def test_an_unknown_section_is_refused_by_name(bench: Callable[..., Result]) -> 
     assert "'clustring'" in done.err
 
 
+def test_without_a_gpu_its_section_says_so_in_one_line(bench: Callable[..., Result]) -> None:
+    done = bench("gpu")
+    assert (done.code, done.out) == (1, "")
+    assert done.err == "benchmarks: gpu needs a GPU with CUDA, and PyTorch finds none here\n"
+
+
 def test_the_operations_of_a_step_are_those_of_its_matrix_products(zygote: Zygote) -> None:
     """Each weight of the network multiplies a batch three times, the first layer's twice: images have no gradient."""
     code = """
