@@ -10,7 +10,7 @@ import numpy as np
 
 from softvq_cli.devices import evaluation_threads, processors
 from softvq_cli.errors import InputError, UsageError, unknown_name
-from softvq_cli.evaluation.rows import prepare
+from softvq_cli.evaluation.rows import nearest, prepare
 from softvq_cli.ranges import MOST_COUNT, check_jobs, check_number, check_seed
 from softvq_cli.words import MAP_INITS, MapInit
 
@@ -87,7 +87,7 @@ def tsne(
         )
     if init not in MAP_INITS:
         raise UsageError(unknown_name("init", init, MAP_INITS))
-    distances, rows = _nearest(z, int(3 * perplexity), jobs)
+    distances, rows = nearest(z, int(3 * perplexity), jobs=jobs)
     # A row's affinities do not change with its scale, and openTSNE's search for their width fails from 1e18 on.
     _, exponents = np.frexp(distances.max(axis=1, keepdims=True))
     distances = np.ldexp(distances, np.where(np.abs(exponents) > _EXPONENTS, -exponents, 0))
@@ -132,7 +132,7 @@ def quality(
         raise InputError(
             f"{len(z)} rows are too few to compare {k} neighbours of each: at least {2 * k + 2} are needed"
         )
-    near, near_in_map = _nearest(z, k, jobs)[1], _nearest(coordinates, k, jobs)[1]  # (N, k)
+    near, near_in_map = nearest(z, k, jobs=jobs)[1], nearest(coordinates, k, jobs=jobs)[1]  # (N, k)
     kept = (near[:, :, None] == near_in_map[:, None, :]).sum()
     return MapQuality(
         trustworthiness=_trustworthiness(z, coordinates, k),
@@ -168,14 +168,3 @@ def _trustworthiness(z: np.ndarray, coordinates: np.ndarray, k: int) -> float:
     if prepared.products:
         return float(trustworthiness(z, coordinates, n_neighbors=k))
     return float(trustworthiness(cdist(z, z), coordinates, n_neighbors=k, metric="precomputed"))
-
-
-def _nearest(z: np.ndarray, k: int, jobs: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """(distances, indices), each (N, k), of the nearest other rows, exactly."""
-    from sklearn.neighbors import NearestNeighbors
-
-    prepared = prepare(z)
-    with evaluation_threads(jobs) as threads:
-        search = NearestNeighbors(n_neighbors=k, algorithm=prepared.algorithm, n_jobs=threads)
-        found: tuple[np.ndarray, np.ndarray] = search.fit(prepared.apply(z)).kneighbors()
-    return found

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from softvq_cli.devices import evaluation_threads
 from softvq_cli.errors import UsageError
-from softvq_cli.evaluation.rows import prepare
+from softvq_cli.evaluation.rows import nearest
 
 
 @dataclass(frozen=True)
@@ -55,14 +54,9 @@ def nearest_rows(z: np.ndarray, k: int, *, jobs: int | None = None) -> Neighbour
     Raises:
         UsageError: fewer than two rows, or ``k`` below 1.
     """
-    from sklearn.neighbors import NearestNeighbors
-
     if len(z) < 2 or k < 1:
         raise UsageError(f"{k} nearest rows of {len(z)} are none: give two rows at least and k of 1 at least")
-    prepared = prepare(z)
-    with evaluation_threads(jobs) as threads:
-        search = NearestNeighbors(n_neighbors=min(k, len(z) - 1), algorithm=prepared.algorithm, n_jobs=threads)
-        distances, rows = search.fit(prepared.apply(z)).kneighbors()
+    distances, rows = nearest(z, min(k, len(z) - 1), jobs=jobs)
     return Neighbourhoods(rows, distances)
 
 
