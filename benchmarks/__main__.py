@@ -6,13 +6,15 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import ceilings, evaluation, gpu, load, operators, scaling, step
+from benchmarks import ceilings, evaluation, gpu, load, operators, scaling, step, threads
 from benchmarks.setting import Setting
 from benchmarks.timing import CLOCKS
+from softvq_cli.errors import UsageError
 
 SECTIONS = {"floor": ceilings.section, "operators": operators.section, "step": step.section, "gpu": gpu.section}
 SECTIONS |= {"clustering": evaluation.clustering_section, "probe": evaluation.probe_section}
 SECTIONS |= {"tsne": evaluation.tsne_section, "scaling": scaling.section, "load": load.section}
+SECTIONS |= {"threads": threads.section}
 
 
 def main() -> None:
@@ -27,7 +29,13 @@ def main() -> None:
     unknown = [name for name in chosen.sections if name not in SECTIONS]
     if unknown:
         parser.error(f"there is no section {unknown[0]!r}: choose from {', '.join(SECTIONS)}")
-    setting = Setting.of(chosen.quick, chosen.rounds, chosen.threads, chosen.clock, chosen.device)
+    try:
+        setting = Setting.of(chosen.quick, chosen.rounds, chosen.threads, chosen.clock, chosen.device)
+    except UsageError as error:
+        parser.error(str(error))
+    if "gpu" in chosen.sections and setting.device.type != "cuda":
+        print("benchmarks: gpu needs a GPU with CUDA, and PyTorch finds none here", file=sys.stderr)
+        sys.exit(1)
     print(setting.describe(), flush=True)
     for name in chosen.sections or SECTIONS:
         print("\n" + SECTIONS[name](setting), flush=True)

@@ -44,7 +44,7 @@ def section(setting: Setting) -> str:
 
 def _case(data: str, batch: int, cores: int, setting: Setting) -> str:
     seconds = 0.1 if setting.quick else 4.0
-    counts = [1] if setting.quick else [count for count in (1, 2, 4, 8, MOST_THREADS) if count <= max(cores, 2)]
+    counts = [1] if setting.quick else counts_of(cores)
     idle = _rates(data, batch, [*counts, PLAIN], seconds, setting)
     with busy(cores):
         loaded = _rates(data, batch, [*counts, PLAIN], seconds, setting)
@@ -71,11 +71,19 @@ def _rates(data: str, batch: int, counts: list[int], seconds: float, setting: Se
 def _measured(data: str, batch: int, count: int, seconds: float, setting: Setting) -> float:
     if setting.quick:
         return rate(data, batch, count, seconds, quick=True)  # a process would take seconds to start
-    environment = {name: value for name, value in os.environ.items() if name not in _VARIABLES}
-    if count != PLAIN:
-        environment |= WAITING
     words = [sys.executable, "-m", "benchmarks.load", data, str(batch), str(count), str(seconds)]
-    return float(subprocess.run(words, env=environment, check=True, capture_output=True, text=True).stdout)
+    return float(subprocess.run(words, env=environment_of(count), check=True, capture_output=True, text=True).stdout)
+
+
+def counts_of(cores: int) -> list[int]:
+    """The numbers of threads that are measured."""
+    return [count for count in (1, 2, 4, 8, MOST_THREADS) if count <= max(cores, 2)]
+
+
+def environment_of(count: int) -> dict[str, str]:
+    """Of a process: its threads wait as softvq's do, or for PLAIN as the libraries have it."""
+    environment = {name: value for name, value in os.environ.items() if name not in _VARIABLES}
+    return environment if count == PLAIN else environment | WAITING
 
 
 @contextlib.contextmanager

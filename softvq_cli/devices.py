@@ -40,7 +40,57 @@ def pick(device: str = "auto") -> torch.device:
         raise UsageError(f"{param('device')} {name}: PyTorch finds no such device here; there is {there}")
     if name == "cuda":
         torch.backends.cudnn.allow_tf32 = False  # float32 is float32: by default convolutions round to 10 bits
+    elif name == "cpu" and "OMP_NUM_THREADS" not in os.environ:
+        _stay_in_the_container()
     return torch.device(name)
+
+
+def processors(jobs: int | None = None) -> int:
+    """How many threads evaluation takes, in every command and function that has no setting for it.
+
+    Args:
+        jobs: as many, for this call.
+
+    Returns:
+        ``jobs``; else what ``OMP_NUM_THREADS`` says; else one for each processor that this process was granted. Never
+        more than those, counted by its affinity and by the limit of its container, which OpenMP does not know.
+    """
+    import joblib
+
+    granted = int(joblib.cpu_count())
+    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # of a list: the outermost level
+    return min(jobs or (int(first) if first.isdecimal() else 0) or granted, granted)
+
+
+@contextlib.contextmanager
+def evaluation_threads(jobs: int | None = None) -> Iterator[int]:
+    """Within the block OpenMP has :func:`processors` threads, and a product of NumPy or SciPy one.
+
+    Their OpenBLAS has threads of its own, which wait in a circle whatever ``OMP_WAIT_POLICY`` says: beside busy
+    programs the probe took fifty times as long on two (docs/PERFORMANCE.md). And the last digits of a product depend
+    on how many share it; with one, they do not depend on the machine's processors.
+
+    Args:
+        jobs: as in :func:`processors`.
+
+    Yields:
+        How many threads to take for work that is cut into parts of the same bytes.
+    """
+    import scipy.linalg  # noqa: F401 (SciPy's OpenBLAS: once it is loaded it can be limited)
+    from threadpoolctl import threadpool_limits
+
+    count = processors(jobs)
+    with threadpool_limits({"blas": 1, "openmp": count}):
+        yield count
+
+
+@functools.cache
+def _stay_in_the_container() -> None:
+    """Have PyTorch take no more threads than there are processors: by itself it asks the affinity alone."""
+    import joblib
+    import torch
+
+    torch.set_num_threads(min(torch.get_num_threads(), int(joblib.cpu_count())))
 
 
 _KEPT = {-3: 32 << 20, -1: 1 << 30}

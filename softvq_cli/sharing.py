@@ -6,7 +6,6 @@ The folder of a run keeps the paths; reports, embeddings and exported models go 
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -26,6 +25,8 @@ def shared_path(path: str) -> str:
 
 def shared_command(command: str) -> str:
     """A line of the shell with :func:`shared_path` in the place of each word, and of ``PATH`` in ``NAME=PATH``."""
+    import shlex
+
     words = []
     for word in shlex.split(command):
         name, equals, value = word.rpartition("=") if not os.path.exists(word) else ("", "", word)

@@ -20,6 +20,7 @@ SECTIONS = {
     "tsne": "## t-SNE, 100 × 8",
     "scaling": "## How cost grows",
     "load": "## On idle cores and beside busy programs",
+    "threads": "## Evaluation and its threads",
 }
 
 
@@ -50,6 +51,12 @@ def test_an_unknown_section_is_refused_by_name(bench: Callable[..., Result]) -> 
     done = bench("clustring")
     assert done.code == 2
     assert "'clustring'" in done.err
+
+
+def test_without_a_gpu_its_section_says_so_in_one_line(bench: Callable[..., Result]) -> None:
+    done = bench("gpu")
+    assert (done.code, done.out) == (1, "")
+    assert done.err == "benchmarks: gpu needs a GPU with CUDA, and PyTorch finds none here\n"
 
 
 def test_the_operations_of_a_step_are_those_of_its_matrix_products(zygote: Zygote) -> None:

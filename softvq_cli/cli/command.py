@@ -41,13 +41,16 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(function)
     def call(**values: Any) -> None:
         variables = _variables_used(values.pop(_CONTEXT))
-        built: dict[str, Any] = {}
-        for name in sorted(bundles, key=lambda name: name != "terminal"):  # it can speak when the others are refused
-            bundle, names = bundles[name]
-            built[name] = bundle.build({n: values.pop(n) for n in names})
-            if variables and isinstance(built[name], Terminal):
-                built[name].note(f"from the environment: {', '.join(variables)}")
-        function(**values, **built)
+        from softvq_cli.cli import place  # here, since a help page needs nothing of what it loads
+
+        with place.prepared(heard=values.get("debug", False)):
+            built: dict[str, Any] = {}
+            for name in sorted(bundles, key=lambda name: name != "terminal"):  # it can speak when others are refused
+                bundle, names = bundles[name]
+                built[name] = bundle.build({n: values.pop(n) for n in names})
+                if variables and isinstance(built[name], Terminal):
+                    built[name].note(f"from the environment: {', '.join(variables)}")
+            function(**values, **built)
 
     del call.__wrapped__  # or the signature would be looked for there
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import re
-import shlex
 import sys
 from collections.abc import Sequence
 from typing import TextIO
 
 import typer
 
-from softvq_cli.cli import place, streams
+from softvq_cli.cli import streams
 from softvq_cli.cli.app import app
 from softvq_cli.cli.interrupt import interrupts
 from softvq_cli.cli.spelling import option_name, option_words
@@ -41,8 +39,7 @@ def run(argv: Sequence[str]) -> int:
     argv = list(argv)
     debug = "--debug" in argv or os.environ.get("SOFTVQ_DEBUG", "").lower() in _TRUE
     streams.prepare()
-    place.prepare()
-    with interrupts.installed(), contextlib.nullcontext() if debug else place.quiet_libraries():
+    with interrupts.installed():
         try:
             code = _code_of(typer.main.get_command(app).main(argv, prog_name="softvq", standalone_mode=False))
             sys.stdout.flush()
@@ -82,6 +79,8 @@ def _how_to_go_on(error: Interrupted, argv: Sequence[str]) -> str:
     """The same command again, or the command with the arguments that the core says it needs."""
     if error.again is None:
         return ""
+    import shlex
+
     words = [argv[0], *option_words(error.again)] if error.again else argv
     return f"; to go on: {shlex.join(['softvq', *words])}"
 

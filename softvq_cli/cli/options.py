@@ -80,7 +80,9 @@ Device = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Jobs = Annotated[
     int | None,
-    typer.Option("--jobs", "-j", metavar="INT", help="Processes at most; the result is the same. Default: all."),
+    typer.Option(
+        "--jobs", "-j", metavar="INT", help="Processors to use at most; the result is the same. Default: all."
+    ),
 ]
 Seed = Annotated[int, typer.Option("--seed", "-s", metavar="INT", help="Seed; the same one gives the same result.")]
 BatchSize = Annotated[int, typer.Option("--batch-size", metavar="INT", min=1, help="Images at a time.")]

@@ -6,9 +6,7 @@ import codecs
 import contextlib
 import functools
 import inspect
-import json
 import re
-import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -89,6 +87,8 @@ class Terminal:
 
     def hint(self, *words: str | Path) -> None:
         """Name the command that comes next, ready for the shell."""
+        import shlex
+
         self.note(f"next: {shlex.join(map(str, words))}")
 
     @contextlib.contextmanager
@@ -121,6 +121,8 @@ _UNBOUNDED = 10_000
 
 def _json(document: Mapping[str, Any]) -> str:
     """Indented, with each list of plain values on one line; escaped where the stream is not UTF-8."""
+    import json
+
     escaped = codecs.lookup(encoding_of(sys.stdout)).name != "utf-8"
     text = json.dumps(document, indent=2, ensure_ascii=escaped, allow_nan=False)
     text = text.encode(errors="backslashreplace").decode()  # what is no text stands there as JSON escapes it

@@ -10,7 +10,19 @@ import warnings
 from collections.abc import Iterator
 
 
-def prepare() -> None:
+@contextlib.contextmanager
+def prepared(*, heard: bool) -> Iterator[None]:
+    """What the work of a command stands in.
+
+    Args:
+        heard: show what libraries have to say to programmers.
+    """
+    _make_known()
+    with contextlib.nullcontext() if heard else _quiet_libraries():
+        yield
+
+
+def _make_known() -> None:
     """Make a home and a folder for temporary files known, which some libraries ask for when they are loaded.
 
     Nothing is written there for it. A user without an entry has the root for a home, as containers have it. Where
@@ -27,7 +39,7 @@ def prepare() -> None:
 
 
 @contextlib.contextmanager
-def quiet_libraries() -> Iterator[None]:
+def _quiet_libraries() -> Iterator[None]:
     """Neither their warnings nor their logs are shown within the block: they speak to programmers."""
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from softvq_cli.devices import evaluation_threads, processors
 from softvq_cli.errors import InputError, UsageError, param, unknown_name
 from softvq_cli.evaluation import kmeans
 from softvq_cli.evaluation.statistics import Summary, summary
@@ -93,6 +94,7 @@ class Clustering:
         }
 
 
+@evaluation_threads()
 def cluster(
     z: np.ndarray,
     labels: np.ndarray | None = None,
@@ -121,7 +123,7 @@ def cluster(
         init: how a start draws its centres: "k-means++", or "random" rows.
         method: "kmeans", "gmm" or "agglomerative".
         seed: of the starts.
-        jobs: groups of starts side by side; one a core unless given.
+        jobs: groups of starts side by side; :func:`softvq_cli.devices.processors` unless given.
         silhouette: measure it where there are no labels; it needs the distances between the rows.
 
     Raises:
@@ -213,13 +215,11 @@ def _all_starts(
 ) -> Iterator[kmeans.Start]:
     """A start for each seed, in order; groups of them side by side, each group on one thread."""
     import joblib
-    from threadpoolctl import threadpool_limits
 
     groups = [seeds[i : i + GROUP] for i in range(0, len(seeds), GROUP)]
-    pool = joblib.Parallel(min(jobs or joblib.cpu_count(), len(groups)), backend="threading", return_as="generator")
-    with threadpool_limits(1, user_api="blas"):
-        for starts in pool(joblib.delayed(kmeans.run)(rows, clusters, init, group) for group in groups):
-            yield from starts
+    pool = joblib.Parallel(min(processors(jobs), len(groups)), backend="threading", return_as="generator")
+    for starts in pool(joblib.delayed(kmeans.run)(rows, clusters, init, group) for group in groups):
+        yield from starts
 
 
 def _by_other_method(

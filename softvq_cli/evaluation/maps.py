@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from softvq_cli.devices import evaluation_threads, processors
 from softvq_cli.errors import InputError, UsageError, unknown_name
-from softvq_cli.evaluation.rows import prepare, threads
+from softvq_cli.evaluation.rows import nearest, prepare
 from softvq_cli.ranges import MOST_COUNT, check_jobs, check_number, check_seed
 from softvq_cli.words import MAP_INITS, MapInit
 
@@ -40,6 +41,7 @@ class MapQuality:
         return asdict(self)
 
 
+@evaluation_threads()
 def tsne(
     z: np.ndarray,
     *,
@@ -60,7 +62,7 @@ def tsne(
         exaggeration: of the attraction between neighbours after the early phase; above 1 clusters shrink and part.
         dimensions: of the map, 1 or 2.
         seed: of the random start, and of PCA's solver.
-        jobs: threads; one a core unless given.
+        jobs: threads; :func:`softvq_cli.devices.processors` unless given.
         init: "pca" keeps the large distances, "random" does not.
 
     Returns:
@@ -77,7 +79,7 @@ def tsne(
     perplexity = float(check_number("perplexity", perplexity, float, low=1))
     exaggeration = float(check_number("exaggeration", exaggeration, float, low=1, high=_EARLY))
     dimensions = int(check_number("dimensions", dimensions, low=1, high=2))
-    seed, jobs = check_seed(seed), threads(check_jobs(jobs))
+    seed, jobs = check_seed(seed), processors(check_jobs(jobs))
     if perplexity > largest:
         raise InputError(
             f"the perplexity {perplexity:g} is too large for {len(z)} rows: at most {np.floor(largest * 10) / 10:g} is"
@@ -85,7 +87,7 @@ def tsne(
         )
     if init not in MAP_INITS:
         raise UsageError(unknown_name("init", init, MAP_INITS))
-    distances, rows = _nearest(z, int(3 * perplexity), jobs)
+    distances, rows = nearest(z, int(3 * perplexity), jobs=jobs)
     # A row's affinities do not change with its scale, and openTSNE's search for their width fails from 1e18 on.
     _, exponents = np.frexp(distances.max(axis=1, keepdims=True))
     distances = np.ldexp(distances, np.where(np.abs(exponents) > _EXPONENTS, -exponents, 0))
@@ -103,6 +105,7 @@ def tsne(
     return np.asarray(fitted)
 
 
+@evaluation_threads()
 def quality(
     z: np.ndarray, coordinates: np.ndarray, *, k: int = 10, seed: int = 0, jobs: int | None = None
 ) -> MapQuality:
@@ -113,7 +116,7 @@ def quality(
         coordinates: (N, 2), of the same rows.
         k: size of a neighbourhood.
         seed: of the rows drawn when there are more than QUALITY_ROWS.
-        jobs: threads of the search for neighbours; one a core unless given.
+        jobs: threads of the search for neighbours, as in :func:`tsne`.
 
     Raises:
         InputError: rows differ in number, or are fewer than 2 k + 2.
@@ -129,7 +132,7 @@ def quality(
         raise InputError(
             f"{len(z)} rows are too few to compare {k} neighbours of each: at least {2 * k + 2} are needed"
         )
-    near, near_in_map = _nearest(z, k, jobs)[1], _nearest(coordinates, k, jobs)[1]  # (N, k)
+    near, near_in_map = nearest(z, k, jobs=jobs)[1], nearest(coordinates, k, jobs=jobs)[1]  # (N, k)
     kept = (near[:, :, None] == near_in_map[:, None, :]).sum()
     return MapQuality(
         trustworthiness=_trustworthiness(z, coordinates, k),
@@ -165,13 +168,3 @@ def _trustworthiness(z: np.ndarray, coordinates: np.ndarray, k: int) -> float:
     if prepared.products:
         return float(trustworthiness(z, coordinates, n_neighbors=k))
     return float(trustworthiness(cdist(z, z), coordinates, n_neighbors=k, metric="precomputed"))
-
-
-def _nearest(z: np.ndarray, k: int, jobs: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """(distances, indices), each (N, k), of the nearest other rows, exactly."""
-    from sklearn.neighbors import NearestNeighbors
-
-    prepared = prepare(z)
-    search = NearestNeighbors(n_neighbors=k, algorithm=prepared.algorithm, n_jobs=threads(jobs))
-    found: tuple[np.ndarray, np.ndarray] = search.fit(prepared.apply(z)).kneighbors()
-    return found

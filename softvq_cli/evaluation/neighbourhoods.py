@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from softvq_cli.errors import UsageError
-from softvq_cli.evaluation.rows import prepare
+from softvq_cli.evaluation.rows import nearest
 
 
 @dataclass(frozen=True)
@@ -49,18 +49,14 @@ def nearest_rows(z: np.ndarray, k: int, *, jobs: int | None = None) -> Neighbour
     Args:
         z: (N, d), N at least 2.
         k: at least 1; all other rows where there are no more than k.
-        jobs: threads; one a core unless given.
+        jobs: threads; :func:`softvq_cli.devices.processors` unless given.
 
     Raises:
         UsageError: fewer than two rows, or ``k`` below 1.
     """
-    from sklearn.neighbors import NearestNeighbors
-
     if len(z) < 2 or k < 1:
         raise UsageError(f"{k} nearest rows of {len(z)} are none: give two rows at least and k of 1 at least")
-    prepared = prepare(z)
-    search = NearestNeighbors(n_neighbors=min(k, len(z) - 1), algorithm=prepared.algorithm, n_jobs=jobs or -1)
-    distances, rows = search.fit(prepared.apply(z)).kneighbors()
+    distances, rows = nearest(z, min(k, len(z) - 1), jobs=jobs)
     return Neighbourhoods(rows, distances)
 
 

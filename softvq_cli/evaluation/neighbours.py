@@ -8,7 +8,7 @@ import numpy as np
 
 from softvq_cli.errors import InputError
 from softvq_cli.evaluation.probe import Probe, check_probe_input, name_classes, report
-from softvq_cli.evaluation.rows import prepare, threads
+from softvq_cli.evaluation.rows import nearest
 from softvq_cli.ranges import MOST_COUNT, check_jobs, check_number
 
 
@@ -33,26 +33,21 @@ def neighbours(
         test_labels: int (M,). A class that the train rows do not have counts as wrong.
         k: number of neighbours.
         class_names: one a label, for ``per_class``; the labels themselves unless given.
-        jobs: threads; one a core unless given. The result does not depend on it, but for rows at equal distances.
+        jobs: threads; :func:`softvq_cli.devices.processors` unless given. The result does not depend on it.
 
     Raises:
         InputError: no labels, labels and rows differ in number, different d, one class only, or too few rows.
         UsageError: ``k`` or ``jobs`` below 1.
     """
-    from sklearn.neighbors import NearestNeighbors
-
     y, y_test, classes = check_probe_input(train_z, train_labels, test_z, test_labels)
     k, jobs = int(check_number("neighbours", k, low=1, high=MOST_COUNT)), check_jobs(jobs)
     if len(train_z) <= k:
         raise InputError(f"{len(train_z)} train rows have no {k} neighbours each: use fewer neighbours or more rows")
-    prepared = prepare(train_z)
-    train_z, test_z = prepared.apply(train_z), prepared.apply(test_z)
-    search = NearestNeighbors(n_neighbors=k, algorithm=prepared.algorithm, n_jobs=threads(jobs)).fit(train_z)
     return report(
         y,
-        _vote(y[search.kneighbors(return_distance=False)], len(classes)),
+        _vote(y[nearest(train_z, k, jobs=jobs)[1]], len(classes)),
         y_test,
-        _vote(y[search.kneighbors(test_z, return_distance=False)], len(classes)),
+        _vote(y[nearest(train_z, k, queries=test_z, jobs=jobs)[1]], len(classes)),
         names=name_classes(classes, class_names),
         method={"neighbours": k},
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from softvq_cli.devices import evaluation_threads
 from softvq_cli.errors import InputError, UsageError, param, unknown_name
 from softvq_cli.evaluation.softmax import fit_adam, fit_lbfgs
 from softvq_cli.evaluation.statistics import Summary, summary
@@ -62,6 +63,7 @@ class FewLabels:
         return {"labels_per_class": self.labels_per_class, **self.accuracy.as_dict()}
 
 
+@evaluation_threads()
 def probe(
     train_z: np.ndarray,
     train_labels: np.ndarray | None,

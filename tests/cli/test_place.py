@@ -112,7 +112,9 @@ def test_a_backend_and_a_folder_that_are_not_here_do_not_matter_to_a_figure(rows
 def test_libraries_speak_to_nobody_but_with_debug(capfd):
     import logging
 
-    with place.quiet_libraries():
+    with place.prepared(heard=False):
         logging.getLogger("matplotlib").error("of no use")
     assert capfd.readouterr().err == ""
+    with place.prepared(heard=True):
+        assert logging.root.manager.disable == logging.NOTSET
     assert logging.root.manager.disable == logging.NOTSET

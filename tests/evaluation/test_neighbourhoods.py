@@ -81,3 +81,11 @@ def test_the_distance_to_the_centre_is_that_to_the_mean_of_the_cluster(z):
     for c in (2, 4, 9):
         mine = z[assignments == c].astype(np.float64)
         np.testing.assert_allclose(found[assignments == c], np.linalg.norm(mine - mine.mean(axis=0), axis=1))
+
+
+@pytest.mark.parametrize("n", [300, 1500])  # of fewer than 1024 a thread, scikit-learn's own search depends on them
+def test_which_of_equally_far_rows_are_the_nearest_does_not_depend_on_the_threads(n):
+    grid = np.random.default_rng(0).integers(0, 3, (n, 4)).astype(np.float32)
+    one, two = (nearest_rows(grid, 10, jobs=jobs) for jobs in (1, 2))
+    assert (one.rows == two.rows).all()
+    assert (one.distances == two.distances).all()
