@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from softvq_cli.errors import UsageError, param, shown, unknown_name
+from softvq_cli.files import as_utf8
 from softvq_cli.presets import preset, threads
 from softvq_cli.ranges import KINDS, MOST_COUNT, MOST_SEED, as_float, in_range, is_number
 from softvq_cli.sharing import shared_path
@@ -82,6 +83,13 @@ class DataConfig:
     )
     split_column: str | None = setting(None, "The column of a table that says train or test.")
     name_encoding: str | None = setting(None, "Encoding of the file names in a .zip or .tar: shift_jis, gbk, cp866 …")
+
+    def __post_init__(self) -> None:
+        """Have paths and columns as text that means the same in every locale."""
+        for name in ("data", "data_dir", "image_column", "label_column", "split_column"):
+            value = getattr(self, name)
+            if isinstance(value, str) and not value.isascii():
+                object.__setattr__(self, name, as_utf8(value))
 
 
 @dataclass(frozen=True)

@@ -101,6 +101,25 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         raise InputError(f"{path} is not a JSON file: {one_line(error)}") from error
 
 
+def as_utf8(name: str) -> str:
+    """A name as the system gave it, read as UTF-8 where its bytes are that: a class and a folder are called the same
+    whatever the locale says."""
+    try:
+        return os.fsencode(name).decode()
+    except UnicodeError:
+        return name
+
+
+def on_disk(path: str) -> str:
+    """The path as the system takes it, of one that :func:`as_utf8` gave or that was written down in another locale."""
+    if path.isascii() or os.path.exists(os.path.expanduser(path)):
+        return path
+    try:
+        return os.fsdecode(path.encode(errors="surrogateescape"))
+    except UnicodeError:
+        return path
+
+
 def make_folder(path: str | os.PathLike[str]) -> Path:
     """Create ``path`` and its parents.
 

@@ -5,9 +5,16 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
+from typing import Any
+
+from softvq_cli.errors import SoftVQError
+
+_SPACE = 3_500_000_000
+"""Bytes of address space below which PyTorch does not load (measured: 3.1 GB are too few, 3.6 are enough)."""
 
 
 @contextlib.contextmanager
@@ -29,6 +36,7 @@ def _make_known() -> None:
     no folder for temporary files can be written, its name is one in which nothing can be made, so that an error comes
     when a file is needed and not before.
     """
+    _mind_the_address_space()
     if os.path.expanduser("~") == "~":
         os.environ["HOME"] = os.sep
     try:
@@ -36,6 +44,30 @@ def _make_known() -> None:
     except OSError:
         tempfile.tempdir = os.devnull
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", os.sep)  # PyTorch makes it, whether it compiles or not
+
+
+class _NoRoom:
+    """Stands before the import of PyTorch, which aborts the process in its C++ where the address space ends."""
+
+    def __init__(self, space: int) -> None:
+        self.space = space
+
+    def find_spec(self, name: str, *_: Any) -> None:
+        """Refuse the one module, and leave all others to those who find them."""
+        if name == "torch":
+            raise SoftVQError(
+                f"PyTorch needs about {_SPACE / 1e9:.1f} GB of address space, and {self.space / 1e9:.1f} are allowed: "
+                "raise the limit (ulimit -v unlimited)"
+            )
+
+
+def _mind_the_address_space() -> None:
+    with contextlib.suppress(ImportError):  # Windows has no such limit
+        import resource
+
+        space = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if 0 <= space < _SPACE:
+            sys.meta_path.insert(0, _NoRoom(space))
 
 
 @contextlib.contextmanager

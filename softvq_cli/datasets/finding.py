@@ -12,6 +12,7 @@ from softvq_cli.datasets.loading import load, path_of
 from softvq_cli.datasets.progress import Progress
 from softvq_cli.datasets.status import names
 from softvq_cli.errors import InputError, param
+from softvq_cli.files import on_disk
 
 
 def find(
@@ -50,7 +51,7 @@ def find(
 def _places(data: str, folder: Path, was: str | None) -> Iterator[str]:
     """Where such a path leads to something, each place once."""
     relative = not os.path.isabs(data) and not data.startswith("~")
-    beside = [str(parent / data) for parent in folder.resolve().parents] if relative else []
+    beside = [str(parent / on_disk(data)) for parent in folder.resolve().parents] if relative else []
     seen: set[Path] = set()
     for place in (data, *beside, *([] if was is None else [was])):
         try:

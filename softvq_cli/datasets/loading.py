@@ -13,11 +13,12 @@ from softvq_cli.datasets.dataset import Dataset
 from softvq_cli.datasets.fetching import fetch
 from softvq_cli.datasets.folders import open_folder
 from softvq_cli.datasets.layout import Layout, arrange, is_document
-from softvq_cli.datasets.naming import as_utf8, shorten
+from softvq_cli.datasets.naming import shorten
 from softvq_cli.datasets.progress import Progress, silent
 from softvq_cli.datasets.sources import Source
 from softvq_cli.datasets.status import names
 from softvq_cli.errors import InputError, SoftVQError, UsageError, param, unknown_name
+from softvq_cli.files import as_utf8, on_disk
 from softvq_cli.words import SPLITS, Split
 
 
@@ -56,7 +57,7 @@ def path_of(data: str) -> Path | None:
     if data in names():
         return None
     try:
-        path = Path(data).expanduser()
+        path = Path(on_disk(data)).expanduser()
         if webdataset.is_pattern(data) and not path.exists():
             return path
         path.stat()

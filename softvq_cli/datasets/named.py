@@ -19,6 +19,7 @@ import numpy as np
 
 from softvq_cli.datasets import cache, readers
 from softvq_cli.errors import InputError, UsageError, param
+from softvq_cli.files import on_disk
 
 Arrays = tuple[np.ndarray, np.ndarray]
 """uint8 (N, H, W, C), int64 (N,)."""
@@ -64,7 +65,7 @@ def data_folder(data_dir: str | os.PathLike[str] | None) -> Path:
     Raises:
         UsageError: it cannot be a path.
     """
-    chosen = str(data_dir or os.environ.get("SOFTVQ_DATA") or "")
+    chosen = on_disk(str(data_dir or os.environ.get("SOFTVQ_DATA") or ""))
     if "\0" in chosen:
         raise UsageError(f"{param('data_dir')} holds a zero byte; give the path of a folder")
     try:

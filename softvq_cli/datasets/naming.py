@@ -60,15 +60,6 @@ def same(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def as_utf8(name: str) -> str:
-    """A file name as the system gave it, read as UTF-8 where its bytes are that: a class is called the same whatever
-    the locale says."""
-    try:
-        return os.fsencode(name).decode()
-    except UnicodeError:
-        return name
-
-
 def entry_of(folder: Path, name: str) -> str:
     """The name of a file in ``folder`` as the system takes it, from a list that calls it ``name``."""
     in_utf8 = name if name.isascii() else os.fsdecode(name.encode())

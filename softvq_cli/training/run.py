@@ -216,9 +216,9 @@ def _place(request: TrainRequest, config: RunConfig, folder: Path, saved: Checkp
     """Where the data of the run are: where the call says, or where a run that goes on finds them."""
     if not (request.resume and run_directory.is_used(folder)):
         return config.data
-    given = request.chosen.get("data", config.data.data)
-    if given != config.data.data:
-        return replace(config.data, data=given)
+    given = replace(config.data, data=request.chosen.get("data", config.data.data))
+    if given != config.data:
+        return given
     return datasets.find(
         config.data,
         folder,

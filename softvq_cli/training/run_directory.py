@@ -12,7 +12,7 @@ import filelock
 
 from softvq_cli.config import RunConfig, check
 from softvq_cli.errors import InputError, RefusedError, SoftVQError, UsageError, param
-from softvq_cli.files import discard_unfinished, keep_copy, make_folder, read_json, write_json
+from softvq_cli.files import as_utf8, discard_unfinished, keep_copy, make_folder, on_disk, read_json, write_json
 from softvq_cli.training import checkpoint, log
 from softvq_cli.training.checkpoint import DatasetInfo
 from softvq_cli.training.session import Session
@@ -184,8 +184,8 @@ def claim(folder: Path, config: RunConfig, *, overwrite: bool) -> None:
 
 def write_config(folder: Path, config: RunConfig) -> None:
     """Write ``config.json``: the version, where the data lie if that is a path, and all settings."""
-    data = Path(config.data.data).expanduser()
-    where = {DATA_PATH: str(data.resolve())} if data.exists() else {}
+    data = Path(on_disk(config.data.data)).expanduser()
+    where = {DATA_PATH: as_utf8(str(data.resolve()))} if data.exists() else {}
     write_json(folder / CONFIG, {"softvq": __version__, **where, **config.as_dict()})
 
 

@@ -118,3 +118,15 @@ def test_libraries_speak_to_nobody_but_with_debug(capfd):
     with place.prepared(heard=True):
         assert logging.root.manager.disable == logging.NOTSET
     assert logging.root.manager.disable == logging.NOTSET
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no such limit")
+def test_too_little_address_space_is_said_before_pytorch_aborts(rows):
+    limit = "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (3 * 10**9, 3 * 10**9)); "
+    program = f"{limit} from softvq_cli.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    words = [sys.executable, "-c", program, "train", "--data", "digits", "-o", "run"]
+    ended = subprocess.run(words, cwd=rows, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    said = "PyTorch needs about 3.5 GB of address space, and 3.0 are allowed: raise the limit (ulimit -v unlimited)"
+    assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", f"softvq: error: {said}\n")
+    assert not (rows / "run").exists()

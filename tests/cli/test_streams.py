@@ -15,11 +15,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from softvq_cli import __main__ as program
+from softvq_cli import files
 from softvq_cli.cli.errors import describe
 from softvq_cli.cli.help_page import parts_of, summary_of
 from softvq_cli.datasets import cache
 from softvq_cli.training import log
-from tests.helpers import QUICK, ROOT, installed, save_blobs
+from tests.helpers import QUICK, ROOT, Result, installed, save_blobs, softvq
 
 ENCODINGS = ("ascii", "cp1252", "latin-1", "euc-jp")
 
@@ -85,6 +87,48 @@ def test_names_of_files_are_utf8_in_every_locale(data, tmp_path):
     utf8, ascii_ = (json.loads(result.stdout) for result in shown)
     assert utf8 == ascii_
     assert "жук" in json.dumps(utf8, ensure_ascii=False)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="file names are no bytes there")
+def test_a_run_finds_its_data_whatever_the_locale_was_and_is(tmp_path, monkeypatch, papers_networks):
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    monkeypatch.chdir(tmp_path)
+    save_blobs(tmp_path / "жуки 猫.npz", 20)
+    train = ("train", "-q", "--data", "жуки 猫.npz", *QUICK, "--batch-size", "8")
+    assert softvq(*train, "-o", "utf8").code == 0
+    lines = (
+        shlex.join(["softvq", *train, "-o", "ascii"]),
+        "softvq embed -q utf8 -o a.npy",
+        "softvq train -q --resume -o utf8 --data 'жуки 猫.npz'",
+    )
+    result = shell(" && ".join(lines), tmp_path, **plain)
+    assert (result.returncode, result.stderr) == (0, b"")
+    assert softvq("embed", "-q", "ascii", "-o", "b.npy") == Result(0, "b.npy\n", "")
+    ours, theirs = (json.loads((tmp_path / run / "config.json").read_text("utf-8")) for run in ("utf8", "ascii"))
+    assert ours == theirs and theirs["data_path"] == str(tmp_path / "жуки 猫.npz")
+
+
+@pytest.mark.parametrize("codec", ["ascii", "latin-1", "euc-jp", "utf-8"])
+def test_a_name_that_was_written_down_is_found_in_every_locale(codec, tmp_path, monkeypatch):
+    name = "жуки é 猫"
+    listed = name.encode().decode(codec, "surrogateescape")  # what the system's listing gives
+    monkeypatch.setattr(os, "fsencode", lambda text: text.encode(codec, "surrogateescape"))
+    monkeypatch.setattr(os, "fsdecode", lambda data: data.decode(codec, "surrogateescape"))
+    monkeypatch.setattr(os.path, "exists", lambda text: text == listed)
+    assert files.as_utf8(listed) == name and files.as_utf8(name) == name
+    assert files.on_disk(name) == listed and files.on_disk(listed) == listed
+    assert files.on_disk("\ud800") == "\ud800"
+
+
+def test_words_that_the_locale_garbled_are_read_again(monkeypatch):
+    def fsencode(_text):
+        raise UnicodeEncodeError("euc_jp", "\x80", 0, 1, "illegal multibyte sequence")
+
+    monkeypatch.setattr(sys, "argv", [*sys.argv[:1], "info", "\x80"])
+    assert program._words() == ["info", "\x80"]
+    monkeypatch.setattr(os, "fsencode", fsencode)
+    if Path("/proc/self/cmdline").exists():
+        assert program._words() == Path("/proc/self/cmdline").read_bytes().decode().split("\0")[-3:-1]
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
