@@ -22,6 +22,7 @@ from softvq_cli.errors import Interrupted, SoftVQError, one_line, param
 from softvq_cli.experiments.cluster import Cluster
 from softvq_cli.experiments.job import Job, State, inspect
 from softvq_cli.experiments.worker import ENVIRONMENT, NOTE, TRAINING, Order, stop_jobs, work
+from softvq_cli.files import as_utf8
 from softvq_cli.pipeline.result import Evaluation
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ class _Course:
         self.failures: dict[Job, str] = {}
         self.tasks: dict[Task, tuple[Job, ...]] = {}
         self._states, self._observer, self._cluster = states, observer, cluster
-        self._jobs = {str(job.folder): job for group in groups for job in group}
+        self._jobs = {as_utf8(str(job.folder)): job for group in groups for job in group}
         self._total = sum(_left(job, states[job]) for job in self._jobs.values())
         self._ended_units = 0
         self._at: dict[Job, tuple[int, str]] = {}
@@ -199,7 +200,7 @@ class _Course:
             group = self._waiting.popleft()
             task = self._client.submit(
                 *(work, group, self._order),
-                key=f"{self._order.channel}-{group[0].name}",
+                key=f"{self._order.channel}-{as_utf8(group[0].name)}",
                 priority=len(self._waiting),
                 pure=False,
             )

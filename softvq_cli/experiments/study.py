@@ -13,6 +13,7 @@ from softvq_cli.experiments.cluster import THREADS
 from softvq_cli.experiments.job import Job
 from softvq_cli.experiments.measures import labels_of
 from softvq_cli.experiments.paper import TITLES, Column
+from softvq_cli.files import on_disk
 from softvq_cli.pipeline.result import at
 from softvq_cli.presets import preset
 from softvq_cli.words import BOTTLENECKS
@@ -198,7 +199,8 @@ def plan_jobs(
                     }
                 )
                 _check_batch(config, of_data)
-                folder = out / RUNS / f"{of_data.name}-{row.stem or row.name}{f'-s{seed}' if row.seeded else ''}"
+                called = f"{of_data.name}-{row.stem or row.name}{f'-s{seed}' if row.seeded else ''}"
+                folder = out / RUNS / on_disk(called)
                 own = (*parts, *_on_the_way(config)) if parts and row.subject in BOTTLENECKS else parts
                 jobs.append(Job(folder, row.name, row.subject, name, config, of_data.fingerprints, of_data.pixels, own))
     return tuple(jobs)

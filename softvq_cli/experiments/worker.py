@@ -20,6 +20,7 @@ from softvq_cli.errors import SoftVQError, one_line
 from softvq_cli.experiments.cluster import limit_threads
 from softvq_cli.experiments.completion import complete
 from softvq_cli.experiments.job import Job
+from softvq_cli.files import as_utf8
 from softvq_cli.pipeline.observer import RunObserver
 from softvq_cli.pipeline.result import Evaluation
 
@@ -160,7 +161,7 @@ class _Teller(RunObserver):
 
     def noted(self, text: str) -> None:
         """Pass it on."""
-        self.worker.log_event(self.channel, [NOTE, str(self.job.folder), text])
+        self.worker.log_event(self.channel, [NOTE, as_utf8(str(self.job.folder)), text])
 
     def _tell(self, units: int, what: str) -> None:
-        self.worker.log_event(self.channel, [PROGRESS, str(self.job.folder), units, what])
+        self.worker.log_event(self.channel, [PROGRESS, as_utf8(str(self.job.folder)), units, what])

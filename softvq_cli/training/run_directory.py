@@ -117,7 +117,8 @@ def default_folder(config: RunConfig, data_name: str) -> Path:
     """``runs/svhn-soft-vq-K32-d256-s0``, the K only where there is a codebook."""
     model = config.model
     codebook = f"-K{model.K}" if "K" in BOTTLENECKS[model.bottleneck].settings else ""
-    return Path("runs") / f"{data_name}-{model.bottleneck}{codebook}-d{model.latent_dim}-s{config.train.seed}"
+    name = f"{data_name}-{model.bottleneck}{codebook}-d{model.latent_dim}-s{config.train.seed}"
+    return Path("runs") / on_disk(name)
 
 
 @contextlib.contextmanager

@@ -100,10 +100,12 @@ def test_a_run_finds_its_data_whatever_the_locale_was_and_is(tmp_path, monkeypat
         shlex.join(["softvq", *train, "-o", "ascii"]),
         "softvq embed -q utf8 -o a.npy",
         "softvq train -q --resume -o utf8 --data 'жуки 猫.npz'",
+        shlex.join(["softvq", *train]),
     )
     result = shell(" && ".join(lines), tmp_path, **plain)
     assert (result.returncode, result.stderr) == (0, b"")
     assert softvq("embed", "-q", "ascii", "-o", "b.npy") == Result(0, "b.npy\n", "")
+    assert [run.name[:11] for run in (tmp_path / "runs").iterdir()] == ["жуки 猫-soft"]
     ours, theirs = (json.loads((tmp_path / run / "config.json").read_text("utf-8")) for run in ("utf8", "ascii"))
     assert ours == theirs and theirs["data_path"] == str(tmp_path / "жуки 猫.npz")
 
