@@ -39,9 +39,13 @@ def test_a_help_page_takes_little_more_than_importing_what_draws_it():
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
     commands = (("-c", "import typer, rich"), ("-m", "softvq_cli", "--help"), ("-m", "softvq_cli", "train", "--help"))
-    rounds = [[seconds(*words) for words in commands] for _ in range(5)]
-    imports, program, train = map(min, zip(*rounds, strict=True))
-    # 1.5 where little else runs; building every command takes 2.6 and 5.5, and importing torch more than 20.
+    least = [float("inf")] * len(commands)
+    for _ in range(20):  # others on the same core make a start dearer; a few are enough where there are none
+        least = [min(known, seconds(*words)) for known, words in zip(least, commands, strict=True)]
+        imports, program, train = least
+        if max(program, train) < 1.8 * imports:
+            break
+    # 1.4 where little else runs; building every command takes 2.6 and 5.5, and importing torch more than 20.
     assert max(program, train) < 2 * imports
 
 

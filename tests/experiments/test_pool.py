@@ -208,7 +208,7 @@ def test_other_settings_are_refused_before_anything_runs(make_job, one):
     do(make_job("ae"))
     recorder = Recorder()
     with pytest.raises(RefusedError):
-        pool.run([make_job("vq"), make_job("ae", iterations=5)], one, observer=recorder)
+        pool.run([make_job("vq"), make_job("ae", iterations=3)], one, observer=recorder)
     assert recorder.order == []
 
 
