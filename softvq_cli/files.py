@@ -157,6 +157,13 @@ def temporary_folder(instead: str | os.PathLike[str] | None = None) -> Iterator[
         yield Path(folder)
 
 
+def arrow_file(path: Path) -> Any:
+    """A file that pyarrow reads; given a path it takes all names for UTF-8, whatever the system's are."""
+    import pyarrow
+
+    return pyarrow.OSFile(os.fsencode(path))
+
+
 @contextlib.contextmanager
 def arrow_errors(path: Path, kind: str) -> Iterator[None]:
     """Whatever pyarrow raises on a file that should be a ``kind``, in one line.

@@ -44,7 +44,12 @@ def cluster(
     seed: Seed = 0,
     assignments: Annotated[
         Path | None,
-        typer.Option("--assignments", "-o", metavar="FILE", help="Also write the cluster of each row to a .npy file."),
+        typer.Option(
+            "--assignments",
+            "-o",
+            metavar="FILE",
+            help="Also write the cluster of each row to a .npy file; with --on-map that on the map.",
+        ),
     ] = None,
     on_map: Annotated[
         bool,
@@ -104,7 +109,7 @@ def cluster(
             jobs=jobs,
         )
     if assignments is not None:
-        write_array(assignments, found.clustering.assignments)
+        write_array(assignments, found.assignments)
     for note in found.clustering.notes:
         terminal.warn(note)
     terminal.result(found.as_dict(starts=starts), lambda: clustering_tables(found), as_json=as_json)

@@ -16,7 +16,7 @@ from softvq_cli.datasets.rows import Columns, Row, arranged, columns_of, role_of
 from softvq_cli.datasets.sources import Listing, Member, Source
 from softvq_cli.datasets.stamp import File, stamp
 from softvq_cli.errors import InputError, one_line
-from softvq_cli.files import arrow_errors
+from softvq_cli.files import arrow_errors, arrow_file
 
 ENDINGS = (".parquet", ".arrow")
 _BATCH = 256
@@ -176,13 +176,13 @@ class _Table:
     def _parquet(self) -> Any:
         from pyarrow.parquet import ParquetFile
 
-        return ParquetFile(self.path)
+        return ParquetFile(arrow_file(self.path))
 
     def _arrow(self) -> Any:
         """The stream that ``save_to_disk`` writes, or Arrow's file format."""
         import pyarrow
 
-        source = pyarrow.memory_map(str(self.path))
+        source = arrow_file(self.path)
         if source.read(6) != b"ARROW1":
             source.seek(0)
             return pyarrow.ipc.open_stream(source)

@@ -17,7 +17,7 @@ import numpy as np
 
 from softvq_cli.embeddings.files import Embedding
 from softvq_cli.errors import InputError, SoftVQError, one_line
-from softvq_cli.files import arrow_errors, atomic_write
+from softvq_cli.files import arrow_errors, arrow_file, atomic_write
 
 ENDING = ".parquet"
 _ROWS = 1024
@@ -91,7 +91,7 @@ def read(path: Path) -> Content:
     with arrow_errors(path, "Parquet table"):
         from pyarrow.parquet import ParquetFile
 
-        file = ParquetFile(path)
+        file = ParquetFile(arrow_file(path))
         schema = file.schema_arrow
         if "vector" not in schema.names:
             names = ", ".join(one_line(name, 40) for name in schema.names[:8])

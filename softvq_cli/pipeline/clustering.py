@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from softvq_cli.evaluation.clustering import Clustering
     from softvq_cli.pipeline.maps import OnMap
 
@@ -19,6 +21,11 @@ class FileClustering:
     clustering: Clustering
     on_map: OnMap | None
     """The same on a t-SNE map of the rows, where that was asked for."""
+
+    @property
+    def assignments(self) -> np.ndarray:
+        """int64 (N,), the cluster of each row: on the map, where there is one."""
+        return (self.on_map or self).clustering.assignments
 
     def as_dict(self, *, starts: bool = False) -> dict[str, Any]:
         """For JSON; with the value of every start of K-means, or their mean and range alone."""

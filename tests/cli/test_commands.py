@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from softvq_cli.cli.output import Terminal
-from softvq_cli.pipeline import result
+from softvq_cli.pipeline import maps, result
 from tests.helpers import QUICK
 
 pytestmark = pytest.mark.usefixtures("small_networks")
@@ -187,6 +187,15 @@ def test_cluster_writes_the_assignments(softvq, latents, tmp_path):
     assert sorted(np.bincount(assignments)) == [40, 40, 40]
     softvq("cluster", latents, "--assignments", "a.npy").refused(4, "a.npy", "--overwrite")
     assert softvq("cluster", latents, "--n-init", 1, "--assignments", "a.npy", "--overwrite").code == 0
+
+
+def test_with_a_map_the_assignments_are_those_on_the_map(softvq, latents, tmp_path):
+    words = ("cluster", latents, "--clusters", 7, "--n-init", 2, "--assignments")
+    assert softvq(*words, "rows.npy").code == softvq(*words, "map.npy", "--on-map").code == 0
+    on_rows, on_map = (np.load(tmp_path / name) for name in ("rows.npy", "map.npy"))
+    expected = maps.on_map(np.load(latents), None, clusters=7, n_init=2).clustering.assignments
+    np.testing.assert_array_equal(on_map, expected)
+    assert (on_map != on_rows).any()
 
 
 def test_the_same_seed_prints_the_same_bytes(softvq, latents):

@@ -99,6 +99,8 @@ def test_a_run_finds_its_data_whatever_the_locale_was_and_is(tmp_path, monkeypat
     lines = (
         shlex.join(["softvq", *train, "-o", "ascii"]),
         "softvq embed -q utf8 -o a.npy",
+        "softvq embed -q utf8 -o ж.parquet --with image",
+        "softvq info -q ж.parquet > /dev/null",
         "softvq train -q --resume -o utf8 --data 'жуки 猫.npz'",
         shlex.join(["softvq", *train]),
     )
