@@ -102,9 +102,10 @@ def draw_map(run: TrainedRun) -> dict[str, Any] | None:
     if len(test) < FEWEST_ROWS:
         run.observer.noted(f"no t-SNE map: the test split has {len(test)} images, and a map needs {FEWEST_ROWS}")
         return None
-    [coordinates] = draw_maps([test], run.folder / MAP_PICTURE, note=run.observer.noted)
+    perplexity = perplexity_for(len(test), run.observer.noted)
+    [coordinates] = draw_maps([test], run.folder / MAP_PICTURE, perplexity=perplexity, note=run.observer.noted)
     kept.keep(run.folder, kept.MAP, coordinates)
-    return {"perplexity": perplexity_for(len(test))}
+    return {"perplexity": perplexity}
 
 
 def draw_reconstructions(run: TrainedRun) -> dict[str, Any]:
