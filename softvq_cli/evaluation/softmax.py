@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from softvq_cli.devices import threads
 from softvq_cli.evaluation.rows import span
 
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression
+
 _TOLERANCE = 1e-4
 """Of each component of the gradient."""
 _ROWS_A_FEATURE = 50
 """From so many on the features are whitened: too many to be separated by chance."""
+_MANY_FEATURES = 512
+"""From so many on, which are images, L-BFGS takes very long where they are correlated: fewer rows are whitened too."""
 _SMALLEST = 1e-6
 """Of the largest variance: directions with less are not blown up to unit variance, but to this share of it."""
 _WIDE = 1e5
@@ -38,17 +44,17 @@ def fit_lbfgs(x: np.ndarray, y: np.ndarray, *, l2: float = 0.0) -> tuple[np.ndar
         W (C, d) and b (C,) for the features as they are, with C = max(y) + 1, and whether the gradient came down
         to the tolerance, 1e-4 in every component: a tenth of it changes no accuracy and takes three times as long.
     """
-    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
-    features = _features(x, whiten=l2 == 0)
-    binary = len(np.unique(y)) == 2  # scikit-learn fits w = W_1 - W_0 then, and ‖W‖² = ‖w‖² / 2
+    classes = len(np.unique(y))
+    binary = classes == 2  # scikit-learn fits w = W_1 - W_0 then, and ‖W‖² = ‖w‖² / 2
     strength = l2 * len(x) / (2 if binary else 1)
-    model = LogisticRegression(C=1 / strength if strength > 0 else np.inf, tol=features.tolerance, max_iter=2000)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", ConvergenceWarning)
-        model.fit(features.rows, y)
-    converged = not any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
+    model = LogisticRegression(C=1 / strength if strength > 0 else np.inf, max_iter=2000)
+    features = _features(x, whiten=l2 == 0, classes=classes)
+    converged = _converge(model, features, y)
+    if features.tentative and model.score(features.rows, y) == 1:
+        features = _features(x, whiten=l2 == 0)
+        converged = _converge(model, features, y)
     coef, intercept = model.coef_, model.intercept_
     if binary:
         coef, intercept = np.concatenate([-coef, coef]) / 2, np.concatenate([-intercept, intercept]) / 2
@@ -57,6 +63,16 @@ def fit_lbfgs(x: np.ndarray, y: np.ndarray, *, l2: float = 0.0) -> tuple[np.ndar
     W /= features.scale
     b[model.classes_] = intercept - W[model.classes_] @ features.shift
     return W, b, converged
+
+
+def _converge(model: LogisticRegression, features: _Features, y: np.ndarray) -> bool:
+    """Fit ``model``; whether the gradient came down to the tolerance."""
+    from sklearn.exceptions import ConvergenceWarning
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ConvergenceWarning)
+        model.set_params(tol=features.tolerance).fit(features.rows, y)
+    return not any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
 
 
 def fit_adam(
@@ -116,35 +132,43 @@ class _Features:
     """(d, d); None for the identity."""
     tolerance: float
     """That brings the gradient for unit variance down to the one that is asked for."""
+    tentative: bool = False
+    """Whitened although so few rows may be separated by chance; if they are, there is no optimum to come to sooner."""
 
 
-def _features(x: np.ndarray, *, whiten: bool) -> _Features:
+def _features(x: np.ndarray, *, whiten: bool, classes: int | None = None) -> _Features:
     """Unit variance, and where there are enough rows or only that helps, no correlation.
 
     Correlated features are what L-BFGS takes long for: without them it needs a quarter of the iterations. The optimum
     is the same, but where a few rows can be separated there is none, and what is found then is better left as it was.
     Of rows that are near each other and far from others, unit variance leaves nothing to learn from; whitening does.
+    With their number of ``classes``, wide rows are whitened as soon as not any labels could be separated.
     """
+    n, d = x.shape
+    many = n >= _ROWS_A_FEATURE * d
+    tentative = not many and classes is not None and d >= _MANY_FEATURES and n >= classes * d
     shift, scale = _standardisation(x)
     rows = np.subtract(x, shift, dtype=np.float64)  # the one copy: raw pixels in float64 are large
     rows /= scale
-    if not whiten or x.shape[1] == 1:
+    if not whiten or d == 1:
         return _Features(rows, shift, scale, None, _TOLERANCE)
     median = np.median(x, axis=0).astype(np.float64)
     if span(x, shift=median, scale=scale) > _WIDE:
         shift = median
         rows = _without_the_farthest(x - shift)
+        tentative = False  # there is nothing else for such rows
         scale = np.abs(rows).max(axis=0)
         scale[scale == 0] = 1.0
         rows /= scale
         deviations, axes = _principal(rows - rows.mean(axis=0))
-    elif len(x) >= _ROWS_A_FEATURE * x.shape[1]:
-        variances, axes = np.linalg.eigh(rows.T @ rows / len(x))
+    elif many or tentative:
+        variances, axes = np.linalg.eigh(rows.T @ rows / n)
         deviations = np.sqrt(np.maximum(variances, _SMALLEST * variances[-1]))
     else:
         return _Features(rows, shift, scale, None, _TOLERANCE)
     axes = axes / np.where(deviations > 0, deviations, 1.0)  # none is, of constant rows: a collapsed codebook's
-    return _Features((rows @ axes).astype(np.float32), shift, scale, axes, _TOLERANCE / max(1.0, deviations[-1]))
+    tolerance = _TOLERANCE / max(1.0, deviations[-1])
+    return _Features((rows @ axes).astype(np.float32), shift, scale, axes, tolerance, tentative)
 
 
 def _principal(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -46,6 +46,38 @@ def test_lbfgs_is_at_the_optimum(classes: int, l2: float) -> None:
     np.testing.assert_allclose(error.T @ x / len(x) + penalty, 0, atol=1e-4)
 
 
+def smooth_images(n: int, *, separation: float) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of 520 features, each nearly the same as its neighbours', and two classes that overlap or do not."""
+    random = np.random.default_rng(2)
+    y = random.integers(2, size=n)
+    z = random.normal(size=(n, 26)) @ np.repeat(np.eye(26), 20, axis=1) + 0.3 * random.normal(size=(n, 520))
+    z[:, :20] += separation * y[:, None]
+    return z.astype(np.float32), y
+
+
+def test_lbfgs_is_at_the_optimum_of_wide_rows_whose_features_are_correlated() -> None:
+    z, y = smooth_images(4000, separation=0.5)
+    W, b, converged = fit_lbfgs(z, y)
+    z = z.astype(np.float64)
+    p = 1 / (1 + np.exp(z @ (W[0] - W[1]) + b[0] - b[1]))
+    assert converged
+    np.testing.assert_allclose(((p - y)[:, None] * (z - z.mean(0)) / z.std(0)).mean(0), 0, atol=1e-4)
+    assert 0.55 < float(((p > 0.5) == y).mean()) < 0.95
+
+
+def test_wide_rows_that_a_plane_separates_have_the_features_of_unit_variance() -> None:
+    """There is no optimum then; whitened, what is found would be mostly what the rows differ least in."""
+    z, y = smooth_images(1800, separation=6.0)
+    found = probe(z[:1500], y[:1500], z[1500:], y[1500:])
+    x = (z - z[:1500].mean(0)) / z[:1500].std(0)
+    reference = LogisticRegression(C=np.inf, max_iter=2000).fit(x[:1500], y[:1500])
+    assert found.train_accuracy == 1
+    assert found.accuracy == pytest.approx(reference.score(x[1500:], y[1500:]), abs=0.004)
+    W, _, _ = fit_lbfgs(z[:1500], y[:1500])
+    direction, expected = (W[1] - W[0]) * z[:1500].std(0), reference.coef_[0]
+    assert direction @ expected / np.linalg.norm(direction) / np.linalg.norm(expected) > 0.999
+
+
 def test_accuracy_is_that_of_an_unpenalised_logistic_regression() -> None:
     z, y = noisy()
     found = probe(z[:400], y[:400], z[400:], y[400:])
