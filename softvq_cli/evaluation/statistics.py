@@ -99,29 +99,40 @@ class Components:
 
     seeds: float
     """Standard deviation between trainings: of the expected figure of a start."""
+    seeds_low: float
+    """With ``seeds_high`` the confidence interval of ``seeds``; wide where there are few trainings."""
+    seeds_high: float
     starts: float
     """Standard deviation between the starts of one training."""
 
 
-def variance_components(means: Sequence[float], stds: Sequence[float], starts: int) -> Components:
+def variance_components(
+    means: Sequence[float], stds: Sequence[float], starts: int, *, confidence: float = 0.95
+) -> Components:
     """The standard deviations σ_seed and σ_start of a one-way random-effects model.
 
     σ_start² is the mean of the variances within trainings; σ_seed² the variance of their means less σ_start² / n, which
-    the finite number of starts puts there, or 0 if that is more (Searle, Casella and McCulloch 1992, section 3.6).
+    the finite number of starts puts there, or 0 if that is more (Searle, Casella and McCulloch 1992, section 3.6). The
+    interval is that of a variance (χ², one degree of freedom less than trainings), of the means, less the same.
 
     Args:
         means: of the starts of each training; two or more.
         stds: of the starts of each training, sample standard deviations.
         starts: n, of each training.
+        confidence: of the interval, between 0 and 1.
 
     Raises:
         InputError: different lengths, fewer than two trainings, or values that are not finite.
     """
+    from scipy import stats
+
     if len(means) != len(stds) or len(means) < 2:
         raise InputError("variance components need the mean and the standard deviation of two trainings or more")
     within = float((_finite(stds) ** 2).mean())
-    between = float(_finite(means).var(ddof=1)) - within / starts
-    return Components(max(0.0, between) ** 0.5, within**0.5)
+    variance, freedom = float(_finite(means).var(ddof=1)), len(means) - 1
+    low, high = (freedom * variance / float(stats.chi2.isf((1 + side * confidence) / 2, freedom)) for side in (-1, 1))
+    seeds, low, high = (max(0.0, total - within / starts) ** 0.5 for total in (variance, low, high))
+    return Components(seeds, low, high, within**0.5)
 
 
 def _finite(values: Sequence[float] | np.ndarray) -> np.ndarray:

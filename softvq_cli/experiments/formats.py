@@ -99,12 +99,11 @@ def spread_table(document: Mapping[str, Any], data: str) -> tuple[Row, list[Row]
         picked, means, stds = (found[name]["values"] for name in ("clustering_accuracy", "starts_mean", "starts_std"))
         parts = variance_components(means, stds, N_INIT)
         gains = summary([own - mean for own, mean in zip(picked, means, strict=True)])
-        numbers = [summary(picked).std, summary(means).std, parts.seeds, parts.starts]
-        texts.append(
-            [row["label"], str(len(means)), *(value_text("clustering_accuracy", number) for number in numbers)]
-        )
-        gain = value_text("clustering_accuracy", gains.mean, signed=True)
-        texts[-1].append(f"{gain} ± {value_text('clustering_accuracy', gains.std)}")
+        numbers = [summary(picked).std, summary(means).std, parts.seeds, parts.seeds_low, parts.seeds_high]
+        numbers += [parts.starts, gains.std]
+        table, of_means, seeds, low, high, starts, gain = (value_text("clustering_accuracy", n) for n in numbers)
+        kept = f"{value_text('clustering_accuracy', gains.mean, signed=True)} ± {gain}"
+        texts.append([row["label"], str(len(means)), table, of_means, f"{seeds} [{low}, {high}]", starts, kept])
     return ["", "n", "std of the table", "std of the starts' means", "σ_seed", "σ_start", "kept − mean"], texts
 
 
@@ -171,8 +170,9 @@ _STARTS = (
 )
 _SPREAD = """\
 What the spread of the clustering is made of: its standard deviation in the table; that of the mean over all 100 starts
-of each training; and of a random-effects model the part of the training (σ_seed) and that of the start of K-means
-(σ_start). Kept − mean: what the start of lowest inertia has above the mean start, over the trainings."""
+of each training; and of a random-effects model the part of the training (σ_seed, with its 95 % interval) and that of
+the start of K-means (σ_start). Kept − mean: what the start of lowest inertia has above the mean start, over the
+trainings."""
 _BEYOND = """\
 The softmax probe as the authors' notebooks train it (Adam, 30 000 updates of 128; the table has the optimum); five
 nearest neighbours in the training split; the softmax probe on a few labels of each class (mean of 5 draws); K-means on

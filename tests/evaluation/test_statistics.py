@@ -63,6 +63,18 @@ def test_the_spread_of_seeds_and_of_starts_is_told_apart() -> None:
     assert found.starts == pytest.approx(0.03, rel=0.02)
 
 
+def test_the_interval_of_the_seeds_part_holds_it_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(1)
+    figures = 0.02 * rng.standard_normal((2000, 4, 1)) + 0.03 * rng.standard_normal((2000, 4, 100))
+    found = [variance_components(f.mean(axis=1), f.std(axis=1, ddof=1), 100) for f in figures]
+    held = np.mean([part.seeds_low <= 0.02 <= part.seeds_high for part in found])
+    assert held == pytest.approx(0.95, abs=0.012)  # 2.5 standard errors of 2 000 draws
+    means, stds = [0.50, 0.53, 0.49, 0.58], [0.0] * 4
+    low, high = (np.var(means, ddof=1) * 3 / np.array([9.348404, 0.2157953])) ** 0.5  # a table's quantiles of χ², 3
+    part = variance_components(means, stds, 100)
+    assert (part.seeds_low, part.seeds_high) == pytest.approx((low, high))
+
+
 def test_seeds_that_differ_by_less_than_their_starts_explain_have_no_part() -> None:
     found = variance_components([0.50, 0.51], [0.2, 0.2], 100)
     assert found.seeds == 0

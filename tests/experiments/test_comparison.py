@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import io
 import json
+import re
 import threading
 from pathlib import Path
 
@@ -110,7 +111,10 @@ def test_the_markdown_tells_the_spread_of_seeds_from_that_of_the_starts(document
     measures = next(row["measures"]["mnist"] for row in document["rows"] if row["row"] == "vq")
     stds = np.array(measures["starts_std"]["values"])
     between = max(0.0, np.var(measures["starts_mean"]["values"], ddof=1) - (stds**2).mean() / 100) ** 0.5
-    shown = [float(cell) for cell in line.split("|")[3:7]]
+    shown = [float(number) for cell in line.split("|")[3:7] for number in re.findall(r"[\d.]+", cell)]
+    low, high = shown[3:5]
+    del shown[3:5]
+    assert low <= shown[2] <= high
     assert shown[1] == pytest.approx(100 * np.std(measures["starts_mean"]["values"], ddof=1), abs=0.006)
     assert shown[2:] == pytest.approx([100 * between, 100 * (stds**2).mean() ** 0.5], abs=0.006)
 
