@@ -19,6 +19,8 @@ _SAMPLE = 256
 """Rows, evenly spaced, that stand for all."""
 _SHARE = 0.1
 """Of the sample's nearest distances, this quantile is what the digits have to resolve."""
+_ROUNDINGS = 32
+"""Rows that differ by so many roundings of their norm are the same: an image that is there twice, in another batch."""
 _QUERIES = 1024
 """A thread of a search, at least; scikit-learn's bound."""
 LARGEST = 1e9
@@ -99,6 +101,10 @@ def span(z: np.ndarray, neighbours: int = _SAMPLE, *, shift: np.ndarray | float 
     sample, others = (_some(z, count) / scale for count in (_SAMPLE, neighbours))
     squares = cdist(sample, others, "sqeuclidean")
     squares[squares == 0] = np.inf  # the row itself, and its copies, which any digits tell from the others
+    norms = np.add.outer(*(np.square(rows).sum(axis=1) for rows in (sample, others)))
+    copies = squares <= (_ROUNDINGS * np.finfo(z.dtype).eps) ** 2 * norms  # so are those that rounding has moved
+    if np.isfinite(squares[~copies]).any():
+        squares[copies] = np.inf
     near = squares.min(axis=1)
     near = near[np.isfinite(near)]
     return largest / float(np.quantile(near, _SHARE)) if len(near) else np.inf

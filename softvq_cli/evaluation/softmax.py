@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _TOLERANCE = 1e-4
 """Of each component of the gradient."""
+_STANDSTILL = 10
+"""Times the tolerance: where the gradient may be when rounding lets the loss fall no more."""
 _ROWS_A_FEATURE = 50
 """From so many on the features are whitened: too many to be separated by chance."""
 _MANY_FEATURES = 512
@@ -42,7 +44,8 @@ def fit_lbfgs(x: np.ndarray, y: np.ndarray, *, l2: float = 0.0) -> tuple[np.ndar
 
     Returns:
         W (C, d) and b (C,) for the features as they are, with C = max(y) + 1, and whether the gradient came down
-        to the tolerance, 1e-4 in every component: a tenth of it changes no accuracy and takes three times as long.
+        to the tolerance, 1e-4 in every component (a tenth of it changes no accuracy and takes three times as long),
+        or stands within ten times it where rounding lets the loss fall no more.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -61,18 +64,25 @@ def fit_lbfgs(x: np.ndarray, y: np.ndarray, *, l2: float = 0.0) -> tuple[np.ndar
     W, b = np.zeros((y.max() + 1, x.shape[1])), np.full(y.max() + 1, -np.inf)
     W[model.classes_] = coef if features.axes is None else coef @ features.axes.T
     W /= features.scale
-    b[model.classes_] = intercept - W[model.classes_] @ features.shift
+    b[model.classes_] = intercept - coef @ features.offset - W[model.classes_] @ features.shift
     return W, b, converged
 
 
 def _converge(model: LogisticRegression, features: _Features, y: np.ndarray) -> bool:
-    """Fit ``model``; whether the gradient came down to the tolerance."""
+    """Fit ``model``; whether the gradient came down to the tolerance.
+
+    SciPy also calls it success when the loss stands still, as it does where a first step leads nowhere.
+    """
     from sklearn.exceptions import ConvergenceWarning
 
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", ConvergenceWarning)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
         model.set_params(tol=features.tolerance).fit(features.rows, y)
-    return not any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
+    error = model.predict_proba(features.rows)
+    error[np.arange(len(y)), np.searchsorted(model.classes_, y)] -= 1
+    gradient = (error.T @ features.rows / len(y))[-len(model.coef_) :] + model.coef_ / (model.C * len(y))
+    largest = max(np.abs(gradient).max(), np.abs(error.mean(axis=0)).max())
+    return bool(largest <= _STANDSTILL * features.tolerance)
 
 
 def fit_adam(
@@ -124,14 +134,16 @@ class _Features:
     """Rows on which L-BFGS converges, and the way back."""
 
     rows: np.ndarray
-    """(N, d): ((x − shift) / scale) @ axes; float64, or where there are axes float32, which is enough for unit
-    variance and twice as fast."""
+    """(N, d): ((x − shift) / scale) @ axes − offset; float64, or where there are axes float32, which is enough for
+    unit variance and twice as fast."""
     shift: np.ndarray
     scale: np.ndarray
     axes: np.ndarray | None
     """(d, d); None for the identity."""
     tolerance: float
     """That brings the gradient for unit variance down to the one that is asked for."""
+    offset: np.ndarray
+    """(d,): where most of the rows would be without it; far from 0 in directions in which they hardly differ."""
     tentative: bool = False
     """Whitened although so few rows may be separated by chance; if they are, there is no optimum to come to sooner."""
 
@@ -147,16 +159,17 @@ def _features(x: np.ndarray, *, whiten: bool, classes: int | None = None) -> _Fe
     n, d = x.shape
     many = n >= _ROWS_A_FEATURE * d
     tentative = not many and classes is not None and d >= _MANY_FEATURES and n >= classes * d
+    offset = np.zeros(d)
     shift, scale = _standardisation(x)
     rows = np.subtract(x, shift, dtype=np.float64)  # the one copy: raw pixels in float64 are large
     rows /= scale
     if not whiten or d == 1:
-        return _Features(rows, shift, scale, None, _TOLERANCE)
+        return _Features(rows, shift, scale, None, _TOLERANCE, offset)
     median = np.median(x, axis=0).astype(np.float64)
-    if span(x, shift=median, scale=scale) > _WIDE:
+    wide = span(x, shift=median, scale=scale) > _WIDE
+    if wide:
         shift = median
         rows = _without_the_farthest(x - shift)
-        tentative = False  # there is nothing else for such rows
         scale = np.abs(rows).max(axis=0)
         scale[scale == 0] = 1.0
         rows /= scale
@@ -165,10 +178,14 @@ def _features(x: np.ndarray, *, whiten: bool, classes: int | None = None) -> _Fe
         variances, axes = np.linalg.eigh(rows.T @ rows / n)
         deviations = np.sqrt(np.maximum(variances, _SMALLEST * variances[-1]))
     else:
-        return _Features(rows, shift, scale, None, _TOLERANCE)
+        return _Features(rows, shift, scale, None, _TOLERANCE, offset)
     axes = axes / np.where(deviations > 0, deviations, 1.0)  # none is, of constant rows: a collapsed codebook's
     tolerance = _TOLERANCE / max(1.0, deviations[-1])
-    return _Features((rows @ axes).astype(np.float32), shift, scale, axes, tolerance, tentative)
+    whitened = rows @ axes
+    if wide:
+        offset = np.median(whitened, axis=0)
+        whitened -= offset
+    return _Features(whitened.astype(np.float32), shift, scale, axes, tolerance, offset, tentative and not wide)
 
 
 def _principal(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -222,6 +222,33 @@ def test_whitening_finds_the_same_optimum_as_scikit_learn() -> None:
     assert loss(W, b) == pytest.approx(loss(reference.coef_, reference.intercept_), abs=1e-5)
 
 
+def codewords(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """float32 (3000, 32), rows of 18 codewords only, which have fewer dimensions than columns; labels (3000,)."""
+    index = rng.integers(18, size=3000)
+    y = np.where(rng.random(3000) < 0.4, index % 6, rng.integers(6, size=3000))
+    return rng.normal(size=(18, 32)).astype(np.float32)[index], y
+
+
+@pytest.mark.parametrize("spread", [1e-14, 1e-12, 1e-8, 1e-6, 1e-3])
+def test_the_probe_sees_through_how_little_rows_near_one_codeword_differ(spread: float) -> None:
+    rng = np.random.default_rng(3)
+    z, y = codewords(rng)
+    moved = z + spread * rng.normal(size=z.shape)
+    found, plain = (probe(rows[:2000], y[:2000], rows[2000:], y[2000:]) for rows in (moved, z))
+    assert plain.accuracy > 0.4
+    assert found.accuracy == pytest.approx(plain.accuracy, abs=0.01)
+    assert found.method["converged"]
+
+
+def test_copies_that_rounding_has_moved_are_copies() -> None:
+    rng = np.random.default_rng(3)
+    z, _ = codewords(rng)
+    moved = z + 3e-8 * rng.normal(size=z.shape).astype(np.float32)
+    assert moved.dtype == np.float32 and len(np.unique(moved, axis=0)) > 2000
+    assert span(moved) == pytest.approx(span(z), rel=1e-3)
+    assert span(moved.astype(np.float64)) > 1e14  # no rounding there
+
+
 def test_the_span_is_told_from_a_sample() -> None:
     grid = np.arange(256.0)[:, None]
     assert span(grid) == 255.0**2

@@ -46,6 +46,17 @@ def test_lbfgs_is_at_the_optimum(classes: int, l2: float) -> None:
     np.testing.assert_allclose(error.T @ x / len(x) + penalty, 0, atol=1e-4)
 
 
+def test_a_fit_that_stands_still_is_not_called_converged(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stand_still(self: LogisticRegression, x: np.ndarray, y: np.ndarray) -> LogisticRegression:
+        self.classes_ = np.unique(y)
+        self.coef_, self.intercept_ = np.zeros((len(self.classes_), x.shape[1])), np.zeros(len(self.classes_))
+        return self
+
+    z, y = noisy()
+    monkeypatch.setattr(LogisticRegression, "fit", stand_still)
+    assert not fit_lbfgs(z, y)[2]
+
+
 def smooth_images(n: int, *, separation: float) -> tuple[np.ndarray, np.ndarray]:
     """Rows of 520 features, each nearly the same as its neighbours', and two classes that overlap or do not."""
     random = np.random.default_rng(2)

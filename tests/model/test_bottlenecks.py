@@ -121,6 +121,19 @@ def test_hard_vq_takes_the_nearest_centroid_found_by_brute_force() -> None:
     np.testing.assert_array_equal(bottleneck.assign(z_e, h), nearest)
 
 
+@pytest.mark.parametrize("name", ["vq", "ema-vq", "rotation-vq", "fsq"])
+def test_images_of_one_codeword_give_the_decoder_the_same_numbers_to_the_last_bit(name: str) -> None:
+    bottleneck = build(name).float()
+    generator = torch.Generator().manual_seed(0)
+    z_e, h = 3 * torch.randn(400, D, generator=generator), torch.randn(400, H, generator=generator)
+    with torch.no_grad():
+        indices, z_q = bottleneck.assign(z_e, h), bottleneck(z_e, h).z_q
+        centroids = bottleneck.centroids()
+    assert indices is not None and centroids is not None
+    assert len(z_q.unique(dim=0)) == len(indices.unique()) > 1
+    torch.testing.assert_close(z_q, centroids[indices], rtol=0, atol=1e-6 if name == "fsq" else 0)
+
+
 def test_hard_vq_gradients_are_those_of_equation_27_by_hand() -> None:
     z_e, h, _ = batch()
     bottleneck = build("vq")

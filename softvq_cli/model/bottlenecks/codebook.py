@@ -26,6 +26,15 @@ def squared_distances(z: Tensor, codebook: Tensor) -> Tensor:
     return (z.square().sum(1, keepdim=True) - 2.0 * cross + codebook.square().sum(1)).clamp_min(0.0)
 
 
+def straight_through(x: Tensor, value: Tensor) -> Tensor:
+    """``value``, with the gradient of x (van den Oord et al. 2017, section 3.2).
+
+    To the last digit: x + (value − x) would leave rows of one codeword a rounding apart, which is all that tells them
+    from each other, and what whitening or a search for neighbours would then work on.
+    """
+    return value.detach() + (x - x.detach())
+
+
 def perplexity(usage: Tensor) -> float:
     """exp of the entropy of ``usage`` (K,), non-negative weights: the effective number of centroids, 1…K."""
     share = usage.double() / usage.double().sum().clamp_min(1e-300)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from softvq_cli.config import ModelConfig, parse_levels
 from softvq_cli.errors import param
 from softvq_cli.model.bottlenecks.base import Codes, Output
-from softvq_cli.model.bottlenecks.codebook import CodebookBottleneck, hard_stats
+from softvq_cli.model.bottlenecks.codebook import CodebookBottleneck, hard_stats, straight_through
 from softvq_cli.model.bottlenecks.usage import CodebookUsage
 
 MARGIN = 1e-3
@@ -79,7 +79,7 @@ class FSQ(CodebookBottleneck):
 
     def quantise(self, z: Tensor, h: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         bounded = self.bound(self.numbers(z))
-        rounded = bounded + (bounded.round() - bounded).detach()
+        rounded = straight_through(bounded, bounded.round())
         return self.project_out(rounded / (self.levels // 2)), hard_stats(self.number(bounded.detach()), self.K)
 
     def bound(self, u: Tensor) -> Tensor:

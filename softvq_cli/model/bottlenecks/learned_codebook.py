@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from softvq_cli.config import ModelConfig
 from softvq_cli.model.bottlenecks.base import Output
-from softvq_cli.model.bottlenecks.codebook import CodebookBottleneck
+from softvq_cli.model.bottlenecks.codebook import CodebookBottleneck, straight_through
 
 ENCODINGS_A_CODEWORD = 8
 """What K-means starts from, on average."""
@@ -69,7 +69,7 @@ class VectorQuantiser(LearnedCodebook):
 
     def decoder_input(self, z_e: Tensor, quantised: Tensor) -> Tensor:
         """Straight through: the value of ẑ_q, the gradient of the decoder's input copied to z_e."""
-        return z_e + (quantised - z_e).detach()
+        return straight_through(z_e, quantised)
 
     def term_weights(self, beta: float) -> dict[str, float]:
         return {"codebook": 1.0, "commitment": beta}

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from softvq_cli.model.bottlenecks.codebook import straight_through
 from softvq_cli.model.bottlenecks.ema_vq import EMAVQ
 
 SMALLEST = 1e-6
@@ -33,6 +34,4 @@ def rotated(z: Tensor, q: Tensor) -> Tensor:
         from_, to = z / z_norm, q / q_norm  # ẑ, q̂
         middle = F.normalize(from_ + to, dim=1)  # r
     turned = z - 2 * (z * middle).sum(1, keepdim=True) * middle + 2 * (z * from_).sum(1, keepdim=True) * to
-    stretched = q_norm / z_norm * turned
-    exact: Tensor = stretched + (q - stretched).detach()  # q to the last digit or two, and for z = 0 as well
-    return exact
+    return straight_through(q_norm / z_norm * turned, q)  # the value is q for z = 0 as well
