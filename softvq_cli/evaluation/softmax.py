@@ -64,7 +64,7 @@ def fit_lbfgs(x: np.ndarray, y: np.ndarray, *, l2: float = 0.0) -> tuple[np.ndar
     W, b = np.zeros((y.max() + 1, x.shape[1])), np.full(y.max() + 1, -np.inf)
     W[model.classes_] = coef if features.axes is None else coef @ features.axes.T
     W /= features.scale
-    b[model.classes_] = intercept - coef @ features.offset - W[model.classes_] @ features.shift
+    b[model.classes_] = intercept - (coef * features.offset).sum(axis=1) - W[model.classes_] @ features.shift
     return W, b, converged
 
 
@@ -142,8 +142,8 @@ class _Features:
     """(d, d); None for the identity."""
     tolerance: float
     """That brings the gradient for unit variance down to the one that is asked for."""
-    offset: np.ndarray
-    """(d,): where most of the rows would be without it; far from 0 in directions in which they hardly differ."""
+    offset: np.ndarray | float = 0.0
+    """(d,): where most of the rows would be without it."""
     tentative: bool = False
     """Whitened although so few rows may be separated by chance; if they are, there is no optimum to come to sooner."""
 
@@ -153,39 +153,46 @@ def _features(x: np.ndarray, *, whiten: bool, classes: int | None = None) -> _Fe
 
     Correlated features are what L-BFGS takes long for: without them it needs a quarter of the iterations. The optimum
     is the same, but where a few rows can be separated there is none, and what is found then is better left as it was.
-    Of rows that are near each other and far from others, unit variance leaves nothing to learn from; whitening does.
     With their number of ``classes``, wide rows are whitened as soon as not any labels could be separated.
     """
     n, d = x.shape
-    many = n >= _ROWS_A_FEATURE * d
-    tentative = not many and classes is not None and d >= _MANY_FEATURES and n >= classes * d
-    offset = np.zeros(d)
+    whiten = whiten and d > 1
     shift, scale = _standardisation(x)
+    if whiten:
+        median = np.median(x, axis=0).astype(np.float64)
+        if span(x, shift=median, scale=scale) > _WIDE:
+            return _of_few_places(x, median)
     rows = np.subtract(x, shift, dtype=np.float64)  # the one copy: raw pixels in float64 are large
     rows /= scale
-    if not whiten or d == 1:
-        return _Features(rows, shift, scale, None, _TOLERANCE, offset)
-    median = np.median(x, axis=0).astype(np.float64)
-    wide = span(x, shift=median, scale=scale) > _WIDE
-    if wide:
-        shift = median
-        rows = _without_the_farthest(x - shift)
-        scale = np.abs(rows).max(axis=0)
-        scale[scale == 0] = 1.0
-        rows /= scale
-        deviations, axes = _principal(rows - rows.mean(axis=0))
-    elif many or tentative:
-        variances, axes = np.linalg.eigh(rows.T @ rows / n)
-        deviations = np.sqrt(np.maximum(variances, _SMALLEST * variances[-1]))
-    else:
-        return _Features(rows, shift, scale, None, _TOLERANCE, offset)
-    axes = axes / np.where(deviations > 0, deviations, 1.0)  # none is, of constant rows: a collapsed codebook's
-    tolerance = _TOLERANCE / max(1.0, deviations[-1])
+    many = n >= _ROWS_A_FEATURE * d
+    tentative = not many and classes is not None and d >= _MANY_FEATURES and n >= classes * d
+    if not (whiten and (many or tentative)):
+        return _Features(rows, shift, scale, None, _TOLERANCE)
+    variances, axes = np.linalg.eigh(rows.T @ rows / n)
+    axes, tolerance = _to_unit_variance(axes, np.sqrt(np.maximum(variances, _SMALLEST * variances[-1])))
+    return _Features((rows @ axes).astype(np.float32), shift, scale, axes, tolerance, tentative=tentative)
+
+
+def _of_few_places(x: np.ndarray, median: np.ndarray) -> _Features:
+    """Of rows that are near each other and far from others: unit variance would leave nothing to learn from.
+
+    Centred where most of them are: in a direction in which they hardly differ, that is far from 0.
+    """
+    rows = _without_the_farthest(x - median)
+    scale = np.abs(rows).max(axis=0)
+    scale[scale == 0] = 1.0
+    rows /= scale
+    deviations, axes = _principal(rows - rows.mean(axis=0))
+    axes, tolerance = _to_unit_variance(axes, deviations)
     whitened = rows @ axes
-    if wide:
-        offset = np.median(whitened, axis=0)
-        whitened -= offset
-    return _Features(whitened.astype(np.float32), shift, scale, axes, tolerance, offset, tentative and not wide)
+    offset = np.median(whitened, axis=0)
+    return _Features((whitened - offset).astype(np.float32), median, scale, axes, tolerance, offset)
+
+
+def _to_unit_variance(axes: np.ndarray, deviations: np.ndarray) -> tuple[np.ndarray, float]:
+    """(axes that divide by the standard deviations along them, the smallest first; the tolerance then)."""
+    positive = np.where(deviations > 0, deviations, 1.0)  # none is, of constant rows: a collapsed codebook's
+    return axes / positive, _TOLERANCE / max(1.0, deviations[-1])
 
 
 def _principal(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
