@@ -102,7 +102,8 @@ def span(z: np.ndarray, neighbours: int = _SAMPLE, *, shift: np.ndarray | float 
     squares = cdist(sample, others, "sqeuclidean")
     squares[squares == 0] = np.inf  # the row itself, and its copies, which any digits tell from the others
     norms = np.add.outer(*(np.square(rows).sum(axis=1) for rows in (sample, others)))
-    copies = squares <= (_ROUNDINGS * np.finfo(z.dtype).eps) ** 2 * norms  # so are those that rounding has moved
+    eps = np.finfo(np.result_type(z.dtype, np.float32)).eps
+    copies = squares <= (_ROUNDINGS * eps) ** 2 * norms  # so are those that rounding has moved
     if np.isfinite(squares[~copies]).any():
         squares[copies] = np.inf
     near = squares.min(axis=1)

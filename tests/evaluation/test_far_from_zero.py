@@ -255,5 +255,6 @@ def test_the_span_is_told_from_a_sample() -> None:
     assert span(grid, shift=np.array([255.0]), scale=np.array([4.0])) == 255.0**2
     assert span(np.ones((9, 2)), shift=np.ones(2)) == 0.0
     assert span(np.ones((9, 2))) == np.inf
+    assert span(grid.astype(np.int64)) == 255.0**2
     assert prepare(Z).apply(Z) is Z
     assert prepare(in_two_places(1e9)).algorithm == "kd_tree"
