@@ -88,7 +88,7 @@ def _draw_maps(path: Path, study: Study, outcome: Outcome, note: Callable[[str],
             job: Job = min(done, key=lambda job: job.seed)
             test = datasets.load(job.config.data, "test")
             own = outcome.evaluations[job].figures[job.representation]
-            title = f"{row.label}\nnMSE {own['nmse']:.3f}, {own['iterations']:.0f} iterations"
-            panels.append(Panel(title, read_map(job.folder), test.labels, test.class_names))
+            reached = f"nMSE {own['nmse']:.3f}, {own['iterations']:.0f} iterations"
+            panels.append(Panel(row.label, read_map(job.folder), test.labels, test.class_names, reached))
     if panels:
         plot(path, panels, note)

@@ -30,6 +30,8 @@ class Panel:
     labels: np.ndarray | None = None
     """int (N,)."""
     class_names: tuple[str, ...] = ()
+    subtitle: str = ""
+    """A second line, in the program's own words."""
 
 
 def plot(path: str | os.PathLike[str], maps: Sequence[Panel], note: Callable[[str], None] = lambda _: None) -> None:
@@ -67,12 +69,13 @@ def plot(path: str | os.PathLike[str], maps: Sequence[Panel], note: Callable[[st
     elif len(classes) > 1:
         keys = style.legend_names(classes, size * columns)
         legend_rows, in_a_row = style.legend_shape(keys, size * columns)
-    with style.figure(path, size * columns, (size + 0.2) * rows + 0.2 * legend_rows, note) as drawing:
+    above = 0.4 if any(panel.subtitle for panel in maps) else 0.2
+    with style.figure(path, size * columns, (size + above) * rows + 0.2 * legend_rows, note) as drawing:
         axes = style.panels(drawing, rows, columns, len(maps))
         titles = text.fitted([panel.title for panel in maps], size - 0.1, style.TITLE_SIZE)
         for axis, panel, title in zip(axes, maps, titles, strict=True):
             _scatter(axis, panel, colour, size)
-            axis.set_title(title)
+            axis.set_title(f"{title}\n{panel.subtitle}" if panel.subtitle else title)
         if keys:
             style.legend_below(drawing, list(map(_key, keys, colour.values())), in_a_row)
         elif below:

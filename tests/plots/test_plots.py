@@ -157,6 +157,19 @@ def test_a_class_has_one_colour_in_all_panels_and_one_key(tmp_path: Path, drawn:
     assert [axis.get_title() for axis in figure.axes] == ["all", "some"]
 
 
+def test_what_the_program_says_of_a_map_stands_whole_below_its_title(tmp_path: Path, drawn: list[Figure]) -> None:
+    said = "nMSE 0.099, 39150 iterations"
+    maps = [
+        Panel("the name of a bottleneck that is long", POINTS, subtitle=said),
+        Panel("b", POINTS),
+        Panel("c", POINTS),
+    ]
+    plot_maps(tmp_path / "a.png", maps)
+    name, below = drawn[0].axes[0].get_title().split("\n")
+    assert "…" in name and below == said
+    assert drawn[0].axes[1].get_title() == "b"
+
+
 def test_points_keep_their_class(tmp_path: Path, drawn: list[Figure]) -> None:
     plot_maps(tmp_path / "a.png", [Panel("a", POINTS, LABELS)])
     scatter = drawn[0].axes[0].collections[0]
