@@ -10,6 +10,9 @@ import numpy as np
 
 from softvq_cli.errors import InputError, UsageError
 
+CONFIDENCE = 0.95
+"""Of intervals, unless asked otherwise."""
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -63,7 +66,7 @@ def summary(values: Sequence[float] | np.ndarray) -> Summary:
 
 
 def paired_difference(
-    a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray, *, confidence: float = 0.95
+    a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray, *, confidence: float = CONFIDENCE
 ) -> PairedDifference:
     """How much larger ``a`` is than ``b``, where a_i and b_i share a seed.
 
@@ -100,15 +103,13 @@ class Components:
     seeds: float
     """Standard deviation between trainings: of the expected figure of a start."""
     seeds_low: float
-    """With ``seeds_high`` the confidence interval of ``seeds``; wide where there are few trainings."""
+    """With ``seeds_high`` the 95 % confidence interval of ``seeds``; wide where there are few trainings."""
     seeds_high: float
     starts: float
     """Standard deviation between the starts of one training."""
 
 
-def variance_components(
-    means: Sequence[float], stds: Sequence[float], starts: int, *, confidence: float = 0.95
-) -> Components:
+def variance_components(means: Sequence[float], stds: Sequence[float], starts: int) -> Components:
     """The standard deviations σ_seed and σ_start of a one-way random-effects model.
 
     σ_start² is the mean of the variances within trainings; σ_seed² the variance of their means less σ_start² / n, which
@@ -119,7 +120,6 @@ def variance_components(
         means: of the starts of each training; two or more.
         stds: of the starts of each training, sample standard deviations.
         starts: n, of each training.
-        confidence: of the interval, between 0 and 1.
 
     Raises:
         InputError: different lengths, fewer than two trainings, or values that are not finite.
@@ -130,7 +130,7 @@ def variance_components(
         raise InputError("variance components need the mean and the standard deviation of two trainings or more")
     within = float((_finite(stds) ** 2).mean())
     variance, freedom = float(_finite(means).var(ddof=1)), len(means) - 1
-    low, high = (freedom * variance / float(stats.chi2.isf((1 + side * confidence) / 2, freedom)) for side in (-1, 1))
+    low, high = (freedom * variance / float(stats.chi2.isf((1 + side * CONFIDENCE) / 2, freedom)) for side in (-1, 1))
     seeds, low, high = (max(0.0, total - within / starts) ** 0.5 for total in (variance, low, high))
     return Components(seeds, low, high, within**0.5)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from softvq_cli.evaluation.clustering import N_INIT
@@ -91,6 +92,7 @@ def measures_table(document: Mapping[str, Any], data: str, names: Sequence[str])
 
 def spread_table(document: Mapping[str, Any], data: str) -> tuple[Row, list[Row]]:
     """(header, rows) of what the spread of the clustering accuracy is made of; of rows with two trainings or more."""
+    text = partial(value_text, "clustering_accuracy")
     texts = []
     for row in document["rows"]:
         found = row["measures"].get(data, {})
@@ -99,11 +101,10 @@ def spread_table(document: Mapping[str, Any], data: str) -> tuple[Row, list[Row]
         picked, means, stds = (found[name]["values"] for name in ("clustering_accuracy", "starts_mean", "starts_std"))
         parts = variance_components(means, stds, N_INIT)
         gains = summary([own - mean for own, mean in zip(picked, means, strict=True)])
-        numbers = [summary(picked).std, summary(means).std, parts.seeds, parts.seeds_low, parts.seeds_high]
-        numbers += [parts.starts, gains.std]
-        table, of_means, seeds, low, high, starts, gain = (value_text("clustering_accuracy", n) for n in numbers)
-        kept = f"{value_text('clustering_accuracy', gains.mean, signed=True)} ± {gain}"
-        texts.append([row["label"], str(len(means)), table, of_means, f"{seeds} [{low}, {high}]", starts, kept])
+        spreads = [text(summary(picked).std), text(summary(means).std)]
+        seeds = f"{text(parts.seeds)} [{text(parts.seeds_low)}, {text(parts.seeds_high)}]"
+        kept = f"{text(gains.mean, signed=True)} ± {text(gains.std)}"
+        texts.append([row["label"], str(len(means)), *spreads, seeds, text(parts.starts), kept])
     return ["", "n", "std of the table", "std of the starts' means", "σ_seed", "σ_start", "kept − mean"], texts
 
 

@@ -75,7 +75,7 @@ class FSQ(CodebookBottleneck):
         """u, (B, number of levels), of z (B, d)."""
         projected = self.project_in(z)
         of_batch = standardised(projected, projected.mean(0), projected.var(0, correction=0))
-        return standardised(projected, self.mean, self.variance).detach() + (of_batch - of_batch.detach())
+        return straight_through(of_batch, standardised(projected, self.mean, self.variance))
 
     def quantise(self, z: Tensor, h: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         bounded = self.bound(self.numbers(z))
