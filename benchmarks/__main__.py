@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmarks import ceilings, evaluation, gpu, load, operators, scaling, step, threads
@@ -11,6 +12,8 @@ from benchmarks.setting import Setting
 from benchmarks.timing import CLOCKS
 from softvq_cli.errors import UsageError
 
+SECTIONS: dict[str, Callable[[Setting], str | Iterator[str]]]
+"""What each measures, as markdown: at once, or part by part where it takes minutes."""
 SECTIONS = {"floor": ceilings.section, "operators": operators.section, "step": step.section, "gpu": gpu.section}
 SECTIONS |= {"clustering": evaluation.clustering_section, "probe": evaluation.probe_section}
 SECTIONS |= {"tsne": evaluation.tsne_section, "scaling": scaling.section, "load": load.section}
@@ -38,7 +41,10 @@ def main() -> None:
         sys.exit(1)
     print(setting.describe(), flush=True)
     for name in chosen.sections or SECTIONS:
-        print("\n" + SECTIONS[name](setting), flush=True)
+        print()
+        found = SECTIONS[name](setting)
+        for part in (found,) if isinstance(found, str) else found:
+            print(part, flush=True)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,9 @@ from torch import Tensor
 
 from benchmarks.models import session, training
 from benchmarks.setting import Setting
-from benchmarks.timing import table
+from benchmarks.timing import table, table_line
 from softvq_cli.__main__ import main
+from softvq_cli.errors import one_line
 from softvq_cli.training import Observer, TrainRequest, checkpoint, train_together
 from softvq_cli.training.objective import objective
 from softvq_cli.training.steppers import STEPS, EagerStepper, GraphStepper
@@ -28,12 +29,15 @@ Check = Callable[[Setting], tuple[str, bool]]
 """What was found, in words, and whether it is right."""
 
 
-def section(setting: Setting) -> str:
-    rows = []
+def section(setting: Setting) -> Iterator[str]:
+    """A table, line by line, for a check may take half a minute; one that fails to run stops no other."""
+    yield table(["what has to hold", "found", "holds"], [])
     for title, check in CHECKS.items():
-        found, right = check(setting)
-        rows.append([title, found, "yes" if right else "**NO**"])
-    return table(["what has to hold", "found", "holds"], rows)
+        try:
+            found, right = check(setting)
+        except Exception as error:
+            found, right = f"{type(error).__name__}: {one_line(error)}", False
+        yield table_line([title, found, "yes" if right else "**NO**"])
 
 
 def graphs(setting: Setting) -> tuple[str, bool]:

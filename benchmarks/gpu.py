@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -15,11 +16,21 @@ from benchmarks.timing import in_turn, ratio, table
 SEEDS = (1, 2, 4, 8)
 
 
-def section(setting: Setting) -> str:
-    title = "## On a GPU\n\n"
+STEPS_TOGETHER = 500
+
+
+def section(setting: Setting) -> Iterator[str]:
+    """Part by part: all of it takes minutes, and a GPU's are not to be lost."""
+    yield "## On a GPU\n"
     if setting.device.type != "cuda":
-        return title + "Not measured: no GPU."
-    title += correctness.section(setting) + "\n\n"
+        yield "Not measured: no GPU."
+        return
+    yield from correctness.section(setting)
+    yield "\n" + _presets(setting)
+    yield "\n### Several seeds at once\n\n" + _together(setting)
+
+
+def _presets(setting: Setting) -> str:
     steps = 100 if setting.quick else 2000
     rows = []
     for data in ("mnist", "svhn"):
@@ -27,11 +38,11 @@ def section(setting: Setting) -> str:
         run = {"own": functools.partial(training(one), steps)}
         seconds = float(np.median(in_turn(run, setting.rounds)["own"])) / steps
         rows.append([data, one.config.model.arch, f"{seconds * 1e6:.1f}", f"{40_000 * seconds:.2f}"])
-    whole = table(["preset", "network", "µs a step", "s for 40 000 steps"], rows)
-    return title + whole + "\n\n### Several seeds at once\n\n" + _together(setting, steps)
+    return table(["preset", "network", "µs a step", "s for 40 000 steps"], rows)
 
 
-def _together(setting: Setting, steps: int) -> str:
+def _together(setting: Setting) -> str:
+    steps = 100 if setting.quick else STEPS_TOGETHER
     rows = []
     for count in SEEDS[:2] if setting.quick else SEEDS:
         takes = [training(session("mnist", setting, seed=seed, log_every=steps)) for seed in range(count)]

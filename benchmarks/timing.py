@@ -34,5 +34,9 @@ def ratio(slow: np.ndarray, fast: np.ndarray) -> str:
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Markdown; the first column is text, the others are numbers."""
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+    return "\n".join(table_line(cells) for cells in (header, ["---", *["---:"] * (len(header) - 1)], *rows))
+
+
+def table_line(cells: Iterable[object]) -> str:
+    """One line of such a table."""
+    return "| " + " | ".join(str(cell) for cell in cells) + " |"

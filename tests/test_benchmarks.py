@@ -82,7 +82,8 @@ def test_the_checks_before_a_gpus_speed_hold_on_the_cpu(zygote: Zygote) -> None:
     code = """
 from benchmarks import correctness
 from benchmarks.setting import Setting
-print(correctness.section(Setting.of(True, None, 1, "wall", "cpu")))
+for line in correctness.section(Setting.of(True, None, 1, "wall", "cpu")):
+    print(line)
 """
     done = zygote.python(code, cwd=ROOT)
     assert done.code == 0, done.err
