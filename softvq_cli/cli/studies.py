@@ -98,9 +98,10 @@ def job_by_job(
     with watch_pool(terminal) as (observer, _):
         jobs = {job.name: job for job in plan(observer)}
     if name is None:
+        place = {"device": None if device == "auto" else device}
         for job in jobs.values():
             if not look_into(job).done:
-                print(f"{command} --job {shlex.quote(job.name)}")
+                print(command, shlex.join(option_words({**place, "job": job.name})))
     elif name in jobs:
         _complete(jobs[name], device, terminal)
         terminal.wrote(jobs[name].folder, as_json=as_json)

@@ -122,10 +122,11 @@ def test_a_dry_run_prints_a_command_a_job_and_the_report_reads_what_they_did(sof
     result = softvq(*words, *small, "--dry-run")
     assert result.code == 0, result.err
     commands = [shlex.split(line) for line in result.out.splitlines()]
-    assert [command[-2:] for command in commands] == [["--job", "blobs-ae-s0"], ["--job", "blobs-pca"]]
+    place = ["--device", "cpu", "--job"]
+    assert [command[-4:] for command in commands] == [[*place, "blobs-ae-s0"], [*place, "blobs-pca"]]
     assert not Path("out").exists()
     for command in commands:
-        result = softvq(*command[1:], "--device", "cpu")
+        result = softvq(*command[1:])
         assert (result.code, result.out) == (0, f"out/runs/{command[-1]}\n"), result.err
     assert not list(Path("out").glob("table1.*"))
     assert softvq(*words, *small, "--dry-run").out == ""
