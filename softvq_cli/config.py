@@ -396,7 +396,7 @@ def parse_levels(text: str) -> tuple[int, ...]:
     words = [word.strip() for word in text.split(",")]
     numbers = tuple(int(word) for word in words if word.isascii() and word.isdigit() and len(word) < 9)
     if len(numbers) < len(words) or min(numbers) < 2:
-        raise UsageError(f"{param('levels')} takes whole numbers from 2 up with commas between them, not {text!r}")
+        raise UsageError(f"{param('levels')} takes whole numbers from 2 up with commas between them, not {shown(text)}")
     if math.prod(numbers) > MOST_CODES:
         raise UsageError(f"{param('levels')} {text} make {math.prod(numbers)} codes: at most {MOST_CODES}")
     return numbers
@@ -411,7 +411,7 @@ def parse_keep(text: str) -> tuple[int, ...]:
     words = [word.strip() for word in text.split(",")] if text.strip() else []
     numbers = [int(word) for word in words if word.isascii() and word.isdigit() and len(word) < 17]
     if len(numbers) < len(words) or not all(1 <= number <= MOST_COUNT for number in numbers):
-        raise UsageError(f"{param('keep')} takes whole numbers from 1 up with commas between them, not {text[:80]!r}")
+        raise UsageError(f"{param('keep')} takes whole numbers from 1 up with commas between them, not {shown(text)}")
     return tuple(sorted(set(numbers)))
 
 

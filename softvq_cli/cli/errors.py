@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from typing import TextIO
+from typing import Any, TextIO
 
 import typer
 
@@ -104,11 +104,18 @@ def _usage_message(error: Exception) -> str:
     """The parser's message, with the nearest option where it knows one, and where to read more."""
     message = error.format_message() if hasattr(error, "format_message") else str(error)
     name, near = getattr(error, "option_name", None), getattr(error, "possibilities", None)
-    if name and near is not None:
-        message = f"unknown option {name!r}" + (f": did you mean {near[0]!r}?" if near else "")
     context = getattr(error, "ctx", None)
+    if name and near is not None:
+        near = [*_short_for(name, context), *near]
+        message = f"unknown option {name!r}" + (f": did you mean {near[0]!r}?" if near else "")
     command = context.command_path if context is not None else "softvq"
     return f"{message.rstrip('.')}; see '{command} --help'"
+
+
+def _short_for(name: str, context: Any) -> list[str]:
+    """``-k`` for ``--k``, where the command has that."""
+    known = {option for one in context.command.params for option in one.opts} if context is not None else set()
+    return [name[1:]] if len(name) == 3 and name[1:] in known else []
 
 
 def _code_of(value: object) -> int:

@@ -93,9 +93,11 @@ def probe(
 
 
 def _whole(word: str) -> int:
-    from softvq_cli.errors import UsageError
+    from softvq_cli.errors import UsageError, shown
 
     try:
         return int(word)
     except ValueError as error:
-        raise UsageError(f"--few-labels takes whole numbers with commas between them, not {word.strip()!r}") from error
+        raise UsageError(
+            f"--few-labels takes whole numbers with commas between them, not {shown(word.strip())}"
+        ) from error

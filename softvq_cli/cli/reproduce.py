@@ -178,12 +178,12 @@ def _words(text: str | None) -> tuple[str, ...]:
 
 def _pairs(texts: list[str]) -> dict[str, str]:
     """``NAME=PATH``, several times."""
-    from softvq_cli.errors import UsageError
+    from softvq_cli.errors import UsageError, shown
 
     pairs = {}
     for text in texts:
         name, equals, path = text.partition("=")
         if not equals or not path:
-            raise UsageError(f"--data takes NAME=PATH here, for example cifar10=images.zip, not {text!r}")
+            raise UsageError(f"--data takes NAME=PATH here, for example cifar10=images.zip, not {shown(text)}")
         pairs[name] = path
     return pairs

@@ -20,7 +20,7 @@ from softvq_cli.cli.options import Bundle, completion, parameter
 from softvq_cli.cli.output import Terminal
 from softvq_cli.cli.spelling import option_name
 from softvq_cli.config import SECTIONS, SETTINGS, DataConfig, ModelConfig, Setting, check
-from softvq_cli.errors import InputError, UsageError, one_line, param, unknown_name
+from softvq_cli.errors import InputError, UsageError, one_line, param, shown, unknown_name
 from softvq_cli.presets import preset, unused_settings
 from softvq_cli.words import BOTTLENECKS, IMAGE_SHAPES
 
@@ -178,7 +178,7 @@ def _value(name: str, text: str | bool) -> Any:
             try:
                 value = number(text)
             except ValueError as error:
-                raise UsageError(f"{param(name)} takes {words}, not {text!r}") from error
+                raise UsageError(f"{param(name)} takes {words}, not {shown(text)}") from error
             return check(name, value)
     return check(name, text)
 

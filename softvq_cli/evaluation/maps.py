@@ -14,6 +14,8 @@ from softvq_cli.evaluation.rows import nearest, prepare
 from softvq_cli.ranges import MOST_COUNT, check_jobs, check_number, check_seed
 from softvq_cli.words import MAP_INITS, MapInit
 
+FEWEST_ROWS = 4
+"""Of a map: with fewer even a perplexity of 1 is too large."""
 FFT_FROM = 10_000
 """Rows from which openTSNE's interpolation is faster than its Barnes-Hut trees."""
 _EARLY = 12.0
@@ -69,7 +71,7 @@ def tsne(
         float64 (N, dimensions).
 
     Raises:
-        InputError: the perplexity is too large for N.
+        InputError: N is too small for a map, or for the perplexity.
         UsageError: an option out of range.
     """
     import openTSNE
@@ -80,6 +82,8 @@ def tsne(
     exaggeration = float(check_number("exaggeration", exaggeration, float, low=1, high=_EARLY))
     dimensions = int(check_number("dimensions", dimensions, low=1, high=2))
     seed, jobs = check_seed(seed), processors(check_jobs(jobs))
+    if len(z) < FEWEST_ROWS:
+        raise InputError(f"{len(z)} rows are too few for a t-SNE map: at least {FEWEST_ROWS} are needed")
     if perplexity > largest:
         raise InputError(
             f"the perplexity {perplexity:g} is too large for {len(z)} rows: at most {np.floor(largest * 10) / 10:g} is"

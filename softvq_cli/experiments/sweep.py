@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from softvq_cli.config import SETTINGS, DataConfig, ModelConfig, check, numeric_settings
-from softvq_cli.errors import UsageError, param, unknown_name
+from softvq_cli.errors import UsageError, param, shown, unknown_name
 from softvq_cli.experiments import pool, report
 from softvq_cli.experiments.cluster import Cluster, Where
 from softvq_cli.experiments.paper import Column
@@ -94,7 +94,7 @@ def parse_over(texts: Iterable[str]) -> dict[str, tuple[float, ...]]:
         except ValueError as error:
             kind = "whole numbers" if whole else "numbers"
             raise UsageError(
-                f"{param('over')} {name}=… takes {kind} with commas between them, not {listed!r}"
+                f"{param('over')} {name}=… takes {kind} with commas between them, not {shown(listed)}"
             ) from error
     return axes
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from softvq_cli.errors import UsageError
+from softvq_cli.evaluation.maps import FEWEST_ROWS
 from softvq_cli.words import BOTTLENECKS
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
 PERPLEXITY = 30.0
 """Of t-SNE."""
-FEWEST_ROWS = 4
-"""Of a map: with fewer even a perplexity of 1 is too large."""
 
 
 def perplexity_for(rows: int, note: Callable[[str], None] = lambda _: None) -> float:

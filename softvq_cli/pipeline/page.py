@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from softvq_cli.errors import InputError
+from softvq_cli.evaluation.maps import FEWEST_ROWS
 from softvq_cli.pipeline import kept, reading, result
-from softvq_cli.pipeline.maps import FEWEST_ROWS, perplexity_for
+from softvq_cli.pipeline.maps import perplexity_for
 from softvq_cli.pipeline.run import stored_results
 from softvq_cli.pipeline.source import Source
 from softvq_cli.plots.page import Codebook, Kind, Number, View

@@ -96,7 +96,8 @@ def probe(run: TrainedRun) -> dict[str, Any] | None:
 
 def draw_map(run: TrainedRun) -> dict[str, Any] | None:
     """t-SNE of the test split, if it is large enough."""
-    from softvq_cli.pipeline.maps import FEWEST_ROWS, draw_maps, perplexity_for
+    from softvq_cli.evaluation.maps import FEWEST_ROWS
+    from softvq_cli.pipeline.maps import draw_maps, perplexity_for
 
     test = run.embedding("test")
     if len(test) < FEWEST_ROWS:

@@ -78,3 +78,5 @@ def test_few_rows_fit_their_perplexity_in_a_picture_too(softvq, tmp_path):
     assert ended.code == 0 and "a map of 12 rows allows a perplexity of 3; 30 is the usual one" in ended.err
     given = ("--perplexity", 9)
     softvq("tsne", tmp_path / "z.npy", "-o", tmp_path / "b.png", *given).refused(3, "9 is too large for 12 rows", "3.6")
+    np.save(tmp_path / "z.npy", np.eye(3, dtype=np.float32))
+    softvq("tsne", tmp_path / "z.npy", "-o", tmp_path / "b.png").refused(3, "3 rows are too few for a t-SNE map", "4")

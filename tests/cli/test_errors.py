@@ -75,6 +75,9 @@ def test_a_message_cannot_break_the_line_or_colour_the_terminal(failing_with):
     [
         (["trian"], ["No such command 'trian'", "'train'", "softvq --help"]),
         (["train", "--latnt-dim", "3"], ["unknown option '--latnt-dim': did you mean '--latent-dim'?"]),
+        (["cluster", "z.npy", "--k", "3"], ["unknown option '--k': did you mean '-k'?"]),
+        (["train", "--K", "9" * 5000], ["--K takes a whole number, not '999", " … ", "999'"]),
+        (["train", "--keep", "9," * 500 + "x"], ["--keep takes whole numbers", " … "]),
         (["train", "--qqqqqqqq"], ["unknown option '--qqqqqqqq'; see 'softvq train --help'"]),
         (["train", "--K"], ["'--K' requires an argument"]),
         (["train", "digits"], ["unexpected extra argument", "digits"]),
