@@ -3,8 +3,9 @@
 Figure 4 compares models at a common reconstruction error. Every model is first trained in full. The target is the error
 at which the paper's own model ends, the soft VQ-VAE, unless another is given: the largest error of all would be that of
 the weakest bottleneck, which the others pass before they have learned much. Each run is then repeated up to the first
-line of its log at or below the target; a model that never comes down to it is shown in full. With the same seed it is
-the same run, cut short; nothing in it depends on how long it was meant to be.
+line of its log at or below the target; with the same seed it is the same run, cut short: nothing in it depends on how
+long it was meant to be. A model that never comes down to it is shown in full, and so is the one whose last error it is,
+which may have been there for a line before.
 """
 
 from __future__ import annotations
@@ -252,7 +253,7 @@ def match(study: Study, outcome: Outcome, request: Request) -> Study:
     notes = [f"every model stops at the first line of its log with a validation nMSE of {target:.4f} or less"]
     cut = []
     for job, curve in curves.items():
-        step = next((step for step, error in curve if error <= target), None)
+        step = _step_at(target, curve)
         if step is None:
             notes.append(f"{job.name} does not come down to it, and is shown after all its {job.steps} iterations")
         cut.append(_cut(job, step or job.steps, parts))
@@ -263,6 +264,13 @@ def match(study: Study, outcome: Outcome, request: Request) -> Study:
         notes=(*study.notes, *notes),
         further={**study.further, "target_nmse": target},
     )
+
+
+def _step_at(target: float, curve: Sequence[tuple[int, float]]) -> int | None:
+    """The first step with that error or less, or of the run whose last error it is the last; None where none has it."""
+    if curve and curve[-1][1] == target:
+        return curve[-1][0]
+    return next((step for step, error in curve if error <= target), None)
 
 
 def _reached(curves: Mapping[Job, Sequence[tuple[int, float]]]) -> float | None:
