@@ -23,12 +23,17 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
-COMMANDS = """
+FRESH = """
 import json, sys
-import dask
-for name in [name for name in sys.modules if name.split(".")[0] == "softvq_cli"]:
+for name in [name for name in sys.modules if name.split(".")[0] in ("softvq_cli", "tests")]:
     del sys.modules[name]
 sys.path.insert(0, sys.argv[1])
+"""
+"""In a process that has loaded the package from elsewhere."""
+COMMANDS = (
+    FRESH
+    + """
+import dask
 from softvq_cli.__main__ import main
 dask.config.set({"distributed.worker.multiprocessing-method": "spawn"})  # others have this package's modules
 for words in json.loads(sys.argv[2]):
@@ -36,7 +41,18 @@ for words in json.loads(sys.argv[2]):
     if code:
         sys.exit(code)
 """
-"""In a process that has loaded the package from elsewhere."""
+)
+REGISTRY_TESTS = (
+    FRESH
+    + """
+import pytest
+sys.path.insert(1, sys.argv[2])
+import softvq_cli
+assert softvq_cli.__file__.startswith(sys.argv[1])
+files = [f"{sys.argv[2]}/tests/model/{name}.py" for name in ("test_bottlenecks", "test_evaluate")]
+sys.exit(pytest.main([*files, "-k", "gaussian-noise", "-p", "no:cacheprovider", "-p", "no:xdist"]))
+"""
+)
 
 
 def test_a_bottleneck_is_added_as_the_page_says(tmp_path: Path, zygote: Zygote) -> None:
@@ -70,6 +86,10 @@ def test_a_bottleneck_is_added_as_the_page_says(tmp_path: Path, zygote: Zygote) 
     table = (tmp_path / "reproduce" / "table1" / "table1.md").read_text(encoding="utf-8")
     [row] = [line for line in table.splitlines() if line.startswith("| Gaussian noise |")][:1]
     assert re.search(r"\d\d\.\d\d", row)
+    assert "gaussian-noise: noise std 0.5" in table
+
+    ended = zygote.python(REGISTRY_TESTS, package.parent, str(ROOT), cwd=tmp_path, small=False)
+    assert ended.code == 0, ended
 
 
 @pytest.fixture

@@ -143,7 +143,10 @@ def reproduce(
         found = run_comparison(request, where=Where(jobs, device, scheduler), observer=observer, stop=stop)
     _print(found.reports, terminal, together=name == "all", as_json=as_json)
     end(found.failed)
-    terminal.hint("softvq", "sweep", "--over", "K=8,16,32,64,128", "--data", "mnist")
+    if len(found.reports) == 1 and any(row["row"] == "soft-vq" for row in found.reports[0].document["rows"]):
+        [first, *_] = found.reports[0].document["data"]
+        place = option_words({"data_dir": request.settings.get("data_dir")})
+        terminal.hint("softvq", "sweep", "--over", "K=8,16,32,64,128", "--data", request.data.get(first, first), *place)
 
 
 def _print(reports: Sequence[Report], terminal: Terminal, *, together: bool, as_json: bool) -> None:

@@ -33,7 +33,8 @@ class PoolWatcher(Following, PoolObserver):
         self._ended, self._todo = 0, len(todo)
         if jobs:
             done = len(jobs) - len(todo)
-            self._terminal.note(f"{len(todo)} jobs to do" + (f", {done} done before" if done else ""))
+            jobs_to_do = "1 job" if len(todo) == 1 else f"{len(todo)} jobs"
+            self._terminal.note(f"{jobs_to_do} to do" + (f", {done} done before" if done else ""))
             self._bars.begin(_BAR)
 
     def progressed(self, progress: Progress) -> None:

@@ -34,6 +34,7 @@ DECIDED = ("data", "bottleneck", "seed")
 """Settings that the table and the seeds decide."""
 REFERENCE = "soft-vq"
 """The row whose last error the others are stopped at; without it, the largest of all."""
+_LARGEST = "the weakest model's last error decides where all of them stop"
 
 
 @dataclass(frozen=True)
@@ -77,14 +78,26 @@ class Request:
         for row in self.only:
             if row not in rows:
                 raise UsageError(unknown_name("row", row, rows))
+            if row not in BOTTLENECKS and all(COMPARISONS[name].matched for name in self.names):
+                raise UsageError(
+                    f"{row} is no row of {', '.join(self.names)}: its rows are trained until they have a common error"
+                )
         if self.seeds is not None and self.seeds < 1:
             raise UsageError(f"{param('seeds')} must be at least 1, not {self.seeds}")
-        if self.target_nmse is not None and not self.target_nmse > 0:
-            raise UsageError(f"{param('target_nmse')} must be above 0, not {self.target_nmse}")
+        self._check_target()
         for name in self.settings:
             if name in DECIDED:
                 raise UsageError(f"{param(name)} is not for a comparison, which decides it")
         RunConfig.from_flat(self.settings)
+
+    def _check_target(self) -> None:
+        if self.target_nmse is None:
+            return
+        if not self.target_nmse > 0:
+            raise UsageError(f"{param('target_nmse')} must be above 0, not {self.target_nmse}")
+        matched = [name for name, one in COMPARISONS.items() if one.matched]
+        if not set(matched) & set(self.names):
+            raise UsageError(f"{param('target_nmse')} is for {', '.join(matched)}, not for {', '.join(self.names)}")
 
 
 @dataclass(frozen=True)
@@ -120,6 +133,9 @@ def reproduce(
         if not all((request.out / f"{name}.json").exists() for name in request.names):
             cluster.warm()  # while the data are looked at; where a report is, there may be nothing to do
         studies = plan(request, observer)
+        for study in studies:
+            if _matched(study) and request.target_nmse is None and REFERENCE not in {row.name for row in study.rows}:
+                observer.noted(f"{study.name} without {REFERENCE}: {_LARGEST}; {param('target_nmse')} sets another")
         planned = dict.fromkeys(job for study in studies for job in study.jobs)
         outcome = pool.run(list(planned), cluster, observer=observer, stop=stop)
         shown = [match(study, outcome, request) if _matched(study) else study for study in studies]
@@ -209,8 +225,9 @@ def _study(name: str, request: Request, data: Mapping[str, StudyData], missing: 
 
 
 def _rows(comparison: Comparison, request: Request) -> list[Row]:
-    """In the comparison's order; a bottleneck that is not of the paper comes in by its name, after the paper's."""
-    more = (row for row in BOTTLENECKS if row in request.only and row not in comparison.rows)
+    """In the comparison's order; what it does not have by itself comes in by its name, after those."""
+    others = (*BOTTLENECKS, *(() if comparison.matched else CONTROLS))
+    more = (row for row in others if row in request.only and row not in comparison.rows)
     names = [row for row in (*comparison.rows, *more) if not request.only or row in request.only]
     fixed = "latent_dim" in comparison.settings
     latent_dim = {**comparison.settings, **request.settings}.get("latent_dim")
@@ -251,6 +268,8 @@ def match(study: Study, outcome: Outcome, request: Request) -> Study:
         return dataclasses.replace(study, jobs=failed)
     parts = _parts(COMPARISONS[study.name], request)
     notes = [f"every model stops at the first line of its log with a validation nMSE of {target:.4f} or less"]
+    if request.target_nmse is None and all(job.row != REFERENCE for job in curves):
+        notes.append(_LARGEST)
     cut = []
     for job, curve in curves.items():
         step = _step_at(target, curve)

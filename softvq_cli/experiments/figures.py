@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from softvq_cli.experiments.legends import papers
 from softvq_cli.experiments.measures import measure
 
 COURSE = "-course"
@@ -14,7 +15,7 @@ _AGAINST_SETTING = ("clustering_accuracy", "nmi", "nmse")
 
 
 def draw(found: Mapping[str, Any], out: Path, note: Callable[[str], None]) -> None:
-    """Draw NAME.png, but for maps, and NAME-course.png, each if there is anything to show.
+    """Draw NAME.png, but for maps, and NAME-course.png; where there is nothing to show, what an older report left goes.
 
     Args:
         found: the document.
@@ -24,13 +25,18 @@ def draw(found: Mapping[str, Any], out: Path, note: Callable[[str], None]) -> No
     Raises:
         SoftVQError: a file cannot be written.
     """
-    if any(cell["n"] for row in found["rows"] for cell in row["cells"].values()):
-        if found["figure"] == "bars":
-            _bars(out / f"{found['name']}.png", found, note)
-        elif found["figure"] == "curves":
-            _curves(out / f"{found['name']}.png", found)
+    path, course = out / f"{found['name']}.png", out / f"{found['name']}{COURSE}.png"
+    filled = any(cell["n"] for row in found["rows"] for cell in row["cells"].values())
+    if not filled:
+        path.unlink(missing_ok=True)
+    elif found["figure"] == "bars":
+        _bars(path, found, note)
+    elif found["figure"] == "curves":
+        _curves(path, found)
     if any(row["course"] for row in found["rows"]):
-        _course(out / f"{found['name']}{COURSE}.png", found)
+        _course(course, found)
+    else:
+        course.unlink(missing_ok=True)
 
 
 def _bars(path: Path, found: Mapping[str, Any], note: Callable[[str], None]) -> None:
@@ -48,7 +54,8 @@ def _bars(path: Path, found: Mapping[str, Any], note: Callable[[str], None]) -> 
         columns.append(
             bars.Column(_of_data(found, column["data"], title), scaled["mean"], scaled["std"], scaled["paper"])
         )
-    bars.plot(path, [row["label"] for row in found["rows"]], columns, note)
+    published = dict.fromkeys(papers(found, column["data"]) for column in found["columns"])
+    bars.plot(path, [row["label"] for row in found["rows"]], columns, paper="; ".join(published), note=note)
 
 
 def _curves(path: Path, found: Mapping[str, Any]) -> None:
@@ -58,6 +65,7 @@ def _curves(path: Path, found: Mapping[str, Any]) -> None:
     rows = zip(found["values"], found["rows"], strict=True)
     filled = [(value, row["cells"]) for value, row in rows if all(cell["n"] for cell in row["cells"].values())]
     if not filled:
+        path.unlink(missing_ok=True)
         return
     keys = {column["measure"]: column["key"] for column in found["columns"]}
     measures: dict[str, list[list[float]]] = {}

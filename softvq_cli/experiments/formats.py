@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from softvq_cli.evaluation.clustering import N_INIT
 from softvq_cli.evaluation.statistics import summary, variance_components
+from softvq_cli.experiments import legends
+from softvq_cli.experiments.legends import papers
 from softvq_cli.experiments.measures import BEYOND, CARRIED, MEASURES, STARTS
 from softvq_cli.experiments.measures import measure as _measure
 from softvq_cli.words import IMAGE_SHAPES
@@ -43,7 +46,7 @@ def main_table(document: Mapping[str, Any]) -> tuple[Row, list[Row]]:
     columns = document["columns"]
     header = ["", "n"]
     for column in columns:
-        header += [_title(document, column)] + (["paper"] if column["published"] else [])
+        header += [_title(document, column)] + ([papers(document, column["data"])] if column["published"] else [])
     rows = []
     for row in document["rows"]:
         texts = [row["label"], _n(row)]
@@ -62,7 +65,8 @@ def difference_table(document: Mapping[str, Any]) -> tuple[Row, list[Row]]:
     header = [""]
     for column in columns:
         title = _title(document, column)
-        header += ([f"{title} − paper"] if column["published"] else []) + [f"{title} − baseline"]
+        published = [f"{title} − {papers(document, column['data'])}"] if column["published"] else []
+        header += [*published, f"{title} − baseline"]
     rows = []
     for row in document["rows"]:
         texts = [row["label"]]
@@ -123,23 +127,23 @@ def course_table(document: Mapping[str, Any], data: str) -> tuple[Row, list[Row]
 def markdown(document: Mapping[str, Any]) -> str:
     """The whole report."""
     parts = [f"# {document['title']}", _how(document), _md_table(*main_table(document), split=_models(document))]
-    parts.append(_LEGEND)
+    parts.append(legends.of_table(document, controls=_models(document) < len(document["rows"])))
     if document["failed"]:
         parts.append("Not available:\n\n" + "\n".join(f"- {f['cell']}: {f['error']}" for f in document["failed"]))
     header, rows = difference_table(document)
     if rows:
-        parts += ["## Differences", _DIFFERENCES, _md_table(header, rows)]
+        parts += ["## Differences", legends.of_differences(document), _md_table(header, rows)]
     shown = {column["measure"] for column in document["columns"]}
 
     def others(*names: str) -> Callable[[str], tuple[Row, list[Row]]]:
         return lambda data: measures_table(document, data, [name for name in names if name not in shown])
 
     sections = (
-        ("What the bottleneck carries", _CARRIED, others(*CARRIED, *_unlisted(document))),
-        ("All K-means starts", _STARTS, others(*STARTS)),
-        ("Seeds and starts", _SPREAD, lambda data: spread_table(document, data)),
-        ("Beyond the paper's evaluation", _BEYOND, others(*BEYOND)),
-        ("Along the training", _COURSE, lambda data: course_table(document, data)),
+        ("What the bottleneck carries", legends.CARRIED, others(*CARRIED, *_unlisted(document))),
+        ("All K-means starts", legends.STARTS, others(*STARTS)),
+        ("Seeds and starts", legends.SPREAD, lambda data: spread_table(document, data)),
+        ("Beyond the paper's evaluation", legends.of_beyond(document, shown), others(*BEYOND)),
+        ("Along the training", legends.COURSE, lambda data: course_table(document, data)),
     )
     for title, text, table in sections:
         tables = [(data, table(data)) for data in document["data"]]
@@ -151,38 +155,6 @@ def markdown(document: Mapping[str, Any]) -> str:
                     parts.append(f"{document['data'][data]['title']}:")
                 parts.append(_md_table(*found))
     return "\n\n".join(parts) + "\n"
-
-
-_LEGEND = """\
-Mean ± sample standard deviation over n trainings, in per cent for accuracies. Clustering: K-means on z_e of the test
-split, 100 starts, the lowest inertia kept, Hungarian assignment; NMI with the arithmetic mean of the entropies.
-Classification: one softmax layer on z_e, fitted to the training split, measured on the test split. In italics:
-the same evaluation of other rows than a trained encoder's z_e; ẑ_q is the decoder's input of the same models."""
-_DIFFERENCES = """\
-To the paper: our mean minus the published number. To the baseline: the mean of the differences to the baseline
-autoencoder with the same seed and, from two seeds on, their 95 % confidence interval (Student's t)."""
-_CARRIED = """\
-On the test split, without noise. nMSE: squared error over the variance of the training pixels. Bits per image: for
-codebooks the information between image and codeword, at most log2 K; for the VAEs KL / ln 2 and for information
-dropout a Gaussian bound on log |z|, both upper bounds; the plain autoencoder has no finite rate. Soft to hard: from ẑ_q
-to the most probable codeword, Euclidean, and relative to the norm of the codewords. σ: over images and codewords."""
-_STARTS = (
-    "The accuracy that each of the 100 starts alone would have given; the table above has the one of lowest inertia."
-)
-_SPREAD = """\
-What the spread of the clustering is made of: its standard deviation in the table; that of the mean over all 100 starts
-of each training; and of a random-effects model the part of the training (σ_seed, with its 95 % interval) and that of
-the start of K-means (σ_start). Kept − mean: what the start of lowest inertia has above the mean start, over the
-trainings."""
-_BEYOND = """\
-The softmax probe as the authors' notebooks train it (Adam, 30 000 updates of 128; the table has the optimum); five
-nearest neighbours in the training split; the softmax probe on a few labels of each class (mean of 5 draws); K-means on
-a two-dimensional t-SNE of z_e; and how well that map keeps neighbourhoods (1 is perfect)."""
-
-
-_COURSE = """\
-The same of the models as they were after fewer iterations of the same trainings, kept on the way; the last number of a
-row is the table's."""
 
 
 def _unlisted(document: Mapping[str, Any]) -> list[str]:
@@ -234,33 +206,47 @@ def _settings_text(settings: Mapping[str, Any]) -> str:
 
 
 def csv_text(document: Mapping[str, Any]) -> str:
-    """One line a row, data set and figure; accuracies are fractions of 1. Models on the way are rows as ``ae@2000``."""
+    """One line a row, data set and figure; accuracies are fractions of 1. Models on the way are rows as ``ae@2000``.
+
+    The data have their own name, whatever data set of the paper they stand for; the settings of a sweep have columns.
+    """
     out = io.StringIO()
     table = csv.writer(out, lineterminator="\n")
-    table.writerow(_CSV)
-    for row in document["rows"]:
+    axes = _axes(document)
+    table.writerow(("row", *axes, *_CSV))
+    for row, place in zip(document["rows"], _combinations(axes, document), strict=True):
         for data, measures in row["measures"].items():
+            named = *place, document["data"][data]["name"]
             for measure, found in measures.items():
                 cell = row["cells"].get(f"{data}.{measure}", {})
-                table.writerow(_csv_line(row["row"], data, measure, found, cell))
-        for data, steps in row["course"].items():
-            for step, measures in list(steps.items())[:-1]:  # the last is the row itself
-                for measure, found in measures.items():
-                    table.writerow(_csv_line(f"{row['row']}@{step}", data, measure, found, {}))
+                table.writerow([row["row"], *named, measure, *_csv_numbers(found, cell)])
+            for step, way in list(row["course"].get(data, {}).items())[:-1]:  # the last is the row itself
+                for measure, found in way.items():
+                    table.writerow([f"{row['row']}@{step}", *named, measure, *_csv_numbers(found, {})])
     return out.getvalue()
 
 
-def _csv_line(row: str, data: str, measure: str, found: Mapping[str, Any], cell: Mapping[str, Any]) -> list[Any]:
+def _axes(document: Mapping[str, Any]) -> Mapping[str, Sequence[float]]:
+    """Setting → values of a sweep; of another study none."""
+    axes: Mapping[str, Sequence[float]] = document.get("over") or {}
+    return {document["setting"]: document["values"]} if "setting" in document else axes
+
+
+def _combinations(axes: Mapping[str, Sequence[float]], document: Mapping[str, Any]) -> list[tuple[float, ...]]:
+    """The values of each row's settings; the rows are all combinations, in this order."""
+    return list(itertools.product(*axes.values())) if axes else [()] * len(document["rows"])
+
+
+def _csv_numbers(found: Mapping[str, Any], cell: Mapping[str, Any]) -> list[Any]:
     against = found["versus_baseline"] or {}
     return [
-        *(row, data, measure),
         *(found[name] for name in ("mean", "std", "n", "min", "max")),
         *(cell.get("paper"), cell.get("difference")),
         *(against.get(name) for name in ("mean", "low", "high", "p")),
     ]
 
 
-_CSV: tuple[str, ...] = ("row", "data", "measure", "mean", "std", "n", "min", "max", "paper", "difference")
+_CSV: tuple[str, ...] = ("data", "measure", "mean", "std", "n", "min", "max", "paper", "difference")
 _CSV += ("versus_baseline", "versus_baseline_low", "versus_baseline_high", "versus_baseline_p")
 
 

@@ -247,7 +247,7 @@ class _Course:
         """A group is completed or has failed."""
         group = self.tasks.pop(task)
         if task.status == "finished":
-            answers: Sequence[Evaluation | str] = task.result()
+            answers: Sequence[Evaluation | str | None] = task.result()
         elif task.status == "cancelled":
             raise SoftVQError("the connection to the workers is lost; what they had finished is kept")
         else:
@@ -255,6 +255,8 @@ class _Course:
         self._submit()
         for job, answer in zip(group, answers, strict=True):
             self._at.pop(job, None)
+            if answer is None:  # stopped
+                continue
             self._ended_units += _left(job, self._states[job])
             if isinstance(answer, str):
                 self.failures[job] = answer

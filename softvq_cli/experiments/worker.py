@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from softvq_cli.config import RunConfig
-from softvq_cli.errors import SoftVQError, one_line
+from softvq_cli.errors import Interrupted, SoftVQError, one_line
 from softvq_cli.experiments.cluster import limit_threads
 from softvq_cli.experiments.completion import complete
 from softvq_cli.experiments.job import Job
@@ -52,14 +52,17 @@ class Order:
     environment: Mapping[str, str]
 
 
-def work(group: tuple[Job, ...], order: Order) -> list[Evaluation | str]:
-    """Complete the jobs of a group; in their order, the evaluations, or in a line why there is none."""
+def work(group: tuple[Job, ...], order: Order) -> list[Evaluation | str | None]:
+    """Complete the jobs of a group; in their order, the evaluations, or in a line why there is none.
+
+    None where it was told to stop.
+    """
     from distributed import get_worker
 
     from softvq_cli.devices import machine
 
     worker, stop = get_worker(), _stops.setdefault(order.channel, threading.Event())
-    answers: dict[Job, Evaluation | str] = {}
+    answers: dict[Job, Evaluation | str | None] = {}
     with _alone, contextlib.ExitStack() as place:
         try:
             limit_threads(order.threads)
@@ -74,7 +77,10 @@ def work(group: tuple[Job, ...], order: Order) -> list[Evaluation | str]:
                 stop=stop,
                 machine=machine(order.device),
             ):
-                answers[job] = answer.marked if isinstance(answer, SoftVQError) else answer
+                if isinstance(answer, Interrupted):
+                    answers[job] = None
+                else:
+                    answers[job] = answer.marked if isinstance(answer, SoftVQError) else answer
         except Exception as error:
             text = error.marked if isinstance(error, SoftVQError) else f"{type(error).__name__}: {one_line(error)}"
             answers |= {job: f"{text} ({_place(error)})" for job in group if job not in answers}

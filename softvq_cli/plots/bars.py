@@ -35,6 +35,8 @@ def plot(
     path: str | os.PathLike[str],
     rows: Sequence[str],
     columns: Sequence[Column],
+    *,
+    paper: str = "paper",
     note: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Draw a panel a column: for each row our mean with its standard deviation, and below it what the paper has of any.
@@ -43,6 +45,7 @@ def plot(
         path: ends in .png, .pdf or .svg.
         rows: names of the models, the first on top.
         columns: with a cell a row each, all in the unit that the title says.
+        paper: what the legend calls the published numbers.
         note: is told of characters that no font here has.
 
     Raises:
@@ -60,21 +63,21 @@ def plot(
         axes = drawing.subplots(1, len(columns), sharey=True, squeeze=False)[0]
         published = any(paper is not None for column in columns for paper in column.paper)
         for axis, column in zip(axes, columns, strict=True):
-            _panel(axis, column, published=published)
+            _panel(axis, column, paper=paper if published else None)
         axes[0].set_yticks(range(len(rows)), text.fitted(rows, _NAMES, _NAME_SIZE))
         axes[0].set_ylim(len(rows) - 0.4, -0.6)
         style.legend_below(drawing, axes[0].get_legend_handles_labels()[0], 2)
 
 
-def _panel(axis: Axes, column: Column, *, published: bool) -> None:
-    ours_at, height = (-0.19, 0.36) if published else (0.0, 0.6)
+def _panel(axis: Axes, column: Column, *, paper: str | None) -> None:
+    ours_at, height = (0.0, 0.6) if paper is None else (-0.19, 0.36)
     y = np.arange(len(column.mean))
     ours = np.array([np.nan if mean is None else mean for mean in column.mean])
     theirs = np.array([np.nan if paper is None else paper for paper in column.paper])
     errors = [np.nan if std is None else std for std in column.std]
     axis.barh(y + ours_at, ours, height, color=style.ACCENT, label="this program, mean ± standard deviation")
-    if published:
-        axis.barh(y + 0.19, theirs, height, color=style.LIGHT, label="paper")
+    if paper is not None:
+        axis.barh(y + 0.19, theirs, height, color=style.LIGHT, label=paper)
     axis.errorbar(ours, y + ours_at, xerr=errors, fmt="none", ecolor="black", elinewidth=0.8, capthick=0.8)
     for row, values in enumerate(zip(ours, theirs, errors, strict=True)):
         for value, offset, error in ((values[0], ours_at, values[2]), (values[1], 0.19, 0.0)):

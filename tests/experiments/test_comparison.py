@@ -139,6 +139,7 @@ def test_the_markdown_and_the_latex_have_the_numbers_of_the_json(document, found
     assert row.split(" | ")[2:4] == [shown, "51.48"]
     assert document["command"] in text
     assert "in the place of the paper's MNIST" in text
+    assert "| NMI | paper, MNIST |" in text and "NMI − paper, MNIST" in text
     assert "![Table 1, blobs](table1.png)" in text
     assert found.reports[0].path.with_suffix(".png").stat().st_size > 1000
     latex = found.reports[0].path.with_suffix(".tex").read_text()
@@ -152,6 +153,7 @@ def test_the_csv_has_one_line_a_figure(document, found):
     assert float(line["mean"]) == nmi["mean"]
     assert float(line["paper"]) == 0.3541
     assert float(line["versus_baseline"]) == nmi["versus_baseline"]["mean"]
+    assert {line["data"] for line in lines} == {"blobs"}
     [line] = [line for line in lines if (line["row"], line["measure"]) == ("raw", "starts_median")]
     assert (line["std"], line["paper"]) == ("", "")
 
@@ -176,6 +178,9 @@ def test_kept_checkpoints_become_a_course_in_the_report(request_of_table1, tmp_p
     assert "| VQ-VAE | NMI | " in text[text.index("## Along the training") :]
     assert text.endswith("](table1-course.png)\n")
     assert (tmp_path / "table1-course.png").stat().st_size > 1000
+    reproduce(request, where=HERE)  # a report without a course leaves no picture of one
+    assert "course" not in (tmp_path / "table1.md").read_text()
+    assert not (tmp_path / "table1-course.png").exists()
 
 
 def test_more_seeds_train_only_the_new_ones(found, request_of_table1):
@@ -241,7 +246,9 @@ def test_columns_without_data_are_left_out_and_reported(npz, tmp_path):
         ({"data": {"cifar": "x"}}, "unknown data set of table1 'cifar'"),
         ({"only_data": ("svhn",)}, "unknown data set of table1 'svhn'"),
         ({"seeds": 0}, "seeds must be at least 1, not 0"),
-        ({"target_nmse": 0.0}, "target_nmse must be above 0"),
+        ({"names": ("fig4",), "target_nmse": 0.0}, "target_nmse must be above 0"),
+        ({"target_nmse": 0.2}, "target_nmse is for fig4, not for table1"),
+        ({"names": ("fig4",), "only": ("ae", "raw")}, "raw is no row of fig4"),
         ({"settings": {"bottleneck": "ae"}}, "bottleneck is not for a comparison"),
         ({"settings": {"lr": -1.0}}, "lr must be above 0"),
     ],

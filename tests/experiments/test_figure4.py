@@ -57,7 +57,10 @@ def test_the_soft_vq_vae_decides_the_target_where_it_is_there(make_job, tmp_path
     found = matched([better, reference, worse], None, tmp_path)
     assert found.further["target_nmse"] == 0.3
     assert [job.name for job in found.jobs] == ["ae-s0-i20", "soft-vq-s0", "vq-s0"]
-    assert matched([better, worse], None, tmp_path).further["target_nmse"] == 0.8
+    without = matched([better, worse], None, tmp_path)
+    assert without.further["target_nmse"] == 0.8
+    assert "the weakest model's last error decides where all of them stop" in without.notes
+    assert not any("weakest" in note for note in found.notes)
 
 
 def test_without_runs_there_is_nothing_to_match(tmp_path):

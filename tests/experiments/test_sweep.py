@@ -43,7 +43,8 @@ def test_the_report_is_written_in_all_forms(swept):
     assert "paper" not in text.split("## What")[0].splitlines()[10]
     assert "softvq sweep --over K=8,2" in text
     assert (request.out / "sweep.png").stat().st_size > 1000
-    assert (request.out / "sweep.csv").read_text().startswith("row,data,measure,mean")
+    assert (request.out / "sweep.csv").read_text().startswith("row,K,data,measure,mean")
+    assert "\n2,2,blobs,nmi," in (request.out / "sweep.csv").read_text()
     assert report.failed == []
 
 

@@ -255,7 +255,7 @@ def test_every_figure_with_names_of_the_users_says_so(
     notes: list[str] = []
     images, labels, names = np.zeros((4, 8, 8, 1), np.uint8), np.array([0, 0, 1, 1]), ["plain", "\u4e2d"]
     if name == "bars":
-        bars.plot(tmp_path / "a.png", names, [COLUMN], notes.append)
+        bars.plot(tmp_path / "a.png", names, [COLUMN], note=notes.append)
     else:
         sheet.plot(tmp_path / "a.png", images, labels, names, notes.append)
     assert len(notes) == 1 and "\u4e2d as U+4E2D" in notes[0]
