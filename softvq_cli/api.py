@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
 
 import numpy as np
 
 from softvq_cli.devices import pick
+from softvq_cli.errors import InputError
 from softvq_cli.estimators import AutoencoderEmbedder, KMeansManyStarts
-from softvq_cli.estimators.pixels import as_images
+from softvq_cli.estimators.pixels import Numbers, as_images
 from softvq_cli.model import Autoencoder, represent
 from softvq_cli.training import Checkpoint, checkpoint
 
@@ -34,7 +36,9 @@ def embed(model: Checkpoint | Autoencoder, images: np.ndarray, what: str = "z_e"
 
     Args:
         model: a loaded checkpoint, or an autoencoder in evaluation mode.
-        images: uint8 (N, H, W, C) or, for grey ones, (N, H, W).
+        images: uint8 (N, H, W, C) or, for grey ones, (N, H, W). Of a checkpoint that was trained on other numbers than
+            bytes, numbers in the units of the training: they are mapped as there, but neither rounded nor cut off. Of
+            one that was trained on rows, rows (N, H*W*C).
         what: ``z_e`` (default), ``z_q``, ``indices``, ``reconstruction`` or ``pixels``;
             see :func:`softvq_cli.model.represent`.
 
@@ -45,5 +49,27 @@ def embed(model: Checkpoint | Autoencoder, images: np.ndarray, what: str = "z_e"
         InputError: images of another type or shape than the model takes.
         UsageError: an unknown ``what``.
     """
-    network = model.model if isinstance(model, Checkpoint) else model
-    return represent(network, as_images(images), what)
+    if isinstance(model, Checkpoint):
+        return represent(model.model, _bytes_or_scaled(images, model), what)
+    return represent(model, _bytes(images, "an autoencoder knows no range: give its checkpoint, or uint8"), what)
+
+
+def _bytes_or_scaled(images: np.ndarray, trained: Checkpoint) -> np.ndarray:
+    """(N, H, W, C), black 0 and white 255, by the range that the checkpoint's training had."""
+    numbers = Numbers.of(trained.config, trained.model.image_shape)
+    if numbers is None:
+        return _bytes(images, f"{trained.path} takes bytes: give uint8 from 0, black, to 255, white")
+    if numbers.of_rows and images.ndim == 2:
+        if images.shape[1] != math.prod(numbers.shape):
+            raise InputError(
+                f"{trained.path} takes rows of {math.prod(numbers.shape)}, and these have {images.shape[1]}"
+            )
+        return numbers.images(images)
+    images = as_images(images)
+    return numbers.images(images) if images.shape[1:] == numbers.shape else images  # refused by its shape
+
+
+def _bytes(images: np.ndarray, otherwise: str) -> np.ndarray:
+    if images.dtype != np.uint8:
+        raise InputError(f"the images are {images.dtype}, and {otherwise}")
+    return as_images(images)

@@ -42,6 +42,42 @@ def test_a_checkpoint_embeds_images_like_the_model_that_was_trained(tmp_path: Pa
     np.testing.assert_array_equal(z_e, softvq.embed(checkpoint, dataset.images[..., 0]))
 
 
+@pytest.mark.parametrize(("dtype", "low", "high"), [("f4", 0.0, 1.0), ("u2", 100, 4180)])
+def test_a_checkpoint_embeds_numbers_in_the_units_of_its_training(
+    dtype: str, low: float, high: float, tmp_path: Path
+) -> None:
+    images = (low + blobs(120).images / 255.0 * (high - low)).astype(dtype)
+    images.flat[0], images.flat[1] = low, high
+    np.savez(tmp_path / "a.npz", images=images)
+    run = train({**SMALL, "data": str(tmp_path / "a.npz"), "iterations": 5}, out=tmp_path / "run")
+    pixels = softvq.embed(softvq.load(run.path), images, "pixels")
+    np.testing.assert_allclose(pixels, (images.reshape(120, -1) - low) / (high - low), atol=1e-5)
+
+
+def test_the_estimators_checkpoint_embeds_as_it_does(tmp_path: Path) -> None:
+    images = blobs(64).images[..., 0] / 7.0
+    fitted = embedder(device="cpu").fit(images)
+    fitted.save(tmp_path / "ckpt.pt")
+    np.testing.assert_array_equal(softvq.embed(softvq.load(tmp_path / "ckpt.pt"), images), fitted.transform(images))
+    rows = images.reshape(64, -1)
+    fitted = embedder(device="cpu", image_shape=(8, 8)).fit(rows)
+    fitted.save(tmp_path / "rows.pt")
+    checkpoint = softvq.load(tmp_path / "rows.pt")
+    np.testing.assert_array_equal(softvq.embed(checkpoint, rows), fitted.transform(rows))
+    with pytest.raises(InputError, match="takes rows of 64, and these have 63"):
+        softvq.embed(checkpoint, rows[:, 1:])
+
+
+def test_floats_for_a_model_of_bytes_are_refused(tmp_path: Path) -> None:
+    fitted = embedder(device="cpu").fit(blobs(64).images)
+    fitted.save(tmp_path / "ckpt.pt")
+    checkpoint = softvq.load(tmp_path / "ckpt.pt")
+    with pytest.raises(InputError, match=r"the images are float64, and .* takes bytes: give uint8"):
+        softvq.embed(checkpoint, blobs(64).images / 255.0)
+    with pytest.raises(InputError, match="an autoencoder knows no range: give its checkpoint"):
+        softvq.embed(checkpoint.model, blobs(64).images / 255.0)
+
+
 def test_the_estimator_fits_transforms_and_reconstructs(papers_networks: None) -> None:
     images = blobs(96).images
     fitted = embedder(iterations=150, lr=1e-3).fit(images)

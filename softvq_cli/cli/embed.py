@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +21,7 @@ from softvq_cli.cli.options import (
     list_completion,
 )
 from softvq_cli.cli.output import Streams
+from softvq_cli.cli.settings import Reading
 from softvq_cli.config import BATCH
 from softvq_cli.errors import UsageError, unknown_name
 from softvq_cli.words import REPRESENTATIONS, SPLITS, TABLE_COLUMNS
@@ -70,6 +73,7 @@ def embed(
     clusters: Clusters = None,
     data: Data = None,
     data_dir: DataDir = None,
+    reading: Reading,
     batch_size: BatchSize = BATCH,
     device: Device = "auto",
     overwrite: Overwrite = False,
@@ -84,7 +88,9 @@ def embed(
     NAME.parquet is one table for other programs, with the vector, the label, the class, the file and the number of
     each image, and what --with adds: the image, its place on a t-SNE map, its K-means cluster, its nearest neighbours.
 
-    The images come from where train found them, unless --data or --data-dir says otherwise.
+    The images come from where train found them, unless --data or --data-dir says otherwise; other data are read as
+    those of the training were, unless a data setting below says otherwise. Labels are indices into the class_names of
+    NAME.json.
 
     Examples:
       softvq embed runs/vq
@@ -103,6 +109,7 @@ def embed(
             checkpoint,
             data=data,
             data_dir=data_dir,
+            reading=reading,
             device=device,
             warn=terminal.warn,
             progress=bars.report,
@@ -123,7 +130,18 @@ def embed(
             written = source.embed(split, out, what=what, batch_size=batch_size)
     document = {"rows": len(written), "columns": written.z.shape[1], "labels": written.labels is not None}
     terminal.wrote(written.path, document=document, as_json=as_json)
-    terminal.hint("softvq", "cluster", written.path, *([] if written.labels is not None else ["--clusters", "10"]))
+    if _renumbered(written.class_names):
+        terminal.note(f"labels count from 0: {_renumbered(written.class_names)}")
+    if what != "indices":
+        terminal.hint("softvq", "cluster", written.path, *([] if written.labels is not None else ["--clusters", "10"]))
+
+
+def _renumbered(names: Sequence[str]) -> str:
+    """``0 is class 5, 1 is class 12``, where classes are called by other numbers than their labels; else nothing."""
+    if not all(re.fullmatch(r"-?[0-9]+", name) for name in names) or list(map(str, range(len(names)))) == list(names):
+        return ""
+    shown = [f"{label} is class {name}" for label, name in enumerate(names[:3])]
+    return ", ".join([*shown, *["…"] * (len(names) > 3)])
 
 
 def _columns(text: str | None, out: Path, clusters: int | None) -> list[str]:

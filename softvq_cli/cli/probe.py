@@ -9,6 +9,7 @@ import typer
 
 from softvq_cli.cli.options import Data, DataDir, Device, Json, Seed, completion
 from softvq_cli.cli.output import Streams
+from softvq_cli.cli.settings import Reading
 from softvq_cli.words import SOLVERS
 
 
@@ -54,6 +55,7 @@ def probe(
     seed: Seed = 0,
     data: Data = None,
     data_dir: DataDir = None,
+    reading: Reading,
     device: Device = "auto",
     as_json: Json = False,
     terminal: Streams,
@@ -81,6 +83,7 @@ def probe(
             seed=seed,
             data=data,
             data_dir=data_dir,
+            reading=reading,
             device=device,
             warn=terminal.warn,
             note=terminal.note,

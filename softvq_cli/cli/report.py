@@ -12,6 +12,7 @@ import typer
 
 from softvq_cli.cli.options import Data, DataDir, Device, Jobs, Json, Overwrite
 from softvq_cli.cli.output import Streams
+from softvq_cli.cli.settings import Reading
 
 if TYPE_CHECKING:
     from softvq_cli.config import RunConfig
@@ -32,6 +33,7 @@ def report(
     ] = 20_000,
     data: Data = None,
     data_dir: DataDir = None,
+    reading: Reading,
     device: Device = "auto",
     jobs: Jobs = None,
     overwrite: Overwrite = False,
@@ -62,7 +64,17 @@ def report(
     titles = _titles(runs)
     with terminal.bars() as bars:
         collector = Collector(
-            data, data_dir, device, jobs, max_points, bars.begin, terminal.warn, bars.report, _command_of, terminal.note
+            data,
+            data_dir,
+            device,
+            jobs,
+            max_points,
+            bars.begin,
+            terminal.warn,
+            bars.report,
+            _command_of,
+            terminal.note,
+            reading,
         )
         views = [collector.collect(path, name) for path, name in zip(runs, titles, strict=True)]
     page.write(out, views, title=title or ", ".join(titles))

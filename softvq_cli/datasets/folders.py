@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from softvq_cli.datasets import limits
-from softvq_cli.datasets.sources import Listing, Member, Source, check_text, is_metadata
+from softvq_cli.datasets.sources import Listing, Member, Source, check_text, is_hidden, is_hidden_image, is_metadata
 from softvq_cli.datasets.stamp import File, stamp
 from softvq_cli.errors import InputError
 from softvq_cli.files import as_utf8
@@ -23,11 +23,16 @@ def open_folder(root: Path) -> Source:
     members: list[Member] = []
     files: list[File] = []
     folders: set[str] = set()
+    hidden: dict[str, None] = {}
     seen: set[tuple[int, int]] = set()
     waiting = [""]
     while waiting:
         folder = waiting.pop()
         for entry in _entries(root, folder, seen):
+            if is_metadata(entry.name):
+                if _is_hidden_image(entry):
+                    hidden[as_utf8(f"{folder}{entry.name}")] = None
+                continue
             entry_name = f"{folder}{entry.name}"
             name = as_utf8(entry_name)
             status = _status(entry)
@@ -47,7 +52,7 @@ def open_folder(root: Path) -> Source:
             limits.check_file_size(root, member.name, member.size)
             yield index, _content(root / member.entry)
 
-    listing = Listing(members, folders)
+    listing = Listing(members, folders, hidden=hidden)
     return Source(root, lambda: listing, read, stamp(files, folders))
 
 
@@ -58,9 +63,22 @@ def _entries(root: Path, folder: str, seen: set[tuple[int, int]]) -> list[os.Dir
             raise InputError(f"{root}: {folder} is linked in twice, or into itself; remove the link")
         seen.add((status.st_dev, status.st_ino))
         with os.scandir(root / folder) as entries:
-            return [entry for entry in entries if not is_metadata(entry.name)]
+            return list(entries)
     except OSError as error:
         raise InputError(f"cannot read the folder {root / folder}: {error.strerror}") from error
+
+
+def _is_hidden_image(entry: os.DirEntry[str]) -> bool:
+    """Whether it is hidden and an image, or a folder that has one."""
+    if not is_hidden(entry.name):
+        return False
+    try:
+        if not entry.is_dir():
+            return is_hidden_image(entry.name)
+        with os.scandir(entry.path) as inside:
+            return any(is_hidden_image(f".{one.name.lstrip('.')}") for one in inside)
+    except OSError:  # it is left out in any case
+        return False
 
 
 def _status(entry: os.DirEntry[str]) -> os.stat_result:

@@ -82,6 +82,8 @@ def arrange(source: Source, folders: Folders = "auto") -> Layout:
         raise InputError(f"{where} holds no images; put one folder a class into it, or images without folders")
     if passed:
         notes.append(f"passed over, for they are no images: {shorten(passed)}")
+    if listing.hidden:
+        notes.append(f"passed over, for their names are hidden: {shorten(sorted(listing.hidden))}")
     filled = {"/".join(parts[:end]) for parts, _ in files for end in range(1, len(parts))}
     empty = sorted(listing.folders - filled)
     if empty:

@@ -111,6 +111,11 @@ def _names(rows: Sequence[dict[str, Any]]) -> list[str]:
     return list(dict.fromkeys(name for row in rows for name in row))
 
 
+def _mark(header: str) -> str:
+    """What stands between the cells of a .csv: a comma, or of a header without one what others write."""
+    return next((mark for mark in (",", ";", "\t") if mark in header), ",")
+
+
 def _parsed(where: str, name: str, data: bytes) -> list[dict[str, Any]]:
     """The rows of a list by column.
 
@@ -124,8 +129,7 @@ def _parsed(where: str, name: str, data: bytes) -> list[dict[str, Any]]:
             if not all(isinstance(row, dict) for row in rows):
                 raise ValueError("a line is no object")
         else:
-            first = text.split("\n", 1)[0]
-            mark = "\t" if name.lower().endswith(".tsv") else ";" if ";" in first and "," not in first else ","
+            mark = "\t" if name.lower().endswith(".tsv") else _mark(text.split("\n", 1)[0])
             reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=mark, restkey="", strict=True)
             rows = [{key: value for key, value in row.items() if key} for row in reader]
             ragged = next((number for number, row in enumerate(rows, 2) if None in row.values()), None)

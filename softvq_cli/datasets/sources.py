@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mimetypes
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -35,6 +36,8 @@ class Listing:
     """Every folder that is named, the empty ones too."""
     notes: list[str] = field(default_factory=list)
     """What had to be mapped to list it, a line each."""
+    hidden: dict[str, None] = field(default_factory=dict)
+    """Hidden images and the hidden folders with images, which are left out too."""
 
 
 Read = Callable[[Sequence[Member]], Iterator[tuple[int, bytes]]]
@@ -76,6 +79,21 @@ _JUNK = frozenset(
 def is_metadata(name: str) -> bool:
     """Whether a file or folder of this name is not the user's: hidden, or left there by a system."""
     return name.startswith(".") or name.lower() in _JUNK
+
+
+_TOOLS = frozenset((".ipynb_checkpoints", ".thumbnails", ".thumbs", ".git", ".cache", ".trash", ".trashes"))
+"""Hidden folders of programs, whose images are not the user's."""
+
+
+def is_hidden(name: str) -> bool:
+    """Whether somebody may have hidden a file or folder of this name, rather than a program."""
+    return name.startswith(".") and name.lower() not in _TOOLS
+
+
+def is_hidden_image(name: str) -> bool:
+    """Whether a file that is left out looks like one of the user's images: not ``._1.jpg``, which a Mac leaves."""
+    kind = mimetypes.guess_type(name)[0] or ""
+    return name.startswith(".") and not name.startswith("._") and kind.startswith("image/")
 
 
 def check_text(path: Path, name: str) -> None:

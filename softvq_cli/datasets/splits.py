@@ -105,9 +105,14 @@ def _odd(whole: Whole, config: DataConfig) -> list[str]:
         classes = len(np.unique(known))
         if classes == len(known):
             found.append(f"every one of the {classes} images has a class of its own: accuracies will say nothing")
+    low, high = (0.0, 255.0) if whole.pixel_range is None else map(float, whole.pixel_range.split(","))
+    if whole.pixel_range is not None and (share := _white_share(whole.images)) > _WHITE:
+        found.append(
+            f"{share:.0%} of the pixels are white, as {high:.6g} and all above it are: if their scale is another one, "
+            f"say so with {param('pixel_range')}"
+        )
     brightest = _brightest(whole.images)
     if 0 < brightest <= _BLACK:
-        low, high = (0.0, 255.0) if whole.pixel_range is None else map(float, whole.pixel_range.split(","))
         most = f"{low:.6g},{low + (high - low) * brightest / 255:.3g}"
         found.append(
             f"no pixel is brighter than {brightest} of 255, which is as good as black: if there are no other values, "
@@ -117,7 +122,13 @@ def _odd(whole: Whole, config: DataConfig) -> list[str]:
     return found
 
 
-_BLACK = 31
+_BLACK, _WHITE = 31, 0.9
+
+
+def _white_share(images: np.ndarray) -> float:
+    """Of the pixels of some images, evenly spaced."""
+    some = images[:: max(1, len(images) // 64)]
+    return float((some == 255).mean())
 
 
 def _brightest(images: np.ndarray) -> int:

@@ -14,25 +14,33 @@ from softvq_cli import npy
 from softvq_cli.config import RunConfig
 from softvq_cli.embeddings import table
 from softvq_cli.embeddings.files import FORMAT, VERSION, Embedding, first_row_not_finite, info_path, labels_path
-from softvq_cli.errors import InputError, UsageError, shown
+from softvq_cli.errors import InputError, UsageError, param, shown
 from softvq_cli.files import read_json
 
 
-def read(path: str | os.PathLike[str], labels: str | os.PathLike[str] | None = None) -> Embedding:
+def read(
+    path: str | os.PathLike[str], labels: str | os.PathLike[str] | None = None, *, indices: bool = False
+) -> Embedding:
     """Open an embedding file, ours or any two-dimensional ``.npy`` of numbers.
 
     Args:
         path: the ``.npy`` file, or a Parquet table with a column ``vector``, and ``label`` where there are labels.
         labels: a ``.npy`` of whole numbers, one a row; without it ``NAME.labels.npy`` is used if it is there.
             Labels given here have no names, since ``NAME.json`` speaks of its own.
+        indices: whether the numbers of codewords will do, which cannot be clustered, probed or mapped.
 
     Raises:
         InputError: a file is missing, damaged, of another kind, holds NaN or infinity, has fewer than two
-            rows, or labels and rows differ in number.
+            rows, or numbers of codewords, or labels and rows differ in number.
     """
     embedding = open_rows(Path(path), None if labels is None else Path(labels))
     if len(embedding) < 2:
         raise InputError(f"{path} has one row: at least two are needed to compare")
+    if embedding.info.get("representation") == "indices" and not indices:
+        raise InputError(
+            f"{path} holds the numbers of codewords, between which there is no distance: embed with {param('what')} "
+            "z_q for the codewords themselves"
+        )
     return embedding
 
 

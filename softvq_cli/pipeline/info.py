@@ -53,7 +53,7 @@ def _checkpoint(path: Path) -> dict[str, Any]:
 def _embeddings(path: Path) -> dict[str, Any]:
     from softvq_cli import embeddings
 
-    found = embeddings.read(path)
+    found = embeddings.read(path, indices=True)
     labels = None
     if found.labels is not None:
         import numpy as np

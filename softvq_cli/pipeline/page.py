@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +59,8 @@ class Collector:
     """The command that makes a run of this configuration."""
     note: Callable[[str], None] = lambda _: None
     """Is told where the data lie now, and what was dropped, mapped or rounded of them; the page says the latter too."""
+    reading: Mapping[str, Any] = field(default_factory=dict)
+    """How other data are read, as in :class:`softvq_cli.pipeline.source.Source`."""
 
     def collect(self, path: Path, title: str) -> View:
         """What is to be shown of one run.
@@ -78,6 +80,7 @@ class Collector:
             device=self.device,
             data=self.data,
             data_dir=self.data_dir,
+            reading=self.reading,
             warn=self.warn,
             progress=self.progress,
             note=self.note,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +46,7 @@ def probe_files(
     seed: int = 0,
     data: str | None = None,
     data_dir: str | None = None,
+    reading: Mapping[str, Any] | None = None,
     device: str = "auto",
     warn: Callable[[str], None] = lambda _: None,
     note: Callable[[str], None] = lambda _: None,
@@ -63,6 +64,7 @@ def probe_files(
         seed: of the solver and of the draws of labels.
         data: other data than the checkpoint was trained on.
         data_dir: where the named data sets lie now.
+        reading: how other data are read, where not as those of the training were: settings by name.
         device: to embed on.
         warn: is told what is strange about the data.
         note: is told what was dropped, mapped or rounded.
@@ -74,7 +76,7 @@ def probe_files(
         InputError: a file, the data or the labels cannot be used.
         SoftVQError: there is no folder for temporary files.
     """
-    _check(files, labels, other_data=bool(data or data_dir))
+    _check(files, labels, other_data=bool(data or data_dir or reading))
     with contextlib.ExitStack() as stack:
         if len(files) == 2:
             from softvq_cli import embeddings
@@ -88,7 +90,14 @@ def probe_files(
             from softvq_cli.pipeline.source import Source
 
             source = Source.open(
-                files[0], data=data, data_dir=data_dir, device=device, warn=warn, progress=progress, note=note
+                files[0],
+                data=data,
+                data_dir=data_dir,
+                reading=reading or {},
+                device=device,
+                warn=warn,
+                progress=progress,
+                note=note,
             )
             train, test = source.embed_splits(stack.enter_context(temporary_folder()))
         begun("probing")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -14,7 +14,7 @@ import numpy as np
 
 from softvq_cli.config import DataConfig
 from softvq_cli.datasets.dataset import Dataset
-from softvq_cli.errors import InputError, UsageError, unknown_name
+from softvq_cli.errors import InputError, UsageError, param, unknown_name
 from softvq_cli.files import make_folder
 from softvq_cli.words import SPLITS, Split
 
@@ -65,6 +65,18 @@ class Source:
     """Is told of fetching, decoding and embedding."""
     note: Callable[[str], None] = lambda _: None
     """Is told in one line what was dropped, mapped or rounded."""
+    reading: Mapping[str, Any] = field(default_factory=dict)
+    """How the other data are read, where that is not as those of the training were: settings by name."""
+    _said: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Check that there are other data where ``reading`` says how to read them (UsageError)."""
+        if self.reading and self.data is None:
+            first = next(iter(self.reading))
+            raise UsageError(
+                f"{param(first)} is for other data, and needs {param('data')}: the checkpoint's own are read as they "
+                "were in training"
+            )
 
     @classmethod
     def open(cls, path: Path, *, device: str = "auto", **more: Any) -> Source:
@@ -79,8 +91,12 @@ class Source:
 
         return cls(checkpoint.load(checkpoint_file(path), pick(device)), **more)
 
-    def load(self, split: str) -> Dataset:
+    def load(self, split: str, *, choice: bool = False) -> Dataset:
         """One split.
+
+        Args:
+            split: train, test or all.
+            choice: whether the user says which, and may say another.
 
         Raises:
             UsageError: an unknown split.
@@ -100,11 +116,12 @@ class Source:
                 f"the images of {dataset.name} have the shape {dataset.image_shape} (height, width, channels), "
                 f"those that {self.checkpoint.path} was trained on had {trained.image_shape}"
                 + ("; turn them into grey ones, or train on colour" if grey else "")
+                + (self._resized(dataset) if dataset.image_shape[:2] != trained.image_shape[:2] else "")
             )
-        for note in dataset.notes:
+        for note in (*dataset.notes, *self._part(dataset, choice)):
             self.note(f"{dataset.name}: {note}")
         if dataset.class_names and trained.class_names and dataset.class_names != trained.class_names:
-            self.warn(f"{dataset.name} has other classes than the data that {self.checkpoint.path} was trained on")
+            self._once(f"{dataset.name} has other classes than the data that {self.checkpoint.path} was trained on")
         return self._numbered(dataset)
 
     def compare(self, train: Dataset | None = None) -> None:
@@ -134,7 +151,7 @@ class Source:
         """
         from softvq_cli import embeddings
 
-        dataset = self.load(split)
+        dataset = self.load(split, choice=True)
         self.compare(dataset if split == "train" else None)
         with output_folder(out.parent):
             return embeddings.embed(
@@ -158,6 +175,26 @@ class Source:
             path = folder / f"embeddings-{split}.npy"
             found.append(embeddings.embed(self.checkpoint, dataset, path, progress=self.progress))
         return found[0], found[1]
+
+    def _once(self, text: str) -> None:
+        """Warn, but not of each split again."""
+        if text not in self._said:
+            self._said.add(text)
+            self.warn(text)
+
+    def _resized(self, dataset: Dataset) -> str:
+        """What to do about another size: files can be resized to a square, arrays cannot."""
+        height, width, _ = self.checkpoint.dataset.image_shape
+        if self.data is None or dataset.file_names is None or height != width:
+            return ""
+        return f"; {param('image_size')} {height} resizes them"
+
+    def _part(self, dataset: Dataset, choice: bool) -> list[str]:
+        """Of other data that do not divide themselves only a part is a split."""
+        if self.data is None or not dataset.drawn or dataset.split == "all":
+            return []
+        others = f"; {param('split')} all takes every one" if choice else ""
+        return [f"it has no splits of its own: {len(dataset)} images were drawn as {dataset.split}{others}"]
 
     def _numbered(self, dataset: Dataset) -> Dataset:
         """With the labels that the checkpoint's data gave these classes; new classes come after, and where no name is
@@ -187,7 +224,7 @@ class Source:
         place = self.data_dir or config.data_dir or run_directory.data_dir(folder)  # an exported model has none
         config = dataclasses.replace(config, data_dir=place)
         if self.data is not None:
-            return dataclasses.replace(config, data=self.data)
+            return dataclasses.replace(config, data=self.data, **self.reading)
         found = datasets.find(
             config,
             folder,

@@ -57,7 +57,7 @@ def embed_table(
     for name in columns:
         if name not in TABLE_COLUMNS:
             raise UsageError(unknown_name("column", name, TABLE_COLUMNS))
-    dataset = source.load(split)
+    dataset = source.load(split, choice=True)
     source.compare(dataset if split == "train" else None)
     with output_folder(out.parent), temporary_folder(out.parent) as folder:
         path = folder / "rows.npy"

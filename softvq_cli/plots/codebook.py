@@ -35,9 +35,10 @@ def usage(path: str | os.PathLike[str], counts: np.ndarray, *, dead: int | None 
         axis.bar(np.arange(1, len(p) + 1), p, width=0.8 if len(p) <= 200 else 1.0, color=style.ACCENT, linewidth=0)
         axis.axhline(1 / len(p), color=style.NEUTRAL, linewidth=0.8, linestyle="--", label=f"uniform, 1/{len(p)}")
         axis.plot([], [], " ", label=f"perplexity {perplexity:.1f} of {len(p)}")
-        unused = f"codes never used: {len(p) - len(used)}" if dead is None else f"dead codes: {dead}"
+        unused = f"codes never used: {len(p) - len(used)}" if dead is None else f"of no image the most probable: {dead}"
         axis.plot([], [], " ", label=unused)
-        axis.set(xlabel="code, by use", ylabel="share of the images", xlim=(0.2, len(p) + 0.8))
+        share = "share of the images" if dead is None else "mean posterior"
+        axis.set(xlabel="code, by use", ylabel=share, xlim=(0.2, len(p) + 0.8))
         axis.grid()
         axis.legend(handlelength=1.6)
 

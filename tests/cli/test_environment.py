@@ -35,9 +35,9 @@ def test_every_option_has_a_variable_of_its_name():
                     assert param.envvar == "SOFTVQ_DATASET"
                 else:
                     assert param.envvar[0] == wanted
-    # Other data than a run's, and what data takes with show alone.
+    # Other data than a run's and how they are read, and what data takes with show alone.
     other = {(name, "--data") for name in ("embed", "probe", "report", "reproduce")}
-    reading = {("data", option_name(name)) for name in READING}
+    reading = {(name, option_name(one)) for name in ("data", "embed", "probe", "report") for one in READING}
     assert without == {*other, *reading, ("data", "--out")}
 
 

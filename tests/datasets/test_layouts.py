@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import unicodedata
 from pathlib import Path
 
@@ -120,6 +121,17 @@ def test_what_systems_leave_behind_is_passed_over(tmp_path: Path) -> None:
     junk = {name: encoded(pixels(9)) for name in LEFT_BEHIND}
     data = read(write_folder(tmp_path, grey_files(["ant/1.png", "ant/2.png", "bee/1.png"]) | junk))
     assert data.file_names == ("ant/1.png", "ant/2.png", "bee/1.png") and data.notes == ()
+
+
+@pytest.mark.parametrize("form", ["folder", "zip"])
+def test_hidden_images_are_passed_over_with_a_note(form: str, tmp_path: Path) -> None:
+    names = ["ant/1.png", "bee/1.png", "bee/2.png", "bee/.3.png", ".cow/1.png", ".cow/2.png", "ant/._1.png"]
+    root = write_folder(tmp_path / "images", grey_files(names))
+    if form == "zip":
+        root = Path(shutil.make_archive(str(root), "zip", root))
+    data = read(root)
+    assert data.file_names == ("ant/1.png", "bee/1.png", "bee/2.png")
+    assert data.notes == ("passed over, for their names are hidden: .cow, bee/.3.png",)
 
 
 def test_documents_beside_class_folders_are_passed_over_with_a_note(tmp_path: Path) -> None:
