@@ -84,6 +84,7 @@ def _export_onnx(
     onnx.write(target, model)
     names = onnx.outputs_of(model.model)
     terminal.wrote(target, document={"outputs": list(names)}, as_json=as_json)
+    terminal.note(f"it takes {onnx.input_meaning(model)}")
     terminal.note("in Python:")
     terminal.note(f"  session = onnxruntime.InferenceSession({str(target)!r})")
     terminal.note(f"  {', '.join(names)} = session.run(None, {{{onnx.INPUT!r}: images}})  # uint8 (N, H, W, C)")

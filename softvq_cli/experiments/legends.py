@@ -66,7 +66,7 @@ def of_table(document: Mapping[str, Any], *, controls: bool) -> str:
 
 def of_differences(document: Mapping[str, Any]) -> str:
     """What is compared with what."""
-    published = any(column["published"] for column in document["columns"])
+    published = any(cell["paper"] is not None for row in document["rows"] for cell in row["cells"].values())
     compared = any(cell["versus_baseline"] for row in document["rows"] for cell in row["cells"].values())
     return _wrapped(" ".join([*[_TO_PAPER] * published, *[_TO_BASELINE] * compared]))
 

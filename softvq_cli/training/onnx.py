@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from softvq_cli.config import pixel_range
 from softvq_cli.errors import SoftVQError
 from softvq_cli.files import atomic_write
 from softvq_cli.model import Autoencoder
@@ -89,9 +90,21 @@ def _metadata(checkpoint: Checkpoint) -> dict[str, str]:
     return {
         **{name: json.dumps(value, allow_nan=False) for name, value in checkpoint.description().items()},
         "checkpoint_sha256": checkpoint.sha256,
-        INPUT: "uint8 (N, H, W, C): the pixels as they are, in RGB or grey",
+        INPUT: input_meaning(checkpoint),
         **{name: MEANINGS[name] for name in outputs_of(checkpoint.model)},
     }
+
+
+def input_meaning(checkpoint: Checkpoint) -> str:
+    """What the images are that the exported model takes."""
+    limits = pixel_range(checkpoint.config.data.pixel_range)
+    if limits is None:
+        return "uint8 (N, H, W, C): the pixels as they are, in RGB or grey"
+    low, high = limits
+    return (
+        f"uint8 (N, H, W, C), in RGB or grey: 0 is what was {low:.6g} in training and 255 what was {high:.6g}; "
+        f"other numbers are to be mapped and rounded first, (x - {low:.6g}) * 255 / {high - low:.6g}"
+    )
 
 
 def _forget_source(graph: Any) -> None:

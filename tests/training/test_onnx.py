@@ -69,6 +69,18 @@ def test_the_file_says_what_it_is_and_not_where_it_was_made(tmp_path):
     assert b"autoencoder.py" not in content
 
 
+def test_of_a_model_of_other_numbers_than_bytes_the_file_says_how_to_map_them(tmp_path):
+    images = (100 + blobs(80, (16, 17, 3)).images * 16.0).astype(np.uint16)
+    images.flat[:2] = 100, 4180
+    np.savez(tmp_path / "deep.npz", images=images)
+    settings = {"data": str(tmp_path / "deep.npz"), "iterations": 2, "batch_size": 16, "latent_dim": 6, "arch": "mlp"}
+    run = train({**settings, "K": 9}, out=tmp_path / "run", device="cpu")
+    onnx.write(tmp_path / "model.onnx", checkpoint.load(run.path))
+    known = onnxruntime.InferenceSession(tmp_path / "model.onnx").get_modelmeta().custom_metadata_map
+    assert "0 is what was 100 in training and 255 what was 4180" in known["images"]
+    assert known["images"].endswith("mapped and rounded first, (x - 100) * 255 / 4080")
+
+
 @pytest.mark.parametrize("package", ["onnx", "onnxscript"])
 def test_without_the_packages_the_error_names_the_extra(package, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
