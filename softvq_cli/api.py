@@ -36,9 +36,9 @@ def embed(model: Checkpoint | Autoencoder, images: np.ndarray, what: str = "z_e"
 
     Args:
         model: a loaded checkpoint, or an autoencoder in evaluation mode.
-        images: uint8 (N, H, W, C) or, for grey ones, (N, H, W). Of a checkpoint that was trained on other numbers than
-            bytes, numbers in the units of the training: they are mapped as there, but neither rounded nor cut off. Of
-            one that was trained on rows, rows (N, H*W*C).
+        images: uint8 (N, H, W, C) or, for grey ones, (N, H, W), 0 black and 255 white. For a checkpoint that was
+            trained on other numbers than bytes also such numbers, in the units of the training: they are mapped as
+            there, but neither rounded nor cut off. For one that was trained on rows also rows (N, H*W*C).
         what: ``z_e`` (default), ``z_q``, ``indices``, ``reconstruction`` or ``pixels``;
             see :func:`softvq_cli.model.represent`.
 
@@ -65,8 +65,7 @@ def _bytes_or_scaled(images: np.ndarray, trained: Checkpoint) -> np.ndarray:
                 f"{trained.path} takes rows of {math.prod(numbers.shape)}, and these have {images.shape[1]}"
             )
         return numbers.images(images)
-    images = as_images(images)
-    return numbers.images(images) if images.shape[1:] == numbers.shape else images  # refused by its shape
+    return numbers.of_images(as_images(images))
 
 
 def _bytes(images: np.ndarray, otherwise: str) -> np.ndarray:

@@ -59,6 +59,11 @@ def test_the_estimators_checkpoint_embeds_as_it_does(tmp_path: Path) -> None:
     fitted = embedder(device="cpu").fit(images)
     fitted.save(tmp_path / "ckpt.pt")
     np.testing.assert_array_equal(softvq.embed(softvq.load(tmp_path / "ckpt.pt"), images), fitted.transform(images))
+    as_bytes = blobs(64).images
+    np.testing.assert_array_equal(softvq.embed(softvq.load(tmp_path / "ckpt.pt"), as_bytes), fitted.transform(as_bytes))
+    np.testing.assert_allclose(
+        softvq.embed(softvq.load(tmp_path / "ckpt.pt"), as_bytes, "pixels"), as_bytes.reshape(64, -1) / 255.0, atol=1e-6
+    )
     rows = images.reshape(64, -1)
     fitted = embedder(device="cpu", image_shape=(8, 8)).fit(rows)
     fitted.save(tmp_path / "rows.pt")

@@ -130,8 +130,8 @@ def embed(
             written = source.embed(split, out, what=what, batch_size=batch_size)
     document = {"rows": len(written), "columns": written.z.shape[1], "labels": written.labels is not None}
     terminal.wrote(written.path, document=document, as_json=as_json)
-    if _renumbered(written.class_names):
-        terminal.note(f"labels count from 0: {_renumbered(written.class_names)}")
+    if renumbered := _renumbered(written.class_names):
+        terminal.note(f"labels count from 0: {renumbered}")
     if what != "indices":
         terminal.hint("softvq", "cluster", written.path, *([] if written.labels is not None else ["--clusters", "10"]))
 

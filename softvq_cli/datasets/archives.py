@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from softvq_cli.datasets import limits
-from softvq_cli.datasets.sources import Listing, Member, Source, check_text, is_hidden, is_hidden_image, is_metadata
+from softvq_cli.datasets.sources import Listing, Member, Source, check_text, is_hidden, is_image_name, is_metadata
 from softvq_cli.datasets.stamp import File, stamp
 from softvq_cli.errors import InputError, SoftVQError, UsageError, one_line, param
 
@@ -193,10 +193,12 @@ def _add(listing: Listing, path: Path, member: Member, *, is_folder: bool) -> No
     """Check one entry of an archive and put it where it belongs."""
     _check_name(path, member.name)
     parts = [part for part in member.name.split("/") if part not in ("", ".")]
-    if not parts or any(map(is_metadata, parts)):
-        first = next((at for at, part in enumerate(parts) if is_metadata(part)), 0)
-        if not is_folder and is_hidden(parts[first]) and is_hidden_image(f".{parts[-1].lstrip('.')}"):
-            listing.hidden["/".join(parts[: first + 1])] = None
+    if not parts:
+        return
+    left_out = next((at for at, part in enumerate(parts) if is_metadata(part)), None)
+    if left_out is not None:
+        if not is_folder and is_hidden(parts[left_out]) and is_image_name(parts[-1]):
+            listing.hidden.add("/".join(parts[: left_out + 1]))
         return
     depth = len(parts) + 1 if is_folder else len(parts)
     listing.folders.update("/".join(parts[:end]) for end in range(1, depth))

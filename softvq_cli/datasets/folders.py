@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from softvq_cli.datasets import limits
-from softvq_cli.datasets.sources import Listing, Member, Source, check_text, is_hidden, is_hidden_image, is_metadata
+from softvq_cli.datasets.sources import Listing, Member, Source, check_text, is_hidden, is_image_name, is_metadata
 from softvq_cli.datasets.stamp import File, stamp
 from softvq_cli.errors import InputError
 from softvq_cli.files import as_utf8
@@ -23,7 +23,7 @@ def open_folder(root: Path) -> Source:
     members: list[Member] = []
     files: list[File] = []
     folders: set[str] = set()
-    hidden: dict[str, None] = {}
+    hidden: set[str] = set()
     seen: set[tuple[int, int]] = set()
     waiting = [""]
     while waiting:
@@ -31,7 +31,7 @@ def open_folder(root: Path) -> Source:
         for entry in _entries(root, folder, seen):
             if is_metadata(entry.name):
                 if _is_hidden_image(entry):
-                    hidden[as_utf8(f"{folder}{entry.name}")] = None
+                    hidden.add(as_utf8(f"{folder}{entry.name}"))
                 continue
             entry_name = f"{folder}{entry.name}"
             name = as_utf8(entry_name)
@@ -74,9 +74,9 @@ def _is_hidden_image(entry: os.DirEntry[str]) -> bool:
         return False
     try:
         if not entry.is_dir():
-            return is_hidden_image(entry.name)
+            return is_image_name(entry.name)
         with os.scandir(entry.path) as inside:
-            return any(is_hidden_image(f".{one.name.lstrip('.')}") for one in inside)
+            return any(is_image_name(one.name) for one in inside)
     except OSError:  # it is left out in any case
         return False
 

@@ -36,7 +36,7 @@ class Listing:
     """Every folder that is named, the empty ones too."""
     notes: list[str] = field(default_factory=list)
     """What had to be mapped to list it, a line each."""
-    hidden: dict[str, None] = field(default_factory=dict)
+    hidden: set[str] = field(default_factory=set)
     """Hidden images and the hidden folders with images, which are left out too."""
 
 
@@ -90,10 +90,9 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") and name.lower() not in _TOOLS
 
 
-def is_hidden_image(name: str) -> bool:
+def is_image_name(name: str) -> bool:
     """Whether a file that is left out looks like one of the user's images: not ``._1.jpg``, which a Mac leaves."""
-    kind = mimetypes.guess_type(name)[0] or ""
-    return name.startswith(".") and not name.startswith("._") and kind.startswith("image/")
+    return (mimetypes.guess_type(name)[0] or "").startswith("image/") and not name.startswith("._")
 
 
 def check_text(path: Path, name: str) -> None:

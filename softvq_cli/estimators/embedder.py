@@ -260,10 +260,9 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         if not are_images(X):
             return self._numbers().images(validate_data(self, X, reset=False))
         images = as_images(X)
-        if images.dtype == np.uint8:
-            return images
-        numbers = replace(self._numbers(), shape=images.shape[1:])  # of another shape, the model refuses them
-        return numbers.images(check_array(images.reshape(len(images), -1)))
+        if images.dtype != np.uint8:
+            images = check_array(images.reshape(len(images), -1)).reshape(images.shape)
+        return self._numbers().of_images(images)  # of another shape, the model refuses them
 
     def _numbers(self) -> Numbers:
         """How numbers become images: as fitted; bytes, for a model of uint8 images."""

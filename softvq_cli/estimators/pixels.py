@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -83,6 +83,10 @@ class Numbers:
         if X.dtype != np.uint8 or (self.low, self.high) != (0.0, WHITE):
             X = ((X.astype(np.float64) - self.low) * (WHITE / (self.high - self.low))).astype(np.float32)
         return X.reshape(len(X), *self.shape)
+
+    def of_images(self, images: np.ndarray) -> np.ndarray:
+        """(N, H, W, C) as a network takes it: bytes as they are, other numbers by this range; of any shape."""
+        return images if images.dtype == np.uint8 else replace(self, shape=images.shape[1:]).images(images)
 
     def restored(self, images: np.ndarray) -> np.ndarray:
         """Pixels on [0, 1], (N, H*W*C) → float32 rows (N, H*W*C) in the units of X."""

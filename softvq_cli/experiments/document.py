@@ -40,7 +40,7 @@ def document(study: Study, outcome: Outcome) -> dict[str, Any]:
         "processors": _processors(study, outcome),
         "data": {name: {**data.as_dict(), "settings": _settings(study, name)} for name, data in study.data.items()},
         "figure": study.figure,
-        "columns": [_column(column) for column in study.columns],
+        "columns": [_column(study, column) for column in study.columns],
         "rows": rows,
         "failed": [{"cell": cell, "error": shared_text(error, places)} for cell, error in failures.items()],
         "notes": [*study.notes, *_unfinished_probes(rows)],
@@ -71,13 +71,13 @@ def _settings(study: Study, data: str) -> dict[str, dict[str, Any]]:
     return shown
 
 
-def _column(column: Column) -> dict[str, Any]:
+def _column(study: Study, column: Column) -> dict[str, Any]:
     return {
         "key": column.key,
         "data": column.data,
         "measure": column.measure,
         "title": measure(column.measure).title,
-        "published": bool(column.paper),
+        "published": any(row.key in column.paper for row in study.rows),
     }
 
 

@@ -15,7 +15,6 @@ from typing import Any
 from softvq_cli.evaluation.clustering import N_INIT
 from softvq_cli.evaluation.statistics import summary, variance_components
 from softvq_cli.experiments import legends
-from softvq_cli.experiments.legends import papers
 from softvq_cli.experiments.measures import BEYOND, CARRIED, MEASURES, STARTS
 from softvq_cli.experiments.measures import measure as _measure
 from softvq_cli.words import IMAGE_SHAPES
@@ -47,7 +46,7 @@ def main_table(document: Mapping[str, Any]) -> tuple[Row, list[Row]]:
     header = ["", "n"]
     for column in columns:
         header += [_title(document, column)] + (
-            [papers(document, column["data"])] if _published(document, column) else []
+            [legends.papers(document, column["data"])] if column["published"] else []
         )
     rows = []
     for row in document["rows"]:
@@ -55,7 +54,7 @@ def main_table(document: Mapping[str, Any]) -> tuple[Row, list[Row]]:
         for column in columns:
             cell = row["cells"][column["key"]]
             texts.append(mean_text(column["measure"], cell))
-            if _published(document, column):
+            if column["published"]:
                 texts.append(value_text(column["measure"], cell["paper"]))
         rows.append(texts)
     return header, rows
@@ -67,14 +66,14 @@ def difference_table(document: Mapping[str, Any]) -> tuple[Row, list[Row]]:
     header = [""]
     for column in columns:
         title = _title(document, column)
-        published = [f"{title} − {papers(document, column['data'])}"] if _published(document, column) else []
+        published = [f"{title} − {legends.papers(document, column['data'])}"] if column["published"] else []
         header += [*published, f"{title} − baseline"]
     rows = []
     for row in document["rows"]:
         texts = [row["label"]]
         for column in columns:
             cell, measure = row["cells"][column["key"]], column["measure"]
-            if _published(document, column):
+            if column["published"]:
                 texts.append(value_text(measure, cell["difference"], signed=True))
             texts.append(_interval(measure, cell["versus_baseline"]))
         if any(text != _NONE for text in texts[1:]):
@@ -299,11 +298,6 @@ def _md_table(header: Row, rows: Sequence[Row], split: int | None = None) -> str
         first = f"*{row[0]}*" if split is not None and i >= split else row[0]
         lines.append("| " + " | ".join([first, *row[1:]]) + " |")
     return "\n".join(lines)
-
-
-def _published(document: Mapping[str, Any], column: Mapping[str, Any]) -> bool:
-    """Whether the paper has a number in that column for any of the rows."""
-    return any(row["cells"][column["key"]]["paper"] is not None for row in document["rows"])
 
 
 def _title(document: Mapping[str, Any], column: Mapping[str, Any]) -> str:

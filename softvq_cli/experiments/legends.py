@@ -41,8 +41,6 @@ _BEYOND = {
     "trustworthiness": "how well that map keeps neighbourhoods (1 is perfect)",
 }
 """A measure that is there → what it and those that come with it are."""
-
-
 COURSE = """\
 The same of the models as they were after fewer iterations of the same trainings, kept on the way; the last number of a
 row is the table's."""
@@ -66,7 +64,7 @@ def of_table(document: Mapping[str, Any], *, controls: bool) -> str:
 
 def of_differences(document: Mapping[str, Any]) -> str:
     """What is compared with what."""
-    published = any(cell["paper"] is not None for row in document["rows"] for cell in row["cells"].values())
+    published = any(column["published"] for column in document["columns"])
     compared = any(cell["versus_baseline"] for row in document["rows"] for cell in row["cells"].values())
     return _wrapped(" ".join([*[_TO_PAPER] * published, *[_TO_BASELINE] * compared]))
 

@@ -116,7 +116,7 @@ class Source:
                 f"the images of {dataset.name} have the shape {dataset.image_shape} (height, width, channels), "
                 f"those that {self.checkpoint.path} was trained on had {trained.image_shape}"
                 + ("; turn them into grey ones, or train on colour" if grey else "")
-                + (self._resized(dataset) if dataset.image_shape[:2] != trained.image_shape[:2] else "")
+                + self._resized(dataset)
             )
         for note in (*dataset.notes, *self._part(dataset, choice)):
             self.note(f"{dataset.name}: {note}")
@@ -185,7 +185,8 @@ class Source:
     def _resized(self, dataset: Dataset) -> str:
         """What to do about another size: files can be resized to a square, arrays cannot."""
         height, width, _ = self.checkpoint.dataset.image_shape
-        if self.data is None or dataset.file_names is None or height != width:
+        size = dataset.image_shape[:2]
+        if self.data is None or dataset.file_names is None or height != width or size == (height, width):
             return ""
         return f"; {param('image_size')} {height} resizes them"
 

@@ -19,8 +19,9 @@ from softvq_cli.errors import InputError, RefusedError, UsageError
 from softvq_cli.evaluation.statistics import paired_difference
 from softvq_cli.experiments import formats
 from softvq_cli.experiments.cluster import Where
-from softvq_cli.experiments.comparison import Reproduction, Request, reproduce
-from softvq_cli.experiments.pool import PoolObserver
+from softvq_cli.experiments.comparison import Reproduction, Request, plan, reproduce
+from softvq_cli.experiments.document import document as document_of
+from softvq_cli.experiments.pool import Outcome, PoolObserver
 from softvq_cli.training import run_directory
 
 HERE = Where(jobs=1, device="cpu")
@@ -246,7 +247,7 @@ def test_columns_without_data_are_left_out_and_reported(npz, tmp_path):
         ({"data": {"cifar": "x"}}, "unknown data set of table1 'cifar'"),
         ({"only_data": ("svhn",)}, "unknown data set of table1 'svhn'"),
         ({"seeds": 0}, "seeds must be at least 1, not 0"),
-        ({"names": ("fig4",), "target_nmse": 0.0}, "target_nmse must be above 0"),
+        ({"target_nmse": 0.0}, "target_nmse must be above 0"),
         ({"target_nmse": 0.2}, "target_nmse is for fig4, not for table1"),
         ({"names": ("fig4",), "only": ("ae", "raw")}, "raw is no row of fig4"),
         ({"settings": {"bottleneck": "ae"}}, "bottleneck is not for a comparison"),
@@ -257,6 +258,14 @@ def test_a_wrong_request_is_refused_by_name(changes, message, tmp_path):
     with pytest.raises(UsageError) as caught:
         Request(**{"names": ("table1",), "out": tmp_path, **changes})
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(("row", "published"), [("ae", True), ("fsq", False)])
+def test_a_column_without_any_published_number_has_none_beside_it(row, published, npz, tmp_path):
+    request = Request(("table1",), tmp_path, only=(row,), seeds=1, data={"mnist": str(npz)}, settings=SMALL)
+    [study] = plan(request, PoolObserver())
+    header, _ = formats.main_table(document_of(study, Outcome({}, {})))
+    assert ("paper" in " ".join(header)) == published
 
 
 def test_a_batch_larger_than_the_data_is_refused_before_anything_runs(npz, tmp_path):

@@ -68,13 +68,6 @@ def document(**changes):
     }
 
 
-def test_a_column_without_any_published_number_has_none_beside_it():
-    rows = document()["rows"]
-    bare = [{**row, "cells": {key: {**cell, "paper": None} for key, cell in row["cells"].items()}} for row in rows]
-    assert "paper" not in " ".join(main_table(document(rows=bare))[0])
-    assert "paper" in " ".join(main_table(document())[0])
-
-
 def test_accuracies_are_per_cent_and_the_others_as_they_are():
     assert value_text("probe_accuracy", 0.77641) == "77.64"
     assert value_text("nmi", 0.71884) == "0.7188"
