@@ -1,0 +1,39 @@
+"""Who is told how work goes: a terminal, TensorBoard, a logger of one's own, or nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+class Reporter:
+    """Five methods that do nothing. Override those that you want to hear.
+
+    They are called from the thread that does the work, some of them several times a second, so they must be quick.
+    Text names settings by :func:`softvq_cli.errors.param`.
+    """
+
+    def note(self, text: str) -> None:
+        """Something that the user should know, in one line: what was dropped, mapped, rounded or guessed."""
+
+    def warn(self, text: str) -> None:
+        """Something that must not be missed, in one line."""
+
+    def stage(self, name: str, *, stoppable: bool = False) -> None:
+        """A stage of the work begins.
+
+        Args:
+            name: what to call it, for people: ``training``, ``clustering``.
+            stoppable: whether it saves its state and ends by itself soon after the caller's stop event is set.
+        """
+
+    def progress(self, name: str, done: float, total: int | None, detail: str = "") -> None:
+        """``done`` of ``total`` steps, images or bytes are done (None: unknown); ``detail`` is a short addition."""
+
+    def step(self, metrics: Mapping[str, float], session: Any = None) -> None:
+        """A training came to a report or to a checkpoint.
+
+        Args:
+            metrics: the line that was added to ``metrics.jsonl``; empty where only a checkpoint was written.
+            session: the :class:`softvq_cli.training.session.Session` where a checkpoint was written, else None.
+        """
