@@ -24,7 +24,7 @@ helpers.trust_the_disk()
 
 WORKER = "PYTEST_XDIST_WORKER" in os.environ
 QUICK = (
-    *("test_architecture.py", "test_config.py", "test_files.py", "test_results.py", "model", "pipeline"),
+    *("test_architecture.py", "test_config.py", "test_files.py", "test_results.py", "model", "results"),
     *(
         "evaluation/test_clustering.py",
         "evaluation/test_kmeans.py",

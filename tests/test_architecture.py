@@ -18,7 +18,7 @@ STAGES = (
     ("training",),
     ("embeddings",),
     ("evaluation", "plots"),
-    ("pipeline",),
+    ("results",),
     ("experiments",),
     ("estimators", "api", "__init__"),
     ("cli",),

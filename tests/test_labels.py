@@ -15,7 +15,7 @@ from softvq_cli.embeddings import Embedding
 from softvq_cli.embeddings.labels import align, numbering, renumber, shared
 from softvq_cli.errors import InputError
 from softvq_cli.evaluation.probe import probe
-from softvq_cli.pipeline.source import Source
+from softvq_cli.results.source import Source
 
 ANIMALS = ("ant", "bee", "cat")
 CENTRES = {"ant": 0.0, "bee": 10.0, "cat": 20.0, "dog": 30.0}

@@ -89,7 +89,7 @@ def cluster(
     from softvq_cli.cli import pipes
     from softvq_cli.cli.tables import clustering_tables
     from softvq_cli.cli.targets import refuse_existing, write_array
-    from softvq_cli.pipeline.clustering import cluster_file
+    from softvq_cli.results.clustering import cluster_file
 
     if assignments is not None:
         refuse_existing(assignments, overwrite=overwrite)

@@ -100,7 +100,7 @@ def embed(
     """
     from softvq_cli.cli import pipes
     from softvq_cli.files import temporary_folder
-    from softvq_cli.pipeline.source import Source
+    from softvq_cli.results.source import Source
 
     names = _columns(columns, out, clusters)
     _check_target(out, overwrite=overwrite, as_json=as_json)
@@ -121,7 +121,7 @@ def embed(
                 pipes.send(rows.path)
             return
         if _is_table(out):
-            from softvq_cli.pipeline.table import embed_table
+            from softvq_cli.results.table import embed_table
 
             written = embed_table(
                 source, split, out, columns=names, what=what, batch_size=batch_size, clusters=clusters, begun=bars.begin

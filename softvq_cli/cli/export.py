@@ -48,7 +48,7 @@ def export(
     """
     from softvq_cli.cli.targets import refuse_existing
     from softvq_cli.errors import UsageError
-    from softvq_cli.pipeline.source import checkpoint_file
+    from softvq_cli.results.source import checkpoint_file
     from softvq_cli.training import checkpoint as checkpoints
 
     if safetensors == (onnx is not None):

@@ -29,7 +29,7 @@ def info(
       softvq info runs/first --json | jq .results
     """
     from softvq_cli.cli.tables import info_tables
-    from softvq_cli.pipeline.info import describe
+    from softvq_cli.results.info import describe
 
     document = describe(path)
     terminal.result(document, lambda: info_tables(document), as_json=as_json)

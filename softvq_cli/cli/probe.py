@@ -71,7 +71,7 @@ def probe(
       softvq probe train.npy test.npy --json | jq .accuracy
     """
     from softvq_cli.cli.tables import probing_tables
-    from softvq_cli.pipeline.probing import probe_files
+    from softvq_cli.results.probing import probe_files
 
     with terminal.bars() as bars:
         found = probe_files(

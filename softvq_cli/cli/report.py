@@ -54,9 +54,9 @@ def report(
       softvq report runs/first runs/vq -o both.html --title "Two codebooks"
     """
     from softvq_cli.cli.targets import refuse_existing
-    from softvq_cli.pipeline.page import Collector
     from softvq_cli.plots import page
     from softvq_cli.plots.page.writing import check_suffix
+    from softvq_cli.results.page import Collector
 
     check_suffix(out)
     refuse_existing(out, overwrite=overwrite)

@@ -32,7 +32,7 @@ def run(
     from softvq_cli.cli.tables import summary_table
     from softvq_cli.cli.targets import refuse_both
     from softvq_cli.cli.watch import watch
-    from softvq_cli.pipeline.run import run_pipeline
+    from softvq_cli.results.run import run_pipeline
 
     refuse_both(resume=resume, overwrite=overwrite)
     note_unused(settings, terminal)

@@ -54,7 +54,7 @@ def tsne(
     from softvq_cli.cli import pipes
     from softvq_cli.cli.targets import numbered, refuse_existing, write_array
     from softvq_cli.embeddings.labels import align
-    from softvq_cli.pipeline.maps import draw_maps
+    from softvq_cli.results.maps import draw_maps
 
     saved = [] if save_coords is None else numbered(save_coords, len(embeddings))
     refuse_existing(out, *saved, overwrite=overwrite)

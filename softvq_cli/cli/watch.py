@@ -14,7 +14,7 @@ from softvq_cli.cli.interrupt import interrupts
 from softvq_cli.cli.output import Terminal
 from softvq_cli.cli.progress import Bars
 from softvq_cli.config import RunConfig
-from softvq_cli.pipeline.observer import RunObserver
+from softvq_cli.results.observer import RunObserver
 
 Follower = TypeVar("Follower", bound="Following")
 

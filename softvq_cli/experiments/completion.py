@@ -18,9 +18,9 @@ import numpy as np
 from softvq_cli.errors import Interrupted, SoftVQError
 from softvq_cli.experiments.job import Job, checkpoint_of, kept_of, measured
 from softvq_cli.files import atomic_write
-from softvq_cli.pipeline import result
-from softvq_cli.pipeline.observer import RunObserver
-from softvq_cli.pipeline.result import BASIC, MAP, Evaluation
+from softvq_cli.results import result
+from softvq_cli.results.observer import RunObserver
+from softvq_cli.results.result import BASIC, MAP, Evaluation
 from softvq_cli.training import run_directory
 from softvq_cli.words import BOTTLENECKS, PCA, RAW
 
@@ -179,7 +179,7 @@ class _Material:
     def measure(self, part: str, threads: int) -> dict[str, dict[str, float]]:
         """Representation → values by measure, of one part; the map itself goes to a file."""
         from softvq_cli.experiments import measures
-        from softvq_cli.pipeline.maps import on_map
+        from softvq_cli.results.maps import on_map
 
         step = result.step_of(part)
         if step is not None:

@@ -11,7 +11,7 @@ from softvq_cli.experiments.measures import MEASURES, measure
 from softvq_cli.experiments.paper import Column
 from softvq_cli.experiments.pool import Outcome
 from softvq_cli.experiments.study import Row, Study
-from softvq_cli.pipeline.result import step_of
+from softvq_cli.results.result import step_of
 from softvq_cli.sharing import shared_command, shared_text
 from softvq_cli.version import __version__
 from softvq_cli.words import BOTTLENECKS

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from softvq_cli.config import DataConfig, RunConfig
 from softvq_cli.errors import InputError, RefusedError, param
-from softvq_cli.pipeline import result
-from softvq_cli.pipeline.result import Evaluation
 from softvq_cli.presets import unused_settings
+from softvq_cli.results import result
+from softvq_cli.results.result import Evaluation
 from softvq_cli.training import run_directory
 from softvq_cli.words import BOTTLENECKS, PCA, RAW, UNTRAINED
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from softvq_cli.errors import InputError
-from softvq_cli.pipeline.result import BASIC, PROBES
+from softvq_cli.results.result import BASIC, PROBES
 
 if TYPE_CHECKING:
     from softvq_cli.datasets.dataset import Dataset
     from softvq_cli.model import Autoencoder
-    from softvq_cli.pipeline.maps import OnMap
+    from softvq_cli.results.maps import OnMap
 
 
 @dataclass(frozen=True)

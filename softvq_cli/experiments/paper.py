@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from softvq_cli.experiments.measures import MEASURES
-from softvq_cli.pipeline.result import BASIC, MAP
+from softvq_cli.results.result import BASIC, MAP
 from softvq_cli.words import BOTTLENECKS, CONTROLS, RAW
 
 BASELINE = "ae"

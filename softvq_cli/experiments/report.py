@@ -14,7 +14,7 @@ from softvq_cli.experiments.job import Job
 from softvq_cli.experiments.pool import Outcome
 from softvq_cli.experiments.study import Study
 from softvq_cli.files import write_json, write_text
-from softvq_cli.pipeline.result import read_map
+from softvq_cli.results.result import read_map
 
 
 @dataclass(frozen=True)

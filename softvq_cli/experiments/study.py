@@ -14,8 +14,8 @@ from softvq_cli.experiments.job import Job
 from softvq_cli.experiments.measures import labels_of
 from softvq_cli.experiments.paper import TITLES, Column
 from softvq_cli.files import on_disk
-from softvq_cli.pipeline.result import at
 from softvq_cli.presets import preset
+from softvq_cli.results.result import at
 from softvq_cli.words import BOTTLENECKS
 
 if TYPE_CHECKING:

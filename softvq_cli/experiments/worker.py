@@ -21,8 +21,8 @@ from softvq_cli.experiments.cluster import limit_threads
 from softvq_cli.experiments.completion import complete
 from softvq_cli.experiments.job import Job
 from softvq_cli.files import as_utf8
-from softvq_cli.pipeline.observer import RunObserver
-from softvq_cli.pipeline.result import Evaluation
+from softvq_cli.results.observer import RunObserver
+from softvq_cli.results.result import Evaluation
 
 ENVIRONMENT = ("SOFTVQ_DATA", "SOFTVQ_CACHE")
 """Where data lie: a worker of another machine has to look in the same places."""

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from softvq_cli.cli.output import Terminal
-from softvq_cli.pipeline import maps, result
+from softvq_cli.results import maps, result
 from tests.helpers import QUICK
 
 pytestmark = pytest.mark.usefixtures("small_networks")

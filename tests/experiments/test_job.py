@@ -16,9 +16,9 @@ from softvq_cli.evaluation import softmax
 from softvq_cli.evaluation.clustering import cluster
 from softvq_cli.evaluation.probe import probe
 from softvq_cli.experiments.job import State, inspect
-from softvq_cli.pipeline.observer import RunObserver
-from softvq_cli.pipeline.result import BASIC, MAP, PROBES, at
-from softvq_cli.pipeline.source import Source
+from softvq_cli.results.observer import RunObserver
+from softvq_cli.results.result import BASIC, MAP, PROBES, at
+from softvq_cli.results.source import Source
 from softvq_cli.training import checkpoint, train
 from softvq_cli.words import BOTTLENECKS
 from tests.helpers import do, save_blobs
@@ -192,7 +192,7 @@ def test_a_part_that_cannot_be_measured_costs_no_other(make_job, monkeypatch):
     def fails(*args, **kwargs):
         raise InputError("too few rows")
 
-    monkeypatch.setattr("softvq_cli.pipeline.maps.on_map", fails)
+    monkeypatch.setattr("softvq_cli.results.maps.on_map", fails)
     notes = []
 
     class Listening(RunObserver):

@@ -15,8 +15,8 @@ from softvq_cli.errors import SoftVQError
 
 if TYPE_CHECKING:
     from softvq_cli.experiments.job import Job
-    from softvq_cli.pipeline.observer import RunObserver
-    from softvq_cli.pipeline.result import Evaluation
+    from softvq_cli.results.observer import RunObserver
+    from softvq_cli.results.result import Evaluation
 
 WIDTHS, CHANNELS = (8, 8, 16), (4, 4, 8, 8)
 """Of the layers of the small networks: a checkpoint has 30 kB instead of 30 MB."""
@@ -68,7 +68,7 @@ def training(npz: Path, out: str = "run", **more: object) -> list[str]:
 def do(job: Job, observer: RunObserver | None = None, stop: threading.Event | None = None) -> Evaluation:
     """Complete a job in this process."""
     from softvq_cli.experiments.completion import complete
-    from softvq_cli.pipeline.observer import RunObserver
+    from softvq_cli.results.observer import RunObserver
 
     [(_, result)] = complete(
         [job],

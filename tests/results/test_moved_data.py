@@ -13,7 +13,7 @@ import pytest
 
 from softvq_cli.errors import InputError, Interrupted, UsageError
 from softvq_cli.files import read_json
-from softvq_cli.pipeline.source import Source
+from softvq_cli.results.source import Source
 from softvq_cli.training import Observer, train
 
 SMALL: dict[str, Any] = {"latent_dim": 2, "K": 3, "iterations": 4, "batch_size": 4, "log_every": 2}

@@ -11,18 +11,18 @@ import numpy as np
 
 from softvq_cli.errors import InputError
 from softvq_cli.evaluation.maps import FEWEST_ROWS
-from softvq_cli.pipeline import kept, reading, result
-from softvq_cli.pipeline.maps import perplexity_for
-from softvq_cli.pipeline.run import stored_results
-from softvq_cli.pipeline.source import Source
 from softvq_cli.plots.page import Codebook, Kind, Number, View
+from softvq_cli.results import kept, reading, result
+from softvq_cli.results.maps import perplexity_for
+from softvq_cli.results.run import stored_results
+from softvq_cli.results.source import Source
 from softvq_cli.sharing import shared_path
 
 if TYPE_CHECKING:
     from softvq_cli.config import RunConfig
     from softvq_cli.datasets.dataset import Dataset
     from softvq_cli.datasets.progress import Progress
-    from softvq_cli.pipeline.reading import Reading
+    from softvq_cli.results.reading import Reading
     from softvq_cli.training.checkpoint import Checkpoint
 
 MAX_POINTS = 20_000
@@ -60,7 +60,7 @@ class Collector:
     note: Callable[[str], None] = lambda _: None
     """Is told where the data lie now, and what was dropped, mapped or rounded of them; the page says the latter too."""
     reading: Mapping[str, Any] = field(default_factory=dict)
-    """How other data are read, as in :class:`softvq_cli.pipeline.source.Source`."""
+    """How other data are read, as in :class:`softvq_cli.results.source.Source`."""
 
     def collect(self, path: Path, title: str) -> View:
         """What is to be shown of one run.

@@ -11,9 +11,9 @@ from softvq_cli import datasets
 from softvq_cli.config import DataConfig
 from softvq_cli.errors import InputError
 from softvq_cli.model import represent
-from softvq_cli.pipeline import kept, reading
-from softvq_cli.pipeline.page import Collector, drawn_rows
-from softvq_cli.pipeline.run import run_pipeline
+from softvq_cli.results import kept, reading
+from softvq_cli.results.page import Collector, drawn_rows
+from softvq_cli.results.run import run_pipeline
 from softvq_cli.training import checkpoint
 from softvq_cli.words import BOTTLENECKS
 from tests.helpers import once, shrunk_networks
@@ -59,7 +59,7 @@ def test_the_files_of_a_run_are_plain_arrays_with_a_row_an_image(finished, test_
 
 def test_the_files_say_what_the_summary_says(finished, test_split):
     from softvq_cli.evaluation.clustering import hungarian_accuracy
-    from softvq_cli.pipeline.run import stored_results
+    from softvq_cli.results.run import stored_results
 
     trained = checkpoint.load(finished / "ckpt.pt")
     found = stored_results(finished, trained.sha256)
@@ -180,7 +180,7 @@ def test_a_damaged_file_is_named(finished, tmp_path, damage):
 
 
 def test_a_map_of_reproduce_is_taken_over(finished, tmp_path):
-    from softvq_cli.pipeline import result
+    from softvq_cli.results import result
 
     shutil.copy(finished / "ckpt.pt", tmp_path / "ckpt.pt")
     coordinates = np.random.default_rng(0).normal(size=(359, 2))

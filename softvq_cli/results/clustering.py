@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from softvq_cli.evaluation.clustering import Clustering
-    from softvq_cli.pipeline.maps import OnMap
+    from softvq_cli.results.maps import OnMap
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def cluster_file(
     Args:
         path: the ``.npy`` file.
         labels: of its rows, where they are not beside it.
-        on_map: settings of a t-SNE map of the rows that is clustered too, see :func:`softvq_cli.pipeline.maps.on_map`;
+        on_map: settings of a t-SNE map of the rows that is clustered too, see :func:`softvq_cli.results.maps.on_map`;
             None for no map.
         begun: is told what is being done.
         note: is told what is to be said of the map.
@@ -66,7 +66,7 @@ def cluster_file(
     """
     from softvq_cli import embeddings
     from softvq_cli.evaluation.clustering import cluster
-    from softvq_cli.pipeline import maps
+    from softvq_cli.results import maps
 
     rows = embeddings.read(path, labels)
     begun("clustering")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from softvq_cli.errors import InputError
-from softvq_cli.pipeline import result
+from softvq_cli.results import result
 
 _RECORDED = ("dataset", "split", "representation", "step", "checkpoint_sha256", "class_names", "config")
 
@@ -98,7 +98,7 @@ def _run(folder: Path) -> dict[str, Any]:
 
 def _results(folder: Path, seal: str | None) -> dict[str, float]:
     """What ``softvq run`` or ``softvq reproduce`` measured of z_e and of the model, if on this very checkpoint."""
-    from softvq_cli.pipeline.run import stored_results
+    from softvq_cli.results.run import stored_results
 
     if seal is None:
         return {}

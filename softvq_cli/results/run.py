@@ -10,8 +10,8 @@ from typing import Any
 
 from softvq_cli.errors import InputError, Interrupted
 from softvq_cli.files import read_json, write_json
-from softvq_cli.pipeline.observer import RunObserver
-from softvq_cli.pipeline.stages import STAGES, Stage, TrainedRun
+from softvq_cli.results.observer import RunObserver
+from softvq_cli.results.stages import STAGES, Stage, TrainedRun
 
 SUMMARY = "summary.json"
 FILES = (SUMMARY, *(file for stage in STAGES for file in stage.files))

@@ -8,8 +8,8 @@ import json
 import numpy as np
 import pytest
 
-from softvq_cli.pipeline import result
-from softvq_cli.pipeline.result import BASIC, MAP, NOTHING, PROBES, Evaluation
+from softvq_cli.results import result
+from softvq_cli.results.result import BASIC, MAP, NOTHING, PROBES, Evaluation
 
 OF = {"row": "ae", "train": "a", "test": "b", "checkpoint_sha256": "seal"}
 FIGURES = {"z_e": {"nmi": 0.5, "nmse": 0.1}, "z_q": {"nmi": 0.25}}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from softvq_cli.config import BATCH
 from softvq_cli.errors import UsageError, unknown_name
 from softvq_cli.files import temporary_folder
-from softvq_cli.pipeline.source import Source, output_folder
+from softvq_cli.results.source import Source, output_folder
 from softvq_cli.words import TABLE_COLUMNS
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def _columns(
     from softvq_cli.evaluation.clustering import cluster
     from softvq_cli.evaluation.maps import tsne
     from softvq_cli.evaluation.neighbourhoods import nearest_rows
-    from softvq_cli.pipeline.maps import perplexity_for
+    from softvq_cli.results.maps import perplexity_for
 
     plane = assignments = neighbours = None
     if "cluster" in names:

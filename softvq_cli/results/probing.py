@@ -87,7 +87,7 @@ def probe_files(
             for text in notes:
                 note(text)
         else:
-            from softvq_cli.pipeline.source import Source
+            from softvq_cli.results.source import Source
 
             source = Source.open(
                 files[0],

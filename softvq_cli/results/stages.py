@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from softvq_cli.pipeline import kept
-from softvq_cli.pipeline.observer import RunObserver
-from softvq_cli.pipeline.source import Source
+from softvq_cli.results import kept
+from softvq_cli.results.observer import RunObserver
+from softvq_cli.results.source import Source
 
 if TYPE_CHECKING:
     from softvq_cli.embeddings import Embedding
@@ -97,7 +97,7 @@ def probe(run: TrainedRun) -> dict[str, Any] | None:
 def draw_map(run: TrainedRun) -> dict[str, Any] | None:
     """t-SNE of the test split, if it is large enough."""
     from softvq_cli.evaluation.maps import FEWEST_ROWS
-    from softvq_cli.pipeline.maps import draw_maps, perplexity_for
+    from softvq_cli.results.maps import draw_maps, perplexity_for
 
     test = run.embedding("test")
     if len(test) < FEWEST_ROWS:
@@ -113,8 +113,8 @@ def draw_reconstructions(run: TrainedRun) -> dict[str, Any]:
     """Images of the test split beside what the decoder makes of them, and the error of every one."""
     import numpy as np
 
-    from softvq_cli.pipeline import reading
     from softvq_cli.plots.reconstructions import plot
+    from softvq_cli.results import reading
 
     dataset = run.source.load("test")
     rows = np.linspace(0, len(dataset) - 1, min(SHOWN, len(dataset)), dtype=np.int64)  # some of every class
