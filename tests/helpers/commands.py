@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import shlex
 import signal
 import socket
@@ -43,13 +44,22 @@ class Result:
     def document(self) -> Any:
         return json.loads(self.out)
 
+    def done(self) -> Result:
+        """Check that it succeeded."""
+        assert self.code == 0, self
+        return self
+
     def refused(self, code: int, *words: str) -> None:
-        """Check that it ended with ``code`` and one line of error with all of ``words``."""
-        lines = self.err.splitlines()
-        assert (self.code, self.out, len(lines)) == (code, "", 1), self
-        assert lines[0].startswith("softvq: error: "), self
+        """Check that it ended with ``code`` and one line of error.
+
+        Args:
+            code: the exit code.
+            *words: the settings, files and values that the line must name; a test repeats no more of a message.
+        """
+        assert (self.code, self.out) == (code, ""), self
+        assert re.fullmatch("softvq: error: [^\n]+\n?", self.err), self
         assert not [word for word in UNFORESEEN if word in self.err and word not in words], self
-        assert not [word for word in words if word not in lines[0]], self
+        assert not [word for word in words if word not in self.err], self
 
 
 def softvq(*words: object) -> Result:

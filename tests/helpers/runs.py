@@ -65,6 +65,14 @@ def training(npz: Path, out: str = "run", **more: object) -> list[str]:
     return ["train", "--out", out, *tiny(npz, **{"iterations": STEPS, "log_every": 5, "checkpoint_every": 1} | more)]
 
 
+def train(data: Path, out: Path, **more: object) -> Path:
+    """Train a network of a few steps on ``data`` in this process; returns its folder, ``out``."""
+    from tests.helpers.commands import softvq  # which imports the workers, and they this module
+
+    softvq("train", "-q", "-o", out, *tiny(data, **more)).done()
+    return out
+
+
 def do(job: Job, observer: RunObserver | None = None, stop: threading.Event | None = None) -> Evaluation:
     """Complete a job in this process."""
     from softvq_cli.experiments.completion import complete
