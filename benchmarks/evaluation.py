@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 
 from benchmarks.setting import Setting
 from benchmarks.timing import in_turn, ratio, table
-from softvq_cli.evaluation import maps
+from softvq_cli.evaluation import quality, tsne
 from softvq_cli.evaluation.clustering import cluster
 from softvq_cli.evaluation.probe import probe
 
@@ -90,9 +90,9 @@ def _tsne(setting: Setting, n: int, d: int) -> str:
     import openTSNE
 
     z, _ = latents(n, d)
-    chosen = "fft" if n >= maps.FFT_FROM else "bh"
+    chosen = "fft" if n >= tsne.FFT_FROM else "bh"
     runs: dict[str, Run] = {
-        f"softvq tsne ({chosen})": lambda: maps.tsne(z, jobs=setting.threads),
+        f"softvq tsne ({chosen})": lambda: tsne.tsne(z, jobs=setting.threads),
         **{
             f"openTSNE, {method}": lambda method=method: openTSNE.TSNE(
                 negative_gradient_method=method, n_jobs=setting.threads, random_state=0
@@ -100,7 +100,9 @@ def _tsne(setting: Setting, n: int, d: int) -> str:
             for method in (("bh",) if setting.quick else ("bh", "fft"))
         },
     }
-    return _compare(runs, 1, setting, "neighbours kept", "{:.3f}", lambda points: maps.quality(z, points).knn_recall)
+    return _compare(
+        runs, 1, setting, "neighbours kept", "{:.3f}", lambda points: quality.map_quality(z, points).knn_recall
+    )
 
 
 def _compare(

@@ -10,7 +10,7 @@ from benchmarks.evaluation import CLASSES, latents
 from benchmarks.models import session, training
 from benchmarks.setting import Setting
 from benchmarks.timing import in_turn, table
-from softvq_cli.evaluation import maps
+from softvq_cli.evaluation import tsne
 from softvq_cli.evaluation.clustering import cluster
 
 Run = Callable[[], object]
@@ -33,9 +33,9 @@ def section(setting: Setting) -> str:
         z, _ = latents(n, d)
         return lambda: cluster(z, clusters=CLASSES, n_init=4, jobs=setting.threads)
 
-    def tsne(n: int) -> Run:
+    def a_map(n: int) -> Run:
         z, _ = latents(100 if quick else n, 16)
-        return lambda: maps.tsne(z, jobs=setting.threads)
+        return lambda: tsne.tsne(z, jobs=setting.threads)
 
     blocks = ["## How cost grows", ""]
     series: Iterable[tuple[str, str, Callable[[int], Run], tuple[int, ...], int, int]] = (
@@ -44,7 +44,7 @@ def section(setting: Setting) -> str:
         ("Training step, soft-vq CNN", "pixels a side", images, (16, 32, 64, 128), 2, min(setting.rounds, 5)),
         ("One K-means start, d = 64", "N", lambda n: starts(n, 64), (1000, 4000, 16_000, 64_000), 4, 3),
         ("One K-means start, N = 10 000", "d", lambda d: starts(10_000, d), (16, 64, 256, 1024), 4, 3),
-        ("t-SNE", "N", tsne, (1000, 4000, 16_000), 1, 1),
+        ("t-SNE", "N", a_map, (1000, 4000, 16_000), 1, 1),
     )
     for what, name, run, sizes, count, rounds in series:
         kept = sizes[:1] if quick else sizes

@@ -22,8 +22,8 @@ from benchmarks.setting import Setting
 from benchmarks.timing import table
 from softvq_cli.devices import pick
 from softvq_cli.evaluation.clustering import cluster
-from softvq_cli.evaluation.maps import tsne
 from softvq_cli.evaluation.probe import probe
+from softvq_cli.evaluation.tsne import tsne
 from softvq_cli.model import represent
 
 Task = Callable[[], Any]

@@ -13,7 +13,7 @@ import scipy.linalg  # noqa: F401 (loads SciPy's OpenBLAS)
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from softvq_cli.devices import evaluation_threads, processors
-from softvq_cli.evaluation import clustering, maps, probe
+from softvq_cli.evaluation import clustering, probe, quality, tsne
 
 # ---- threads
 
@@ -73,8 +73,8 @@ LABELS = np.arange(120) % 3
         (clustering.kmeans, "run", lambda: clustering.cluster(ROWS, LABELS, n_init=1)),
         (clustering, "_by_other_method", lambda: clustering.cluster(ROWS, LABELS, n_init=1, method="gmm")),
         (clustering, "_silhouette", lambda: clustering.cluster(ROWS, clusters=3, n_init=1)),
-        (maps, "_initial", lambda: maps.tsne(ROWS[:40], perplexity=3)),
-        (maps, "_trustworthiness", lambda: maps.quality(ROWS, ROWS[:, :2])),
+        (tsne, "_initial", lambda: tsne.tsne(ROWS[:40], perplexity=3)),
+        (quality, "_trustworthiness", lambda: quality.map_quality(ROWS, ROWS[:, :2])),
     ],
 )
 def test_every_evaluation_has_one_thread_a_product(module, inner, run, monkeypatch):

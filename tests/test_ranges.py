@@ -14,9 +14,10 @@ from softvq_cli import embeddings
 from softvq_cli.config import SETTINGS, RunConfig, check
 from softvq_cli.errors import InputError, UsageError, shown
 from softvq_cli.evaluation.clustering import cluster
-from softvq_cli.evaluation.maps import quality, tsne
-from softvq_cli.evaluation.neighbours import neighbours
+from softvq_cli.evaluation.knn import neighbours
 from softvq_cli.evaluation.probe import few_labels, probe
+from softvq_cli.evaluation.quality import map_quality
+from softvq_cli.evaluation.tsne import tsne
 from softvq_cli.ranges import MOST_SEED, check_number
 
 HUGE = 10**400
@@ -33,7 +34,7 @@ EVALUATIONS: dict[str, Callable[..., Any]] = {
     "few_labels": lambda **options: few_labels(*SPLITS, **{"labels_per_class": 5, **options}),
     "neighbours": lambda **options: neighbours(*SPLITS, **options),
     "tsne": lambda **options: tsne(Z, **{"perplexity": 5, "init": "random", **options}),
-    "quality": lambda **options: quality(Z, Z[:, :2], **options),
+    "quality": lambda **options: map_quality(Z, Z[:, :2], **options),
 }
 ARGUMENTS = [
     ("cluster", "seed"), ("cluster", "n_init"), ("cluster", "clusters"), ("cluster", "jobs"),

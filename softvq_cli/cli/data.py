@@ -120,7 +120,7 @@ def _show(
     from softvq_cli.cli.targets import refuse_existing
     from softvq_cli.config import DataConfig
     from softvq_cli.errors import UsageError
-    from softvq_cli.plots import sheet
+    from softvq_cli.plots import images
     from softvq_cli.plots.style import check_suffix
 
     if len(names) != 1:
@@ -134,7 +134,7 @@ def _show(
     for note in overview.notes:
         terminal.note(f"{overview.name}: {note}")
     if out is not None:
-        left = sheet.plot(out, train.images, train.labels, train.class_names, terminal.note)
+        left = images.contact_sheet(out, train.images, train.labels, train.class_names, terminal.note)
         if left:
             terminal.note(f"{left} classes have no room on {out}")
     document = {**overview.as_dict(), "sheet": None if out is None else str(out)}

@@ -19,7 +19,7 @@ import numpy as np
 from scipy import sparse
 from scipy.spatial.distance import cdist
 
-from softvq_cli.evaluation.rows import LARGEST, span
+from softvq_cli.evaluation.numerics import LARGEST, span
 from softvq_cli.words import Init
 
 TOLERANCE = 1e-4
@@ -29,7 +29,7 @@ MOST_ITERATIONS = 300
 _BLOCK = 1 << 18
 """Distances at a time, to stay in the cache."""
 _LARGEST_FLOAT32 = 1e5
-"""The span of the rows (see :func:`softvq_cli.evaluation.rows.span`) to which float32 tells near centres apart."""
+"""The span of the rows (see :func:`softvq_cli.evaluation.numerics.span`) to which float32 tells near centres apart."""
 
 
 @dataclass(frozen=True)

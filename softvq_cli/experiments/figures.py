@@ -60,7 +60,7 @@ def _bars(path: Path, found: Mapping[str, Any], note: Callable[[str], None]) -> 
 
 def _curves(path: Path, found: Mapping[str, Any]) -> None:
     """Measures against the setting that varies, of the rows that have a result."""
-    from softvq_cli.plots import sweep
+    from softvq_cli.plots import lines
 
     rows = zip(found["values"], found["rows"], strict=True)
     filled = [(value, row["cells"]) for value, row in rows if all(cell["n"] for cell in row["cells"].values())]
@@ -72,12 +72,12 @@ def _curves(path: Path, found: Mapping[str, Any]) -> None:
     for name in _AGAINST_SETTING:
         title, scale = _unit(name)
         measures[title] = [[scale * v for v in cells[keys[name]]["values"]] for _, cells in filled]
-    sweep.plot(path, found["setting"], [value for value, _ in filled], measures)
+    lines.sweep(path, found["setting"], [value for value, _ in filled], measures)
 
 
 def _course(path: Path, found: Mapping[str, Any]) -> None:
     """The columns against the iterations, a line a row."""
-    from softvq_cli.plots import course
+    from softvq_cli.plots import lines as line_plots
 
     panels = []
     for column in found["columns"]:
@@ -87,13 +87,13 @@ def _course(path: Path, found: Mapping[str, Any]) -> None:
             steps = row["course"].get(column["data"], {})
             cells = {int(step): of_step.get(column["measure"]) for step, of_step in steps.items()}
             points = [
-                course.Point(step, scale * c["mean"], scale * (c["std"] or 0.0)) for step, c in cells.items() if c
+                line_plots.Point(step, scale * c["mean"], scale * (c["std"] or 0.0)) for step, c in cells.items() if c
             ]
             if points:
                 lines[row["label"]] = points
         if lines:
-            panels.append(course.Panel(_of_data(found, column["data"], title), lines))
-    course.plot(path, panels)
+            panels.append(line_plots.Panel(_of_data(found, column["data"], title), lines))
+    line_plots.course(path, panels)
 
 
 def _of_data(found: Mapping[str, Any], data: str, title: str) -> str:

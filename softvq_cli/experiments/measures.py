@@ -149,7 +149,7 @@ def _agreement(rows: Latents, jobs: int) -> dict[str, float]:
 
 def _other_probes(rows: Latents, jobs: int) -> dict[str, float]:
     """The softmax probe as the notebooks train it, nearest neighbours, and few labels where the classes have them."""
-    from softvq_cli.evaluation.neighbours import neighbours
+    from softvq_cli.evaluation.knn import neighbours
     from softvq_cli.evaluation.probe import few_labels, probe
 
     splits = (rows.train, rows.train_labels, rows.test, rows.test_labels)

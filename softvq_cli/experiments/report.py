@@ -79,7 +79,7 @@ def write_forms(found: Mapping[str, Any], out: Path, note: Callable[[str], None]
 def _draw_maps(path: Path, study: Study, outcome: Outcome, note: Callable[[str], None]) -> None:
     """The t-SNE map of each row's first seed, one panel a row; nothing where no job is done."""
     from softvq_cli import datasets
-    from softvq_cli.plots.tsne import Panel, plot
+    from softvq_cli.plots.maps import Panel, plot
 
     panels = []
     for row in study.rows:

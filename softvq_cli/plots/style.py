@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from softvq_cli.errors import UsageError
 from softvq_cli.files import atomic_write
-from softvq_cli.plots import library, text
+from softvq_cli.plots import text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -112,7 +112,7 @@ def figure(
         SoftVQError: the file cannot be written; nothing is changed.
     """
     check_suffix(path)
-    matplotlib = library.load(Path(path).parent)
+    matplotlib = text.load_matplotlib(Path(path).parent)
     from matplotlib.figure import Figure
 
     suffix = Path(path).suffix.lower()

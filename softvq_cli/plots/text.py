@@ -1,15 +1,22 @@
-"""Names from folders and files as text in a figure: in a font that has their characters, as wide as there is room."""
+"""Names from folders and files as text in a figure: in a font that has their characters, as wide as there is room.
+
+Also the one place that loads matplotlib, since its list of fonts comes with it.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import os
 import re
+import sys
 import unicodedata
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from softvq_cli.errors import one_line
-from softvq_cli.plots import library
+from softvq_cli.files import temporary_folder
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,6 +26,50 @@ FONT = "DejaVu Sans"
 _NO_TEXT = re.compile(r"Last Resort|^cm|^STIX(Size|NonUni)")
 """Fonts that show a box for anything, or whose characters are not Unicode's."""
 _DIGITS = re.compile(r"(\d+)")
+
+
+def load_matplotlib(folder: Path | None = None) -> Any:
+    """The module ``matplotlib`` with its list of fonts, whatever windows or settings the user has.
+
+    Args:
+        folder: takes its settings for as long as it loads, where neither they nor temporary files have a place.
+
+    Raises:
+        OSError: there is no folder that can be written, and none was given.
+        SoftVQError: the one that was given cannot be written either.
+    """
+    # MPLBACKEND is for windows, and one that is not here would keep it from loading.
+    with _variable("MPLBACKEND", None):
+        try:
+            return _imported()
+        except OSError:
+            if folder is None:
+                raise
+            for name in [name for name in sys.modules if name.startswith("matplotlib.")]:
+                del sys.modules[name]  # they know the half that failed
+        with temporary_folder(folder) as settings, _variable("MPLCONFIGDIR", str(settings)):
+            return _imported()
+
+
+def _imported() -> Any:
+    import matplotlib
+    import matplotlib.font_manager
+
+    return matplotlib
+
+
+@contextlib.contextmanager
+def _variable(name: str, value: str | None) -> Iterator[None]:
+    """The environment variable with that value, or without one."""
+    before = os.environ.pop(name, None)
+    if value is not None:
+        os.environ[name] = value
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)
+        if before is not None:
+            os.environ[name] = before
 
 
 def natural_order(names: Sequence[str]) -> list[str]:
@@ -103,7 +154,7 @@ class _Advances(dict[int, float]):
 
 @functools.cache
 def _advances() -> _Advances:
-    library.load()
+    load_matplotlib()
     from matplotlib.font_manager import FontProperties, findfont
     from matplotlib.ft2font import FT2Font
 
@@ -156,7 +207,7 @@ def _families(missing: frozenset[str]) -> tuple[tuple[str, ...], frozenset[str]]
 
     The family that has most comes first; of equal ones the first by name.
     """
-    library.load()
+    load_matplotlib()
     from matplotlib.font_manager import fontManager
 
     has: dict[str, frozenset[str]] = {}

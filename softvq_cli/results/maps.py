@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from softvq_cli.errors import UsageError
-from softvq_cli.evaluation.maps import FEWEST_ROWS
+from softvq_cli.evaluation.tsne import FEWEST_ROWS
 from softvq_cli.words import BOTTLENECKS
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from softvq_cli.embeddings import Embedding
     from softvq_cli.evaluation.clustering import Clustering
-    from softvq_cli.evaluation.maps import MapQuality
+    from softvq_cli.evaluation.quality import MapQuality
 
 PERPLEXITY = 30.0
 """Of t-SNE."""
@@ -76,7 +76,8 @@ def on_map(
         UsageError: as clustering does.
     """
     from softvq_cli.evaluation.clustering import cluster
-    from softvq_cli.evaluation.maps import quality, tsne
+    from softvq_cli.evaluation.quality import map_quality
+    from softvq_cli.evaluation.tsne import tsne
 
     perplexity = perplexity_for(len(z), note) if perplexity is None else perplexity
     coordinates = tsne(
@@ -88,7 +89,7 @@ def on_map(
         jobs=jobs,
     )
     found = cluster(coordinates, labels, jobs=jobs, **clustering)
-    return OnMap(coordinates, perplexity, exaggeration, found, quality(z, coordinates, jobs=jobs))
+    return OnMap(coordinates, perplexity, exaggeration, found, map_quality(z, coordinates, jobs=jobs))
 
 
 def draw_maps(
@@ -122,9 +123,9 @@ def draw_maps(
         InputError: the perplexity is too large for a file's rows.
         SoftVQError: the picture could not be written.
     """
-    from softvq_cli.evaluation.maps import tsne
+    from softvq_cli.evaluation.tsne import tsne
     from softvq_cli.plots import style
-    from softvq_cli.plots.tsne import Panel, plot
+    from softvq_cli.plots.maps import Panel, plot
 
     style.check_suffix(out)
     titles = list(map(title_of, embeddings)) if titles is None else titles

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from softvq_cli.errors import InputError
-from softvq_cli.evaluation.maps import FEWEST_ROWS
+from softvq_cli.evaluation.tsne import FEWEST_ROWS
 from softvq_cli.plots.page import Codebook, Kind, Number, View
 from softvq_cli.results import kept, reading, result
 from softvq_cli.results.maps import perplexity_for
@@ -152,7 +152,7 @@ class _Run:
 
     def coordinates(self) -> np.ndarray | None:
         """The map of the images that are shown, (n, 2); None of too few."""
-        from softvq_cli.evaluation.maps import tsne
+        from softvq_cli.evaluation.tsne import tsne
 
         stored, _ = self._stored("tsne", kept.MAP)
         if stored is None:
@@ -188,13 +188,13 @@ class _Run:
         numbers: list[Number],
     ) -> View:
         """All of it, for the rows that are shown."""
-        from softvq_cli.evaluation import neighbourhoods
+        from softvq_cli.evaluation import quality
 
         self.by.begun(f"neighbours of {self.title}")
         test, rows, model = self.test, self.rows, self.model
         z, images = model.z[rows], np.ascontiguousarray(test.images[rows])
-        near = neighbourhoods.nearest_rows(z, NEIGHBOURS, jobs=self.by.jobs)
-        pairs = neighbourhoods.similar_pairs(images, near, PAIRS)
+        near = quality.nearest_rows(z, NEIGHBOURS, jobs=self.by.jobs)
+        pairs = quality.similar_pairs(images, near, PAIRS)
         return View(
             title=self.title,
             numbers=numbers,
@@ -211,7 +211,7 @@ class _Run:
             pairs=np.stack([pairs.first, pairs.second], axis=1),
             differences=pairs.difference,
             clusters=clusters[rows],
-            centre_distances=neighbourhoods.distance_to_centre(model.z, clusters)[rows],
+            centre_distances=quality.distance_to_centre(model.z, clusters)[rows],
             coordinates=self.coordinates(),
             labels=None if test.labels is None else test.labels[rows],
             class_names=test.class_names,

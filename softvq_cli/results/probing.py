@@ -114,7 +114,7 @@ def probe_splits(
     seed: int = 0,
 ) -> Probing:
     """Fit the probes on the rows of ``train`` and measure them on those of ``test``; as :func:`probe_files`."""
-    from softvq_cli.evaluation.neighbours import neighbours as nearest
+    from softvq_cli.evaluation.knn import neighbours as nearest
     from softvq_cli.evaluation.probe import few_labels as on_few_labels
     from softvq_cli.evaluation.probe import probe
 

@@ -96,7 +96,7 @@ def probe(run: TrainedRun) -> dict[str, Any] | None:
 
 def draw_map(run: TrainedRun) -> dict[str, Any] | None:
     """t-SNE of the test split, if it is large enough."""
-    from softvq_cli.evaluation.maps import FEWEST_ROWS
+    from softvq_cli.evaluation.tsne import FEWEST_ROWS
     from softvq_cli.results.maps import draw_maps, perplexity_for
 
     test = run.embedding("test")
@@ -113,13 +113,15 @@ def draw_reconstructions(run: TrainedRun) -> dict[str, Any]:
     """Images of the test split beside what the decoder makes of them, and the error of every one."""
     import numpy as np
 
-    from softvq_cli.plots.reconstructions import plot
+    from softvq_cli.plots import images
     from softvq_cli.results import reading
 
     dataset = run.source.load("test")
     rows = np.linspace(0, len(dataset) - 1, min(SHOWN, len(dataset)), dtype=np.int64)  # some of every class
     found = reading.read(run.checkpoint.model, dataset.images, rows)
-    plot(run.folder / RECONSTRUCTIONS_PICTURE, np.ascontiguousarray(dataset.images[rows]), found.reconstructions)
+    images.reconstructions(
+        run.folder / RECONSTRUCTIONS_PICTURE, np.ascontiguousarray(dataset.images[rows]), found.reconstructions
+    )
     kept.keep(run.folder, kept.ERRORS, found.errors)
     return {"images": rows.tolist()}
 
@@ -128,7 +130,7 @@ def draw_codebook(run: TrainedRun) -> dict[str, Any] | None:
     """How the test split uses the codebook, and its centroids decoded, if the model has one."""
     import torch
 
-    from softvq_cli.plots import codebook
+    from softvq_cli.plots import images
 
     model = run.checkpoint.model
     centroids = model.bottleneck.centroids()
@@ -137,18 +139,18 @@ def draw_codebook(run: TrainedRun) -> dict[str, Any] | None:
     found = model.codebook_usage(run.source.load("test").images)
     with torch.inference_mode():
         decoded = model.unscale(model.decoder(centroids)).cpu().numpy()  # (K, H, W, C)
-    codebook.usage(run.folder / USAGE_PICTURE, found.usage, dead=found.dead)
-    codebook.centroids(run.folder / CENTROIDS_PICTURE, decoded, found.usage)
+    images.codebook_usage(run.folder / USAGE_PICTURE, found.usage, dead=found.dead)
+    images.codewords(run.folder / CENTROIDS_PICTURE, decoded, found.usage)
     return found.figures()
 
 
 def draw_curves(run: TrainedRun) -> dict[str, Any]:
     """The losses of training."""
-    from softvq_cli.plots.curves import plot
+    from softvq_cli.plots import lines as line_plots
     from softvq_cli.training import log
 
     lines = log.read(run.folder)
-    plot(run.folder / CURVES_PICTURE, lines)
+    line_plots.training(run.folder / CURVES_PICTURE, lines)
     return {"lines": len(lines)}
 
 

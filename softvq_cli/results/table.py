@@ -74,8 +74,8 @@ def _columns(
     """What was asked for, computed."""
     from softvq_cli.embeddings.table import Columns
     from softvq_cli.evaluation.clustering import cluster
-    from softvq_cli.evaluation.maps import tsne
-    from softvq_cli.evaluation.neighbourhoods import nearest_rows
+    from softvq_cli.evaluation.quality import nearest_rows
+    from softvq_cli.evaluation.tsne import tsne
     from softvq_cli.results.maps import perplexity_for
 
     plane = assignments = neighbours = None

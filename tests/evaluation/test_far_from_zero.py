@@ -13,11 +13,11 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from softvq_cli.evaluation import kmeans
 from softvq_cli.evaluation.clustering import Clustering, cluster
-from softvq_cli.evaluation.maps import _initial, quality, tsne
-from softvq_cli.evaluation.neighbours import neighbours
-from softvq_cli.evaluation.probe import few_labels, probe
-from softvq_cli.evaluation.rows import prepare, span
-from softvq_cli.evaluation.softmax import fit_lbfgs
+from softvq_cli.evaluation.knn import neighbours
+from softvq_cli.evaluation.numerics import prepare, span
+from softvq_cli.evaluation.probe import few_labels, fit_lbfgs, probe
+from softvq_cli.evaluation.quality import map_quality
+from softvq_cli.evaluation.tsne import _initial, tsne
 from softvq_cli.words import ClusterMethod
 
 Y = load_digits().target
@@ -147,7 +147,7 @@ def test_neighbours_of_float32_at_the_ends_of_its_range(scale: float) -> None:
 def test_a_map_keeps_the_neighbours(z: np.ndarray) -> None:
     points = tsne(z, jobs=1)
     assert np.isfinite(points).all()
-    plain, own = quality(Z[:300], points), quality(z, points)
+    plain, own = map_quality(Z[:300], points), map_quality(z, points)
     assert plain.trustworthiness > 0.95 and plain.knn_recall > 0.5
     assert own.trustworthiness == pytest.approx(plain.trustworthiness, abs=0.01)
 

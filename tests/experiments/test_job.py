@@ -12,9 +12,8 @@ import pytest
 
 from softvq_cli import embeddings
 from softvq_cli.errors import InputError, Interrupted, RefusedError
-from softvq_cli.evaluation import softmax
 from softvq_cli.evaluation.clustering import cluster
-from softvq_cli.evaluation.probe import probe
+from softvq_cli.evaluation.probe import fit_adam, probe
 from softvq_cli.experiments.job import State, inspect
 from softvq_cli.results.observer import RunObserver
 from softvq_cli.results.result import BASIC, MAP, PROBES, at
@@ -104,7 +103,7 @@ def test_other_parts_are_added_to_those_that_are_there(make_job, nothing_to_do, 
     first = do(make_job("ae"))
     more = make_job("ae", parts=(BASIC, PROBES))
     assert not inspect(more).done
-    quick = lambda *rows, **how: softmax.fit_adam(*rows, **{**how, "iterations": 100})  # noqa: E731
+    quick = lambda *rows, **how: fit_adam(*rows, **{**how, "iterations": 100})  # noqa: E731
     monkeypatch.setattr("softvq_cli.evaluation.probe.fit_adam", quick)
     nothing_to_do()
     found = do(more)

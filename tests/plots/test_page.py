@@ -16,7 +16,7 @@ from PIL import Image
 
 from softvq_cli.errors import SoftVQError, UsageError
 from softvq_cli.plots import page
-from softvq_cli.plots.page.sprites import Sprites, numbers, rounded
+from softvq_cli.plots.page.writing import Sprites, numbers, rounded
 from tests.helpers import HOSTILE, view
 
 pytest.importorskip("bokeh", reason="the page is drawn with Bokeh, which is not installed")

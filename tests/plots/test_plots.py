@@ -21,9 +21,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from softvq_cli.errors import InputError, SoftVQError, UsageError
-from softvq_cli.plots import bars, codebook, course, curves, reconstructions, sheet, style, sweep, text
-from softvq_cli.plots.tsne import Panel
-from softvq_cli.plots.tsne import plot as plot_maps
+from softvq_cli.plots import bars, images, lines, style, text
+from softvq_cli.plots.maps import Panel
+from softvq_cli.plots.maps import plot as plot_maps
 
 RANDOM = np.random.default_rng(0)
 POINTS = RANDOM.normal(size=(60, 2))
@@ -37,13 +37,13 @@ COLUMN = bars.Column("clustering", [50.0, 60.0], [None, 2.0], [52.0, None])
 
 EVERY: dict[str, Callable[[Path], None]] = {
     "tsne": lambda path: plot_maps(path, [Panel("a", POINTS, LABELS, ("x", "y", "z")), Panel("b", POINTS)]),
-    "reconstructions": lambda path: reconstructions.plot(path, IMAGES, IMAGES / 255),
-    "curves": lambda path: curves.plot(path, LINES),
-    "usage": lambda path: codebook.usage(path, np.arange(16)),
-    "centroids": lambda path: codebook.centroids(path, IMAGES, np.arange(12)),
+    "reconstructions": lambda path: images.reconstructions(path, IMAGES, IMAGES / 255),
+    "curves": lambda path: lines.training(path, LINES),
+    "usage": lambda path: images.codebook_usage(path, np.arange(16)),
+    "centroids": lambda path: images.codewords(path, IMAGES, np.arange(12)),
     "bars": lambda path: bars.plot(path, ["one", "two"], [COLUMN, COLUMN]),
-    "course": lambda path: course.plot(path, [course.Panel("NMI", {"a": [course.Point(9, 0.5, 0.1)]})]),
-    "sweep": lambda path: sweep.plot(path, "K", [8, 128, 32], {"accuracy": [[1, 2], [3, 4], [5.0]]}),
+    "course": lambda path: lines.course(path, [lines.Panel("NMI", {"a": [lines.Point(9, 0.5, 0.1)]})]),
+    "sweep": lambda path: lines.sweep(path, "K", [8, 128, 32], {"accuracy": [[1, 2], [3, 4], [5.0]]}),
 }
 
 
@@ -253,11 +253,11 @@ def test_every_figure_with_names_of_the_users_says_so(
 ) -> None:
     monkeypatch.setattr(text, "_families", lambda missing: ((), missing))
     notes: list[str] = []
-    images, labels, names = np.zeros((4, 8, 8, 1), np.uint8), np.array([0, 0, 1, 1]), ["plain", "\u4e2d"]
+    pixels, labels, names = np.zeros((4, 8, 8, 1), np.uint8), np.array([0, 0, 1, 1]), ["plain", "\u4e2d"]
     if name == "bars":
         bars.plot(tmp_path / "a.png", names, [COLUMN], note=notes.append)
     else:
-        sheet.plot(tmp_path / "a.png", images, labels, names, notes.append)
+        images.contact_sheet(tmp_path / "a.png", pixels, labels, names, notes.append)
     assert len(notes) == 1 and "\u4e2d as U+4E2D" in notes[0]
     drawn[0].canvas.draw()
     assert {"plain", "U+4E2D"} <= set(texts(drawn[0]))
@@ -265,7 +265,7 @@ def test_every_figure_with_names_of_the_users_says_so(
 
 def test_names_beside_a_sheet_are_as_wide_as_their_place_and_stay_apart(tmp_path: Path, drawn: list[Figure]) -> None:
     names = ["i" * 30, "W" * 30, "W" * 31, "a\nb"]
-    sheet.plot(tmp_path / "a.png", np.zeros((4, 8, 8, 1), np.uint8), np.arange(4), names)
+    images.contact_sheet(tmp_path / "a.png", np.zeros((4, 8, 8, 1), np.uint8), np.arange(4), names)
     shown = [label.get_text() for label in drawn[0].axes[0].get_yticklabels()]
     assert shown[0] == names[0] and shown[3] == "a b"
     assert shown[1].startswith("WW") and "…" in shown[1] and shown[1] != shown[2]
@@ -327,12 +327,12 @@ def test_too_many_classes_are_said_in_the_legend_s_place(tmp_path: Path, drawn: 
 @pytest.mark.parametrize("backend", ["no_such_backend", "module://nowhere.inline", "TkAgg"])
 def test_the_backend_does_not_matter(tmp_path: Path, backend: str) -> None:
     code = (
-        "import os, sys, numpy as np; from softvq_cli.plots import codebook; "
-        "codebook.usage(sys.argv[1], np.ones(3)); assert os.environ['MPLBACKEND'] == sys.argv[2]"
+        "import os, sys, numpy as np; from softvq_cli.plots import images; "
+        "images.codebook_usage(sys.argv[1], np.ones(3)); assert os.environ['MPLBACKEND'] == sys.argv[2]"
     )
     environment = {**os.environ, "MPLBACKEND": backend}
     subprocess.run([sys.executable, "-c", code, tmp_path / "a.png", backend], check=True, env=environment)
-    codebook.usage(tmp_path / "b.png", np.ones(3))
+    images.codebook_usage(tmp_path / "b.png", np.ones(3))
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
@@ -345,7 +345,7 @@ def test_without_labels_the_points_have_one_colour(tmp_path: Path, drawn: list[F
 def test_each_reconstruction_stands_below_its_original(tmp_path: Path, drawn: list[Figure]) -> None:
     originals = np.zeros((12, 4, 4, 1), np.uint8)
     originals[:, 0, 0, 0] = np.arange(12) * 10
-    reconstructions.plot(tmp_path / "a.png", originals, 255 - originals)
+    images.reconstructions(tmp_path / "a.png", originals, 255 - originals)
     (axis,) = drawn[0].axes
     image = np.asarray(axis.images[0].get_array())
     strip, step = image.shape[0] / 4, (image.shape[1] + 1) / 10
@@ -356,8 +356,8 @@ def test_each_reconstruction_stands_below_its_original(tmp_path: Path, drawn: li
 
 
 def test_curves_show_what_the_run_has(tmp_path: Path, drawn: list[Figure]) -> None:
-    curves.plot(tmp_path / "a.png", LINES)
-    curves.plot(tmp_path / "b.png", [{"step": 1, "loss": 1.0, "nmse": 0.5}])
+    lines.training(tmp_path / "a.png", LINES)
+    lines.training(tmp_path / "b.png", [{"step": 1, "loss": 1.0, "nmse": 0.5}])
     assert [axis.get_ylabel() for axis in drawn[0].axes[:3]] == ["normalised MSE", "loss terms, unweighted", "codes"]
     training = drawn[0].axes[0].lines[0]
     assert training.get_label() == "training"
@@ -366,16 +366,16 @@ def test_curves_show_what_the_run_has(tmp_path: Path, drawn: list[Figure]) -> No
 
 
 def test_usage_is_sorted_and_counted(tmp_path: Path, drawn: list[Figure]) -> None:
-    codebook.usage(tmp_path / "a.png", np.array([0, 2, 2, 0, 2, 2]))
+    images.codebook_usage(tmp_path / "a.png", np.array([0, 2, 2, 0, 2, 2]))
     heights = [bar.get_height() for bar in drawn[0].axes[0].patches]
     assert heights == [0.25, 0.25, 0.25, 0.25, 0, 0]
-    assert {"perplexity 4.0 of 6", "codes never used: 2"} <= set(texts(drawn[0]))
+    assert {"perplexity 4.0 of 6", "2 codes never used"} <= set(texts(drawn[0]))
 
 
 def test_centroids_stand_in_the_order_of_their_use(tmp_path: Path, drawn: list[Figure]) -> None:
-    images = np.full((3, 8, 8, 1), 0.0)
-    images[1], images[2] = 0.4, 0.8
-    codebook.centroids(tmp_path / "a.png", images, np.array([1, 5, 9]))
+    decoded = np.full((3, 8, 8, 1), 0.0)
+    decoded[1], decoded[2] = 0.4, 0.8
+    images.codewords(tmp_path / "a.png", decoded, np.array([1, 5, 9]))
     image = np.asarray(drawn[0].axes[0].images[0].get_array())[:, :, 0]
     assert [image[2, int((i + 0.5) * image.shape[1] / 3)] for i in range(3)] == [204, 102, 0]
 
@@ -396,7 +396,7 @@ def test_bars_stand_beside_the_paper_s_numbers(tmp_path: Path, drawn: list[Figur
 
 
 def test_a_sweep_is_drawn_in_the_order_of_the_setting(tmp_path: Path, drawn: list[Figure]) -> None:
-    sweep.plot(
+    lines.sweep(
         tmp_path / "a.png", "K", [8, 128, 32], {"accuracy": [[1.0, 2.0], [3.0], [5.0, 7.0]], "nmi": [[1], [2], [3]]}
     )
     axis = drawn[0].axes[0]
@@ -406,14 +406,14 @@ def test_a_sweep_is_drawn_in_the_order_of_the_setting(tmp_path: Path, drawn: lis
 
 
 def test_a_course_has_a_line_a_model_in_each_panel(tmp_path: Path, drawn: list[Figure]) -> None:
-    at = lambda *values: [course.Point(step, value, 0.5) for step, value in zip((100, 10), values, strict=False)]  # noqa: E731
-    panels = [course.Panel("one", {"a": at(2.0, 1.0), "b": at(3.0)}), course.Panel("two", {"b": at(4.0, 5.0)})]
-    course.plot(tmp_path / "a.png", panels)
+    at = lambda *values: [lines.Point(step, value, 0.5) for step, value in zip((100, 10), values, strict=False)]  # noqa: E731
+    panels = [lines.Panel("one", {"a": at(2.0, 1.0), "b": at(3.0)}), lines.Panel("two", {"b": at(4.0, 5.0)})]
+    lines.course(tmp_path / "a.png", panels)
     first, second = drawn[0].axes
     assert first.lines[0].get_xydata().tolist() == [[10, 1.0], [100, 2.0]]
     assert (first.get_xlabel(), first.get_title(), first.get_xscale()) == ("iterations", "one", "log")
-    lines = [[bars[0] for bars in axis.containers] for axis in (first, second)]
-    assert lines[0][1].get_color() == lines[1][0].get_color() != lines[0][0].get_color()
+    drawn_lines = [[bars[0] for bars in axis.containers] for axis in (first, second)]
+    assert drawn_lines[0][1].get_color() == drawn_lines[1][0].get_color() != drawn_lines[0][0].get_color()
     assert [text.get_text() for text in drawn[0].legends[0].get_texts()] == ["a", "b"]
 
 
@@ -422,18 +422,18 @@ def test_a_course_has_a_line_a_model_in_each_panel(tmp_path: Path, drawn: list[F
     [
         lambda path: plot_maps(path, []),
         lambda path: plot_maps(path, [Panel("a", POINTS, LABELS[:5])]),
-        lambda path: reconstructions.plot(path, IMAGES, IMAGES[:5]),
-        lambda path: reconstructions.plot(path, IMAGES[0], IMAGES[0]),
-        lambda path: reconstructions.plot(path, IMAGES[:0], IMAGES[:0]),
-        lambda path: curves.plot(path, []),
-        lambda path: codebook.usage(path, np.zeros(4)),
-        lambda path: codebook.usage(path, np.array([-1, 2])),
-        lambda path: codebook.centroids(path, IMAGES, np.arange(3)),
+        lambda path: images.reconstructions(path, IMAGES, IMAGES[:5]),
+        lambda path: images.reconstructions(path, IMAGES[0], IMAGES[0]),
+        lambda path: images.reconstructions(path, IMAGES[:0], IMAGES[:0]),
+        lambda path: lines.training(path, []),
+        lambda path: images.codebook_usage(path, np.zeros(4)),
+        lambda path: images.codebook_usage(path, np.array([-1, 2])),
+        lambda path: images.codewords(path, IMAGES, np.arange(3)),
         lambda path: bars.plot(path, ["one"], [COLUMN]),
         lambda path: bars.plot(path, ["one"], []),
-        lambda path: course.plot(path, []),
-        lambda path: sweep.plot(path, "K", [], {}),
-        lambda path: sweep.plot(path, "K", [1, 2], {"accuracy": [[1], []]}),
+        lambda path: lines.course(path, []),
+        lambda path: lines.sweep(path, "K", [], {}),
+        lambda path: lines.sweep(path, "K", [1, 2], {"accuracy": [[1], []]}),
     ],
 )
 def test_what_cannot_be_drawn_is_said(tmp_path: Path, draw: Callable[[Path], None]) -> None:
@@ -445,7 +445,7 @@ def test_what_cannot_be_drawn_is_said(tmp_path: Path, draw: Callable[[Path], Non
 
 def test_pyplot_is_left_alone(tmp_path: Path) -> None:
     code = (
-        "import sys, numpy as np; from softvq_cli.plots import codebook; "
-        "codebook.usage(sys.argv[1], np.ones(3)); assert 'matplotlib.pyplot' not in sys.modules"
+        "import sys, numpy as np; from softvq_cli.plots import images; "
+        "images.codebook_usage(sys.argv[1], np.ones(3)); assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, tmp_path / "a.png"], check=True)

@@ -19,7 +19,7 @@ import numpy as np
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
 from softvq_cli.evaluation.clustering import Clustering, cluster
-from softvq_cli.evaluation.maps import tsne
+from softvq_cli.evaluation.tsne import tsne
 
 PERPLEXITIES, EXAGGERATIONS, METHODS = (10, 30, 100), (1, 2, 4, 12), ("kmeans", "gmm", "agglomerative")
 ROWS, CLUSTERS = 10_000, 10

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from softvq_cli.errors import SoftVQError
-from softvq_cli.plots import curves, style
+from softvq_cli.plots import lines as line_plots
+from softvq_cli.plots import style
 
 _MAP_HEIGHT, _CURVE_HEIGHT = 560, 240
 """Pixels."""
@@ -64,7 +65,9 @@ def map_figure() -> Any:
 
 def curve_figures(lines: Sequence[Mapping[str, float]]) -> list[dict[str, Any]]:
     """One panel a group of measures: its title, its lines by name and colour, and the figure as JSON."""
-    return [_curves(title, series, lines) for title, series in (curves.groups(lines) if lines else {}).items()]
+    return [
+        _curves(title, series, lines) for title, series in (line_plots.training_panels(lines) if lines else {}).items()
+    ]
 
 
 def _curves(title: str, series: Mapping[str, str], lines: Sequence[Mapping[str, float]]) -> dict[str, Any]:
@@ -74,7 +77,7 @@ def _curves(title: str, series: Mapping[str, str], lines: Sequence[Mapping[str, 
     plot = plotting.figure(
         tools=[models.PanTool(dimensions="width"), models.BoxZoomTool(dimensions="width"), models.ResetTool()],
         toolbar_location=None,
-        y_axis_type="log" if curves.is_logarithmic(title, values) else "linear",
+        y_axis_type="log" if line_plots.is_logarithmic(title, values) else "linear",
         x_axis_label="iteration",
         **_common(_CURVE_HEIGHT),
     )

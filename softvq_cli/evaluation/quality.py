@@ -1,16 +1,22 @@
-"""Who is near whom in the latents: nearest rows, rows that are alone, pairs that are nearly equal, typical rows.
+"""Neighbourhoods in the latents: how well a map keeps them, lonely rows, nearly equal pairs, typical rows.
 
 All distances are Euclidean, and between rows that are not the same row; equal rows are at distance 0.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
-from softvq_cli.errors import UsageError
-from softvq_cli.evaluation.rows import nearest
+from softvq_cli.devices import evaluation_threads
+from softvq_cli.errors import InputError, UsageError
+from softvq_cli.evaluation.numerics import nearest, prepare
+from softvq_cli.ranges import MOST_COUNT, check_jobs, check_number, check_seed
+
+QUALITY_ROWS = 5000
+"""The measures need ranks among all rows; of larger data this many rows are drawn."""
 
 
 @dataclass(frozen=True)
@@ -100,3 +106,68 @@ def _rms(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """float64 (P,) of two uint8 (P, H, W, C)."""
     squares = np.square(a.astype(np.int32) - b)
     return np.asarray(np.sqrt(squares.reshape(len(a), -1).mean(axis=1)))
+
+
+@dataclass(frozen=True)
+class MapQuality:
+    """How well near rows stay near; both are 1 for a perfect map."""
+
+    trustworthiness: float
+    """Low when rows that are near in the map are far in the latents (Venna and Kaski 2001)."""
+    knn_recall: float
+    """Share of the k nearest rows in the latents that are among the k nearest in the map."""
+    k: int
+    n: int
+    """Rows that were compared."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+@evaluation_threads()
+def map_quality(
+    z: np.ndarray, coordinates: np.ndarray, *, k: int = 10, seed: int = 0, jobs: int | None = None
+) -> MapQuality:
+    """Compare the neighbourhoods of a map with those of the latents that it shows.
+
+    Args:
+        z: (N, d).
+        coordinates: (N, 2), of the same rows.
+        k: size of a neighbourhood.
+        seed: of the rows drawn when there are more than QUALITY_ROWS.
+        jobs: threads of the search for neighbours, see :func:`softvq_cli.devices.processors`.
+
+    Raises:
+        InputError: rows differ in number, or are fewer than 2 k + 2.
+        UsageError: ``k`` below 1.
+    """
+    if len(z) != len(coordinates):
+        raise InputError(f"{len(coordinates)} points cannot be a map of {len(z)} rows")
+    k, seed, jobs = int(check_number("k", k, low=1, high=MOST_COUNT)), check_seed(seed), check_jobs(jobs)
+    if len(z) > QUALITY_ROWS:
+        rows = np.sort(np.random.default_rng(seed).choice(len(z), QUALITY_ROWS, replace=False))
+        z, coordinates = z[rows], coordinates[rows]
+    if len(z) < 2 * k + 2:
+        raise InputError(
+            f"{len(z)} rows are too few to compare {k} neighbours of each: at least {2 * k + 2} are needed"
+        )
+    near, near_in_map = nearest(z, k, jobs=jobs)[1], nearest(coordinates, k, jobs=jobs)[1]  # (N, k)
+    kept = (near[:, :, None] == near_in_map[:, None, :]).sum()
+    return MapQuality(
+        trustworthiness=_trustworthiness(z, coordinates, k),
+        knn_recall=float(kept / near.size),
+        k=k,
+        n=len(z),
+    )
+
+
+def _trustworthiness(z: np.ndarray, coordinates: np.ndarray, k: int) -> float:
+    from scipy.spatial.distance import cdist
+    from sklearn.manifold import trustworthiness
+
+    prepared = prepare(z)
+    z = prepared.apply(z)
+    if prepared.products:
+        return float(trustworthiness(z, coordinates, n_neighbors=k))
+    return float(trustworthiness(cdist(z, z), coordinates, n_neighbors=k, metric="precomputed"))

@@ -12,7 +12,7 @@ import numpy as np
 
 from softvq_cli.errors import InputError
 from softvq_cli.evaluation.probe import name_classes
-from softvq_cli.plots import library, style, text
+from softvq_cli.plots import style, text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,7 +55,7 @@ def plot(path: str | os.PathLike[str], maps: Sequence[Panel], note: Callable[[st
     for panel in maps:
         if panel.labels is not None and len(panel.labels) != len(panel.coordinates):
             raise InputError(f"{panel.title}: {len(panel.labels)} labels for {len(panel.coordinates)} points")
-    library.load(Path(path).parent)  # before the first name is measured
+    text.load_matplotlib(Path(path).parent)  # before the first name is measured
     classes = _classes(maps)
     colour = dict(zip(classes, style.colours(len(classes)), strict=True))
     columns = min(len(maps), _MOST_COLUMNS) if len(maps) != 4 else 2

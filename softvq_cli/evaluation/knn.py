@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from softvq_cli.errors import InputError
+from softvq_cli.evaluation.numerics import nearest
 from softvq_cli.evaluation.probe import Probe, check_probe_input, name_classes, report
-from softvq_cli.evaluation.rows import nearest
 from softvq_cli.ranges import MOST_COUNT, check_jobs, check_number
 
 

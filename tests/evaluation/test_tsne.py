@@ -7,7 +7,8 @@ import pytest
 from sklearn.datasets import load_digits
 
 from softvq_cli.errors import InputError, UsageError
-from softvq_cli.evaluation.maps import quality, tsne
+from softvq_cli.evaluation.quality import map_quality
+from softvq_cli.evaluation.tsne import tsne
 
 Z, Y = load_digits(return_X_y=True)
 Z, Y = Z[:300].astype(np.float32), Y[:300]
@@ -39,7 +40,7 @@ def test_the_number_of_workers_changes_no_byte(points: np.ndarray) -> None:
 
 
 def test_interpolation_too_is_independent_of_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("softvq_cli.evaluation.maps.FFT_FROM", 10)
+    monkeypatch.setattr("softvq_cli.evaluation.tsne.FFT_FROM", 10)
     monkeypatch.setattr("openTSNE.TSNE", _short(__import__("openTSNE").TSNE))
     assert tsne(Z[:120], jobs=1).tobytes() == tsne(Z[:120], jobs=2).tobytes()
 
@@ -64,17 +65,17 @@ def test_exaggeration_draws_clusters_together(points: np.ndarray) -> None:
 @pytest.mark.parametrize("rows", [60, 300])
 def test_a_map_may_be_a_line(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     for fft_from in (10, 10_000):
-        monkeypatch.setattr("softvq_cli.evaluation.maps.FFT_FROM", fft_from)
+        monkeypatch.setattr("softvq_cli.evaluation.tsne.FFT_FROM", fft_from)
         line = tsne(Z[:rows], perplexity=15, dimensions=1, jobs=1)
         assert line.shape == (rows, 1)
-        assert quality(Z[:rows], line).trustworthiness > 0.8
+        assert map_quality(Z[:rows], line).trustworthiness > 0.8
 
 
 def test_near_rows_stay_near(points: np.ndarray) -> None:
-    found = quality(Z, points)
+    found = map_quality(Z, points)
     assert points.shape == (300, 2)
     assert found.trustworthiness > 0.95 and found.knn_recall > 0.5
-    shuffled = quality(Z, np.random.default_rng(0).permutation(points))
+    shuffled = map_quality(Z, np.random.default_rng(0).permutation(points))
     assert shuffled.trustworthiness < 0.6 and shuffled.knn_recall < 0.1
 
 
@@ -83,23 +84,23 @@ def test_the_measures_follow_their_definitions(points: np.ndarray, k: int) -> No
     random = np.random.default_rng(3)
     z, plane = random.normal(size=(60, 5)), random.normal(size=(60, 2))
     plane += z[:, :2]
-    found = quality(z, plane, k=k)
+    found = map_quality(z, plane, k=k)
     assert (found.trustworthiness, found.knn_recall) == pytest.approx(brute_force(z, plane, k))
 
 
 def test_a_perfect_map_scores_one() -> None:
     plane = np.random.default_rng(0).normal(size=(80, 2))
-    found = quality(plane, plane * 3)
+    found = map_quality(plane, plane * 3)
     assert (found.trustworthiness, found.knn_recall) == (1.0, 1.0)
     assert found.as_dict() == {"trustworthiness": 1.0, "knn_recall": 1.0, "k": 10, "n": 80}
 
 
 def test_many_rows_are_sampled_by_the_seed(monkeypatch: pytest.MonkeyPatch, points: np.ndarray) -> None:
-    whole = quality(Z, points)
-    monkeypatch.setattr("softvq_cli.evaluation.maps.QUALITY_ROWS", 150)
-    assert quality(Z, points).n == 150
-    assert quality(Z, points) == quality(Z, points)
-    assert quality(Z, points).trustworthiness == pytest.approx(whole.trustworthiness, abs=0.05)
+    whole = map_quality(Z, points)
+    monkeypatch.setattr("softvq_cli.evaluation.quality.QUALITY_ROWS", 150)
+    assert map_quality(Z, points).n == 150
+    assert map_quality(Z, points) == map_quality(Z, points)
+    assert map_quality(Z, points).trustworthiness == pytest.approx(whole.trustworthiness, abs=0.05)
 
 
 def test_the_seed_decides_a_random_start() -> None:
@@ -140,8 +141,8 @@ def test_options_out_of_range_are_said(options: dict) -> None:
 
 def test_a_map_of_other_rows_is_refused(points: np.ndarray) -> None:
     with pytest.raises(InputError, match="299 points"):
-        quality(Z, points[:-1])
+        map_quality(Z, points[:-1])
     with pytest.raises(InputError, match="at least 22"):
-        quality(Z[:21], points[:21])
+        map_quality(Z[:21], points[:21])
     with pytest.raises(UsageError, match="k must"):
-        quality(Z, points, k=0)
+        map_quality(Z, points, k=0)

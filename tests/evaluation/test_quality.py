@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from softvq_cli.errors import UsageError
-from softvq_cli.evaluation.neighbourhoods import distance_to_centre, nearest_rows, similar_pairs
+from softvq_cli.evaluation.quality import distance_to_centre, nearest_rows, similar_pairs
 
 
 @pytest.fixture

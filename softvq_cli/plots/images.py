@@ -1,0 +1,184 @@
+"""Images: reconstructions, a contact sheet, and what a codebook holds and how it is used."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from softvq_cli.errors import InputError
+from softvq_cli.plots import style, text
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLUMNS = 10
+MOST_ROWS = 25
+"""Of a contact sheet."""
+_ROLES, _NAMES = 0.85, 1.4
+"""Inches on the left, for "original" and "reconstruction", and for the names of classes."""
+_NAME_GAP, _NAME_SIZE = 0.15, 7.0
+"""Inches between a name and its images, and the size of names in points."""
+_GAP = 0.04
+"""Between images, as a share of their width."""
+
+
+def reconstructions(path: str | os.PathLike[str], originals: np.ndarray, decoded: np.ndarray) -> None:
+    """Draw each image above its reconstruction, ten pairs in a row.
+
+    Args:
+        path: ends in .png, .pdf or .svg.
+        originals: (N, H, W, C), uint8, or floats in [0, 1]; C is 1 or 3.
+        decoded: the same shape; values outside the range are clipped.
+    """
+    if originals.shape != decoded.shape:
+        raise InputError(f"images of shape {originals.shape} have no reconstructions of shape {decoded.shape}")
+    above, below = _as_pixels(originals), _as_pixels(decoded)
+    columns = min(len(above), COLUMNS)
+    full = -(-len(above) // columns) * columns
+    # A row of originals, a row of their reconstructions, and so on; the last two rows are filled up with white.
+    filled = [np.pad(part, ((0, full - len(part)), *[(0, 0)] * 3), constant_values=255) for part in (above, below)]
+    strips = np.stack([part.reshape(-1, columns, *part.shape[1:]) for part in filled], axis=1)
+    image = _tiles(strips.reshape(2 * full, *above.shape[1:]), columns)
+    width = (style.TEXT_WIDTH - _ROLES) / COLUMNS * columns
+    with style.figure(path, width + _ROLES, width / image.shape[1] * image.shape[0]) as drawing:
+        axis = drawing.subplots()
+        _show(axis, image)
+        _name_rows(axis, ["original", "reconstruction"] * (full // columns), image)
+
+
+def contact_sheet(
+    path: str | os.PathLike[str],
+    images: np.ndarray,
+    labels: np.ndarray | None,
+    class_names: Sequence[str],
+    note: Callable[[str], None] = lambda _: None,
+) -> int:
+    """Draw the first images of each class in a row; without labels, images from all over the data set.
+
+    Args:
+        path: ends in .png, .pdf or .svg.
+        images: uint8 (N, H, W, C), C is 1 or 3.
+        labels: int64 (N,), or None.
+        class_names: one a label.
+        note: is told of characters that no font here has.
+
+    Returns:
+        How many classes there was no room for.
+    """
+    rows, names = _sheet_rows(len(images), labels, class_names)
+    wide = max(map(len, rows))
+    grid = np.full((len(rows) * wide, *images.shape[1:]), 255, np.uint8)
+    for i, chosen in enumerate(rows):
+        grid[i * wide : i * wide + len(chosen)] = images[chosen]
+    picture = _tiles(_as_pixels(grid), wide)
+    left = _NAMES if names else 0.0
+    width = (style.TEXT_WIDTH - left) / COLUMNS * wide
+    with style.figure(path, width + left, width / picture.shape[1] * picture.shape[0], note) as drawing:
+        axis = drawing.subplots()
+        _show(axis, picture)
+        if names:
+            fitted = text.fitted(names, left - _NAME_GAP, _NAME_SIZE)
+            _name_rows(axis, fitted, picture, size=_NAME_SIZE, parse_math=False)
+    return max(0, len(class_names) - MOST_ROWS) if names else 0
+
+
+def _sheet_rows(
+    count: int, labels: np.ndarray | None, class_names: Sequence[str]
+) -> tuple[list[np.ndarray], list[str]]:
+    """The images of each row, and the name of each row's class."""
+    if labels is None:
+        spread = np.linspace(0, count - 1, min(count, COLUMNS * COLUMNS)).astype(np.int64)
+        return np.array_split(spread, -(-len(spread) // COLUMNS)), []
+    rows = [(np.flatnonzero(labels == label)[:COLUMNS], name) for label, name in enumerate(class_names)]
+    rows = [(chosen, name) for chosen, name in rows if len(chosen)][:MOST_ROWS]
+    return [chosen for chosen, _ in rows], [name for _, name in rows]
+
+
+def codebook_usage(path: str | os.PathLike[str], counts: np.ndarray, *, dead: int | None = None) -> None:
+    """Draw how often each code is used, the most used first, with the perplexity and the number of dead codes.
+
+    Args:
+        path: ends in .png, .pdf or .svg.
+        counts: (K,), numbers of images, or sums of posterior probabilities; not negative, not all zero.
+        dead: codes that are the most probable one for no image, where ``counts`` does not tell.
+    """
+    counts = np.asarray(counts, dtype=np.float64)
+    if counts.ndim != 1 or not counts.sum() > 0 or counts.min() < 0:
+        raise InputError("the usage of a codebook is one count per code, not negative and not all zero")
+    p = np.sort(counts)[::-1] / counts.sum()
+    used = p[p > 0]
+    perplexity = float(np.exp(-(used * np.log(used)).sum()))
+    unused = f"{len(p) - len(used)} codes never used" if dead is None else f"{dead} codes are never the most probable"
+    with style.figure(path, style.COLUMN_WIDTH, 2.2) as drawing:
+        axis = drawing.subplots()
+        axis.bar(np.arange(1, len(p) + 1), p, width=0.8 if len(p) <= 200 else 1.0, color=style.ACCENT, linewidth=0)
+        axis.axhline(1 / len(p), color=style.NEUTRAL, linewidth=0.8, linestyle="--", label=f"uniform, 1/{len(p)}")
+        axis.plot([], [], " ", label=f"perplexity {perplexity:.1f} of {len(p)}")
+        axis.plot([], [], " ", label=unused)
+        share = "share of the images" if dead is None else "mean posterior"
+        axis.set(xlabel="code, by use", ylabel=share, xlim=(0.2, len(p) + 0.8))
+        axis.grid()
+        axis.legend(handlelength=1.6)
+
+
+def codewords(path: str | os.PathLike[str], decoded: np.ndarray, counts: np.ndarray | None = None) -> None:
+    """Draw what the decoder makes of each codeword, the most used first.
+
+    Args:
+        path: ends in .png, .pdf or .svg.
+        decoded: (K, H, W, C), uint8, or floats in [0, 1].
+        counts: (K,), to sort by; in the codebook's order unless given.
+    """
+    pixels = _as_pixels(decoded)
+    if counts is not None:
+        if np.shape(counts) != (len(pixels),):
+            raise InputError(f"{np.shape(counts)} counts for {len(pixels)} codewords")
+        pixels = pixels[np.argsort(-np.asarray(counts), kind="stable")]
+    columns = min(len(pixels), int(np.ceil(np.sqrt(2 * len(pixels)))))
+    image = _tiles(pixels, columns)
+    width = style.TEXT_WIDTH * min(1, columns / 12)
+    with style.figure(path, width, width * image.shape[0] / image.shape[1]) as drawing:
+        _show(drawing.subplots(), image)
+
+
+def _as_pixels(images: np.ndarray) -> np.ndarray:
+    """uint8 (N, H, W, 3) from uint8 or floats in [0, 1], one or three channels."""
+    if images.ndim != 4 or images.shape[3] not in {1, 3} or not images.size:
+        raise InputError(f"images have the axes (N, height, width, 1 or 3 channels), not the shape {images.shape}")
+    if images.dtype != np.uint8:
+        images = (np.clip(images, 0, 1) * 255).round().astype(np.uint8)
+    return np.broadcast_to(images, (*images.shape[:3], 3))
+
+
+def _tiles(images: np.ndarray, columns: int) -> np.ndarray:
+    """One image of a grid of ``images``, uint8 (N, H, W, 3), with white gaps; a grid that is not full ends in white.
+
+    Small images are enlarged, so that a gap is a pixel at least.
+    """
+    enlarged = max(1, round(1 / (_GAP * images.shape[2])))
+    images = images.repeat(enlarged, axis=1).repeat(enlarged, axis=2)
+    n, height, width, _ = images.shape
+    rows, gap = -(-n // columns), max(1, round(_GAP * width))
+    grid = np.full((rows * columns, height + gap, width + gap, 3), 255, np.uint8)
+    grid[:n, :height, :width] = images
+    grid = grid.reshape(rows, columns, *grid.shape[1:]).swapaxes(1, 2)
+    return grid.reshape(rows * grid.shape[1], -1, 3)[:-gap, :-gap]
+
+
+def _show(axis: Axes, image: np.ndarray) -> None:
+    """Pixels as they are, without a frame."""
+    axis.imshow(image, interpolation="nearest")
+    axis.set(xticks=[], yticks=[])
+    for spine in axis.spines.values():
+        spine.set_visible(False)
+
+
+def _name_rows(axis: Axes, names: Sequence[str], image: np.ndarray, **font: Any) -> None:
+    """Names on the left, each at the middle of its row of images."""
+    middles = (np.arange(len(names)) + 0.5) * (len(image) / len(names)) - 0.5
+    axis.set_yticks(middles, names, **font)
+    axis.tick_params(length=0)
+    axis.set_anchor("E")  # what the layout leaves over goes to the names
