@@ -75,6 +75,7 @@ def data(
     """
     from softvq_cli import datasets
     from softvq_cli.cli.tables import data_table
+    from softvq_cli.datasets.progress import Told
     from softvq_cli.errors import InputError, UsageError, param, unknown_name
 
     if action not in _ACTIONS:
@@ -91,7 +92,7 @@ def data(
     with terminal.bars() as bars:
         if action == "fetch":
             for name in chosen:
-                datasets.fetch(name, data_dir, bars.report)
+                datasets.fetch(name, data_dir, Told(bars.report))
         states = [datasets.describe(name, data_dir) for name in chosen]
     folder = str(datasets.data_folder(data_dir))
     document = {"data_dir": folder, "data": [_as_dict(state) for state in states]}
@@ -119,6 +120,7 @@ def _show(
     from softvq_cli.cli.tables import overview_tables
     from softvq_cli.cli.targets import refuse_existing
     from softvq_cli.config import DataConfig
+    from softvq_cli.datasets.progress import Told
     from softvq_cli.errors import UsageError
     from softvq_cli.plots import images
     from softvq_cli.plots.style import check_suffix
@@ -130,7 +132,7 @@ def _show(
         refuse_existing(out, overwrite=overwrite)
     config = DataConfig(data=names[0], **reading)
     with terminal.bars() as bars:
-        overview, train, _ = datasets.look(config, bars.report)
+        overview, train, _ = datasets.look(config, Told(bars.report))
     for note in overview.notes:
         terminal.note(f"{overview.name}: {note}")
     if out is not None:

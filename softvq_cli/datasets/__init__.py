@@ -1,13 +1,12 @@
 """A name or a path to images, labels and class names."""
 
 from softvq_cli.datasets.dataset import Dataset
-from softvq_cli.datasets.fetching import fetch
+from softvq_cli.datasets.fetch import fetch
 from softvq_cli.datasets.finding import find
 from softvq_cli.datasets.loading import load
-from softvq_cli.datasets.named import data_folder
+from softvq_cli.datasets.named import Status, data_folder, describe, names
 from softvq_cli.datasets.overview import Overview, look
 from softvq_cli.datasets.progress import Progress
-from softvq_cli.datasets.status import Status, describe, names
 
 __all__ = [
     "Dataset",

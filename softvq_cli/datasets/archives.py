@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import IO, cast
 
 from softvq_cli.datasets import limits
+from softvq_cli.datasets.cache import File, stamp
 from softvq_cli.datasets.sources import Listing, Member, Source, check_text, is_hidden, is_image_name, is_metadata
-from softvq_cli.datasets.stamp import File, stamp
 from softvq_cli.errors import InputError, SoftVQError, UsageError, one_line, param
 
 ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")

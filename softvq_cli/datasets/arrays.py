@@ -1,7 +1,8 @@
-"""Images in arrays: .npz, .npy with labels beside it, and .mat in SVHN's layout."""
+"""Images in arrays: .npz, .npy with labels next to it, and .mat in SVHN's layout."""
 
 from __future__ import annotations
 
+import math
 import re
 import zipfile
 from collections.abc import Callable, Mapping
@@ -11,23 +12,28 @@ from pathlib import Path
 import numpy as np
 
 from softvq_cli import npy
-from softvq_cli.config import DataConfig
-from softvq_cli.datasets import axes, cache, limits, ranges
+from softvq_cli.config import DataConfig, image_shape
+from softvq_cli.datasets import cache, limits, pixel_range
 from softvq_cli.datasets.classes import distinct, numbered, unlabelled
 from softvq_cli.datasets.naming import Role, role_of, shorten
-from softvq_cli.datasets.progress import Progress
 from softvq_cli.datasets.splits import Whole, second_split, training_rows
-from softvq_cli.datasets.stamp import File
-from softvq_cli.errors import InputError, one_line
+from softvq_cli.errors import InputError, one_line, param
 
 ENDINGS = (".npz", ".npy", ".mat")
 _IN_MEMORY = 1 << 30
 _IMAGES = ("images", "image", "x", "data", "arr_0")
 _LABELS = ("labels", "label", "y", "targets", "target", "arr_1")
 """What the arrays are called, those that win first."""
+_CHANNELS = (1, 3)
+_AXES = {
+    "NCHW": "(N, C, H, W)",
+    "HWCN": "(H, W, C, N)",
+    "CHW": "(C, H, W) of one image",
+    "HWC": "(H, W, C) of one image",
+}
 
 
-def read(path: Path, config: DataConfig, progress: Progress) -> Whole:
+def read(path: Path, config: DataConfig) -> Whole:
     """Images, labels and splits of an array file.
 
     Raises:
@@ -43,8 +49,8 @@ def read(path: Path, config: DataConfig, progress: Progress) -> Whole:
     for part in parts:
         images, labels = arrays[part.images](), None if part.labels is None else arrays[part.labels]()
         where = f"{path}: {part.images}" if suffix != ".npy" else str(path)
-        count = None if labels is None else axes.label_count(labels)
-        images, note = axes.as_images(images, where, config.image_shape, count)
+        count = None if labels is None else _label_count(labels)
+        images, note = _as_images(images, where, config.image_shape, count)
         notes += [note] if note and note not in notes else []
         read_parts.append((images, labels))
     return _joined(path, parts, read_parts, notes, config)
@@ -107,7 +113,7 @@ def _bytes(
     images: np.ndarray | _Joined, path: Path, train: np.ndarray, config: DataConfig
 ) -> tuple[np.ndarray, str | None, list[str]]:
     """(uint8, the range that was used, notes) of pixels of any type."""
-    scale = ranges.scale_of(config.pixel_range)
+    scale = pixel_range.scale_of(config.pixel_range)
     if images.dtype == np.uint8 and not isinstance(scale, tuple):
         return images[:] if isinstance(images, _Joined) else images, None, []
     if images.dtype == np.bool_:
@@ -117,21 +123,21 @@ def _bytes(
     low, high, trained = np.inf, -np.inf, (np.inf, -np.inf)
     for start in range(0, len(images), 256):
         block, chosen = images[start : start + 256], train[start : start + 256]
-        found = ranges.extent(block, str(path))
+        found = pixel_range.extent(block, str(path))
         low, high = min(low, found[0]), max(high, found[1])
         if chosen.any():
-            found = ranges.extent(block[chosen], str(path))
+            found = pixel_range.extent(block[chosen], str(path))
             trained = min(trained[0], found[0]), max(trained[1], found[1])
     if scale == "auto":
-        scale = ranges.of_training(*trained, floats=images.dtype.kind == "f")
+        scale = pixel_range.of_training(*trained, floats=images.dtype.kind == "f")
     elif scale == "full":
-        scale = ranges.full_of(np.array([low, high], images.dtype), str(path))
+        scale = pixel_range.full_of(np.array([low, high], images.dtype), str(path))
     kind = f"{images.dtype.name} pixels"
-    notes = [ranges.said(kind, scale, config.pixel_range)]
+    notes = [pixel_range.described(kind, scale, config.pixel_range)]
     if low < scale[0] or high > scale[1]:
         notes.append(f"pixels go from {low:.6g} to {high:.6g}: what lies outside of that range is cut off")
     key = cache.key_of(_key(path, config), scale)
-    return _converted(images, key, lambda block: ranges.to_bytes(block, scale)), ranges.text_of(scale), notes
+    return _converted(images, key, lambda block: pixel_range.to_bytes(block, scale)), pixel_range.text_of(scale), notes
 
 
 def _converted(array: np.ndarray | _Joined, key: str, convert: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
@@ -201,6 +207,111 @@ def _meaning(name: str) -> tuple[Role | None, str] | None:
     return None
 
 
+# ---- which axis is what
+
+
+def _as_images(array: np.ndarray, where: str, setting: str | None, labels: int | None) -> tuple[np.ndarray, str]:
+    """A view of (N, H, W, C), and a line on what was done to get it, perhaps empty.
+
+    Args:
+        array: (N, H, W), (N, H, W, C), (N, C, H, W), with labels (H, W, C, N), or with ``setting`` (N, H·W·C).
+        where: what to call it.
+        setting: ``image_shape``, the shape of one image.
+        labels: how many labels go with it.
+
+    Raises:
+        InputError: it is no array of images, or may be one in two ways.
+    """
+    if array.ndim and array.size == 0:
+        raise InputError(f"{where} holds no images: its shape is {array.shape}")
+    if setting is not None:
+        return _as_given(array, where, image_shape(setting), setting)
+    ways = {order: _reshaped(array, order) for order in _orders(array, labels)}
+    if len(ways) == 1:
+        ((order, images),) = ways.items()
+        return images, "" if order in ("NHW", "NHWC") else f"the axes of {where} are taken as {_AXES[order]}"
+    shape = tuple(array.shape)
+    if ways:
+        text = " or ".join(_way(order, images) for order, images in ways.items())
+        raise InputError(f"{where} has the shape {shape}, which may be {text}: say which with {param('image_shape')}")
+    raise InputError(
+        f"{where} has the shape {shape}; images are (N, H, W), (N, H, W, 1) or (N, H, W, 3), or with the channels first"
+        + (_flat_hint(array.shape[1]) if array.ndim == 2 else "")
+    )
+
+
+def _label_count(labels: np.ndarray) -> int | None:
+    """How many images these labels are for, where that is certain."""
+    sizes = [size for size in labels.shape if size > 1]
+    return math.prod(sizes) if len(sizes) <= 1 and labels.ndim in (1, 2) else None
+
+
+def _way(order: str, images: np.ndarray) -> str:
+    """One of several things that a shape may be, and how to say so."""
+    height, width, channels = images.shape[1:]
+    setting = (channels, height, width) if order in ("NCHW", "CHW") else (height, width, channels)
+    count = f"{len(images)} images" if len(images) > 1 else "one image"
+    return f"{count} of {height}x{width}x{channels} ({','.join(map(str, setting))})"
+
+
+def _orders(array: np.ndarray, labels: int | None) -> list[str]:
+    """The orders of axes that this shape may have."""
+    shape = array.shape
+    if array.ndim == 3:
+        orders = ["NHW"]
+        if shape[2] in _CHANNELS and shape[:2] != (1, 1):
+            orders.append("HWC")
+        if shape[0] == 3 and shape[2] not in _CHANNELS:
+            orders.append("CHW")
+        count = {"NHW": shape[0], "HWC": 1, "CHW": 1}
+    elif array.ndim == 4:
+        orders = [name for name, axis in (("NHWC", 3), ("NCHW", 1), ("HWCN", 2)) if shape[axis] in _CHANNELS]
+        count = {"NHWC": shape[0], "NCHW": shape[0], "HWCN": shape[3]}
+        if labels is None and len(orders) > 1 and "HWCN" in orders:
+            orders.remove("HWCN")  # only labels can tell that the images come last
+        if {"NHWC", "NCHW"} <= set(orders) and shape[1] == 1 and shape[2:] == (1, 1):
+            orders.remove("NCHW")
+    else:
+        return []
+    return [name for name in orders if count[name] == labels] or orders
+
+
+def _reshaped(array: np.ndarray, order: str) -> np.ndarray:
+    """(N, H, W, C)."""
+    if order == "NHW":
+        return array[..., None]
+    if order in ("HWC", "CHW"):
+        return (array if order == "HWC" else np.moveaxis(array, 0, -1))[None]
+    return {"NHWC": array, "NCHW": np.moveaxis(array, 1, -1), "HWCN": np.moveaxis(array, -1, 0)}[order]
+
+
+def _as_given(array: np.ndarray, where: str, shape: tuple[int, int, int], setting: str) -> tuple[np.ndarray, str]:
+    """By the shape of one image: rows of it, or the array as it stands."""
+    channels_first = shape[2] not in _CHANNELS
+    plain = shape[:2] if shape[2] == 1 else shape
+    if array.ndim == 2 and array.shape[1] == math.prod(shape):
+        array = array.reshape(len(array), *shape)
+    elif tuple(array.shape) in (shape, plain):
+        array = array.reshape(1, *shape)
+    elif tuple(array.shape[1:]) in (shape, plain):
+        array = array.reshape(len(array), *shape)
+    else:
+        raise InputError(
+            f"{where} has the shape {tuple(array.shape)}, which does not fit {param('image_shape')} {setting}"
+        )
+    return np.moveaxis(array, 1, -1) if channels_first else array, ""
+
+
+def _flat_hint(columns: int) -> str:
+    """What rows of so many numbers may be."""
+    for channels in (1, 3):
+        side = math.isqrt(columns // channels)
+        if side * side * channels == columns:
+            colour = f"{side},{side},3, or 3,{side},{side} where the channels come first"
+            return f"; if its rows are images, {param('image_shape')} {f'{side},{side},1' if channels == 1 else colour}"
+    return f"; if its rows are images, say which with {param('image_shape')} H,W,C"
+
+
 # ---- the files
 
 
@@ -261,4 +372,4 @@ def _mat(path: Path) -> dict[str, Callable[[], np.ndarray]]:
 
 
 def _key(path: Path, config: DataConfig) -> str:
-    return cache.key_of("array", str(path.resolve()), File.at("", path).status, config.image_shape)
+    return cache.key_of("array", str(path.resolve()), cache.File.at("", path).status, config.image_shape)

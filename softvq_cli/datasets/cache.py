@@ -1,18 +1,26 @@
-"""Pixels that were costly to make, kept as .npy files and mapped from there.
+"""Pixels that were costly to make, kept as .npy files and mapped from there; and the stamps that say they are current.
 
 The folder is the user's cache folder for softvq, or ``$SOFTVQ_CACHE``, and in it ``decoded``. It may be
 deleted at any time. Where it cannot be written, the pixels are kept in memory instead.
+
+A stamp changes whenever the content of some files can have changed. Small data are hashed: names, sizes and times agree
+when a file is replaced with its times kept (``cp -p``, ``rsync -t``) or two folders are swapped, and 62 MB cost 60 ms
+in one file and 0.8 s in 60 000. For large data that would cost more than the decoding that the cache saves; there the
+stamp has name, size and time, and also device, inode and the time of the last change of the inode, which no program
+can set.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +37,10 @@ LIMIT_BYTES = 64 << 30
 """What lies there longest unused is removed when all of it is larger than this."""
 _VERSION = 3
 _STALE_SECONDS = 24 * 3600
+HASHED_BYTES = 256 << 20
+"""Up to so many bytes the content itself is hashed."""
+_GRAIN_NS = 20_000_000
+"""Two changes within this time may get the same time of change: a tick of the kernel's clock, with room."""
 
 
 def cache_folder() -> Path:
@@ -145,3 +157,56 @@ def _remove_old(keep: Path) -> None:
                 path.unlink(missing_ok=True)
                 path.with_suffix(".json").unlink(missing_ok=True)
                 total -= size
+
+
+# ---- stamps
+
+
+@dataclass(frozen=True)
+class File:
+    """One file and its status."""
+
+    name: str
+    """The path within the source, which the stamp has."""
+    path: Path
+    status: tuple[int, ...]
+    """Size, times of content and inode in ns, device and inode."""
+
+    @classmethod
+    def at(cls, name: str, path: Path, status: os.stat_result | None = None) -> File:
+        """The file at ``path``; InputError: it cannot be read."""
+        try:
+            status = path.stat() if status is None else status
+        except OSError as error:
+            raise InputError(f"cannot read {path}: {error.strerror}") from error
+        return cls(name, path, (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_dev, status.st_ino))
+
+
+def stamp(files: Iterable[File], folders: Iterable[str] = ()) -> str:
+    """Stands for the names and the content of ``files``, and for the names of ``folders``, the empty ones too."""
+    statuses = tuple(sorted((file.name, str(file.path), file.status) for file in files))
+    newest = max((max(status[1:3]) for _, _, status in statuses), default=0)
+    if 0 <= time.time_ns() - newest < _GRAIN_NS:  # a change right after this would get the same time
+        time.sleep(_GRAIN_NS / 1e9)
+    if sum(status[0] for _, _, status in statuses) <= HASHED_BYTES:
+        return _digest_of(_content(statuses), sorted(folders))
+    return _digest_of(statuses, sorted(folders))
+
+
+def _digest_of(*what: object) -> str:
+    return hashlib.sha256(repr(what).encode(errors="surrogateescape")).hexdigest()
+
+
+@functools.lru_cache(maxsize=16)
+def _content(files: tuple[tuple[str, str, tuple[int, ...]], ...]) -> str:
+    """SHA-256 of names and contents; remembered in this process as long as every status stays the same."""
+    digest = hashlib.sha256()
+    for name, path, status in files:
+        digest.update(repr((name, status[0])).encode(errors="surrogateescape"))
+        try:
+            with open(path, "rb", buffering=0) as file:
+                while data := file.read(1 << 20):
+                    digest.update(data)
+        except OSError as error:
+            raise InputError(f"cannot read {path}: {error.strerror}") from error
+    return digest.hexdigest()

@@ -7,35 +7,43 @@ the pixels of large images between processes would cost more than decoding them.
 
 from __future__ import annotations
 
+import functools
+import io
 import multiprocessing
 import signal
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
+from softvq_cli.datasets import dicom, tiff
 from softvq_cli.datasets.cache import Put
-from softvq_cli.datasets.pixels import Tally, be_strict, read_image, strict_warnings, survey
-from softvq_cli.datasets.ranges import Scale
-from softvq_cli.errors import InputError, SoftVQError, param
+from softvq_cli.datasets.pixel_range import DeepError, Raster, Scale, Tally, as_bytes, extent_of
+from softvq_cli.errors import InputError, SoftVQError, one_line, param
 
 Item = tuple[int, str, bytes, int]
 """(row, what to call the file in messages, its bytes, the page of it)."""
 Extent = tuple[float, float, str]
-"""(smallest value, largest value, kind) of one image, as :func:`softvq_cli.datasets.pixels.survey` gives them."""
+"""(smallest value, largest value, kind) of one image, as :func:`softvq_cli.datasets.pixel_range.extent_of` has it."""
 Result = TypeVar("Result")
 
+_READABLE = ("PNG", "JPEG", "MPO", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")
+"""No format whose reader starts another program (EPS), and none that takes any bytes for an image (TGA)."""
 _BLOCK_ITEMS = 256
 _BLOCK_BYTES = 16 << 20
 _WORTH_PROCESSES = 10_000
 """From so many small files on, worker processes pay for their start of about a second."""
 _LARGE_FILE = 16 << 10
+_ORIENTATION = 0x0112
+"""EXIF's tag."""
 
 
 class ColourError(Exception):
@@ -58,19 +66,12 @@ class Form:
 
 
 def form_of(item: Item, image_size: int | None, scale: Scale) -> Form:
-    """What the first image asks of the others.
-
-    Raises:
-        InputError: it is no image, or damaged.
-        DeepError: ``scale`` is auto, and it has more than 8 bits a sample.
-    """
+    """The form that the first image asks of the others; raises as :func:`read_image`."""
     _, name, data, page = item
     with strict_warnings():
         image = read_image(name, data, scale, page)
-    channels = 1 if image.mode == "L" else 3
-    if image_size is not None:
-        return Form(image_size, image_size, channels, True, name, scale)
-    return Form(image.height, image.width, channels, False, name, scale)
+    height, width = image.shape[:2] if image_size is None else (image_size, image_size)
+    return Form(height, width, 1 if image.ndim == 2 else 3, image_size is not None, name, scale)
 
 
 def decode(items: Iterable[Item], form: Form, put: Put, *, count: int, size: int, tick: Callable[[int], None]) -> Tally:
@@ -95,7 +96,7 @@ def decode(items: Iterable[Item], form: Form, put: Put, *, count: int, size: int
     done, tally = 0, Tally()
     most = max(1, min(_BLOCK_ITEMS, _BLOCK_BYTES // (form.height * form.width * form.channels)))
     with strict_warnings():
-        work = _worked(_blocks(items, most), partial(decode_block, form=form), *_executor(count, size))
+        work = _worked(_blocks(items, most), partial(_decode_block, form=form), *_executor(count, size))
         for block, (pixels, counted) in work:
             for start, stop in _runs([item[0] for item in block]):
                 put(block[start][0], pixels[start:stop])
@@ -103,18 +104,18 @@ def decode(items: Iterable[Item], form: Form, put: Put, *, count: int, size: int
             tally.update(counted)
             tick(done)
     if done != count:
-        raise InputError(f"{form.first} and the files beside it changed while they were read; try again")
+        raise InputError(f"{form.first} and the files next to it changed while they were read; try again")
     return tally
 
 
 def extents(items: Iterable[Item], *, count: int, size: int, tick: Callable[[int], None]) -> list[Extent]:
     """The values that each image has, in the order of the rows; raises InputError as :func:`decode`."""
-    found: dict[int, Extent] = {}
+    by_row: dict[int, Extent] = {}
     with strict_warnings():
-        for block, values in _worked(_blocks(items, 64), survey_block, *_executor(count, size)):
-            found.update(zip((item[0] for item in block), values, strict=True))
-            tick(len(found))
-    return [found[row] for row in sorted(found)]
+        for block, values in _worked(_blocks(items, 64), _survey_block, *_executor(count, size)):
+            by_row.update(zip((item[0] for item in block), values, strict=True))
+            tick(len(by_row))
+    return [by_row[row] for row in sorted(by_row)]
 
 
 def _executor(count: int, size: int) -> tuple[Executor | None, int]:
@@ -134,7 +135,7 @@ def _executor(count: int, size: int) -> tuple[Executor | None, int]:
 def _worked(
     blocks: Iterable[list[Item]], work: Callable[[list[Item]], Result], executor: Executor | None, workers: int
 ) -> Iterator[tuple[list[Item], Result]]:
-    """Each block with what ``work`` makes of it, in order; while others work, this thread reads the next blocks."""
+    """Each block with the result of ``work``, in order; while others work, this thread reads the next blocks."""
     if executor is None:
         yield from ((block, work(block)) for block in blocks)
         return
@@ -158,11 +159,10 @@ def _worked(
 def _start_worker() -> None:
     """Ctrl-C reaches every process of a terminal; a worker would answer with a traceback."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    be_strict()
+    _be_strict()
 
 
 def _blocks(items: Iterable[Item], most: int) -> Iterator[list[Item]]:
-    """Lists of so many items."""
     items = iter(items)
     while block := list(islice(items, most)):
         yield block
@@ -177,28 +177,169 @@ def _runs(rows: list[int]) -> Iterator[tuple[int, int]]:
             start = stop
 
 
-def decode_block(block: list[Item], form: Form) -> tuple[np.ndarray, Tally]:
+def _decode_block(block: list[Item], form: Form) -> tuple[np.ndarray, Tally]:
     """uint8 (n, H, W, C) of n files, and what had to be done to them; runs in a worker."""
     pixels, tally = np.empty((len(block), form.height, form.width, form.channels), np.uint8), Tally()
     for row, (_, name, data, page) in zip(pixels, block, strict=True):
         image = read_image(name, data, form.scale, page, tally)
-        if image.mode == "RGB" and form.channels == 1:
+        if image.ndim == 3 and form.channels == 1:
             raise ColourError
-        if form.channels == 3 and image.mode == "L":
-            tally["grey"] += 1
-            image = image.convert("RGB")
-        if image.size != (form.width, form.height):
+        tally["grey"] += image.ndim == 2 and form.channels == 3
+        height, width = image.shape[:2]
+        if (height, width) != (form.height, form.width):
             if not form.resize:
                 raise InputError(
                     f"images of different sizes: {form.first} has {form.width}x{form.height} pixels, "
-                    f"{name} has {image.width}x{image.height}; resize them with {param('image_size')}"
+                    f"{name} has {width}x{height}; resize them with {param('image_size')}"
                 )
-            tally["cropped"] += image.width != image.height
-            image = ImageOps.fit(image, (form.width, form.height), method=Image.Resampling.BICUBIC)
-        row[...] = np.asarray(image).reshape(row.shape)
+            tally["cropped"] += width != height
+            size = form.width, form.height
+            image = np.asarray(ImageOps.fit(Image.fromarray(image), size, method=Image.Resampling.BICUBIC))
+        row[...] = image if image.ndim == 3 else image[..., None]
     return pixels, tally
 
 
-def survey_block(block: list[Item]) -> list[Extent]:
+def _survey_block(block: list[Item]) -> list[Extent]:
     """The values that n files have; runs in a worker."""
-    return [survey(name, data, page) for _, name, data, page in block]
+    extents = []
+    for _, name, data, page in block:
+        with _errors(name):
+            extents.append(extent_of(name, _open(name, data, page, Tally(), deep=True)))
+    return extents
+
+
+# ---- one file
+
+
+def read_image(name: str, data: bytes, scale: Scale = "full", page: int = 0, tally: Tally | None = None) -> np.ndarray:
+    """One image file as uint8 (H, W) or (H, W, 3), upright; of an animation the first frame.
+
+    Args:
+        name: what to call it in messages.
+        data: its bytes.
+        scale: which values become black and white.
+        page: of a TIFF or DICOM file.
+        tally: is told what had to be done to it.
+
+    Raises:
+        InputError: it is no image, damaged, implausibly large or of a kind whose range is unknown.
+        DeepError: ``scale`` is auto, and it has more than 8 bits a sample.
+    """
+    tally = Tally() if tally is None else tally
+    with _errors(name):
+        return as_bytes(name, _open(name, data, page, tally, deep=scale != "full"), scale, tally)
+
+
+def page_count(name: str, data: bytes) -> int:
+    """How many images a file holds: 1 for everything but TIFF and DICOM; InputError: it is damaged."""
+    with _errors(name):
+        if tiff.is_tiff(data):
+            return tiff.page_count(data)
+        return dicom.frame_count(name, data) if dicom.is_dicom(data) else 1
+
+
+def _be_strict() -> None:
+    """Make Pillow's warning of a bomb an error in this process, and silence the others."""
+    warnings.simplefilter("ignore")  # about odd metadata
+    warnings.simplefilter("error", Image.DecompressionBombWarning)
+
+
+@contextmanager
+def strict_warnings() -> Iterator[None]:
+    """:func:`_be_strict` for a while. Around threads, not in them: the filters belong to the whole process."""
+    with warnings.catch_warnings():
+        _be_strict()
+        yield
+
+
+@contextmanager
+def _errors(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (InputError, DeepError):
+        raise
+    except UnidentifiedImageError as error:
+        raise InputError(f"{name} is not an image that can be read (PNG, JPEG, …); remove it") from error
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise InputError(f"{name} has more than {Image.MAX_IMAGE_PIXELS} pixels; make it smaller") from error
+    except Exception as error:  # Pillow's readers raise a dozen kinds on damaged bytes
+        raise InputError(f"{name} is a damaged image ({one_line(error)}); replace or remove it") from error
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """Those of the readable formats that this Pillow was built with."""
+    Image.init()
+    return tuple(name for name in _READABLE if name in Image.OPEN)
+
+
+def _open(name: str, data: bytes, page: int, tally: Tally, *, deep: bool) -> Raster:
+    """What the file holds. Colour of 16 bits is read with all of them only if ``deep``: Pillow gives the upper 8."""
+    if dicom.is_dicom(data):
+        raster, frames = dicom.read(name, data, page)
+        tally[f"pages:{frames}"] += frames > 1
+        return raster
+    unsigned = False
+    if tiff.is_tiff(data):
+        pages = tiff.page_count(data)
+        tally[f"pages:{pages}"] += pages > 1
+        tags = tiff.tags_of(data, page)
+        tiff.check(name, tags)
+        if not tiff.pillow_reads(tags):
+            return Raster(tiff.read_with_tifffile(name, data, page, tags), tags.orientation)
+        tally["bands"] += tags.samples == 4 and tags.photometric == tiff.RGB and not tags.alphas
+        unsigned = (tags.bits, tags.kind) == (32, 1)
+    with Image.open(io.BytesIO(data), formats=_formats()) as image:
+        if page:
+            image.seek(page)
+        if _has_sixteen_bits(image):
+            if deep:
+                return _sixteen_bits(data, page)
+            tally["sixteen"] += 1
+        tally["frames"] += image.format not in ("TIFF", "MPO") and getattr(image, "n_frames", 1) > 1
+        image.load()
+        if image.mode.startswith("I") or image.mode == "F":
+            values = np.asarray(image)
+            values = values.astype(values.dtype.newbyteorder("="))
+            return Raster(values.view(np.uint32) if unsigned else values, _orientation(image))
+        return Raster(image, _orientation(image))
+
+
+def _orientation(image: Image.Image) -> int:
+    """Of an image that is loaded: loading a TIFF has turned it upright already."""
+    orientation = image.getexif().get(_ORIENTATION, 1)
+    return int(orientation) if orientation in range(2, 9) else 1
+
+
+def _has_sixteen_bits(image: Image.Image) -> bool:
+    """Whether it has colours of 16 bits, of which Pillow's mode has no place for the lower 8."""
+    tiles = image.tile if isinstance(image, ImageFile.ImageFile) else []
+    return image.mode in ("RGB", "RGBA") and any(";16" in _raw_mode(tile.args) for tile in tiles)
+
+
+def _sixteen_bits(data: bytes, page: int) -> Raster:
+    """uint16 (H, W, 3 or 4): the file is decoded twice, the second time as if its bytes stood the other way round."""
+    halves, orientation = [], 1
+    for swap in (False, True):
+        with Image.open(io.BytesIO(data), formats=_formats()) as image:
+            if page:
+                image.seek(page)
+            if swap and isinstance(image, ImageFile.ImageFile):
+                image.tile = [tile._replace(args=_swapped(tile.args)) for tile in image.tile]
+            image.load()
+            halves.append(np.asarray(image).astype(np.uint16))
+            orientation = _orientation(image)
+    return Raster(halves[0] * np.uint16(256) + halves[1], orientation)
+
+
+def _raw_mode(args: object) -> str:
+    first = args[0] if isinstance(args, tuple) and args else args
+    return first if isinstance(first, str) else ""
+
+
+def _swapped(args: tuple[Any, ...] | str | None) -> tuple[Any, ...] | str:
+    """A decoder's arguments with the other order of bytes."""
+    raw = _raw_mode(args)
+    native, other = ("L", "B") if np.little_endian else ("B", "L")
+    order = {"B": "L", "L": "B", "N": other, native: other}[raw[-1]]
+    return (raw[:-1] + order, *args[1:]) if isinstance(args, tuple) else raw[:-1] + order

@@ -3,25 +3,12 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from softvq_cli.datasets.pixel_range import Raster, to_bytes
 from softvq_cli.errors import InputError, one_line
-
-
-@dataclass(frozen=True)
-class Slice:
-    """One frame."""
-
-    values: np.ndarray
-    """(H, W) in the modality's units (Hounsfield's in CT), or uint8 (H, W, 3)."""
-    window: np.ndarray | None
-    """(H, W) or (H, W, 3) in [0, 1], black to white, where the file says how it is to be seen."""
-    inverted: bool
-    """MONOCHROME1: the larger value is the darker; in ``window`` that has been seen to."""
-    frames: int
 
 
 def is_dicom(data: bytes) -> bool:
@@ -30,16 +17,14 @@ def is_dicom(data: bytes) -> bool:
 
 
 def frame_count(name: str, data: bytes) -> int:
-    """How many frames it has.
-
-    Raises:
-        InputError: it is damaged, or pydicom is not installed.
-    """
+    """How many frames it has; InputError: it is damaged, or pydicom is not installed."""
     return int(_dataset(name, data, pixels=False).get("NumberOfFrames") or 1)
 
 
-def read(name: str, data: bytes, frame: int = 0) -> Slice:
-    """One frame with its window: the first VOI window, by its function (DICOM PS3.3, C.11.2).
+def read(name: str, data: bytes, frame: int = 0) -> tuple[Raster, int]:
+    """One frame in the modality's units (Hounsfield's in CT), and the number of frames.
+
+    It is displayed by the first VOI window, by its function (DICOM PS3.3, C.11.2).
 
     Raises:
         InputError: it is damaged, compressed in a way that needs another package, or pydicom is not installed.
@@ -62,13 +47,16 @@ def read(name: str, data: bytes, frame: int = 0) -> Slice:
     if values.ndim == 3:
         if values.dtype != np.uint8 or values.shape[2] != 3:
             raise InputError(f"{name} is a DICOM file of {values.dtype} {values.shape}; grey and 8-bit colour are read")
-        return Slice(values, values / 255.0, False, frames)
+        return Raster(values, shown=values), frames
     inverted = kind == "MONOCHROME1"
     window = _window(values, dataset)
-    return Slice(values, 1.0 - window if window is not None and inverted else window, inverted, frames)
+    if window is None:
+        return Raster(values, inverted=inverted), frames
+    return Raster(values, shown=to_bytes(1.0 - window if inverted else window, (0.0, 1.0)), inverted=inverted), frames
 
 
 def _window(values: np.ndarray, dataset: Any) -> np.ndarray | None:
+    """(H, W) in [0, 1], black to white, where the file has a window."""
     centre, width = (_first(dataset.get(name)) for name in ("WindowCenter", "WindowWidth"))
     if centre is None or width is None or width <= 0:
         return None

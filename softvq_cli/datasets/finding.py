@@ -9,8 +9,8 @@ from pathlib import Path
 
 from softvq_cli.config import DataConfig
 from softvq_cli.datasets.loading import load, path_of
+from softvq_cli.datasets.named import names
 from softvq_cli.datasets.progress import Progress
-from softvq_cli.datasets.status import names
 from softvq_cli.errors import InputError, param
 from softvq_cli.files import on_disk
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from softvq_cli.datasets import limits
+from softvq_cli.datasets.cache import File, stamp
 from softvq_cli.datasets.sources import Listing, Member, Source, check_text, is_hidden, is_image_name, is_metadata
-from softvq_cli.datasets.stamp import File, stamp
 from softvq_cli.errors import InputError
 from softvq_cli.files import as_utf8
 

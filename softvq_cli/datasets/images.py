@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from softvq_cli.config import DataConfig
-from softvq_cli.datasets import cache, decode, ranges
+from softvq_cli.datasets import cache, decode, pixel_range
 from softvq_cli.datasets.layout import Layout
-from softvq_cli.datasets.pixels import NOTES, DeepError, Tally, page_count
+from softvq_cli.datasets.pixel_range import NOTES, DeepError, Tally
 from softvq_cli.datasets.progress import Progress
 from softvq_cli.datasets.sources import Source
 from softvq_cli.datasets.splits import Whole, training_rows
@@ -34,7 +34,7 @@ def read(source: Source, arrange: Callable[[], Layout], config: DataConfig, prog
         InputError: the source, its layout or one of its files cannot be used.
     """
     base = cache.key_of("images", source.stamp, source.archive, {name: getattr(config, name) for name in _READING})
-    scale = ranges.scale_of(config.pixel_range)
+    scale = pixel_range.scale_of(config.pixel_range)
     kept = _from_cache(cache.key_of(base, scale))
     if kept is not None:
         return kept
@@ -88,7 +88,7 @@ def _pages(source: Source, layout: Layout, config: DataConfig) -> Layout:
         return layout
     counts = [1] * len(layout.members)
     for index, data in source.read(layout.members):
-        counts[index] = page_count(f"{source.path}/{layout.members[index].name}", data)
+        counts[index] = decode.page_count(f"{source.path}/{layout.members[index].name}", data)
     if set(counts) == {1}:
         return layout
     members = [
@@ -102,26 +102,26 @@ def _pages(source: Source, layout: Layout, config: DataConfig) -> Layout:
     return replace(layout, members=members, labels=labels, train=train, notes=[*layout.notes, note])
 
 
-def _made(reading: _Reading, key: str, scale: ranges.Scale, note: str | None) -> Whole:
+def _made(reading: _Reading, key: str, scale: pixel_range.Scale, note: str | None) -> Whole:
     """Decode everything, and keep it with what is to be said of it."""
     layout = reading.layout
     images, tally = _decode(reading, key, scale)
     notes = [*layout.notes, *([] if note is None else [note]), *_notes(tally, len(images), reading.config)]
     if note is None and isinstance(scale, tuple):
-        notes.append(ranges.said("pixels", scale, reading.config.pixel_range))
+        notes.append(pixel_range.described("pixels", scale, reading.config.pixel_range))
     kept = {
         "labels": layout.labels,
         "class_names": layout.class_names,
         "file_names": [member.name for member in layout.members],
         "train": layout.train,
         "notes": notes,
-        "pixel_range": ranges.text_of(scale) if isinstance(scale, tuple) else None,
+        "pixel_range": pixel_range.text_of(scale) if isinstance(scale, tuple) else None,
     }
     cache.write_notes(key, kept)
     return _whole(key, images, kept)
 
 
-def _decode(reading: _Reading, key: str, scale: ranges.Scale) -> tuple[np.ndarray, Tally]:
+def _decode(reading: _Reading, key: str, scale: pixel_range.Scale) -> tuple[np.ndarray, Tally]:
     """uint8 (N, H, W, C), train rows first, and what had to be done."""
     count = len(reading.layout.members)
     # The first in reading order: in a compressed tar any other one would cost a pass over the file.
@@ -179,7 +179,7 @@ class _Rows:
     def keep(self, base: str) -> None:
         cache.write_notes(cache.key_of(base, "extents"), [self.extents, self.labels, self.train])
 
-    def range(self, config: DataConfig) -> tuple[ranges.Scale, str]:
+    def range(self, config: DataConfig) -> tuple[pixel_range.Scale, str]:
         """The range of the training split, and the line that says so.
 
         Raises:
@@ -199,8 +199,8 @@ class _Rows:
         labels = None if self.labels is None else np.array(self.labels, np.int64)
         chosen = training_rows(len(self.extents), labels, self.train, config)
         values = np.array([extent[:2] for extent in self.extents])[chosen]
-        found = ranges.of_training(float(values[:, 0].min()), float(values[:, 1].max()), floats=kinds == {"f"})
-        return found, ranges.said("pixels of more than 8 bits", found, "auto")
+        found = pixel_range.of_training(float(values[:, 0].min()), float(values[:, 1].max()), floats=kinds == {"f"})
+        return found, pixel_range.described("pixels of more than 8 bits", found, "auto")
 
 
 def _from_cache(key: str) -> Whole | None:

@@ -11,11 +11,11 @@ from typing import Any
 
 from softvq_cli.config import DataConfig
 from softvq_cli.datasets import limits
+from softvq_cli.datasets.cache import File, stamp
 from softvq_cli.datasets.layout import Layout, is_document
 from softvq_cli.datasets.naming import Role, entry_of, role_of, shorten
 from softvq_cli.datasets.rows import LABEL, Row, arranged, columns_of, role_of_value
 from softvq_cli.datasets.sources import Listing, Member, Source, check_text
-from softvq_cli.datasets.stamp import File, stamp
 from softvq_cli.errors import InputError, one_line
 
 ENDINGS = (".csv", ".tsv", ".jsonl")

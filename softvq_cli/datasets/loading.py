@@ -10,13 +10,13 @@ import numpy as np
 from softvq_cli.config import DataConfig
 from softvq_cli.datasets import archives, arrays, images, lists, named, splits, tables, webdataset
 from softvq_cli.datasets.dataset import Dataset
-from softvq_cli.datasets.fetching import fetch
+from softvq_cli.datasets.fetch import fetch
 from softvq_cli.datasets.folders import open_folder
 from softvq_cli.datasets.layout import Layout, arrange, is_document
+from softvq_cli.datasets.named import names
 from softvq_cli.datasets.naming import shorten
-from softvq_cli.datasets.progress import Progress, silent
+from softvq_cli.datasets.progress import Progress, Told, silent
 from softvq_cli.datasets.sources import Source
-from softvq_cli.datasets.status import names
 from softvq_cli.errors import InputError, SoftVQError, UsageError, param, unknown_name
 from softvq_cli.files import as_utf8, on_disk
 from softvq_cli.words import SPLITS, Split
@@ -76,7 +76,7 @@ def _load_named(config: DataConfig, split: Split, progress: Progress) -> Dataset
     known, data = named.NAMED[name], named.data_folder(config.data_dir)
     if any(known.find(data, file) is None for file in known.files):
         try:
-            fetch(name, data, progress)
+            fetch(name, data, Told(progress))
         except SoftVQError as error:
             raise SoftVQError(f"{name} is not in {data}, and {error.marked}") from error
     again: list[str] = []
@@ -105,7 +105,7 @@ def _read(path: Path, config: DataConfig, progress: Progress) -> splits.Whole:
         source, layout = lists.open_list(path, config)
         return images.read(source, lambda: layout, config, progress)
     if name.endswith(arrays.ENDINGS):
-        return arrays.read(path, config, progress)
+        return arrays.read(path, config)
     raise InputError(f"{path} is no data set: it has to be a folder of images, {', '.join(_SUFFIXES)}")
 
 

@@ -1,15 +1,17 @@
-"""The named data sets: where their files lie, whether they are whole, and their content.
+"""The named data sets: where their files are, whether they are complete and undamaged, and their content.
 
-The layout is torchvision's, so that a folder that torchvision filled works here and the other way round.
-Every file is compared with its published MD5 each time it is read: it costs less than reading it, and
-nothing has to remember what was checked when.
+The layout is torchvision's, so that a folder that torchvision filled works here and the other way round. Each file is
+compared with its published MD5 every time it is read: that costs less than reading it.
 """
 
 from __future__ import annotations
 
 import gzip
 import hashlib
+import io
+import math
 import os
+import pickle
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,113 +19,88 @@ from pathlib import Path
 
 import numpy as np
 
-from softvq_cli.datasets import cache, readers
-from softvq_cli.errors import InputError, UsageError, param
+from softvq_cli.datasets import cache
+from softvq_cli.errors import InputError, UsageError, one_line, param, unknown_name
 from softvq_cli.files import on_disk
 
 Arrays = tuple[np.ndarray, np.ndarray]
 """uint8 (N, H, W, C), int64 (N,)."""
 Doubt = Callable[[str], None]
-"""Is told the name of a file whose form alone could be checked."""
+"""Is told the name of a file of which only the form could be checked."""
 
 DIGITS = "digits"
 
 
 @dataclass(frozen=True)
 class Named:
-    """One data set of files."""
+    """One data set that consists of files."""
 
     description: str
     folder: str
-    """Below the data folder."""
+    """Relative to the data folder."""
     files: dict[str, str | None]
-    """File name → MD5, None where nobody published one."""
+    """File name → MD5, None where none was published."""
     class_names: tuple[str, ...]
     read: Callable[[Named, Path, str, Doubt], Arrays]
     """(this, the data folder, "train" or "test", who is told of doubtful files) → the split's arrays."""
     packed: dict[str, str] | None = None
-    """For idx files: the MD5 of NAME.gz, which may stand for NAME."""
+    """For idx files: the MD5 of NAME.gz, which can replace NAME."""
     shapes: dict[str, tuple[int, ...]] | None = None
-    """For idx files without an MD5: what they hold; of each class there are as many."""
-
-    def forms(self, name: str) -> list[tuple[str, str | None]]:
-        """(file name, MD5) of the files that hold ``name``'s content, those that can be checked first."""
-        forms: list[tuple[str, str | None]] = [(name, self.files[name])]
-        if self.packed:
-            forms.append((f"{name}.gz", self.packed[name]))
-        return sorted(forms, key=lambda form: form[1] is None)
+    """For idx files without an MD5: the shape of each; all classes have the same number of images."""
 
     def find(self, data: Path, name: str) -> tuple[Path, str | None] | None:
-        """(path, MD5) of the file to read for ``name``, or None if there is none."""
-        paths = ((data / self.folder / file, md5) for file, md5 in self.forms(name))
+        """(path, MD5) of the file to read for ``name``, one with an MD5 first; None if there is none."""
+        forms = [(name, self.files[name]), *([(f"{name}.gz", self.packed[name])] if self.packed else [])]
+        paths = [(data / self.folder / file, md5) for file, md5 in sorted(forms, key=lambda form: form[1] is None)]
         return next(((path, md5) for path, md5 in paths if path.is_file()), None)
 
+    def contents(self, data: Path, name: str, doubt: Doubt) -> bytes:
+        """The bytes of one file, unpacked, after its MD5 was compared.
 
-def data_folder(data_dir: str | os.PathLike[str] | None) -> Path:
-    """Where the named data sets lie: ``data_dir``, else ``$SOFTVQ_DATA``, else ``data`` in the cache folder.
+        A .gz that was packed again has another MD5. If no MD5 of its content was published, its form is checked and
+        ``doubt`` is told.
 
-    Raises:
-        UsageError: it cannot be a path.
-    """
-    chosen = on_disk(str(data_dir or os.environ.get("SOFTVQ_DATA") or ""))
-    if "\0" in chosen:
-        raise UsageError(f"{param('data_dir')} holds a zero byte; give the path of a folder")
-    try:
-        return Path(chosen).expanduser() if chosen else cache.cache_folder() / "data"
-    except RuntimeError as error:
-        raise UsageError(f"{param('data_dir')} {chosen}: {error}") from error
-
-
-def contents(named: Named, data: Path, name: str, doubt: Doubt) -> bytes:
-    """The bytes of one file, unpacked, after comparing its MD5.
-
-    Args:
-        named: the data set.
-        data: the data folder.
-        name: of the file.
-        doubt: is told of a file that was packed again, where there is no MD5 of the content and only its form is right.
-
-    Raises:
-        InputError: it is missing, unreadable or not the published one.
-    """
-    found = named.find(data, name)
-    if found is None:
-        raise InputError(f"{data / named.folder / name} is missing")
-    path, md5 = found
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
-    packed = path.suffix == ".gz"
-    unpacked = _unpacked(content) if packed else content
-    if unpacked is not None and (md5 in (None, _md5(content)) or (packed and _md5(unpacked) == named.files[name])):
-        return unpacked
-    if unpacked is not None and packed and named.files[name] is None:
-        if _has_its_form(named, name, unpacked):
+        Raises:
+            InputError: the file is missing, unreadable or not the published one.
+        """
+        place = self.find(data, name)
+        if place is None:
+            raise InputError(f"{data / self.folder / name} is missing")
+        path, md5 = place
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+        packed = path.suffix == ".gz"
+        unpacked = _unpacked(content) if packed else content
+        if unpacked is not None and (md5 in (None, _md5(content)) or (packed and _md5(unpacked) == self.files[name])):
+            return unpacked
+        again = "delete it, and it is fetched again"
+        if unpacked is not None and packed and self.files[name] is None:
+            if not self._has_form(name, unpacked):
+                raise InputError(
+                    f"{path} is damaged or holds something else: its MD5 is not the published {md5}, and neither are "
+                    f"the shape and the number of each class; {again}"
+                )
             doubt(path.name)
             return unpacked
-        raise InputError(
-            f"{path} is damaged or holds something else: its MD5 is not the published {md5}, and neither are the shape "
-            "and the number of each class; delete it, and it is fetched again"
-        )
-    own = "" if packed or path.suffix != ".mat" else f"; a file of your own is read with {param('data')} {path}"
-    raise InputError(f"{path} is damaged: its MD5 is not the published {md5}; delete it, and it is fetched again{own}")
+        more = f"; a file of your own is read with {param('data')} {path}" if path.suffix == ".mat" else ""
+        raise InputError(f"{path} is damaged: its MD5 is not the published {md5}; {again}{more}")
 
-
-def _has_its_form(named: Named, name: str, content: bytes) -> bool:
-    """Whether an idx file that was packed again has the shape of ``name``, and of labels as many of each class."""
-    try:
-        array = readers.read_idx(content, name)
-    except InputError:
-        return False
-    if named.shapes is None or array.shape != named.shapes[name]:
-        return False
-    classes = len(named.class_names)
-    return array.ndim > 1 or bool((np.bincount(array, minlength=classes) == len(array) / classes).all())
+    def _has_form(self, name: str, content: bytes) -> bool:
+        """Whether an idx file has the published shape and, if it holds labels, the same number of each class."""
+        try:
+            array = read_idx(content, name)
+        except InputError:
+            return False
+        if self.shapes is None or array.shape != self.shapes[name]:
+            return False
+        classes = len(self.class_names)
+        return array.ndim > 1 or bool((np.bincount(array, minlength=classes) == len(array) / classes).all())
 
 
 def _unpacked(content: bytes) -> bytes | None:
-    """What a .gz holds; None where it is damaged."""
+    """The content of a .gz; None where it is damaged."""
     try:
         return gzip.decompress(content)
     except (OSError, EOFError, zlib.error):
@@ -134,25 +111,60 @@ def _md5(content: bytes) -> str:
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
-def _read_idx(named: Named, data: Path, split: str, doubt: Doubt) -> Arrays:
+# ---- the published files
+
+
+def read_idx(data: bytes, where: str) -> np.ndarray:
+    """MNIST's format: two zero bytes, the type (8: uint8), the number of axes, their lengths, the numbers.
+
+    Raises:
+        InputError: it is not such a file, or not exactly as long as it says.
+    """
+    axes = data[3] if data[:3] == b"\0\0\x08" and len(data) > 3 else 0
+    shape = tuple(int(length) for length in np.frombuffer(data[4 : 4 + 4 * axes], ">u4")) if axes else ()
+    if not axes or len(shape) != axes or len(data) != 4 + 4 * axes + math.prod(shape):
+        raise InputError(f"{where} is damaged or not an idx file; delete it, and it is fetched again")
+    return np.frombuffer(data, np.uint8, offset=4 + 4 * axes).reshape(shape)
+
+
+def _read_idx_files(named: Named, data: Path, split: str, doubt: Doubt) -> Arrays:
     start = "train" if split == "train" else "t10k"
     names = (f"{start}-images-idx3-ubyte", f"{start}-labels-idx1-ubyte")
     where = str(data / named.folder)
-    images, labels = (readers.read_idx(contents(named, data, name, doubt), f"{where}/{name}") for name in names)
+    images, labels = (read_idx(named.contents(data, name, doubt), f"{where}/{name}") for name in names)
     if images.ndim != 3 or labels.shape != images.shape[:1] or not len(labels) or labels.max() > 9:
         raise InputError(f"{where}/{names[0]} and {names[1]} do not belong together; delete them to fetch them again")
     return images[..., None], labels.astype(np.int64)
 
 
 def _read_svhn(named: Named, data: Path, split: str, doubt: Doubt) -> Arrays:
+    """SVHN's .mat: ``X`` is 32x32x3xN, ``y`` is Nx1 with 10 for the digit 0."""
+    from scipy.io import loadmat
+
     name = f"{split}_32x32.mat"
-    return readers.read_svhn(contents(named, data, name, doubt), str(data / name))
+    try:
+        content = loadmat(io.BytesIO(named.contents(data, name, doubt)), variable_names=("X", "y"))
+        images, labels = content["X"], content["y"].reshape(-1).astype(np.int64)
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[2:] != (3, len(labels)):
+            raise ValueError(f"X has the shape {images.shape}, y has {len(labels)} labels")
+    except InputError:
+        raise
+    except Exception as error:  # scipy raises many kinds on damaged bytes
+        raise InputError(
+            f"{data / name} is damaged or not SVHN's: {one_line(error)}; delete it, and it is fetched again"
+        ) from error
+    return np.ascontiguousarray(images.transpose(3, 0, 1, 2)), labels % 10
 
 
 def _read_cifar(named: Named, data: Path, split: str, doubt: Doubt) -> Arrays:
-    names = [name for name in named.files if name.startswith("data_batch" if split == "train" else "test_batch")]
-    batches = [readers.read_cifar_batch(contents(named, data, name, doubt)) for name in names]
-    return np.concatenate([images for images, _ in batches]), np.concatenate([labels for _, labels in batches])
+    """CIFAR-10's pickled batches. A pickle runs what it says: only bytes with the published MD5 come here."""
+    images, labels = [], []
+    for name in named.files:
+        if name.startswith("data_batch" if split == "train" else "test_batch"):
+            batch = pickle.loads(named.contents(data, name, doubt), encoding="latin1")
+            images.append(np.asarray(batch["data"], np.uint8).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
+            labels.append(np.array(batch["labels"], np.int64))
+    return np.concatenate(images), np.concatenate(labels)
 
 
 def read_digits() -> Arrays:
@@ -163,6 +175,8 @@ def read_digits() -> Arrays:
     images = np.rint(pixels.reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)
     return images, labels.astype(np.int64)
 
+
+# ---- which there are
 
 DIGIT_NAMES = tuple("0123456789")
 _CLOTHES = (
@@ -195,7 +209,7 @@ NAMED: dict[str, Named] = {
         folder="MNIST/raw",
         files=dict(zip(_IDX, _MNIST_MD5, strict=True)),
         class_names=DIGIT_NAMES,
-        read=_read_idx,
+        read=_read_idx_files,
         packed=dict(zip(_IDX, _MNIST_GZ_MD5, strict=True)),
     ),
     "fashion-mnist": Named(
@@ -203,7 +217,7 @@ NAMED: dict[str, Named] = {
         folder="FashionMNIST/raw",
         files=dict.fromkeys(_IDX),
         class_names=_CLOTHES,
-        read=_read_idx,
+        read=_read_idx_files,
         packed=dict(zip(_IDX, _FASHION_GZ_MD5, strict=True)),
         shapes=dict(zip(_IDX, ((60_000, 28, 28), (60_000,), (10_000, 28, 28), (10_000,)), strict=True)),
     ),
@@ -233,4 +247,91 @@ NAMED: dict[str, Named] = {
         read=_read_cifar,
     ),
 }
-"""The data sets of files; ``digits`` comes with scikit-learn and has none."""
+"""The data sets that consist of files; ``digits`` comes with scikit-learn."""
+
+
+def names() -> tuple[str, ...]:
+    """Every known name."""
+    return (DIGITS, *NAMED)
+
+
+def known(name: str) -> Named | None:
+    """The data set of this name, or None for digits, which has no files; UsageError: the name is unknown."""
+    if name not in names():
+        raise UsageError(unknown_name("data set", name, names()))
+    return NAMED.get(name)
+
+
+def data_folder(data_dir: str | os.PathLike[str] | None) -> Path:
+    """Where the named data sets are: ``data_dir``, else ``$SOFTVQ_DATA``, else ``data`` in the cache folder.
+
+    Raises:
+        UsageError: it cannot be a path.
+    """
+    chosen = on_disk(str(data_dir or os.environ.get("SOFTVQ_DATA") or ""))
+    if "\0" in chosen:
+        raise UsageError(f"{param('data_dir')} holds a zero byte; give the path of a folder")
+    try:
+        return Path(chosen).expanduser() if chosen else cache.cache_folder() / "data"
+    except RuntimeError as error:
+        raise UsageError(f"{param('data_dir')} {chosen}: {error}") from error
+
+
+@dataclass(frozen=True)
+class Status:
+    """A named data set on this machine."""
+
+    name: str
+    description: str
+    path: Path | None
+    """The folder of its files, whether they are there or not; None for digits."""
+    present: bool
+    """At least one of its files is there."""
+    complete: bool
+    """All of them are there."""
+    intact: bool | None
+    """All of them are the published ones; None: some are missing, or there is nothing to compare with."""
+    size: int
+    """Bytes of its files."""
+    problem: str = ""
+    """What is wrong, in one line."""
+
+
+def describe(name: str, data_dir: str | os.PathLike[str] | None = None) -> Status:
+    """Look for a named data set and compare every file that is there with its published MD5.
+
+    Raises:
+        UsageError: the name is unknown.
+    """
+    named = known(name)
+    if named is None:
+        return Status(DIGITS, "1 797 handwritten digits, 8x8 grey, part of scikit-learn", None, True, True, True, 0)
+    data = data_folder(data_dir)
+    places = {file: named.find(data, file) for file in named.files}
+    missing = [file for file, place in places.items() if place is None]
+    checks = {
+        file: _check(named, data, file) and place[1] is not None for file, place in places.items() if place is not None
+    }
+    damaged = [file for file, check in checks.items() if check is None]
+    return Status(
+        name=name,
+        description=named.description,
+        path=data / named.folder,
+        present=len(missing) < len(places),
+        complete=not missing,
+        intact=False if damaged else True if not missing and all(checks.values()) else None,
+        size=sum(place[0].stat().st_size for place in places.values() if place is not None),
+        problem=f"{damaged[0]} is damaged" if damaged else f"{missing[0]} is missing" if missing else "",
+    )
+
+
+def _check(named: Named, data: Path, file: str) -> bool | None:
+    """True: it has its MD5; False: there is only its form to go by; None: it is damaged."""
+    doubted: list[str] = []
+    try:
+        content = named.contents(data, file, doubted.append)
+        if named.packed:
+            read_idx(content, file)
+    except InputError:
+        return None
+    return not doubted

@@ -1,4 +1,4 @@
-"""What was read, in numbers: so that a person can see whether the program understood the data."""
+"""The data in numbers, so that a person can see whether the program understood them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import numpy as np
 from softvq_cli.config import DataConfig
 from softvq_cli.datasets.dataset import Dataset
 from softvq_cli.datasets.loading import load
-from softvq_cli.datasets.progress import Progress
 from softvq_cli.errors import spelled
+from softvq_cli.reporter import Reporter
 from softvq_cli.words import Split
 
 
@@ -47,13 +47,10 @@ class Overview:
         return asdict(self) | {"notes": [*map(spelled, self.notes)]}
 
 
-def look(config: DataConfig, progress: Progress | None = None) -> tuple[Overview, Dataset, Dataset]:
-    """Read both splits and count; the splits come too.
-
-    Raises:
-        SoftVQError: as :func:`softvq_cli.datasets.load` does.
-    """
-    train, test = load(config, "train", progress=progress), load(config, "test", progress=progress)
+def look(config: DataConfig, reporter: Reporter | None = None) -> tuple[Overview, Dataset, Dataset]:
+    """Both splits and what they hold in numbers; raises as :func:`softvq_cli.datasets.load`."""
+    reporter = reporter or Reporter()
+    train, test = load(config, "train", progress=reporter.progress), load(config, "test", progress=reporter.progress)
     splits: dict[Split, Dataset] = {"train": train, "test": test}
     digests = {name: _each(split, _digest) for name, split in splits.items()}
     overview = Overview(
@@ -67,7 +64,7 @@ def look(config: DataConfig, progress: Progress | None = None) -> tuple[Overview
             max(_extreme(split, np.max) for split in splits.values()),
         ),
         pixel_range=train.pixel_range,
-        duplicates=sum(len(found) - len(set(found)) for found in digests.values()),
+        duplicates=sum(len(split) - len(set(split)) for split in digests.values()),
         shared=sum(map(set(digests["train"]).__contains__, digests["test"])),
         constant=sum(sum(_each(split, _is_constant)) for split in splits.values()),
         fingerprints={name: split.fingerprint for name, split in splits.items()},
@@ -77,17 +74,17 @@ def look(config: DataConfig, progress: Progress | None = None) -> tuple[Overview
 
 
 def _classes(splits: dict[Split, Dataset]) -> dict[str, dict[str, int]]:
-    found: dict[str, dict[str, int]] = {}
+    classes: dict[str, dict[str, int]] = {}
     for name, split in splits.items():
         if split.labels is not None:
             counts = np.bincount(split.labels, minlength=len(split.class_names))
             for class_name, count in zip(split.class_names, counts.tolist(), strict=True):
-                found.setdefault(class_name, {})[name] = count
-    return found
+                classes.setdefault(class_name, {})[name] = count
+    return classes
 
 
-def _each(dataset: Dataset, of: Callable[[np.ndarray], Any]) -> list[Any]:
-    return [of(image) for image in dataset.images]
+def _each(dataset: Dataset, measure: Callable[[np.ndarray], Any]) -> list[Any]:
+    return [measure(image) for image in dataset.images]
 
 
 def _digest(image: np.ndarray) -> bytes:
@@ -98,5 +95,5 @@ def _is_constant(image: np.ndarray) -> bool:
     return bool((image == image[0, 0]).all())
 
 
-def _extreme(dataset: Dataset, of: Callable[[np.ndarray], Any]) -> int:
-    return int(of(np.array([of(dataset.images[start : start + 256]) for start in range(0, len(dataset), 256)])))
+def _extreme(dataset: Dataset, extreme: Callable[[Any], Any]) -> int:
+    return int(extreme([extreme(dataset.images[start : start + 256]) for start in range(0, len(dataset), 256)]))

@@ -53,7 +53,7 @@ class Source:
     lister: Callable[[], Listing]
     read: Read
     stamp: str
-    """Changes whenever its content can have: :func:`softvq_cli.datasets.stamp.stamp`."""
+    """Changes whenever its content can have: :func:`softvq_cli.datasets.cache.stamp`."""
     archive: bool = False
     """In an archive, one outer folder may hold the images themselves."""
 

@@ -10,11 +10,11 @@ from typing import Any
 
 from softvq_cli.config import DataConfig
 from softvq_cli.datasets import limits
+from softvq_cli.datasets.cache import File, stamp
 from softvq_cli.datasets.layout import Layout
 from softvq_cli.datasets.naming import Role, role_of
 from softvq_cli.datasets.rows import Columns, Row, arranged, columns_of, role_of_value
 from softvq_cli.datasets.sources import Listing, Member, Source
-from softvq_cli.datasets.stamp import File, stamp
 from softvq_cli.errors import InputError, one_line
 from softvq_cli.files import arrow_errors, arrow_file
 

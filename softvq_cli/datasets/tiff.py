@@ -1,4 +1,4 @@
-"""TIFF beyond 8 bits a sample: which of them Pillow reads right, and tifffile for the others."""
+"""TIFF: what a page holds, and tifffile for the pages that Pillow does not read right."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from softvq_cli.errors import InputError
+from softvq_cli.errors import InputError, one_line
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB = 0, 1, 2
 _COLOURS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, 3: 1, 5: 4, 6: 3}
 """Photometric interpretation → samples that are colour; 3 palette, 5 CMYK, 6 YCbCr."""
-_PHOTOMETRIC = 262
 
 
 @dataclass(frozen=True)
 class Tags:
-    """What one page says of itself."""
+    """One page's description of itself."""
 
     photometric: int
     bits: int
@@ -31,6 +30,7 @@ class Tags:
     packed: bool
     big: bool
     """Big-endian."""
+    orientation: int
 
 
 def is_tiff(data: bytes) -> bool:
@@ -51,27 +51,22 @@ def tags_of(data: bytes, page: int) -> Tags:
     file = io.BytesIO(data)
     file.seek(_offsets(data)[page])
     directory.load(file)
-    bits = {*directory.get(258, (1,))}
-    kinds = {*directory.get(339, (1,))}
     extra = directory.get(338, ())
     return Tags(
-        photometric=int(directory.get(_PHOTOMETRIC, WHITE_IS_ZERO)),
-        bits=int(max(bits)),
-        kind=int(max(kinds)),
+        photometric=int(directory.get(262, WHITE_IS_ZERO)),
+        bits=int(max({*directory.get(258, (1,))})),
+        kind=int(max({*directory.get(339, (1,))})),
         samples=int(directory.get(277, 1)),
         alphas=sum(value in (1, 2) for value in (extra if isinstance(extra, tuple) else (extra,))),
         planar=directory.get(284, 1) == 2,
         packed=directory.get(259, 1) != 1,
         big=data[:1] == b"M",
+        orientation=int(directory.get(274, 1)),
     )
 
 
 def check(name: str, tags: Tags) -> None:
-    """Refuse what is neither grey nor colour.
-
-    Raises:
-        InputError: with what it is and what to do.
-    """
+    """Refuse what is neither grey nor colour (InputError)."""
     if tags.photometric not in _COLOURS:
         kind = "CIELab" if tags.photometric in (8, 9, 10) else f"photometric interpretation {tags.photometric}"
         raise InputError(f"{name} is a TIFF in {kind}, which is not read; save it as grey or RGB")
@@ -87,34 +82,14 @@ def pillow_reads(tags: Tags) -> bool:
     """Whether Pillow gives this page's own numbers."""
     if tags.bits <= 8:
         return tags.kind == 1 and not (tags.photometric == WHITE_IS_ZERO and tags.bits == 8 and tags.samples > 1)
-    if tags.samples == 1 and tags.photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO):
+    if tags.samples == 1 and tags.photometric == BLACK_IS_ZERO:
         known = {(16, 1), (16, 2), (32, 2), (32, 3)} | (set() if tags.big else {(12, 1), (32, 1)})
         return (tags.bits, tags.kind) in known and not (tags.big and tags.packed and tags.kind != 1)
     return tags.bits == 16 and tags.kind == 1 and tags.photometric == RGB and not tags.planar
 
 
-def black_is_zero(data: bytes, page: int) -> bytes:
-    """The file with the page's photometric interpretation changed from WhiteIsZero: its numbers as they stand there."""
-    order, big = (">" if data[:1] == b"M" else "<"), _is_bigtiff(data)
-    start, size = _offsets(data)[page] + (8 if big else 2), 20 if big else 12
-    count = struct.unpack_from(order + ("Q" if big else "H"), data, start - (8 if big else 2))[0]
-    changed = bytearray(data)
-    for entry in range(start, start + size * count, size):
-        if struct.unpack_from(order + "H", data, entry)[0] == _PHOTOMETRIC:
-            struct.pack_into(order + "H", changed, entry + (12 if big else 8), BLACK_IS_ZERO)
-    return bytes(changed)
-
-
-def inverted(values: np.ndarray) -> np.ndarray:
-    """WhiteIsZero → BlackIsZero: whole numbers within their type, floats within [0, 1]."""
-    if values.dtype.kind == "f":
-        return 1.0 - values
-    limits = np.iinfo(values.dtype)
-    return (limits.max + limits.min - values.astype(np.int64)).astype(values.dtype)
-
-
 def read_with_tifffile(name: str, data: bytes, page: int, tags: Tags) -> np.ndarray:
-    """(H, W) or (H, W, 3), of the file's own type.
+    """(H, W) or (H, W, 3), of the file's own type; where white is zero, larger numbers are made the lighter ones.
 
     Raises:
         InputError: tifffile is not installed, or cannot read it either.
@@ -126,14 +101,27 @@ def read_with_tifffile(name: str, data: bytes, page: int, tags: Tags) -> np.ndar
     except ImportError as error:
         raise InputError(f"{name} is {what}, which needs tifffile: pip install 'softvq[tiff]'") from error
     with tifffile.TiffFile(io.BytesIO(data)) as file:
-        values = np.asarray(file.pages[page].asarray())
+        try:
+            values = np.asarray(file.pages[page].asarray())
+        except ValueError as error:
+            if "imagecodecs" not in str(error):
+                raise
+            raise InputError(f"{name} is {what}: {one_line(error)}: pip install 'softvq[tiff]'") from error
     if tags.planar and tags.samples > 1:
         values = np.moveaxis(values, 0, -1)
     values = values[..., : _COLOURS[tags.photometric]] if tags.samples > 1 else values
     values = values.reshape(*values.shape[:2], -1)[..., 0] if values.shape[2:] == (1,) else values
     if values.ndim not in (2, 3) or values.dtype.kind not in "fiu":
         raise InputError(f"{name} is {what} with the shape {values.shape}, which is no image")
-    return inverted(values) if tags.photometric == WHITE_IS_ZERO else values
+    return _inverted(values) if tags.photometric == WHITE_IS_ZERO else values
+
+
+def _inverted(values: np.ndarray) -> np.ndarray:
+    """Whole numbers within their type, floats within [0, 1]."""
+    if values.dtype.kind == "f":
+        return 1.0 - values
+    limits = np.iinfo(values.dtype)
+    return (limits.max + limits.min - values.astype(np.int64)).astype(values.dtype)
 
 
 def _is_bigtiff(data: bytes) -> bool:

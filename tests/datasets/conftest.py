@@ -17,7 +17,7 @@ from tests.helpers import PUBLISHED, Mirror, downloads, md5
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files that were just written are read without a pause; the cache tells small ones by their content."""
-    monkeypatch.setattr("softvq_cli.datasets.stamp._GRAIN_NS", 0)
+    monkeypatch.setattr("softvq_cli.datasets.cache._GRAIN_NS", 0)
 
 
 @pytest.fixture

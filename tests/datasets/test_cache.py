@@ -91,7 +91,7 @@ def test_what_changed_without_name_size_and_time_is_seen(
     folder: Path, change: str, hashed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not hashed:
-        monkeypatch.setattr("softvq_cli.datasets.stamp.HASHED_BYTES", 0)
+        monkeypatch.setattr("softvq_cli.datasets.cache.HASHED_BYTES", 0)
     for path in folder.rglob("*.png"):  # all of one size and time
         Image.fromarray(pixels(int(path.stem) + 10 * (path.parent.name == "dog"))).save(path, "BMP")
         os.utime(path, (1, 1))

@@ -14,6 +14,7 @@ import pytest
 from softvq_cli.config import DataConfig
 from softvq_cli.datasets import describe, fetch, load
 from softvq_cli.errors import SoftVQError, UsageError
+from softvq_cli.reporter import Reporter
 from tests.helpers import PUBLISHED, Mirror
 
 FORK = "fork" in multiprocessing.get_all_start_methods()
@@ -119,15 +120,16 @@ def test_digits_need_no_fetching_and_unknown_names_are_refused(tmp_path: Path) -
 
 
 def test_whoever_waits_is_told_why(tmp_path: Path, mirror: Mirror) -> None:
-    lock, told = filelock.FileLock(tmp_path / ".softvq.lock"), []
+    lock, notes = filelock.FileLock(tmp_path / ".softvq.lock"), []
 
-    def tell(what: str, done: int, total: int | None) -> None:
-        told.append(what)
-        lock.release()
+    class Waiting(Reporter):
+        def note(self, text: str) -> None:
+            notes.append(text)
+            lock.release()
 
     with lock:
-        assert fetch("svhn", tmp_path, tell).intact
-    assert told[0] == f"waiting for another process that fetches into {tmp_path}"
+        assert fetch("svhn", tmp_path, Waiting()).intact
+    assert len(notes) == 1 and str(tmp_path) in notes[0]
 
 
 def _fetch(name: str, folder: Path, results: multiprocessing.Queue[object]) -> None:
@@ -151,11 +153,12 @@ def test_processes_that_fetch_at_once_share_one_download(tmp_path: Path, mirror:
 
 @pytest.mark.skipif(not FORK, reason="the child must see the patched tables")
 def test_a_process_that_is_killed_while_fetching_does_not_block_the_next(tmp_path: Path, mirror: Mirror) -> None:
-    def stop(*_: object) -> None:
-        time.sleep(60)
+    class Stopped(Reporter):
+        def progress(self, *_: object) -> None:
+            time.sleep(60)
 
     context = multiprocessing.get_context("fork")
-    process = context.Process(target=fetch, args=("svhn", tmp_path, stop))
+    process = context.Process(target=fetch, args=("svhn", tmp_path, Stopped()))
     process.start()
     deadline = time.monotonic() + 30
     while not mirror.requests and time.monotonic() < deadline:
