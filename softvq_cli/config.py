@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from softvq_cli.errors import UsageError, param, shown, unknown_name
+from softvq_cli.errors import Message, UsageError, param, shown, unknown_name
 from softvq_cli.files import as_utf8
 from softvq_cli.presets import preset, threads
 from softvq_cli.ranges import KINDS, MOST_COUNT, MOST_SEED, as_float, in_range, is_number
@@ -328,7 +328,7 @@ def check(name: str, value: Any) -> Any:
     if name == "image_shape":
         image_shape(value)
     if name == "sigma_power" and value != "-d" and not _is_finite_number(value):
-        raise UsageError(f"{param(name)} must be -d or a number, not {shown(value)}")
+        raise UsageError("{} must be -d or a number, not {}", param(name), shown(value))
     if name == "levels":
         parse_levels(value)
     if name == "keep":
@@ -347,7 +347,7 @@ def pixel_range(text: str) -> tuple[float, float] | None:
     parts = text.split(",")
     if len(parts) == 2 and all(map(_is_finite_number, parts)) and float(parts[0]) < float(parts[1]):
         return float(parts[0]), float(parts[1])
-    raise UsageError(f"{param('pixel_range')} is auto, full or LOW,HIGH with LOW below HIGH, not {text[:80]!r}")
+    raise UsageError("{pixel_range} is auto, full or LOW,HIGH with LOW below HIGH, not {!r}", text[:80])
 
 
 def image_shape(text: str) -> tuple[int, int, int]:
@@ -362,7 +362,7 @@ def image_shape(text: str) -> tuple[int, int, int]:
         shape = (*numbers, 1) if len(numbers) == 2 else tuple(numbers)
         if len(shape) == 3 and (shape[0] in (1, 3) or shape[2] in (1, 3)):
             return shape[0], shape[1], shape[2]
-    raise UsageError(f"{param('image_shape')} is H,W,C (28,28,1) or C,H,W (3,32,32), C 1 or 3, not {text[:80]!r}")
+    raise UsageError("{image_shape} is H,W,C (28,28,1) or C,H,W (3,32,32), C 1 or 3, not {!r}", text[:80])
 
 
 def _as_type(spec: Setting, value: Any) -> Any:
@@ -371,7 +371,9 @@ def _as_type(spec: Setting, value: Any) -> Any:
     if spec.words:
         if value not in spec.words:
             raise UsageError(
-                unknown_name(f"value of {param(name)}", value if isinstance(value, str) else shown(value), spec.words)
+                unknown_name(
+                    Message("value of {}", param(name)), value if isinstance(value, str) else shown(value), spec.words
+                )
             )
         return value
     if value is None and type(None) in spec.types:
@@ -383,7 +385,7 @@ def _as_type(spec: Setting, value: Any) -> Any:
         as_float(name, value)
         return str(value)
     if type(value) is not kind:
-        raise UsageError(f"{param(name)} takes {KINDS[kind]}, not {shown(value)}")
+        raise UsageError("{} takes {}, not {}", param(name), KINDS[kind], shown(value))
     return value
 
 
@@ -396,9 +398,9 @@ def parse_levels(text: str) -> tuple[int, ...]:
     words = [word.strip() for word in text.split(",")]
     numbers = tuple(int(word) for word in words if word.isascii() and word.isdigit() and len(word) < 9)
     if len(numbers) < len(words) or min(numbers) < 2:
-        raise UsageError(f"{param('levels')} takes whole numbers from 2 up with commas between them, not {shown(text)}")
+        raise UsageError("{levels} takes whole numbers from 2 up with commas between them, not {}", shown(text))
     if math.prod(numbers) > MOST_CODES:
-        raise UsageError(f"{param('levels')} {text} make {math.prod(numbers)} codes: at most {MOST_CODES}")
+        raise UsageError("{levels} {} make {} codes: at most {}", text, math.prod(numbers), MOST_CODES)
     return numbers
 
 
@@ -411,7 +413,7 @@ def parse_keep(text: str) -> tuple[int, ...]:
     words = [word.strip() for word in text.split(",")] if text.strip() else []
     numbers = [int(word) for word in words if word.isascii() and word.isdigit() and len(word) < 17]
     if len(numbers) < len(words) or not all(1 <= number <= MOST_COUNT for number in numbers):
-        raise UsageError(f"{param('keep')} takes whole numbers from 1 up with commas between them, not {shown(text)}")
+        raise UsageError("{keep} takes whole numbers from 1 up with commas between them, not {}", shown(text))
     return tuple(sorted(set(numbers)))
 
 

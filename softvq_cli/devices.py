@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from softvq_cli.errors import UsageError, param, unknown_name
+from softvq_cli.errors import Message, UsageError, unknown_name
 from softvq_cli.words import DEVICES
 
 if TYPE_CHECKING:
@@ -31,13 +31,13 @@ def pick(device: str = "auto") -> torch.device:
     import torch
 
     if device not in DEVICES:
-        raise UsageError(unknown_name(f"value of {param('device')}", device, DEVICES))
+        raise UsageError(unknown_name(Message("value of {device}"), device, DEVICES))
     here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     present = [name for name, is_here in here.items() if is_here]
     name = present[0] if device == "auto" else device
     if name not in present:
         there = " and ".join(present)
-        raise UsageError(f"{param('device')} {name}: PyTorch finds no such device here; there is {there}")
+        raise UsageError("{device} {}: PyTorch finds no such device here; there is {}", name, there)
     if name == "cuda":
         torch.backends.cudnn.allow_tf32 = False  # float32 is float32: by default convolutions round to 10 bits
     elif name == "cpu" and "OMP_NUM_THREADS" not in os.environ:

@@ -1,8 +1,8 @@
 """Errors that a user can cause or meet, each with the exit code that scripts see.
 
 The core raises these; only ``softvq_cli.cli`` turns them into one line and an exit code.
-A message says what is wrong, where, and what to do, in one line. Where it names a setting or an argument, the name is
-marked by :func:`param`: Python reads ``batch_size``, the command line spells ``--batch-size``.
+A message says what is wrong, where, and what to do, in one line. Where it names a setting or an argument, it is a
+:class:`Message`: Python reads ``batch_size``, the command line spells ``--batch-size``.
 """
 
 from __future__ import annotations
@@ -10,38 +10,91 @@ from __future__ import annotations
 import difflib
 import re
 import reprlib
-from collections.abc import Callable, Iterable, Mapping
+import string
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 _BREAK = re.compile(r"\s*[\r\n]\s*")
 _LONG_NUMBER = re.compile(r"Exceeds the limit \((\d+) digits\) for integer string conversion.*increase the limit")
 """What Python says of one, with advice to programmers."""
-_MARKED = re.compile("\x02([A-Za-z][A-Za-z0-9_]*)\x03")
 
 
-def param(name: str) -> str:
-    """The name of a setting or an argument, marked within a message."""
-    return f"\x02{name}\x03"
+class Message(str):
+    """Text that names settings, so that each reader sees them as he would type them.
+
+    ``Message("{K} must be at least {}", 2)`` reads ``K must be at least 2``, and on the command line ``--K must be at
+    least 2``. A name in braces is a setting or an argument; ``{}`` is the next value, which may be a message itself.
+    """
+
+    template: str
+    values: tuple[object, ...]
+
+    def __new__(cls, template: str, *values: object) -> Message:
+        message = super().__new__(cls, _Filling(str).format(template, *values))
+        message.template, message.values = template, values
+        return message
+
+    def __getnewargs__(self) -> tuple[Any, ...]:
+        return self.template, *self.values
+
+    def spelled(self, spelling: Callable[[str], str]) -> str:
+        """The text with each setting as ``spelling`` has it."""
+        return _Filling(spelling).format(self.template, *self.values)
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """The names of the settings, in the order of the text."""
+        names: list[str] = []
+        self.spelled(lambda name: names.append(name) or name)  # type: ignore[func-returns-value]
+        return tuple(names)
 
 
-def spelled(text: str, spelling: Callable[[str], str] = str) -> str:
-    """A message with each name that :func:`param` marked as ``spelling`` has it; the name itself unless given."""
-    return _MARKED.sub(lambda found: spelling(found[1]), text)
+class _Filling(string.Formatter):
+    """What fills the braces of a message."""
+
+    def __init__(self, spelling: Callable[[str], str]) -> None:
+        self._spelling = spelling
+
+    def get_value(self, key: int | str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        if isinstance(key, str):
+            return self._spelling(key)
+        value = args[key]
+        return value.spelled(self._spelling) if isinstance(value, Message) else value
+
+
+def param(name: str) -> Message:
+    """A setting or an argument of which only the code knows the name, as a value of a :class:`Message`."""
+    return Message(f"{{{name}}}")
+
+
+def spelled(text: str, spelling: Callable[[str], str]) -> str:
+    """A text with its settings as ``spelling`` has them, if it is one that names any."""
+    return text.spelled(spelling) if isinstance(text, Message) else text
 
 
 class SoftVQError(Exception):
-    """It failed: the disk is full, the loss is not finite, a download broke off. Exit code 1."""
+    """It failed: the disk is full, the loss is not finite, a download broke off. Exit code 1.
+
+    Args:
+        message: one line; with ``values`` the template of a :class:`Message`.
+        values: what fills the template's ``{}``.
+    """
 
     exit_code = 1
 
-    @property
-    def marked(self) -> str:
-        """The message with its marks, to become a part of another message."""
-        return " ".join(map(str, self.args))
+    def __init__(self, message: object = "", *values: object) -> None:
+        super().__init__(Message(str(message), *values) if values else message)
 
-    def __str__(self) -> str:
-        """The message for Python."""
-        return spelled(self.marked)
+    @property
+    def message(self) -> str:
+        """What to say: a :class:`Message`, where settings are named."""
+        text = self.args[0]
+        return text if isinstance(text, str) else str(text)
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """The settings that the message names."""
+        return self.message.settings if isinstance(self.message, Message) else ()
 
 
 class UsageError(SoftVQError, ValueError):
@@ -81,7 +134,7 @@ class Interrupted(SoftVQError):
         self.again = again
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str], also: Mapping[str, str] | None = None) -> str:
+def unknown_name(kind: str, name: str, known: Iterable[str], also: Mapping[str, str] | None = None) -> Message:
     """The message for a misspelt name: the nearest known one first, then all of them.
 
     Args:
@@ -94,7 +147,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str], also: Mapping[str, 
     known, also = list(known), {text.lower(): right for text, right in (also or {}).items()}
     near = difflib.get_close_matches(name.lower(), [*also, *known], n=1, cutoff=0.5)
     hint = f"did you mean {also.get(near[0], near[0])!r}? " if near else ""
-    return f"unknown {kind} {name!r}: {hint}known are {', '.join(known)}"
+    return Message("unknown {} {!r}: {}known are {}", kind, name, hint, ", ".join(known))
 
 
 def shown(value: object) -> str:

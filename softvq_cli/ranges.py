@@ -52,7 +52,7 @@ def check_number(
     if type(value).__module__ == "numpy" and hasattr(value, "item"):
         value = value.item()
     if not is_number(value) or (kind is int and type(value) is not int):
-        raise UsageError(f"{param(name)} takes {KINDS[kind]}, not {shown(value)}")
+        raise UsageError("{} takes {}, not {}", param(name), KINDS[kind], shown(value))
     return in_range(name, as_float(name, value) if kind is float else value, low=low, above=above, high=high)
 
 
@@ -65,13 +65,13 @@ def in_range(
         UsageError: as :func:`check_number`.
     """
     if isinstance(value, float) and not math.isfinite(value):
-        raise UsageError(f"{param(name)} must be finite, not {value}")
+        raise UsageError("{} must be finite, not {}", param(name), value)
     if low is not None and value < low:
-        raise UsageError(f"{param(name)} must be at least {low}, not {shown(value)}")
+        raise UsageError("{} must be at least {}, not {}", param(name), low, shown(value))
     if above is not None and value <= above:
-        raise UsageError(f"{param(name)} must be above {above}, not {shown(value)}")
+        raise UsageError("{} must be above {}, not {}", param(name), above, shown(value))
     if high is not None and value > high:
-        raise UsageError(f"{param(name)} must be at most {high}, not {shown(value)}")
+        raise UsageError("{} must be at most {}, not {}", param(name), high, shown(value))
     return value
 
 
@@ -89,4 +89,4 @@ def as_float(name: str, value: float) -> float:
     try:
         return float(value)
     except OverflowError:
-        raise UsageError(f"{param(name)} must be finite as a float, not {shown(value)}") from None
+        raise UsageError("{} must be finite as a float, not {}", param(name), shown(value)) from None

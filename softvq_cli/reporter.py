@@ -10,7 +10,7 @@ class Reporter:
     """Five methods that do nothing. Override those that you want to hear.
 
     They are called from the thread that does the work, some of them several times a second, so they must be quick.
-    Text names settings by :func:`softvq_cli.errors.param`.
+    Text that names settings is a :class:`softvq_cli.errors.Message`.
     """
 
     def note(self, text: str) -> None:

@@ -87,7 +87,7 @@ def data(
         return
     if out is not None or reading:
         given = ["out"] if out is not None else list(reading)
-        raise UsageError(f"{param(given[0])} goes with show: softvq data show DATA")
+        raise UsageError("{} goes with show: softvq data show DATA", param(given[0]))
     chosen = names or list(datasets.names())
     with terminal.bars() as bars:
         if action == "fetch":
@@ -121,7 +121,7 @@ def _show(
     from softvq_cli.cli.targets import refuse_existing
     from softvq_cli.config import DataConfig
     from softvq_cli.datasets.progress import Told
-    from softvq_cli.errors import UsageError
+    from softvq_cli.errors import Message, UsageError
     from softvq_cli.plots import images
     from softvq_cli.plots.style import check_suffix
 
@@ -134,7 +134,7 @@ def _show(
     with terminal.bars() as bars:
         overview, train, _ = datasets.look(config, Told(bars.report))
     for note in overview.notes:
-        terminal.note(f"{overview.name}: {note}")
+        terminal.note(Message("{}: {}", overview.name, note))
     if out is not None:
         left = images.contact_sheet(out, train.images, train.labels, train.class_names, terminal.note)
         if left:

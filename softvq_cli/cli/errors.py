@@ -66,7 +66,7 @@ def describe(error: BaseException, argv: Sequence[str] = ()) -> tuple[int, str]:
     if isinstance(error, KeyboardInterrupt | typer.Abort) or interrupts.seen:
         return INTERRUPTED, "interrupted"
     if isinstance(error, SoftVQError):
-        text = spelled(error.marked, option_name)
+        text = spelled(error.message, option_name)
         return error.exit_code, text + _how_to_go_on(error, argv) if isinstance(
             error, Interrupted
         ) else f"error: {text}"

@@ -17,7 +17,7 @@ import typer
 from softvq_cli.cli.options import Bundle, parameter
 from softvq_cli.cli.spelling import option_name
 from softvq_cli.cli.streams import encoding_of, print_path
-from softvq_cli.errors import one_line, spelled
+from softvq_cli.errors import Message, one_line, spelled
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -83,7 +83,7 @@ class Terminal:
 
     def warn(self, text: str) -> None:
         """Say something that must not be missed."""
-        self._say(f"warning: {text}")
+        self._say(Message("warning: {}", text))
 
     def hint(self, *words: str | Path) -> None:
         """Name the command that comes next, ready for the shell."""

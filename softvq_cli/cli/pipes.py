@@ -8,7 +8,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from softvq_cli.errors import SoftVQError, UsageError
+from softvq_cli.cli.spelling import option_name
+from softvq_cli.errors import SoftVQError, UsageError, spelled
 from softvq_cli.files import temporary_folder
 
 PIPE = Path("-")
@@ -38,9 +39,10 @@ def received(files: Sequence[Path]) -> Iterator[list[Path]]:
         try:
             yield [kept if path == PIPE else path for path in files]
         except SoftVQError as error:
-            if str(kept) not in error.marked:
+            text = spelled(error.message, option_name)
+            if str(kept) not in text:
                 raise
-            raise type(error)(error.marked.replace(str(kept), "standard input")) from error
+            raise type(error)(text.replace(str(kept), "standard input")) from error
 
 
 def refuse_terminal() -> None:

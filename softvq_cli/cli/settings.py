@@ -52,7 +52,7 @@ def read_config(path: Path) -> dict[str, Any]:
                 raise UsageError(f"the setting {name!r} stands there twice")
             values[name] = check(name, value)
         except UsageError as error:
-            raise UsageError(f"{path}: {error.marked}") from error
+            raise UsageError("{}: {}", path, error.message) from error
     return values
 
 
@@ -178,7 +178,7 @@ def _value(name: str, text: str | bool) -> Any:
             try:
                 value = number(text)
             except ValueError as error:
-                raise UsageError(f"{param(name)} takes {words}, not {shown(text)}") from error
+                raise UsageError("{} takes {}, not {}", param(name), words, shown(text)) from error
             return check(name, value)
     return check(name, text)
 

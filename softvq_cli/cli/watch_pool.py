@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from softvq_cli.cli.interrupt import interrupts
 from softvq_cli.cli.output import Terminal
 from softvq_cli.cli.watch import Following, following
-from softvq_cli.errors import SoftVQError
+from softvq_cli.errors import Message, SoftVQError
 from softvq_cli.experiments.pool import PoolObserver, Progress
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class PoolWatcher(Following, PoolObserver):
     def failed(self, job: Job, message: str) -> None:
         """One line, in any case."""
         self._ended += 1
-        self._terminal.warn(f"{job.name} failed: {message}")
+        self._terminal.warn(Message("{} failed: {}", job.name, message))
 
     def dashboard(self, address: str) -> None:
         """Where to look."""

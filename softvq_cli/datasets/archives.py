@@ -20,7 +20,7 @@ from typing import IO, cast
 from softvq_cli.datasets import limits
 from softvq_cli.datasets.cache import File, stamp
 from softvq_cli.datasets.sources import Listing, Member, Source, check_text, is_hidden, is_image_name, is_metadata
-from softvq_cli.errors import InputError, SoftVQError, UsageError, one_line, param
+from softvq_cli.errors import InputError, SoftVQError, UsageError, one_line
 
 ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 """How the name of an archive ends."""
@@ -87,12 +87,12 @@ def _zip_name(path: Path, info: zipfile.ZipInfo, encoding: str | None) -> str:
     try:
         return raw.decode(encoding or "utf-8")
     except LookupError as error:
-        raise UsageError(f"{param('name_encoding')} {encoding} is unknown; usual are shift_jis, gbk, cp866") from error
+        raise UsageError("{name_encoding} {} is unknown; usual are shift_jis, gbk, cp866", encoding) from error
     except UnicodeDecodeError as error:
         said = f"not {encoding}" if encoding else "in an encoding that it does not name"
         raise InputError(
-            f"{path}: the name {info.orig_filename[:200]!r} is {said}; give the right one with "
-            f"{param('name_encoding')} (shift_jis, gbk, cp866, cp437 …)"
+            "{}: the name {!r} is {}; give the right one with {name_encoding} (shift_jis, gbk, cp866, cp437 …)",
+            *(path, info.orig_filename[:200], said),
         ) from error
 
 
@@ -224,7 +224,7 @@ def _archive_errors(path: Path) -> Iterator[None]:
     except LookupError as error:
         if "unknown encoding" not in str(error):
             raise InputError(f"{path} is damaged or no such archive: {one_line(error)}") from error
-        raise UsageError(f"{param('name_encoding')}: {error}; usual are shift_jis, gbk, cp866") from error
+        raise UsageError("{name_encoding}: {}; usual are shift_jis, gbk, cp866", error) from error
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or one_line(error)}") from error
     except Exception as error:  # zipfile and tarfile raise a dozen kinds

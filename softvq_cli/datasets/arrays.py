@@ -17,7 +17,7 @@ from softvq_cli.datasets import cache, limits, pixel_range
 from softvq_cli.datasets.classes import distinct, numbered, unlabelled
 from softvq_cli.datasets.naming import Role, role_of, shorten
 from softvq_cli.datasets.splits import Whole, second_split, training_rows
-from softvq_cli.errors import InputError, one_line, param
+from softvq_cli.errors import InputError, Message, one_line
 
 ENDINGS = (".npz", ".npy", ".mat")
 _IN_MEMORY = 1 << 30
@@ -233,10 +233,10 @@ def _as_images(array: np.ndarray, where: str, setting: str | None, labels: int |
     shape = tuple(array.shape)
     if ways:
         text = " or ".join(_way(order, images) for order, images in ways.items())
-        raise InputError(f"{where} has the shape {shape}, which may be {text}: say which with {param('image_shape')}")
+        raise InputError("{} has the shape {}, which may be {}: say which with {image_shape}", where, shape, text)
     raise InputError(
-        f"{where} has the shape {shape}; images are (N, H, W), (N, H, W, 1) or (N, H, W, 3), or with the channels first"
-        + (_flat_hint(array.shape[1]) if array.ndim == 2 else "")
+        "{} has the shape {}; images are (N, H, W), (N, H, W, 1) or (N, H, W, 3), or with the channels first{}",
+        *(where, shape, _flat_hint(array.shape[1]) if array.ndim == 2 else ""),
     )
 
 
@@ -296,9 +296,7 @@ def _as_given(array: np.ndarray, where: str, shape: tuple[int, int, int], settin
     elif tuple(array.shape[1:]) in (shape, plain):
         array = array.reshape(len(array), *shape)
     else:
-        raise InputError(
-            f"{where} has the shape {tuple(array.shape)}, which does not fit {param('image_shape')} {setting}"
-        )
+        raise InputError("{} has the shape {}, which does not fit {image_shape} {}", where, tuple(array.shape), setting)
     return np.moveaxis(array, 1, -1) if channels_first else array, ""
 
 
@@ -308,8 +306,10 @@ def _flat_hint(columns: int) -> str:
         side = math.isqrt(columns // channels)
         if side * side * channels == columns:
             colour = f"{side},{side},3, or 3,{side},{side} where the channels come first"
-            return f"; if its rows are images, {param('image_shape')} {f'{side},{side},1' if channels == 1 else colour}"
-    return f"; if its rows are images, say which with {param('image_shape')} H,W,C"
+            return Message(
+                "; if its rows are images, {image_shape} {}", f"{side},{side},1" if channels == 1 else colour
+            )
+    return Message("; if its rows are images, say which with {image_shape} H,W,C")
 
 
 # ---- the files

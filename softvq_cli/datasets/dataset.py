@@ -29,7 +29,7 @@ class Dataset:
     """For an image folder: one path a row, relative to the folder, with forward slashes."""
     notes: tuple[str, ...] = ()
     """What was dropped, mapped or rounded when the data were read, and what is odd about them: a line each, in which
-    settings are marked (:func:`softvq_cli.errors.spelled`)."""
+    settings are named (:class:`softvq_cli.errors.Message`)."""
     pixel_range: str | None = None
     """The values that became black and white, as the setting of that name; None: the images were bytes."""
     drawn: bool = False

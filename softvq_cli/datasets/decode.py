@@ -27,7 +27,7 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from softvq_cli.datasets import dicom, tiff
 from softvq_cli.datasets.cache import Put
 from softvq_cli.datasets.pixel_range import DeepError, Raster, Scale, Tally, as_bytes, extent_of
-from softvq_cli.errors import InputError, SoftVQError, one_line, param
+from softvq_cli.errors import InputError, SoftVQError, one_line
 
 Item = tuple[int, str, bytes, int]
 """(row, what to call the file in messages, its bytes, the page of it)."""
@@ -189,8 +189,8 @@ def _decode_block(block: list[Item], form: Form) -> tuple[np.ndarray, Tally]:
         if (height, width) != (form.height, form.width):
             if not form.resize:
                 raise InputError(
-                    f"images of different sizes: {form.first} has {form.width}x{form.height} pixels, "
-                    f"{name} has {width}x{height}; resize them with {param('image_size')}"
+                    "images of different sizes: {} has {}x{} pixels, {} has {}x{}; resize them with {image_size}",
+                    *(form.first, form.width, form.height, name, width, height),
                 )
             tally["cropped"] += width != height
             size = form.width, form.height

@@ -11,7 +11,7 @@ from softvq_cli.config import DataConfig
 from softvq_cli.datasets.loading import load, path_of
 from softvq_cli.datasets.named import names
 from softvq_cli.datasets.progress import Progress
-from softvq_cli.errors import InputError, param
+from softvq_cli.errors import InputError
 from softvq_cli.files import on_disk
 
 
@@ -37,8 +37,8 @@ def find(
     places = list(_places(config.data, folder, was))
     if not places:
         raise InputError(
-            f"the run in {folder} was trained on {config.data}, which is neither here nor beside it"
-            f"{'' if was is None else f' nor at {was}'}; say where it is with {param('data')}"
+            "the run in {} was trained on {}, which is neither here nor beside it{}; say where it is with {data}",
+            *(folder, config.data, "" if was is None else f" nor at {was}"),
         )
     found = [dataclasses.replace(config, data=place) for place in places]
     if len(found) > 1 and fingerprint is not None:

@@ -15,7 +15,7 @@ from softvq_cli.datasets.pixel_range import NOTES, DeepError, Tally
 from softvq_cli.datasets.progress import Progress
 from softvq_cli.datasets.sources import Source
 from softvq_cli.datasets.splits import Whole, training_rows
-from softvq_cli.errors import InputError, param
+from softvq_cli.errors import InputError, Message
 
 _READING = ("image_size", "folders", "pages", "image_column", "label_column", "split_column", "name_encoding")
 """Settings that decide which rows there are and how they look, beside the range of the pixels."""
@@ -150,8 +150,10 @@ def _notes(tally: Tally, count: int, config: DataConfig) -> list[str]:
     pages = {most: files for most, files in pages.items() if files}
     if pages and config.pages == "first":
         lines.append(
-            f"{sum(pages.values())} of {count} files have several pages, up to {max(pages)}: the first is the image; "
-            f"{param('pages')} all takes each for one"
+            Message(
+                "{} of {} files have several pages, up to {}: the first is the image; {pages} all takes each for one",
+                *(sum(pages.values()), count, max(pages)),
+            )
         )
     return lines
 
@@ -188,13 +190,17 @@ class _Rows:
         kinds = {kind for _, _, kind in self.extents}
         if kinds == {"", "u"}:
             return "full", (
-                "images of 8 bits and of more: each is read by the range of its type; "
-                f"{param('pixel_range')} LOW,HIGH gives one to all"
+                Message(
+                    "images of 8 bits and of more: each is read by the range of its type; {pixel_range} LOW,HIGH "
+                    "gives one to all"
+                )
             )
         if len(kinds) > 1:
             raise InputError(
-                f"images of whole numbers and of floating-point numbers have no range in common: give it with "
-                f"{param('pixel_range')} LOW,HIGH"
+                Message(
+                    "images of whole numbers and of floating-point numbers have no range in common: give it with "
+                    "{pixel_range} LOW,HIGH"
+                )
             )
         labels = None if self.labels is None else np.array(self.labels, np.int64)
         chosen = training_rows(len(self.extents), labels, self.train, config)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from softvq_cli.datasets.classes import NONE
 from softvq_cli.datasets.naming import Role, roles_of, same, shorten
 from softvq_cli.datasets.sources import Member, Source
-from softvq_cli.errors import InputError, param
+from softvq_cli.errors import InputError, Message
 from softvq_cli.words import Folders
 
 _FEW = 4
@@ -124,21 +124,23 @@ def _roles(tree: _Tree, folders: Folders, notes: list[str]) -> dict[str, Role] |
     found = {name: role for name, role in sorted(roles_of(tree.folders).items()) if role is not None}
     known = dict(sorted(found.items(), key=lambda item: _ORDER.index(item[1])))
     others = sorted(tree.folders - set(known))
-    ways = f"{param('folders')} classes takes every folder for a class; else name the splits train and test"
+    ways = Message("{folders} classes takes every folder for a class; else name the splits train and test")
     if {"train", "test"} <= set(known.values()) or (known and not others) or folders == "splits":
         if others or tree.loose() or not known:
             extra = (others or [member.name for member in tree.loose()] or ["nothing"])[0]
             beside = " and ".join(f"{name}/" for name in known) or "splits"
-            raise InputError(f"{tree.where}: {extra} lies beside {beside}; move it into one of them or away, or {ways}")
+            aside = "{}: {} lies beside {}; move it into one of them or away, or {}"
+            raise InputError(aside, tree.where, extra, beside, ways)
         return known
     if known and (len(tree.folders) <= _FEW or len(known) > 1):
-        raise InputError(f"{tree.where}: is {next(iter(known))} a class or a split, beside {shorten(others)}? {ways}")
+        which = "{}: is {} a class or a split, beside {}? {}"
+        raise InputError(which, tree.where, next(iter(known)), shorten(others), ways)
     if known:
         notes.append(f"{next(iter(known))} is taken for a class, as one of {len(tree.folders)} folders")
     elif _recur(tree):
         raise InputError(
-            f"{tree.where}: {shorten(sorted(tree.folders))} hold folders of the same names, as splits do; are they "
-            f"splits or classes? {ways}"
+            "{}: {} hold folders of the same names, as splits do; are they splits or classes? {}",
+            *(tree.where, shorten(sorted(tree.folders)), ways),
         )
     return None
 
@@ -163,15 +165,17 @@ def _divided(tree: _Tree, roles: dict[str, Role], notes: list[str]) -> Layout:
     for role in ("train", "test"):
         if len(by_role.get(role, [])) > 1:
             raise InputError(
-                f"{tree.where}: {' and '.join(by_role[role])} may all be the {role} split; put their images into one "
-                f"folder, or {param('folders')} classes takes every folder for a class"
+                "{}: {} may all be the {} split; put their images into one folder, or {folders} classes takes "
+                "every folder for a class",
+                *(tree.where, " and ".join(by_role[role]), role),
             )
     _choose_test(tree, by_role, notes)
     for role in ("train", "test"):
         if role not in by_role:
             raise InputError(
-                f"{tree.where} has {shorten(sorted(roles))} but no {role} split; name the folder that is to be it "
-                f"{role}, or {param('folders')} classes takes every folder for a class"
+                "{} has {} but no {} split; name the folder that is to be it {}, or {folders} classes takes "
+                "every folder for a class",
+                *(tree.where, shorten(sorted(roles)), role, role),
             )
     (first,), (second,) = by_role["train"], by_role["test"]
     if (first, second) != ("train", "test") and "test" in roles.values():

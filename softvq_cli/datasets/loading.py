@@ -17,7 +17,7 @@ from softvq_cli.datasets.named import names
 from softvq_cli.datasets.naming import shorten
 from softvq_cli.datasets.progress import Progress, Told, silent
 from softvq_cli.datasets.sources import Source
-from softvq_cli.errors import InputError, SoftVQError, UsageError, param, unknown_name
+from softvq_cli.errors import InputError, SoftVQError, UsageError, unknown_name
 from softvq_cli.files import as_utf8, on_disk
 from softvq_cli.words import SPLITS, Split
 
@@ -39,10 +39,10 @@ def load(config: DataConfig, split: Split, *, progress: Progress | None = None) 
     path = path_of(config.data)
     if path is None and config.data not in names():
         raise UsageError(
-            f"{unknown_name('data set', config.data, names())}; nor is there a file or folder of that name"
+            "{}; nor is there a file or folder of that name", unknown_name("data set", config.data, names())
         )
     if config.image_size is not None and (path is None or path.name.lower().endswith(arrays.ENDINGS)):
-        raise UsageError(f"{param('image_size')} is for folders and archives of images; {config.data} is none")
+        raise UsageError("{image_size} is for folders and archives of images; {} is none", config.data)
     if path is None:
         return _load_named(config, split, progress or silent)
     return splits.take(_read(path, config, progress or silent), _name_of(path), config, split)
@@ -78,7 +78,7 @@ def _load_named(config: DataConfig, split: Split, progress: Progress) -> Dataset
         try:
             fetch(name, data, Told(progress))
         except SoftVQError as error:
-            raise SoftVQError(f"{name} is not in {data}, and {error.marked}") from error
+            raise SoftVQError("{} is not in {}, and {}", name, data, error.message) from error
     again: list[str] = []
     parts = [
         known.read(known, data, part, again.append) for part in (("train", "test") if split == "all" else (split,))

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from softvq_cli.datasets import cache
-from softvq_cli.errors import InputError, UsageError, one_line, param, unknown_name
+from softvq_cli.errors import InputError, Message, UsageError, one_line, unknown_name
 from softvq_cli.files import on_disk
 
 Arrays = tuple[np.ndarray, np.ndarray]
@@ -84,7 +84,7 @@ class Named:
                 )
             doubt(path.name)
             return unpacked
-        more = f"; a file of your own is read with {param('data')} {path}" if path.suffix == ".mat" else ""
+        more = Message("; a file of your own is read with {data} {}", path) if path.suffix == ".mat" else ""
         raise InputError(f"{path} is damaged: its MD5 is not the published {md5}; {again}{more}")
 
     def _has_form(self, name: str, content: bytes) -> bool:
@@ -270,11 +270,11 @@ def data_folder(data_dir: str | os.PathLike[str] | None) -> Path:
     """
     chosen = on_disk(str(data_dir or os.environ.get("SOFTVQ_DATA") or ""))
     if "\0" in chosen:
-        raise UsageError(f"{param('data_dir')} holds a zero byte; give the path of a folder")
+        raise UsageError(Message("{data_dir} holds a zero byte; give the path of a folder"))
     try:
         return Path(chosen).expanduser() if chosen else cache.cache_folder() / "data"
     except RuntimeError as error:
-        raise UsageError(f"{param('data_dir')} {chosen}: {error}") from error
+        raise UsageError("{data_dir} {}: {}", chosen, error) from error
 
 
 @dataclass(frozen=True)

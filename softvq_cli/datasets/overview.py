@@ -12,7 +12,6 @@ import numpy as np
 from softvq_cli.config import DataConfig
 from softvq_cli.datasets.dataset import Dataset
 from softvq_cli.datasets.loading import load
-from softvq_cli.errors import spelled
 from softvq_cli.reporter import Reporter
 from softvq_cli.words import Split
 
@@ -44,7 +43,7 @@ class Overview:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return asdict(self) | {"notes": [*map(spelled, self.notes)]}
+        return asdict(self) | {"notes": [*map(str, self.notes)]}
 
 
 def look(config: DataConfig, reporter: Reporter | None = None) -> tuple[Overview, Dataset, Dataset]:

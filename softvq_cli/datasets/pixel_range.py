@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from softvq_cli.config import pixel_range
-from softvq_cli.errors import InputError, param
+from softvq_cli.errors import InputError
 
 Range = tuple[float, float]
 Scale = Range | Literal["auto", "full"]
@@ -167,8 +167,8 @@ def full_of(values: np.ndarray, name: str) -> Range:
     if low < 0 or high > limit:
         kind = "floating-point pixels" if values.dtype.kind == "f" else f"{values.dtype.itemsize * 8}-bit pixels"
         raise InputError(
-            f"{name} holds {kind} from {low:.6g} to {high:.6g}, beyond 0 to {limit:g}: give the range that they have "
-            f"with {param('pixel_range')}"
+            "{} holds {} from {:.6g} to {:.6g}, beyond 0 to {:g}: give the range that they have with {pixel_range}",
+            *(name, kind, low, high, limit),
         )
     return 0.0, limit
 

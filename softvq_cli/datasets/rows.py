@@ -13,7 +13,7 @@ from softvq_cli.datasets.layout import Layout
 from softvq_cli.datasets.naming import Role, natural, role_of, same, shorten
 from softvq_cli.datasets.sources import Member
 from softvq_cli.datasets.splits import second_split
-from softvq_cli.errors import InputError, param, shown
+from softvq_cli.errors import InputError, Message, param, shown
 
 IMAGE = ("image", "img", "images", "picture", "photo", "file_name", "filename", "file", "path", "filepath", "file_path")
 IMAGE_MORE = ("image_path", "image_file", "image_name", "jpg", "jpeg", "png", "webp")
@@ -64,12 +64,11 @@ def columns_of(
     """
     for setting, name in chosen.items():
         if name is not None and name not in names:
-            raise InputError(f"{where} has no column {name!r} ({param(setting)}); it has {shorten(names, 12)}")
+            raise InputError("{} has no column {!r} ({}); it has {}", where, name, param(setting), shorten(names, 12))
     image = chosen["image_column"] or (images[0] if len(images) == 1 else _plain(names, IMAGE + IMAGE_MORE))
     if image is None:
         raise InputError(
-            f"{where} has no column that is plainly the image; name it with {param('image_column')}: "
-            f"{shorten(names, 12)}"
+            "{} has no column that is plainly the image; name it with {image_column}: {}", where, shorten(names, 12)
         )
     label = chosen["label_column"] or (labels[0] if len(labels) == 1 else _plain(names, LABEL))
     split = chosen["split_column"] or _plain(names, SPLIT)
@@ -77,7 +76,7 @@ def columns_of(
     notes = [f"columns that are not used: {shorten(unused, 8)}"] if unused else []
     if label is None and unused:
         notes = [
-            f"no column is plainly the label ({param('label_column')} names one of {shorten(unused, 8)}): no labels"
+            Message("no column is plainly the label ({label_column} names one of {}): no labels", shorten(unused, 8))
         ]
     return Columns(image, label, split, tuple(notes))
 

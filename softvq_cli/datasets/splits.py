@@ -13,7 +13,7 @@ from softvq_cli.config import DataConfig
 from softvq_cli.datasets import cache
 from softvq_cli.datasets.dataset import Dataset
 from softvq_cli.datasets.naming import Role
-from softvq_cli.errors import InputError, param
+from softvq_cli.errors import InputError, Message
 from softvq_cli.words import Split
 
 _IN_MEMORY = 1 << 30
@@ -108,16 +108,21 @@ def _odd(whole: Whole, config: DataConfig) -> list[str]:
     low, high = (0.0, 255.0) if whole.pixel_range is None else map(float, whole.pixel_range.split(","))
     if whole.pixel_range is not None and (share := _white_share(whole.images)) > _WHITE:
         found.append(
-            f"{share:.0%} of the pixels are white, as {high:.6g} and all above it are: if their scale is another one, "
-            f"say so with {param('pixel_range')}"
+            Message(
+                "{:.0%} of the pixels are white, as {:.6g} and all above it are: if their scale is another one, "
+                "say so with {pixel_range}",
+                *(share, high),
+            )
         )
     brightest = _brightest(whole.images)
     if 0 < brightest <= _BLACK:
         most = f"{low:.6g},{low + (high - low) * brightest / 255:.3g}"
         found.append(
-            f"no pixel is brighter than {brightest} of 255, which is as good as black: if there are no other values, "
-            # Of a type's full range it is not known here which type that is.
-            f"say so with {param('pixel_range')} {'auto' if config.pixel_range == 'full' else most}"
+            Message(
+                "no pixel is brighter than {} of 255, which is as good as black: if there are no other values, "
+                "say so with {pixel_range} {}",
+                *(brightest, "auto" if config.pixel_range == "full" else most),
+            )
         )
     return found
 

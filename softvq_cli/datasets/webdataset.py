@@ -16,7 +16,7 @@ from softvq_cli.datasets.layout import Layout
 from softvq_cli.datasets.naming import role_of, shorten
 from softvq_cli.datasets.rows import LABEL, Row, arranged
 from softvq_cli.datasets.sources import Listing, Member, Source
-from softvq_cli.errors import InputError, one_line, param
+from softvq_cli.errors import InputError, one_line
 
 _IMAGES = ("jpg", "jpeg", "png", "webp")
 _LABELS = ("cls", "json", "txt")
@@ -171,7 +171,7 @@ def _label_of(source: Source, name: str, data: bytes, column: str | None) -> int
         key = column if column in found else next((word for word in LABEL if word in found), None)
         if key is None or (column is not None and column not in (key, "json")):
             raise InputError(
-                f"{where} has no {column or 'label'}; name the key with {param('label_column')}: {shorten(found, 8)}"
+                "{} has no {}; name the key with {label_column}: {}", where, column or "label", shorten(found, 8)
             )
         value = found[key]
     if isinstance(value, bool) or not isinstance(value, int | float | str):

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from softvq_cli.embeddings.files import Embedding
-from softvq_cli.errors import InputError, one_line, param
+from softvq_cli.errors import InputError, one_line
 
 _SHOWN = 5
 """Names in a message."""
@@ -61,8 +61,9 @@ def align(embeddings: Sequence[Embedding]) -> tuple[list[Embedding], list[str]]:
         common = shared(names, own)
         if not common:
             raise InputError(
-                f"{embedding.path} has the classes {_listed(own)}, {first.path} has {_listed(names)}: no name is the "
-                f"same, so their labels cannot be compared; take files of the same classes, or give {param('labels')}"
+                "{} has the classes {}, {} has {}: no name is the same, so their labels cannot be compared; take "
+                "files of the same classes, or give {labels}",
+                *(embedding.path, _listed(own), first.path, _listed(names)),
             )
         names = numbering(names, own)
         assert embedding.labels is not None

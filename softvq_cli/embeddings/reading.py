@@ -14,7 +14,7 @@ from softvq_cli import npy
 from softvq_cli.config import RunConfig
 from softvq_cli.embeddings import table
 from softvq_cli.embeddings.files import FORMAT, VERSION, Embedding, first_row_not_finite, info_path, labels_path
-from softvq_cli.errors import InputError, UsageError, param, shown
+from softvq_cli.errors import InputError, UsageError, shown
 from softvq_cli.files import read_json
 
 
@@ -38,8 +38,9 @@ def read(
         raise InputError(f"{path} has one row: at least two are needed to compare")
     if embedding.info.get("representation") == "indices" and not indices:
         raise InputError(
-            f"{path} holds the numbers of codewords, between which there is no distance: embed with {param('what')} "
-            "z_q for the codewords themselves"
+            "{} holds the numbers of codewords, between which there is no distance: embed with {what} z_q "
+            "for the codewords themselves",
+            path,
         )
     return embedding
 

@@ -147,7 +147,7 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         """The configuration that the arguments ask for."""
         for name in self.settings or {}:
             if name in SETTINGS and SETTINGS[name].section == "data":
-                raise UsageError(f"{param(name)} says how files are read: the estimator's settings are a model's")
+                raise UsageError("{} says how files are read: the estimator's settings are a model's", param(name))
         chosen = {name: getattr(self, name) for name in _ARGUMENTS if getattr(self, name) is not None}
         chosen["data"] = _NAME  # not the default, which a command would read for a saved model
         chosen["seed"] = seed_of(self.random_state, 0 if self.seed is None else self.seed)

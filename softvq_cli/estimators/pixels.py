@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from softvq_cli.config import RunConfig, check, image_shape, pixel_range
-from softvq_cli.errors import InputError, UsageError, param, shown
+from softvq_cli.errors import InputError, UsageError, shown
 
 WHITE = 255.0
 
@@ -103,10 +103,10 @@ def row_shape(given: tuple[int, ...] | None, features: int) -> tuple[int, int, i
     sides = (1, features, 1) if given is None else tuple(given) if np.iterable(given) else ()
     sides = (*sides, 1) if len(sides) == 2 else sides
     if len(sides) != 3 or sides[2] not in (1, 3):
-        raise UsageError(f"{param('image_shape')} is (H, W) or (H, W, C), C 1 or 3, not {shown(given)}")
+        raise UsageError("{image_shape} is (H, W) or (H, W, C), C 1 or 3, not {}", shown(given))
     height, width, channels = image_shape(check("image_shape", ",".join(map(str, sides))))
     if height * width * channels != features:
         raise UsageError(
-            f"{param('image_shape')} {sides} has {height * width * channels} values, and a row of X has {features}"
+            "{image_shape} {} has {} values, and a row of X has {}", sides, height * width * channels, features
         )
     return height, width, channels

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from softvq_cli.devices import evaluation_threads, processors
-from softvq_cli.errors import InputError, UsageError, param, unknown_name
+from softvq_cli.errors import InputError, Message, UsageError, unknown_name
 from softvq_cli.evaluation import kmeans
 from softvq_cli.evaluation.statistics import Summary, summary
 from softvq_cli.ranges import MOST_COUNT, check_jobs, check_number, check_seed
@@ -189,13 +189,11 @@ def _number_of_clusters(z: np.ndarray, labels: np.ndarray | None, clusters: int 
         raise InputError(f"{len(labels)} labels for {len(z)} rows: they must be equal in number")
     if clusters is None:
         if labels is None:
-            raise UsageError(f"without labels the number of clusters is not known: give {param('clusters')}")
+            raise UsageError(Message("without labels the number of clusters is not known: give {clusters}"))
         clusters = len(np.unique(labels))
     clusters = int(check_number("clusters", clusters, low=1, high=MOST_COUNT))
     if len(z) < clusters:
-        raise InputError(
-            f"{len(z)} rows cannot form {clusters} clusters: give more rows or a smaller {param('clusters')}"
-        )
+        raise InputError("{} rows cannot form {} clusters: give more rows or a smaller {clusters}", len(z), clusters)
     return clusters
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from softvq_cli.devices import evaluation_threads, threads
-from softvq_cli.errors import InputError, UsageError, param, unknown_name
+from softvq_cli.errors import InputError, UsageError, unknown_name
 from softvq_cli.evaluation.numerics import Features, conditioned
 from softvq_cli.evaluation.statistics import Summary, summary
 from softvq_cli.ranges import MOST_COUNT, check_number, check_seed
@@ -189,8 +189,9 @@ def check_probe_input(
     for split, z, labels in (("train", train_z, train_labels), ("test", test_z, test_labels)):
         if labels is None:
             raise InputError(
-                f"the {split} rows have no labels, and a probe learns from them: train on images in class folders, put "
-                f"NAME.labels.npy beside NAME.npy, or give {param('labels')}"
+                "the {} rows have no labels, and a probe learns from them: train on images in class folders, put "
+                "NAME.labels.npy beside NAME.npy, or give {labels}",
+                split,
             )
         if len(labels) != len(z):
             raise InputError(f"{len(labels)} labels for {len(z)} {split} rows: they must be equal in number")

@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from softvq_cli.errors import SoftVQError, UsageError, one_line, param
+from softvq_cli.errors import SoftVQError, UsageError, one_line
 from softvq_cli.experiments import room
 from softvq_cli.files import temporary_folder
 
@@ -48,7 +48,7 @@ class Where:
     def __post_init__(self) -> None:
         """Check the numbers (UsageError)."""
         if self.jobs is not None and self.jobs < 1:
-            raise UsageError(f"{param('jobs')} must be at least 1, not {self.jobs}")
+            raise UsageError("{jobs} must be at least 1, not {}", self.jobs)
 
     def workers(self) -> int:
         """Processes to start here.

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from softvq_cli.config import DataConfig, RunConfig
-from softvq_cli.errors import SoftVQError, UsageError, param, unknown_name
+from softvq_cli.errors import Message, SoftVQError, UsageError, param, unknown_name
 from softvq_cli.experiments import pool, report
 from softvq_cli.experiments.cluster import Cluster, Where
 from softvq_cli.experiments.job import Job
@@ -83,21 +83,21 @@ class Request:
                     f"{row} is no row of {', '.join(self.names)}: its rows are trained until they have a common error"
                 )
         if self.seeds is not None and self.seeds < 1:
-            raise UsageError(f"{param('seeds')} must be at least 1, not {self.seeds}")
+            raise UsageError("{seeds} must be at least 1, not {}", self.seeds)
         self._check_target()
         for name in self.settings:
             if name in DECIDED:
-                raise UsageError(f"{param(name)} is not for a comparison, which decides it")
+                raise UsageError("{} is not for a comparison, which decides it", param(name))
         RunConfig.from_flat(self.settings)
 
     def _check_target(self) -> None:
         if self.target_nmse is None:
             return
         if not self.target_nmse > 0:
-            raise UsageError(f"{param('target_nmse')} must be above 0, not {self.target_nmse}")
+            raise UsageError("{target_nmse} must be above 0, not {}", self.target_nmse)
         matched = [name for name, one in COMPARISONS.items() if one.matched]
         if not set(matched) & set(self.names):
-            raise UsageError(f"{param('target_nmse')} is for {', '.join(matched)}, not for {', '.join(self.names)}")
+            raise UsageError("{target_nmse} is for {}, not for {}", ", ".join(matched), ", ".join(self.names))
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,9 @@ def reproduce(
         studies = plan(request, observer)
         for study in studies:
             if _matched(study) and request.target_nmse is None and REFERENCE not in {row.name for row in study.rows}:
-                observer.noted(f"{study.name} without {REFERENCE}: {_LARGEST}; {param('target_nmse')} sets another")
+                observer.noted(
+                    Message("{} without {}: {}; {target_nmse} sets another", study.name, REFERENCE, _LARGEST)
+                )
         planned = dict.fromkeys(job for study in studies for job in study.jobs)
         outcome = pool.run(list(planned), cluster, observer=observer, stop=stop)
         shown = [match(study, outcome, request) if _matched(study) else study for study in studies]
@@ -185,7 +187,7 @@ def _data(request: Request, observer: PoolObserver) -> tuple[dict[str, StudyData
             if len(wanted) == 1:
                 raise
             missing[data] = str(error)
-            observer.noted(f"{data} is left out: {error.marked}")
+            observer.noted(Message("{} is left out: {}", data, error.message))
     if not found:
         raise SoftVQError(f"no data to work on: {'; '.join(missing.values())}")
     names = [one.name for one in found.values()]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from softvq_cli.errors import Interrupted, SoftVQError
+from softvq_cli.errors import Interrupted, Message, SoftVQError
 from softvq_cli.experiments.job import Job, checkpoint_of, kept_of, measured
 from softvq_cli.files import atomic_write
 from softvq_cli.results import result
@@ -155,7 +155,7 @@ def _measure(
             except SoftVQError as error:
                 if part == BASIC:  # without it there is no row
                     raise
-                observer.noted(f"without {_title(part)}: {error.marked}")
+                observer.noted(Message("without {}: {}", _title(part), error.message))
                 continue
             found = replace(found.with_part(part, values), machine=machine or found.machine)
             result.write(job.folder, of, found)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from softvq_cli.errors import InputError, param
+from softvq_cli.errors import InputError
 from softvq_cli.experiments.measures import Latents, labels_of
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def principal_components(train: Dataset, test: Dataset, d: int) -> tuple[Latents
     D = train.images[0].size
     if D > _LARGEST_PCA:
         raise InputError(
-            f"no PCA of images with {D} values each: at most {_LARGEST_PCA}; smaller images ({param('image_size')}) do"
+            "no PCA of images with {} values each: at most {}; smaller images ({image_size}) do", D, _LARGEST_PCA
         )
     total, products = np.zeros(D), np.zeros((D, D))
     for _, block in _blocks(train.images):

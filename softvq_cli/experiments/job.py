@@ -119,8 +119,8 @@ def inspect(job: Job) -> State:
     _refuse_other_settings(job, found.config)
     if found.dataset.fingerprint != job.fingerprints[0]:
         raise RefusedError(
-            f"{job.folder} was trained on other data than {job.config.data.data} ({_difference(job, found)}): "
-            f"give another {param('out')}"
+            "{} was trained on other data than {} ({}): give another {out}",
+            *(job.folder, job.config.data.data, _difference(job, found)),
         )
     finished = found.step == job.steps
     return State(found.step, finished, _evaluation(job, found.sha256) if finished else None)
@@ -170,8 +170,9 @@ def _refuse_other_settings(job: Job, there: RunConfig) -> None:
         longer = name == run_directory.LONGER and stored[name] < value
         if name not in (*_OF_NO_EFFECT, *unused) and stored[name] != value and not longer:
             raise RefusedError(
-                f"{job.folder} holds a run with {param(name)} {stored[name]}, and this asks for {value}: "
-                f"give another {param('out')}, or the settings of the first time"
+                "{} holds a run with {} {}, and this asks for {}: give another {out}, or the settings of the "
+                "first time",
+                *(job.folder, param(name), stored[name], value),
             )
 
 

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from softvq_cli.errors import Interrupted, SoftVQError, one_line, param
+from softvq_cli.errors import Interrupted, Message, SoftVQError, one_line
 from softvq_cli.experiments.cluster import Cluster
 from softvq_cli.experiments.job import Job, State, inspect
 from softvq_cli.experiments.worker import ENVIRONMENT, NOTE, TRAINING, Order, stop_jobs, work
@@ -282,9 +282,9 @@ def _why(task: Task) -> str:
 
     error = task.exception()
     if isinstance(error, KilledWorker):
-        return (
-            f"its process was killed {error.allowed_failures + 1} times; if the memory ran out, a smaller "
-            f"{param('jobs')} needs less"
+        return Message(
+            "its process was killed {} times; if the memory ran out, a smaller {jobs} needs less",
+            error.allowed_failures + 1,
         )
     if isinstance(error, ModuleNotFoundError):
         return f"the worker has no module {error.name}: install softvq of this version there"

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from softvq_cli.errors import SoftVQError, param
+from softvq_cli.errors import Message, SoftVQError
 
 _FILES, _FILES_EACH = 32, 12
 """Open at once, as measured: this program's own (24), and its connections to each worker (10); a worker has 40."""
@@ -49,10 +49,10 @@ def _check_files(resource: Any, workers: int) -> None:
         return
     if 0 <= hard < need:
         fit = (hard - _FILES) // _FILES_EACH
-        fewer = f", or give {param('jobs')} {fit}" if fit > 0 else ""
+        fewer = Message(", or give {jobs} {}", fit) if fit > 0 else ""
         raise SoftVQError(
-            f"only {hard} files may be open at once, and {_need(workers, need)}: raise the limit (ulimit -n {need})"
-            f"{fewer}"
+            "only {} files may be open at once, and {}: raise the limit (ulimit -n {}){}",
+            *(hard, _need(workers, need), need, fewer),
         )
     resource.setrlimit(resource.RLIMIT_NOFILE, (need, hard))
 

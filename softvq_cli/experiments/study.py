@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from softvq_cli.config import DataConfig, RunConfig
-from softvq_cli.errors import UsageError, param
+from softvq_cli.errors import UsageError
 from softvq_cli.experiments.cluster import THREADS
 from softvq_cli.experiments.job import Job
 from softvq_cli.experiments.measures import labels_of
@@ -215,6 +215,6 @@ def _check_batch(config: RunConfig, data: StudyData) -> None:
     """Before a hundred jobs find out."""
     if config.train.batch_size > data.train:
         raise UsageError(
-            f"{param('batch_size')} {config.train.batch_size} is larger than the training split of {data.name}, "
-            f"which has {data.train} images"
+            "{batch_size} {} is larger than the training split of {}, which has {} images",
+            *(config.train.batch_size, data.name, data.train),
         )

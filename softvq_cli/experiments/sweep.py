@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from softvq_cli.config import SETTINGS, DataConfig, ModelConfig, check, numeric_settings
-from softvq_cli.errors import UsageError, param, shown, unknown_name
+from softvq_cli.errors import Message, UsageError, param, shown, unknown_name
 from softvq_cli.experiments import pool, report
 from softvq_cli.experiments.cluster import Cluster, Where
 from softvq_cli.experiments.paper import Column
@@ -50,28 +50,28 @@ class Request:
                 that the bottleneck does not read.
         """
         if not self.over:
-            raise UsageError(f"which setting? give {param('over')} K=8,16,32")
+            raise UsageError(Message("which setting? give {over} K=8,16,32"))
         bottleneck = self.settings.get("bottleneck", ModelConfig.bottleneck)
         for name, values in self.over.items():
             _check_axis(name, values)
             if unused_settings(bottleneck, {name: None}):
-                raise UsageError(f"the bottleneck {bottleneck} does not read {param(name)}")
+                raise UsageError("the bottleneck {} does not read {}", bottleneck, param(name))
         if self.seeds < 1:
-            raise UsageError(f"{param('seeds')} must be at least 1, not {self.seeds}")
+            raise UsageError("{seeds} must be at least 1, not {}", self.seeds)
         for name in ("seed", *self.over):
             if name in self.settings:
-                raise UsageError(f"{param(name)} is not for this sweep, which decides it")
+                raise UsageError("{} is not for this sweep, which decides it", param(name))
 
 
 def _check_axis(name: str, values: Sequence[float]) -> None:
     if name not in numeric_settings():
         raise UsageError(unknown_name("numeric setting", name, numeric_settings()))
     if not values:
-        raise UsageError(f"which values of {param(name)}? give {param('over')} {name}=8,16,32")
+        raise UsageError("which values of {}? give {over} {}=8,16,32", param(name), name)
     for value in values:
         check(name, value)
         if values.count(value) > 1:
-            raise UsageError(f"the value {value:g} of {param(name)} is given twice")
+            raise UsageError("the value {:g} of {} is given twice", value, param(name))
 
 
 def parse_over(texts: Iterable[str]) -> dict[str, tuple[float, ...]]:
@@ -87,14 +87,14 @@ def parse_over(texts: Iterable[str]) -> dict[str, tuple[float, ...]]:
         if name not in numeric_settings():
             raise UsageError(unknown_name("numeric setting", name, numeric_settings()))
         if name in axes:
-            raise UsageError(f"the values of {param(name)} are given twice: give all of them in one list")
+            raise UsageError("the values of {} are given twice: give all of them in one list", param(name))
         whole = int in SETTINGS[name].types
         try:
             axes[name] = tuple((int if whole else float)(value) for value in listed.split(",") if value.strip())
         except ValueError as error:
             kind = "whole numbers" if whole else "numbers"
             raise UsageError(
-                f"{param('over')} {name}=… takes {kind} with commas between them, not {shown(listed)}"
+                "{over} {}=… takes {} with commas between them, not {}", name, kind, shown(listed)
             ) from error
     return axes
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from softvq_cli.config import RunConfig
-from softvq_cli.errors import Interrupted, SoftVQError, one_line
+from softvq_cli.errors import Interrupted, Message, SoftVQError, one_line
 from softvq_cli.experiments.cluster import limit_threads
 from softvq_cli.experiments.completion import complete
 from softvq_cli.experiments.job import Job
@@ -80,10 +80,10 @@ def work(group: tuple[Job, ...], order: Order) -> list[Evaluation | str | None]:
                 if isinstance(answer, Interrupted):
                     answers[job] = None
                 else:
-                    answers[job] = answer.marked if isinstance(answer, SoftVQError) else answer
+                    answers[job] = answer.message if isinstance(answer, SoftVQError) else answer
         except Exception as error:
-            text = error.marked if isinstance(error, SoftVQError) else f"{type(error).__name__}: {one_line(error)}"
-            answers |= {job: f"{text} ({_place(error)})" for job in group if job not in answers}
+            text = error.message if isinstance(error, SoftVQError) else f"{type(error).__name__}: {one_line(error)}"
+            answers |= {job: Message("{} ({})", text, _place(error)) for job in group if job not in answers}
     return [answers[job] for job in group]
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from softvq_cli.config import BATCH, ModelConfig
 from softvq_cli.devices import as_tensor
-from softvq_cli.errors import InputError, UsageError, param
+from softvq_cli.errors import InputError, UsageError
 from softvq_cli.model.bottlenecks import CodebookUsage, Output, build_bottleneck
 from softvq_cli.model.decoder import CNNDecoder, MLPDecoder
 from softvq_cli.model.encoder import CNNEncoder, MLPEncoder
@@ -49,8 +49,8 @@ class Autoencoder(nn.Module):
         super().__init__()
         if config.arch == "cnn" and min(image_shape[:2]) < CNN_SMALLEST:
             raise UsageError(
-                f"{param('arch')} cnn needs images of at least {CNN_SMALLEST}x{CNN_SMALLEST} pixels and these have "
-                f"{image_shape[1]}x{image_shape[0]}: use {param('arch')} mlp"
+                "{arch} cnn needs images of at least {}x{} pixels and these have {}x{}: use {arch} mlp",
+                *(CNN_SMALLEST, CNN_SMALLEST, image_shape[1], image_shape[0]),
             )
         self.config = config
         self.image_shape = image_shape

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from softvq_cli.errors import UsageError, param
+from softvq_cli.errors import Message, UsageError
 from softvq_cli.files import temporary_folder
 from softvq_cli.words import Solver
 
@@ -134,7 +134,7 @@ def _check(files: Sequence[Path], labels: Sequence[Path], *, other_data: bool) -
         raise UsageError("a probe of embedding files needs two of them: those of the train and of the test split")
     if labels and (len(labels), len(files)) != (2, 2):
         raise UsageError(
-            f"{param('labels')} goes with two embedding files and is given twice: for the train and the test rows"
+            Message("{labels} goes with two embedding files and is given twice: for the train and the test rows")
         )
     if len(files) == 2 and other_data:
-        raise UsageError(f"{param('data')} and {param('data_dir')} go with a checkpoint, not with embedding files")
+        raise UsageError(Message("{data} and {data_dir} go with a checkpoint, not with embedding files"))

@@ -14,7 +14,7 @@ import numpy as np
 
 from softvq_cli.config import DataConfig
 from softvq_cli.datasets.dataset import Dataset
-from softvq_cli.errors import InputError, UsageError, param, unknown_name
+from softvq_cli.errors import InputError, Message, UsageError, param, unknown_name
 from softvq_cli.files import make_folder
 from softvq_cli.words import SPLITS, Split
 
@@ -74,8 +74,8 @@ class Source:
         if self.reading and self.data is None:
             first = next(iter(self.reading))
             raise UsageError(
-                f"{param(first)} is for other data, and needs {param('data')}: the checkpoint's own are read as they "
-                "were in training"
+                "{} is for other data, and needs {data}: the checkpoint's own are read as they were in training",
+                param(first),
             )
 
     @classmethod
@@ -113,13 +113,13 @@ class Source:
         if dataset.image_shape != trained.image_shape:
             grey = dataset.image_shape[2] == 3 and trained.image_shape[2] == 1
             raise InputError(
-                f"the images of {dataset.name} have the shape {dataset.image_shape} (height, width, channels), "
-                f"those that {self.checkpoint.path} was trained on had {trained.image_shape}"
-                + ("; turn them into grey ones, or train on colour" if grey else "")
-                + self._resized(dataset)
+                "the images of {} have the shape {} (height, width, channels), those that {} was trained on had {}{}{}",
+                *(dataset.name, dataset.image_shape, self.checkpoint.path, trained.image_shape),
+                "; turn them into grey ones, or train on colour" if grey else "",
+                self._resized(dataset),
             )
         for note in (*dataset.notes, *self._part(dataset, choice)):
-            self.note(f"{dataset.name}: {note}")
+            self.note(Message("{}: {}", dataset.name, note))
         if dataset.class_names and trained.class_names and dataset.class_names != trained.class_names:
             self._once(f"{dataset.name} has other classes than the data that {self.checkpoint.path} was trained on")
         return self._numbered(dataset)
@@ -188,14 +188,15 @@ class Source:
         size = dataset.image_shape[:2]
         if self.data is None or dataset.file_names is None or height != width or size == (height, width):
             return ""
-        return f"; {param('image_size')} {height} resizes them"
+        return Message("; {image_size} {} resizes them", height)
 
     def _part(self, dataset: Dataset, choice: bool) -> list[str]:
         """Of other data that do not divide themselves only a part is a split."""
         if self.data is None or not dataset.drawn or dataset.split == "all":
             return []
-        others = f"; {param('split')} all takes every one" if choice else ""
-        return [f"it has no splits of its own: {len(dataset)} images were drawn as {dataset.split}{others}"]
+        others = Message("; {split} all takes every one") if choice else ""
+        drawn = "it has no splits of its own: {} images were drawn as {}{}"
+        return [Message(drawn, len(dataset), dataset.split, others)]
 
     def _numbered(self, dataset: Dataset) -> Dataset:
         """With the labels that the checkpoint's data gave these classes; new classes come after, and where no name is

@@ -15,7 +15,7 @@ from softvq_cli import datasets
 from softvq_cli.config import DataConfig, RunConfig, parse_keep, resolve
 from softvq_cli.datasets.dataset import Dataset
 from softvq_cli.devices import pick
-from softvq_cli.errors import InputError, SoftVQError, param
+from softvq_cli.errors import InputError, Message, SoftVQError
 from softvq_cli.model import Autoencoder
 from softvq_cli.training import checkpoint, log, loggers, run_directory
 from softvq_cli.training.checkpoint import Checkpoint, DatasetInfo
@@ -184,7 +184,7 @@ def _open_run(request: TrainRequest, device: str) -> Iterator[Run | tuple[Path, 
         place = _place(request, config, folder, saved)
         dataset = dataset or datasets.load(place, "train", progress=observer.data_progress)
         for note in dataset.notes:
-            observer.noted(f"{dataset.name}: {note}")
+            observer.noted(Message("{}: {}", dataset.name, note))
         info = DatasetInfo.of(dataset)
         if saved:
             _check_saved(saved, config, info)
@@ -294,13 +294,14 @@ def _check_saved(saved: Checkpoint, config: RunConfig, info: DatasetInfo) -> Non
     changed = run_directory.first_change(saved.config, config) if saved.training else None
     if changed:
         raise InputError(
-            f"{saved.path} was trained with {changed}, and {run_directory.CONFIG} beside it says otherwise: "
-            f"put that right, or remove {run_directory.CONFIG} and the checkpoint's settings hold"
+            "{} was trained with {}, and {} beside it says otherwise: put that right, or remove {} and the "
+            "checkpoint's settings hold",
+            *(saved.path, changed, run_directory.CONFIG, run_directory.CONFIG),
         )
     if saved.dataset != replace(info, name=saved.dataset.name):  # a folder may be called otherwise by now
         raise InputError(
-            f"{config.data.data} is not the data that {saved.path} was trained on ({saved.dataset.difference(info)}): "
-            f"bring the old data back, or train anew with another {param('out')}"
+            "{} is not the data that {} was trained on ({}): bring the old data back, or train anew with another {out}",
+            *(config.data.data, saved.path, saved.dataset.difference(info)),
         )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import filelock
 
 from softvq_cli.config import RunConfig, check
-from softvq_cli.errors import InputError, RefusedError, SoftVQError, UsageError, param
+from softvq_cli.errors import InputError, Message, RefusedError, SoftVQError, UsageError, param
 from softvq_cli.files import as_utf8, discard_unfinished, keep_copy, make_folder, on_disk, read_json, write_json
 from softvq_cli.training import checkpoint, log
 from softvq_cli.training.checkpoint import DatasetInfo
@@ -138,7 +138,7 @@ def locked(folder: Path, also: Iterable[str] = ()) -> Iterator[None]:
         lock.acquire()
     except filelock.Timeout as error:
         raise BusyError(
-            f"another softvq is working in {folder}: wait for it, or give another {param('out')}"
+            Message("another softvq is working in {}: wait for it, or give another {out}", folder)
         ) from error
     except OSError as error:
         raise SoftVQError(f"cannot write into {folder}: {error.strerror}") from error
@@ -175,8 +175,7 @@ def claim(folder: Path, config: RunConfig, *, overwrite: bool) -> None:
     if is_used(folder):
         if not overwrite:
             raise RefusedError(
-                f"{folder} holds a run: {param('resume')} goes on with it, {param('overwrite')} replaces it, "
-                f"{param('out')} gives another folder"
+                "{} holds a run: {resume} goes on with it, {overwrite} replaces it, {out} gives another folder", folder
             )
         for path in (*(folder / name for name in (CHECKPOINT, log.FILE, CONFIG)), *folder.glob(_KEPT)):
             path.unlink(missing_ok=True)
@@ -235,7 +234,7 @@ def stored_config(folder: Path) -> RunConfig:
             value = {name: section for name, section in value.items() if name not in ("softvq", DATA_PATH)}
         return RunConfig.from_dict(value)
     except UsageError as error:
-        raise InputError(f"{path}: {error.marked}") from error
+        raise InputError("{}: {}", path, error.message) from error
 
 
 def for_resume(folder: Path, chosen: dict[str, Any]) -> RunConfig:
@@ -254,18 +253,19 @@ def for_resume(folder: Path, chosen: dict[str, Any]) -> RunConfig:
     for name, value in changed.items():
         if not _may_become(name, flat[name], value) and (name, value) != ("pixel_range", "auto"):
             raise UsageError(
-                f"{param(name)} {value} would change the run in {folder}, which has {flat[name]}: "
-                f"leave it out to resume, or train anew with another {param('out')}"
+                "{} {} would change the run in {}, which has {}: leave it out to resume, or train anew with "
+                "another {out}",
+                *(param(name), value, folder, flat[name]),
             )
     return RunConfig.from_flat({**flat, **{name: changed[name] for name in (*CHANGEABLE, LONGER) if name in changed}})
 
 
 def first_change(old: RunConfig, new: RunConfig) -> str | None:
-    """The first setting of ``old``, marked with its value, that ``new`` has otherwise and that changes its steps."""
+    """The first setting of ``old``, with its value, that ``new`` has otherwise and that changes its steps."""
     changed = new.flat()
     for name, value in old.flat().items():
         if not _may_become(name, value, changed[name]):
-            return f"{param(name)} {value}"
+            return Message("{} {}", param(name), value)
     return None
 
 

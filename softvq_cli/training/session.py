@@ -12,7 +12,7 @@ from torch import Tensor
 from softvq_cli.config import RunConfig
 from softvq_cli.datasets.dataset import Dataset
 from softvq_cli.devices import as_tensor, threads, uses_bfloat16
-from softvq_cli.errors import InputError, UsageError, param
+from softvq_cli.errors import InputError, UsageError
 from softvq_cli.model import Autoencoder
 from softvq_cli.training.batches import Batches, derived_seed
 from softvq_cli.training.images import source_of
@@ -89,8 +89,8 @@ class Session:
             return
         if n < self.config.model.K:
             raise UsageError(
-                f"{param('codebook_init')} kmeans needs at least as many images as codes: there are {n}, and "
-                f"{param('K')} is {self.config.model.K}"
+                "{codebook_init} kmeans needs at least as many images as codes: there are {}, and {K} is {}",
+                *(n, self.config.model.K),
             )
         batches = [self.batches.indices(step) for step in range(-(-wanted // self.batches.batch_size))]
         rows = torch.cat(batches)[:wanted].numpy()
@@ -160,8 +160,8 @@ def _check_data(config: RunConfig, dataset: Dataset) -> None:
         raise InputError(f"all pixels of {dataset.name}'s training images are equal: there is nothing to learn")
     if config.train.batch_size > len(dataset):
         raise UsageError(
-            f"{param('batch_size')} {config.train.batch_size} is larger than the training split of {dataset.name}, "
-            f"which has {len(dataset)} images"
+            "{batch_size} {} is larger than the training split of {}, which has {} images",
+            *(config.train.batch_size, dataset.name, len(dataset)),
         )
 
 

@@ -13,7 +13,7 @@ import torch
 
 from softvq_cli.config import RunConfig, TrainConfig
 from softvq_cli.devices import threads
-from softvq_cli.errors import Interrupted, SoftVQError, param
+from softvq_cli.errors import Interrupted, SoftVQError
 from softvq_cli.training.session import Session
 from softvq_cli.training.steppers import stepper
 
@@ -155,8 +155,8 @@ class Trainer:
         if where is None:
             return
         kept = self._record.kept()
-        advice = f"try a smaller {param('lr')} than {self.session.config.train.lr:g}"
-        raise SoftVQError("; ".join(filter(None, (where, kept, advice))))
+        before = f"{where}; {kept}" if kept else where
+        raise SoftVQError("{}; try a smaller {lr} than {:g}", before, self.session.config.train.lr)
 
     @contextlib.contextmanager
     def _in_place(self) -> Iterator[None]:

@@ -13,7 +13,6 @@ from PIL import Image
 
 from softvq_cli.config import DataConfig
 from softvq_cli.datasets import Dataset, load
-from softvq_cli.errors import spelled
 
 
 def blobs(n: int = 64, shape: tuple[int, int, int] = (8, 8, 1), classes: int = 3, seed: int = 0) -> Dataset:
@@ -84,7 +83,7 @@ CATS_AND_DOGS = [f"{kind}/{number}.png" for kind in ("cat", "dog") for number in
 
 def notes(data: Dataset) -> tuple[str, ...]:
     """What is to be said of the data, with settings as Python spells them."""
-    return tuple(map(spelled, data.notes))
+    return data.notes
 
 
 def read(path: object, split: str = "all", **settings: object) -> Dataset:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from softvq_cli.config import ModelConfig
-from softvq_cli.errors import param
+from softvq_cli.errors import Message
 from softvq_cli.model.bottlenecks.base import Bottleneck, Codes
 from softvq_cli.model.bottlenecks.usage import CodebookUsage
 
@@ -95,17 +95,15 @@ class CodebookBottleneck(Bottleneck):
         K, active, spread = self.K, summary["active_codes"], summary["perplexity"]
         if K == 1 or n < 10 * K or spread > max(1.1, K / 10):  # of too few images nothing can be said
             return None
-        return (
-            f"the codebook has collapsed: {K} codes are used as if there were {spread:.3g} (perplexity), and "
-            f"{K - active:.0f} are dead; try {self.remedy()}"
+        return Message(
+            "the codebook has collapsed: {} codes are used as if there were {:.3g} (perplexity), and {:.0f} are dead; "
+            "try {}",
+            *(K, spread, K - active, self.remedy()),
         )
 
     def remedy(self) -> str:
         """What may help against a collapse."""
-        return (
-            f"a smaller {param('K')}, a smaller {param('lr')}, a larger {param('latent_weight')} or another "
-            f"{param('seed')}"
-        )
+        return Message("a smaller {K}, a smaller {lr}, a larger {latent_weight} or another {seed}")
 
 
 def counts_of(indices: Tensor, K: int) -> Tensor:

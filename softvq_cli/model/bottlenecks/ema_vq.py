@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from softvq_cli.config import ModelConfig
-from softvq_cli.errors import param
+from softvq_cli.errors import Message
 from softvq_cli.model.bottlenecks.base import Output
 from softvq_cli.model.bottlenecks.vq import VQ
 
@@ -70,6 +70,4 @@ class EMAVQ(VQ):
         return {"commitment": beta}
 
     def remedy(self) -> str:
-        return (
-            f"a larger {param('revive')}, a smaller {param('K')}, a larger {param('beta')} or another {param('seed')}"
-        )
+        return Message("a larger {revive}, a smaller {K}, a larger {beta} or another {seed}")

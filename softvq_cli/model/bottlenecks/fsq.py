@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from softvq_cli.config import ModelConfig, parse_levels
-from softvq_cli.errors import param
+from softvq_cli.errors import Message
 from softvq_cli.model.bottlenecks.base import Codes, Output
 from softvq_cli.model.bottlenecks.codebook import CodebookBottleneck, hard_stats, straight_through
 from softvq_cli.model.bottlenecks.usage import CodebookUsage
@@ -108,7 +108,7 @@ class FSQ(CodebookBottleneck):
         return dataclasses.replace(super().usage(codes), soft_hard_distance=0.0, soft_hard_relative=0.0)
 
     def remedy(self) -> str:
-        return f"fewer or smaller {param('levels')}, a smaller {param('lr')} or another {param('seed')}"
+        return Message("fewer or smaller {levels}, a smaller {lr} or another {seed}")
 
 
 def standardised(x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:

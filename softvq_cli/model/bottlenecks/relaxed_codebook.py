@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from softvq_cli.config import ModelConfig
-from softvq_cli.errors import param
+from softvq_cli.errors import Message
 from softvq_cli.model.bottlenecks.base import Output
 from softvq_cli.model.bottlenecks.codebook import posterior_stats
 from softvq_cli.model.bottlenecks.learned_codebook import LearnedCodebook
@@ -79,9 +79,9 @@ class RelaxedCodebook(LearnedCodebook):
         bits = math.log2(summary["perplexity"]) - summary["posterior_entropy_bits"]
         if self.K == 1 or n < 10 * self.K or bits > SILENT:
             return super().diagnose(summary, n)
-        return (
-            f"the posterior has collapsed: which of the {self.K} codes is drawn says {max(0.0, bits):.2g} bits about "
-            f"the image; try {self.remedy()}"
+        return Message(
+            "the posterior has collapsed: which of the {} codes is drawn says {:.2g} bits about the image; try {}",
+            *(self.K, max(0.0, bits), self.remedy()),
         )
 
     def divergence(self, log_p: Tensor) -> Tensor:
@@ -89,4 +89,4 @@ class RelaxedCodebook(LearnedCodebook):
         return (log_p.exp() * log_p).sum(1).mean() + math.log(self.K)
 
     def remedy(self) -> str:
-        return f"a larger {param('reconstruction_scale')}, a smaller {param('K')} or another {param('seed')}"
+        return Message("a larger {reconstruction_scale}, a smaller {K} or another {seed}")

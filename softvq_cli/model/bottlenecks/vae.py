@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from softvq_cli.config import ModelConfig
-from softvq_cli.errors import param
+from softvq_cli.errors import Message
 from softvq_cli.model.bottlenecks.base import Bottleneck, Codes, Output
 
 COLLAPSED = 0.01
@@ -54,9 +54,10 @@ class VAE(Bottleneck):
         """A collapsed posterior: it is the prior, whatever the image."""
         if summary["kl"] > COLLAPSED:
             return None
-        return (
-            f"the posterior has collapsed: its KL to the prior is {summary['kl']:.2g} nats, so that the code says "
-            f"nothing about the image; try a smaller {param('beta')} or a larger {param('reconstruction_scale')}"
+        return Message(
+            "the posterior has collapsed: its KL to the prior is {:.2g} nats, so that the code says nothing "
+            "about the image; try a smaller {beta} or a larger {reconstruction_scale}",
+            summary["kl"],
         )
 
     def term_weights(self, beta: float) -> dict[str, float]:
