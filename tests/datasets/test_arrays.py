@@ -1,4 +1,4 @@
-"""Images in .npy and .npz files."""
+"""Images in .npy, .npz and .mat files: names, axes, types and labels; what can be two things is refused."""
 
 from __future__ import annotations
 
@@ -8,73 +8,196 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.io
 
 from softvq_cli.errors import InputError
 from tests.helpers import pixels, read
 
 IMAGES, LABELS = pixels(0, (10, 4, 5)), np.arange(10) % 2
+COLOUR = pixels(1, (6, 3, 8, 9))
 
 
-class Trap:
-    """Unpickling this leaves a file behind."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return Path.touch, (self.path,)  # type: ignore[return-value]
+def npz(folder: Path, **arrays: np.ndarray) -> Path:
+    np.savez(folder / "a.npz", **arrays)
+    return folder / "a.npz"
 
 
-@pytest.mark.parametrize("names", [("images", "labels"), ("x", "y")])
-def test_npz_with_labels(tmp_path: Path, names: tuple[str, str]) -> None:
-    np.savez(tmp_path / "toy.npz", **dict(zip(names, (IMAGES, LABELS * 3 - 1), strict=True)))
-    data = read(tmp_path / "toy.npz")
-    assert data.name == "toy" and np.array_equal(data.images, IMAGES[..., None])
-    assert np.array_equal(data.labels, LABELS) and data.labels.dtype == np.int64
-    assert data.class_names == ("-1", "2") and data.file_names is None
+def saved(folder: Path, suffix: str, images: np.ndarray, labels: np.ndarray | None = None) -> Path:
+    """The same arrays as .npy files or as a .npz."""
+    if suffix == ".npz":
+        return npz(folder, images=images, **({} if labels is None else {"labels": labels}))
+    np.save(folder / "a.npy", images)
+    if labels is not None:
+        np.save(folder / "a.labels.npy", labels)
+    return folder / "a.npy"
 
 
-def test_npz_as_keras_has_it_keeps_its_split(tmp_path: Path) -> None:
-    colour = pixels(1, (6, 4, 4, 3))
-    arrays = {"x_train": colour[:4], "x_test": colour[4:], "y_train": np.array([[0], [1], [2], [0]])}
-    np.savez_compressed(tmp_path / "k.npz", **arrays, y_test=np.array([[2], [1]], np.uint8))
-    train, test, both = (read(tmp_path / "k.npz", split) for split in ("train", "test", "all"))
-    assert np.array_equal(train.images, colour[:4]) and np.array_equal(test.images, colour[4:])
-    assert train.labels.tolist() == [0, 1, 2, 0] and test.labels.tolist() == [2, 1]
-    assert both.labels.tolist() == [0, 1, 2, 0, 2, 1] and both.class_names == ("0", "1", "2")
+# ---- names
+
+NAMES = ["images labels", "images label", "images y", "images targets", "X y", "x y", "data target", "data targets"]
+NAMES += ["arr_0 arr_1", "data labels", "image label"]
 
 
-def test_labels_may_be_text(tmp_path: Path) -> None:
-    np.savez(tmp_path / "a.npz", images=IMAGES[:3], labels=np.array(["dog", "cat", "dog"]))
-    data = read(tmp_path / "a.npz")
-    assert data.class_names == ("cat", "dog") and data.labels.tolist() == [1, 0, 1]
+@pytest.mark.parametrize("names", NAMES)
+def test_images_and_labels_under_any_of_their_names(tmp_path: Path, names: str) -> None:
+    data = read(npz(tmp_path, **dict(zip(names.split(), (IMAGES, LABELS * 3 + 2), strict=True))))
+    assert np.array_equal(data.images[..., 0], IMAGES) and np.array_equal(data.labels, LABELS) and data.notes == ()
+    assert (data.name, data.class_names, data.file_names) == ("a", ("2", "5"), None) and data.labels.dtype == np.int64
+
+
+@pytest.mark.parametrize(
+    "names", ["x_{}, y_{}", "X_{}, y_{}", "{}_images, {}_labels", "images_{}, labels_{}", "X{}, y{}", "{}_x, {}_y"]
+)
+def test_splits_under_any_of_their_names(tmp_path: Path, names: str) -> None:
+    x, y = names.split(", ")
+    arrays = {x.format("train", "train"): IMAGES[:6], y.format("train", "train"): LABELS[:6, None]}
+    arrays |= {x.format("test", "test"): IMAGES[6:], y.format("test", "test"): LABELS[6:].astype(np.uint8)}
+    path = npz(tmp_path, **arrays)
+    train, test, both = (read(path, split) for split in ("train", "test", "all"))
+    assert np.array_equal(train.images[..., 0], IMAGES[:6]) and np.array_equal(test.images[..., 0], IMAGES[6:])
+    assert both.labels.tolist() == [*train.labels.tolist(), *test.labels.tolist()] == LABELS.tolist()
+
+
+MEDMNIST = {f"{name}_images": IMAGES[rows] for name, rows in (("train", slice(5)), ("val", slice(5, 6)))}
+MEDMNIST |= {"test_images": IMAGES[6:]}
+UNUSED = {
+    "val_images": MEDMNIST,
+    "more": {"images": IMAGES, "labels": LABELS, "more": LABELS},
+    "labels": {"x_train": IMAGES, "x_test": IMAGES[:4], "labels": LABELS},
+    "classes, x": {"images": IMAGES, "x": IMAGES, "classes": LABELS},
+}
+
+
+@pytest.mark.parametrize("unused", UNUSED)
+def test_an_array_that_is_not_used_is_named(tmp_path: Path, unused: str) -> None:
+    (note,) = read(npz(tmp_path, **UNUSED[unused])).notes
+    assert "a.npz" in note and note.endswith(f" {unused}")
+
+
+BAD_NAMES = {
+    "other names": ({"pictures": IMAGES}, "pictures"),
+    "nothing": ({}, "a.npz"),
+    "labels by a name that is not known": (
+        {"x_train": IMAGES, "x_test": IMAGES, "y_test": LABELS, "train_y2": LABELS},
+        "train_y2",
+    ),
+    "other sizes in test": ({"x_train": IMAGES, "x_test": IMAGES[:, 1:]}, "x_train"),
+    "labels of the other split": (
+        {"x_train": IMAGES, "x_test": IMAGES[:4], "y_train": LABELS[:4], "y_test": LABELS},
+        "y_train",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_NAMES)
+def test_an_npz_with_other_contents_is_refused(tmp_path: Path, case: str) -> None:
+    arrays, name = BAD_NAMES[case]
+    with pytest.raises(InputError, match=name):
+        read(npz(tmp_path, **arrays))
+
+
+# ---- axes
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_channels_first(tmp_path: Path, channels: int) -> None:
+    data = read(npz(tmp_path, images=COLOUR[:, :channels]))
+    assert np.array_equal(data.images, COLOUR[:, :channels].transpose(0, 2, 3, 1)) and len(data.notes) == 1
+
+
+@pytest.mark.parametrize(
+    "shape, ways",
+    [
+        ((64, 64, 3), ["64 images of 64x3x1", "64,3,1", "one image of 64x64x3"]),
+        ((3, 3, 20), ["3 images of 3x20x1", "3,20,1", "one image of 3x20x3"]),
+        ((6, 3, 9, 3), ["6 images of 3x9x3", "6 images of 9x3x3"]),
+    ],
+)
+def test_a_shape_that_can_be_two_things_is_refused_with_both(
+    tmp_path: Path, shape: tuple[int, ...], ways: list[str]
+) -> None:
+    with pytest.raises(InputError, match="image_shape") as error:
+        read(npz(tmp_path, images=pixels(0, shape)))
+    assert all(way in str(error.value) for way in ways)
+
+
+SQUARE, FIRST = pixels(0, (64, 64, 3)), pixels(0, (3, 9, 9))
+SHAPES = {
+    "one colour image": ("64,64,3", SQUARE, SQUARE[None]),
+    "64 grey images": ("64,3", SQUARE, SQUARE[..., None]),
+    "one image, channels first": ("3,9,9", FIRST, FIRST.transpose(1, 2, 0)[None]),
+    "rows of grey": ("4,5", IMAGES.reshape(10, 20), IMAGES[..., None]),
+    "rows of grey with a channel": ("4,5,1", IMAGES.reshape(10, 20), IMAGES[..., None]),
+    "rows of colour, channels first": ("3,8,9", COLOUR.reshape(6, -1), COLOUR.transpose(0, 2, 3, 1)),
+}
+
+
+@pytest.mark.parametrize("case", SHAPES)
+def test_image_shape_decides(tmp_path: Path, case: str) -> None:
+    setting, array, images = SHAPES[case]
+    assert np.array_equal(read(npz(tmp_path, X=array), image_shape=setting).images, images)
+
+
+def test_labels_decide_which_axis_counts(tmp_path: Path) -> None:
+    assert read(npz(tmp_path, images=SQUARE, labels=np.arange(64) % 3)).image_shape == (64, 3, 1)
+
+
+@pytest.mark.parametrize(
+    "columns, setting, hint",
+    [(784, None, "28,28,1"), (3072, None, "32,32,3"), (20, None, "image_shape"), (216, "8,8,3", "image_shape 8,8,3")],
+)
+def test_rows_that_fit_no_shape_are_refused(tmp_path: Path, columns: int, setting: str | None, hint: str) -> None:
+    with pytest.raises(InputError, match=hint):
+        read(npz(tmp_path, X=np.zeros((4, columns), np.uint8)), image_shape=setting)
+
+
+# ---- types
+
+LABEL_KINDS = {
+    "whole-number floats": (LABELS.astype(np.float32), ("0", "1"), 0),
+    "one column": (LABELS[:, None], ("0", "1"), 0),
+    "one row": (LABELS[None], ("0", "1"), 0),
+    "one-hot": (np.eye(2, dtype=np.uint8)[LABELS], ("0", "1"), 1),
+    "bytes": (np.array([b"ant", b"bee"])[LABELS], ("ant", "bee"), 0),
+    "text": (np.array(["ant", "bee"])[LABELS], ("ant", "bee"), 0),
+    "true and false": (LABELS.astype(bool), ("False", "True"), 0),
+}
+
+
+@pytest.mark.parametrize("kind", LABEL_KINDS)
+def test_labels_of_any_kind(tmp_path: Path, kind: str) -> None:
+    labels, names, notes = LABEL_KINDS[kind]
+    data = read(npz(tmp_path, images=IMAGES, labels=labels))
+    assert np.array_equal(data.labels, LABELS) and data.labels.dtype == np.int64 and data.class_names == names
+    assert len(data.notes) == notes
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+@pytest.mark.parametrize("labels", [LABELS[:9], np.ones((10, 3), int), LABELS / 3])
+def test_labels_that_do_not_fit_are_refused(tmp_path: Path, labels: np.ndarray, suffix: str) -> None:
+    with pytest.raises(InputError, match="labels"):
+        read(saved(tmp_path, suffix, IMAGES, labels))
 
 
 def test_npy_is_mapped_and_finds_its_labels(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", IMAGES)
     assert read(tmp_path / "a.npy").labels is None
-    np.save(tmp_path / "a.labels.npy", LABELS)
-    data = read(tmp_path / "a.npy")
+    data = read(saved(tmp_path, ".npy", IMAGES, LABELS))
     assert isinstance(data.images, np.memmap) and not data.images.flags.writeable
     assert np.array_equal(data.images[..., 0], IMAGES) and np.array_equal(data.labels, LABELS)
 
 
 def test_an_array_in_fortran_order_gives_the_same_images(tmp_path: Path) -> None:
-    np.save(tmp_path / "a.npy", np.asfortranarray(IMAGES))
-    np.savez(tmp_path / "b.npz", images=np.asfortranarray(IMAGES))
+    paths = [saved(tmp_path, suffix, np.asfortranarray(IMAGES)) for suffix in (".npy", ".npz")]
     np.save(tmp_path / "c.npy", IMAGES)
-    assert len({read(tmp_path / name).fingerprint for name in ("a.npy", "b.npz", "c.npy")}) == 1
+    assert len({read(path).fingerprint for path in (*paths, tmp_path / "c.npy")}) == 1
 
 
-@pytest.mark.parametrize("kind", [np.float16, np.float32, ">f8"])
-def test_floats_in_the_unit_range_are_rounded_to_bytes(tmp_path: Path, kind: object) -> None:
-    np.save(tmp_path / "a.npy", (IMAGES / 255).astype(kind))
-    assert np.abs(read(tmp_path / "a.npy").images[..., 0].astype(int) - IMAGES).max() <= (kind is np.float16)
-
-
-def test_true_and_false_are_white_and_black(tmp_path: Path) -> None:
-    np.save(tmp_path / "a.npy", IMAGES > 99)
-    assert np.array_equal(read(tmp_path / "a.npy").images[..., 0], np.where(IMAGES > 99, 255, 0))
+@pytest.mark.parametrize("kind", [np.float16, np.float32, ">f8", bool])
+def test_floats_in_the_unit_range_and_truth_values_become_bytes(tmp_path: Path, kind: object) -> None:
+    images = IMAGES if kind is not bool else np.where(IMAGES > 99, 255, 0)
+    data = read(saved(tmp_path, ".npy", (images / 255).astype(kind)))
+    assert np.abs(data.images[..., 0].astype(int) - images).max() <= (kind is np.float16)
 
 
 def test_what_is_larger_than_memory_may_be_is_converted_on_disk(
@@ -92,12 +215,12 @@ def test_what_is_larger_than_memory_may_be_is_converted_on_disk(
 NAN = np.full((2, 4, 4), 0.5)
 NAN[1, 2, 2] = np.nan
 BAD_IMAGES = {
-    "a NaN": (NAN, "holds NaN"),
-    "vectors": (IMAGES.reshape(10, 20), r"shape \(10, 20\)"),
-    "four channels": (pixels(0, (10, 8, 8, 4)), r"shape \(10, 8, 8, 4\)"),
-    "no rows": (IMAGES[:0], "holds no images"),
-    "no pixels": (np.zeros((3, 0, 4), np.uint8), "holds no images"),
-    "a number": (np.array(3, np.uint8), "shape"),
+    "a NaN": (NAN, "NaN"),
+    "rows": (IMAGES.reshape(10, 20), r"\(10, 20\)"),
+    "four channels": (pixels(0, (10, 8, 8, 4)), r"\(10, 8, 8, 4\)"),
+    "no rows": (IMAGES[:0], r"\(0, 4, 5\)"),
+    "no pixels": (np.zeros((3, 0, 4), np.uint8), r"\(3, 0, 4\)"),
+    "a number": (np.array(3, np.uint8), r"\(\)"),
     "complex numbers": (np.zeros((2, 4, 4), complex), "complex128"),
 }
 
@@ -105,54 +228,31 @@ BAD_IMAGES = {
 @pytest.mark.parametrize("suffix", [".npy", ".npz"])
 @pytest.mark.parametrize("case", BAD_IMAGES)
 def test_arrays_that_are_no_images_are_refused(tmp_path: Path, case: str, suffix: str) -> None:
-    array, message = BAD_IMAGES[case]
-    path = tmp_path / f"a{suffix}"
-    np.save(path, array) if suffix == ".npy" else np.savez(path, images=array)
-    with pytest.raises(InputError, match=message):
-        read(path)
+    array, value = BAD_IMAGES[case]
+    with pytest.raises(InputError, match=value):
+        read(saved(tmp_path, suffix, array))
 
 
-BAD_LABELS = {
-    "too few": (LABELS[:9], r"10 images need \(10,\)"),
-    "several a row": (np.ones((10, 3), int), "images need"),
-    "fractions": (LABELS / 3, "whole numbers or text"),
-}
+def test_a_mat_in_the_layout_of_svhn(tmp_path: Path) -> None:
+    images = pixels(0, (32, 32, 3, 12))
+    scipy.io.savemat(tmp_path / "own.mat", {"X": images, "y": (np.arange(12) % 10 + 1)[:, None]})
+    data = read(tmp_path / "own.mat")
+    assert np.array_equal(data.images, images.transpose(3, 0, 1, 2))
+    assert data.class_names == tuple("0123456789") and data.labels.tolist() == [*range(1, 10), 0, 1, 2]
+    assert any("10" in note and "0" in note for note in data.notes)
 
 
-@pytest.mark.parametrize("suffix", [".npy", ".npz"])
-@pytest.mark.parametrize("case", BAD_LABELS)
-def test_labels_that_do_not_fit_are_refused(tmp_path: Path, case: str, suffix: str) -> None:
-    labels, message = BAD_LABELS[case]
-    if suffix == ".npy":
-        np.save(tmp_path / "a.npy", IMAGES)
-        np.save(tmp_path / "a.labels.npy", labels)
-    else:
-        np.savez(tmp_path / "a.npz", images=IMAGES, labels=labels)
-    with pytest.raises(InputError, match=message):
-        read(tmp_path / f"a{suffix}")
+# ---- files that were made to harm, or are damaged
 
 
-BAD_KEYS = {
-    "other names": ({"pictures": IMAGES}, "it holds pictures"),
-    "nothing": ({}, "it holds nothing"),
-    "labels by a name that is not known": (
-        {"x_train": IMAGES, "x_test": IMAGES, "y_test": LABELS, "train_y2": LABELS},
-        "y_test but no labels of x_train; call them so if they are one of train_y2",
-    ),
-    "other sizes in test": ({"x_train": IMAGES, "x_test": IMAGES[:, 1:]}, "x_train has images of"),
-    "labels of the other split": (
-        {"x_train": IMAGES, "x_test": IMAGES[:4], "y_train": LABELS[:4], "y_test": LABELS},
-        "y_train has the shape",
-    ),
-}
+class Trap:
+    """Unpickling this leaves a file behind."""
 
+    def __init__(self, path: Path) -> None:
+        self.path = path
 
-@pytest.mark.parametrize("case", BAD_KEYS)
-def test_an_npz_with_other_contents_is_refused(tmp_path: Path, case: str) -> None:
-    arrays, message = BAD_KEYS[case]
-    np.savez(tmp_path / "a.npz", **arrays)
-    with pytest.raises(InputError, match=message):
-        read(tmp_path / "a.npz")
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return Path.touch, (self.path,)  # type: ignore[return-value]
 
 
 def test_a_pickle_in_an_array_is_refused_and_never_runs(tmp_path: Path) -> None:
@@ -164,7 +264,7 @@ def test_a_pickle_in_an_array_is_refused_and_never_runs(tmp_path: Path) -> None:
     np.save(tmp_path / "d.labels.npy", trap, allow_pickle=True)
     (tmp_path / "e.npy").write_bytes(pickle.dumps(Trap(tmp_path / "sprung")))
     for name in ("a.npy", "b.npz", "c.npz", "d.npy", "e.npy"):
-        with pytest.raises(InputError, match=r"Python objects|no \.npy"):
+        with pytest.raises(InputError, match=name[0]):
             read(tmp_path / name)
     assert not (tmp_path / "sprung").exists()
 
@@ -192,7 +292,7 @@ def test_headers_that_lie_are_refused_before_memory_is_taken(tmp_path: Path, cas
     with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("images.npy", content)
     for name in ("a.npy", "a.npz"):
-        with pytest.raises(InputError, match="damaged"):
+        with pytest.raises(InputError, match=name):
             read(tmp_path / name)
 
 
@@ -204,7 +304,7 @@ def test_an_npz_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
     position = data.index(b"PK\x01\x02")  # the directory says what the header says: 4 GiB less a byte
     data[position + 24 : position + 28] = (2**32 - 2).to_bytes(4, "little")
     (tmp_path / "a.npz").write_bytes(data)
-    with pytest.raises(InputError, match="unpacks to at least"):
+    with pytest.raises(InputError, match=str(2**32 - 2)):
         read(tmp_path / "a.npz")
 
 
@@ -215,10 +315,17 @@ def test_a_mostly_black_npz_is_no_bomb(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".npy", ".npz"])
 def test_an_array_file_that_is_cut_anywhere_is_refused(tmp_path: Path, suffix: str) -> None:
-    path = tmp_path / f"a{suffix}"
-    np.save(path, IMAGES) if suffix == ".npy" else np.savez_compressed(path, images=IMAGES)
+    path = saved(tmp_path, suffix, IMAGES)
     whole = path.read_bytes()
-    for end in range(len(whole)):
+    for end in range(0, len(whole), 1 if suffix == ".npy" else 2):
         path.write_bytes(whole[:end])
         with pytest.raises(InputError):
             read(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"MATLAB 5.0 MAT-file" + bytes(200), b"no matrix"])
+def test_a_damaged_mat_is_one_line(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.mat").write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.mat") as error:
+        read(tmp_path / "a.mat")
+    assert "\n" not in str(error.value)

