@@ -85,7 +85,7 @@ class Named:
             doubt(path.name)
             return unpacked
         more = Message("; a file of your own is read with {data} {}", path) if path.suffix == ".mat" else ""
-        raise InputError(f"{path} is damaged: its MD5 is not the published {md5}; {again}{more}")
+        raise InputError("{} is damaged: its MD5 is not the published {}; {}{}", path, md5, again, more)
 
     def _has_form(self, name: str, content: bytes) -> bool:
         """Whether an idx file has the published shape and, if it holds labels, the same number of each class."""
