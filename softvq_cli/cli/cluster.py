@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from softvq_cli.cli.options import EmbeddingFile, Jobs, Json, Labels, Overwrite, Seed, completion
-from softvq_cli.cli.output import Streams
+from softvq_cli.cli.progress import Streams
 from softvq_cli.words import CLUSTER_METHODS, INITS
 
 

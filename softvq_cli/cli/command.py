@@ -13,7 +13,7 @@ import typer
 from typer.models import OptionInfo
 
 from softvq_cli.cli.options import Bundle
-from softvq_cli.cli.output import Terminal
+from softvq_cli.cli.progress import Terminal
 
 _PREFIX = "SOFTVQ_"
 _CONTEXT = "typer_context"

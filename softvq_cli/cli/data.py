@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from softvq_cli.cli.options import Json, Overwrite, completion
-from softvq_cli.cli.output import Streams, Terminal
+from softvq_cli.cli.progress import Streams, Terminal
 from softvq_cli.cli.settings import Reading
 from softvq_cli.cli.spelling import option_words
 from softvq_cli.words import IMAGE_SHAPES

@@ -20,7 +20,7 @@ from softvq_cli.cli.options import (
     completion,
     list_completion,
 )
-from softvq_cli.cli.output import Streams
+from softvq_cli.cli.progress import Streams
 from softvq_cli.cli.settings import Reading
 from softvq_cli.config import BATCH
 from softvq_cli.errors import UsageError, unknown_name

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from softvq_cli.cli.options import CheckpointFile, Json, Overwrite
-from softvq_cli.cli.output import Streams, Terminal
+from softvq_cli.cli.progress import Streams, Terminal
 
 
 def export(

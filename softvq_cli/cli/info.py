@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from softvq_cli.cli.options import Json
-from softvq_cli.cli.output import Streams
+from softvq_cli.cli.progress import Streams
 
 
 def info(

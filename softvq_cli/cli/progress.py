@@ -1,92 +1,311 @@
-"""Progress bars on standard error."""
+"""The terminal as a reporter: notes, bars, lines in a log, results, and a Ctrl-C that waits for the end of a step."""
 
 from __future__ import annotations
 
+import contextlib
+import datetime
+import functools
+import inspect
+import sys
+import threading
 import time
-from types import TracebackType
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Column
-from rich.text import Text
+import typer
+
+from softvq_cli.cli.interrupt import interrupts
+from softvq_cli.cli.options import Bundle, parameter
+from softvq_cli.cli.output import console, print_json
+from softvq_cli.cli.spelling import option_name
+from softvq_cli.cli.streams import print_path
+from softvq_cli.errors import Message, one_line, spelled
+from softvq_cli.reporter import Reporter
+from softvq_cli.results.observer import RunObserver
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.progress import ProgressColumn, Task, TaskID
+
+    from softvq_cli.config import RunConfig
 
 _EVERY = 0.1
 """Seconds between two updates of a bar; a training step may take less than a millisecond."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 60.0
+"""Seconds between two lines in a log: the pause doubles from one to the other."""
+_FIGURES = {"loss": "loss", "test_nmse": "test", "perplexity": "ppl", "posterior_entropy_bits": "entropy"}
+"""What stands beside the bar of a training → its short name, so that all fits on 80 columns."""
 
 
-class Bars:
-    """One bar for each thing that goes on, made when it is first heard of.
+class Terminal(Reporter):
+    """Both streams of one command: results on standard output, everything else on standard error.
 
-    :meth:`report` is a ``softvq_cli.datasets.progress.Progress``.
+    Args:
+        quiet: no bars, notes and hints; results, warnings and errors remain.
+        clock: seconds.
+
+    Attributes:
+        stop: the event that the first Ctrl-C sets in a stage that is stoppable.
     """
 
-    def __init__(self, console: Console, *, visible: bool) -> None:
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
-            _Amount(table_column=Column(no_wrap=True)),
-            _Rate(table_column=Column(no_wrap=True)),
-            TextColumn("[dim]{task.fields[detail]}", table_column=Column(no_wrap=True)),
-            TimeRemainingColumn(elapsed_when_finished=True),
-            console=console,
-            transient=True,
-            expand=True,
-            refresh_per_second=5,
-            disable=not visible,
-        )
-        self._visible = visible
+    def __init__(self, *, quiet: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
+        self.quiet = quiet
+        self.stop = threading.Event()
+        self._clock = clock
+        self._said: set[str] = set()
+        self._stoppable = ""
+        self._log = _Log(clock())
+        self._bars: _Bars | None = None
+
+    @functools.cached_property
+    def _stderr(self) -> Console:
+        """One for all, since notes have to appear above the bars."""
+        return console(stderr=True)
+
+    @property
+    def piped(self) -> bool:
+        """Whether a program reads the results."""
+        return not sys.stdout.isatty()
+
+    @property
+    def draws(self) -> bool:
+        """Whether bars can be seen: a person follows on standard error, not a file."""
+        return self._stderr.is_terminal
+
+    def note(self, text: str) -> None:
+        """Say something in passing; what was said is not said again: both splits of a data set have the same notes."""
+        if not self.quiet and text not in self._said:
+            self._said.add(text)
+            self._say(text)
+
+    def warn(self, text: str) -> None:
+        """Say something that must not be missed."""
+        self._say(Message("warning: {}", text))
+
+    def hint(self, *words: str | Path) -> None:
+        """Name the command that comes next, ready for the shell."""
+        import shlex
+
+        self.note(f"next: {shlex.join(map(str, words))}")
+
+    def stage(self, name: str, *, stoppable: bool = False) -> None:
+        """Show a stage of which only the name is known; the bars of those before it go."""
+        interrupts.stop = self.stop if stoppable else None
+        self._stoppable = name if stoppable else ""
+        self._log = _Log(self._clock())
+        if bars := self._drawn():
+            bars.clear()
+            if not stoppable:  # its progress follows at once
+                bars.update(name, 0, None)
+
+    def progress(self, name: str, done: float, total: int | None, detail: str = "") -> None:
+        """Move a bar; a training without a terminal writes a line now and then."""
+        if bars := self._drawn():
+            bars.update(name, done, total, detail)
+        elif name == self._stoppable and total is not None and (line := self._log.line(done, total, self._clock())):
+            self.note(line)
+
+    def step(self, metrics: Mapping[str, float], session: Any = None) -> None:
+        """Show the last numbers of a training beside its bar."""
+        self._log.loss = metrics.get("loss", self._log.loss)
+        if metrics and (bars := self._drawn()):
+            numbers = (f"{short} {metrics[name]:.3g}" for name, short in _FIGURES.items() if name in metrics)
+            bars.describe(self._stoppable, " ".join(numbers))
+
+    def close(self) -> None:
+        """The work is over, whatever way: the bars vanish, and Ctrl-C ends the command at once again."""
+        interrupts.stop = None
+        if self._bars is not None:
+            self._bars.stop()
+            self._bars = None
+
+    def result(self, document: Mapping[str, Any], show: Callable[[], RenderableType], *, as_json: bool) -> None:
+        """Print one JSON document into a pipe or where it is asked for, else a table for people."""
+        self.close()
+        if as_json or self.piped:
+            print_json(document)
+        else:
+            console().print(show())
+        sys.stdout.flush()  # a reader that has left must not first be told what comes next
+
+    def wrote(
+        self,
+        path: Path | str,
+        show: Callable[[], RenderableType] | None = None,
+        *,
+        document: Mapping[str, Any] | None = None,
+        as_json: bool = False,
+    ) -> None:
+        """Print the path of what was made, after a summary where a person reads it; or all of it as one document."""
+        self.close()
+        if as_json:
+            print_json({"path": str(path), **(document or {})})
+            return
+        if show is not None and not self.piped:
+            console().print(show())
+        print_path(path)
+
+    begin, report = stage, progress
+
+    @contextlib.contextmanager
+    def bars(self) -> Iterator[Terminal]:
+        """The terminal itself, until what is called in the block knows reporters."""
+        try:
+            yield self
+        finally:
+            self.close()
+
+    def _drawn(self) -> _Bars | None:
+        """The bars, where they can be seen."""
+        if self._bars is None and self.draws and not self.quiet:
+            self._bars = _Bars(self._stderr)
+        return self._bars
+
+    def _say(self, text: str) -> None:
+        """One line, above the bars if there are any. That it cannot be said is no reason to stop a training."""
+        with contextlib.suppress(OSError):
+            self._stderr.print(one_line(spelled(text, option_name), None), markup=False, soft_wrap=True)
+
+
+class _Log:
+    """When a training without a terminal writes a line, and which: at growing intervals.
+
+    Args:
+        now: seconds.
+    """
+
+    def __init__(self, now: float) -> None:
+        self.loss: float | None = None
+        self._pause, self._said_at = _FIRST_PAUSE, now
+        self._said_step: float | None = None
+
+    def line(self, step: float, total: int, now: float) -> str:
+        """``step 1200 of 40000, 24.1 steps/s, loss 0.0412, 0:26:50 left`` where it is time for one, else nothing."""
+        if self._said_step is None:  # the first that is heard: a run that goes on begins there
+            self._said_step, self._said_at = step, now
+        passed = now - self._said_at
+        if passed < self._pause or not self._said_step < step < total:
+            return ""
+        rate = (step - self._said_step) / passed
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+        self._said_at, self._said_step = now, step
+        loss = "" if self.loss is None else f", loss {self.loss:.3g}"
+        speed = f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
+        left = datetime.timedelta(seconds=round((total - step) / rate))
+        return f"step {step:.0f} of {total}, {speed} steps/s{loss}, {left} left"
+
+
+class _Bars:
+    """One bar for each thing that goes on, made when it is first heard of."""
+
+    def __init__(self, stderr: Console) -> None:
+        from rich.progress import Progress
+
+        self._progress = Progress(*_columns(), console=stderr, transient=True, expand=True, refresh_per_second=5)
+        self._progress.start()
         self._tasks: dict[str, TaskID] = {}
+        self._totals: dict[str, int | None] = {}
         self._updated: dict[str, float] = {}
 
-    def __enter__(self) -> Bars:
-        """Start drawing."""
-        self._progress.start()
-        return self
+    def update(self, name: str, done: float, total: int | None, detail: str = "") -> None:
+        """Move the bar of this name."""
+        now = time.monotonic()
+        if not detail and (total is None or done < total) and now - self._updated.get(name, 0.0) < _EVERY:
+            return
+        self._updated[name] = now
+        if name not in self._tasks:
+            self._tasks[name] = self._progress.add_task(name, total=total, completed=int(done), detail="")
+        elif self._totals[name] is None and total is not None:  # the speed counts from here
+            self._progress.reset(self._tasks[name], total=total, completed=int(done))
+        self._totals[name] = total
+        self._progress.update(self._tasks[name], completed=done, total=total)
+        if detail:
+            self.describe(name, detail)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Remove the bars."""
-        self._progress.stop()
+    def describe(self, name: str, detail: str) -> None:
+        """Put a few words beside the bar."""
+        if name in self._tasks:
+            self._progress.update(self._tasks[name], detail=detail)
 
-    def begin(self, what: str) -> None:
-        """A stage of which only the name is known; those before it are over."""
+    def clear(self) -> None:
+        """Remove all bars."""
         for task in self._tasks.values():
             self._progress.remove_task(task)
-        self._tasks.clear()
-        self.report(what, 0, None)
+        self._tasks, self._updated = {}, {}
 
-    def report(self, what: str, done: int, total: int | None) -> None:
-        """``done`` of ``total`` items or bytes."""
-        self.update(what, done, total)
-
-    def update(self, what: str, done: int, total: int | None, *, start: int = 0, detail: str | None = None) -> None:
-        """The same, for something that begins at ``start`` and has a word to add."""
-        now = time.monotonic()
-        finished = total is not None and done >= total
-        if not self._visible or (detail is None and not finished and now - self._updated.get(what, 0.0) < _EVERY):
-            return
-        self._updated[what] = now
-        if what not in self._tasks:
-            self._tasks[what] = self._progress.add_task(what, total=total, completed=start, detail="")
-        fields: dict[str, Any] = {} if detail is None else {"detail": detail}
-        self._progress.update(self._tasks[what], completed=done, total=total, **fields)
+    def stop(self) -> None:
+        """Draw no more."""
+        self._progress.stop()
 
 
-class _Amount(ProgressColumn):
-    """``1 200/40 000``."""
+def _columns() -> tuple[ProgressColumn, ...]:
+    """What, a bar, ``1 200/40 000``, the speed, a few words, and the time that is left."""
+    from rich.progress import BarColumn, ProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.table import Column
+    from rich.text import Text
 
-    def render(self, task: Task) -> Text:
-        if task.total is None and not task.completed:  # all that is known is that it goes on
-            return Text()
-        total = "" if task.total is None else f"/{task.total:,.0f}"
-        return Text(f"{task.completed:,.0f}{total}".replace(",", "\N{NO-BREAK SPACE}"))
+    class Amount(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            if task.total is None and not task.completed:  # all that is known is that it goes on
+                return Text()
+            total = "" if task.total is None else f"/{task.total:,.0f}"
+            return Text(f"{task.completed:,.0f}{total}".replace(",", "\N{NO-BREAK SPACE}"))
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text("" if speed is None else f"{speed:,.0f}/s".replace(",", "\N{NO-BREAK SPACE}"), style="dim")
+
+    fixed = Column(no_wrap=True)
+    return (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        Amount(fixed.copy()),
+        Rate(fixed.copy()),
+        TextColumn("[dim]{task.fields[detail]}", table_column=fixed.copy()),
+        TimeRemainingColumn(elapsed_when_finished=True),
+    )
 
 
-class _Rate(ProgressColumn):
-    """Steps, images or bytes a second."""
+class Watcher(RunObserver):
+    """A terminal for a training that does not know reporters yet."""
 
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:,.0f}/s".replace(",", "\N{NO-BREAK SPACE}"), style="dim")
+    def __init__(self, terminal: Terminal) -> None:
+        self._terminal, self._total = terminal, 0
+        self.data_progress, self.noted = terminal.progress, terminal.note  # type: ignore
+        self.stage = terminal.stage  # type: ignore
+
+    def started(self, config: RunConfig, folder: Path, step: int) -> None:
+        """A training begins."""
+        self._total = config.train.iterations
+        self._terminal.note(f"training in {folder}" + (f", from step {step}" if step else ""))
+        self._terminal.stage("training", stoppable=True)
+        self.stepped(step)
+
+    def stepped(self, step: int) -> None:
+        """A step is done."""
+        self._terminal.progress("training", step, self._total)
+
+    def reported(self, metrics: dict[str, float]) -> None:
+        """A report."""
+        self._terminal.step(metrics)
+
+
+@contextlib.contextmanager
+def watch(terminal: Terminal) -> Iterator[tuple[Watcher, threading.Event]]:
+    """The same as the terminal itself, until all trainings know reporters."""
+    try:
+        yield Watcher(terminal), terminal.stop
+    finally:
+        terminal.close()
+
+
+def _parameters() -> list[inspect.Parameter]:
+    quiet = typer.Option("--quiet", "-q", help="No bars, notes and hints on standard error.", show_default=False)
+    debug = typer.Option("--debug", help="Show where an error comes from.", show_default=False)
+    return [parameter("quiet", bool, quiet, False), parameter("debug", bool, debug, False)]
+
+
+Streams = Annotated[Terminal, Bundle(_parameters, lambda values: Terminal(quiet=values["quiet"]))]
+"""Both streams. As a parameter, ``--quiet`` and ``--debug`` (which :mod:`softvq_cli.cli.errors` reads)."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from softvq_cli.cli.options import Data, DataDir, Device, Jobs, Json, Overwrite
-from softvq_cli.cli.output import Streams
+from softvq_cli.cli.progress import Streams
 from softvq_cli.cli.settings import Reading
 
 if TYPE_CHECKING:

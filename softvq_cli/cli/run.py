@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from softvq_cli.cli.options import Device, Json, Out, Overwrite, Resume
-from softvq_cli.cli.output import Streams
+from softvq_cli.cli.progress import Streams
 from softvq_cli.cli.settings import Settings, note_unused
 
 
@@ -29,9 +29,9 @@ def run(
       softvq run --data mnist -b vae --seed 1
       softvq run -o runs/first --resume
     """
+    from softvq_cli.cli.progress import watch
     from softvq_cli.cli.tables import summary_table
     from softvq_cli.cli.targets import refuse_both
-    from softvq_cli.cli.watch import watch
     from softvq_cli.results.run import run_pipeline
 
     refuse_both(resume=resume, overwrite=overwrite)

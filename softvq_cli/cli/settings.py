@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from softvq_cli.cli.options import Bundle, completion, parameter
-from softvq_cli.cli.output import Terminal
+from softvq_cli.cli.progress import Terminal
 from softvq_cli.cli.spelling import option_name
 from softvq_cli.config import SECTIONS, SETTINGS, DataConfig, ModelConfig, Setting, check
 from softvq_cli.errors import InputError, UsageError, one_line, param, shown, unknown_name

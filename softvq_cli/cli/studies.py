@@ -15,7 +15,7 @@ from softvq_cli.cli.spelling import option_words
 from softvq_cli.errors import Interrupted, SoftVQError, UsageError, unknown_name
 
 if TYPE_CHECKING:
-    from softvq_cli.cli.output import Terminal
+    from softvq_cli.cli.progress import Terminal
     from softvq_cli.experiments.job import Job
     from softvq_cli.experiments.pool import PoolObserver
 
@@ -111,7 +111,7 @@ def job_by_job(
 
 def _complete(job: Job, device: str, terminal: Terminal) -> None:
     """In this process, with as many threads as a worker has."""
-    from softvq_cli.cli.watch import watch
+    from softvq_cli.cli.progress import watch
     from softvq_cli.devices import machine
     from softvq_cli.experiments.cluster import Where, limit_threads
     from softvq_cli.experiments.completion import complete

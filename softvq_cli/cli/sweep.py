@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from softvq_cli.cli.options import Device, Json
-from softvq_cli.cli.output import Streams
+from softvq_cli.cli.progress import Streams
 from softvq_cli.cli.spelling import number_text, option_words
 from softvq_cli.cli.studies import DryRun, JobName, Jobs, Scheduler, command_text, settings_without
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from softvq_cli.cli.options import EmbeddingFiles, Jobs, Json, Labels, Overwrite, Seed
-from softvq_cli.cli.output import Streams
+from softvq_cli.cli.progress import Streams
 
 
 def tsne(

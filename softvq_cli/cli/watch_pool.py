@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from softvq_cli.cli.interrupt import interrupts
-from softvq_cli.cli.output import Terminal
-from softvq_cli.cli.watch import Following, following
+from softvq_cli.cli.progress import Terminal
 from softvq_cli.errors import Message, SoftVQError
 from softvq_cli.experiments.pool import PoolObserver, Progress
 
@@ -22,26 +20,30 @@ if TYPE_CHECKING:
 _BAR = "iterations"
 
 
-class PoolWatcher(Following, PoolObserver):
-    """Shows how the jobs go, with the time that is left, and says which of them are done."""
+class PoolWatcher(PoolObserver):
+    """A terminal for a pool that does not know reporters yet."""
 
     _ended = _todo = 0
 
+    def __init__(self, terminal: Terminal) -> None:
+        self._terminal = terminal
+        self.data_progress, self.noted = terminal.progress, terminal.warn  # type: ignore
+        self.stage = terminal.stage  # type: ignore
+
     def planned(self, jobs: Sequence[Job], todo: Sequence[Job]) -> None:
         """From here on Ctrl-C waits for the checkpoints."""
-        interrupts.stop = self._stop
+        self._terminal.stage(_BAR, stoppable=True)
         self._ended, self._todo = 0, len(todo)
         if jobs:
             done = len(jobs) - len(todo)
             jobs_to_do = "1 job" if len(todo) == 1 else f"{len(todo)} jobs"
             self._terminal.note(f"{jobs_to_do} to do" + (f", {done} done before" if done else ""))
-            self._bars.begin(_BAR)
 
     def progressed(self, progress: Progress) -> None:
         """Move the bar, which also tells the time that is left."""
         running = ", ".join(f"{name} {what}" for name, what in progress.running.items())
         detail = f"{progress.ended}/{progress.jobs} jobs: {running}"
-        self._bars.update(_BAR, int(progress.units), progress.total, detail=detail)
+        self._terminal.progress(_BAR, progress.units, progress.total, detail)
 
     def completed(self, job: Job) -> None:
         """One line a job."""
@@ -57,14 +59,14 @@ class PoolWatcher(Following, PoolObserver):
         """Where to look."""
         self._terminal.note(f"dashboard: {address}")
 
-    def noted(self, text: str) -> None:
-        """Pass a note on."""
-        self._terminal.warn(text)
 
-
-def watch_pool(terminal: Terminal) -> contextlib.AbstractContextManager[tuple[PoolWatcher, threading.Event]]:
+@contextlib.contextmanager
+def watch_pool(terminal: Terminal) -> Iterator[tuple[PoolWatcher, threading.Event]]:
     """An observer of a pool that draws on the terminal, and the event that the first Ctrl-C sets."""
-    return following(terminal, PoolWatcher)
+    try:
+        yield PoolWatcher(terminal), terminal.stop
+    finally:
+        terminal.close()
 
 
 def comparison_table(document: dict[str, Any]) -> Group:

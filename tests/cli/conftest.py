@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from softvq_cli.__main__ import main
-from softvq_cli.cli.output import Terminal
+from softvq_cli.cli.progress import Terminal
 from tests import helpers
 from tests.helpers import QUICK, Result, once
 

@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 import pytest
 
-from softvq_cli.cli.output import Terminal
+from softvq_cli.cli.progress import Terminal
 from softvq_cli.results import maps, result
 from tests.helpers import QUICK
 
