@@ -2,8 +2,7 @@
 
 from softvq_cli.datasets.dataset import Dataset
 from softvq_cli.datasets.fetch import fetch
-from softvq_cli.datasets.finding import find
-from softvq_cli.datasets.loading import load
+from softvq_cli.datasets.load import find, load
 from softvq_cli.datasets.named import Status, data_folder, describe, names
 from softvq_cli.datasets.overview import Overview, look
 from softvq_cli.datasets.progress import Progress

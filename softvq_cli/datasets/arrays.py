@@ -14,9 +14,10 @@ import numpy as np
 from softvq_cli import npy
 from softvq_cli.config import DataConfig, image_shape
 from softvq_cli.datasets import cache, limits, pixel_range
-from softvq_cli.datasets.classes import distinct, numbered, unlabelled
+from softvq_cli.datasets.dataset import Dataset, training_rows
+from softvq_cli.datasets.labels import distinct, numbered, unlabelled
 from softvq_cli.datasets.naming import Role, role_of, shorten
-from softvq_cli.datasets.splits import Whole, second_split, training_rows
+from softvq_cli.datasets.records import second_split
 from softvq_cli.errors import InputError, Message, one_line
 
 ENDINGS = (".npz", ".npy", ".mat")
@@ -33,7 +34,7 @@ _AXES = {
 }
 
 
-def read(path: Path, config: DataConfig) -> Whole:
+def read(path: Path, config: DataConfig) -> Dataset:
     """Images, labels and splits of an array file.
 
     Raises:
@@ -71,7 +72,7 @@ def _joined(
     found: list[tuple[np.ndarray, np.ndarray | None]],
     notes: list[str],
     config: DataConfig,
-) -> Whole:
+) -> Dataset:
     shapes = {images.shape[1:] for images, _ in found}
     if len(shapes) > 1:
         first, second = (
@@ -89,7 +90,8 @@ def _joined(
     images = found[0][0] if len(found) == 1 else _Joined([images for images, _ in found])
     mask = training_rows(sum(counts), labels, train, config)
     kept, chosen, note = _bytes(images, path, mask, config)
-    return Whole(_key(path, config), kept, labels, names, train=train, notes=(*notes, *note), pixel_range=chosen)
+    notes += note
+    return Dataset(path.name, "all", kept, labels, names, notes=tuple(notes), pixel_range=chosen, train=train)
 
 
 class _Joined:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
+from softvq_cli.config import DataConfig
+from softvq_cli.errors import InputError, Message
 from softvq_cli.words import Split
+
+_COPIED = 1 << 30
+"""A choice of rows of at most so many bytes is copied, which makes it faster to read; else it stays an index."""
 
 
 @dataclass(frozen=True)
@@ -19,8 +28,8 @@ class Dataset:
     """What the user called it, without folders: ``mnist``, ``flowers``."""
     split: Split
     images: np.ndarray
-    """uint8 (N, H, W, C), C is 1 or 3; may be a read-only memory map. The scikit-learn estimator's are float32 of the
-    same scale, black 0 and white 255, where it was given floats."""
+    """uint8 (N, H, W, C), C is 1 or 3; may be a read-only memory map, or :class:`Rows` of one. The scikit-learn
+    estimator's are float32 of the same scale, black 0 and white 255, where it was given floats."""
     labels: np.ndarray | None
     """int64 (N,), indices into ``class_names``, or None: this split has none."""
     class_names: tuple[str, ...]
@@ -34,6 +43,9 @@ class Dataset:
     """The values that became black and white, as the setting of that name; None: the images were bytes."""
     drawn: bool = False
     """Train and test were drawn: the data do not divide themselves."""
+    train: int | None = None
+    """Of all images: the first so many are the train split, the others the test split; None: not divided. Then labels
+    may be -1, in a split that has none where the other has."""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -48,8 +60,168 @@ class Dataset:
     def fingerprint(self) -> str:
         """SHA-256 of shape, pixels and labels: two data sets are the same data iff it is equal."""
         digest = hashlib.sha256(repr((self.images.shape, self.labels is not None)).encode())
-        for start in range(0, len(self.images), 4096):  # a slice at a time: it may be a map
-            digest.update(np.ascontiguousarray(self.images[start : start + 4096]).data)
+        for block in blocks(self.images):
+            digest.update(np.ascontiguousarray(block).data)
         if self.labels is not None:
             digest.update(np.ascontiguousarray(self.labels, dtype="<i8").data)
         return digest.hexdigest()
+
+
+class Rows:
+    """Some rows of an array, by index: nothing is copied before it is asked for."""
+
+    def __init__(self, images: np.ndarray, rows: np.ndarray) -> None:
+        self.images, self.rows = images, rows
+        self.shape = (len(rows), *images.shape[1:])
+        self.dtype, self.ndim = images.dtype, images.ndim
+        self.nbytes = math.prod(self.shape) * images.itemsize
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        rows = self.rows[key[0]] if isinstance(key, tuple) else self.rows[key]
+        images: np.ndarray = self.images[rows]
+        return images[(slice(None), *key[1:])] if isinstance(key, tuple) else images
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for block in blocks(self):  # type: ignore[arg-type]
+            yield from block
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        images: np.ndarray = self.images[self.rows]
+        return images if dtype is None else images.astype(dtype)
+
+
+def blocks(images: np.ndarray, size: int = 16 << 20) -> Iterator[np.ndarray]:
+    """The images a piece of about ``size`` bytes at a time: they may be larger than memory."""
+    step = max(1, size // max(1, math.prod(images.shape[1:]) * images.dtype.itemsize))
+    for start in range(0, len(images), step):
+        yield images[start : start + step]
+
+
+def part_of(whole: Dataset, config: DataConfig, split: Split) -> Dataset:
+    """One split of all images, in the order that they have in the whole.
+
+    Raises:
+        InputError: they are not divided, and too few to be.
+    """
+    rows: slice | np.ndarray
+    if split == "all":
+        rows = slice(None)
+    elif whole.train is not None:
+        rows = slice(whole.train) if split == "train" else slice(whole.train, None)
+    else:
+        train = training_rows(len(whole), whole.labels, None, config)
+        if train.all() and whole.labels is not None and len(whole) > 1:
+            raise InputError(
+                f"each of the {len(whole)} images of {whole.name} has a class of its own, so none can be held out "
+                "as the test split; are these labels classes?"
+            )
+        if train.all() or not train.any():
+            raise InputError(f"{whole.name} has too few images to hold some out as the test split; add images")
+        rows = np.flatnonzero(train if split == "train" else ~train)
+    labels = None if whole.labels is None else whole.labels[rows]
+    return dataclasses.replace(
+        whole,
+        split=split,
+        images=_images(whole.images, rows),
+        labels=None if labels is None or (labels < 0).any() else labels,
+        file_names=None if whole.file_names is None else _names(whole.file_names, rows),
+        notes=(*whole.notes, *_odd(whole, config)),
+        drawn=whole.train is None,
+        train=None,
+    )
+
+
+def _images(images: np.ndarray, rows: slice | np.ndarray) -> np.ndarray:
+    if isinstance(rows, slice):
+        return images[rows]
+    view = Rows(images, rows)
+    return images[rows] if view.nbytes <= _COPIED else view  # type: ignore[return-value]
+
+
+def _names(names: tuple[str, ...], rows: slice | np.ndarray) -> tuple[str, ...]:
+    return names[rows] if isinstance(rows, slice) else tuple(names[row] for row in rows.tolist())
+
+
+def training_rows(count: int, labels: np.ndarray | None, train: int | None, config: DataConfig) -> np.ndarray:
+    """bool (N,): which of the rows are the training split."""
+    if train is not None:
+        return np.arange(count) < train
+    groups = np.zeros(count, np.int64) if labels is None else labels
+    return ~held_out_rows(groups, config.test_fraction, config.split_seed)
+
+
+def held_out_rows(groups: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+    """Draw the test rows, the same share of every class.
+
+    Of a class of two or more images at least one goes to each side; a class of one stays in train.
+
+    Args:
+        groups: int64 (N,), the class of each row.
+        fraction: the share to hold out, in (0, 1).
+        seed: decides the draw; so does the order of the rows.
+
+    Returns:
+        bool (N,), True for the test rows.
+    """
+    generator = np.random.default_rng(seed)
+    held_out = np.zeros(len(groups), bool)
+    for group in np.unique(groups):
+        rows = np.flatnonzero(groups == group)
+        share = min(max(round(len(rows) * fraction), 1), len(rows) - 1)
+        held_out[generator.permutation(rows)[:share]] = True
+    return held_out
+
+
+# ---- what makes labels or pixels worth nothing
+
+_BLACK, _WHITE = 31, 0.9
+
+
+def _odd(whole: Dataset, config: DataConfig) -> list[str]:
+    """What is odd about the labels or the pixels, a line each."""
+    lines = []
+    if whole.labels is not None and len(whole) > 1:
+        labels = whole.labels[whole.labels >= 0]
+        classes = len(np.unique(labels))
+        if classes == len(labels):
+            lines.append(f"every one of the {classes} images has a class of its own: accuracies will say nothing")
+    low, high = (0.0, 255.0) if whole.pixel_range is None else map(float, whole.pixel_range.split(","))
+    if whole.pixel_range is not None and (share := _white_share(whole.images)) > _WHITE:
+        lines.append(
+            Message(
+                "{:.0%} of the pixels are white, as {:.6g} and all above it are: if their scale is another one, say so "
+                "with {pixel_range}",
+                *(share, high),
+            )
+        )
+    brightest = _brightest(whole.images)
+    if 0 < brightest <= _BLACK:
+        most = f"{low:.6g},{low + (high - low) * brightest / 255:.3g}"
+        lines.append(
+            Message(
+                "no pixel is brighter than {} of 255, which is as good as black: if there are no other values, say so "
+                "with {pixel_range} {}",
+                # Of a type's full range it is not known here which type that is.
+                *(brightest, "auto" if config.pixel_range == "full" else most),
+            )
+        )
+    return lines
+
+
+def _white_share(images: np.ndarray) -> float:
+    """Of the pixels of some images, evenly spaced."""
+    some = images[:: max(1, len(images) // 64)]
+    return float((some == 255).mean())
+
+
+def _brightest(images: np.ndarray) -> int:
+    """The largest pixel; ends early where one is bright enough not to matter."""
+    brightest = 0
+    for block in blocks(images, 1 << 20):
+        brightest = max(brightest, int(block.max()))
+        if brightest > _BLACK:
+            break
+    return brightest

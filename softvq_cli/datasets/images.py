@@ -10,25 +10,24 @@ import numpy as np
 
 from softvq_cli.config import DataConfig
 from softvq_cli.datasets import cache, decode, pixel_range
-from softvq_cli.datasets.layout import Layout
+from softvq_cli.datasets.dataset import Dataset, training_rows
 from softvq_cli.datasets.pixel_range import NOTES, DeepError, Tally
-from softvq_cli.datasets.progress import Progress
-from softvq_cli.datasets.sources import Source
-from softvq_cli.datasets.splits import Whole, training_rows
+from softvq_cli.datasets.records import Records, Source
 from softvq_cli.errors import InputError, Message
+from softvq_cli.reporter import Reporter
 
 _READING = ("image_size", "folders", "pages", "image_column", "label_column", "split_column", "name_encoding")
 """Settings that decide which rows there are and how they look, beside the range of the pixels."""
 
 
-def read(source: Source, arrange: Callable[[], Layout], config: DataConfig, progress: Progress) -> Whole:
+def read(source: Source, arrange: Callable[[], Records], config: DataConfig, reporter: Reporter) -> Dataset:
     """Every image of ``source``, from the cache where it is there.
 
     Args:
         source: where the files are.
-        arrange: finds rows, labels and splits; asked only if something has to be decoded.
+        arrange: finds the images, their labels and splits; asked only if something has to be decoded.
         config: how to read them.
-        progress: told as the images are decoded.
+        reporter: told as the images are decoded.
 
     Raises:
         InputError: the source, its layout or one of its files cannot be used.
@@ -40,7 +39,7 @@ def read(source: Source, arrange: Callable[[], Layout], config: DataConfig, prog
         return kept
     rows = _Rows.kept(base) if scale == "auto" else None
     if rows is None:
-        reading = _Reading(source, _pages(source, arrange(), config), config, progress)
+        reading = _Reading(source, _pages(source, arrange(), config), config, reporter)
         try:
             return _made(reading, cache.key_of(base, scale), scale, None)
         except DeepError:
@@ -51,7 +50,7 @@ def read(source: Source, arrange: Callable[[], Layout], config: DataConfig, prog
     kept = _from_cache(key)
     if kept is not None:
         return kept
-    return _made(_Reading(source, _pages(source, arrange(), config), config, progress), key, scale, note)
+    return _made(_Reading(source, _pages(source, arrange(), config), config, reporter), key, scale, note)
 
 
 @dataclass(frozen=True)
@@ -59,62 +58,69 @@ class _Reading:
     """What is to be decoded."""
 
     source: Source
-    layout: Layout
+    records: Records
     config: DataConfig
-    progress: Progress
+    reporter: Reporter
 
     def items(self) -> Iterator[decode.Item]:
         """Each image of each file, in the order that costs least."""
-        rows: dict[Any, list[int]] = {}
-        for row, member in enumerate(self.layout.members):
-            rows.setdefault(member.entry, []).append(row)
+        records, pages = self.records, self.records.pages
+        rows: dict[int, list[int]] = {}
+        for row, place in enumerate(records.places):
+            rows.setdefault(place, []).append(row)
         files = list(rows.values())  # a file with several rows is read once
-        for index, data in self.source.read([self.layout.members[same[0]] for same in files]):
+        for index, data in self.source.read(records.take([same[0] for same in files])):
             for row in files[index]:
-                member = self.layout.members[row]
-                yield row, f"{self.source.path}/{member.name}", data, member.page
+                yield row, f"{self.source.path}/{records.names[row]}", data, pages[row] if pages else 0
 
     def size(self) -> int:
-        return sum(member.size for member in self.layout.members)
+        return sum(self.records.sizes)
 
-    def tick(self, what: str) -> Callable[[int], None]:
-        count, name = len(self.layout.members), self.source.path.name
-        return lambda done: self.progress(f"{what} {name}", done, count)
+    def tick(self, stage: str) -> Callable[[int], None]:
+        count, name = len(self.records), self.source.path.name
+        return lambda done: self.reporter.progress(f"{stage} {name}", done, count)
 
 
-def _pages(source: Source, layout: Layout, config: DataConfig) -> Layout:
+def _pages(source: Source, records: Records, config: DataConfig) -> Records:
     """A row for each page of each file, where that is asked for."""
     if config.pages == "first":
-        return layout
-    counts = [1] * len(layout.members)
-    for index, data in source.read(layout.members):
-        counts[index] = decode.page_count(f"{source.path}/{layout.members[index].name}", data)
+        return records
+    counts = [1] * len(records)
+    for index, data in source.read(records):
+        counts[index] = decode.page_count(f"{source.path}/{records.names[index]}", data)
     if set(counts) == {1}:
-        return layout
-    members = [
-        member if count == 1 else replace(member, name=f"{member.name}#{page + 1}", page=page)
-        for member, count in zip(layout.members, counts, strict=True)
-        for page in range(count)
-    ]
-    labels = None if layout.labels is None else np.repeat(layout.labels, counts).tolist()
-    train = None if layout.train is None else sum(counts[: layout.train])
+        return records
+    rows = np.repeat(np.arange(len(records)), counts).tolist()
+    pages = [page for count in counts for page in range(count)]
     note = f"{sum(count > 1 for count in counts)} files have several pages, up to {max(counts)}: each page is an image"
-    return replace(layout, members=members, labels=labels, train=train, notes=[*layout.notes, note])
+    several = records.take(
+        rows,
+        labels=None if records.labels is None else records.labels[rows],
+        class_names=records.class_names,
+        train=None if records.train is None else sum(counts[: records.train]),
+        pages=pages,
+        notes=[*records.notes, note],
+    )
+    names = several.names
+    names[:] = [
+        name if counts[row] == 1 else f"{name}#{page + 1}" for name, row, page in zip(names, rows, pages, strict=True)
+    ]
+    return several
 
 
-def _made(reading: _Reading, key: str, scale: pixel_range.Scale, note: str | None) -> Whole:
+def _made(reading: _Reading, key: str, scale: pixel_range.Scale, note: str | None) -> Dataset:
     """Decode everything, and keep it with what is to be said of it."""
-    layout = reading.layout
+    records = reading.records
     images, tally = _decode(reading, key, scale)
-    notes = [*layout.notes, *([] if note is None else [note]), *_notes(tally, len(images), reading.config)]
+    notes = [*records.notes, *([] if note is None else [note]), *_notes(tally, len(images), reading.config)]
     if note is None and isinstance(scale, tuple):
         notes.append(pixel_range.described("pixels", scale, reading.config.pixel_range))
     kept = {
-        "labels": layout.labels,
-        "class_names": layout.class_names,
-        "file_names": [member.name for member in layout.members],
-        "train": layout.train,
-        "notes": notes,
+        "labels": None if records.labels is None else records.labels.tolist(),
+        "class_names": records.class_names,
+        "file_names": records.names,
+        "train": records.train,
+        "notes": [[note.template, *note.values] if isinstance(note, Message) else note for note in notes],
         "pixel_range": pixel_range.text_of(scale) if isinstance(scale, tuple) else None,
     }
     cache.write_notes(key, kept)
@@ -123,7 +129,7 @@ def _made(reading: _Reading, key: str, scale: pixel_range.Scale, note: str | Non
 
 def _decode(reading: _Reading, key: str, scale: pixel_range.Scale) -> tuple[np.ndarray, Tally]:
     """uint8 (N, H, W, C), train rows first, and what had to be done."""
-    count = len(reading.layout.members)
+    count = len(reading.records)
     # The first in reading order: in a compressed tar any other one would cost a pass over the file.
     form = decode.form_of(next(reading.items()), reading.config.image_size, scale)
 
@@ -168,10 +174,10 @@ class _Rows:
 
     @classmethod
     def found(cls, reading: _Reading) -> _Rows:
-        layout = reading.layout
+        records = reading.records
         tick = reading.tick("measuring")
-        extents = decode.extents(reading.items(), count=len(layout.members), size=reading.size(), tick=tick)
-        return cls(extents, layout.labels, layout.train)
+        extents = decode.extents(reading.items(), count=len(records), size=reading.size(), tick=tick)
+        return cls(extents, None if records.labels is None else records.labels.tolist(), records.train)
 
     @classmethod
     def kept(cls, base: str) -> _Rows | None:
@@ -189,11 +195,9 @@ class _Rows:
         """
         kinds = {kind for _, _, kind in self.extents}
         if kinds == {"", "u"}:
-            return "full", (
-                Message(
-                    "images of 8 bits and of more: each is read by the range of its type; {pixel_range} LOW,HIGH "
-                    "gives one to all"
-                )
+            return "full", Message(
+                "images of 8 bits and of more: each is read by the range of its type; {pixel_range} LOW,HIGH gives "
+                "one to all"
             )
         if len(kinds) > 1:
             raise InputError(
@@ -209,22 +213,23 @@ class _Rows:
         return found, pixel_range.described("pixels of more than 8 bits", found, "auto")
 
 
-def _from_cache(key: str) -> Whole | None:
+def _from_cache(key: str) -> Dataset | None:
     images, kept = cache.find(key), cache.read_notes(key)
     if images is None or not isinstance(kept, dict) or len(kept.get("file_names", ())) != len(images):
         return None
     return _whole(key, images, kept)
 
 
-def _whole(key: str, images: np.ndarray, kept: dict[str, Any]) -> Whole:
+def _whole(key: str, images: np.ndarray, kept: dict[str, Any]) -> Dataset:
     labels = kept["labels"]
-    return Whole(
-        key=key,
+    return Dataset(
+        name="",
+        split="all",
         images=images,
         labels=None if labels is None else np.array(labels, dtype=np.int64),
         class_names=tuple(kept["class_names"]),
         file_names=tuple(kept["file_names"]),
         train=kept["train"],
-        notes=tuple(kept["notes"]),
+        notes=tuple(note if isinstance(note, str) else Message(*note) for note in kept["notes"]),
         pixel_range=kept["pixel_range"],
     )

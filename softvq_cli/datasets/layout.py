@@ -11,60 +11,56 @@ What may be a class or a split is refused with both readings, unless ``folders``
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from functools import cached_property
 
-from softvq_cli.datasets.classes import NONE
-from softvq_cli.datasets.naming import Role, roles_of, same, shorten
-from softvq_cli.datasets.sources import Member, Source
+import numpy as np
+
+from softvq_cli.datasets.labels import NONE
+from softvq_cli.datasets.naming import Role, is_document, roles_of, same, shorten
+from softvq_cli.datasets.records import Records, Source
 from softvq_cli.errors import InputError, Message
 from softvq_cli.words import Folders
 
 _FEW = 4
 """In so few folders one that is named like a split is no class without being asked."""
 _ORDER: tuple[Role, ...] = ("train", "test", "validation")
-_DOCUMENT = re.compile(
-    r"(readme|licen[cs]e|copying|citation|authors|changelog|notice|dataset_infos?)([._-].*)?"
-    r"|metadata\.(csv|tsv|jsonl)|.*\.(md|md5|sha1|sha256|sha512|rst|bib|yml|yaml)|(md5|sha\d+|check)sums?(\.txt)?",
-    re.IGNORECASE,
-)
-"""Files that accompany a data set and are none of its images."""
 
 
-@dataclass(frozen=True)
-class Layout:
-    """The rows of an image data set before any is read: train rows first, then test, each sorted by path."""
-
-    members: list[Member]
-    labels: list[int] | None
-    class_names: tuple[str, ...]
-    train: int | None
-    """The first so many rows are the train split; None: it has no split of its own."""
-    notes: list[str] = field(default_factory=list)
-    """What was passed over or used otherwise than it is named, a line each."""
-
-
-@dataclass(frozen=True)
 class _Tree:
-    """One folder: the files in it and below it, by path from here."""
+    """One folder: the files in it and below it."""
 
-    where: str
-    files: list[tuple[tuple[str, ...], Member]]
-    """Sorted by the parts of their path, so that the order does not depend on the file system."""
-    folders: set[str]
-    """The folders directly in it."""
+    def __init__(self, where: str, names: Sequence[str], rows: Sequence[int], start: int = 0) -> None:
+        self.where = where
+        self.names = names
+        """Of all files."""
+        self.rows = rows
+        """The files below here, sorted by the parts of their path and not as the file system has them."""
+        self.start = start
+        """Where the names of files in this folder begin, behind those of the folders around it."""
+
+    @cached_property
+    def heads(self) -> list[str]:
+        """For each row the folder directly in this one that it lies in; empty for a file directly in it."""
+        folders: dict[str, str] = {}
+        heads = (self.names[row][self.start :].partition("/") for row in self.rows)
+        return [folders.setdefault(head, head) if mark else "" for head, mark, _ in heads]
+
+    @cached_property
+    def folders(self) -> set[str]:
+        """The folders directly in it."""
+        return set(self.heads) - {""}
 
     def below(self, name: str) -> _Tree:
-        files = [(parts[1:], member) for parts, member in self.files if parts[0] == name and len(parts) > 1]
-        return _Tree(f"{self.where}/{name}", files, {parts[0] for parts, _ in files if len(parts) > 1})
+        rows = [row for row, head in zip(self.rows, self.heads, strict=True) if head == name]
+        return _Tree(f"{self.where}/{name}", self.names, rows, self.start + len(name) + 1)
 
-    def loose(self) -> list[Member]:
-        """The files directly in it."""
-        return [member for parts, member in self.files if len(parts) == 1]
+    def loose(self) -> list[str]:
+        """The files directly in it, by their paths."""
+        return [self.names[row] for row, head in zip(self.rows, self.heads, strict=True) if not head]
 
 
-def arrange(source: Source, folders: Folders = "auto") -> Layout:
+def arrange(source: Source, folders: Folders = "auto") -> Records:
     """Find out which layout it is.
 
     Args:
@@ -74,32 +70,40 @@ def arrange(source: Source, folders: Folders = "auto") -> Layout:
     Raises:
         InputError: there are no images, a class is the only one, or the layout is mixed or may be two things.
     """
-    listing, where, notes = source.listing, str(source.path), list(source.listing.notes)
-    passed = sorted(member.name for member in listing.members if is_document(member.name))
-    files = [(tuple(member.name.split("/")), member) for member in listing.members if not is_document(member.name)]
-    files.sort(key=lambda file: (tuple(map(same, file[0])), file[0]))
-    if not files:
+    files, where = source.listing.files, str(source.path)
+    notes = list(files.notes)
+    passed = sorted(name for name in files.names if is_document(name))
+    rows = [row for row, name in enumerate(files.names) if not is_document(name)]
+    rows.sort(key=lambda row: _by_parts(files.names[row]))
+    if not rows:
         raise InputError(f"{where} holds no images; put one folder a class into it, or images without folders")
     if passed:
         notes.append(f"passed over, for they are no images: {shorten(passed)}")
-    if listing.hidden:
-        notes.append(f"passed over, for their names are hidden: {shorten(sorted(listing.hidden))}")
-    filled = {"/".join(parts[:end]) for parts, _ in files for end in range(1, len(parts))}
-    empty = sorted(listing.folders - filled)
+    if source.listing.hidden:
+        notes.append(f"passed over, for their names are hidden: {shorten(sorted(source.listing.hidden))}")
+    empty = sorted(source.listing.folders - _filled(files.names[row] for row in rows))
     if empty:
         notes.append(f"passed over, for they hold no images: the folders {shorten(empty)}")
-    tree = _Tree(where, files, {parts[0] for parts, _ in files if len(parts) > 1})
-    tree = _without_outer(tree, archive=source.archive)
+    tree = _without_outer(_Tree(where, files.names, rows), archive=source.archive)
     roles = _roles(tree, folders, notes)
     if roles is not None:
-        return _divided(tree, roles, notes)
-    members, labels, names = _classes(tree)
-    return Layout(members, labels, names, None, notes)
+        return _divided(files, tree, roles, notes)
+    labels, names = _classes(tree)
+    return files.take(tree.rows, labels=labels, class_names=names, notes=notes)
 
 
-def is_document(name: str) -> bool:
-    """Whether this file only accompanies a data set."""
-    return _DOCUMENT.fullmatch(name.rsplit("/", 1)[-1]) is not None
+def _by_parts(name: str) -> tuple[str, ...]:
+    """A key that sorts by the parts of a path, whatever characters they begin with."""
+    parts = name.replace("/", "\0")
+    return (parts,) if parts.isascii() else (same(parts), parts)
+
+
+def _filled(names: Iterable[str]) -> set[str]:
+    """Every folder in which one of these files lies."""
+    folders = {name.rpartition("/")[0] for name in names}
+    return {
+        folder[:end] for folder in folders for end in (*(at for at, mark in enumerate(folder) if mark == "/"), None)
+    }
 
 
 def _without_outer(tree: _Tree, *, archive: bool) -> _Tree:
@@ -121,22 +125,22 @@ def _roles(tree: _Tree, folders: Folders, notes: list[str]) -> dict[str, Role] |
     """
     if folders == "classes" or not tree.folders:
         return None
-    found = {name: role for name, role in sorted(roles_of(tree.folders).items()) if role is not None}
-    known = dict(sorted(found.items(), key=lambda item: _ORDER.index(item[1])))
-    others = sorted(tree.folders - set(known))
+    named = {name: role for name, role in sorted(roles_of(tree.folders).items()) if role is not None}
+    splits = dict(sorted(named.items(), key=lambda item: _ORDER.index(item[1])))
+    others = sorted(tree.folders - set(splits))
     ways = Message("{folders} classes takes every folder for a class; else name the splits train and test")
-    if {"train", "test"} <= set(known.values()) or (known and not others) or folders == "splits":
-        if others or tree.loose() or not known:
-            extra = (others or [member.name for member in tree.loose()] or ["nothing"])[0]
-            beside = " and ".join(f"{name}/" for name in known) or "splits"
+    if {"train", "test"} <= set(splits.values()) or (splits and not others) or folders == "splits":
+        if others or tree.loose() or not splits:
+            extra = (others or tree.loose() or ["nothing"])[0]
+            beside = " and ".join(f"{name}/" for name in splits) or "splits"
             aside = "{}: {} lies beside {}; move it into one of them or away, or {}"
             raise InputError(aside, tree.where, extra, beside, ways)
-        return known
-    if known and (len(tree.folders) <= _FEW or len(known) > 1):
+        return splits
+    if splits and (len(tree.folders) <= _FEW or len(splits) > 1):
         which = "{}: is {} a class or a split, beside {}? {}"
-        raise InputError(which, tree.where, next(iter(known)), shorten(others), ways)
-    if known:
-        notes.append(f"{next(iter(known))} is taken for a class, as one of {len(tree.folders)} folders")
+        raise InputError(which, tree.where, next(iter(splits)), shorten(others), ways)
+    if splits:
+        notes.append(f"{next(iter(splits))} is taken for a class, as one of {len(tree.folders)} folders")
     elif _recur(tree):
         raise InputError(
             "{}: {} hold folders of the same names, as splits do; are they splits or classes? {}",
@@ -148,15 +152,16 @@ def _roles(tree: _Tree, folders: Folders, notes: list[str]) -> dict[str, Role] |
 def _recur(tree: _Tree) -> bool:
     """Whether all folders hold nothing but folders, the same in each."""
     inner: dict[str, set[str]] = {name: set() for name in tree.folders}
-    for parts, _ in tree.files:
-        if len(parts) < 3:
+    for row, head in zip(tree.rows, tree.heads, strict=True):
+        folder, mark, _ = tree.names[row][tree.start + len(head) + 1 :].partition("/")
+        if not head or not mark:
             return False
-        inner[parts[0]].add(same(parts[1]))
+        inner[head].add(same(folder))
     first = next(iter(inner.values()))
-    return len(inner) > 1 and len(first) > 1 and all(names == first for names in inner.values())
+    return len(inner) > 1 and len(first) > 1 and all(folders == first for folders in inner.values())
 
 
-def _divided(tree: _Tree, roles: dict[str, Role], notes: list[str]) -> Layout:
+def _divided(files: Records, tree: _Tree, roles: dict[str, Role], notes: list[str]) -> Records:
     """The layout with a folder a split."""
     by_role: dict[Role, list[str]] = {}
     role: Role
@@ -180,8 +185,8 @@ def _divided(tree: _Tree, roles: dict[str, Role], notes: list[str]) -> Layout:
     (first,), (second,) = by_role["train"], by_role["test"]
     if (first, second) != ("train", "test") and "test" in roles.values():
         notes.append(f"{first} is the training split, {second} the test split")
-    train, train_labels, names = _classes(tree.below(first))
-    test, test_labels, test_names = _classes(tree.below(second))
+    train, test = tree.below(first), tree.below(second)
+    (train_labels, names), (test_labels, test_names) = _classes(train), _classes(test)
     if names and test_names and names != test_names:
         differing = sorted(set(names) ^ set(test_names))[0]
         raise InputError(
@@ -189,13 +194,21 @@ def _divided(tree: _Tree, roles: dict[str, Role], notes: list[str]) -> Layout:
         )
     notes += [
         f"{name} has no class folders: its images have no labels"
-        for name, own, other in ((first, train_labels, test_labels), (second, test_labels, train_labels))
-        if own is None and other is not None
+        for name, labels, others in ((first, train_labels, test_labels), (second, test_labels, train_labels))
+        if labels is None and others is not None
     ]
-    if train_labels is None and test_labels is None:
-        return Layout(train + test, None, (), len(train), notes)
-    labels = (train_labels or [NONE] * len(train)) + (test_labels or [NONE] * len(test))
-    return Layout(train + test, labels, names or test_names, len(train), notes)
+    parts = [
+        np.full(len(part.rows), NONE, np.int64) if labels is None else labels
+        for part, labels in ((train, train_labels), (test, test_labels))
+    ]
+    labelled = train_labels is not None or test_labels is not None
+    return files.take(
+        [*train.rows, *test.rows],
+        labels=np.concatenate(parts) if labelled else None,
+        class_names=names or test_names,
+        train=len(train.rows),
+        notes=notes,
+    )
 
 
 def _choose_test(tree: _Tree, by_role: dict[Role, list[str]], notes: list[str]) -> None:
@@ -208,30 +221,25 @@ def _choose_test(tree: _Tree, by_role: dict[Role, list[str]], notes: list[str]) 
     elif bare == {"test"} and len(validation) == 1:
         (hidden,) = by_role["test"]
         by_role["test"] = validation
-        count = len(tree.below(hidden).files)
+        count = len(tree.below(hidden).rows)
         notes.append(f"{hidden} has no class folders and so no labels ({count} files): {validation[0]} is used as test")
     elif validation:
-        count = sum(len(tree.below(name).files) for name in validation)
+        count = sum(len(tree.below(name).rows) for name in validation)
         notes.append(f"not used, for there is a test split: {shorten(validation)} ({count} files)")
 
 
-def _classes(tree: _Tree) -> tuple[list[Member], list[int] | None, tuple[str, ...]]:
-    """(members, labels, class names) of a folder of class folders, or of one without folders."""
+def _classes(tree: _Tree) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    """(labels, class names) of a folder of class folders, or of one without folders."""
     loose = tree.loose()
-    members = [member for _, member in tree.files]
-    if len(loose) == len(members):
-        return members, None, ()
+    if len(loose) == len(tree.rows):
+        return None, ()
     if loose:
-        raise InputError(f"{tree.where}: {loose[0].name} lies beside class folders; move it into one of them or away")
-    classes = [same(parts[0]) for parts, _ in tree.files]
-    names = tuple(sorted(set(classes)))
+        raise InputError(f"{tree.where}: {loose[0]} lies beside class folders; move it into one of them or away")
+    spelt = {folder: same(folder) for folder in tree.folders}
+    names = tuple(sorted(set(spelt.values())))
     if len(names) == 1:
         raise InputError(
             f"{tree.where} has one class only, {names[0]}; add another, or put the images there without a class folder"
         )
-    return members, _labels(classes, names), names
-
-
-def _labels(classes: Sequence[str], names: Sequence[str]) -> list[int]:
     index = {name: label for label, name in enumerate(names)}
-    return [index[name] for name in classes]
+    return np.array([index[spelt[head]] for head in tree.heads], np.int64), names

@@ -1,13 +1,16 @@
-"""What a name says: which split it stands for, and whether two names are the same."""
+"""What a name says: which split it stands for, whether it is the user's at all, and which names are the same."""
 
 from __future__ import annotations
 
+import mimetypes
 import os
 import re
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
+
+from softvq_cli.errors import InputError
 
 Role = Literal["train", "test", "validation"]
 
@@ -77,3 +80,58 @@ def shorten(names: Iterable[str], most: int = 3) -> str:
     names = list(names)
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return f"{', '.join(names[:most])}{more}"
+
+
+# ---- whose file it is
+
+_LONGEST_NAME = 1024
+_JUNK = frozenset(
+    (
+        *("__macosx", "__pycache__", "@eadir", "#recycle", "lost+found", "$recycle.bin", "system volume information"),
+        *("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r"),
+    )
+)
+"""What systems leave behind, in lower case; hidden names (``.DS_Store``, ``._*``) are passed over too."""
+
+
+def is_metadata(name: str) -> bool:
+    """Whether a file or folder of this name is not the user's: hidden, or left there by a system."""
+    return name.startswith(".") or name.lower() in _JUNK
+
+
+_TOOLS = frozenset((".ipynb_checkpoints", ".thumbnails", ".thumbs", ".git", ".cache", ".trash", ".trashes"))
+"""Hidden folders of programs, whose images are not the user's."""
+
+
+def is_hidden(name: str) -> bool:
+    """Whether somebody may have hidden a file or folder of this name, rather than a program."""
+    return name.startswith(".") and name.lower() not in _TOOLS
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file that is left out looks like one of the user's images: not ``._1.jpg``, which a Mac leaves."""
+    return (mimetypes.guess_type(name)[0] or "").startswith("image/") and not name.startswith("._")
+
+
+def check_text(path: Path, name: str) -> None:
+    """Refuse a file name that cannot be written down in one line of UTF-8.
+
+    Raises:
+        InputError: it is very long, no valid UTF-8, or holds a line break or another control character.
+    """
+    control = any(character < " " or "\x7f" <= character < "\xa0" for character in name)
+    if control or len(name) > _LONGEST_NAME or any("\ud800" <= character <= "\udfff" for character in name):
+        raise InputError(f"{path}: the file name {name[:200]!r} is too long or is no text; rename it")
+
+
+_DOCUMENT = re.compile(
+    r"(readme|licen[cs]e|copying|citation|authors|changelog|notice|dataset_infos?)([._-].*)?"
+    r"|metadata\.(csv|tsv|jsonl)|.*\.(md|md5|sha1|sha256|sha512|rst|bib|yml|yaml)|(md5|sha\d+|check)sums?(\.txt)?",
+    re.IGNORECASE,
+)
+"""Files that accompany a data set and are none of its images."""
+
+
+def is_document(name: str) -> bool:
+    """Whether this file only accompanies a data set."""
+    return _DOCUMENT.fullmatch(name.rsplit("/", 1)[-1]) is not None

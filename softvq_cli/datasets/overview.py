@@ -11,7 +11,7 @@ import numpy as np
 
 from softvq_cli.config import DataConfig
 from softvq_cli.datasets.dataset import Dataset
-from softvq_cli.datasets.loading import load
+from softvq_cli.datasets.load import load
 from softvq_cli.reporter import Reporter
 from softvq_cli.words import Split
 
@@ -48,8 +48,7 @@ class Overview:
 
 def look(config: DataConfig, reporter: Reporter | None = None) -> tuple[Overview, Dataset, Dataset]:
     """Both splits and what they hold in numbers; raises as :func:`softvq_cli.datasets.load`."""
-    reporter = reporter or Reporter()
-    train, test = load(config, "train", progress=reporter.progress), load(config, "test", progress=reporter.progress)
+    train, test = load(config, "train", reporter=reporter), load(config, "test", reporter=reporter)
     splits: dict[Split, Dataset] = {"train": train, "test": test}
     digests = {name: _each(split, _digest) for name, split in splits.items()}
     overview = Overview(

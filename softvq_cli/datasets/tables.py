@@ -1,83 +1,166 @@
-"""Parquet and Arrow files with the images in a column, as Hugging Face's ``datasets`` writes them."""
+"""Tables of images: which column is what; Parquet and Arrow files as Hugging Face's ``datasets`` writes them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from softvq_cli.config import DataConfig
 from softvq_cli.datasets import limits
 from softvq_cli.datasets.cache import File, stamp
-from softvq_cli.datasets.layout import Layout
-from softvq_cli.datasets.naming import Role, role_of
-from softvq_cli.datasets.rows import Columns, Row, arranged, columns_of, role_of_value
-from softvq_cli.datasets.sources import Listing, Member, Source
-from softvq_cli.errors import InputError, one_line
+from softvq_cli.datasets.naming import Role, role_of, shorten
+from softvq_cli.datasets.records import Records, Source, divided
+from softvq_cli.errors import InputError, Message, one_line, param
 from softvq_cli.files import arrow_errors, arrow_file
 
 ENDINGS = (".parquet", ".arrow")
 _BATCH = 256
 
+IMAGE = ("image", "img", "images", "picture", "photo", "file_name", "filename", "file", "path", "filepath", "file_path")
+IMAGE_MORE = ("image_path", "image_file", "image_name", "jpg", "jpeg", "png", "webp")
+LABEL = ("label", "labels", "class", "class_name", "category", "target", "targets", "y", "cls")
+SPLIT = ("split", "subset", "partition", "set")
+"""What the columns are called, those that win first."""
 
-def open_tables(path: Path, files: Sequence[str] | None = None) -> Source:
-    """A .parquet or .arrow file, or some of them below a folder.
+
+@dataclass(frozen=True)
+class Columns:
+    """Which column is what."""
+
+    image: str
+    label: str | None
+    split: str | None
+    notes: tuple[str, ...]
+
+
+def columns_of(
+    where: str,
+    names: Sequence[str],
+    chosen: Mapping[str, str | None],
+    *,
+    images: Sequence[str] = (),
+    labels: Sequence[str] = (),
+) -> Columns:
+    """Find the columns of a table.
 
     Args:
-        path: the file or the folder.
-        files: paths below the folder.
+        where: what to call the table.
+        names: of all columns.
+        chosen: the settings ``image_column``, ``label_column`` and ``split_column``.
+        images: columns that can only be images, by their type.
+        labels: columns that can only be labels, by their type.
 
     Raises:
-        InputError: one cannot be read.
+        InputError: there is no such column, or none that is plainly the image.
     """
-    found = [path] if files is None else [path / name for name in sorted(files)]
-    mark = stamp([File.at(file.relative_to(path).as_posix(), file) for file in found])
-    return Source(path, lambda: Listing([], set()), lambda members: _read(path, found, members), mark)
+    for setting, name in chosen.items():
+        if name is not None and name not in names:
+            raise InputError("{} has no column {!r} ({}); it has {}", where, name, param(setting), shorten(names, 12))
+    image = chosen["image_column"] or (images[0] if len(images) == 1 else _plain(names, IMAGE + IMAGE_MORE))
+    if image is None:
+        raise InputError(
+            "{} has no column that is plainly the image; name it with {image_column}: {}", where, shorten(names, 12)
+        )
+    label = chosen["label_column"] or (labels[0] if len(labels) == 1 else _plain(names, LABEL))
+    split = chosen["split_column"] or _plain(names, SPLIT)
+    unused = [name for name in names if name not in (image, label, split)]
+    notes = [f"columns that are not used: {shorten(unused, 8)}"] if unused else []
+    if label is None and unused:
+        notes = [
+            Message("no column is plainly the label ({label_column} names one of {}): no labels", shorten(unused, 8))
+        ]
+    return Columns(image, label, split, tuple(notes))
 
 
-def arrange_tables(source: Source, config: DataConfig, files: Sequence[str] | None = None) -> Layout:
-    """The rows of those tables; splits from a column or from the names of files and folders.
+def _plain(names: Sequence[str], known: Sequence[str]) -> str | None:
+    by_word = {name.strip().lower(): name for name in reversed(names)}
+    return next((by_word[word] for word in known if word in by_word), None)
+
+
+def role_of_value(where: str, value: Any) -> Role:
+    """The split that a cell of the split column names.
 
     Raises:
-        InputError: pyarrow is missing, a table is damaged, or a column cannot be used.
+        InputError: it names none.
     """
-    path = source.path
-    rows: list[Row] = []
-    names: list[str] | None = None
-    labelled = False
-    notes: list[str] = []
-    for number, name in enumerate([path.name] if files is None else sorted(files)):
-        table = _Table(path if files is None else path / name)
-        columns = table.columns(config)
-        notes += [note for note in columns.notes if note not in notes]
-        named = table.class_names(columns.label)
-        if labelled and columns.label and named != names:
-            raise InputError(f"{path}: {name} names other classes than the file before it")
-        names, labelled = (named, True) if columns.label else (names, labelled)
-        by_name = None if files is None else _role_of_file(name)
-        rows += table.rows(number, name, columns, by_name)
-    return arranged(str(path), rows, names, notes)
+    role = role_of(str(value))
+    if role is None:
+        raise InputError(f"{where}: {str(value)[:80]!r} is no split; write train, validation or test there")
+    return role
+
+
+def chosen_columns(config: DataConfig) -> dict[str, str | None]:
+    """The settings that name a column."""
+    return {name: getattr(config, name) for name in ("image_column", "label_column", "split_column")}
+
+
+# ---- Parquet and Arrow
+
+
+class TableSource(Source):
+    """Images in a column of one or several tables; the place of an image is its row, counted through all of them."""
+
+    def __init__(self, path: Path, names: Sequence[str] | None = None) -> None:
+        self.names = [path.name] if names is None else sorted(names)
+        self.tables = [_Table(path)] if names is None else [_Table(path / name) for name in self.names]
+        super().__init__(
+            path, stamp([File.at(name, table.path) for name, table in zip(self.names, self.tables, strict=True)])
+        )
+        self.columns: list[Columns] = []
+        self.starts = np.zeros(1, np.int64)
+        """The first row of each table, and the number of all."""
+
+    def records(self, config: DataConfig) -> Records:
+        """The rows of the tables; splits from a column or from the names of files and folders.
+
+        Raises:
+            InputError: pyarrow is missing, a table is damaged, or a column cannot be used.
+        """
+        rows, roles, labels = Records.empty(), [], []
+        class_names: list[str] | None = None
+        labelled = False
+        notes: list[str] = []
+        counts: list[int] = []
+        self.columns = []
+        for name, table in zip(self.names, self.tables, strict=True):
+            columns = table.columns(config)
+            self.columns.append(columns)
+            notes += [note for note in columns.notes if note not in notes]
+            names = table.class_names(columns.label)
+            if labelled and columns.label and names != class_names:
+                raise InputError(f"{self.path}: {name} names other classes than the file before it")
+            class_names, labelled = (names, True) if columns.label else (class_names, labelled)
+            count, own_labels, own_roles = table.rows(columns)
+            role = None if len(self.names) == 1 and table.path == self.path else _role_of_file(name)
+            start, size = sum(counts), table.path.stat().st_size // max(count, 1)
+            for row in range(count):
+                rows.add(f"{name}#{row}", start + row, size)
+            labels += own_labels
+            roles += [role] * count if own_roles is None else own_roles
+            counts.append(count)
+        self.starts = np.cumsum([0, *counts])
+        return divided(str(self.path), rows, roles, labels, class_names, notes)
+
+    def read(self, files: Records) -> Iterator[tuple[int, bytes]]:
+        """Table by table, in their order."""
+        wanted = {place: index for index, place in enumerate(files.places)}
+        used = np.unique(np.searchsorted(self.starts, files.places, side="right") - 1)
+        for number in used.tolist():
+            table, start = self.tables[number], int(self.starts[number])
+            for row, value in enumerate(table.images(self.columns[number].image)):
+                if start + row in wanted:
+                    yield wanted[start + row], _bytes_of(table.path, row, value)
 
 
 def _role_of_file(name: str) -> Role | None:
     """``data/train-00000-of-00002.parquet``, ``test/data-00000-of-00001.arrow`` → the split."""
     parts = name.rsplit(".", 1)[0].split("/")
     return next((role for part in reversed(parts) if (role := role_of(part)) is not None), None)
-
-
-def _read(root: Path, files: Sequence[Path], members: Sequence[Member]) -> Iterator[tuple[int, bytes]]:
-    """The images of some rows, file by file."""
-    wanted: dict[int, dict[int, int]] = {}
-    for index, member in enumerate(members):
-        number, row, _ = member.entry
-        wanted.setdefault(number, {})[row] = index
-    for number, rows in sorted(wanted.items()):
-        column = members[next(iter(rows.values()))].entry[2]
-        for row, value in enumerate(_Table(files[number]).images(column)):
-            if row in rows:
-                yield rows[row], _bytes_of(files[number], row, value)
 
 
 def _bytes_of(path: Path, row: int, value: Any) -> bytes:
@@ -108,32 +191,33 @@ class _Table:
         images = [name for name, kind in features.items() if kind.get("_type") == "Image"]
         images = images or [field.name for field in schema if _holds_bytes(field.type)]
         labels = [name for name, kind in features.items() if kind.get("_type") == "ClassLabel"]
-        chosen = {name: getattr(config, name) for name in ("image_column", "label_column", "split_column")}
-        found = columns_of(str(self.path), schema.names, chosen, images=images, labels=labels)
-        kind = schema.field(found.image).type
+        columns = columns_of(str(self.path), schema.names, chosen_columns(config), images=images, labels=labels)
+        kind = schema.field(columns.image).type
         if not (_holds_bytes(kind) or _is_text(kind)):
             raise InputError(
-                f"{self.path}: the column {found.image} holds {one_line(kind, 60)}; images are files as bytes, or paths"
+                f"{self.path}: the column {columns.image} holds {one_line(kind, 60)}; images are files as bytes, or "
+                "paths"
             )
-        return found
+        return columns
 
     def class_names(self, label: str | None) -> list[str] | None:
         """The names of a ClassLabel."""
         names = self._features().get(label or "", {}).get("names")
         return [str(name) for name in names] if isinstance(names, list) else None
 
-    def rows(self, number: int, name: str, columns: Columns, role: Role | None) -> list[Row]:
-        """Each row without its image."""
+    def rows(self, columns: Columns) -> tuple[int, list[Any], list[Role | None] | None]:
+        """(how many, the label of each, the split of each if a column says it)."""
         wanted = [column for column in (columns.label, columns.split) if column is not None]
         table = self._read(wanted)
         count = table.num_rows if wanted else self._count()
         labels = table.column(columns.label).to_pylist() if columns.label else [None] * count
-        roles: list[Role | None] = [role] * count
-        if columns.split is not None:
-            roles = [role_of_value(str(self.path), value) for value in table.column(columns.split).to_pylist()]
-        size = self.path.stat().st_size // max(count, 1)
-        members = (Member(f"{name}#{row}", size, (number, row, columns.image)) for row in range(count))
-        return [Row(*one) for one in zip(members, roles, labels, strict=True)]
+        if columns.split is None:
+            return count, labels, None
+        return (
+            count,
+            labels,
+            [role_of_value(str(self.path), value) for value in table.column(columns.split).to_pylist()],
+        )
 
     def images(self, column: str) -> Iterator[Any]:
         """The cells of one column, a batch in memory at a time."""

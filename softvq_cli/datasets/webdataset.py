@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from softvq_cli.config import DataConfig
-from softvq_cli.datasets.archives import open_archive
-from softvq_cli.datasets.layout import Layout
+from softvq_cli.datasets.archive import open_archive
 from softvq_cli.datasets.naming import role_of, shorten
-from softvq_cli.datasets.rows import LABEL, Row, arranged
-from softvq_cli.datasets.sources import Listing, Member, Source
+from softvq_cli.datasets.records import Listing, Records, Source, divided
+from softvq_cli.datasets.tables import LABEL
 from softvq_cli.errors import InputError, one_line
 
 _IMAGES = ("jpg", "jpeg", "png", "webp")
@@ -52,44 +51,53 @@ def is_pattern(data: str) -> bool:
     return _BRACES.search(data) is not None and ".tar" in data
 
 
-def open_shards(where: Path, shards: Sequence[Path], name_encoding: str | None) -> Source:
+class Shards(Source):
     """Several .tar files as one source; each member's path begins with its shard's name.
 
-    Raises:
-        InputError: one cannot be read.
+    The place of a file holds the number of its shard above its place in there.
     """
-    sources = [open_archive(shard, name_encoding) for shard in shards]
 
-    def listing() -> Listing:
-        members = [
-            replace(member, name=f"{source.path.name}/{member.name}", entry=(number, member))
-            for number, source in enumerate(sources)
-            for member in source.listing.members
-        ]
-        return Listing(members, set(), [note for source in sources for note in source.listing.notes])
+    archive = True
 
-    def read(members: Sequence[Member]) -> Iterator[tuple[int, bytes]]:
+    def __init__(self, path: Path, shards: Sequence[Path], name_encoding: str | None) -> None:
+        self.archives = [open_archive(shard, name_encoding) for shard in shards]
+        super().__init__(path, " ".join(archive.stamp for archive in self.archives))
+
+    def _list(self) -> Listing:
+        files = Records.empty()
+        for number, archive in enumerate(self.archives):
+            inner = archive.listing.files
+            for name, place, size in zip(inner.names, inner.places, inner.sizes, strict=True):
+                files.add(f"{archive.path.name}/{name}", (number << _SHARD) + place, size)
+            files.notes.extend(inner.notes)
+            del archive.listing  # it is here now
+        return Listing(files)
+
+    def read(self, files: Records) -> Iterator[tuple[int, bytes]]:
         by_shard: dict[int, list[int]] = {}
-        for index, member in enumerate(members):
-            by_shard.setdefault(member.entry[0], []).append(index)
+        for index, place in enumerate(files.places):
+            by_shard.setdefault(place >> _SHARD, []).append(index)
         for number, indices in sorted(by_shard.items()):
-            inner = [members[index].entry[1] for index in indices]
-            for position, data in sources[number].read(inner):
+            inner = files.take(indices)
+            places = [place & ((1 << _SHARD) - 1) for place in inner.places]
+            for position, data in self.archives[number].read(replace(inner, places=places)):
                 yield indices[position], data
 
-    return Source(where, listing, read, " ".join(source.stamp for source in sources), archive=True)
+
+_SHARD = 44
+"""So many bits are for the place within a shard."""
 
 
 def has_samples(source: Source) -> bool:
-    """Whether labels stand beside the images: some base name has both."""
+    """Whether labels stand next to the images: some base name has both."""
     kinds: dict[str, set[str]] = {}
-    for member in source.listing.members:
-        base, kind = _split_name(member.name)
+    for name in source.listing.files.names:
+        base, kind = _split_name(name)
         kinds.setdefault(base, set()).add(kind)
-    return any(found & set(_IMAGES) and found & set(_LABELS) for found in kinds.values())
+    return any(endings & set(_IMAGES) and endings & set(_LABELS) for endings in kinds.values())
 
 
-def arrange_samples(source: Source, config: DataConfig, *, shards: bool) -> Layout:
+def sample_records(source: Source, config: DataConfig, *, shards: bool) -> Records:
     """One row a sample, in the order of the shards and their members.
 
     Args:
@@ -100,29 +108,31 @@ def arrange_samples(source: Source, config: DataConfig, *, shards: bool) -> Layo
     Raises:
         InputError: a sample has several images or no label, or its label cannot be read.
     """
-    samples: dict[str, dict[str, Member]] = {}
-    for member in source.listing.members:
-        base, suffix = _split_name(member.name)
-        if samples.setdefault(base, {}).setdefault(suffix, member) is not member:
-            raise InputError(f"{source.path}: {member.name} is there twice")
+    files = source.listing.files
+    samples: dict[str, dict[str, int]] = {}
+    for row, name in enumerate(files.names):
+        base, ending = _split_name(name)
+        if samples.setdefault(base, {}).setdefault(ending, row) != row:
+            raise InputError(f"{source.path}: {name} is there twice")
     images = {base: _image_of(source, base, kinds) for base, kinds in samples.items()}
-    kept = {base: image for base, image in images.items() if image is not None}
-    notes = list(source.listing.notes)
-    if len(kept) < len(samples):
-        notes.append(f"samples without an image: {shorten([base for base in samples if base not in kept])}")
-    kind = _label_kind(samples, kept, config.label_column)
+    used = {base: row for base, row in images.items() if row is not None}
+    notes = list(files.notes)
+    if len(used) < len(samples):
+        notes.append(f"samples without an image: {shorten([base for base in samples if base not in used])}")
+    kind = _label_kind({ending for base in used for ending in samples[base]}, config.label_column)
     labels: dict[str, Any] = {}
     if kind is not None:
-        bases = [base for base in kept if kind in samples[base]]
-        for index, data in source.read([samples[base][kind] for base in bases]):
-            labels[bases[index]] = _label_of(source, samples[bases[index]][kind].name, data, config.label_column)
-    used = {*_IMAGES, kind}
-    unused = sorted({other for kinds in samples.values() for other in kinds if other not in used})
+        bases = [base for base in used if kind in samples[base]]
+        members = files.take([samples[base][kind] for base in bases])
+        for index, data in source.read(members):
+            labels[bases[index]] = _label_of(source, members.names[index], data, config.label_column)
+    unused = sorted({ending for kinds in samples.values() for ending in kinds} - {*_IMAGES, kind})
     if unused:
         notes.append(f"files of the samples that are not used: {shorten(unused, 8)}")
-    roles = {base: role_of(_shard_of(base)) if shards else None for base in kept}
-    rows = [Row(image, roles[base], labels.get(base)) for base, image in kept.items()]
-    return arranged(str(source.path), rows, None, notes)
+    roles = [role_of(_shard_of(base)) if shards else None for base in used]
+    return divided(
+        str(source.path), files.take([*used.values()]), roles, [labels.get(base) for base in used], None, notes
+    )
 
 
 def _shard_of(name: str) -> str:
@@ -137,19 +147,19 @@ def _split_name(name: str) -> tuple[str, str]:
     return f"{shard}{mark}{base}", kind.lower()
 
 
-def _image_of(source: Source, base: str, kinds: dict[str, Member]) -> Member | None:
-    found = [kinds[kind] for kind in _IMAGES if kind in kinds]
-    if len(found) > 1:
-        raise InputError(f"{source.path}: the sample {base} has several images: {shorten([one.name for one in found])}")
-    return found[0] if found else None
+def _image_of(source: Source, base: str, kinds: dict[str, int]) -> int | None:
+    rows = [kinds[kind] for kind in _IMAGES if kind in kinds]
+    if len(rows) > 1:
+        names = shorten([source.listing.files.names[row] for row in rows])
+        raise InputError(f"{source.path}: the sample {base} has several images: {names}")
+    return rows[0] if rows else None
 
 
-def _label_kind(samples: dict[str, dict[str, Member]], kept: dict[str, Member], column: str | None) -> str | None:
+def _label_kind(kinds: set[str], column: str | None) -> str | None:
     """Which file of the samples holds their label."""
-    kinds = {kind for base in kept for kind in samples[base]}
     if column in kinds:
         return column
-    return next((kind for kind in ((*_LABELS,) if column is None else ("json",)) if kind in kinds), None)
+    return next((kind for kind in (_LABELS if column is None else ("json",)) if kind in kinds), None)
 
 
 def _label_of(source: Source, name: str, data: bytes, column: str | None) -> int | str:
@@ -163,17 +173,16 @@ def _label_of(source: Source, name: str, data: bytes, column: str | None) -> int
         number = name.lower().endswith(".cls") and re.fullmatch(r"-?[0-9]{1,18}", text)
         return int(text) if number else text
     try:
-        found = json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where} is no JSON: {one_line(error)}") from error
-    value = found
-    if isinstance(found, dict):
-        key = column if column in found else next((word for word in LABEL if word in found), None)
+    if isinstance(value, dict):
+        key = column if column in value else next((word for word in LABEL if word in value), None)
         if key is None or (column is not None and column not in (key, "json")):
             raise InputError(
-                "{} has no {}; name the key with {label_column}: {}", where, column or "label", shorten(found, 8)
+                "{} has no {}; name the key with {label_column}: {}", where, column or "label", shorten(value, 8)
             )
-        value = found[key]
+        value = value[key]
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise InputError(f"{where}: its label is neither a whole number nor text")
     return value if isinstance(value, str) else int(value) if value == int(value) else str(value)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from softvq_cli.datasets.dataset import Rows
 from softvq_cli.devices import as_tensor, free_memory
 from softvq_cli.training.batches import Batches
 
@@ -21,8 +22,8 @@ AHEAD = 4
 class ResidentImages:
     """All images on the device, where a batch is a selection of rows; on the CPU they lie where they are."""
 
-    def __init__(self, images: np.ndarray, batches: Batches, device: torch.device) -> None:
-        self.pixels = as_tensor(images).to(device)
+    def __init__(self, images: np.ndarray | Rows, batches: Batches, device: torch.device) -> None:
+        self.pixels = as_tensor(np.asarray(images)).to(device)
         """uint8 (N, H, W, C)."""
         self._batches = batches
 
@@ -38,8 +39,8 @@ class StreamedImages:
     gives such a piece of memory out again only after the copies from it are done.
     """
 
-    def __init__(self, images: np.ndarray, batches: Batches, device: torch.device) -> None:
-        self._images, self._batches, self._device = as_tensor(images), batches, device
+    def __init__(self, images: np.ndarray | Rows, batches: Batches, device: torch.device) -> None:
+        self._images, self._batches, self._device = images, batches, device
         self._thread = ThreadPoolExecutor(1, "softvq-images")
         self._waiting: deque[tuple[int, Future[Tensor]]] = deque()
 
@@ -54,13 +55,19 @@ class StreamedImages:
         return rows.to(self._device, non_blocking=True)
 
     def _gather(self, indices: Tensor) -> Tensor:
-        shape = (len(indices), *self._images.shape[1:])
-        rows = torch.empty(shape, dtype=self._images.dtype, pin_memory=self._device.type == "cuda")
-        return torch.index_select(self._images, 0, indices, out=rows)
+        if isinstance(self._images, Rows):
+            rows = as_tensor(self._images[indices.numpy()])
+            return rows.pin_memory() if self._device.type == "cuda" else rows
+        images = as_tensor(self._images)
+        out = torch.empty((len(indices), *images.shape[1:]), dtype=images.dtype, pin_memory=self._device.type == "cuda")
+        return torch.index_select(images, 0, indices, out=out)
 
 
-def source_of(images: np.ndarray, batches: Batches, device: torch.device) -> ResidentImages | StreamedImages:
-    """The images on the device if they fit, else from the host; a training ends with the same bytes either way."""
+def source_of(images: np.ndarray | Rows, batches: Batches, device: torch.device) -> ResidentImages | StreamedImages:
+    """The images on the device if they fit, else from the host; a training ends with the same bytes either way.
+
+    On the CPU an array lies where it is; an index into one is read batch by batch.
+    """
     free = free_memory(device)
-    resident = free is None or images.nbytes <= SHARE * free
+    resident = not isinstance(images, Rows) if free is None else images.nbytes <= SHARE * free
     return (ResidentImages if resident else StreamedImages)(images, batches, device)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import scipy.io
 
+from softvq_cli.datasets.dataset import Rows
 from softvq_cli.errors import InputError
 from tests.helpers import pixels, read
 
@@ -200,16 +201,29 @@ def test_floats_in_the_unit_range_and_truth_values_become_bytes(tmp_path: Path, 
     assert np.abs(data.images[..., 0].astype(int) - images).max() <= (kind is np.float16)
 
 
-def test_what_is_larger_than_memory_may_be_is_converted_on_disk(
+def test_a_large_array_is_converted_on_disk_and_a_split_is_an_index_into_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("softvq_cli.datasets.arrays._IN_MEMORY", 100)
-    monkeypatch.setattr("softvq_cli.datasets.splits._IN_MEMORY", 100)
     np.save(tmp_path / "a.npy", IMAGES / 255)
-    whole, test = read(tmp_path / "a.npy"), read(tmp_path / "a.npy", "test", test_fraction=0.8)
-    assert isinstance(whole.images, np.memmap) and isinstance(test.images, np.memmap)
-    assert np.array_equal(whole.images[..., 0], IMAGES) and len(test) == 8
-    assert all((image[..., 0] == IMAGES).all(axis=(1, 2)).any() for image in test.images)
+    copied = [read(tmp_path / "a.npy", split, test_fraction=0.8) for split in ("train", "test")]
+    monkeypatch.setattr("softvq_cli.datasets.arrays._IN_MEMORY", 100)
+    monkeypatch.setattr("softvq_cli.datasets.dataset._COPIED", 10)
+    whole = read(tmp_path / "a.npy")
+    assert isinstance(whole.images, np.memmap) and np.array_equal(whole.images[..., 0], IMAGES)
+    for split in copied:
+        rows = read(tmp_path / "a.npy", split.split, test_fraction=0.8)
+        images = rows.images
+        assert isinstance(images, Rows) and isinstance(images.images, np.memmap)
+        assert (len(images), images.shape, images.dtype, images.nbytes) == (
+            len(split),
+            split.images.shape,
+            np.uint8,
+            split.images.nbytes,
+        )
+        assert rows.fingerprint == split.fingerprint and np.array_equal(np.asarray(images), split.images)
+        assert np.array_equal(np.stack([*images]), split.images) and np.array_equal(images[-1], split.images[-1])
+        for key in (slice(1, None), np.array([1, 0, 1]), (slice(None, None, 2), ..., 0)):
+            assert np.array_equal(images[key], split.images[key])
 
 
 NAN = np.full((2, 4, 4), 0.5)

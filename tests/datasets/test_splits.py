@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from softvq_cli.datasets.splits import held_out_rows
+from softvq_cli.datasets.dataset import held_out_rows
 from softvq_cli.errors import InputError
 from tests.helpers import CATS_AND_DOGS, grey_files, pixels, read, write_folder
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from softvq_cli.datasets.dataset import Rows
 from softvq_cli.errors import Interrupted
 from softvq_cli.training import Observer, checkpoint, images, train
 from softvq_cli.training.batches import Batches
@@ -29,6 +30,15 @@ def test_streamed_batches_are_the_resident_ones_over_epochs_and_after_a_jump(map
     resident, streamed = (kind(mapped, Batches(53, 8, 3), CPU) for kind in (ResidentImages, StreamedImages))
     for step in (*range(20), 7, 8, 40, 41):
         assert torch.equal(streamed.batch(step), resident.batch(step)), step
+
+
+def test_an_index_into_images_gives_the_batches_of_its_copy(mapped: np.ndarray) -> None:
+    rows = np.random.default_rng(1).permutation(53)[:40]
+    index = source_of(Rows(mapped, rows), Batches(40, 8, 3), CPU)
+    resident = ResidentImages(mapped[rows], Batches(40, 8, 3), CPU)
+    assert type(index) is StreamedImages
+    for step in (*range(12), 7, 40):
+        assert torch.equal(index.batch(step), resident.batch(step)), step
 
 
 def test_the_next_batches_are_gathered_by_a_thread_and_no_more_than_that(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 
-from softvq_cli.datasets.naming import Role, same
-from softvq_cli.errors import InputError
+from softvq_cli.datasets.naming import Role, natural, same
+from softvq_cli.errors import InputError, shown
 
 NONE = -1
 """The number of an image without a label, here and in the hidden test splits of Hugging Face."""
@@ -117,3 +118,71 @@ def _is_one_hot(labels: np.ndarray) -> bool:
     if labels.dtype.kind == "U" or labels.shape[1] < 2:
         return False
     return bool(((labels == 0) | (labels == 1)).all() and (labels.sum(axis=1) == 1).all())
+
+
+# ---- labels of a table, one cell each
+
+
+def plain_label(value: Any) -> int | str | None:
+    """A cell as a label; empty text, None and NaN are none."""
+    if isinstance(value, bytes):
+        value = value.decode(errors="backslashreplace")
+    if isinstance(value, str):
+        return same(value.strip()) or None
+    if isinstance(value, float):
+        return None if math.isnan(value) else int(value) if value.is_integer() else str(value)
+    if isinstance(value, int):
+        return str(value) if isinstance(value, bool) else value
+    return None if value is None else str(value)
+
+
+def number(
+    where: str,
+    parts: Mapping[Role | None, Sequence[int]],
+    values: Sequence[Any],
+    images: Sequence[str],
+    class_names: Sequence[str] | None,
+) -> tuple[dict[Role | None, np.ndarray], tuple[str, ...]]:
+    """(int64 from 0 for the rows of each split, the name of each class).
+
+    Args:
+        where: what to call the table.
+        parts: the rows of each split.
+        values: the label of each row.
+        images: what each row is called.
+        class_names: of labels that are numbers, where the table has them.
+
+    Raises:
+        InputError: a row has no label, or labels are of several kinds or have no name.
+    """
+    for role, rows in parts.items():
+        missing = [row for row in rows if values[row] is None or (class_names and values[row] == NONE)]
+        if missing:
+            split, first = f"of the {role} split " if role else "", missing[0]
+            mark = "" if values[first] is None else f" (it is {NONE})"
+            raise InputError(
+                f"{where}: {len(missing)} of {len(rows)} images {split}have no label, {images[first]} the first"
+                f"{mark}; take them out, or give them one"
+            )
+    distinct_values = {values[row] for rows in parts.values() for row in rows}
+    kinds = {type(value) for value in distinct_values}
+    if kinds == {int} and class_names:
+        bad = min((value for value in distinct_values if not 0 <= value < len(class_names)), default=None)
+        if bad is not None:
+            raise InputError(f"{where}: the label {shown(bad)} is none of the {len(class_names)} classes that it names")
+        index, names = {value: value for value in distinct_values}, tuple(map(same, class_names))
+    elif len(kinds) > 1 or not kinds <= {int, str}:
+        raise InputError(f"{where}: labels are whole numbers or text, all of one kind")
+    else:
+        ordered = sorted(distinct_values, key=_in_order if all(map(_is_decimal, distinct_values)) else None)
+        index, names = {value: label for label, value in enumerate(ordered)}, tuple(map(str, ordered))
+    return {role: np.array([index[values[row]] for row in rows], np.int64) for role, rows in parts.items()}, names
+
+
+def _is_decimal(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"-?[0-9]+", value) is not None
+
+
+def _in_order(value: str) -> tuple[Any, ...]:
+    """Text that is a number sorts as one, however long: 2 before 10, and -1 before both."""
+    return (0, value) if value.startswith("-") else (1, natural(value), value)

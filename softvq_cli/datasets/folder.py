@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from softvq_cli.datasets import limits
 from softvq_cli.datasets.cache import File, stamp
-from softvq_cli.datasets.sources import Listing, Member, Source, check_text, is_hidden, is_image_name, is_metadata
+from softvq_cli.datasets.naming import check_text, is_hidden, is_image_name, is_metadata
+from softvq_cli.datasets.records import Listing, Records, Source
 from softvq_cli.errors import InputError
 from softvq_cli.files import as_utf8
 
@@ -20,7 +21,8 @@ def open_folder(root: Path) -> Source:
     Raises:
         InputError: it cannot be listed, or holds what is no file, too much, or itself.
     """
-    members: list[Member] = []
+    found = Records.empty()
+    paths: list[str] = []
     files: list[File] = []
     folders: set[str] = set()
     hidden: set[str] = set()
@@ -33,27 +35,41 @@ def open_folder(root: Path) -> Source:
                 if _is_hidden_image(entry):
                     hidden.add(as_utf8(f"{folder}{entry.name}"))
                 continue
-            entry_name = f"{folder}{entry.name}"
-            name = as_utf8(entry_name)
+            on_disk = f"{folder}{entry.name}"
+            name = as_utf8(on_disk)
             status = _status(entry)
             check_text(root, name)
             if stat.S_ISDIR(status.st_mode):
                 folders.add(name)
-                waiting.append(f"{entry_name}/")
+                waiting.append(f"{on_disk}/")
             elif stat.S_ISREG(status.st_mode):
-                members.append(Member(name, status.st_size, entry_name))
+                found.add(name, len(paths), status.st_size)
+                paths.append(on_disk)
                 files.append(File.at(name, Path(entry.path), status))
-                limits.check_count(root, len(members))
+                limits.check_count(root, len(paths))
             else:
                 raise InputError(f"{root}: {name} is neither a file nor a folder; remove it")
+    return PathSource(root, stamp(files, folders), root, paths, Listing(found, folders, hidden))
 
-    def read(chosen: Sequence[Member]) -> Iterator[tuple[int, bytes]]:
-        for index, member in enumerate(chosen):
-            limits.check_file_size(root, member.name, member.size)
-            yield index, _content(root / member.entry)
 
-    listing = Listing(members, folders, hidden=hidden)
-    return Source(root, lambda: listing, read, stamp(files, folders))
+class PathSource(Source):
+    """Files by their paths below a folder; the place of a file is its number among them."""
+
+    def __init__(self, path: Path, mark: str, root: Path, paths: list[str], listing: Listing) -> None:
+        super().__init__(path, mark)
+        self._root, self._paths, self._listed = root, paths, listing
+
+    def _list(self) -> Listing:
+        return self._listed
+
+    def read(self, files: Records) -> Iterator[tuple[int, bytes]]:
+        for index, (place, size) in enumerate(zip(files.places, files.sizes, strict=True)):
+            limits.check_file_size(self.path, files.names[index], size)
+            path = self._root / self._paths[place]
+            try:
+                yield index, path.read_bytes()
+            except OSError as error:
+                raise InputError(f"cannot read {path}: {error.strerror}") from error
 
 
 def _entries(root: Path, folder: str, seen: set[tuple[int, int]]) -> list[os.DirEntry[str]]:
@@ -76,7 +92,7 @@ def _is_hidden_image(entry: os.DirEntry[str]) -> bool:
         if not entry.is_dir():
             return is_image_name(entry.name)
         with os.scandir(entry.path) as inside:
-            return any(is_image_name(one.name) for one in inside)
+            return any(is_image_name(file.name) for file in inside)
     except OSError:  # it is left out in any case
         return False
 
@@ -86,10 +102,3 @@ def _status(entry: os.DirEntry[str]) -> os.stat_result:
         return entry.stat()
     except OSError as error:
         raise InputError(f"cannot read {entry.path}: {error.strerror}") from error
-
-
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error

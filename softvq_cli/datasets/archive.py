@@ -11,15 +11,15 @@ import lzma
 import stat
 import tarfile
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import IO, cast
 
 from softvq_cli.datasets import limits
 from softvq_cli.datasets.cache import File, stamp
-from softvq_cli.datasets.sources import Listing, Member, Source, check_text, is_hidden, is_image_name, is_metadata
+from softvq_cli.datasets.naming import check_text, is_hidden, is_image_name, is_metadata
+from softvq_cli.datasets.records import Listing, Records, Source
 from softvq_cli.errors import InputError, SoftVQError, UsageError, one_line
 
 ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
@@ -36,43 +36,78 @@ def open_archive(path: Path, name_encoding: str | None = None) -> Source:
     Raises:
         InputError: it cannot be read; once listed, that it is damaged, hostile, or has names in another encoding.
     """
-    mark = stamp([File.at(path.name, path)])
-    if path.name.lower().endswith(".zip"):
-        return Source(
-            path, lambda: _list_zip(path, name_encoding), lambda members: _read_zip(path, members), mark, archive=True
-        )
-    return Source(
-        path,
-        lambda: _list_tar(path, name_encoding),
-        lambda members: _read_tar(path, members, name_encoding),
-        mark,
-        archive=True,
-    )
+    kind = _Zip if path.name.lower().endswith(".zip") else _Tar
+    return kind(path, name_encoding)
 
 
-def _list_zip(path: Path, name_encoding: str | None) -> Listing:
-    listing = Listing([], set())
-    slashes, unmarked = 0, 0
-    with _archive_errors(path), zipfile.ZipFile(path) as archive:
-        infos = archive.infolist()
-        limits.check_count(path, len(infos))
-        limits.check_expansion(path, path.stat().st_size, sum(info.file_size for info in infos))
-        for index, info in enumerate(infos):
-            name = _zip_name(path, info, name_encoding)
-            unmarked += name != info.orig_filename and name_encoding is None
-            if info.create_system == _DOS and "\\" in name:
-                name, slashes = name.replace("\\", "/"), slashes + 1
-            kind = info.external_attr >> 16
-            if stat.S_IFMT(kind) not in (0, stat.S_IFREG, stat.S_IFDIR):
-                raise InputError(f"{path}: {name!r} is a link or a device; only files and folders are read")
-            if info.flag_bits & 0x1:
-                raise InputError(f"{path}: {name!r} is encrypted; make the archive without a password")
-            _add(listing, path, Member(name, info.file_size, index), is_folder=name.endswith("/"))
-    if slashes:
-        listing.notes.append(f"{slashes} names have backslashes, as Windows writes them: they are read as folders")
-    if unmarked:
-        listing.notes.append(f"{unmarked} names are not marked as UTF-8 and are read as such")
-    return listing
+class _Archive(Source):
+    """Files of an archive; the place of a file is its number among all entries."""
+
+    archive = True
+
+    def __init__(self, path: Path, name_encoding: str | None) -> None:
+        super().__init__(path, stamp([File.at(path.name, path)]))
+        self.name_encoding = name_encoding
+
+
+class _Zip(_Archive):
+    def _list(self) -> Listing:
+        path, listing = self.path, Listing(Records.empty())
+        slashes, unmarked = 0, 0
+        with _archive_errors(path), zipfile.ZipFile(path) as archive:
+            infos = archive.infolist()
+            limits.check_count(path, len(infos))
+            limits.check_expansion(path, path.stat().st_size, sum(info.file_size for info in infos))
+            for place, info in enumerate(infos):
+                name = _zip_name(path, info, self.name_encoding)
+                unmarked += name != info.orig_filename and self.name_encoding is None
+                if info.create_system == _DOS and "\\" in name:
+                    name, slashes = name.replace("\\", "/"), slashes + 1
+                kind = info.external_attr >> 16
+                if stat.S_IFMT(kind) not in (0, stat.S_IFREG, stat.S_IFDIR):
+                    raise InputError(f"{path}: {name!r} is a link or a device; only files and folders are read")
+                if info.flag_bits & 0x1:
+                    raise InputError(f"{path}: {name!r} is encrypted; make the archive without a password")
+                _add(listing, path, name, place, info.file_size, is_folder=name.endswith("/"))
+        if slashes:
+            listing.files.notes.append(
+                f"{slashes} names have backslashes, as Windows writes them: they are read as folders"
+            )
+        if unmarked:
+            listing.files.notes.append(f"{unmarked} names are not marked as UTF-8 and are read as such")
+        return listing
+
+    def read(self, files: Records) -> Iterator[tuple[int, bytes]]:
+        with _archive_errors(self.path), zipfile.ZipFile(self.path) as archive:
+            infos = archive.infolist()
+            for index, place in enumerate(files.places):
+                yield index, archive.read(infos[place])  # checks the CRC; never more than file_size
+
+
+class _Tar(_Archive):
+    def _list(self) -> Listing:
+        listing = Listing(Records.empty())
+        for place, info, _ in _tar_members(self.path, self.name_encoding):
+            if not (info.isfile() or info.isdir()) or info.issparse():
+                raise InputError(f"{self.path}: {info.name!r} is a link or a device; only files and folders are read")
+            _add(listing, self.path, info.name, place, info.size, is_folder=info.isdir())
+            limits.check_count(self.path, place + 1)
+        return listing
+
+    def read(self, files: Records) -> Iterator[tuple[int, bytes]]:
+        """In the archive's own order: a compressed one can only be read forwards."""
+        wanted = {place: index for index, place in enumerate(files.places)}
+        for place, info, archive in _tar_members(self.path, self.name_encoding):
+            if place in wanted:
+                file = archive.extractfile(info)
+                if file is None or info.size != files.sizes[wanted[place]]:
+                    raise InputError(f"{self.path} changed while it was read; try again")
+                with _archive_errors(self.path):
+                    data = file.read()
+                yield wanted[place], data
+
+
+# ---- zip
 
 
 _DOS = 0
@@ -96,37 +131,7 @@ def _zip_name(path: Path, info: zipfile.ZipInfo, encoding: str | None) -> str:
         ) from error
 
 
-def _read_zip(path: Path, members: Sequence[Member]) -> Iterator[tuple[int, bytes]]:
-    with _archive_errors(path), zipfile.ZipFile(path) as archive:
-        infos = archive.infolist()
-        for index, member in enumerate(members):
-            yield index, archive.read(infos[member.entry])  # checks the CRC; never more than file_size
-
-
 # ---- tar
-
-
-def _list_tar(path: Path, encoding: str | None) -> Listing:
-    listing = Listing([], set())
-    for index, info, _ in _tar_members(path, encoding):
-        if not (info.isfile() or info.isdir()) or info.issparse():
-            raise InputError(f"{path}: {info.name!r} is a link or a device; only files and folders are read")
-        _add(listing, path, Member(info.name, info.size, index), is_folder=info.isdir())
-        limits.check_count(path, index + 1)
-    return listing
-
-
-def _read_tar(path: Path, members: Sequence[Member], encoding: str | None) -> Iterator[tuple[int, bytes]]:
-    """In the archive's own order: a compressed one can only be read forwards."""
-    wanted = {member.entry: row for row, member in enumerate(members)}
-    for index, info, archive in _tar_members(path, encoding):
-        if index in wanted:
-            file = archive.extractfile(info)
-            if file is None or info.size != members[wanted[index]].size:
-                raise InputError(f"{path} changed while it was read; try again")
-            with _archive_errors(path):
-                data = file.read()
-            yield wanted[index], data
 
 
 def _tar_members(path: Path, encoding: str | None = None) -> Iterator[tuple[int, tarfile.TarInfo, tarfile.TarFile]]:
@@ -189,10 +194,10 @@ class _StrictHeader(tarfile.TarInfo):
             raise tarfile.ReadError(str(error)) from error
 
 
-def _add(listing: Listing, path: Path, member: Member, *, is_folder: bool) -> None:
+def _add(listing: Listing, path: Path, name: str, place: int, size: int, *, is_folder: bool) -> None:
     """Check one entry of an archive and put it where it belongs."""
-    _check_name(path, member.name)
-    parts = [part for part in member.name.split("/") if part not in ("", ".")]
+    _check_name(path, name)
+    parts = [part for part in name.split("/") if part not in ("", ".")]
     if not parts:
         return
     left_out = next((at for at, part in enumerate(parts) if is_metadata(part)), None)
@@ -203,8 +208,8 @@ def _add(listing: Listing, path: Path, member: Member, *, is_folder: bool) -> No
     depth = len(parts) + 1 if is_folder else len(parts)
     listing.folders.update("/".join(parts[:end]) for end in range(1, depth))
     if not is_folder:
-        limits.check_file_size(path, member.name, member.size)
-        listing.members.append(replace(member, name="/".join(parts)))
+        limits.check_file_size(path, name, size)
+        listing.files.add("/".join(parts), place, size)
 
 
 def _check_name(path: Path, name: str) -> None:
