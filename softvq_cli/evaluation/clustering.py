@@ -1,4 +1,4 @@
-"""K-means on the latents and how well the clusters agree with the classes.
+"""Clusters of the latents, by K-means or another model, and how well they agree with the classes.
 
 The paper's protocol: as many clusters as classes, 100 random starts, the one with the lowest inertia kept;
 accuracy by the best one-to-one assignment of clusters to classes, found by the Hungarian method.
@@ -132,17 +132,13 @@ def cluster(
         seed: of the starts.
         jobs: groups of starts side by side; :func:`softvq_cli.devices.processors` unless given.
         silhouette: measure it where there are no labels; it needs the distances between the rows.
-
-    Raises:
-        UsageError: a number out of range, or neither labels nor ``clusters``.
-        InputError: fewer rows than clusters, or labels of another length.
     """
     clusters = _number_of_clusters(z, labels, clusters)
     n_init = int(check_number("n_init", n_init, low=1, high=MOST_STARTS))
     seed, jobs = check_seed(seed), check_jobs(jobs)
-    for name, word, known in (("init", init, INITS), ("method", method, CLUSTER_METHODS)):
-        if word not in known:
-            raise UsageError(unknown_name(name, word, known))
+    for name, word, words in (("init", init, INITS), ("method", method, CLUSTER_METHODS)):
+        if word not in words:
+            raise UsageError(unknown_name(name, word, words))
     if method == "agglomerative":
         n_init = 1
 
@@ -201,16 +197,13 @@ def hungarian_accuracy(labels: np.ndarray, assignments: np.ndarray) -> float:
     """Fraction of rows that are right under the best one-to-one assignment of clusters to classes.
 
     With more clusters than classes the rows of the clusters left over count as wrong, and the other way round.
-
-    Args:
-        labels: int (N,).
-        assignments: int (N,).
     """
     from scipy.optimize import linear_sum_assignment
 
     classes, y = np.unique(labels, return_inverse=True)
-    found, c = np.unique(assignments, return_inverse=True)
-    table = np.bincount(c * len(classes) + y, minlength=len(found) * len(classes)).reshape(len(found), len(classes))
+    clusters, c = np.unique(assignments, return_inverse=True)
+    cells = len(clusters) * len(classes)
+    table = np.bincount(c * len(classes) + y, minlength=cells).reshape(len(clusters), len(classes))
     pairs = linear_sum_assignment(table, maximize=True)
     return float(table[pairs].sum() / len(labels))
 
@@ -289,15 +282,8 @@ def _gaussian_mixture(z: np.ndarray, assignments: np.ndarray, clusters: int, sta
     One is where EM ends from the clusters that K-means found, the others from rows drawn as in k-means++: K-means cuts
     across long clusters, and EM does not leave what it begins with.
 
-    Args:
-        z: float64 (N, d); one scale for all columns, near unit variance, since covariances get 1e-6 added.
-        assignments: int (N,), 0 … clusters - 1, of K-means.
-        clusters: components, each with a full covariance.
-        starts: number of the others.
-        seed: of their rows.
-
-    Returns:
-        int64 (N,).
+    ``z`` is float64 (N, d), one scale for all columns, near unit variance, since covariances get 1e-6 added;
+    ``assignments`` are those of K-means; ``starts`` counts the others, and ``seed`` draws their rows.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
@@ -331,12 +317,7 @@ def _gaussian_mixture(z: np.ndarray, assignments: np.ndarray, clusters: int, sta
 def _merged(z: np.ndarray, clusters: int) -> np.ndarray:
     """Ward's merging: the two clusters whose union has the least variance more, until ``clusters`` are left.
 
-    Args:
-        z: float64 (N, d). From MOST_PAIRS rows on only clusters that a graph of near rows connects are merged.
-        clusters: how many.
-
-    Returns:
-        int64 (N,).
+    From MOST_PAIRS rows on only clusters that a graph of near rows connects are merged.
     """
     from sklearn.cluster import AgglomerativeClustering
     from sklearn.neighbors import kneighbors_graph
@@ -344,5 +325,5 @@ def _merged(z: np.ndarray, clusters: int) -> np.ndarray:
     near = kneighbors_graph(z, GRAPH) if len(z) > MOST_PAIRS else None
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="the number of connected components")  # it connects them then
-        found = AgglomerativeClustering(clusters, linkage="ward", connectivity=near).fit_predict(z)
-    return np.asarray(found, dtype=np.int64)
+        merging = AgglomerativeClustering(clusters, linkage="ward", connectivity=near)
+        return np.asarray(merging.fit_predict(z), dtype=np.int64)

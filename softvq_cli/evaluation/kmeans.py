@@ -73,11 +73,9 @@ class Rows:
         self.extended[:-1] = self.centred.T
 
     def nearest(self, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The nearest of the centres (G, K, d) of each start to each row.
+        """The nearest of the centres (G, K, d) of each start to each row, the first of several at the same distance.
 
-        Returns:
-            The smallest unsigned integer (G, N), the centre, the first of several at the same distance; float32 or
-            float64 (G, N), ‖x − c‖² − ‖x‖².
+        That is the centre (G, N), of the smallest unsigned type, and ‖x − c‖² − ‖x‖² (G, N) in float32 or float64.
         """
         G, K, _ = centres.shape
         small = np.min_scalar_type(K)
@@ -114,11 +112,7 @@ class Rows:
 def run(rows: Rows, clusters: int, init: Init, seeds: Sequence[int]) -> list[Start]:
     """One start for each seed, in order, until each has converged.
 
-    Args:
-        rows: at least ``clusters`` of them.
-        clusters: number of centres K.
-        init: "k-means++", greedy as in scikit-learn, or "random" rows.
-        seeds: of each start's own generator; only the rounding of a start's distances depends on those beside it.
+    Each start has its own generator; only the rounding of its distances depends on the starts next to it.
     """
     generators = [np.random.default_rng(seed) for seed in seeds]
     if init == "random":
@@ -140,16 +134,16 @@ def lloyd(rows: Rows, centres: np.ndarray) -> list[Start]:
     sums, counts = np.zeros((G, K, d)), np.zeros((G, K), np.int64)
     last = np.zeros(G, bool)  # has converged, and only the labels have to follow its centres
     for iteration in range(1, MOST_ITERATIONS + 2):
-        found, least = rows.nearest(centres)
-        same = _follow(rows, labels, found, sums, counts)
+        now, least = rows.nearest(centres)
+        same = _follow(rows, labels, now, sums, counts)
         done = same | last | (iteration > MOST_ITERATIONS)
         for g in np.flatnonzero(done):
-            inertia = float(np.ldexp(rows.inertia(found[g], centres[g], sums[g], counts[g]), 2 * rows.exponent))
-            ended[int(going[g])] = Start(inertia, found[g].astype(np.int32), iteration)
+            inertia = float(np.ldexp(rows.inertia(now[g], centres[g], sums[g], counts[g]), 2 * rows.exponent))
+            ended[int(going[g])] = Start(inertia, now[g].astype(np.int32), iteration)
         if done.all():
             break
         keep = ~done
-        going, labels, sums, counts = going[keep], found[keep], sums[keep], counts[keep]
+        going, labels, sums, counts = going[keep], now[keep], sums[keep], counts[keep]
         before, centres = centres[keep], sums / np.maximum(counts, 1)[:, :, None]
         for g in np.flatnonzero((counts == 0).any(axis=1)):
             empty = np.flatnonzero(counts[g] == 0)

@@ -25,8 +25,7 @@ _QUERIES = 1024
 """A thread of a search, at least; scikit-learn's bound."""
 LARGEST = 1e9
 """The span to which products in float64 keep about six digits of a distance to a near row."""
-
-TOLERANCE = 1e-4
+_TOLERANCE = 1e-4
 """Of each component of the gradient of L-BFGS, for features of unit variance."""
 _ROWS_A_FEATURE = 50
 """From so many on the features are whitened: too many to be separated by chance."""
@@ -87,8 +86,8 @@ def nearest(
     count = min(processors(jobs), max(1, (len(z if queries is None else queries) - 1) // _QUERIES))
     with evaluation_threads(count) as threads:
         search = NearestNeighbors(n_neighbors=k, algorithm=prepared.algorithm, n_jobs=threads).fit(prepared.apply(z))
-        found: tuple[np.ndarray, np.ndarray] = search.kneighbors(None if queries is None else prepared.apply(queries))
-    return found
+        near: tuple[np.ndarray, np.ndarray] = search.kneighbors(None if queries is None else prepared.apply(queries))
+    return near
 
 
 def span(z: np.ndarray, neighbours: int = _SAMPLE, *, shift: np.ndarray | float = 0.0, scale: Any = 1.0) -> float:
@@ -96,14 +95,8 @@ def span(z: np.ndarray, neighbours: int = _SAMPLE, *, shift: np.ndarray | float 
 
     Near is what lies between a row of a sample and the nearest other one of ``neighbours`` rows.
 
-    Args:
-        z: (N, d), as they were before anything was taken from them, lest near rows have become the same.
-        neighbours: that the sample is compared with.
-        shift: (d,).
-        scale: (d,), positive.
-
-    Returns:
-        0 for rows that are all ``shift``, infinity for a sample of copies.
+    ``z`` (N, d) are the rows before anything was taken from them, lest near ones have become the same. Returns 0 for
+    rows that are all ``shift``, infinity for a sample of copies.
     """
     from scipy.spatial.distance import cdist
 
@@ -168,7 +161,7 @@ def conditioned(x: np.ndarray, *, whiten: bool, classes: int | None = None) -> F
     many = n >= _ROWS_A_FEATURE * d
     tentative = not many and classes is not None and d >= _MANY_FEATURES and n >= classes * d
     if not (whiten and (many or tentative)):
-        return Features(rows, shift, scale, None, TOLERANCE)
+        return Features(rows, shift, scale, None, _TOLERANCE)
     variances, axes = np.linalg.eigh(rows.T @ rows / n)
     axes, tolerance = _to_unit_variance(axes, np.sqrt(np.maximum(variances, _SMALLEST * variances[-1])))
     return Features((rows @ axes).astype(np.float32), shift, scale, axes, tolerance, tentative=tentative)
@@ -193,7 +186,7 @@ def _of_few_places(x: np.ndarray, median: np.ndarray) -> Features:
 def _to_unit_variance(axes: np.ndarray, deviations: np.ndarray) -> tuple[np.ndarray, float]:
     """(axes that divide by the standard deviations along them, the smallest first; the tolerance then)."""
     positive = np.where(deviations > 0, deviations, 1.0)  # none is, of constant rows: a collapsed codebook's
-    return axes / positive, TOLERANCE / max(1.0, deviations[-1])
+    return axes / positive, _TOLERANCE / max(1.0, deviations[-1])
 
 
 def _principal(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,7 @@
-"""The linear probe: one softmax layer on frozen latents, trained on one split and tested on another."""
+"""Probes: how much a simple classifier learns from frozen latents. Here the linear one, a softmax layer.
+
+Its optimum is found by L-BFGS; the published notebooks' training by Adam is there for comparison.
+"""
 
 from __future__ import annotations
 
@@ -101,34 +104,22 @@ def probe(
         lr: adam: learning rate.
         iterations: adam: number of updates.
         batch_size: adam: rows an update.
-
-    Raises:
-        InputError: no labels, labels and rows differ in number, different d, or one class only.
-        UsageError: an unknown solver or a setting out of range.
     """
     y, y_test, classes = check_probe_input(train_z, train_labels, test_z, test_labels)
     if solver not in SOLVERS:
         raise UsageError(unknown_name("solver", solver, SOLVERS))
     seed = check_seed(seed)
     lr, l2 = check_number("lr", lr, float, above=0), check_number("l2", l2, float, low=0)
-    iterations, batch_size = (
-        int(check_number(name, value, low=1, high=MOST_COUNT))
-        for name, value in (("iterations", iterations), ("batch_size", batch_size))
-    )
+    iterations = int(check_number("iterations", iterations, low=1, high=MOST_COUNT))
+    batch_size = int(check_number("batch_size", batch_size, low=1, high=MOST_COUNT))
     if solver == "lbfgs":
         W, b, converged = fit_lbfgs(train_z, y, l2=l2)
         settings: dict[str, Any] = {"l2": l2, "converged": converged}
     else:
         W, b = fit_adam(train_z, y, lr=lr, iterations=iterations, batch_size=batch_size, seed=seed)
         settings = {"lr": lr, "iterations": iterations, "batch_size": batch_size, "seed": seed}
-    return report(
-        y,
-        _predict(train_z, W, b),
-        y_test,
-        _predict(test_z, W, b),
-        names=name_classes(classes, class_names),
-        method={"solver": solver, **settings},
-    )
+    names = name_classes(classes, class_names)
+    return measure(y, _predict(train_z, W, b), y_test, _predict(test_z, W, b), names, {"solver": solver, **settings})
 
 
 def few_labels(
@@ -141,23 +132,10 @@ def few_labels(
     draws: int = 5,
     seed: int = 0,
 ) -> FewLabels:
-    """The lbfgs probe on ``labels_per_class`` rows of each class, drawn ``draws`` times.
+    """The lbfgs probe on ``labels_per_class`` rows of each class, drawn ``draws`` times; the test rows as in ``probe``.
 
     A few rows can be separated, and then maximum likelihood has no finite optimum: hence a standard normal prior
     on the weights of the standardised features, which is a penalty of 1/n and scikit-learn's default.
-
-    Args:
-        train_z: (N, d).
-        train_labels: int (N,).
-        test_z: (M, d), used whole.
-        test_labels: int (M,).
-        labels_per_class: rows a class.
-        draws: how often, each with its own generator made from ``seed``.
-        seed: of the draws.
-
-    Raises:
-        InputError: a class has fewer rows, or as :func:`probe`.
-        UsageError: a number out of range.
     """
     labels_per_class = int(check_number("few_labels", labels_per_class, low=1, high=MOST_COUNT))
     draws, seed = int(check_number("draws", draws, low=1, high=MOST_DRAWS)), check_seed(seed)
@@ -177,20 +155,12 @@ def few_labels(
 def check_probe_input(
     train_z: np.ndarray, train_labels: np.ndarray | None, test_z: np.ndarray, test_labels: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What every probe needs of its input.
-
-    Returns:
-        (train labels, test labels) as indices into the third, the sorted labels that occur in either; the classes
-        that only the test rows have are among them.
-
-    Raises:
-        InputError: no labels, labels and rows differ in number, different d, or one class only.
-    """
+    """(train labels, test labels, classes): both as indices into the sorted labels that occur in either."""
     for split, z, labels in (("train", train_z, train_labels), ("test", test_z, test_labels)):
         if labels is None:
             raise InputError(
                 "the {} rows have no labels, and a probe learns from them: train on images in class folders, put "
-                "NAME.labels.npy beside NAME.npy, or give {labels}",
+                "NAME.labels.npy next to NAME.npy, or give {labels}",
                 split,
             )
         if len(labels) != len(z):
@@ -212,16 +182,15 @@ def name_classes(classes: np.ndarray, class_names: Sequence[str]) -> tuple[str, 
     return tuple(class_names[c] if 0 <= c < len(class_names) else str(c) for c in classes.tolist())
 
 
-def report(
+def measure(
     y: np.ndarray,
     predicted: np.ndarray,
     y_test: np.ndarray,
     predicted_test: np.ndarray,
-    *,
     names: tuple[str, ...],
     method: dict[str, Any],
 ) -> Probe:
-    """Measure predictions: all arguments but the last two are int, indices into ``names``."""
+    """Compare predictions of the train and of the test rows with their classes, all of them indices into ``names``."""
     C = len(names)
     confusion = np.bincount(y_test * C + predicted_test, minlength=C * C).reshape(C, C)
     totals = confusion.sum(axis=1)
@@ -249,15 +218,10 @@ def fit_lbfgs(x: np.ndarray, y: np.ndarray, *, l2: float = 0.0) -> tuple[np.ndar
 
     Features of unit variance are what makes it converge; without a penalty they change nothing else.
 
-    Args:
-        x: (N, d).
-        y: int (N,), indices of classes; those that do not occur are never predicted.
-        l2: weight of the penalty.
-
-    Returns:
-        W (C, d) and b (C,) for the features as they are, with C = max(y) + 1, and whether the gradient came down
-        to the tolerance, 1e-4 in every component (a tenth of it changes no accuracy and takes three times as long),
-        or stands within ten times it where rounding lets the loss fall no more.
+    ``y`` are indices of classes; those that do not occur are never predicted. Returns W (C, d) and b (C,) for the
+    features as they are, with C = max(y) + 1, and whether the gradient came down to the tolerance, 1e-4 in every
+    component (a tenth of it changes no accuracy and takes three times as long), or stands within ten times it where
+    rounding lets the loss fall no more.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -305,16 +269,7 @@ def fit_adam(
     Rows that lie farther from 0 than ten times their spread are moved so that their median is 0: Adam learns nothing
     of them where they are, and float32 has little of them.
 
-    Args:
-        x: (N, d).
-        y: int (N,), indices of classes.
-        lr: learning rate.
-        iterations: number of updates.
-        batch_size: rows an update.
-        seed: of the weights and the batches.
-
-    Returns:
-        W (C, d) and b (C,), with C = max(y) + 1.
+    Returns W (C, d) and b (C,), with C = max(y) + 1.
     """
     import torch
 

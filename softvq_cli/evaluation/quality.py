@@ -1,4 +1,4 @@
-"""Neighbourhoods in the latents: how well a map keeps them, lonely rows, nearly equal pairs, typical rows.
+"""Neighbourhoods in the latents: how well a map keeps them, which rows are lonely, nearly equal or typical.
 
 All distances are Euclidean, and between rows that are not the same row; equal rows are at distance 0.
 """
@@ -16,96 +16,7 @@ from softvq_cli.evaluation.numerics import nearest, prepare
 from softvq_cli.ranges import MOST_COUNT, check_jobs, check_number, check_seed
 
 QUALITY_ROWS = 5000
-"""The measures need ranks among all rows; of larger data this many rows are drawn."""
-
-
-@dataclass(frozen=True)
-class Neighbourhoods:
-    """The k nearest other rows of each row, the nearest first."""
-
-    rows: np.ndarray
-    """int64 (N, k)."""
-    distances: np.ndarray
-    """float64 (N, k), not decreasing along a row."""
-
-    def loneliness(self, k: int) -> np.ndarray:
-        """float64 (N,): the distance to the k-th nearest row, or to the farthest that is known.
-
-        A row is the more alone the larger it is (Ramaswamy, Rastogi and Shim, SIGMOD 2000); k above 1 finds
-        two odd rows that have only each other too.
-        """
-        return self.distances[:, min(k, self.distances.shape[1]) - 1]
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """Pairs of images that look alike, the most alike first."""
-
-    first: np.ndarray
-    """int64 (P,)."""
-    second: np.ndarray
-    """int64 (P,), above ``first``."""
-    difference: np.ndarray
-    """float64 (P,): root mean square difference of the pixels, 0 … 255."""
-
-
-def nearest_rows(z: np.ndarray, k: int, *, jobs: int | None = None) -> Neighbourhoods:
-    """The k nearest other rows of each row, exactly.
-
-    Args:
-        z: (N, d), N at least 2.
-        k: at least 1; all other rows where there are no more than k.
-        jobs: threads; :func:`softvq_cli.devices.processors` unless given.
-
-    Raises:
-        UsageError: fewer than two rows, or ``k`` below 1.
-    """
-    if len(z) < 2 or k < 1:
-        raise UsageError(f"{k} nearest rows of {len(z)} are none: give two rows at least and k of 1 at least")
-    distances, rows = nearest(z, min(k, len(z) - 1), jobs=jobs)
-    return Neighbourhoods(rows, distances)
-
-
-def similar_pairs(images: np.ndarray, neighbourhoods: Neighbourhoods, count: int) -> Pairs:
-    """The pairs (i, j), i < j, with the smallest difference of pixels, among rows and their nearest rows.
-
-    The difference is √ mean (a − b)² over the pixels and channels of two images a and b. Pairs that are not each
-    other's neighbours in the latents are not compared; equal images have equal latents, so that none of
-    them is missed unless there are more than k of one kind.
-
-    Args:
-        images: uint8 (N, H, W, C).
-        neighbourhoods: of the same rows.
-        count: pairs at most.
-    """
-    n, k = neighbourhoods.rows.shape
-    ends = np.sort(np.stack([np.repeat(np.arange(n), k), neighbourhoods.rows.reshape(-1)], axis=1), axis=1)
-    ends = np.unique(ends, axis=0)
-    difference = np.concatenate(
-        [_rms(images[part[:, 0]], images[part[:, 1]]) for part in np.array_split(ends, -(-len(ends) // 4096))]
-    )
-    best = np.argsort(difference, kind="stable")[:count]
-    return Pairs(ends[best, 0], ends[best, 1], difference[best])
-
-
-def distance_to_centre(z: np.ndarray, assignments: np.ndarray) -> np.ndarray:
-    """float64 (N,): how far each row is from the mean of its cluster's rows; small is typical.
-
-    Args:
-        z: (N, d).
-        assignments: int (N,), the cluster of each row.
-    """
-    _, index = np.unique(assignments, return_inverse=True)
-    sums = np.zeros((index.max() + 1, z.shape[1]))
-    np.add.at(sums, index, z)
-    centres = sums / np.bincount(index)[:, None]
-    return np.asarray(np.linalg.norm(z - centres[index], axis=1))
-
-
-def _rms(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """float64 (P,) of two uint8 (P, H, W, C)."""
-    squares = np.square(a.astype(np.int32) - b)
-    return np.asarray(np.sqrt(squares.reshape(len(a), -1).mean(axis=1)))
+"""The measures of a map need ranks among all rows; of larger data this many rows are drawn."""
 
 
 @dataclass(frozen=True)
@@ -132,15 +43,11 @@ def map_quality(
     """Compare the neighbourhoods of a map with those of the latents that it shows.
 
     Args:
-        z: (N, d).
+        z: (N, d), at least 2 k + 2 rows.
         coordinates: (N, 2), of the same rows.
         k: size of a neighbourhood.
         seed: of the rows drawn when there are more than QUALITY_ROWS.
         jobs: threads of the search for neighbours, see :func:`softvq_cli.devices.processors`.
-
-    Raises:
-        InputError: rows differ in number, or are fewer than 2 k + 2.
-        UsageError: ``k`` below 1.
     """
     if len(z) != len(coordinates):
         raise InputError(f"{len(coordinates)} points cannot be a map of {len(z)} rows")
@@ -153,13 +60,8 @@ def map_quality(
             f"{len(z)} rows are too few to compare {k} neighbours of each: at least {2 * k + 2} are needed"
         )
     near, near_in_map = nearest(z, k, jobs=jobs)[1], nearest(coordinates, k, jobs=jobs)[1]  # (N, k)
-    kept = (near[:, :, None] == near_in_map[:, None, :]).sum()
-    return MapQuality(
-        trustworthiness=_trustworthiness(z, coordinates, k),
-        knn_recall=float(kept / near.size),
-        k=k,
-        n=len(z),
-    )
+    shared = (near[:, :, None] == near_in_map[:, None, :]).sum()
+    return MapQuality(_trustworthiness(z, coordinates, k), float(shared / near.size), k, len(z))
 
 
 def _trustworthiness(z: np.ndarray, coordinates: np.ndarray, k: int) -> float:
@@ -171,3 +73,72 @@ def _trustworthiness(z: np.ndarray, coordinates: np.ndarray, k: int) -> float:
     if prepared.products:
         return float(trustworthiness(z, coordinates, n_neighbors=k))
     return float(trustworthiness(cdist(z, z), coordinates, n_neighbors=k, metric="precomputed"))
+
+
+@dataclass(frozen=True)
+class Neighbourhoods:
+    """The k nearest other rows of each row, the nearest first."""
+
+    rows: np.ndarray
+    """int64 (N, k)."""
+    distances: np.ndarray
+    """float64 (N, k), not decreasing along a row."""
+
+    def loneliness(self, k: int) -> np.ndarray:
+        """float64 (N,): the distance to the k-th nearest row, or to the farthest that is known.
+
+        A row is the more alone the larger it is (Ramaswamy, Rastogi and Shim, SIGMOD 2000); k above 1 finds
+        two odd rows that have only each other too.
+        """
+        return self.distances[:, min(k, self.distances.shape[1]) - 1]
+
+
+def nearest_rows(z: np.ndarray, k: int, *, jobs: int | None = None) -> Neighbourhoods:
+    """The ``k`` nearest other rows of each row, exactly; all other rows where there are no more than k."""
+    if len(z) < 2 or k < 1:
+        raise UsageError(f"{k} nearest rows of {len(z)} are none: give two rows at least and k of 1 at least")
+    distances, rows = nearest(z, min(k, len(z) - 1), jobs=jobs)
+    return Neighbourhoods(rows, distances)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pairs of images that look alike, the most alike first."""
+
+    first: np.ndarray
+    """int64 (P,)."""
+    second: np.ndarray
+    """int64 (P,), above ``first``."""
+    difference: np.ndarray
+    """float64 (P,): root mean square difference of the pixels, 0 … 255."""
+
+
+def similar_pairs(images: np.ndarray, neighbourhoods: Neighbourhoods, count: int) -> Pairs:
+    """At most ``count`` pairs (i, j), i < j, with the smallest difference of pixels, among rows and their nearest rows.
+
+    The difference is √ mean (a − b)² over the pixels and channels of two images a and b, uint8 (H, W, C). Pairs that
+    are not each other's neighbours in the latents are not compared; equal images have equal latents, so that none of
+    them is missed unless there are more than k of one kind.
+    """
+    n, k = neighbourhoods.rows.shape
+    ends = np.sort(np.stack([np.repeat(np.arange(n), k), neighbourhoods.rows.reshape(-1)], axis=1), axis=1)
+    ends = np.unique(ends, axis=0)
+    parts = np.array_split(ends, -(-len(ends) // 4096))
+    difference = np.concatenate([_rms(images[part[:, 0]], images[part[:, 1]]) for part in parts])
+    best = np.argsort(difference, kind="stable")[:count]
+    return Pairs(ends[best, 0], ends[best, 1], difference[best])
+
+
+def _rms(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """float64 (P,) of two uint8 (P, H, W, C)."""
+    squares = np.square(a.astype(np.int32) - b)
+    return np.asarray(np.sqrt(squares.reshape(len(a), -1).mean(axis=1)))
+
+
+def distance_to_centre(z: np.ndarray, assignments: np.ndarray) -> np.ndarray:
+    """float64 (N,): how far each row is from the mean of its cluster's rows; small is typical."""
+    _, index = np.unique(assignments, return_inverse=True)
+    sums = np.zeros((index.max() + 1, z.shape[1]))
+    np.add.at(sums, index, z)
+    centres = sums / np.bincount(index)[:, None]
+    return np.asarray(np.linalg.norm(z - centres[index], axis=1))

@@ -1,4 +1,4 @@
-"""Means over repeated trainings, and differences over the same seeds."""
+"""Means over repeated trainings, differences over the same seeds, and what a spread is made of."""
 
 from __future__ import annotations
 
@@ -28,9 +28,15 @@ class Summary:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return {"mean": self.mean, "std": self.std, "n": self.n, "min": self.low, "max": self.high} | {
-            "values": list(self.values)
-        }
+        document = {"mean": self.mean, "std": self.std, "n": self.n, "min": self.low, "max": self.high}
+        return {**document, "values": list(self.values)}
+
+
+def summary(values: Sequence[float] | np.ndarray) -> Summary:
+    """Mean, sample standard deviation and range of at least one finite value."""
+    x = _finite(values)
+    std = float(x.std(ddof=1)) if len(x) > 1 else None
+    return Summary(float(x.mean()), std, len(x), float(x.min()), float(x.max()), tuple(x.tolist()))
 
 
 @dataclass(frozen=True)
@@ -51,34 +57,10 @@ class PairedDifference:
         return asdict(self)
 
 
-def summary(values: Sequence[float] | np.ndarray) -> Summary:
-    """Mean, sample standard deviation, range.
-
-    Args:
-        values: at least one, finite.
-
-    Raises:
-        InputError: none, or one that is not finite.
-    """
-    x = _finite(values)
-    std = float(x.std(ddof=1)) if len(x) > 1 else None
-    return Summary(float(x.mean()), std, len(x), float(x.min()), float(x.max()), tuple(x.tolist()))
-
-
 def paired_difference(
     a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray, *, confidence: float = CONFIDENCE
 ) -> PairedDifference:
-    """How much larger ``a`` is than ``b``, where a_i and b_i share a seed.
-
-    Args:
-        a: the one.
-        b: the other, of the same length and order.
-        confidence: of the interval, between 0 and 1.
-
-    Raises:
-        InputError: different lengths, no values, or one that is not finite.
-        UsageError: ``confidence`` out of range.
-    """
+    """How much larger ``a`` is than ``b``, where a_i and b_i share a seed."""
     from scipy import stats
 
     if not 0 < confidence < 1:
@@ -120,9 +102,6 @@ def variance_components(means: Sequence[float], stds: Sequence[float], starts: i
         means: of the starts of each training; two or more.
         stds: of the starts of each training, sample standard deviations.
         starts: n, of each training.
-
-    Raises:
-        InputError: different lengths, fewer than two trainings, or values that are not finite.
     """
     from scipy import stats
 

@@ -33,7 +33,7 @@ def tsne(
     jobs: int | None = None,
     init: MapInit = "pca",
 ) -> np.ndarray:
-    """t-SNE by openTSNE, with exact neighbours and its faster gradient for this many rows.
+    """float64 (N, dimensions): t-SNE by openTSNE, with exact neighbours and its faster gradient for this many rows.
 
     The result is decided by ``seed``, not by ``jobs``: each thread sums its own rows.
 
@@ -45,13 +45,6 @@ def tsne(
         seed: of the random start, and of PCA's solver.
         jobs: threads; :func:`softvq_cli.devices.processors` unless given.
         init: "pca" keeps the large distances, "random" does not.
-
-    Returns:
-        float64 (N, dimensions).
-
-    Raises:
-        InputError: N is too small for a map, or for the perplexity.
-        UsageError: an option out of range.
     """
     import openTSNE
     from openTSNE.nearest_neighbors import PrecomputedNeighbors

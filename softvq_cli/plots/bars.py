@@ -41,17 +41,8 @@ def plot(
 ) -> None:
     """Draw a panel a column: for each row our mean with its standard deviation, and below it what the paper has of any.
 
-    Args:
-        path: ends in .png, .pdf or .svg.
-        rows: names of the models, the first on top.
-        columns: with a cell a row each, all in the unit that the title says.
-        paper: what the legend calls the published numbers.
-        note: is told of characters that no font here has.
-
-    Raises:
-        InputError: nothing to draw, or a column of another length.
-        UsageError: another suffix.
-        SoftVQError: the file cannot be written.
+    All columns are in the unit that their title says; ``paper`` is what the legend calls the published numbers, and
+    ``note`` is told of characters that no font here has.
     """
     if not rows or not columns:
         raise InputError("the table has no cell to draw")

@@ -26,13 +26,7 @@ _GAP = 0.04
 
 
 def reconstructions(path: str | os.PathLike[str], originals: np.ndarray, decoded: np.ndarray) -> None:
-    """Draw each image above its reconstruction, ten pairs in a row.
-
-    Args:
-        path: ends in .png, .pdf or .svg.
-        originals: (N, H, W, C), uint8, or floats in [0, 1]; C is 1 or 3.
-        decoded: the same shape; values outside the range are clipped.
-    """
+    """Draw each image above its reconstruction, ten pairs in a row; both uint8 (N, H, W, C), or floats in [0, 1]."""
     if originals.shape != decoded.shape:
         raise InputError(f"images of shape {originals.shape} have no reconstructions of shape {decoded.shape}")
     above, below = _as_pixels(originals), _as_pixels(decoded)
@@ -58,15 +52,8 @@ def contact_sheet(
 ) -> int:
     """Draw the first images of each class in a row; without labels, images from all over the data set.
 
-    Args:
-        path: ends in .png, .pdf or .svg.
-        images: uint8 (N, H, W, C), C is 1 or 3.
-        labels: int64 (N,), or None.
-        class_names: one a label.
-        note: is told of characters that no font here has.
-
-    Returns:
-        How many classes there was no room for.
+    ``images`` are uint8 (N, H, W, C), C 1 or 3; ``note`` is told of characters that no font here has. Returns how many
+    classes there was no room for.
     """
     rows, names = _sheet_rows(len(images), labels, class_names)
     wide = max(map(len, rows))
@@ -100,10 +87,8 @@ def _sheet_rows(
 def codebook_usage(path: str | os.PathLike[str], counts: np.ndarray, *, dead: int | None = None) -> None:
     """Draw how often each code is used, the most used first, with the perplexity and the number of dead codes.
 
-    Args:
-        path: ends in .png, .pdf or .svg.
-        counts: (K,), numbers of images, or sums of posterior probabilities; not negative, not all zero.
-        dead: codes that are the most probable one for no image, where ``counts`` does not tell.
+    ``counts`` (K,) are numbers of images, or sums of posterior probabilities. Then ``dead`` says how many codes are
+    the most probable one for no image.
     """
     counts = np.asarray(counts, dtype=np.float64)
     if counts.ndim != 1 or not counts.sum() > 0 or counts.min() < 0:
@@ -125,13 +110,7 @@ def codebook_usage(path: str | os.PathLike[str], counts: np.ndarray, *, dead: in
 
 
 def codewords(path: str | os.PathLike[str], decoded: np.ndarray, counts: np.ndarray | None = None) -> None:
-    """Draw what the decoder makes of each codeword, the most used first.
-
-    Args:
-        path: ends in .png, .pdf or .svg.
-        decoded: (K, H, W, C), uint8, or floats in [0, 1].
-        counts: (K,), to sort by; in the codebook's order unless given.
-    """
+    """Draw what the decoder makes of each codeword (K, H, W, C), by ``counts`` (K,) if given, most used first."""
     pixels = _as_pixels(decoded)
     if counts is not None:
         if np.shape(counts) != (len(pixels),):

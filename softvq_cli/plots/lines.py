@@ -26,17 +26,14 @@ _LEGEND_COLUMNS = 3
 def training(path: str | os.PathLike[str], log: Sequence[Mapping[str, Any]]) -> None:
     """Draw the reconstruction error, the bottleneck's loss terms and the use of the codebook against the step.
 
-    Args:
-        path: ends in .png, .pdf or .svg.
-        log: the lines of ``metrics.jsonl``; what a run does not have is left out.
+    ``log`` are the lines of ``metrics.jsonl``; what a run does not have is left out.
     """
     if not log:
         raise InputError("the run has no metrics to draw yet")
     panels = training_panels(log)
     columns = min(len(panels), 2)
-    rows = -(-len(panels) // columns)
-    with style.figure(path, style.COLUMN_WIDTH * columns, 2.2 * rows) as drawing:
-        axes = style.panels(drawing, rows, columns, len(panels))
+    height = 2.2 * -(-len(panels) // columns)
+    with style.panels(path, len(panels), columns, style.COLUMN_WIDTH * columns, height) as (_, axes):
         for axis, (title, series) in zip(axes, panels.items(), strict=True):
             _training_panel(axis, log, title, series)
 
@@ -111,14 +108,12 @@ def course(path: str | os.PathLike[str], panels: Sequence[Panel]) -> None:
     if not names:
         raise InputError("no model was measured along its training")
     columns = 2 if len(panels) == 4 else min(len(panels), 3)
-    rows = -(-len(panels) // columns)
-    legend = 0.2 * -(-len(names) // _LEGEND_COLUMNS)
+    height = 2.5 * -(-len(panels) // columns) + 0.2 * -(-len(names) // _LEGEND_COLUMNS)
     looks = {
         name: (colour, _MARKERS[i % len(_MARKERS)])
         for i, (name, colour) in enumerate(zip(names, style.line_colours(len(names)), strict=True))
     }
-    with style.figure(path, style.TEXT_WIDTH, 2.5 * rows + legend) as drawing:
-        axes = style.panels(drawing, rows, columns, len(panels))
+    with style.panels(path, len(panels), columns, style.TEXT_WIDTH, height) as (drawing, axes):
         for axis, panel in zip(axes, panels, strict=True):
             for name, line in panel.lines.items():
                 points = sorted(line, key=lambda point: point.iterations)
@@ -144,11 +139,7 @@ def sweep(
 ) -> None:
     """Draw a panel per measure: the mean at each value of the setting, a point per seed, a band of ± one deviation.
 
-    Args:
-        path: ends in .png, .pdf or .svg.
-        setting: its name, for the axis.
-        values: of the setting; in any order, at least one.
-        measures: by title, the results at each value, one or more each (one per seed).
+    ``values`` of the ``setting`` come in any order; ``measures`` have by title the results at each value, one per seed.
     """
     from matplotlib.ticker import NullFormatter
 
@@ -160,10 +151,8 @@ def sweep(
     order = np.argsort(values, kind="stable")
     x = np.asarray(values, dtype=np.float64)[order]
     columns = min(len(measures), 3)
-    rows = -(-len(measures) // columns)
     width = style.TEXT_WIDTH if columns > 1 else style.COLUMN_WIDTH
-    with style.figure(path, width, 2.1 * rows) as drawing:
-        axes = style.panels(drawing, rows, columns, len(measures))
+    with style.panels(path, len(measures), columns, width, 2.1 * -(-len(measures) // columns)) as (_, axes):
         for axis, (title, results) in zip(axes, measures.items(), strict=True):
             runs = [np.asarray(results[i], dtype=np.float64) for i in order]
             mean = np.array([run.mean() for run in runs])

@@ -44,11 +44,6 @@ def plot(path: str | os.PathLike[str], maps: Sequence[Panel], note: Callable[[st
         path: ends in .png, .pdf or .svg. In the last two the points are an image and the text is text.
         maps: at least one.
         note: is told of what the figure cannot show.
-
-    Raises:
-        InputError: no map, or labels and points differ in number.
-        UsageError: another suffix.
-        SoftVQError: the file cannot be written.
     """
     if not maps:
         raise InputError("there is no map to draw")
@@ -70,8 +65,8 @@ def plot(path: str | os.PathLike[str], maps: Sequence[Panel], note: Callable[[st
         keys = style.legend_names(classes, size * columns)
         legend_rows, in_a_row = style.legend_shape(keys, size * columns)
     above = 0.4 if any(panel.subtitle for panel in maps) else 0.2
-    with style.figure(path, size * columns, (size + above) * rows + 0.2 * legend_rows, note) as drawing:
-        axes = style.panels(drawing, rows, columns, len(maps))
+    height = (size + above) * rows + 0.2 * legend_rows
+    with style.panels(path, len(maps), columns, size * columns, height, note) as (drawing, axes):
         titles = text.fitted([panel.title for panel in maps], size - 0.1, style.TITLE_SIZE)
         for axis, panel, title in zip(axes, maps, titles, strict=True):
             _scatter(axis, panel, colour, size)

@@ -86,11 +86,7 @@ def line_colours(n: int) -> list[str]:
 
 
 def check_suffix(path: str | os.PathLike[str]) -> None:
-    """Refuse a name that does not end in a format that can be drawn, before any work is done for it.
-
-    Raises:
-        UsageError: naming the three.
-    """
+    """Refuse a name that does not end in a format that can be drawn (UsageError), before any work is done for it."""
     if Path(path).suffix.lower() not in _FORMATS:
         raise UsageError(f"cannot draw {path}: the name of a figure ends in {', '.join(_FORMATS)}")
 
@@ -101,15 +97,8 @@ def figure(
 ) -> Iterator[Figure]:
     """A figure in the common style, saved to ``path`` when the body is done. The same input gives the same bytes.
 
-    Args:
-        path: ends in .png, .pdf or .svg.
-        width: inches.
-        height: inches.
-        note: is told of characters that no font here has.
-
-    Raises:
-        UsageError: another suffix.
-        SoftVQError: the file cannot be written; nothing is changed.
+    ``width`` and ``height`` are inches; ``note`` is told of characters that no font here has. Another suffix is a
+    UsageError, a file that cannot be written a SoftVQError, and then nothing is changed.
     """
     check_suffix(path)
     matplotlib = text.load_matplotlib(Path(path).parent)
@@ -129,12 +118,21 @@ def figure(
         file.write(picture.getbuffer())
 
 
-def panels(drawing: Figure, rows: int, columns: int, used: int) -> list[Axes]:
-    """``used`` axes of a grid of ``rows`` x ``columns``; the rest of the grid stays empty."""
-    grid = drawing.subplots(rows, columns, squeeze=False).flat
-    for left_over in grid[used:]:
-        left_over.set_axis_off()
-    return list(grid[:used])
+@contextlib.contextmanager
+def panels(
+    path: str | os.PathLike[str],
+    count: int,
+    columns: int,
+    width: float,
+    height: float,
+    note: Callable[[str], None] = lambda _: None,
+) -> Iterator[tuple[Figure, list[Axes]]]:
+    """A :func:`figure` with ``count`` axes in ``columns``; the rest of the last row stays empty."""
+    with figure(path, width, height, note) as drawing:
+        axes = list(drawing.subplots(-(-count // columns), columns, squeeze=False).flat)
+        for unused in axes[count:]:
+            unused.set_axis_off()
+        yield drawing, axes[:count]
 
 
 def legend_shape(names: Sequence[str], inches: float) -> tuple[int, int]:

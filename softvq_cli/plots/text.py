@@ -31,12 +31,7 @@ _DIGITS = re.compile(r"(\d+)")
 def load_matplotlib(folder: Path | None = None) -> Any:
     """The module ``matplotlib`` with its list of fonts, whatever windows or settings the user has.
 
-    Args:
-        folder: takes its settings for as long as it loads, where neither they nor temporary files have a place.
-
-    Raises:
-        OSError: there is no folder that can be written, and none was given.
-        SoftVQError: the one that was given cannot be written either.
+    ``folder`` takes its settings for as long as it loads, where neither they nor temporary files have a place.
     """
     # MPLBACKEND is for windows, and one that is not here would keep it from loading.
     with _variable("MPLBACKEND", None):
@@ -117,10 +112,11 @@ def width(text: str, points: float) -> float:
 @functools.cache
 def _advance(character: str) -> float:
     """In ems."""
-    known = _advances().get(ord(character))
-    if known is not None:
-        return float(known)
-    if not _is_known(character) and _families(frozenset(character))[1]:
+    if ord(character) in _characters_of_font():
+        from matplotlib.ft2font import LoadFlags
+
+        return float(_font().load_char(ord(character), flags=LoadFlags.NO_HINTING).linearHoriAdvance / 65536 / 100)
+    if not character.isspace() and _families(frozenset(character))[1]:
         return sum(map(_advance, _code(character)))
     return 0.0 if unicodedata.combining(character) else 1.0
 
@@ -130,49 +126,32 @@ def _code(character: str) -> str:
     return f"U+{ord(character):04X} "
 
 
-class _Advances(dict[int, float]):
-    """Code point → advance in ems, asked of the font once."""
-
-    def __init__(self, font: Any) -> None:
-        super().__init__()
-        self._font, self._known = font, font.get_charmap()
-        font.set_size(100, 72)
-
-    def get(self, code: int, default: Any = None) -> Any:
-        if code not in self._known:
-            return default
-        if code not in self:
-            self[code] = self._font.load_char(code, flags=self._flags()).linearHoriAdvance / 65536 / 100
-        return self[code]
-
-    @staticmethod
-    def _flags() -> Any:
-        from matplotlib.ft2font import LoadFlags
-
-        return LoadFlags.NO_HINTING
-
-
 @functools.cache
-def _advances() -> _Advances:
+def _font() -> Any:
+    """The font that comes with matplotlib, at 100 points and 72 dots per inch."""
     load_matplotlib()
     from matplotlib.font_manager import FontProperties, findfont
     from matplotlib.ft2font import FT2Font
 
-    return _Advances(FT2Font(findfont(FontProperties(family=[FONT]))))
+    font = FT2Font(findfont(FontProperties(family=[FONT])))
+    font.set_size(100, 72)
+    return font
+
+
+@functools.cache
+def _characters_of_font() -> frozenset[int]:
+    return frozenset(_font().get_charmap())
 
 
 def give_fonts(drawing: Figure) -> list[str]:
-    """Let each text of a figure have a font for all its characters.
+    """Let each text of a figure have a font for all its characters; returns a note if there is none.
 
     What no font here has is written by its code point, ``U+4E2D``, lest all such names look the same.
-
-    Returns:
-        A line on what is written so, if there is any.
     """
     from matplotlib.text import Text
 
     texts = [text for text in drawing.findobj(Text) if text.get_text()]
-    missing = {c for text in texts for c in text.get_text() if not _is_known(c)}
+    missing = {c for text in texts for c in text.get_text() if not _has_glyph(c)}
     if not missing:
         return []
     families, unknown = _families(frozenset(missing))
@@ -197,8 +176,8 @@ def _coded(text: str, unknown: Collection[str]) -> str:
     return "".join(_code(c) if c in unknown else c for c in text).strip()
 
 
-def _is_known(character: str) -> bool:
-    return _advances().get(ord(character)) is not None or character.isspace()
+def _has_glyph(character: str) -> bool:
+    return ord(character) in _characters_of_font() or character.isspace()
 
 
 @functools.cache

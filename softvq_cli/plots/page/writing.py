@@ -46,17 +46,7 @@ _EXACT = 1_000_000
 
 
 def write(path: str | os.PathLike[str], views: Sequence[View], *, title: str) -> None:
-    """Write the page of ``views``, a tab each.
-
-    Args:
-        path: ends in .html or .htm.
-        views: one at least.
-        title: of the page.
-
-    Raises:
-        UsageError: another suffix, or no view.
-        SoftVQError: the bokeh package is not installed, or the file cannot be written.
-    """
+    """Write the page of ``views``, a tab each."""
     check_suffix(path)
     if not views:
         raise UsageError("there is no run to report on")
