@@ -136,7 +136,9 @@ def _show(
     for note in overview.notes:
         terminal.note(Message("{}: {}", overview.name, note))
     if out is not None:
-        left = images.contact_sheet(out, train.images, train.labels, train.class_names, terminal.note)
+        left = images.contact_sheet(
+            out, train.images, train.labels, train.class_names, Told(lambda text, *_: terminal.note(text))
+        )
         if left:
             terminal.note(f"{left} classes have no room on {out}")
     document = {**overview.as_dict(), "sheet": None if out is None else str(out)}

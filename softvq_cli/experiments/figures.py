@@ -41,6 +41,7 @@ def draw(found: Mapping[str, Any], out: Path, note: Callable[[str], None]) -> No
 
 def _bars(path: Path, found: Mapping[str, Any], note: Callable[[str], None]) -> None:
     """The table as bars beside the paper's."""
+    from softvq_cli.datasets.progress import Told
     from softvq_cli.plots import bars
 
     columns = []
@@ -55,7 +56,13 @@ def _bars(path: Path, found: Mapping[str, Any], note: Callable[[str], None]) -> 
             bars.Column(_of_data(found, column["data"], title), scaled["mean"], scaled["std"], scaled["paper"])
         )
     published = dict.fromkeys(papers(found, column["data"]) for column in found["columns"])
-    bars.plot(path, [row["label"] for row in found["rows"]], columns, paper="; ".join(published), note=note)
+    bars.plot(
+        path,
+        [row["label"] for row in found["rows"]],
+        columns,
+        paper="; ".join(published),
+        reporter=Told(lambda text, *_: note(text)),
+    )
 
 
 def _curves(path: Path, found: Mapping[str, Any]) -> None:

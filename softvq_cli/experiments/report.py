@@ -79,6 +79,7 @@ def write_forms(found: Mapping[str, Any], out: Path, note: Callable[[str], None]
 def _draw_maps(path: Path, study: Study, outcome: Outcome, note: Callable[[str], None]) -> None:
     """The t-SNE map of each row's first seed, one panel a row; nothing where no job is done."""
     from softvq_cli import datasets
+    from softvq_cli.datasets.progress import Told
     from softvq_cli.plots.maps import Panel, plot
 
     panels = []
@@ -91,4 +92,4 @@ def _draw_maps(path: Path, study: Study, outcome: Outcome, note: Callable[[str],
             reached = f"nMSE {own['nmse']:.3f}, {own['iterations']:.0f} iterations"
             panels.append(Panel(row.label, read_map(job.folder), test.labels, test.class_names, reached))
     if panels:
-        plot(path, panels, note)
+        plot(path, panels, Told(lambda text, *_: note(text)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from softvq_cli.errors import InputError
 from softvq_cli.plots import style, text
+from softvq_cli.reporter import Reporter
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,12 +38,12 @@ def plot(
     columns: Sequence[Column],
     *,
     paper: str = "paper",
-    note: Callable[[str], None] = lambda _: None,
+    reporter: Reporter | None = None,
 ) -> None:
     """Draw a panel a column: for each row our mean with its standard deviation, and below it what the paper has of any.
 
     All columns are in the unit that their title says; ``paper`` is what the legend calls the published numbers, and
-    ``note`` is told of characters that no font here has.
+    ``reporter`` is told of characters that no font here has.
     """
     if not rows or not columns:
         raise InputError("the table has no cell to draw")
@@ -50,7 +51,7 @@ def plot(
         if not len(column.mean) == len(column.std) == len(column.paper) == len(rows):
             raise InputError(f"the column {column.title!r} has not one cell for each of the {len(rows)} rows")
     width = style.TEXT_WIDTH if len(columns) > 1 else style.COLUMN_WIDTH + 0.6
-    with style.figure(path, width, 0.33 * len(rows) + 0.75, note) as drawing:
+    with style.figure(path, width, 0.33 * len(rows) + 0.75, reporter) as drawing:
         axes = drawing.subplots(1, len(columns), sharey=True, squeeze=False)[0]
         published = any(paper is not None for column in columns for paper in column.paper)
         for axis, column in zip(axes, columns, strict=True):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from softvq_cli.errors import InputError
 from softvq_cli.plots import style, text
+from softvq_cli.reporter import Reporter
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,12 +49,12 @@ def contact_sheet(
     images: np.ndarray,
     labels: np.ndarray | None,
     class_names: Sequence[str],
-    note: Callable[[str], None] = lambda _: None,
+    reporter: Reporter | None = None,
 ) -> int:
     """Draw the first images of each class in a row; without labels, images from all over the data set.
 
-    ``images`` are uint8 (N, H, W, C), C 1 or 3; ``note`` is told of characters that no font here has. Returns how many
-    classes there was no room for.
+    ``images`` are uint8 (N, H, W, C), C 1 or 3; ``reporter`` is told of characters that no font here has. Returns how
+    many classes there was no room for.
     """
     rows, names = _sheet_rows(len(images), labels, class_names)
     wide = max(map(len, rows))
@@ -63,7 +64,7 @@ def contact_sheet(
     picture = _tiles(_as_pixels(grid), wide)
     left = _NAMES if names else 0.0
     width = (style.TEXT_WIDTH - left) / COLUMNS * wide
-    with style.figure(path, width + left, width / picture.shape[1] * picture.shape[0], note) as drawing:
+    with style.figure(path, width + left, width / picture.shape[1] * picture.shape[0], reporter) as drawing:
         axis = drawing.subplots()
         _show(axis, picture)
         if names:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ import numpy as np
 from softvq_cli.errors import InputError
 from softvq_cli.evaluation.probe import name_classes
 from softvq_cli.plots import style, text
+from softvq_cli.reporter import Reporter
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,7 +35,7 @@ class Panel:
     """A second line, in the program's own words."""
 
 
-def plot(path: str | os.PathLike[str], maps: Sequence[Panel], note: Callable[[str], None] = lambda _: None) -> None:
+def plot(path: str | os.PathLike[str], maps: Sequence[Panel], reporter: Reporter | None = None) -> None:
     """Draw the maps side by side; a class has the same colour in all of them, and there is one legend.
 
     Without labels the points have one colour. With more classes than colours these repeat, and a line in the legend's
@@ -43,7 +44,7 @@ def plot(path: str | os.PathLike[str], maps: Sequence[Panel], note: Callable[[st
     Args:
         path: ends in .png, .pdf or .svg. In the last two the points are an image and the text is text.
         maps: at least one.
-        note: is told of what the figure cannot show.
+        reporter: is told of what the figure cannot show.
     """
     if not maps:
         raise InputError("there is no map to draw")
@@ -60,13 +61,13 @@ def plot(path: str | os.PathLike[str], maps: Sequence[Panel], note: Callable[[st
     if len(classes) > style.MOST_COLOURS:
         below = f"{len(classes)} classes share {style.MOST_COLOURS} colours, so there is no legend"
         legend_rows = 1
-        note(below)
+        (reporter or Reporter()).note(below)
     elif len(classes) > 1:
         keys = style.legend_names(classes, size * columns)
         legend_rows, in_a_row = style.legend_shape(keys, size * columns)
     above = 0.4 if any(panel.subtitle for panel in maps) else 0.2
     height = (size + above) * rows + 0.2 * legend_rows
-    with style.panels(path, len(maps), columns, size * columns, height, note) as (drawing, axes):
+    with style.panels(path, len(maps), columns, size * columns, height, reporter) as (drawing, axes):
         titles = text.fitted([panel.title for panel in maps], size - 0.1, style.TITLE_SIZE)
         for axis, panel, title in zip(axes, maps, titles, strict=True):
             _scatter(axis, panel, colour, size)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from softvq_cli.errors import UsageError
 from softvq_cli.files import atomic_write
 from softvq_cli.plots import text
+from softvq_cli.reporter import Reporter
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -93,11 +94,11 @@ def check_suffix(path: str | os.PathLike[str]) -> None:
 
 @contextlib.contextmanager
 def figure(
-    path: str | os.PathLike[str], width: float, height: float, note: Callable[[str], None] = lambda _: None
+    path: str | os.PathLike[str], width: float, height: float, reporter: Reporter | None = None
 ) -> Iterator[Figure]:
     """A figure in the common style, saved to ``path`` when the body is done. The same input gives the same bytes.
 
-    ``width`` and ``height`` are inches; ``note`` is told of characters that no font here has. Another suffix is a
+    ``width`` and ``height`` are inches; ``reporter`` is told of characters that no font here has. Another suffix is a
     UsageError, a file that cannot be written a SoftVQError, and then nothing is changed.
     """
     check_suffix(path)
@@ -111,7 +112,7 @@ def figure(
         drawing = Figure(figsize=(width, height), layout="constrained")
         yield drawing
         for line in text.give_fonts(drawing):
-            note(line)
+            (reporter or Reporter()).note(line)
         picture = io.BytesIO()
         drawing.savefig(picture, format=suffix[1:], dpi=300, metadata=_FORMATS[suffix])
     with atomic_write(path) as file:
@@ -125,10 +126,10 @@ def panels(
     columns: int,
     width: float,
     height: float,
-    note: Callable[[str], None] = lambda _: None,
+    reporter: Reporter | None = None,
 ) -> Iterator[tuple[Figure, list[Axes]]]:
     """A :func:`figure` with ``count`` axes in ``columns``; the rest of the last row stays empty."""
-    with figure(path, width, height, note) as drawing:
+    with figure(path, width, height, reporter) as drawing:
         axes = list(drawing.subplots(-(-count // columns), columns, squeeze=False).flat)
         for unused in axes[count:]:
             unused.set_axis_off()

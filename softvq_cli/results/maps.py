@@ -123,6 +123,7 @@ def draw_maps(
         InputError: the perplexity is too large for a file's rows.
         SoftVQError: the picture could not be written.
     """
+    from softvq_cli.datasets.progress import Told
     from softvq_cli.evaluation.tsne import tsne
     from softvq_cli.plots import style
     from softvq_cli.plots.maps import Panel, plot
@@ -137,7 +138,7 @@ def draw_maps(
         fitted = perplexity_for(len(rows), note) if perplexity is None else perplexity
         coordinates = tsne(rows.z, perplexity=fitted, seed=seed, jobs=jobs)
         panels.append(Panel(title, coordinates, rows.labels, rows.class_names))
-    plot(out, panels, note)
+    plot(out, panels, Told(lambda text, *_: note(text)))
     return [panel.coordinates for panel in panels]
 
 
