@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 from collections.abc import Callable
 
 import pytest
 
-from tests.helpers import ROOT, Result, Zygote
+from tests.helpers import Result, Zygote
 
 SECTIONS = {
     "floor": "## A training step and its floor",
@@ -26,16 +27,12 @@ SECTIONS = {
 
 @pytest.fixture
 def bench(zygote: Zygote) -> Callable[..., Result]:
-    def run(*arguments: str) -> Result:
-        code = "import runpy; runpy.run_module('benchmarks', run_name='__main__')"
-        return zygote.python(code, "--quick", "--threads", "1", "--device", "cpu", *arguments, cwd=ROOT)
-
-    return run
+    code = "import runpy; runpy.run_module('benchmarks', run_name='__main__')"
+    return functools.partial(zygote.python, code, "--quick", "--threads", "1", "--device", "cpu")
 
 
 def test_one_command_prints_every_section_as_markdown(bench: Callable[..., Result]) -> None:
-    done = bench()
-    assert done.code == 0, done.err
+    done = bench().done()
     assert [line for line in done.out.splitlines() if line.startswith("## ")] == list(SECTIONS.values())
     assert "Not measured: no GPU." in done.out
     tables = re.findall(r"(?:^\|.*\|\n)+", done.out + "\n", flags=re.MULTILINE)
@@ -49,14 +46,12 @@ def test_one_command_prints_every_section_as_markdown(bench: Callable[..., Resul
 
 def test_an_unknown_section_is_refused_by_name(bench: Callable[..., Result]) -> None:
     done = bench("clustring")
-    assert done.code == 2
-    assert "'clustring'" in done.err
+    assert done.code == 2 and "'clustring'" in done.err
 
 
 def test_without_a_gpu_its_section_says_so_in_one_line(bench: Callable[..., Result]) -> None:
     done = bench("gpu")
-    assert (done.code, done.out) == (1, "")
-    assert done.err == "benchmarks: gpu needs a GPU with CUDA, and PyTorch finds none here\n"
+    assert (done.code, done.out, done.err.count("\n")) == (1, "", 1) and "gpu" in done.err
 
 
 def test_the_operations_of_a_step_are_those_of_its_matrix_products(zygote: Zygote) -> None:
@@ -68,8 +63,7 @@ from benchmarks.setting import Setting
 one = session("mnist", Setting.of(True, None, 1, "wall", "cpu"), bottleneck="ae", batch_size=4)
 print(operations(one), bytes_moved(one), sum(p.numel() for p in one.model.parameters()))
 """
-    done = zygote.python(code, small=False)
-    assert done.code == 0, done.err
+    done = zygote.python(code, small=False).done()
     operations, moved, parameters = map(int, done.out.split())
     widths = [784, 500, 500, 2000, 64, 2000, 500, 500, 784]
     weights = [a * b for a, b in itertools.pairwise(widths)]
@@ -85,8 +79,7 @@ from benchmarks.setting import Setting
 for line in correctness.section(Setting.of(True, None, 1, "wall", "cpu")):
     print(line)
 """
-    done = zygote.python(code, cwd=ROOT)
-    assert done.code == 0, done.err
+    done = zygote.python(code).done()
     rows = [line for line in done.out.splitlines() if line.startswith("|")][2:]
     assert len(rows) == 7
     assert all(row.endswith("| yes |") for row in rows), done.out

@@ -46,7 +46,7 @@ def test_a_probe_across_numberings_is_as_good_as_within_one() -> None:
     test = embedding("b.npy", [0, 1] * 5, ("bee", "cat"))
     (train, other), [note] = align([train, test])
     assert other.labels is not None and other.labels.tolist() == [1, 2] * 5
-    assert "b.npy" in note and "a.npy" in note and "2 in common: bee, cat" in note
+    assert all(word in note for word in ("b.npy", "a.npy", "bee, cat"))
     assert probe(train.z, train.labels, other.z, other.labels, class_names=train.class_names).accuracy == 1.0
     assert probe(train.z, train.labels, test.z, test.labels).accuracy == 0.0  # what would be reported otherwise
 
@@ -58,25 +58,19 @@ def test_a_class_that_only_the_second_file_has_gets_a_name() -> None:
 
 
 def test_what_agrees_or_has_no_names_stays_without_a_word() -> None:
-    files = [
-        embedding("a.npy", [0, 1], ANIMALS),
-        embedding("b.npy", [2, 1], ANIMALS),
-        dataclasses.replace(embedding("c.npy", None, ()), labels=np.array([7, 1, 0, 0, 0, 0])),
-        embedding("d.npy", None, ()),
-    ]
-    aligned, notes = align(files)
+    numbers = dataclasses.replace(embedding("c.npy", None, ()), labels=np.array([7, 1, 0, 0, 0, 0]))
+    files = [embedding("a.npy", [0, 1], ANIMALS), embedding("b.npy", [2, 1], ANIMALS), numbers]
+    aligned, notes = align([*files, embedding("d.npy", None, ())])
     assert not notes
-    for before, after in zip(files, aligned, strict=True):
+    for before, after in zip(files, aligned, strict=False):
         assert np.array_equal(before.labels, after.labels) and before.class_names == after.class_names
-
-
-def test_a_longer_list_of_the_same_numbers_needs_no_note() -> None:
-    _, notes = align([embedding("a.npy", [0, 1], ("ant", "bee")), embedding("b.npy", [0, 2], ANIMALS)])
-    assert not notes
+    assert not align([embedding("a.npy", [0, 1], ("ant", "bee")), embedding("b.npy", [0, 2], ANIMALS)])[
+        1
+    ]  # a longer list
 
 
 def test_files_without_a_common_class_are_refused() -> None:
-    with pytest.raises(InputError, match=r"b\.npy has the classes dog, a\.npy has ant, bee, cat: no name is the same"):
+    with pytest.raises(InputError, match=r"b\.npy.*dog.*a\.npy.*ant, bee, cat"):
         align([embedding("a.npy", [0, 1, 2], ANIMALS), embedding("b.npy", [0, 0], ("dog",))])
 
 

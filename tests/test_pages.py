@@ -30,29 +30,23 @@ for name in [name for name in sys.modules if name.split(".")[0] in ("softvq_cli"
 sys.path.insert(0, sys.argv[1])
 """
 """In a process that has loaded the package from elsewhere."""
-COMMANDS = (
-    FRESH
-    + """
+COMMANDS = f"""{FRESH}
 import dask
 from softvq_cli.__main__ import main
-dask.config.set({"distributed.worker.multiprocessing-method": "spawn"})  # others have this package's modules
+dask.config.set({{"distributed.worker.multiprocessing-method": "spawn"}})  # others have this package's modules
 for words in json.loads(sys.argv[2]):
     code = main(words)
     if code:
         sys.exit(code)
 """
-)
-REGISTRY_TESTS = (
-    FRESH
-    + """
+REGISTRY_TESTS = f"""{FRESH}
 import pytest
 sys.path.insert(1, sys.argv[2])
 import softvq_cli
 assert softvq_cli.__file__.startswith(sys.argv[1])
-files = [f"{sys.argv[2]}/tests/model/{name}.py" for name in ("test_bottlenecks", "test_evaluate")]
+files = [sys.argv[2] + f"/tests/model/{{name}}.py" for name in ("test_bottlenecks", "test_evaluate")]
 sys.exit(pytest.main([*files, "-k", "gaussian-noise", "-p", "no:cacheprovider", "-p", "no:xdist"]))
 """
-)
 
 
 def test_a_bottleneck_is_added_as_the_page_says(tmp_path: Path, zygote: Zygote) -> None:
@@ -69,9 +63,7 @@ def test_a_bottleneck_is_added_as_the_page_says(tmp_path: Path, zygote: Zygote) 
         shlex.split(command)[1:] for command in blocks("adding-a-bottleneck.md", "sh")[0].splitlines()
     )
     commands = [[*train, "--iterations", "20", "--quiet"], [*info, "--json"], [*reproduce, "--json", "--jobs", "1"]]
-    ended = zygote.python(COMMANDS, package.parent, json.dumps(commands), cwd=tmp_path, small=False)
-    assert ended.code == 0, ended
-
+    ended = zygote.python(COMMANDS, package.parent, json.dumps(commands), cwd=tmp_path, small=False).done()
     decoder = json.JSONDecoder()
     path, _, documents = ended.out.partition("\n")
     described, at = decoder.raw_decode(documents)
@@ -88,8 +80,7 @@ def test_a_bottleneck_is_added_as_the_page_says(tmp_path: Path, zygote: Zygote) 
     assert re.search(r"\d\d\.\d\d", row)
     assert "gaussian-noise: noise std 0.5" in table
 
-    ended = zygote.python(REGISTRY_TESTS, package.parent, str(ROOT), cwd=tmp_path, small=False)
-    assert ended.code == 0, ended
+    zygote.python(REGISTRY_TESTS, package.parent, str(ROOT), cwd=tmp_path, small=False).done()
 
 
 @pytest.fixture

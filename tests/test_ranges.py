@@ -45,29 +45,27 @@ ARGUMENTS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("evaluation", "name"), ARGUMENTS)
-@pytest.mark.parametrize("value", [-1, HUGE, UNPRINTABLE, -UNPRINTABLE, 1.5, "3", True], ids=shown)
-def test_a_whole_number_out_of_range_is_said(evaluation: str, name: str, value: Any) -> None:
-    with pytest.raises(UsageError) as error:
-        EVALUATIONS[evaluation](**{name: value})
-    option = {("neighbours", "k"): "neighbours", ("few_labels", "labels_per_class"): "few_labels"}
-    assert str(error.value).startswith(f"{option.get((evaluation, name), name)} ")
-    assert len(str(error.value)) < 200
+OPTIONS = {("neighbours", "k"): "neighbours", ("few_labels", "labels_per_class"): "few_labels"}
+WRONG = [(*argument, [-1, HUGE, UNPRINTABLE, -UNPRINTABLE, 1.5, "3", True]) for argument in ARGUMENTS]
+WRONG += [
+    (*argument, [-1, float("nan"), float("inf"), HUGE, UNPRINTABLE, "3", None])
+    for argument in (("probe", "l2"), ("adam", "lr"), ("tsne", "perplexity"))
+]
 
 
-@pytest.mark.parametrize(("evaluation", "name"), [("probe", "l2"), ("adam", "lr"), ("tsne", "perplexity")])
-@pytest.mark.parametrize("value", [-1, float("nan"), float("inf"), HUGE, UNPRINTABLE, "3", None], ids=shown)
-def test_a_number_out_of_range_is_said(evaluation: str, name: str, value: Any) -> None:
-    with pytest.raises(UsageError, match=f"^{name} ") as error:
-        EVALUATIONS[evaluation](**{name: value})
-    assert len(str(error.value)) < 200
+@pytest.mark.parametrize(("evaluation", "name", "values"), WRONG, ids=[f"{one}-{name}" for one, name, _ in WRONG])
+def test_a_number_out_of_range_is_said(evaluation: str, name: str, values: list[Any]) -> None:
+    for value in values:
+        with pytest.raises(UsageError, match=f"^{OPTIONS.get((evaluation, name), name)} ") as error:
+            EVALUATIONS[evaluation](**{name: value})
+        assert len(str(error.value)) < 200
 
 
 @pytest.mark.parametrize("evaluation", ["cluster", "adam", "few_labels", "tsne", "quality"])
 def test_the_seed_has_one_range_everywhere(evaluation: str) -> None:
     options = {"n_init": 2} if evaluation == "cluster" else {}
     EVALUATIONS[evaluation](seed=MOST_SEED, **options)
-    with pytest.raises(UsageError, match=f"seed must be at most {MOST_SEED}"):
+    with pytest.raises(UsageError, match=f"seed .*{MOST_SEED}"):
         EVALUATIONS[evaluation](seed=MOST_SEED + 1, **options)
 
 
@@ -79,7 +77,7 @@ def test_a_seed_beyond_32_bits_is_another_seed() -> None:
 def test_numpy_s_numbers_are_numbers() -> None:
     assert check_number("k", np.int32(3)) == 3
     assert check_number("k", np.float32(0.5), float) == 0.5
-    with pytest.raises(UsageError, match="takes a whole number"):
+    with pytest.raises(UsageError, match=r"^k "):
         check_number("k", np.bool_(True))
 
 
@@ -117,7 +115,5 @@ def test_a_stranger_s_json_is_not_printed_at_length(tmp_path: Path) -> None:
 
 def test_a_value_is_shown_on_one_line() -> None:
     assert shown("a\nb") == "'a\\nb'"
-    assert shown(HUGE) == "a number of about 401 digits"
-    assert shown(UNPRINTABLE) == "a number of about 5001 digits"
-    assert shown(list(range(100))) == "100 values"
-    assert len(shown("x" * 1000)) < 80
+    assert "401" in shown(HUGE) and "5001" in shown(UNPRINTABLE) and "100" in shown(list(range(100)))
+    assert max(len(shown(value)) for value in (HUGE, UNPRINTABLE, "x" * 1000, list(range(100)))) < 80

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from filelock import FileLock
 
 from softvq_cli.__main__ import main
 from tests.helpers import workers
+from tests.helpers.runs import state
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = ("--iterations", "6", "--log-every", "3", "--device", "cpu")
@@ -133,6 +134,12 @@ class Zygote:
             time.sleep(after)
             fork.send(number)
         return fork.end()
+
+    def whole(self, words: Iterable[object], folder: Path, **job: Any) -> dict[str, Any]:
+        """What :func:`state` says of ``run`` in that new folder after the command that nothing interrupts."""
+        folder.mkdir()
+        self.run(*words, cwd=folder, **job).done()
+        return state(folder / "run")
 
     def begin(self, *words: object, cwd: Path, out: int | None = None, err: int | None = None, **job: Any) -> Fork:
         """Start a command; see :mod:`tests.helpers.zygote` for what ``job`` may ask for.

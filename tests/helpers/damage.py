@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import struct
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
@@ -37,3 +41,15 @@ def with_seal(body: bytes) -> bytes:
     prefix = b"softvq sha256:"
     head = body[:-2] + struct.pack("<H", len(prefix) + 64)
     return head + prefix + hashlib.sha256(head).hexdigest().encode()
+
+
+def with_pickle(ckpt: Path, change: Callable[[bytes], bytes], more: dict[str, bytes] | None = None) -> bytes:
+    """The checkpoint with another pickle inside, under a valid seal."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(ckpt) as source, zipfile.ZipFile(buffer, "w") as target:
+        for record in source.infolist():
+            data = source.read(record)
+            target.writestr(record.filename, change(data) if record.filename.endswith("data.pkl") else data)
+        for name, data in (more or {}).items():
+            target.writestr(name, data)
+    return with_seal(buffer.getvalue())

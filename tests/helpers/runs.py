@@ -98,7 +98,15 @@ def state(folder: Path) -> dict[str, Any]:
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     without_clocks = [{name: value for name, value in line.items() if name not in CLOCKS} for line in lines]
     content["metrics"] = {name: value for name, value in content["metrics"].items() if name not in CLOCKS}
-    return {"checkpoint": _plain(content), "log": without_clocks, "config": (folder / "config.json").read_text()}
+    return {"checkpoint": plain(content), "log": without_clocks, "config": (folder / "config.json").read_text()}
+
+
+def unfinish(run: Path, step: int = 1) -> None:
+    """Let the checkpoint of a finished run say that it is one of an earlier step."""
+    from softvq_cli.training import archive
+
+    content, _ = archive.read(run / "ckpt.pt")
+    archive.write(run / "ckpt.pt", {**content, "step": step, "finished": False})
 
 
 def step_of(folder: Path) -> int:
@@ -110,15 +118,16 @@ def step_of(folder: Path) -> int:
     return step
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A copy that can be compared with ``==``: each tensor as its type, shape, strides and bytes."""
     import torch
 
     if isinstance(value, torch.Tensor):
         flat = value.contiguous().flatten().view(torch.uint8)
         return str(value.dtype), tuple(value.shape), value.stride(), flat.numpy().tobytes()
     if isinstance(value, dict):
-        return {name: _plain(one) for name, one in value.items()}
-    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
+        return {name: plain(one) for name, one in value.items()}
+    return [plain(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def temporaries(folder: Path) -> list[str]:

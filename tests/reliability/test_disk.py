@@ -19,8 +19,7 @@ from softvq_cli.errors import SoftVQError
 from softvq_cli.training import archive, log
 from tests.helpers import Zygote, softvq, state, step_of, temporaries, tiny
 
-TOO_LARGE = "File too large"
-FULL = "No space left on device"
+TOO_LARGE, FULL, READ_ONLY = map(os.strerror, (errno.EFBIG, errno.ENOSPC, errno.EROFS))
 
 
 # ---- a write that fails after any number of bytes
@@ -71,7 +70,7 @@ def test_a_write_that_fails_at_any_byte_leaves_the_old_file(room: Any, tmp_path:
     before = path.read_bytes()
     for offset in range(len(before)):
         room(offset)
-        with pytest.raises(SoftVQError, match=f"cannot write {path}: {FULL}; nothing was changed there"):
+        with pytest.raises(SoftVQError, match=f"{path}: {FULL}"):
             archive.write(path, new)
         assert path.read_bytes() == before
         assert [one.name for one in tmp_path.iterdir()] == ["ckpt.pt"]
@@ -113,9 +112,7 @@ def begun(zygote: Zygote, npz: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="module")
 def finished(zygote: Zygote, begun: tuple[Path, list[str]], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    folder = tmp_path_factory.mktemp("finished")
-    assert zygote.run(*begun[1], cwd=folder).code == 0
-    return state(folder / "run")
+    return zygote.whole(begun[1], tmp_path_factory.mktemp("finished") / "whole")
 
 
 @pytest.mark.parametrize("offsets", [12, pytest.param(300, marks=pytest.mark.slow)])
@@ -129,11 +126,10 @@ def test_a_limit_at_any_offset(
         shutil.copytree(source, folder)
         step = step_of(folder / "run")
         ended = zygote.run(*words, "--resume", cwd=folder, FSIZE=300 + (size - 300) * number // offsets)
-        ended.refused(1, "cannot write run/", TOO_LARGE)
+        ended.refused(1, "run/", TOO_LARGE)
         assert step_of(folder / "run") == step
         assert not temporaries(folder)
-        ended = zygote.run(*words, "--resume", cwd=folder)
-        assert ended.code == 0, ended
+        zygote.run(*words, "--resume", cwd=folder).done()
         assert state(folder / "run") == finished
         shutil.rmtree(folder)
 
@@ -145,9 +141,9 @@ def test_a_new_run_without_room_says_so_and_can_be_begun_again(
     ended = zygote.run(*begun[1], cwd=tmp_path, FSIZE=limit)
     assert ended.code == 1
     if limit:  # with none there is no room for the message either
-        ended.refused(1, "cannot write run/", TOO_LARGE)
+        ended.refused(1, "run/", TOO_LARGE)
     assert not temporaries(tmp_path)
-    assert zygote.run(*begun[1], "--resume", cwd=tmp_path).code == 0
+    zygote.run(*begun[1], "--resume", cwd=tmp_path).done()
     assert state(tmp_path / "run") == finished
 
 
@@ -159,12 +155,12 @@ EXPORT = ["export", "run", "--safetensors", "-o", "m.safetensors", "--quiet"]
 def test_embeddings_and_exports_without_room_leave_what_was_there(
     command: list[str], limits: list[int], zygote: Zygote, npz: Path, tmp_path: Path
 ) -> None:
-    assert zygote.run("train", "--out", "run", *tiny(npz, iterations=1), cwd=tmp_path).code == 0
-    assert zygote.run(*command, cwd=tmp_path).code == 0
+    zygote.run("train", "--out", "run", *tiny(npz, iterations=1), cwd=tmp_path).done()
+    zygote.run(*command, cwd=tmp_path).done()
     before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
     for limit in limits:
         ended = zygote.run(*command, "--overwrite", cwd=tmp_path, FSIZE=limit)
-        ended.refused(1, "cannot write", TOO_LARGE)
+        ended.refused(1, TOO_LARGE)
         assert before == {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
 
 
@@ -202,11 +198,11 @@ def test_a_disk_that_fills_up(
         with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
             while file.write(bytes(4096)):
                 pass
-        zygote.run(*words, "--resume", cwd=disk).refused(1, "cannot write run/", FULL)
+        zygote.run(*words, "--resume", cwd=disk).refused(1, "run/", FULL)
         assert step_of(disk / "run") == step
         assert not temporaries(disk)
         filler.unlink()
-        assert zygote.run(*words, "--resume", cwd=disk).code == 0
+        zygote.run(*words, "--resume", cwd=disk).done()
         assert state(disk / "run") == finished
 
 
@@ -218,18 +214,18 @@ def test_a_disk_that_is_read_only(zygote: Zygote, begun: tuple[Path, list[str]],
         step = step_of(disk / "run")
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
         for more in (["--resume"], ["--overwrite"], ["--out", "new"]):
-            zygote.run(*words, *more, cwd=disk).refused(1, "Read-only file system")
+            zygote.run(*words, *more, cwd=disk).refused(1, READ_ONLY)
         assert zygote.run("info", "run/ckpt.pt", "--json", "-q", cwd=disk).document["step"] == step
         for command in (["embed", "run", "-o", "z.npy"], ["export", "run", "--safetensors"]):
-            zygote.run(*command, "--quiet", cwd=disk).refused(1, "cannot write", "Read-only file system")
+            zygote.run(*command, "--quiet", cwd=disk).refused(1, READ_ONLY)
         assert step_of(disk / "run") == step
 
 
 def test_a_file_where_the_folder_should_be(npz: Path, tmp_path: Path, small_networks: None) -> None:
     (tmp_path / "file").write_text("mine")
     words = ["train", *tiny(npz, iterations=1), "--out", tmp_path / "file" / "run"]
-    softvq(*words).refused(1, "cannot create the folder", "file/run")
-    softvq(*words, "--resume").refused(1, "cannot create the folder", "file/run")
+    softvq(*words).refused(1, "file/run")
+    softvq(*words, "--resume").refused(1, "file/run")
     assert (tmp_path / "file").read_text() == "mine"
 
 
@@ -245,5 +241,5 @@ def test_resuming_removes_what_a_killed_run_was_writing_and_nothing_else(
     kept = [".z.npy.abcd1234.tmp", "ckpt.pt.tmp", ".ckpt.pt.tmp~", "mine.tmp"]
     for name in left + kept:
         (run / name).write_bytes(b"half")
-    assert softvq("train", *tiny(npz, iterations=1), "--out", run, "--resume", "-q").code == 0
+    softvq("train", *tiny(npz, iterations=1), "--out", run, "--resume", "-q").done()
     assert {path.name for path in run.iterdir()} == {*kept, ".lock", "ckpt.pt", "config.json", "metrics.jsonl"}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,15 +15,14 @@ from safetensors.torch import load_file, save_file
 import softvq_cli
 from softvq_cli.training import checkpoint
 from softvq_cli.words import BOTTLENECKS
-from tests.helpers import blobs, save_blobs, shrunk_networks, softvq, temporaries, tiny
+from tests.helpers import blobs, save_blobs, shrunk_networks, softvq, temporaries, train, unfinish
 
 
 @pytest.fixture(scope="module")
 def run(npz: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("exported") / "run"
     with shrunk_networks():
-        assert softvq("train", *tiny(npz, iterations=3), "-o", folder, "-q").code == 0
-        assert softvq("export", folder, "--safetensors", "-q").code == 0
+        folder = train(npz, tmp_path_factory.mktemp("exported") / "run", iterations=3)
+        softvq("export", folder, "--safetensors", "-q").done()
     return folder
 
 
@@ -35,11 +33,10 @@ pytestmark = pytest.mark.usefixtures("small_networks")
 @pytest.mark.parametrize("arch", ["mlp", "cnn"])
 def test_the_weights_and_what_they_mean_come_back(bottleneck: str, arch: str, tmp_path: Path) -> None:
     data = save_blobs(tmp_path / "blobs.npz", shape=(16, 16, 3))
-    words = tiny(data, bottleneck=bottleneck, arch=arch, iterations=1)
-    assert softvq("train", *words, "-o", tmp_path / "run", "-q").code == 0
-    ended = softvq("export", tmp_path / "run", "--safetensors", "-o", tmp_path / "m.safetensors")
-    assert (ended.code, ended.out) == (0, f"{tmp_path}/m.safetensors\n")
-    before = checkpoint.load(tmp_path / "run" / "ckpt.pt")
+    run = train(data, tmp_path / "run", bottleneck=bottleneck, arch=arch, iterations=1)
+    ended = softvq("export", run, "--safetensors", "-o", tmp_path / "m.safetensors").done()
+    assert ended.out == f"{tmp_path}/m.safetensors\n"
+    before = checkpoint.load(run / "ckpt.pt")
     after = softvq_cli.load(tmp_path / "m.safetensors")
     assert before.config.shared() == after.config
     assert str(tmp_path).encode() not in (tmp_path / "m.safetensors").read_bytes()
@@ -68,54 +65,49 @@ def test_every_command_takes_it_for_the_checkpoint(run: Path, tmp_path: Path) ->
     embedded = []
     for number, path in enumerate((run / "ckpt.pt", run / "model.safetensors")):
         out = tmp_path / f"{number}.npy"
-        assert softvq("embed", path, "-o", out, "-q").code == 0
+        softvq("embed", path, "-o", out, "-q").done()
         embedded.append(out.read_bytes())
-        assert softvq("probe", path, "--json").code == 0
+        softvq("probe", path, "--json").done()
         assert softvq("info", path, "--json").document["kind"] == "checkpoint"
     assert embedded[0] == embedded[1]
-    assert softvq("export", run / "model.safetensors", "--safetensors", "-o", tmp_path / "2.safetensors").code == 0
+    softvq("export", run / "model.safetensors", "--safetensors", "-o", tmp_path / "2.safetensors").done()
     assert (tmp_path / "2.safetensors").read_bytes() == (run / "model.safetensors").read_bytes()
 
 
 def test_the_content_decides_and_not_the_name(run: Path, tmp_path: Path) -> None:
-    renamed = tmp_path / "ckpt.pt"
-    renamed.write_bytes((run / "model.safetensors").read_bytes())
-    assert softvq("info", renamed).code == 0
-    (tmp_path / "m.safetensors").write_bytes((run / "ckpt.pt").read_bytes())
-    assert softvq("info", tmp_path / "m.safetensors").code == 0
+    for old, new in (("model.safetensors", "ckpt.pt"), ("ckpt.pt", "m.safetensors")):
+        (tmp_path / new).write_bytes((run / old).read_bytes())
+        softvq("info", tmp_path / new).done()
 
 
 def test_a_run_is_not_resumed_from_it(run: Path, npz: Path, tmp_path: Path) -> None:
-    stop = tmp_path / "stop"
-    assert softvq("train", *tiny(npz, iterations=3), "-o", stop, "-q").code == 0
-    content, _ = checkpoint.archive.read(stop / "ckpt.pt")
-    checkpoint.archive.write(stop / "ckpt.pt", {**content, "step": 1, "finished": False})
-    assert softvq("export", stop, "--safetensors", "-o", tmp_path / "m.safetensors", "-q").code == 0
+    stop = train(npz, tmp_path / "stop", iterations=3)
+    unfinish(stop)
+    softvq("export", stop, "--safetensors", "-o", tmp_path / "m.safetensors", "-q").done()
     (stop / "ckpt.pt").write_bytes((tmp_path / "m.safetensors").read_bytes())
-    softvq("train", "-o", stop, "--resume", "-q").refused(3, "cannot be resumed", "exported model")
+    softvq("train", "-o", stop, "--resume", "-q").refused(3, "ckpt.pt")
 
 
 def test_files_of_other_programs_and_changed_ones_are_refused(run: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.safetensors"
     save_file({"weight": torch.zeros(3)}, other)
-    softvq("info", other).refused(3, "was not exported by softvq")
+    softvq("info", other).refused(3, "other.safetensors")
     with safe_open(run / "model.safetensors", "pt") as file:
         metadata = file.metadata()
     weights = load_file(run / "model.safetensors")
-    changes: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
-        "a weight": ({**weights, "to_latent.bias": weights["to_latent.bias"] + 1e-7}, metadata),
-        "a setting": (weights, {**metadata, "config": metadata["config"].replace('"K": 3', '"K": 4')}),
-        "a weight less": ({name: weights[name] for name in weights if name != "to_latent.bias"}, metadata),
-        "a name more": (weights, {**metadata, "new": "1"}),
-    }
-    for tensors, described in changes.values():
+    for tensors, described in (
+        ({**weights, "to_latent.bias": weights["to_latent.bias"] + 1e-7}, metadata),
+        (weights, {**metadata, "config": metadata["config"].replace('"K": 3', '"K": 4')}),
+        ({name: weights[name] for name in weights if name != "to_latent.bias"}, metadata),
+        (weights, {**metadata, "new": "1"}),
+    ):
         save_file(tensors, other, described)
-        softvq("info", other).refused(3, "checksum does not match")
+        softvq("info", other).refused(3, "other.safetensors")
 
 
 def test_what_is_asked_for_has_to_be_clear(run: Path, tmp_path: Path) -> None:
     softvq("export", run).refused(2, "--safetensors")
-    softvq("export", run, "--safetensors", "-o", tmp_path / "m.pt").refused(2, "ends in .safetensors")
+    softvq("export", run, "--safetensors", "-o", tmp_path / "m.pt").refused(2, ".safetensors")
     before = (run / "model.safetensors").read_bytes()
     softvq("export", run, "--safetensors").refused(4, "--overwrite")
     assert (run / "model.safetensors").read_bytes() == before
@@ -128,6 +120,6 @@ def test_without_the_package_the_message_says_how_to_get_it(
     for name in ("safetensors", "safetensors.torch"):
         monkeypatch.setitem(sys.modules, name, None)
     words = ("export", run, "--safetensors", "-o", tmp_path / "m.safetensors")
-    softvq(*words).refused(1, "pip install 'softvq[safetensors]'")
-    softvq("info", run / "model.safetensors").refused(1, "pip install 'softvq[safetensors]'")
-    assert softvq("info", run / "ckpt.pt").code == 0
+    softvq(*words).refused(1, "softvq[safetensors]")
+    softvq("info", run / "model.safetensors").refused(1, "softvq[safetensors]")
+    softvq("info", run / "ckpt.pt").done()

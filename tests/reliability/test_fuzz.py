@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import io
 import json
 import os
 import random
 import shutil
-import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,18 @@ import pytest
 import torch
 
 from softvq_cli.training import archive, checkpoint, export
-from tests.helpers import Result, ended_well, mutations, save_blobs, shrunk_networks, softvq, tiny, with_seal
+from tests.helpers import (
+    Result,
+    ended_well,
+    mutations,
+    save_blobs,
+    shrunk_networks,
+    softvq,
+    tiny,
+    unfinish,
+    with_pickle,
+    with_seal,
+)
 
 COUNT = 15 * int(os.environ.get("SOFTVQ_MUTATIONS", "1"))
 
@@ -35,13 +44,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     data = save_blobs(folder / "data.npz")
     with shrunk_networks():
         words = tiny(data, iterations=4, log_every=2, checkpoint_every=1)
-        assert softvq("run", *words, "-o", folder / "chain", "-q").code == 0
-        assert softvq("export", folder / "chain", "--safetensors", "-o", folder / "m.safetensors", "-q").code == 0
+        softvq("run", *words, "-o", folder / "chain", "-q").done()
+        softvq("export", folder / "chain", "--safetensors", "-o", folder / "m.safetensors", "-q").done()
         shutil.copytree(folder / "chain", folder / "half")
-        content, _ = archive.read(folder / "half" / "ckpt.pt")
-        content |= {"step": 2, "finished": False}
-        archive.write(folder / "half" / "ckpt.pt", content)
-        assert softvq("info", folder / "half").code == 0
+        unfinish(folder / "half", step=2)
+        softvq("info", folder / "half").done()
         yield folder
 
 
@@ -54,8 +61,6 @@ class Tally:
     def add(self, ended: Result, *allowed: int) -> None:
         ended_well(ended)
         assert ended.code in allowed, ended
-        if ended.code == 0 and ended.out.startswith("{"):
-            json.loads(ended.out)
         self.codes[ended.code] += 1
 
 
@@ -83,7 +88,8 @@ def test_damaged_models_are_never_loaded(name: str, made: Path, tmp_path: Path, 
 def test_forged_pickles_under_a_valid_seal(made: Path, tmp_path: Path, tally: Tally) -> None:
     path = tmp_path / "ckpt.pt"
     for number in range(COUNT):
-        path.write_bytes(resealed(made / "chain" / "ckpt.pt", lambda data, n=number: mutations(data, 1, seed=n)[0]))
+        forged = with_pickle(made / "chain" / "ckpt.pt", lambda data, number=number: mutations(data, 1, number)[0])
+        path.write_bytes(forged)
         tally.add(softvq("info", path, "--json"), 0, 3)
 
 
@@ -95,15 +101,6 @@ def test_forged_archives_under_a_valid_seal(made: Path, tmp_path: Path, tally: T
     for body in mutations(small, 3 * COUNT, seed=3):
         path.write_bytes(with_seal(body))
         tally.add(softvq("info", path, "--json"), 3)
-
-
-def resealed(source: Path, change: Callable[[bytes], bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(source) as old, zipfile.ZipFile(buffer, "w") as new:
-        for record in old.infolist():
-            data = old.read(record)
-            new.writestr(record.filename, change(data) if record.filename.endswith("data.pkl") else data)
-    return with_seal(buffer.getvalue())
 
 
 @pytest.mark.parametrize("name", ["embeddings-test.npy", "embeddings-test.labels.npy", "embeddings-test.json"])
@@ -181,7 +178,7 @@ def test_forged_values_in_a_checkpoint(made: Path, tmp_path: Path, tally: Tally)
         tally.add(softvq("info", run / "ckpt.pt"), 0, 3)
         ended = softvq("train", "--resume", "-q", "-o", run, "--device", "cpu")
         tally.add(ended, 0, 3, 1)
-        assert ended.code != 1 or "not finite" in ended.err, ended  # a forged weight or moment
+        assert ended.code != 1 or "--lr" in ended.err, ended  # a forged weight or moment is not finite
         shutil.copy(made / "half" / "metrics.jsonl", run)
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
+import json
 import os
 import pickle
 import struct
 import tarfile
-import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,20 @@ import pytest
 import torch
 
 from softvq_cli.training import archive, checkpoint
-from tests.helpers import Zygote, shrunk_networks, softvq, tiny, with_seal
+from tests.helpers import (
+    Zygote,
+    encoded,
+    make_tar,
+    make_zip,
+    pixels,
+    shrunk_networks,
+    softvq,
+    tiny,
+    train,
+    with_pickle,
+    with_seal,
+    write_folder,
+)
 
 GIGABYTE = 1 << 30
 pytestmark = pytest.mark.usefixtures("small_networks")
@@ -44,27 +55,12 @@ def trap(tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def ckpt(npz: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A good checkpoint of the small network, with training still to do."""
-    folder = tmp_path_factory.mktemp("good")
     with shrunk_networks():
-        assert softvq("train", *tiny(npz, iterations=3, log_every=2), "-o", folder / "run", "-q").code == 0
-    return folder / "run" / "ckpt.pt"
+        return train(npz, tmp_path_factory.mktemp("good") / "run", iterations=3, log_every=2) / "ckpt.pt"
 
 
-def with_pickle(ckpt: Path, change: Callable[[bytes], bytes], more: dict[str, bytes] | None = None) -> bytes:
-    """The checkpoint with another pickle inside, under a valid seal."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(ckpt) as source, zipfile.ZipFile(buffer, "w") as target:
-        for record in source.infolist():
-            data = source.read(record)
-            target.writestr(record.filename, change(data) if record.filename.endswith("data.pkl") else data)
-        for name, data in (more or {}).items():
-            target.writestr(name, data)
-    return with_seal(buffer.getvalue())
-
-
-def call(function: str, argument: bytes) -> bytes:
-    """A pickle that calls ``module name`` with one argument."""
-    module, name = function.split(" ")
+def call(module: str, name: str, argument: bytes) -> bytes:
+    """A pickle that calls ``module.name`` with one argument."""
     return b"\x80\x02c" + f"{module}\n{name}\n".encode() + b"(" + argument + b"tR."
 
 
@@ -83,12 +79,12 @@ def nested(depth: int) -> bytes:
 
 
 PICKLES: dict[str, bytes] = {
-    "runs a command": call("os system", b"X\x04\x00\x00\x00true"),
-    "evaluates text": call("builtins eval", b"X\x01\x00\x00\x001"),
-    "allocates bytes": call("builtins bytearray", number(8 * GIGABYTE)),
-    "allocates a tensor": call("torch Tensor", number(8 * GIGABYTE)),
-    "builds a meta tensor": call("torch._utils _rebuild_meta_tensor_no_storage", b"N"),
-    "counts": call("collections Counter", b"N"),
+    "runs a command": call("os", "system", b"X\x04\x00\x00\x00true"),
+    "evaluates text": call("builtins", "eval", b"X\x01\x00\x00\x001"),
+    "allocates bytes": call("builtins", "bytearray", number(8 * GIGABYTE)),
+    "allocates a tensor": call("torch", "Tensor", number(8 * GIGABYTE)),
+    "builds a meta tensor": call("torch._utils", "_rebuild_meta_tensor_no_storage", b"N"),
+    "counts": call("collections", "Counter", b"N"),
     "memoises far away": b"\x80\x02]r\xff\xff\xff\x7f.",
     "laughs": laughs(),
     "is deep": nested(100_000),
@@ -115,26 +111,19 @@ def test_a_tensor_may_not_reach_beyond_its_record(ckpt: Path, tmp_path: Path) ->
     content = {"format": checkpoint.FORMAT, "version": 1, "weights": torch.arange(4.0)}
     archive.write(tmp_path / "small.pt", content)
     bad = tmp_path / "bad.pt"
-    more = (lambda data: data.replace(b"K\x04t", b"K\x09t"), "storage is not as large as its record")
-    longer = (lambda data: data.replace(b"K\x00K\x04\x85", b"K\x00K\x05\x85"), "larger than its storage")
-    shifted = (lambda data: data.replace(b"K\x00K\x04\x85", b"K\x01K\x04\x85"), "larger than its storage")
-    for change, words in (more, longer, shifted):
-        bad.write_bytes(with_pickle(tmp_path / "small.pt", change))
-        softvq("info", bad).refused(3, "is refused", words)
+    shape = b"K\x00K\x04\x85"  # begins at number 0 and has 4 of them
+    for old, new in ((b"K\x04t", b"K\x09t"), (shape, b"K\x00K\x05\x85"), (shape, b"K\x01K\x04\x85")):
+        bad.write_bytes(with_pickle(tmp_path / "small.pt", lambda data, old=old, new=new: data.replace(old, new)))
+        softvq("info", bad).refused(3, "bad.pt")
 
 
 def test_records_that_two_readers_would_take_differently_are_refused(ckpt: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad.pt"
-    for more, words in (
-        ({"ARCHIVE/DATA.PKL": b"\x80\x02N."}, "same name"),
-        ({"archive/constants.pkl": b"\x80\x02N."}, "not one pickle"),
-        ({"other/data.pkl": b"\x80\x02N."}, "not one pickle"),
-    ):
-        bad.write_bytes(with_pickle(ckpt, bytes, more))
-        softvq("info", bad).refused(3, words)
-    raw = ckpt.read_bytes()
-    bad.write_bytes(with_seal(b"PK\x01\x02" + raw[4:-78]))
-    softvq("info", bad).refused(3, "not a complete softvq checkpoint")
+    for name in ("ARCHIVE/DATA.PKL", "archive/constants.pkl", "other/data.pkl"):
+        bad.write_bytes(with_pickle(ckpt, bytes, {name: b"\x80\x02N."}))
+        softvq("info", bad).refused(3, "bad.pt")
+    bad.write_bytes(with_seal(b"PK\x01\x02" + ckpt.read_bytes()[4:-78]))
+    softvq("info", bad).refused(3, "bad.pt")
 
 
 def test_a_trap_in_any_field_does_not_go_off(ckpt: Path, tmp_path: Path, trap: Path) -> None:
@@ -144,10 +133,9 @@ def test_a_trap_in_any_field_does_not_go_off(ckpt: Path, tmp_path: Path, trap: P
         content, _ = archive.read(ckpt)
         content[field] = Trap(trap)
         archive.write(bad, content)
-        for command in ("info", "embed", "probe"):
-            softvq(command, bad).refused(3, "ckpt.pt is refused")
-        softvq("export", bad, "--safetensors").refused(3, "ckpt.pt is refused")
-        softvq("train", "--resume", "-o", bad.parent).refused(3, "ckpt.pt is refused")
+        for command in ("info", "embed", "probe", "export --safetensors", "train --resume -o"):
+            name, *options = command.split()
+            softvq(name, *options, bad.parent if name == "train" else bad).refused(3, "ckpt.pt")
     assert not trap.exists()
 
 
@@ -191,13 +179,13 @@ def test_a_training_state_that_does_not_fit_is_not_resumed(name: str, ckpt: Path
     path, value = STATES[name]
     _changed(ckpt, tmp_path / "run", *path, value=value)
     before = (tmp_path / "run" / "ckpt.pt").read_bytes()
-    softvq("train", "--resume", "-q", "-o", tmp_path / "run", "--device", "cpu").refused(3, "cannot be resumed")
+    softvq("train", "--resume", "-q", "-o", tmp_path / "run", "--device", "cpu").refused(3, "run")
     assert (tmp_path / "run" / "ckpt.pt").read_bytes() == before
 
 
 def test_the_state_that_those_tests_change_is_itself_resumed(ckpt: Path, tmp_path: Path) -> None:
     _changed(ckpt, tmp_path / "run")
-    assert softvq("train", "--resume", "-q", "-o", tmp_path / "run", "--device", "cpu").code == 0
+    softvq("train", "--resume", "-q", "-o", tmp_path / "run", "--device", "cpu").done()
 
 
 def test_text_in_a_checkpoint_cannot_speak_to_the_terminal(ckpt: Path, tmp_path: Path) -> None:
@@ -207,7 +195,7 @@ def test_text_in_a_checkpoint_cannot_speak_to_the_terminal(ckpt: Path, tmp_path:
     assert ended.code == 0 and "\x1b" not in ended.out and "\x07" not in ended.out and "[/red]" in ended.out
     assert softvq("info", tmp_path / "run" / "ckpt.pt", "--json").document["dataset"]["class_names"] == names
     _changed(ckpt, tmp_path / "run", "dataset", "class_names", value=["\ud800"])
-    softvq("info", tmp_path / "run" / "ckpt.pt").refused(3, "not consistent with itself")
+    softvq("info", tmp_path / "run" / "ckpt.pt").refused(3, "ckpt.pt")
 
 
 # ---- data
@@ -232,25 +220,11 @@ def test_a_header_that_promises_terabytes_allocates_nothing(tmp_path: Path, zygo
     header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (%d, 2)}\n" % (1 << 40)
     raw = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header
     (tmp_path / "a.npy").write_bytes(raw)
-    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
-        archive.writestr("images.npy", raw)
+    make_zip(tmp_path / "a.npz", {"images.npy": raw})
     for words in (["cluster", "a.npy"], ["info", "a.npy"], ["train", "-d", "./a.npy"], ["train", "-d", "./a.npz"]):
         ended = zygote.run(*words, cwd=tmp_path, AS=8 * GIGABYTE)
         ended.refused(3, "a.np")
         assert "memory" not in ended.err
-
-
-def _tar(path: Path, *members: tuple[tarfile.TarInfo, bytes]) -> None:
-    with tarfile.open(path, "w") as archive:
-        for info, data in members:
-            info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))
-
-
-def _link(name: str, target: str, kind: bytes) -> tarfile.TarInfo:
-    info = tarfile.TarInfo(name)
-    info.type, info.linkname = kind, target
-    return info
 
 
 def test_archives_write_nothing_outside_and_follow_no_links(tmp_path: Path) -> None:
@@ -258,14 +232,11 @@ def test_archives_write_nothing_outside_and_follow_no_links(tmp_path: Path) -> N
     work.mkdir()
     secret = tmp_path / "secret.png"
     secret.write_bytes(b"secret")
-    with zipfile.ZipFile(work / "up.zip", "w") as archive:
-        archive.writestr("../escaped.png", b"x")
-        archive.writestr("/absolute.png", b"x")
-    with zipfile.ZipFile(work / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("c/a.png", bytes(200_000_000))
-    _tar(work / "up.tar", (tarfile.TarInfo("../escaped.png"), b"x"))
-    _tar(work / "link.tar", (_link("c/a.png", str(secret), tarfile.SYMTYPE), b""))
-    _tar(work / "hard.tar", (_link("c/a.png", "../secret.png", tarfile.LNKTYPE), b""))
+    make_zip(work / "up.zip", {"../escaped.png": b"x", "/absolute.png": b"x"})
+    make_zip(work / "bomb.zip", {"c/a.png": bytes(200_000_000)})
+    make_tar(work / "up.tar", {"../escaped.png": b"x"})
+    for name, target, kind in (("link", str(secret), tarfile.SYMTYPE), ("hard", "../secret.png", tarfile.LNKTYPE)):
+        make_tar(work / f"{name}.tar", {"c/a.png": b""}, change={"type": kind, "linkname": target})
     for name in ("up.zip", "bomb.zip", "up.tar", "link.tar", "hard.tar"):
         softvq("train", "--data", work / name, "-o", work / "run").refused(3, name)
     assert sorted(path.name for path in work.iterdir()) == ["bomb.zip", "hard.tar", "link.tar", "up.tar", "up.zip"]
@@ -315,7 +286,38 @@ def test_a_line_break_in_a_path_stays_within_one_line(npz: Path, tmp_path: Path)
     odd.mkdir()
     softvq("info", odd / "none.pt").refused(3, "a b\\x1b[31m/none.pt")
     softvq("train", "-d", odd / "none.npz").refused(3, "b\\x1b[31m/none.npz")
-    ended = softvq("train", *tiny(npz, iterations=1), "-o", odd / "run")
-    assert ended.code == 0
+    ended = softvq("train", *tiny(npz, iterations=1), "-o", odd / "run").done()
     assert ended.out == f"{odd}/run/ckpt.pt\n"  # for a program: the name as it is
     assert [line.split()[0] for line in ended.err.splitlines()] == ["training", "next:"]
+
+
+# ---- whole numbers longer than Python makes of text
+
+LONG = "9" * 5000
+IMAGES = {f"{number}.png": encoded(pixels(number, (8, 8))) for number in range(4)}
+
+
+def long_in_metadata() -> dict[str, bytes]:
+    rows = [json.dumps({"file_name": name, "label": 1}) for name in list(IMAGES)[:3]]
+    rows.append(f'{{"file_name": "3.png", "label": {LONG}}}')
+    return IMAGES | {"metadata.jsonl": "\n".join(rows).encode()}
+
+
+def test_a_long_whole_number_is_refused_in_a_short_line(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text(f"K = {LONG}")
+    np.save(tmp_path / "z.npy", np.eye(4, dtype=np.float32))
+    (tmp_path / "z.json").write_text(f'{{"format": "softvq-embedding", "n": {LONG}}}')
+    write_folder(tmp_path / "own", long_in_metadata())
+    labels = {f"{number}.json": b"1" for number in range(3)} | {"3.json": LONG.encode()}
+    make_tar(tmp_path / "own.tar", dict(sorted((IMAGES | labels).items())))
+    for *words, name in (["train", "-d", "digits", "-c", "a.toml"], ["info", "z.npy"], ["data", "show", "own"],
+                         ["data", "show", "own.tar"]):  # fmt: skip
+        ended = softvq(*words, tmp_path / name)
+        ended.refused(3, "4300")
+        assert "sys." not in ended.err and len(ended.err) < 300
+
+
+def test_a_long_whole_number_as_text_is_a_name(tmp_path: Path) -> None:
+    rows = "\n".join(["file_name,label", "0.png,10", "1.png,9", "2.png,10", f"3.png,{LONG}"])
+    write_folder(tmp_path / "own", IMAGES | {"metadata.csv": rows.encode()})
+    assert list(softvq("data", "show", tmp_path / "own").document["classes"]) == ["9", "10", LONG]

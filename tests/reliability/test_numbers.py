@@ -15,6 +15,7 @@ from softvq_cli.model.bottlenecks.vae import VAE
 from softvq_cli.training import Observer, checkpoint, train
 from softvq_cli.words import BOTTLENECKS
 from tests.helpers import Zygote, softvq, state, temporaries, tiny
+from tests.helpers import train as trained
 
 pytestmark = pytest.mark.usefixtures("small_networks")
 
@@ -22,11 +23,11 @@ pytestmark = pytest.mark.usefixtures("small_networks")
 @pytest.mark.parametrize("bottleneck", BOTTLENECKS)
 def test_bfloat16_from_training_to_embeddings(bottleneck: str, npz: Path, tmp_path: Path) -> None:
     """Trained, interrupted by nothing, embedded: finite everywhere, and weights and moments still in float32."""
-    words = tiny(npz, bottleneck=bottleneck, precision="bfloat16", iterations=20, log_every=5)
-    assert softvq("train", *words, "-o", tmp_path / "run", "-q").code == 0
-    model = checkpoint.load(tmp_path / "run" / "ckpt.pt").model
+    more = {"bottleneck": bottleneck, "precision": "bfloat16", "log_every": 5}
+    run = trained(npz, tmp_path / "run", iterations=20, **more)
+    model = checkpoint.load(run / "ckpt.pt").model
     assert {value.dtype for value in model.state_dict().values()} == {torch.float32}
-    assert softvq("embed", tmp_path / "run", "-o", tmp_path / "z.npy", "-q").code == 0  # which refuses NaN
+    softvq("embed", run, "-o", tmp_path / "z.npy", "-q").done()  # which refuses NaN
 
 
 def test_a_killed_bfloat16_run_resumes_to_the_same_bytes(zygote: Zygote, npz: Path, tmp_path: Path) -> None:
@@ -35,7 +36,7 @@ def test_a_killed_bfloat16_run_resumes_to_the_same_bytes(zygote: Zygote, npz: Pa
         (tmp_path / name).mkdir()
         zygote.run(*words, cwd=tmp_path / name, die_at=moment)
     assert 1 <= state(tmp_path / "killed" / "run")["checkpoint"]["step"] < 5
-    assert zygote.run(*words, "--resume", cwd=tmp_path / "killed").code == 0
+    zygote.run(*words, "--resume", cwd=tmp_path / "killed").done()
     assert state(tmp_path / "whole" / "run") == state(tmp_path / "killed" / "run")
 
 
@@ -71,8 +72,7 @@ def test_the_diagnosis_names_the_term_and_the_step(
     monkeypatch.setattr(kind, "forward", injecting(kind.forward, term, value, at))
     words = tiny(npz, bottleneck=bottleneck, iterations=12, log_every=4, checkpoint_every=5)
     run = tmp_path / "run"
-    kept = f"the last good checkpoint is {run}/ckpt.pt" if at > 5 else "no checkpoint had been written yet"
-    softvq("train", *words, "-q", "-o", run).refused(1, f"at step {at} (first in {term})", kept, "--lr")
+    softvq("train", *words, "-q", "-o", run).refused(1, f"step {at} ", term, "--lr", *[f"{run}/ckpt.pt"] * (at > 5))
     assert not temporaries(run)
     if at > 5:
         saved = checkpoint.load(run / "ckpt.pt")
@@ -83,16 +83,14 @@ def test_the_diagnosis_names_the_term_and_the_step(
 def test_weights_that_overflow_in_the_last_step_are_noticed(npz: Path, tmp_path: Path) -> None:
     """The loss of that step was still finite."""
     words = tiny(npz, bottleneck="ae", iterations=1, lr="1e39")
-    ended = softvq("train", *words, "-q", "-o", tmp_path / "run")
-    ended.refused(1, "the weights were not finite (first in ", "after step 1", "no checkpoint")
+    softvq("train", *words, "-q", "-o", tmp_path / "run").refused(1, "weights", "step 1", "--lr")
     assert not (tmp_path / "run" / "ckpt.pt").exists()
 
 
 def test_a_gradient_too_large_for_its_square_is_noticed(npz: Path, tmp_path: Path) -> None:
     """Adam would divide by infinity from then on, and never move that weight again."""
     words = tiny(npz, bottleneck="ae", iterations=1, reconstruction_scale="1e30")
-    ended = softvq("train", *words, "-q", "-o", tmp_path / "run")
-    ended.refused(1, "a gradient was too large for its square after step 1")
+    softvq("train", *words, "-q", "-o", tmp_path / "run").refused(1, "gradient", "step 1")
 
 
 # ---- codebooks
@@ -129,9 +127,7 @@ def test_a_collapsed_codebook_is_reported_with_advice(
     real_quantise = kind.quantise
     monkeypatch.setattr(kind, "quantise", far_from_all_but_one)
     heard = noted(npz, tmp_path / "run", bottleneck=bottleneck, K=20, lr=1e-4)
-    assert len(heard) == 1
-    assert heard[0].startswith("the codebook has collapsed: 20 codes are used as if there were 1 (perplexity), and 19 ")
-    assert "try a smaller K" in heard[0]
+    assert len(heard) == 1 and "codebook" in heard[0] and "20 codes" in heard[0] and " K" in heard[0]
 
 
 @pytest.mark.parametrize(
@@ -165,6 +161,5 @@ def test_what_counts_as_collapse(K: int, active: int, perplexity: float, n: int,
 
 def test_a_collapsed_posterior_is_reported_with_advice(npz: Path, tmp_path: Path) -> None:
     heard = noted(npz, tmp_path / "run", bottleneck="beta-vae", beta=1e5, lr=1e-2, iterations=200)
-    assert len(heard) == 1
-    assert heard[0].startswith("the posterior has collapsed: its KL to the prior is ")
+    assert len(heard) == 1 and "posterior" in heard[0] and "KL" in heard[0]
     assert noted(npz, tmp_path / "other", bottleneck="vae", iterations=20) == []

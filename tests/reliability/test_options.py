@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import shutil
-import zipfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,7 +26,7 @@ from PIL import Image
 from softvq_cli import embeddings
 from softvq_cli.cli.app import app
 from softvq_cli.training import archive
-from tests.helpers import blobs, ended_well, save_blobs, shrunk_networks, softvq, tiny
+from tests.helpers import blobs, ended_well, make_zip, save_blobs, shrunk_networks, softvq, train
 
 TIMES = int(os.environ.get("SOFTVQ_EXAMPLES", "1"))
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
@@ -57,26 +56,23 @@ def fill(folder: Path) -> None:
         (folder / "images" / f"c{label}").mkdir(parents=True, exist_ok=True)
         Image.fromarray(image[..., 0]).save(folder / "images" / f"c{label}" / f"{number}.png")
     for bottleneck in ("soft-vq", "ae"):
-        run = folder / bottleneck
-        assert softvq("train", "-q", *tiny(data, bottleneck=bottleneck, iterations=2), "-o", run).code == 0
-        assert softvq("embed", run, "-q", "-o", folder / f"{bottleneck}.npy", "--split", "all").code == 0
-        assert softvq("export", run, "-q", "--safetensors").code == 0
+        run = train(data, folder / bottleneck, bottleneck=bottleneck, iterations=2)
+        softvq("embed", run, "-q", "-o", folder / f"{bottleneck}.npy", "--split", "all").done()
+        softvq("export", run, "-q", "--safetensors").done()
     np.save(folder / "rows.npy", np.random.default_rng(0).normal(size=(12, 3)))
     np.save(folder / "labels.npy", np.arange(12) % 3)
-    np.save(folder / "same.npy", np.zeros((12, 3), np.float32))
-    np.save(folder / "huge.npy", np.full((12, 3), 1e38, np.float32))
+    for name, value in (("same", 0), ("huge", 1e38)):
+        np.save(folder / f"{name}.npy", np.full((12, 3), value, np.float32))
     shutil.copytree(folder / "ae", folder / "unfinished")
     (folder / "unfinished" / "ckpt.pt").unlink()
     whole = (folder / "ae" / "ckpt.pt").read_bytes()
     (folder / "cut.pt").write_bytes(whole[: len(whole) // 2])
-    (folder / "empty").write_bytes(b"")
-    (folder / "text.toml").write_text("K = 3\n[train]\niterations = 1\n")
-    (folder / "wrong.toml").write_text('K = "many"\n')
-    (folder / "broken.toml").write_text("K = = 3\n")
+    texts = {"empty": "", "text.toml": "K = 3\n[train]\niterations = 1\n", "wrong.toml": 'K = "many"\n'}
+    for name, text in (texts | {"broken.toml": "K = = 3\n"}).items():
+        (folder / name).write_text(text)
     (folder / "nothing").mkdir()
-    with zipfile.ZipFile(folder / "images.zip", "w") as archive:
-        for path in sorted((folder / "images").rglob("*.png")):
-            archive.write(path, path.relative_to(folder))
+    images = sorted((folder / "images").rglob("*.png"))
+    make_zip(folder / "images.zip", {str(path.relative_to(folder)): path.read_bytes() for path in images})
 
 
 FILES = (
