@@ -20,7 +20,8 @@ from benchmarks.setting import Setting
 from benchmarks.timing import table, table_line
 from softvq_cli.__main__ import main
 from softvq_cli.errors import one_line
-from softvq_cli.training import Observer, TrainRequest, checkpoint, train_together
+from softvq_cli.reporter import Reporter
+from softvq_cli.training import TrainRequest, checkpoint, train_together
 from softvq_cli.training.objective import objective
 from softvq_cli.training.steppers import STEPS, EagerStepper, GraphStepper
 
@@ -77,13 +78,13 @@ def resuming(setting: Setting) -> tuple[str, bool]:
         whole = _train(setting, [Path(folder) / "whole"])
         stop = threading.Event()
 
-        class Stopping(Observer):
-            def stepped(self, step: int) -> None:
-                if step >= STEPS:
+        class Stopping(Reporter):
+            def progress(self, name: str, done: float, total: int | None, detail: str = "") -> None:
+                if name == "training" and done >= STEPS:
                     stop.set()
 
         pieces = Path(folder) / "pieces"
-        request = TrainRequest(_settings(setting, 0), pieces, observer=Stopping())
+        request = TrainRequest(_settings(setting, 0), pieces, reporter=Stopping())
         train_together([request], device=setting.device.type, stop=stop)
         at = checkpoint.load(pieces / "ckpt.pt").step
         again = _train(setting, [pieces], resume=True)

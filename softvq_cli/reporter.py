@@ -37,3 +37,30 @@ class Reporter:
             metrics: the line that was added to ``metrics.jsonl``; empty where only a checkpoint was written.
             session: the :class:`softvq_cli.training.session.Session` where a checkpoint was written, else None.
         """
+
+
+class Reporters(Reporter):
+    """Passes on to several reporters what it is told, in their order."""
+
+    def __init__(self, *reporters: Reporter) -> None:
+        self.reporters = reporters
+
+    def note(self, text: str) -> None:
+        for reporter in self.reporters:
+            reporter.note(text)
+
+    def warn(self, text: str) -> None:
+        for reporter in self.reporters:
+            reporter.warn(text)
+
+    def stage(self, name: str, *, stoppable: bool = False) -> None:
+        for reporter in self.reporters:
+            reporter.stage(name, stoppable=stoppable)
+
+    def progress(self, name: str, done: float, total: int | None, detail: str = "") -> None:
+        for reporter in self.reporters:
+            reporter.progress(name, done, total, detail)
+
+    def step(self, metrics: Mapping[str, float], session: Any = None) -> None:
+        for reporter in self.reporters:
+            reporter.step(metrics, session)

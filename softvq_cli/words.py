@@ -26,8 +26,8 @@ Folders = Literal["auto", "classes", "splits"]
 Pages = Literal["first", "all"]
 """Which pages of a TIFF or frames of a DICOM file are images."""
 
-LOGGERS: Mapping[str, str] = {"tensorboard": "TensorBoard"}
-"""Where else a training can be written to → the class in the module of that name in ``softvq_cli.training.loggers``."""
+LOGGERS = ("tensorboard",)
+"""Where else a training can be written to."""
 
 DEVICES: tuple[str, ...] = get_args(Device)
 SPLITS: tuple[str, ...] = get_args(Split)

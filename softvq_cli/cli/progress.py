@@ -22,13 +22,11 @@ from softvq_cli.cli.spelling import option_name
 from softvq_cli.cli.streams import print_path
 from softvq_cli.errors import Message, one_line, spelled
 from softvq_cli.reporter import Reporter
-from softvq_cli.results.observer import RunObserver
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.progress import ProgressColumn, Task, TaskID
 
-    from softvq_cli.config import RunConfig
 
 _EVERY = 0.1
 """Seconds between two updates of a bar; a training step may take less than a millisecond."""
@@ -266,39 +264,6 @@ def _columns() -> tuple[ProgressColumn, ...]:
         TextColumn("[dim]{task.fields[detail]}", table_column=fixed.copy()),
         TimeRemainingColumn(elapsed_when_finished=True),
     )
-
-
-class Watcher(RunObserver):
-    """A terminal for a training that does not know reporters yet."""
-
-    def __init__(self, terminal: Terminal) -> None:
-        self._terminal, self._total = terminal, 0
-        self.data_progress, self.noted = terminal.progress, terminal.note  # type: ignore
-        self.stage = terminal.stage  # type: ignore
-
-    def started(self, config: RunConfig, folder: Path, step: int) -> None:
-        """A training begins."""
-        self._total = config.train.iterations
-        self._terminal.note(f"training in {folder}" + (f", from step {step}" if step else ""))
-        self._terminal.stage("training", stoppable=True)
-        self.stepped(step)
-
-    def stepped(self, step: int) -> None:
-        """A step is done."""
-        self._terminal.progress("training", step, self._total)
-
-    def reported(self, metrics: dict[str, float]) -> None:
-        """A report."""
-        self._terminal.step(metrics)
-
-
-@contextlib.contextmanager
-def watch(terminal: Terminal) -> Iterator[tuple[Watcher, threading.Event]]:
-    """The same as the terminal itself, until all trainings know reporters."""
-    try:
-        yield Watcher(terminal), terminal.stop
-    finally:
-        terminal.close()
 
 
 def _parameters() -> list[inspect.Parameter]:

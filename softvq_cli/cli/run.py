@@ -29,16 +29,15 @@ def run(
       softvq run --data mnist -b vae --seed 1
       softvq run -o runs/first --resume
     """
-    from softvq_cli.cli.progress import watch
     from softvq_cli.cli.tables import summary_table
     from softvq_cli.cli.targets import refuse_both
     from softvq_cli.results.run import run_pipeline
 
     refuse_both(resume=resume, overwrite=overwrite)
     note_unused(settings, terminal)
-    with watch(terminal) as (observer, stop):
+    with terminal.bars():
         summary = run_pipeline(
-            settings, out=out, resume=resume, overwrite=overwrite, device=device, observer=observer, stop=stop
+            settings, out=out, resume=resume, overwrite=overwrite, device=device, reporter=terminal, stop=terminal.stop
         )
     terminal.result(summary.as_dict(), lambda: summary_table(summary), as_json=as_json)
     terminal.note(f"all files are in {summary.folder}")

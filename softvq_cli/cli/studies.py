@@ -111,16 +111,15 @@ def job_by_job(
 
 def _complete(job: Job, device: str, terminal: Terminal) -> None:
     """In this process, with as many threads as a worker has."""
-    from softvq_cli.cli.progress import watch
     from softvq_cli.devices import machine
     from softvq_cli.experiments.cluster import Where, limit_threads
     from softvq_cli.experiments.completion import complete
 
     threads = Where(device=device).threads(1)
     limit_threads(threads)
-    with watch(terminal) as (observer, stop):
+    with terminal.bars():
         [(_, outcome)] = complete(
-            [job], device=device, threads=threads, observers=[observer], stop=stop, machine=machine(device)
+            [job], device=device, threads=threads, reporters=[terminal], stop=terminal.stop, machine=machine(device)
         )
     if isinstance(outcome, Interrupted):
         outcome.again = {}  # not the arguments of the training inside

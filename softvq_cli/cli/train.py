@@ -25,7 +25,7 @@ def train(
             "--log",
             metavar="|".join(LOGGERS),
             help="Also write the training for this program, into the run's folder; may be given again for another.",
-            autocompletion=completion(tuple(LOGGERS)),
+            autocompletion=completion(LOGGERS),
         ),
     ] = None,
     as_json: Json = False,
@@ -47,22 +47,21 @@ def train(
       softvq train --data photos/ --image-size 32
       softvq train -o runs/vq --resume --iterations 60000
     """
-    from softvq_cli.cli.progress import watch
     from softvq_cli.cli.tables import training_table
     from softvq_cli.cli.targets import refuse_both
     from softvq_cli.training import train as train_model
 
     refuse_both(resume=resume, overwrite=overwrite)
     note_unused(settings, terminal)
-    with watch(terminal) as (observer, stop):
+    with terminal.bars():
         run = train_model(
             settings,
             out=out,
             resume=resume,
             overwrite=overwrite,
             device=device,
-            observer=observer,
-            stop=stop,
+            reporter=terminal,
+            stop=terminal.stop,
             logs=log or (),
         )
     if run.finished_before:

@@ -20,7 +20,8 @@ from softvq_cli.errors import InputError, UsageError, param
 from softvq_cli.estimators.pixels import Numbers, are_images, as_images, row_shape
 from softvq_cli.estimators.seeds import seed_of
 from softvq_cli.model import represent
-from softvq_cli.training import Checkpoint, Observer, TrainedInMemory, checkpoint, train_in_memory
+from softvq_cli.reporter import Reporter
+from softvq_cli.training import Checkpoint, TrainedInMemory, checkpoint, train_in_memory
 from softvq_cli.training.checkpoint import DatasetInfo
 
 _ARGUMENTS = ("bottleneck", "arch", "latent_dim", "K", "iterations", "batch_size", "lr", "seed")
@@ -29,13 +30,13 @@ _NAME = "X"
 """Of the data."""
 
 
-class _Notes(Observer):
+class _Notes(Reporter):
     """Keeps what the user should know."""
 
     def __init__(self) -> None:
         self.heard: list[str] = []
 
-    def noted(self, text: str) -> None:
+    def note(self, text: str) -> None:
         self.heard.append(text)
 
 

@@ -18,8 +18,8 @@ import numpy as np
 from softvq_cli.errors import Interrupted, Message, SoftVQError
 from softvq_cli.experiments.job import Job, checkpoint_of, kept_of, measured
 from softvq_cli.files import atomic_write
+from softvq_cli.reporter import Reporter
 from softvq_cli.results import result
-from softvq_cli.results.observer import RunObserver
 from softvq_cli.results.result import BASIC, MAP, Evaluation
 from softvq_cli.training import run_directory
 from softvq_cli.words import BOTTLENECKS, PCA, RAW
@@ -48,7 +48,7 @@ def complete(
     *,
     device: str,
     threads: int,
-    observers: Sequence[RunObserver],
+    reporters: Sequence[Reporter],
     stop: threading.Event,
     machine: Mapping[str, str] | None = None,
 ) -> Iterator[tuple[Job, Evaluation | SoftVQError]]:
@@ -60,7 +60,7 @@ def complete(
         jobs: in folders of their own.
         device: to train and embed on.
         threads: of the evaluation.
-        observers: one a job; is told what happens to it.
+        reporters: one a job; is told what happens to it.
         stop: when set, a training writes its checkpoint after the step at hand and ends, and so does an evaluation
             after the part at hand.
         machine: who does it, for ``evaluation.json``.
@@ -70,23 +70,23 @@ def complete(
     """
     failures: dict[Job, SoftVQError] = {}
     with contextlib.ExitStack() as folders:
-        for job, observer in zip(jobs, observers, strict=True):
+        for job, reporter in zip(jobs, reporters, strict=True):
             try:
-                folders.enter_context(_alone(job, observer, stop))
+                folders.enter_context(_alone(job, reporter, stop))
             except SoftVQError as error:
                 failures[job] = error
-        failures |= _train([job for job in jobs if job not in failures], jobs, device, observers, stop)
-        for job, observer in zip(jobs, observers, strict=True):
+        failures |= _train([job for job in jobs if job not in failures], jobs, device, reporters, stop)
+        for job, reporter in zip(jobs, reporters, strict=True):
             outcome: Evaluation | SoftVQError
             try:
-                outcome = failures.get(job) or _measure(job, device, threads, observer, stop, machine)
+                outcome = failures.get(job) or _measure(job, device, threads, reporter, stop, machine)
             except SoftVQError as error:
                 outcome = error
             yield job, outcome
 
 
 @contextlib.contextmanager
-def _alone(job: Job, observer: RunObserver, stop: threading.Event) -> Iterator[None]:
+def _alone(job: Job, reporter: Reporter, stop: threading.Event) -> Iterator[None]:
     """Hold the job's folder, from when nobody else does."""
     with contextlib.ExitStack() as folder:
         while True:
@@ -96,7 +96,7 @@ def _alone(job: Job, observer: RunObserver, stop: threading.Event) -> Iterator[N
             except run_directory.BusyError:
                 if stop.is_set():
                     raise Interrupted(f"stopped while another process worked in {job.folder}") from None
-                observer.stage("waiting for another process")
+                reporter.stage("waiting for another process")
                 time.sleep(_PATIENCE)
         yield
 
@@ -105,21 +105,21 @@ def _train(
     ready: Sequence[Job],
     jobs: Sequence[Job],
     device: str,
-    observers: Sequence[RunObserver],
+    reporters: Sequence[Reporter],
     stop: threading.Event,
 ) -> dict[Job, SoftVQError]:
     """Those that could not be trained, and why."""
     from softvq_cli.training import TrainRequest, train_together
 
     requests: dict[Job, TrainRequest] = {}
-    for job, observer in zip(jobs, observers, strict=True):
+    for job, reporter in zip(jobs, reporters, strict=True):
         if job in ready and job.trains:
             chosen = job.config.flat()
             if (job.folder / run_directory.CONFIG).exists():  # compared before: its own spelling of the data holds
                 chosen = {name: chosen[name] for name in (*run_directory.CHANGEABLE, run_directory.LONGER)}
             # Only where there is a run: a grid that begins one is no news.
             resume = run_directory.is_used(job.folder)
-            requests[job] = TrainRequest(chosen, job.folder, resume=resume, observer=observer)
+            requests[job] = TrainRequest(chosen, job.folder, resume=resume, reporter=reporter)
     outcomes = train_together(list(requests.values()), device=device, stop=stop)
     return {job: one for job, one in zip(requests, outcomes, strict=True) if isinstance(one, SoftVQError)}
 
@@ -128,7 +128,7 @@ def _measure(
     job: Job,
     device: str,
     threads: int,
-    observer: RunObserver,
+    reporter: Reporter,
     stop: threading.Event,
     machine: Mapping[str, str] | None,
 ) -> Evaluation:
@@ -143,19 +143,19 @@ def _measure(
     found = result.read(job.folder, of)
     missing = [part for part in job.parts if part not in found.parts]
     if missing:
-        train = datasets.load(job.config.data, "train", progress=observer.data_progress)
-        test = datasets.load(job.config.data, "test", progress=observer.data_progress)
+        train = datasets.load(job.config.data, "train", progress=reporter.progress)
+        test = datasets.load(job.config.data, "test", progress=reporter.progress)
         material = _Material(job, checkpoint, train, test, device)
         for part in missing:
             if stop.is_set():
                 raise Interrupted(f"stopped before measuring {_title(part)} of {job.name}")
-            observer.stage(f"measuring {job.name}" + ("" if part == BASIC else f", {part}"))
+            reporter.stage(f"measuring {job.name}" + ("" if part == BASIC else f", {part}"))
             try:
                 values = material.measure(part, threads)
             except SoftVQError as error:
                 if part == BASIC:  # without it there is no row
                     raise
-                observer.noted(Message("without {}: {}", _title(part), error.message))
+                reporter.note(Message("without {}: {}", _title(part), error.message))
                 continue
             found = replace(found.with_part(part, values), machine=machine or found.machine)
             result.write(job.folder, of, found)

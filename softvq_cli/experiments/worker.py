@@ -15,13 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from softvq_cli.config import RunConfig
 from softvq_cli.errors import Interrupted, Message, SoftVQError, one_line
 from softvq_cli.experiments.cluster import limit_threads
 from softvq_cli.experiments.completion import complete
 from softvq_cli.experiments.job import Job
 from softvq_cli.files import as_utf8
-from softvq_cli.results.observer import RunObserver
+from softvq_cli.reporter import Reporter
 from softvq_cli.results.result import Evaluation
 
 ENVIRONMENT = ("SOFTVQ_DATA", "SOFTVQ_CACHE")
@@ -73,7 +72,7 @@ def work(group: tuple[Job, ...], order: Order) -> list[Evaluation | str | None]:
                 group,
                 device=order.device,
                 threads=order.threads,
-                observers=tellers,
+                reporters=tellers,
                 stop=stop,
                 machine=machine(order.device),
             ):
@@ -141,7 +140,7 @@ def _place(error: BaseException) -> str:
 
 
 @dataclass
-class _Teller(RunObserver):
+class _Teller(Reporter):
     """Tells the pool how a job goes, in iterations and in what an evaluation is worth in them."""
 
     worker: Any
@@ -149,25 +148,23 @@ class _Teller(RunObserver):
     job: Job
     told: float = 0.0
 
-    def started(self, config: RunConfig, folder: Path, step: int) -> None:
-        """It goes on from ``step``."""
-        self._tell(step, TRAINING)
-
-    def stepped(self, step: int) -> None:
-        """Not every step is worth a message."""
+    def progress(self, name: str, done: float, total: int | None, detail: str = "") -> None:
+        """Of the steps alone, and not every one is worth a message."""
         now = time.monotonic()
-        if now - self.told >= _EVERY:
+        if name == TRAINING and now - self.told >= _EVERY:
             self.told = now
-            self._tell(step, TRAINING)
+            self._tell(int(done), TRAINING)
 
-    def stage(self, what: str) -> None:
+    def stage(self, name: str, *, stoppable: bool = False) -> None:
         """The training is over, or has not begun."""
-        waiting = what.startswith("waiting")
-        self._tell(0 if waiting else self.job.steps, what if waiting else MEASURING)
+        if not stoppable:
+            waiting = name.startswith("waiting")
+            self._tell(0 if waiting else self.job.steps, name if waiting else MEASURING)
 
-    def noted(self, text: str) -> None:
-        """Pass it on."""
-        self.worker.log_event(self.channel, [NOTE, as_utf8(str(self.job.folder)), text])
+    def note(self, text: str) -> None:
+        """Pass it on, but not that each job trains in its own folder."""
+        if text != f"training in {self.job.folder}" and not text.startswith(f"training in {self.job.folder}, "):
+            self.worker.log_event(self.channel, [NOTE, as_utf8(str(self.job.folder)), text])
 
     def _tell(self, units: int, what: str) -> None:
         self.worker.log_event(self.channel, [PROGRESS, as_utf8(str(self.job.folder)), units, what])

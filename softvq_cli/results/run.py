@@ -10,7 +10,7 @@ from typing import Any
 
 from softvq_cli.errors import InputError, Interrupted
 from softvq_cli.files import read_json, write_json
-from softvq_cli.results.observer import RunObserver
+from softvq_cli.reporter import Reporter
 from softvq_cli.results.stages import STAGES, Stage, TrainedRun
 
 SUMMARY = "summary.json"
@@ -40,7 +40,7 @@ def run_pipeline(
     resume: bool = False,
     overwrite: bool = False,
     device: str = "auto",
-    observer: RunObserver | None = None,
+    reporter: Reporter | None = None,
     stop: threading.Event | None = None,
 ) -> Summary:
     """Train a configuration and evaluate it; the arguments are those of :func:`softvq_cli.training.train`.
@@ -54,18 +54,18 @@ def run_pipeline(
     from softvq_cli.devices import pick
     from softvq_cli.training import checkpoint, run_directory, train
 
-    observer = observer or RunObserver()
-    run = train(chosen, out=out, resume=resume, overwrite=overwrite, device=device, observer=observer, stop=stop)
+    reporter = reporter or Reporter()
+    run = train(chosen, out=out, resume=resume, overwrite=overwrite, device=device, reporter=reporter, stop=stop)
     with run_directory.locked(run.folder, FILES):
         trained = checkpoint.load(run.path, pick(device))
         document = {"checkpoint_sha256": trained.sha256, "config": run.config.as_dict(), "training": run.metrics}
         done = stored_results(run.folder, trained.sha256) if resume else {}
-        trained_run = TrainedRun(run.folder, trained, observer)
+        trained_run = TrainedRun(run.folder, trained, reporter)
         for stage in STAGES:
             if stage.name in done and stage.is_done(run.folder, done[stage.name]):
                 document[stage.name] = done[stage.name]
                 continue
-            observer.stage(stage.title)
+            reporter.stage(stage.title)
             document[stage.name] = _interruptible(stage, trained_run)
             write_json(run.folder / SUMMARY, document)
     return Summary(run.folder, document)

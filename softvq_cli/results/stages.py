@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from softvq_cli.reporter import Reporter
 from softvq_cli.results import kept
-from softvq_cli.results.observer import RunObserver
 from softvq_cli.results.source import Source
 
 if TYPE_CHECKING:
@@ -22,9 +22,9 @@ SHOWN = 30
 class TrainedRun:
     """What the stages work on. Embeddings and images are read when a stage first asks for them."""
 
-    def __init__(self, folder: Path, checkpoint: Checkpoint, observer: RunObserver) -> None:
-        self.folder, self.checkpoint, self.observer = folder, checkpoint, observer
-        self.source = Source(checkpoint, warn=observer.noted, progress=observer.data_progress, note=observer.noted)
+    def __init__(self, folder: Path, checkpoint: Checkpoint, reporter: Reporter) -> None:
+        self.folder, self.checkpoint, self.reporter = folder, checkpoint, reporter
+        self.source = Source(checkpoint, warn=reporter.note, progress=reporter.progress, note=reporter.note)
 
     def embedding(self, split: str) -> Embedding:
         """What the first stage wrote of a split."""
@@ -77,7 +77,7 @@ def cluster(run: TrainedRun) -> dict[str, Any] | None:
     found = k_means(test.z, test.labels)
     kept.keep(run.folder, kept.CLUSTERS, found.assignments)
     for note in found.notes:
-        run.observer.noted(note)
+        run.reporter.note(note)
     return found.as_dict()
 
 
@@ -101,10 +101,10 @@ def draw_map(run: TrainedRun) -> dict[str, Any] | None:
 
     test = run.embedding("test")
     if len(test) < FEWEST_ROWS:
-        run.observer.noted(f"no t-SNE map: the test split has {len(test)} images, and a map needs {FEWEST_ROWS}")
+        run.reporter.note(f"no t-SNE map: the test split has {len(test)} images, and a map needs {FEWEST_ROWS}")
         return None
-    perplexity = perplexity_for(len(test), run.observer.noted)
-    [coordinates] = draw_maps([test], run.folder / MAP_PICTURE, perplexity=perplexity, note=run.observer.noted)
+    perplexity = perplexity_for(len(test), run.reporter.note)
+    [coordinates] = draw_maps([test], run.folder / MAP_PICTURE, perplexity=perplexity, note=run.reporter.note)
     kept.keep(run.folder, kept.MAP, coordinates)
     return {"perplexity": perplexity}
 

@@ -4,11 +4,9 @@ from softvq_cli.training.checkpoint import Checkpoint
 from softvq_cli.training.run import TrainedInMemory, TrainRequest, train, train_in_memory, train_together
 from softvq_cli.training.run_directory import Run
 from softvq_cli.training.session import initial_model
-from softvq_cli.training.trainer import Observer
 
 __all__ = [
     "Checkpoint",
-    "Observer",
     "Run",
     "TrainRequest",
     "TrainedInMemory",

@@ -15,14 +15,17 @@ from softvq_cli import datasets
 from softvq_cli.config import DataConfig, RunConfig, parse_keep, resolve
 from softvq_cli.datasets.dataset import Dataset
 from softvq_cli.devices import pick
-from softvq_cli.errors import InputError, Message, SoftVQError
+from softvq_cli.errors import InputError, Message, SoftVQError, UsageError, unknown_name
 from softvq_cli.model import Autoencoder
-from softvq_cli.training import checkpoint, log, loggers, run_directory
+from softvq_cli.reporter import Reporter, Reporters
+from softvq_cli.training import checkpoint, log, run_directory, tensorboard
 from softvq_cli.training.checkpoint import Checkpoint, DatasetInfo
 from softvq_cli.training.restore import go_on, restore
-from softvq_cli.training.run_directory import Run, RunRecord
+from softvq_cli.training.run_directory import Run, RunFiles
 from softvq_cli.training.session import Session
-from softvq_cli.training.trainer import History, Observer, Record, Trainer, run_in_turn
+from softvq_cli.training.tensorboard import TensorBoard
+from softvq_cli.training.trainer import Trainer, run_in_turn
+from softvq_cli.words import LOGGERS
 
 DATA = frozenset(DataConfig.__dataclass_fields__)
 
@@ -39,7 +42,7 @@ class TrainRequest:
     """Go on exactly where the run in the directory stopped; begin it if there is none."""
     overwrite: bool = False
     """Replace a run that is there."""
-    observer: Observer = field(default_factory=Observer)
+    reporter: Reporter = field(default_factory=Reporter)
     """Is told what happens."""
     logs: Sequence[str] = ()
     """Where else to write what happens, of ``words.LOGGERS``."""
@@ -52,7 +55,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     device: str = "auto",
-    observer: Observer | None = None,
+    reporter: Reporter | None = None,
     stop: threading.Event | None = None,
     logs: Sequence[str] = (),
 ) -> Run:
@@ -65,7 +68,7 @@ def train(
         resume: go on exactly where the run in the directory stopped; begin it if there is none.
         overwrite: replace a run that is there.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        observer: is told what happens.
+        reporter: is told what happens.
         stop: when set, the run writes a checkpoint after the step at hand and raises.
         logs: where else to write what happens, of ``words.LOGGERS``.
 
@@ -76,8 +79,11 @@ def train(
         Interrupted: ``stop`` was set.
         SoftVQError: writing failed, or the loss was not finite.
     """
-    loggers.check(logs)
-    request = TrainRequest(chosen, out, resume, overwrite, observer or Observer(), logs)
+    for name in logs:
+        if name not in LOGGERS:
+            raise UsageError(unknown_name("logger", name, LOGGERS))
+        tensorboard.require()
+    request = TrainRequest(chosen, out, resume, overwrite, reporter or Reporter(), logs)
     [result] = train_together([request], device=device, stop=stop)
     if isinstance(result, SoftVQError):
         raise result
@@ -137,7 +143,7 @@ def train_in_memory(
     config: RunConfig,
     dataset: Dataset,
     device: torch.device,
-    observer: Observer | None = None,
+    reporter: Reporter | None = None,
     after: TrainedInMemory | None = None,
 ) -> TrainedInMemory:
     """Train on images that are at hand, without a run directory; they serve for validation too.
@@ -146,7 +152,7 @@ def train_in_memory(
         config: of the run.
         dataset: the images.
         device: where to train.
-        observer: is told what happens.
+        reporter: is told what happens.
         after: a training of the same settings to go on from its end, to the iterations of ``config``; it is unchanged.
 
     Raises:
@@ -154,8 +160,8 @@ def train_in_memory(
         InputError: all its pixels are equal, or ``after`` has no state for this device.
         SoftVQError: the loss was not finite.
     """
-    observer, history = observer or Observer(), History()
-    session = Session(config, dataset, dataset, device, observer.noted)
+    reporter, history = reporter or Reporter(), _History()
+    session = Session(config, dataset, dataset, device, reporter.note)
     last = None
     if after:
         history.lines.extend(after.history)
@@ -164,17 +170,29 @@ def train_in_memory(
             go_on(session, after.config.train.iterations, after.model, after.state)
         except ValueError as error:
             raise InputError(f"this model cannot be trained further: {error}") from error
-    [failure] = run_in_turn([Trainer(session, history, observer, last)], threading.Event())
+    trainer = Trainer(session, None, Reporters(history, reporter), last)
+    [failure] = run_in_turn([trainer], threading.Event())
     if failure:
         raise failure
     model = session.model.eval().requires_grad_(False)
     return TrainedInMemory(config, model, session.state_dict(), history.lines)
 
 
+class _History(Reporter):
+    """Keeps the reports of a training."""
+
+    def __init__(self) -> None:
+        self.lines: list[dict[str, float]] = []
+
+    def step(self, metrics: Mapping[str, float], session: Any = None) -> None:
+        if metrics:
+            self.lines.append(dict(metrics))
+
+
 @contextlib.contextmanager
 def _open_run(request: TrainRequest, device: str) -> Iterator[Run | tuple[Path, Trainer]]:
     """A finished run if there is nothing left to do, else its folder, locked within the block, and its trainer."""
-    observer, target = request.observer, pick(device)
+    reporter, target = request.reporter, pick(device)
     dataset, config, folder = _plan(request)
     with run_directory.locked(folder):
         saved = _saved(folder) if request.resume else None
@@ -182,34 +200,34 @@ def _open_run(request: TrainRequest, device: str) -> Iterator[Run | tuple[Path, 
             yield Run(folder, saved.config, saved.metrics, finished_before=True)
             return
         place = _place(request, config, folder, saved)
-        dataset = dataset or datasets.load(place, "train", progress=observer.data_progress)
+        dataset = dataset or datasets.load(place, "train", progress=reporter.progress)
         for note in dataset.notes:
-            observer.noted(Message("{}: {}", dataset.name, note))
+            reporter.note(Message("{}: {}", dataset.name, note))
         info = DatasetInfo.of(dataset)
         if saved:
             _check_saved(saved, config, info)
             info = saved.dataset
-        validation = datasets.load(place, "test", progress=observer.data_progress)
-        session = Session(config, dataset, validation, target, observer.noted)
+        validation = datasets.load(place, "test", progress=reporter.progress)
+        session = Session(config, dataset, validation, target, reporter.note)
         if saved:
             _restore(session, saved)
         _prepare_folder(folder, request, session)
-        _note_not_kept(folder, session, observer)
-        observer.started(config, folder, session.step)
-        record: Record = RunRecord(folder, info, device)
+        _note_not_kept(folder, session, reporter)
+        files = RunFiles(folder, info, device, tuple(request.logs))
+        reporter.note(f"training in {folder}" + (f", from step {session.step}" if session.step else ""))
+        reporter.stage("training", stoppable=True)
+        reporter.progress("training", session.step, config.train.iterations)
         had = saved.config.train.iterations if saved else config.train.iterations
         with contextlib.ExitStack() as opened:
             if had < config.train.iterations:
-                _note_longer(folder, session, observer, had)
+                _note_longer(folder, session, reporter, had)
             # A run may have been stopped between saving and keeping; and the end that it had is not to be lost.
             if session.step in (*config.train.kept, had):
-                record.keep(session.step)
+                files.keep(session.step)
             if request.logs:
-                logging = loggers.open_loggers(request.logs, folder, session, validation)
-                for logger in logging:
-                    opened.callback(logger.close)
-                record = loggers.LoggedRecord(record, logging)
-            yield folder, Trainer(session, record, observer, saved.metrics if saved else None)
+                board = opened.enter_context(contextlib.closing(TensorBoard(folder, session, validation)))
+                reporter = Reporters(board, reporter)
+            yield folder, Trainer(session, files, reporter, saved.metrics if saved else None)
 
 
 def _place(request: TrainRequest, config: RunConfig, folder: Path, saved: Checkpoint | None) -> DataConfig:
@@ -224,7 +242,7 @@ def _place(request: TrainRequest, config: RunConfig, folder: Path, saved: Checkp
         folder,
         was=run_directory.data_path(folder),
         fingerprint=saved.dataset.fingerprint if saved else None,
-        progress=request.observer.data_progress,
+        progress=request.reporter.progress,
     )
 
 
@@ -234,7 +252,7 @@ def _plan(request: TrainRequest) -> tuple[Dataset | None, RunConfig, Path]:
     if request.resume and out is not None and run_directory.is_used(out):
         return None, run_directory.for_resume(out, chosen), out
     data = DataConfig(**{name: value for name, value in RunConfig.from_flat(chosen).flat().items() if name in DATA})
-    dataset = datasets.load(data, "train", progress=request.observer.data_progress)
+    dataset = datasets.load(data, "train", progress=request.reporter.progress)
     if data.pixel_range == "auto" and dataset.pixel_range is not None:
         chosen["pixel_range"] = dataset.pixel_range  # whatever is embedded later is read by the same range
     config = resolve(data.data, dataset.image_shape, chosen)
@@ -246,10 +264,10 @@ def _plan(request: TrainRequest) -> tuple[Dataset | None, RunConfig, Path]:
 
 def _prepare_folder(folder: Path, request: TrainRequest, session: Session) -> None:
     """Claim the folder, or bring the one of a run that goes on back to the step of its checkpoint."""
-    config, observer = session.config, request.observer
+    config, reporter = session.config, request.reporter
     goes_on = request.resume and run_directory.is_used(folder)
     if request.resume and not goes_on:
-        observer.noted(f"there is no run in {folder} yet: it begins")
+        reporter.note(f"there is no run in {folder} yet: it begins")
     if not goes_on:
         run_directory.claim(folder, config, overwrite=request.overwrite)
     elif not (folder / run_directory.CONFIG).exists():
@@ -257,24 +275,24 @@ def _prepare_folder(folder: Path, request: TrainRequest, session: Session) -> No
     elif run_directory.stored_config(folder).train.iterations != config.train.iterations:
         run_directory.lengthen(folder, config.train.iterations)
     if log.truncate(folder, session.step) < session.step // config.train.log_every:
-        observer.noted(f"{folder / log.FILE} was damaged: the lines from there to step {session.step} are lost")
+        reporter.note(f"{folder / log.FILE} was damaged: the lines from there to step {session.step} are lost")
 
 
-def _note_not_kept(folder: Path, session: Session, observer: Observer) -> None:
+def _note_not_kept(folder: Path, session: Session, reporter: Reporter) -> None:
     """Say which checkpoints that are to be kept cannot be."""
     train = session.config.train
     beyond = [step for step in parse_keep(train.keep or "") if step > train.iterations]
     past = [s for s in train.kept if s < session.step and not run_directory.kept_checkpoint(folder, s).exists()]
     if beyond:
-        observer.noted(f"no checkpoint of {_listed(beyond)} is kept: the run has {train.iterations} iterations")
+        reporter.note(f"no checkpoint of {_listed(beyond)} is kept: the run has {train.iterations} iterations")
     if past:
-        observer.noted(f"no checkpoint of {_listed(past)} is kept: the run is at iteration {session.step}")
+        reporter.note(f"no checkpoint of {_listed(past)} is kept: the run is at iteration {session.step}")
 
 
-def _note_longer(folder: Path, session: Session, observer: Observer, had: int) -> None:
+def _note_longer(folder: Path, session: Session, reporter: Reporter, had: int) -> None:
     """Say that the run goes on beyond the iterations that it was to have."""
     kept = f"; what it was then is kept in {run_directory.kept_checkpoint(folder, had)}" if session.step == had else ""
-    observer.noted(
+    reporter.note(
         f"the run in {folder} was to have {had} iterations and goes on to {session.config.train.iterations}{kept}"
     )
 

@@ -56,7 +56,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class RunRecord:
+class RunFiles:
     """The log and the checkpoints of a training in its locked folder."""
 
     folder: Path
@@ -64,6 +64,8 @@ class RunRecord:
     """What it trains on."""
     device: str
     """As it was asked for, for the call that goes on."""
+    logs: tuple[str, ...] = ()
+    """Where else the call writes, of ``words.LOGGERS``."""
 
     def report(self, metrics: dict[str, float]) -> None:
         """Add a line to the log.
@@ -98,14 +100,15 @@ class RunRecord:
         """
         keep_copy(self.folder / CHECKPOINT, kept_checkpoint(self.folder, step))
 
-    def kept(self) -> str:
+    def left(self) -> str:
         """What is left of a training that fails now."""
         path = self.folder / CHECKPOINT
         return f"the last good checkpoint is {path}" if path.exists() else "no checkpoint had been written yet"
 
     def again(self) -> dict[str, Any]:
         """The arguments with which a call goes on."""
-        return {"out": self.folder, "resume": True, "device": None if self.device == "auto" else self.device}
+        again = {"out": self.folder, "resume": True, "device": None if self.device == "auto" else self.device}
+        return {**again, "log": list(dict.fromkeys(self.logs))} if self.logs else again
 
 
 def kept_checkpoint(folder: Path, step: int) -> Path:

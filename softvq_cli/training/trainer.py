@@ -6,77 +6,16 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Protocol
 
 import torch
 
-from softvq_cli.config import RunConfig, TrainConfig
+from softvq_cli.config import TrainConfig
 from softvq_cli.devices import threads
 from softvq_cli.errors import Interrupted, SoftVQError
+from softvq_cli.reporter import Reporter
+from softvq_cli.training.run_directory import RunFiles
 from softvq_cli.training.session import Session
 from softvq_cli.training.steppers import stepper
-
-
-class Observer:
-    """Who is told how a run goes. Override what you want to hear; by default nothing happens."""
-
-    def started(self, config: RunConfig, folder: Path, step: int) -> None:
-        """The first step is about to run; ``step`` is 0, or where a resumed run goes on."""
-
-    def stepped(self, step: int) -> None:
-        """``step`` steps are done. Called after each: be quick."""
-
-    def reported(self, metrics: dict[str, float]) -> None:
-        """A line was added to ``metrics.jsonl``."""
-
-    def noted(self, text: str) -> None:
-        """Something the user should know, in one line."""
-
-    def data_progress(self, what: str, done: int, total: int | None) -> None:
-        """Data are being fetched or decoded: ``done`` of ``total`` items or bytes."""
-
-
-class Record(Protocol):
-    """What a training leaves behind."""
-
-    def report(self, metrics: dict[str, float]) -> None:
-        """Keep a line of the log."""
-
-    def save(self, session: Session, metrics: dict[str, float]) -> None:
-        """Keep the state, and the last line so far, to go on from."""
-
-    def keep(self, step: int) -> None:
-        """Keep the state that was saved last, which is that of ``step``, for good."""
-
-    def kept(self) -> str | None:
-        """What is left of a training that fails now, in words; None for nothing."""
-
-    def again(self) -> Mapping[str, Any] | None:
-        """The arguments with which a call goes on after an interruption; None if none does."""
-
-
-class History:
-    """The record of a training in memory: its reports alone."""
-
-    def __init__(self) -> None:
-        self.lines: list[dict[str, float]] = []
-
-    def report(self, metrics: dict[str, float]) -> None:
-        """Keep a line."""
-        self.lines.append(metrics)
-
-    def save(self, session: Session, metrics: dict[str, float]) -> None:
-        """Nothing goes on from here."""
-
-    def keep(self, step: int) -> None:
-        """Nothing was saved."""
-
-    def kept(self) -> None:
-        """Nothing."""
-
-    def again(self) -> None:
-        """Nothing goes on."""
 
 
 class Trainer:
@@ -87,16 +26,20 @@ class Trainer:
 
     Args:
         session: of the run; if it goes on from a checkpoint, restored.
-        record: keeps reports and states.
-        observer: is told what happens.
+        files: log and checkpoints of the run; None for a training in memory.
+        reporter: is told what happens, after it is in the files: what it cannot write costs no checkpoint.
         metrics: the last line of the log so far, or nothing.
     """
 
     def __init__(
-        self, session: Session, record: Record, observer: Observer, metrics: Mapping[str, float] | None = None
+        self,
+        session: Session,
+        files: RunFiles | None,
+        reporter: Reporter,
+        metrics: Mapping[str, float] | None = None,
     ) -> None:
         self.session, self.metrics = session, dict(metrics or {})
-        self._record, self._observer = record, observer
+        self._files, self._reporter = files, reporter
         self._stepper = stepper(session)
         self._clock = _Clock(session.step, self.metrics.get("seconds", 0.0))
         self._boundary = session.step
@@ -104,12 +47,12 @@ class Trainer:
 
     def launch(self, stop: threading.Event) -> None:
         """Advance to the next report or checkpoint, or until ``stop`` is set."""
-        session = self.session
+        session, iterations = self.session, self.session.config.train.iterations
         self._boundary = session.step + _steps_to_boundary(session.step, session.config.train)
         with self._in_place():
             while session.step < self._boundary and not stop.is_set():
                 self._stepper.advance(self._boundary - session.step)
-                self._observer.stepped(session.step)
+                self._reporter.progress("training", session.step, iterations)
 
     def settle(self, stop: threading.Event) -> bool:
         """Report and save what is due; whether that was the end.
@@ -124,39 +67,43 @@ class Trainer:
                 self._report_and_save()
             if session.step == iterations:
                 if session.diagnosis:
-                    self._observer.noted(session.diagnosis)
+                    self._reporter.note(session.diagnosis)
                 return True
             if stop.is_set():
                 self._save()
-                raise Interrupted(f"stopped at step {session.step} of {iterations}", self._record.again())
+                self._reporter.step({}, session)
+                again = self._files.again() if self._files else None
+                raise Interrupted(f"stopped at step {session.step} of {iterations}", again)
         return False
 
     def _report_and_save(self) -> None:
         session, settings = self.session, self.session.config.train
-        last = session.step == settings.iterations
-        if last or session.step % settings.log_every == 0:
+        last, keep = session.step == settings.iterations, session.step in settings.kept
+        reports = last or session.step % settings.log_every == 0
+        saves = last or keep or session.step % settings.checkpoint_every == 0
+        if reports:
             self._refuse_not_finite()
             self.metrics = {**session.report(), **self._clock.read(session.step)}
-            self._record.report(self.metrics)
-            self._observer.reported(self.metrics)
-        kept = session.step in settings.kept
-        if last or kept or session.step % settings.checkpoint_every == 0:
+            if self._files:
+                self._files.report(self.metrics)
+        if saves:
             self._save()
-        if kept:
-            self._record.keep(session.step)
+        if keep and self._files:
+            self._files.keep(session.step)
+        self._reporter.step(self.metrics if reports else {}, session if saves else None)
 
     def _save(self) -> None:
         self._refuse_not_finite()
-        self._record.save(self.session, self.metrics)
+        if self._files:
+            self._files.save(self.session, self.metrics)
 
     def _refuse_not_finite(self) -> None:
         """Raise, naming the step and the term, rather than let such a state replace a good checkpoint."""
-        where = self.session.not_finite()
-        if where is None:
+        problem = self.session.not_finite()
+        if problem is None:
             return
-        kept = self._record.kept()
-        before = f"{where}; {kept}" if kept else where
-        raise SoftVQError("{}; try a smaller {lr} than {:g}", before, self.session.config.train.lr)
+        known = f"{problem}; {self._files.left()}" if self._files else problem
+        raise SoftVQError("{}; try a smaller {lr} than {:g}", known, self.session.config.train.lr)
 
     @contextlib.contextmanager
     def _in_place(self) -> Iterator[None]:

@@ -15,7 +15,7 @@ from softvq_cli.errors import InputError, Interrupted, RefusedError
 from softvq_cli.evaluation.clustering import cluster
 from softvq_cli.evaluation.probe import fit_adam, probe
 from softvq_cli.experiments.job import State, inspect
-from softvq_cli.results.observer import RunObserver
+from softvq_cli.reporter import Reporter
 from softvq_cli.results.result import BASIC, MAP, PROBES, at
 from softvq_cli.results.source import Source
 from softvq_cli.training import checkpoint, train
@@ -194,8 +194,8 @@ def test_a_part_that_cannot_be_measured_costs_no_other(make_job, monkeypatch):
     monkeypatch.setattr("softvq_cli.results.maps.on_map", fails)
     notes = []
 
-    class Listening(RunObserver):
-        def noted(self, text):
+    class Listening(Reporter):
+        def note(self, text):
             notes.append(text)
 
     found = do(make_job("pca", parts=(MAP, BASIC)), Listening())
@@ -231,9 +231,9 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(make_job):
 
     stop = threading.Event()
 
-    class Stopping(RunObserver):
-        def stepped(self, step):
-            if step == 3:
+    class Stopping(Reporter):
+        def progress(self, name, done, total, detail=""):
+            if (name, done) == ("training", 3):
                 stop.set()
 
     with pytest.raises(Interrupted):

@@ -15,7 +15,7 @@ from softvq_cli.errors import SoftVQError
 
 if TYPE_CHECKING:
     from softvq_cli.experiments.job import Job
-    from softvq_cli.results.observer import RunObserver
+    from softvq_cli.reporter import Reporter
     from softvq_cli.results.result import Evaluation
 
 WIDTHS, CHANNELS = (8, 8, 16), (4, 4, 8, 8)
@@ -73,16 +73,16 @@ def train(data: Path, out: Path, **more: object) -> Path:
     return out
 
 
-def do(job: Job, observer: RunObserver | None = None, stop: threading.Event | None = None) -> Evaluation:
+def do(job: Job, reporter: Reporter | None = None, stop: threading.Event | None = None) -> Evaluation:
     """Complete a job in this process."""
     from softvq_cli.experiments.completion import complete
-    from softvq_cli.results.observer import RunObserver
+    from softvq_cli.reporter import Reporter
 
     [(_, result)] = complete(
         [job],
         device="cpu",
         threads=1,
-        observers=[observer or RunObserver()],
+        reporters=[reporter or Reporter()],
         stop=stop or threading.Event(),
     )
     if isinstance(result, SoftVQError):

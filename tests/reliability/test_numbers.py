@@ -12,7 +12,8 @@ import torch
 from softvq_cli.model.bottlenecks.base import Output
 from softvq_cli.model.bottlenecks.soft_vq import SoftVQ
 from softvq_cli.model.bottlenecks.vae import VAE
-from softvq_cli.training import Observer, checkpoint, train
+from softvq_cli.reporter import Reporter
+from softvq_cli.training import checkpoint, train
 from softvq_cli.words import BOTTLENECKS
 from tests.helpers import Zygote, softvq, state, temporaries, tiny
 from tests.helpers import train as trained
@@ -96,18 +97,19 @@ def test_a_gradient_too_large_for_its_square_is_noticed(npz: Path, tmp_path: Pat
 # ---- codebooks
 
 
-class Notes(Observer):
+class Notes(Reporter):
     def __init__(self) -> None:
         self.heard: list[str] = []
 
-    def noted(self, text: str) -> None:
-        self.heard.append(text)
+    def note(self, text: str) -> None:
+        if not text.startswith("training in"):
+            self.heard.append(text)
 
 
 def noted(npz: Path, out: Path, **more: object) -> list[str]:
     notes = Notes()
     chosen = {"data": str(npz), "latent_dim": 2, "batch_size": 8, "iterations": 30, "log_every": 30}
-    train({**chosen, **more}, out=out, observer=notes, device="cpu")
+    train({**chosen, **more}, out=out, reporter=notes, device="cpu")
     return notes.heard
 
 

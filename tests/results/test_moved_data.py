@@ -13,8 +13,9 @@ import pytest
 
 from softvq_cli.errors import InputError, Interrupted, UsageError
 from softvq_cli.files import read_json
+from softvq_cli.reporter import Reporter
 from softvq_cli.results.source import Source
-from softvq_cli.training import Observer, train
+from softvq_cli.training import train
 
 SMALL: dict[str, Any] = {"latent_dim": 2, "K": 3, "iterations": 4, "batch_size": 4, "log_every": 2}
 
@@ -99,14 +100,14 @@ def unfinished(folder: Path) -> None:
 
     stop = threading.Event()
 
-    class Stopping(Observer):
-        def stepped(self, step: int) -> None:
-            if step == 2:
+    class Stopping(Reporter):
+        def progress(self, name: str, done: float, total: int | None, detail: str = "") -> None:
+            if (name, done) == ("training", 2):
                 stop.set()
 
     shutil.rmtree(folder)
     with pytest.raises(Interrupted):
-        train(SMALL | {"data": "photos.npz"}, out=folder, device="cpu", observer=Stopping(), stop=stop)
+        train(SMALL | {"data": "photos.npz"}, out=folder, device="cpu", reporter=Stopping(), stop=stop)
 
 
 def test_a_run_whose_data_were_moved_goes_on_to_the_same_end(project: Path) -> None:

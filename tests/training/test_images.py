@@ -12,7 +12,8 @@ import torch
 
 from softvq_cli.datasets.dataset import Rows
 from softvq_cli.errors import Interrupted
-from softvq_cli.training import Observer, checkpoint, images, train
+from softvq_cli.reporter import Reporter
+from softvq_cli.training import checkpoint, images, train
 from softvq_cli.training.batches import Batches
 from softvq_cli.training.images import AHEAD, ResidentImages, StreamedImages, source_of
 
@@ -82,9 +83,9 @@ def test_a_run_whose_images_do_not_fit_ends_and_goes_on_with_the_same_bytes(
 ) -> None:
     stop = threading.Event()
 
-    class StopAt13(Observer):
-        def stepped(self, step: int) -> None:
-            if step == 13:
+    class StopAt13(Reporter):
+        def progress(self, name: str, done: float, total: int | None, detail: str = "") -> None:
+            if (name, done) == ("training", 13):
                 stop.set()
 
     def refused(*_: Any) -> None:
@@ -96,7 +97,7 @@ def test_a_run_whose_images_do_not_fit_ends_and_goes_on_with_the_same_bytes(
     monkeypatch.setattr(ResidentImages, "__init__", refused)
     train(settings, out=tmp_path / "whole")
     with pytest.raises(Interrupted):
-        train(settings, out=tmp_path / "pieces", observer=StopAt13(), stop=stop)
+        train(settings, out=tmp_path / "pieces", reporter=StopAt13(), stop=stop)
     train({}, out=tmp_path / "pieces", resume=True)
     resident, *streamed = (checkpoint.load(tmp_path / name / "ckpt.pt") for name in ("resident", "whole", "pieces"))
     for one in streamed:

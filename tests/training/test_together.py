@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from softvq_cli.errors import Interrupted, UsageError
-from softvq_cli.training import Observer, Run, TrainRequest, checkpoint, train, train_together
+from softvq_cli.reporter import Reporter
+from softvq_cli.training import Run, TrainRequest, checkpoint, train, train_together
 from tests.helpers import blobs
 
 RUNS: list[dict[str, Any]] = [
@@ -62,12 +63,12 @@ def test_one_that_fails_stops_no_other(requests: list[TrainRequest], tmp_path: P
 def test_a_stop_saves_all_of_them_and_each_goes_on(requests: list[TrainRequest], tmp_path: Path) -> None:
     stop = threading.Event()
 
-    class Stopping(Observer):
-        def stepped(self, step: int) -> None:
-            if step == 3:
+    class Stopping(Reporter):
+        def progress(self, name: str, done: float, total: int | None, detail: str = "") -> None:
+            if (name, done) == ("training", 3):
                 stop.set()
 
-    first = TrainRequest(requests[0].chosen, requests[0].out, observer=Stopping())
+    first = TrainRequest(requests[0].chosen, requests[0].out, reporter=Stopping())
     found = train_together([first, requests[1]], device="cpu", stop=stop)
     assert all(isinstance(one, Interrupted) for one in found)
     assert [checkpoint.load(tmp_path / str(number) / "ckpt.pt").step for number in (0, 1)] == [3, 0]

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import pytest
 import torch
 
 from softvq_cli.errors import InputError, Interrupted, RefusedError, SoftVQError, UsageError
-from softvq_cli.training import Observer, checkpoint, log, run_directory, train
+from softvq_cli.reporter import Reporter
+from softvq_cli.training import checkpoint, log, run_directory, train
 from softvq_cli.words import BOTTLENECKS
 
 
@@ -51,31 +53,32 @@ def assert_same_run(a: Path, b: Path) -> None:
     assert without_clock(lines(a)) == without_clock(lines(b))
 
 
-class Listening(Observer):
+class Listening(Reporter):
     """Keeps what it is told."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
 
-    def noted(self, text: str) -> None:
-        self.notes.append(text)
+    def note(self, text: str) -> None:
+        if not text.startswith("training in"):
+            self.notes.append(text)
 
 
-class StopAt(Observer):
+class StopAt(Reporter):
     """Asks the run to stop after a step."""
 
     def __init__(self, step: int, stop: threading.Event) -> None:
         self.at, self.stop = step, stop
 
-    def stepped(self, step: int) -> None:
-        if step == self.at:
+    def progress(self, name: str, done: float, total: int | None, detail: str = "") -> None:
+        if (name, done) == ("training", self.at):
             self.stop.set()
 
 
 def stopped(settings: dict[str, Any], out: Path, step: int, *, resume: bool = False) -> None:
     stop = threading.Event()
     with pytest.raises(Interrupted, match=f"stopped at step {step} ") as interruption:
-        train(settings, out=out, stop=stop, observer=StopAt(step, stop), resume=resume)
+        train(settings, out=out, stop=stop, reporter=StopAt(step, stop), resume=resume)
     assert interruption.value.again == {"out": out, "resume": True, "device": None}
 
 
@@ -188,19 +191,20 @@ def test_the_bytes_of_a_run_depend_on_its_threads_and_not_on_the_machines(
 
 
 def test_every_step_is_taken_with_the_runs_threads(small: dict[str, Any], tmp_path: Path) -> None:
-    class Threads(Observer):
+    class Threads(Reporter):
         def __init__(self) -> None:
             self.seen: set[int] = set()
 
-        def stepped(self, step: int) -> None:
+        def progress(self, name: str, done: float, total: int | None, detail: str = "") -> None:
+            if name == "training" and done:
+                self.seen.add(torch.get_num_threads())
+
+        def step(self, metrics: Mapping[str, float], session: Any = None) -> None:
             self.seen.add(torch.get_num_threads())
 
-        def reported(self, metrics: dict[str, float]) -> None:
-            self.seen.add(torch.get_num_threads())
-
-    observer = Threads()
-    train({**small, "threads": 3}, out=tmp_path, observer=observer)
-    assert observer.seen == {3}
+    reporter = Threads()
+    train({**small, "threads": 3}, out=tmp_path, reporter=reporter)
+    assert reporter.seen == {3}
     assert json.loads((tmp_path / "config.json").read_text())["train"]["threads"] == 3
     assert checkpoint.load(tmp_path / "ckpt.pt").config.train.threads == 3
     with pytest.raises(UsageError, match="threads 1 would change the run"):
@@ -270,7 +274,7 @@ def test_a_finished_run_goes_on_to_more_iterations_as_if_it_had_them_from_the_st
     with pytest.raises(UsageError, match=r"^iterations 20 would change"):
         train({"iterations": 20}, out=out, resume=True)
     end = (out / "ckpt.pt").read_bytes()
-    train({"iterations": 61}, out=out, resume=True, observer=said)
+    train({"iterations": 61}, out=out, resume=True, reporter=said)
     [note] = said.notes
     assert note.startswith(
         f"the run in {out} was to have 60 iterations and goes on to 61; what it was then is kept in "
@@ -327,9 +331,9 @@ def test_a_kept_checkpoint_is_that_of_a_shorter_run(small: dict[str, Any], tmp_p
 
 def test_what_cannot_be_kept_is_said(small: dict[str, Any], tmp_path: Path) -> None:
     stopped(small, tmp_path, 5)
-    observer = Listening()
-    train({"keep": "2,5,8,40,50"}, out=tmp_path, resume=True, observer=observer)
-    assert observer.notes == [
+    reporter = Listening()
+    train({"keep": "2,5,8,40,50"}, out=tmp_path, resume=True, reporter=reporter)
+    assert reporter.notes == [
         "no checkpoint of iterations 40, 50 is kept: the run has 30 iterations",
         "no checkpoint of iteration 2 is kept: the run is at iteration 5",
     ]
@@ -397,7 +401,7 @@ def test_torch_compile_that_fails_is_noted_and_the_run_goes_on_the_same(
 
     train(small, out=tmp_path / "eager")
     monkeypatch.setattr(torch, "compile", lambda function: broken)
-    observer = Listening()
-    train({**small, "compile": True}, out=tmp_path / "compiled", observer=observer)
-    assert observer.notes == ["torch.compile is not available here, going on without it: no compiler found"]
+    reporter = Listening()
+    train({**small, "compile": True}, out=tmp_path / "compiled", reporter=reporter)
+    assert reporter.notes == ["torch.compile is not available here, going on without it: no compiler found"]
     assert without_clock(lines(tmp_path / "eager")) == without_clock(lines(tmp_path / "compiled"))

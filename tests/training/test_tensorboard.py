@@ -1,9 +1,11 @@
-"""The loggers beside metrics.jsonl; TensorBoard's files are read back by TensorBoard."""
+"""TensorBoard next to metrics.jsonl; its files are read back by TensorBoard."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,8 @@ from PIL import Image
 
 from softvq_cli.errors import Interrupted, SoftVQError, UsageError
 from softvq_cli.model import represent
-from softvq_cli.training import Observer, checkpoint, log, loggers, train
+from softvq_cli.reporter import Reporter
+from softvq_cli.training import checkpoint, log, train
 
 pytest.importorskip("tensorboard", reason="TensorBoard is not installed")
 
@@ -42,21 +45,21 @@ class Killed(BaseException):
     """Ends a process without a word."""
 
 
-class KillsAt(Observer):
+class KillsAt(Reporter):
     def __init__(self, step: int) -> None:
-        self.step = step
+        self.last = step
 
-    def reported(self, metrics: dict[str, float]) -> None:
-        if metrics["step"] == self.step:
+    def step(self, metrics: Mapping[str, float], session: Any = None) -> None:
+        if metrics.get("step") == self.last:
             raise Killed
 
 
-class StopsAt(Observer):
+class StopsAt(Reporter):
     def __init__(self, step: int, stop) -> None:
-        self.step, self.stop = step, stop
+        self.last, self.stop = step, stop
 
-    def stepped(self, step: int) -> None:
-        if step == self.step:
+    def progress(self, name: str, done: float, total: int | None, detail: str = "") -> None:
+        if (name, done) == ("training", self.last):
             self.stop.set()
 
 
@@ -101,7 +104,7 @@ def test_logging_changes_nothing_of_the_run(settings, tmp_path):
 
 def test_a_killed_run_goes_on_in_the_same_curves_without_a_double_step(settings, tmp_path):
     with pytest.raises(Killed):  # at step 25: the checkpoint has step 20, and what came after is done again
-        train(settings, out=tmp_path / "run", device="cpu", observer=KillsAt(25), logs=["tensorboard"])
+        train(settings, out=tmp_path / "run", device="cpu", reporter=KillsAt(25), logs=["tensorboard"])
     assert scalars(tmp_path / "run")["loss"][-1][0] >= 20
     train(settings, out=tmp_path / "run", device="cpu", resume=True, logs=["tensorboard"])
     assert [step for step, _ in scalars(tmp_path / "run")["loss"]] == [5, 10, 15, 20, 25, 30]
@@ -113,7 +116,7 @@ def test_a_run_that_was_not_logged_before_gets_its_curves_from_the_start(setting
 
     stop = threading.Event()
     with pytest.raises(Interrupted):
-        train(settings, out=tmp_path / "run", device="cpu", observer=StopsAt(17, stop), stop=stop)
+        train(settings, out=tmp_path / "run", device="cpu", reporter=StopsAt(17, stop), stop=stop)
     train(settings, out=tmp_path / "run", device="cpu", resume=True, logs=["tensorboard"])
     assert_same_curves(tmp_path / "run")
 
@@ -129,16 +132,16 @@ def test_an_interrupted_run_says_how_it_is_logged_on(settings, tmp_path):
 
     stop = threading.Event()
     with pytest.raises(Interrupted) as caught:
-        train(settings, out=tmp_path / "run", device="cpu", observer=StopsAt(17, stop), stop=stop, logs=["tensorboard"])
+        train(settings, out=tmp_path / "run", device="cpu", reporter=StopsAt(17, stop), stop=stop, logs=["tensorboard"])
     assert caught.value.again["log"] == ["tensorboard"]
 
 
-def test_unknown_loggers_and_missing_packages_are_named_before_anything_is_done(settings, tmp_path, monkeypatch):
-    with pytest.raises(UsageError, match="did you mean 'tensorboard'"):
+def test_an_unknown_logger_and_missing_packages_are_named_before_anything_is_done(settings, tmp_path, monkeypatch):
+    with pytest.raises(UsageError, match="tensorboard"):
         train(settings, out=tmp_path / "run", logs=["tensorbord"])
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(SoftVQError, match=r"pip install 'softvq\[tensorboard\]'"):
-        loggers.check(["tensorboard"])
+        train(settings, out=tmp_path / "run", logs=["tensorboard"])
     assert not (tmp_path / "run").exists()
 
 
@@ -152,3 +155,16 @@ def test_the_command_logs_and_prints_just_its_path(settings, tmp_path, capsys, m
     assert captured.out == "run/ckpt.pt\n"
     assert "tensorboard --logdir run" in captured.err
     assert json.loads((tmp_path / "run" / "config.json").read_text())["train"]["iterations"] == 30
+
+
+def test_a_disk_that_is_full_for_tensorboard_costs_no_checkpoint(settings, tmp_path, monkeypatch):
+    from torch.utils.tensorboard import SummaryWriter
+
+    def full(self, tag, value, step):
+        if step == 20:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(SummaryWriter, "add_scalar", full)
+    with pytest.raises(SoftVQError, match="tensorboard"):
+        train(settings, out=tmp_path / "run", device="cpu", logs=["tensorboard"])
+    assert checkpoint.load(tmp_path / "run" / "ckpt.pt").step == 20

@@ -6,7 +6,7 @@ import contextlib
 import importlib
 import io
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ from softvq_cli.datasets.dataset import Dataset
 from softvq_cli.devices import as_tensor
 from softvq_cli.errors import SoftVQError
 from softvq_cli.model import represent
+from softvq_cli.reporter import Reporter
 from softvq_cli.training import log
-from softvq_cli.training.loggers.base import Logger
 from softvq_cli.training.session import Session
 
 FOLDER = "tensorboard"
@@ -34,10 +34,14 @@ _LARGEST_SPRITE = 8192
 """Pixels a side that the projector reads."""
 
 
-class TensorBoard(Logger):
-    """Event files in the run's folder. A resumed run's file says which steps of the older ones no longer hold."""
+class TensorBoard(Reporter):
+    """Event files in the run's folder. A resumed run's file says which steps of the older ones no longer hold.
 
-    name = "tensorboard"
+    Args:
+        folder: of the run; locked, and its own log already cut to the session's step.
+        session: at step 0, or where a resumed run goes on.
+        validation: the test split.
+    """
 
     def __init__(self, folder: Path, session: Session, validation: Dataset) -> None:
         self._path, self._validation = folder / FOLDER, validation
@@ -45,17 +49,19 @@ class TensorBoard(Logger):
             shutil.rmtree(self._path, ignore_errors=True)
         begun = self._path.exists()
         with self._writing():
-            writer = _package().SummaryWriter
+            writer = require().SummaryWriter
             self._writer: Any = writer(str(self._path), purge_step=session.step + 1 if begun else None)
         if not begun:  # it is the first time that this run is logged
             for line in log.read(folder):
-                self.report(line)
+                self._scalars(line)
 
-    @classmethod
-    def require(cls) -> None:
-        _package()
+    def step(self, metrics: Mapping[str, float], session: Session | None = None) -> None:
+        if metrics:
+            self._scalars(metrics)
+        if session is not None:
+            self._pictures(session)
 
-    def report(self, metrics: dict[str, float]) -> None:
+    def _scalars(self, metrics: Mapping[str, float]) -> None:
         step = int(metrics["step"])
         with self._writing():
             for name, value in metrics.items():
@@ -63,7 +69,7 @@ class TensorBoard(Logger):
                     self._writer.add_scalar(name, value, step)
             self._writer.flush()
 
-    def save(self, session: Session) -> None:
+    def _pictures(self, session: Session) -> None:
         step, model = session.step, session.model
         with self._writing(), torch.inference_mode():
             images = session.validation[:_RECONSTRUCTIONS]
@@ -79,6 +85,7 @@ class TensorBoard(Logger):
             self._writer.flush()
 
     def close(self) -> None:
+        """See everything to the disk."""
         with self._writing():
             self._writer.close()
 
@@ -117,7 +124,8 @@ def _thumbnails(images: np.ndarray) -> Tensor:
     return pixels if side <= largest else F.interpolate(pixels, (largest, largest), mode="area")
 
 
-def _package() -> Any:
+def require() -> Any:
+    """The package (SoftVQError that names the extra, where it is not installed)."""
     try:
         return importlib.import_module("torch.utils.tensorboard")
     except ImportError as error:
