@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from softvq_cli.errors import InputError, UsageError
+from softvq_cli.errors import UsageError
 from tests.helpers import (
     CATS_AND_DOGS,
     TARS,
@@ -20,9 +20,9 @@ from tests.helpers import (
     make,
     make_tar,
     make_zip,
-    notes,
     pixels,
     read,
+    unusable,
     write_folder,
 )
 
@@ -77,8 +77,7 @@ OUTSIDE = ["../x.png", "/etc/x.png", "cat/../../x.png", "C:/x.png", "cat\\x.png"
 @pytest.mark.parametrize("name", OUTSIDE)
 def test_names_that_leave_the_archive_are_refused(tmp_path: Path, name: str, suffix: str) -> None:
     path = make(tmp_path / f"a{suffix}", FILES | {name: encoded(pixels(0))})
-    with pytest.raises(InputError, match="points outside"):
-        read(path)
+    unusable(path, repr(name))
     assert sorted(file.name for file in tmp_path.parent.rglob("x.png")) == []
 
 
@@ -89,8 +88,7 @@ LINKS = {"symlink": tarfile.SYMTYPE, "hard link": tarfile.LNKTYPE, "device": tar
 def test_links_and_devices_in_a_tar_are_refused(tmp_path: Path, kind: str) -> None:
     change = {"type": LINKS[kind], "linkname": "/etc/passwd", "size": 0}
     path = make_tar(tmp_path / "a.tar", FILES | {"cat/x.png": b""}, change=change)
-    with pytest.raises(InputError, match="link or a device"):
-        read(path)
+    unusable(path, "cat/x.png")
 
 
 @pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFCHR, stat.S_IFIFO])
@@ -99,16 +97,14 @@ def test_links_and_devices_in_a_zip_are_refused(tmp_path: Path, kind: int) -> No
         info = zipfile.ZipInfo("cat/x.png")
         info.external_attr = (kind | 0o777) << 16
         archive.writestr(info, "/etc/passwd")
-    with pytest.raises(InputError, match="link or a device"):
-        read(tmp_path / "a.zip")
+    unusable(tmp_path / "a.zip", "cat/x.png")
 
 
 def test_an_encrypted_member_is_refused(tmp_path: Path) -> None:
     data = bytearray(make_zip(tmp_path / "a.zip", FILES).read_bytes())
     data[data.index(b"PK\x01\x02") + 8] |= 1  # the flag of the first entry of the directory
     (tmp_path / "a.zip").write_bytes(data)
-    with pytest.raises(InputError, match="encrypted"):
-        read(tmp_path / "a.zip")
+    unusable(tmp_path / "a.zip", "cat/10.png")
 
 
 def test_a_zip_that_promises_too_much_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
@@ -118,8 +114,7 @@ def test_a_zip_that_promises_too_much_is_refused_before_it_is_unpacked(tmp_path:
         position = data.index(b"PK\x01\x02", position + 1)
         data[position + 24 : position + 28] = (1 << 30).to_bytes(4, "little")
     (tmp_path / "a.zip").write_bytes(data)
-    with pytest.raises(InputError, match="unpacks to at least"):
-        read(tmp_path / "a.zip")
+    unusable(tmp_path / "a.zip", str(len(FILES) << 30))
 
 
 def test_a_single_member_may_not_be_huge(tmp_path: Path) -> None:
@@ -127,8 +122,7 @@ def test_a_single_member_may_not_be_huge(tmp_path: Path) -> None:
     position = data.index(b"PK\x01\x02")
     data[position + 24 : position + 28] = (300 << 20).to_bytes(4, "little")
     (tmp_path / "a.zip").write_bytes(data)
-    with pytest.raises(InputError, match="more than the 268435456 an image file may have"):
-        read(tmp_path / "a.zip")
+    unusable(tmp_path / "a.zip", "cat/10.png", str(300 << 20), str(256 << 20))
 
 
 def test_a_member_that_is_longer_than_it_says_is_refused(tmp_path: Path) -> None:
@@ -136,23 +130,20 @@ def test_a_member_that_is_longer_than_it_says_is_refused(tmp_path: Path) -> None
     position = data.index(b"PK\x01\x02")
     data[position + 24 : position + 28] = (10).to_bytes(4, "little")
     (tmp_path / "a.zip").write_bytes(data)
-    with pytest.raises(InputError, match="CRC"):
-        read(tmp_path / "a.zip")
+    unusable(tmp_path / "a.zip", "a.zip", "CRC")
 
 
 def test_a_compressed_tar_bomb_is_stopped_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("softvq_cli.datasets.limits.FREE_BYTES", 1 << 20)
     path = make_tar(tmp_path / "a.tar.gz", {"a.png": bytes(20 << 20)}, "w:gz")
-    with pytest.raises(InputError, match="unpacks to at least"):
-        read(path)
+    unusable(path, "a.tar.gz")
 
 
 @pytest.mark.parametrize("suffix", [".zip", ".tar", ""])
 def test_too_many_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
     monkeypatch.setattr("softvq_cli.datasets.limits.MAX_MEMBERS", 3)
     path = make(tmp_path / f"a{suffix}", FILES) if suffix else write_folder(tmp_path / "a", FILES)
-    with pytest.raises(InputError, match="more than 3 files"):
-        read(path)
+    unusable(path, " 3 ")
 
 
 @pytest.mark.parametrize("suffix", [".zip", *TARS])
@@ -162,8 +153,7 @@ def test_an_archive_that_is_cut_anywhere_is_refused(tmp_path: Path, suffix: str)
     path = tmp_path / f"b{suffix}"
     for end in range(0, useful, max(1, useful // 40)):
         path.write_bytes(whole[:end])
-        with pytest.raises(InputError):
-            read(path)
+        unusable(path)
 
 
 def test_a_damaged_header_in_a_tar_does_not_end_it_silently(tmp_path: Path) -> None:
@@ -172,16 +162,14 @@ def test_a_damaged_header_in_a_tar_does_not_end_it_silently(tmp_path: Path) -> N
     second = data.index(b"dog/1.png")
     data[second + 148 : second + 156] = b"000000\0 "  # its checksum
     path.write_bytes(data)
-    with pytest.raises(InputError, match=r"a\.tar is damaged"):
-        read(path)
+    unusable(path, "a.tar")
 
 
 @pytest.mark.parametrize("suffix", [".zip", ".tar", ".tar.gz", ".npz", ".npy"])
 def test_a_file_of_another_kind_is_refused(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
     path.write_bytes(b"this is a letter to my aunt " * 40)
-    with pytest.raises(InputError, match=rf"a{suffix}"):
-        read(path)
+    unusable(path, f"a{suffix}")
 
 
 def windows_zip(path: Path, names: dict[bytes, bytes]) -> Path:
@@ -205,9 +193,8 @@ def test_backslashes_of_windows_are_folders(tmp_path: Path) -> None:
     files = {name: encoded(pixels(seed)) for seed, name in enumerate(names)}
     data = read(windows_zip(tmp_path / "a.zip", files))
     assert data.class_names == ("cat", "dog") and data.labels.tolist() == [0, 0, 1]
-    assert notes(data) == ("3 names have backslashes, as Windows writes them: they are read as folders",)
-    with pytest.raises(InputError, match="points outside"):
-        read(windows_zip(tmp_path / "b.zip", {b"..\\..\\x.png": encoded(pixels(0))}))
+    assert len(data.notes) == 1 and data.notes[0].startswith("3 ")
+    unusable(windows_zip(tmp_path / "b.zip", {b"..\\..\\x.png": encoded(pixels(0))}), "../../x.png")
 
 
 @pytest.mark.parametrize("encoding", ["shift_jis", "gbk", "cp866"])
@@ -215,19 +202,15 @@ def test_names_in_another_encoding(tmp_path: Path, encoding: str) -> None:
     kinds = {"shift_jis": ("ねこ", "犬"), "gbk": ("猫", "狗"), "cp866": ("кот", "пёс")}[encoding]
     files = {f"{kind}/1.png".encode(encoding): encoded(pixels(seed)) for seed, kind in enumerate(kinds)}
     path = windows_zip(tmp_path / "a.zip", files)
-    with pytest.raises(
-        InputError, match=r"in an encoding that it does not name; give the right one with name_encoding"
-    ):
-        read(path)
+    unusable(path, "name_encoding")
     assert read(path, name_encoding=encoding).class_names == tuple(sorted(kinds))
-    with pytest.raises(UsageError, match="name_encoding klingon is unknown"):
-        read(path, name_encoding="klingon")
+    unusable(path, "name_encoding", "klingon", kind=UsageError, name_encoding="klingon")
 
 
 def test_names_of_utf8_without_the_mark(tmp_path: Path) -> None:
     files = {f"{kind}/1.png".encode(): encoded(pixels(seed)) for seed, kind in enumerate(("猫", "狗"))}
     data = read(windows_zip(tmp_path / "a.zip", files))
-    assert data.class_names == ("狗", "猫") and "2 names are not marked as UTF-8 and are read as such" in notes(data)
+    assert data.class_names == ("狗", "猫") and data.notes[0].startswith("2 ")
 
 
 def test_names_of_a_tar_in_another_encoding(tmp_path: Path) -> None:
@@ -236,8 +219,6 @@ def test_names_of_a_tar_in_another_encoding(tmp_path: Path) -> None:
             info = tarfile.TarInfo(f"{kind}/1.png")
             info.size = len(encoded(pixels(0)))
             archive.addfile(info, io.BytesIO(encoded(pixels(0))))
-    with pytest.raises(InputError, match="is no text"):
-        read(tmp_path / "a.tar")
+    unusable(tmp_path / "a.tar", "a.tar")
     assert read(tmp_path / "a.tar", name_encoding="gbk").class_names == ("狗", "猫")
-    with pytest.raises(UsageError, match="name_encoding"):
-        read(tmp_path / "a.tar", name_encoding="klingon")
+    unusable(tmp_path / "a.tar", "name_encoding", kind=UsageError, name_encoding="klingon")

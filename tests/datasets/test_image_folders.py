@@ -10,8 +10,8 @@ import pytest
 
 from softvq_cli.config import DataConfig
 from softvq_cli.datasets import load
-from softvq_cli.errors import InputError, UsageError
-from tests.helpers import CATS_AND_DOGS, encoded, grey_files, pixels, read, write_folder
+from softvq_cli.errors import UsageError
+from tests.helpers import CATS_AND_DOGS, encoded, grey_files, pixels, read, unusable, write_folder
 
 
 def test_class_folders_give_labels_in_the_order_of_the_names(tmp_path: Path) -> None:
@@ -68,8 +68,7 @@ def test_grey_and_colour_together_become_colour(tmp_path: Path) -> None:
 
 def test_different_sizes_are_refused_with_both_names_and_the_remedy(tmp_path: Path) -> None:
     write_folder(tmp_path, {"a.png": encoded(pixels(0)), "b.png": encoded(pixels(1, (7, 9)))})
-    with pytest.raises(InputError, match=r"a\.png has 5x6 pixels, .*b\.png has 9x7; .*image_size"):
-        read(tmp_path)
+    unusable(tmp_path, "a.png", "5x6", "b.png", "9x7", "image_size")
 
 
 def test_image_size_scales_the_shorter_side_and_crops_the_middle(tmp_path: Path) -> None:
@@ -91,29 +90,27 @@ def test_image_size_is_for_image_files_only(tmp_path: Path) -> None:
 
 
 REFUSED = {
-    "no images": ({".hidden": b""}, "holds no images"),
-    "one class": (grey_files(["cat/1.png"]), "one class only, cat"),
-    "no image": (grey_files(CATS_AND_DOGS) | {"dog/notes.txt": b"hello"}, r"dog/notes\.txt is not an image"),
-    "cut image": (grey_files(CATS_AND_DOGS) | {"dog/9.png": encoded(pixels(0))[:-30]}, r"dog/9\.png is a damaged"),
-    "image beside classes": (grey_files([*CATS_AND_DOGS, "0.png"]), r"0\.png lies beside class folders"),
+    "no images": ({".hidden": b""}, ""),
+    "one class": (grey_files(["cat/1.png"]), "cat"),
+    "no image": (grey_files(CATS_AND_DOGS) | {"dog/notes.txt": b"hello"}, "dog/notes.txt"),
+    "cut image": (grey_files(CATS_AND_DOGS) | {"dog/9.png": encoded(pixels(0))[:-30]}, "dog/9.png"),
+    "image beside classes": (grey_files([*CATS_AND_DOGS, "0.png"]), "0.png"),
     "folder beside splits": (
         grey_files(["train/a/1.png", "test/a/1.png", "train/b/1.png", "test/b/1.png", "x/1.png"]),
-        "x lies beside train/ and test/",
+        "x train/ test/",
     ),
     "other classes in test": (
         grey_files(["train/a/1.png", "train/b/1.png", "test/a/1.png", "test/c/1.png"]),
-        "different classes: b is in only one",
+        "train/ test/ b",
     ),
-    "val and test only": (grey_files(["test/a/1.png", "val/a/1.png"]), "test, val but no train split"),
+    "val and test only": (grey_files(["test/a/1.png", "val/a/1.png"]), "test val train"),
 }
 
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_be_used_is_refused_in_one_line(tmp_path: Path, case: str) -> None:
-    files, message = REFUSED[case]
-    with pytest.raises(InputError, match=message) as error:
-        read(write_folder(tmp_path, files))
-    assert "\n" not in str(error.value)
+    files, words = REFUSED[case]
+    unusable(write_folder(tmp_path, files), *words.split())
 
 
 def test_an_empty_class_folder_is_passed_over_with_a_note(tmp_path: Path) -> None:
@@ -121,12 +118,11 @@ def test_an_empty_class_folder_is_passed_over_with_a_note(tmp_path: Path) -> Non
     (tmp_path / "emu").mkdir()
     data = read(tmp_path)
     assert data.class_names == ("cat", "dog")
-    assert data.notes == ("passed over, for they hold no images: the folders emu",)
+    assert len(data.notes) == 1 and "emu" in data.notes[0]
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds no images"):
-        read(tmp_path)
+    unusable(tmp_path, str(tmp_path))
 
 
 def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
@@ -136,23 +132,20 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     (subset / "cat").symlink_to(tmp_path / "all" / "cat")
     assert len(read(subset)) == 6
     (subset / "dog" / "loop").symlink_to(subset)
-    with pytest.raises(InputError, match="linked in twice"):
-        read(subset)
+    unusable(subset, "dog/loop")
 
 
 def test_a_broken_link_is_named(tmp_path: Path) -> None:
     write_folder(tmp_path, grey_files(CATS_AND_DOGS))
     (tmp_path / "cat" / "gone.png").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(InputError, match=r"gone\.png: No such file"):
-        read(tmp_path)
+    unusable(tmp_path, "gone.png")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this platform has no named pipes")
 def test_a_named_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     write_folder(tmp_path, grey_files(CATS_AND_DOGS))
     os.mkfifo(tmp_path / "cat" / "pipe.png")
-    with pytest.raises(InputError, match=r"pipe\.png is neither a file nor a folder"):
-        read(tmp_path)
+    unusable(tmp_path, "cat/pipe.png")
 
 
 @pytest.mark.parametrize("name", [b"\xff.png", b"two\nlines.png", b"\x1b[31mred.png"])
@@ -162,9 +155,7 @@ def test_a_file_name_that_is_no_text_is_refused(tmp_path: Path, name: bytes) -> 
         (tmp_path / "cat" / os.fsdecode(name)).write_bytes(encoded(pixels(0)))
     except OSError:
         pytest.skip("this file system takes other names only")
-    with pytest.raises(InputError, match="is no text") as error:
-        read(tmp_path)
-    assert str(error.value).isprintable()
+    unusable(tmp_path, str(tmp_path))
 
 
 def test_worker_processes_give_the_same_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,8 +177,7 @@ def test_an_error_in_a_worker_process_names_the_file(tmp_path: Path, monkeypatch
     monkeypatch.setattr("softvq_cli.datasets.decode._WORTH_PROCESSES", 1)
     names = [f"{number:04}.png" for number in range(600)]
     write_folder(tmp_path, grey_files(names) | {"0599.png": b"no image"})
-    with pytest.raises(InputError, match=r"0599\.png is not an image"):
-        read(tmp_path)
+    unusable(tmp_path, "0599.png")
 
 
 def test_colour_found_late_by_a_worker_process_makes_all_colour(

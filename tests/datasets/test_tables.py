@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from softvq_cli.errors import InputError
-from tests.helpers import encoded, grey_files, make_zip, notes, pixels, read, write_folder
+from tests.helpers import encoded, grey_files, make_zip, pixels, read, unusable, write_folder
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -56,7 +55,7 @@ def test_splits_from_a_column(tmp_path: Path) -> None:
     split = ["test", "train", "train", "val", "train"] * 2
     data = read(write(tmp_path / "a.parquet", png=FILES, y=LABELS, split=split), "test")
     assert rows_of(data.images) == [0, 5]
-    assert notes(data) == ("not used, for there is a test split: validation (2 images)",)
+    assert len(data.notes) == 1 and "validation (2 " in data.notes[0]
 
 
 def test_several_files_of_one_split_keep_their_order(tmp_path: Path) -> None:
@@ -64,57 +63,50 @@ def test_several_files_of_one_split_keep_their_order(tmp_path: Path) -> None:
         write(tmp_path / "own" / f"train-0000{number}-of-00003.parquet", rows, image=FILES, label=LABELS)
     data = read(tmp_path / "own")
     assert rows_of(data.images) == list(range(10))
-    assert notes(data) == ("all images are of one split, train: some are held out as the test split",)
+    assert len(data.notes) == 1 and "train" in data.notes[0]
 
 
 def test_columns_that_are_not_plain_are_named(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", front=FILES, back=FILES[::-1], what=["cat", "dog"] * 5)
-    with pytest.raises(InputError, match="name it with image_column: front, back, what"):
-        read(path)
+    unusable(path, "image_column", "front, back, what")
     data = read(path, image_column="back")
-    assert data.labels is None and "(label_column names one of front, what)" in notes(data)[0]
+    assert data.labels is None and "label_column" in data.notes[0] and "front, what" in data.notes[0]
     data = read(path, image_column="back", label_column="what")
     assert data.class_names == ("cat", "dog") and rows_of(data.images) == list(range(10))[::-1]
-    assert notes(data) == ("columns that are not used: front",)
-    with pytest.raises(InputError, match=r"no column 'wat' \(label_column\); it has front, back, what"):
-        read(path, image_column="back", label_column="wat")
+    assert len(data.notes) == 1 and "front" in data.notes[0]
+    unusable(path, "'wat'", "label_column", "front, back, what", image_column="back", label_column="wat")
 
 
 REFUSED = {
-    "no bytes": ({"image": [1, 2]}, "the column image holds int64; images are files as bytes, or paths"),
-    "an image that is none": ({"image": [b"x", FILES[0]]}, r"a\.parquet#0 is not an image"),
-    "an empty cell": ({"image": [None, FILES[0]]}, "row 0 holds no image"),
+    "no bytes": ({"image": [1, 2]}, "image int64"),
+    "an image that is none": ({"image": [b"x", FILES[0]]}, "#0"),
+    "an empty cell": ({"image": [None, FILES[0]]}, "row 0"),
     "a label that is missing": (
         {"image": FILES[:2], "label": [None, 1]},
-        r"1 of 2 images have no label, a\.parquet#0 the first",
+        "1 of 2 a.parquet#0",
     ),
-    "labels of two kinds": ({"image": FILES[:2], "label": [0.5, 1.0]}, "labels are whole numbers or text"),
-    "a split that is none": ({"image": FILES[:2], "split": ["a", "b"]}, "'a' is no split"),
+    "labels of two kinds": ({"image": FILES[:2], "label": [0.5, 1.0]}, "labels"),
+    "a split that is none": ({"image": FILES[:2], "split": ["a", "b"]}, "'a'"),
 }
 
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_a_table_that_cannot_be_used(tmp_path: Path, case: str) -> None:
-    columns, message = REFUSED[case]
-    with pytest.raises(InputError, match=message) as error:
-        read(write(tmp_path / "a.parquet", **columns))
-    assert "\n" not in str(error.value)
+    columns, words = REFUSED[case]
+    unusable(write(tmp_path / "a.parquet", **columns), "a.parquet", *words.split())
 
 
 def test_a_parquet_that_is_damaged_anywhere_is_one_line(tmp_path: Path) -> None:
     whole = write(tmp_path / "a.parquet", image=FILES, label=LABELS).read_bytes()
     for end in range(0, len(whole), 97):
         (tmp_path / "a.parquet").write_bytes(whole[:end])
-        with pytest.raises(InputError, match=r"a\.parquet") as error:
-            read(tmp_path / "a.parquet")
-        assert "\n" not in str(error.value)
+        unusable(tmp_path / "a.parquet", "a.parquet")
 
 
 def test_tables_beside_images_are_refused(tmp_path: Path) -> None:
     write(tmp_path / "a.parquet", image=FILES)
     write_folder(tmp_path, grey_files(["1.png"]))
-    with pytest.raises(InputError, match=r"holds a\.parquet and also 1\.png"):
-        read(tmp_path)
+    unusable(tmp_path, "a.parquet", "1.png")
 
 
 # ---- as ``datasets`` itself writes them
@@ -139,7 +131,7 @@ def test_a_parquet_that_datasets_wrote(tmp_path: Path, dataset: Any) -> None:
     data = read(tmp_path / "own")
     assert np.array_equal(data.images[..., 0], IMAGES) and data.labels.tolist() == LABELS
     assert data.class_names == ("zebra", "ant")  # the numbering of its features, not of the alphabet
-    assert notes(data) == ("columns that are not used: id",)
+    assert len(data.notes) == 1 and data.notes[0].endswith(": id")
 
 
 def test_a_folder_that_datasets_saved(tmp_path: Path, dataset: Any) -> None:
@@ -191,26 +183,24 @@ def test_one_file_on_two_rows(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("path,label\n0.png,x\n1.png,y\n0.png,y\n")
     data = read(tmp_path / "a.csv")
     assert rows_of(data.images) == [0, 1, 0] and data.labels.tolist() == [0, 1, 1]
-    assert notes(data) == ("1 rows name a file that another one names too",)
+    assert len(data.notes) == 1 and data.notes[0].startswith("1 ")
 
 
 LISTS = {
-    "a file that is not there": ("path,label\n9.png,x\n", r"9\.png: No such file"),
-    "no header": ("0.png,x\n1.png,y\n", "no column that is plainly the image"),
-    "a short line": ("path,label\n0.png\n", "line 2 has fewer cells"),
-    "no rows": ("path,label\n", "has no rows"),
-    "no text": ("path\n\x00", "row 1|no text|damaged"),
+    "a file that is not there": ("path,label\n9.png,x\n", "9.png"),
+    "no header": ("0.png,x\n1.png,y\n", "image_column 0.png"),
+    "a short line": ("path,label\n0.png\n", "line 2"),
+    "no rows": ("path,label\n", "a.csv"),
+    "no text": ("path\n\x00", "a.csv"),
 }
 
 
 @pytest.mark.parametrize("case", LISTS)
 def test_a_list_that_cannot_be_used(tmp_path: Path, case: str) -> None:
     write_folder(tmp_path, {"0.png": FILES[0], "1.png": FILES[1]})
-    text, message = LISTS[case]
+    text, words = LISTS[case]
     (tmp_path / "a.csv").write_text(text)
-    with pytest.raises(InputError, match=message) as error:
-        read(tmp_path / "a.csv")
-    assert "\n" not in str(error.value)
+    unusable(tmp_path / "a.csv", *words.split())
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -234,14 +224,13 @@ def test_images_that_the_metadata_leave_out_are_named(tmp_path: Path) -> None:
     rows = [{"file_name": f"{number}.png", "label": number % 2} for number in range(3)]
     data = read(write_folder(tmp_path, files | {"metadata.csv": lines("csv", rows).encode()}))
     assert rows_of(data.images) == [0, 1, 2]
-    assert notes(data) == ("not used, for no metadata file names them: 3.png",)
+    assert len(data.notes) == 1 and data.notes[0].endswith(": 3.png")
     (tmp_path / "metadata.csv").write_text("file_name,label\n8.png,1\n")
-    with pytest.raises(InputError, match=r"metadata\.csv names 8\.png, which is not there"):
-        read(tmp_path)
+    unusable(tmp_path, "metadata.csv", "8.png")
 
 
 def test_an_empty_column_of_labels_is_said_to_be_empty(tmp_path: Path) -> None:
     write_folder(tmp_path, {"0.png": FILES[0], "1.png": FILES[1]})
     (tmp_path / "a.csv").write_text("path,label\n0.png,\n1.png,\n")
     data = read(tmp_path / "a.csv")
-    assert data.labels is None and data.notes == ("no labels: no image has one",)
+    assert data.labels is None and len(data.notes) == 1

@@ -10,7 +10,7 @@ import pytest
 
 from softvq_cli.datasets.webdataset import expand
 from softvq_cli.errors import InputError
-from tests.helpers import encoded, make_tar, notes, pixels, read
+from tests.helpers import encoded, make_tar, notes, pixels, read, unusable
 
 LABELS = [number % 3 for number in range(12)]
 
@@ -59,39 +59,34 @@ def test_a_pattern_of_shards(tmp_path: Path) -> None:
     data = read(folder / "train-{000000..000001}.tar")
     assert data.name == "train" and len(data) == 8 and data.labels.tolist() == LABELS[:8]
     assert len(read(folder / "{train-000000,test-000000}.tar", "test")) == 4
-    with pytest.raises(InputError, match=r"train-000002\.tar: No such file"):
-        read(folder / "train-{000000..000002}.tar")
+    unusable(folder / "train-{000000..000002}.tar", "train-000002.tar")
 
 
 def test_patterns() -> None:
     assert expand("a-{08..11}.tar") == ["a-08.tar", "a-09.tar", "a-10.tar", "a-11.tar"]
     assert expand("{a,b}-{0..1}.tar") == ["a-0.tar", "a-1.tar", "b-0.tar", "b-1.tar"]
     for pattern in ("{5..1}.tar", "{0..99999999}.tar"):
-        with pytest.raises(InputError, match="counts upwards"):
+        with pytest.raises(InputError, match="100000"):
             expand(pattern)
 
 
 def test_the_label_by_option(tmp_path: Path) -> None:
     files = samples(range(12), "json") | {f"{number:04}.cls": b"7" if number % 2 else b"8" for number in range(12)}
     path = make_tar(tmp_path / "own.tar", files)
-    assert read(path).class_names == ("7", "8") and notes(read(path)) == (
-        "files of the samples that are not used: json",
-    )
+    assert read(path).class_names == ("7", "8") and notes(read(path))[0].endswith(": json")
     assert read(path, label_column="name").class_names == ("x", "y", "z")
-    with pytest.raises(InputError, match=r"0000\.json has no colour; name the key with label_column: label, name"):
-        read(path, label_column="colour")
+    unusable(path, "0000.json", "colour", "label_column", "label, name", label_column="colour")
 
 
 ODD = {
-    "two images": ({**samples(range(3)), "0001.jpg": b""}, "sample 0001 has several images: 0001.jpg, 0001.png"),
-    "no label": ({**samples(range(3)), "0009.png": encoded(pixels(9))}, "have no label, 0009.png the first"),
-    "no JSON": ({**samples(range(3), "json"), "0001.json": b"{"}, r"0001\.json is no JSON"),
-    "a list for a label": ({**samples(range(2), "json"), "0001.json": b'{"label": [1]}'}, "neither a whole number"),
+    "two images": ({**samples(range(3)), "0001.jpg": b""}, "0001.jpg, 0001.png"),
+    "no label": ({**samples(range(3)), "0009.png": encoded(pixels(9))}, "0009.png"),
+    "no JSON": ({**samples(range(3), "json"), "0001.json": b"{"}, "0001.json"),
+    "a list for a label": ({**samples(range(2), "json"), "0001.json": b'{"label": [1]}'}, "0001.json"),
 }
 
 
 @pytest.mark.parametrize("case", ODD)
 def test_odd_samples_are_named(tmp_path: Path, case: str) -> None:
-    files, message = ODD[case]
-    with pytest.raises(InputError, match=message):
-        read(make_tar(tmp_path / "own.tar", files))
+    files, words = ODD[case]
+    unusable(make_tar(tmp_path / "own.tar", files), *words.split())

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from softvq_cli.config import DataConfig
 from softvq_cli.datasets import Dataset, load
+from softvq_cli.errors import InputError
 
 
 def blobs(n: int = 64, shape: tuple[int, int, int] = (8, 8, 1), classes: int = 3, seed: int = 0) -> Dataset:
@@ -88,6 +90,16 @@ def notes(data: Dataset) -> tuple[str, ...]:
 
 def read(path: object, split: str = "all", **settings: object) -> Dataset:
     return load(DataConfig(data=str(path), **settings), split)  # type: ignore[arg-type]
+
+
+def unusable(
+    path: object, *words: str, kind: type[Exception] = InputError, split: str = "all", **settings: object
+) -> None:
+    """The data are refused in one line that names a setting, a file or a value; never the whole message."""
+    with pytest.raises(kind) as error:
+        read(path, split, **settings)
+    text = str(error.value)
+    assert text.isprintable() and all(word in text for word in words), text
 
 
 # ---- archives
