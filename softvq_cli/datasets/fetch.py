@@ -87,23 +87,24 @@ def _fetch_idx(named: Named, folder: Path, reporter: Reporter) -> None:
     """NAME.gz from one of the mirrors, unpacked to NAME; the .gz stays, as torchvision leaves it."""
     from torchvision import datasets
 
-    published = datasets.MNIST if named.folder.startswith("MNIST") else datasets.FashionMNIST
-    for file, md5 in published.resources:
-        packed, target = folder / file, folder / file.removesuffix(".gz")
-        if _is_right(target, named.files[target.name]):
-            continue
-        if not _is_right(packed, md5):
-            _download([f"{mirror}{file}" for mirror in published.mirrors], packed, md5, reporter)
-        with atomic_write(target) as output:
+    published = datasets.MNIST if named.name == "mnist" else datasets.FashionMNIST
+    targets = {file: folder / file.removesuffix(".gz") for file, _ in published.resources}
+    wanted = [
+        ([f"{mirror}{file}" for mirror in published.mirrors], folder / file, md5)
+        for file, md5 in published.resources
+        if not _is_right(targets[file], named.files[targets[file].name])
+    ]
+    _download(wanted, reporter)
+    for _, packed, _ in wanted:
+        with atomic_write(targets[packed.name]) as output:
             output.write(gzip.decompress(packed.read_bytes()))
 
 
 def _fetch_svhn(named: Named, folder: Path, reporter: Reporter) -> None:
     from torchvision.datasets import SVHN
 
-    for url, name, md5 in (SVHN.split_list[split] for split in ("train", "test")):
-        if not _is_right(folder / name, md5):
-            _download([url], folder / name, md5, reporter)
+    splits = (SVHN.split_list[split] for split in ("train", "test"))
+    _download([([url], folder / name, md5) for url, name, md5 in splits], reporter)
 
 
 def _fetch_cifar(named: Named, folder: Path, reporter: Reporter) -> None:
@@ -111,8 +112,7 @@ def _fetch_cifar(named: Named, folder: Path, reporter: Reporter) -> None:
     from torchvision.datasets import CIFAR10
 
     archive = folder.parent / CIFAR10.filename
-    if not _is_right(archive, CIFAR10.tgz_md5):
-        _download([CIFAR10.url], archive, CIFAR10.tgz_md5, reporter)
+    _download([([CIFAR10.url], archive, CIFAR10.tgz_md5)], reporter)
     with tarfile.open(archive) as tar:
         for name in named.files:
             member = tar.extractfile(f"{folder.name}/{name}")
@@ -138,22 +138,39 @@ _FETCH: dict[str, Callable[[Named, Path, Reporter], None]] = {
 }
 
 
-# ---- one file from the network
+# ---- from the network
 
 
 class _FailedError(Exception):
     """This address did not give the file."""
 
 
-def _download(urls: Sequence[str], path: Path, md5: str, reporter: Reporter) -> None:
-    """Fetch ``path`` from the first address that has it; ``path`` is not touched until the file is complete and right.
+def _download(files: Sequence[tuple[Sequence[str], Path, str]], reporter: Reporter) -> None:
+    """Fetch those of the files (addresses, path, MD5) that are not there yet.
 
     Raises:
-        SoftVQError: no address gave the right file, or it cannot be written.
+        SoftVQError: a file cannot be had or written; it names all that are missing.
+    """
+    missing = [(urls, path, md5) for urls, path, md5 in files if not _is_right(path, md5)]
+    for number, (urls, path, md5) in enumerate(missing):
+        failures = _download_file(urls, path, md5, reporter)
+        if failures:
+            names = [path.name for _, path, _ in missing[number:]]
+            raise SoftVQError(
+                f"could not fetch {path.name} ({'; '.join(failures)}); get {' and '.join(names)} elsewhere and put "
+                f"{'it' if len(names) == 1 else 'them'} into {path.parent}"
+            )
+
+
+def _download_file(urls: Sequence[str], path: Path, md5: str, reporter: Reporter) -> list[str]:
+    """Fetch ``path`` from the first address that has it; it is not touched until the file is complete and right.
+
+    Returns:
+        Why no address gave it; nothing where one did.
     """
     for leftover in path.parent.glob(f".{path.name}.*.tmp"):  # of a process that was killed
         leftover.unlink(missing_ok=True)
-    failures = []
+    failures: list[str] = []
     for url in urls:
         digest, done = hashlib.md5(usedforsecurity=False), 0
         try:
@@ -165,10 +182,10 @@ def _download(urls: Sequence[str], path: Path, md5: str, reporter: Reporter) -> 
                     reporter.progress(f"downloading {path.name}", done, total)
                 if digest.hexdigest() != md5:
                     raise _FailedError(f"it gave another file, with the MD5 {digest.hexdigest()} and not {md5}")
-            return
+            return []
         except _FailedError as failure:
             failures.append(f"{url}: {failure}")
-    raise SoftVQError(f"could not fetch {path.name} ({'; '.join(failures)}); get it elsewhere and put it at {path}")
+    return failures
 
 
 def _chunks(url: str) -> Iterator[tuple[bytes, int | None]]:

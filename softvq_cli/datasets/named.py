@@ -29,12 +29,15 @@ Doubt = Callable[[str], None]
 """Is told the name of a file of which only the form could be checked."""
 
 DIGITS = "digits"
+_SYSTEM_DATA = Path("/usr/share/datasets")
+"""Where Debian's packages put data sets: ``apt install dataset-fashion-mnist``."""
 
 
 @dataclass(frozen=True)
 class Named:
     """One data set that consists of files."""
 
+    name: str
     description: str
     folder: str
     """Relative to the data folder."""
@@ -49,10 +52,34 @@ class Named:
     """For idx files without an MD5: the shape of each; all classes have the same number of images."""
 
     def find(self, data: Path, name: str) -> tuple[Path, str | None] | None:
-        """(path, MD5) of the file to read for ``name``, one with an MD5 first; None if there is none."""
+        """(path, MD5) of the file to read for ``name``, one with an MD5 first; None if there is none.
+
+        It is looked for in torchvision's folder, in the data folder itself, and where Debian's packages put it. Only
+        torchvision's folder is certain to be meant for this data set: elsewhere the content has to be the right one.
+        """
         forms = [(name, self.files[name]), *([(f"{name}.gz", self.packed[name])] if self.packed else [])]
-        paths = [(data / self.folder / file, md5) for file, md5 in sorted(forms, key=lambda form: form[1] is None)]
-        return next(((path, md5) for path, md5 in paths if path.is_file()), None)
+        forms.sort(key=lambda form: form[1] is None)
+        own = data / self.folder
+        for folder in (own, data, _SYSTEM_DATA / self.name):
+            for file, md5 in forms:
+                path = folder / file
+                if path.is_file() and (folder == own or self._is_meant(path, name, md5)):
+                    return path, md5
+        return None
+
+    def _is_meant(self, path: Path, name: str, md5: str | None) -> bool:
+        """Whether a file has the published content, or at least its form and not that of another data set."""
+        try:
+            content = path.read_bytes()
+        except OSError:
+            return False
+        if _md5(content) == md5:
+            return True
+        unpacked = _unpacked(content) if path.suffix == ".gz" else content
+        if unpacked is None or self.files[name] is not None:
+            return unpacked is not None and _md5(unpacked) == self.files[name]
+        others = {known for named in NAMED.values() if named is not self for known in named.files.values()}
+        return self._has_form(name, unpacked) and _md5(unpacked) not in others
 
     def contents(self, data: Path, name: str, doubt: Doubt) -> bytes:
         """The bytes of one file, unpacked, after its MD5 was compared.
@@ -205,6 +232,7 @@ _FASHION_GZ_MD5 = (
 
 NAMED: dict[str, Named] = {
     "mnist": Named(
+        name="mnist",
         description="70 000 handwritten digits, 28x28 grey",
         folder="MNIST/raw",
         files=dict(zip(_IDX, _MNIST_MD5, strict=True)),
@@ -213,6 +241,7 @@ NAMED: dict[str, Named] = {
         packed=dict(zip(_IDX, _MNIST_GZ_MD5, strict=True)),
     ),
     "fashion-mnist": Named(
+        name="fashion-mnist",
         description="70 000 pieces of clothing, 28x28 grey",
         folder="FashionMNIST/raw",
         files=dict.fromkeys(_IDX),
@@ -222,6 +251,7 @@ NAMED: dict[str, Named] = {
         shapes=dict(zip(_IDX, ((60_000, 28, 28), (60_000,), (10_000, 28, 28), (10_000,)), strict=True)),
     ),
     "svhn": Named(
+        name="svhn",
         description="99 289 house number digits, 32x32 colour",
         folder="",
         files={
@@ -232,6 +262,7 @@ NAMED: dict[str, Named] = {
         read=_read_svhn,
     ),
     "cifar10": Named(
+        name="cifar10",
         description="60 000 photographs of 10 kinds of things, 32x32 colour",
         folder="cifar-10-batches-py",
         files={
@@ -316,7 +347,7 @@ def describe(name: str, data_dir: str | os.PathLike[str] | None = None) -> Statu
     return Status(
         name=name,
         description=named.description,
-        path=data / named.folder,
+        path=next((place[0].parent for place in places.values() if place is not None), data / named.folder),
         present=len(missing) < len(places),
         complete=not missing,
         intact=False if damaged else True if not missing and all(checks.values()) else None,

@@ -14,7 +14,7 @@ import pytest
 from softvq_cli.config import DataConfig
 from softvq_cli.datasets import data_folder, describe, load, named, names
 from softvq_cli.errors import InputError, SoftVQError, UsageError
-from tests.helpers import PUBLISHED, downloads, pixels
+from tests.helpers import PUBLISHED, downloads, pixels, write_folder
 from tests.helpers.published import idx
 
 
@@ -206,6 +206,35 @@ def test_an_own_file_in_the_place_of_svhn_is_told_how_to_be_used(data_dir: Path)
     with pytest.raises(InputError, match=rf"data {path}"):
         get("svhn", "test", data_dir)
     assert len(load(DataConfig(data=str(path)), "all")) == 12
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("place", ["the data folder itself", "Debian's folder"])
+@pytest.mark.parametrize("name", ["mnist", "fashion-mnist", "cifar10"])
+def test_files_are_found_without_torchvisions_folder(
+    data_dir: Path, tmp_path: Path, name: str, place: str, packed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(named, "_SYSTEM_DATA", tmp_path / "system")
+    expected, files = (
+        get(name, "all", data_dir),
+        PUBLISHED[name] if not packed or name == "cifar10" else downloads(name),
+    )
+    if name == "fashion-mnist" and not packed:  # told from MNIST by form and content, as no checksum was published
+        shapes = {
+            file: (8, 28, 28)[: data[3]] if file[1] == "r" else (4, 28, 28)[: data[3]] for file, data in files.items()
+        }
+        monkeypatch.setitem(
+            named.NAMED, name, dataclasses.replace(named.NAMED[name], shapes=shapes, class_names=tuple("01"))
+        )
+    folder = tmp_path / "flat" if place == "the data folder itself" else tmp_path / "system" / name
+    write_folder(folder, files)
+    if name == "fashion-mnist" and not packed:
+        for start, count in (("train", 8), ("t10k", 4)):
+            (folder / f"{start}-labels-idx1-ubyte").write_bytes(idx(np.arange(count) % 2))
+    data = get(name, "all", tmp_path / "flat")
+    assert np.array_equal(data.images, expected.images) and describe(name, tmp_path / "flat").path == folder
+    other = {"mnist": "fashion-mnist", "fashion-mnist": "mnist", "cifar10": "svhn"}[name]
+    assert not describe(other, tmp_path / "flat").complete
 
 
 def test_describe_tells_present_complete_and_intact(data_dir: Path, tmp_path: Path) -> None:
