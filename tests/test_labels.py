@@ -15,6 +15,7 @@ from softvq_cli.embeddings import Embedding
 from softvq_cli.embeddings.labels import align, numbering, renumber, shared
 from softvq_cli.errors import InputError
 from softvq_cli.evaluation.probe import probe
+from softvq_cli.reporter import Reporter
 from softvq_cli.results.source import Source
 
 ANIMALS = ("ant", "bee", "cat")
@@ -106,8 +107,10 @@ def test_embed_numbers_classes_as_the_checkpoint_does(
     other = Dataset("other", "test", images, np.array([0, 1]), names)
     monkeypatch.setattr(Source, "_load", lambda self, split: other)
     warnings: list[str] = []
+    reporter = Reporter()
+    monkeypatch.setattr(reporter, "warn", warnings.append)
     checkpoint: Any = _Trained(trained)
-    found = Source(checkpoint, data="other", warn=warnings.append).load("test")
+    found = Source(checkpoint, data="other", reporter=reporter).load("test")
     assert found.labels is not None and found.labels.tolist() == labels
     assert found.class_names == expected_names
     assert len(warnings) == 1

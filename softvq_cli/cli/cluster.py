@@ -89,18 +89,17 @@ def cluster(
     from softvq_cli.cli import pipes
     from softvq_cli.cli.tables import clustering_tables
     from softvq_cli.cli.targets import refuse_existing, write_array
-    from softvq_cli.results.clustering import cluster_file
+    from softvq_cli.results.embedded import cluster_file
 
     if assignments is not None:
         refuse_existing(assignments, overwrite=overwrite)
     settings = {"perplexity": perplexity, "exaggeration": exaggeration, "dimensions": dimensions}
-    with pipes.received([embeddings]) as [rows], terminal.bars() as bars:
+    with pipes.received([embeddings]) as [rows], terminal.bars():
         found = cluster_file(
             rows,
             labels,
             on_map=settings if on_map else None,
-            begun=bars.begin,
-            note=terminal.note,
+            reporter=terminal,
             clusters=clusters,
             n_init=n_init,
             init=init,

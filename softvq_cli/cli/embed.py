@@ -104,16 +104,9 @@ def embed(
 
     names = _columns(columns, out, clusters)
     _check_target(out, overwrite=overwrite, as_json=as_json)
-    with terminal.bars() as bars:
+    with terminal.bars():
         source = Source.open(
-            checkpoint,
-            data=data,
-            data_dir=data_dir,
-            reading=reading,
-            device=device,
-            warn=terminal.warn,
-            progress=bars.report,
-            note=terminal.note,
+            checkpoint, data=data, data_dir=data_dir, reading=reading, device=device, reporter=terminal
         )
         if out == pipes.PIPE:
             with temporary_folder() as folder:
@@ -121,10 +114,10 @@ def embed(
                 pipes.send(rows.path)
             return
         if _is_table(out):
-            from softvq_cli.results.table import embed_table
+            from softvq_cli.results.embedded import embed_table
 
             written = embed_table(
-                source, split, out, columns=names, what=what, batch_size=batch_size, clusters=clusters, begun=bars.begin
+                source, split, out, columns=names, what=what, batch_size=batch_size, clusters=clusters
             )
         else:
             written = source.embed(split, out, what=what, batch_size=batch_size)
@@ -162,7 +155,7 @@ def _check_target(out: Path, *, overwrite: bool, as_json: bool) -> None:
     from softvq_cli import embeddings
     from softvq_cli.cli import pipes
     from softvq_cli.cli.targets import refuse_existing
-    from softvq_cli.embeddings.table import check_available
+    from softvq_cli.embeddings.parquet import check_available
 
     if out == pipes.PIPE:
         if as_json:
@@ -178,6 +171,6 @@ def _check_target(out: Path, *, overwrite: bool, as_json: bool) -> None:
 
 
 def _is_table(out: Path) -> bool:
-    from softvq_cli.embeddings.table import ENDING
+    from softvq_cli.embeddings import TABLE
 
-    return out.suffix == ENDING
+    return out.suffix == TABLE

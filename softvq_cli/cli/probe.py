@@ -71,9 +71,9 @@ def probe(
       softvq probe train.npy test.npy --json | jq .accuracy
     """
     from softvq_cli.cli.tables import probing_tables
-    from softvq_cli.results.probing import probe_files
+    from softvq_cli.results.embedded import probe_files
 
-    with terminal.bars() as bars:
+    with terminal.bars():
         found = probe_files(
             files,
             labels=labels or (),
@@ -85,10 +85,7 @@ def probe(
             data_dir=data_dir,
             reading=reading,
             device=device,
-            warn=terminal.warn,
-            note=terminal.note,
-            begun=bars.begin,
-            progress=bars.report,
+            reporter=terminal,
         )
     terminal.result(found.as_dict(), lambda: probing_tables(found), as_json=as_json)
     following = ("tsne", files[1], "-o", "tsne.png") if len(files) == 2 else ("embed", files[0])

@@ -56,27 +56,28 @@ def report(
     from softvq_cli.cli.targets import refuse_existing
     from softvq_cli.plots import page
     from softvq_cli.plots.page.writing import check_suffix
-    from softvq_cli.results.page import Collector
+    from softvq_cli.results.page_data import collect
 
     check_suffix(out)
     refuse_existing(out, overwrite=overwrite)
     page.require_bokeh()
     titles = _titles(runs)
-    with terminal.bars() as bars:
-        collector = Collector(
-            data,
-            data_dir,
-            device,
-            jobs,
-            max_points,
-            bars.begin,
-            terminal.warn,
-            bars.report,
-            _command_of,
-            terminal.note,
-            reading,
-        )
-        views = [collector.collect(path, name) for path, name in zip(runs, titles, strict=True)]
+    with terminal.bars():
+        views = [
+            collect(
+                path,
+                name,
+                jobs=jobs,
+                max_points=max_points,
+                again=_command_of,
+                reporter=terminal,
+                device=device,
+                data=data,
+                data_dir=data_dir,
+                reading=reading,
+            )
+            for path, name in zip(runs, titles, strict=True)
+        ]
     page.write(out, views, title=title or ", ".join(titles))
     images = {view.title: len(view.rows) for view in views}
     terminal.wrote(out, document={"images": images, "bytes": out.stat().st_size}, as_json=as_json)

@@ -20,25 +20,25 @@ def run(
     """Train, embed, cluster, probe and draw one configuration in one folder.
 
     The folder then holds what train writes, the embeddings of both splits, tsne.png, reconstructions.png, curves.png,
-    for a model with a codebook codebook-usage.png and codebook-centroids.png, and all results in summary.json. Of each
-    test image map-test.npy, clusters-test.npy, predictions-test.npy and errors-test.npy have what was found; report
-    reads them. --resume goes on with the first stage that is not finished.
+    for a model with a codebook codebook-usage.png and codebook-centroids.png, and all results in evaluation.json.
+    map-test.npy, clusters-test.npy, predictions-test.npy and errors-test.npy have one row per test image; report reads
+    them. --resume goes on with what is not finished.
 
     Examples:
       softvq run --data digits -o runs/first
       softvq run --data mnist -b vae --seed 1
       softvq run -o runs/first --resume
     """
-    from softvq_cli.cli.tables import summary_table
+    from softvq_cli.cli.tables import run_table
     from softvq_cli.cli.targets import refuse_both
-    from softvq_cli.results.run import run_pipeline
+    from softvq_cli.results.pipeline import run_pipeline
 
     refuse_both(resume=resume, overwrite=overwrite)
     note_unused(settings, terminal)
     with terminal.bars():
-        summary = run_pipeline(
+        result = run_pipeline(
             settings, out=out, resume=resume, overwrite=overwrite, device=device, reporter=terminal, stop=terminal.stop
         )
-    terminal.result(summary.as_dict(), lambda: summary_table(summary), as_json=as_json)
-    terminal.note(f"all files are in {summary.folder}")
-    terminal.hint("softvq", "report", summary.folder)
+    terminal.result(result.as_dict(), lambda: run_table(result), as_json=as_json)
+    terminal.note(f"all files are in {result.folder}")
+    terminal.hint("softvq", "report", result.folder)

@@ -15,6 +15,7 @@ from softvq_cli.words import BOTTLENECKS
 
 if TYPE_CHECKING:
     from softvq_cli.config import RunConfig
+    from softvq_cli.results.pipeline import RunResult
 
 
 def rows(title: str, entries: Iterable[tuple[str, object]]) -> Group:
@@ -166,28 +167,27 @@ def _state(state: Any) -> str:
     return state.problem or ("complete, intact" if state.intact else "complete, no checksum")
 
 
-def summary_table(summary: Any) -> Group:
-    """What a chain found, with the figures of the paper's tables first."""
-    found, config = summary.document, summary.document["config"]
-    clustering, probe, training = found["clustering"], found["probe"], found["training"]
-    entries: list[tuple[str, object]] = []
-    if clustering:
-        entries += [("clustering accuracy", per_cent(clustering["accuracy"])), ("NMI", f"{clustering['nmi']:.4f}")]
-    if probe:
-        entries.append(("probe accuracy", per_cent(probe["accuracy"])))
-    entries += [(_METRICS[name], f"{training[name]:.4g}") for name in _METRICS if name in training]
-    title = f"{BOTTLENECKS[config['model']['bottleneck']].label} on {config['data']['data']}"
-    return rows(f"{title}, {training['step']:.0f} iterations, test split", entries)
+def run_table(result: RunResult) -> Group:
+    """The results of a run on the test split, with those of the paper's tables first."""
+    numbers, model, data = result.evaluation.numbers["z_e"], result.config.model, result.config.data
+    entries = [(_RESULTS[name], _result(name, numbers[name])) for name in _RESULTS if name in numbers]
+    title = f"{BOTTLENECKS[model.bottleneck].label} on {data.data}"
+    return rows(f"{title}, {numbers['iterations']:.0f} iterations, test split", entries)
 
 
-_METRICS = {
-    "val_nmse": "reconstruction error (nMSE)",
+_RESULTS = {
+    "clustering_accuracy": "clustering accuracy",
+    "nmi": "NMI",
+    "silhouette": "silhouette",
+    "probe_accuracy": "probe accuracy",
+    "test_nmse": "reconstruction error (nMSE)",
+    "bits_per_image": "information (bits per image)",
     "perplexity": "codebook perplexity",
     "active_codes": "active codes",
     "posterior_entropy_bits": "posterior entropy (bits)",
-    "kl": "KL (nats)",
+    "kl_nats": "KL (nats)",
 }
-"""What is shown of a line of metrics.jsonl."""
+"""Which numbers of an evaluation are shown."""
 
 
 def info_tables(document: Mapping[str, Any]) -> Group:

@@ -54,7 +54,7 @@ def tsne(
     from softvq_cli.cli import pipes
     from softvq_cli.cli.targets import numbered, refuse_existing, write_array
     from softvq_cli.embeddings.labels import align
-    from softvq_cli.results.maps import draw_maps
+    from softvq_cli.results.embedded import draw_maps
 
     saved = [] if save_coords is None else numbered(save_coords, len(embeddings))
     refuse_existing(out, *saved, overwrite=overwrite)
@@ -62,7 +62,7 @@ def tsne(
         rows, notes = align([files.read(path, labels) for path in paths])
         for note in notes:
             terminal.note(note)
-        with terminal.bars() as bars:
+        with terminal.bars():
             coordinates = draw_maps(
                 rows,
                 out,
@@ -70,8 +70,7 @@ def tsne(
                 perplexity=perplexity,
                 seed=seed,
                 jobs=jobs,
-                begun=bars.begin,
-                note=terminal.note,
+                reporter=terminal,
             )
     for target, points in zip(saved, coordinates, strict=False):  # none, or one a panel
         write_array(target, points)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from softvq_cli.embeddings.files import Embedding
+from softvq_cli.embeddings.embedding import Embedding
 from softvq_cli.errors import InputError, one_line
 
 _SHOWN = 5

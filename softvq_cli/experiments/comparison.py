@@ -26,7 +26,7 @@ from softvq_cli.experiments.paper import BASELINE, COMPARISONS, Comparison
 from softvq_cli.experiments.pool import Outcome, PoolObserver
 from softvq_cli.experiments.report import Report, report_files
 from softvq_cli.experiments.study import Row, Study, StudyData, load_data, plan_jobs
-from softvq_cli.results.result import MAP, PROBES
+from softvq_cli.results.evaluate import MAP, PROBES
 from softvq_cli.training import log, run_directory
 from softvq_cli.words import BOTTLENECKS, CONTROLS, PCA, RAW
 

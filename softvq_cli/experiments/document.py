@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from softvq_cli.evaluation.statistics import paired_difference, summary
-from softvq_cli.experiments.measures import MEASURES, measure
 from softvq_cli.experiments.paper import Column
 from softvq_cli.experiments.pool import Outcome
 from softvq_cli.experiments.study import Row, Study
-from softvq_cli.results.result import step_of
+from softvq_cli.results.evaluate import step_of
+from softvq_cli.results.measures import MEASURES, measure
 from softvq_cli.sharing import shared_command, shared_text
 from softvq_cli.version import __version__
 from softvq_cli.words import BOTTLENECKS
@@ -116,7 +116,7 @@ def _course(study: Study, row: Row, outcome: Outcome) -> dict[str, dict[str, Any
 def _values(study: Study, outcome: Outcome, data: str, row: str | None, representation: str | None) -> Values:
     """Of a row on a data set, in the order of the seeds."""
     found = {
-        job.seed: outcome.evaluations[job].figures.get(representation or job.representation)
+        job.seed: outcome.evaluations[job].numbers.get(representation or job.representation)
         for job in study.jobs
         if (job.data, job.row) == (data, row) and job in outcome.evaluations
     }

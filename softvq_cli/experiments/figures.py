@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from softvq_cli.experiments.legends import papers
-from softvq_cli.experiments.measures import measure
+from softvq_cli.results.measures import measure
 
 COURSE = "-course"
 """After the report's name: the measures against the iterations."""

@@ -15,8 +15,8 @@ from typing import Any
 from softvq_cli.evaluation.clustering import N_INIT
 from softvq_cli.evaluation.statistics import summary, variance_components
 from softvq_cli.experiments import legends
-from softvq_cli.experiments.measures import BEYOND, CARRIED, MEASURES, STARTS
-from softvq_cli.experiments.measures import measure as _measure
+from softvq_cli.results.measures import BEYOND, CARRIED, MEASURES, STARTS
+from softvq_cli.results.measures import measure as _measure
 from softvq_cli.words import IMAGE_SHAPES
 
 Row = list[str]

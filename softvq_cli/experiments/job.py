@@ -7,17 +7,19 @@ of a control, and the fingerprints of both splits), and is made again when that 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from softvq_cli.config import DataConfig, RunConfig
 from softvq_cli.errors import InputError, RefusedError, param
 from softvq_cli.presets import unused_settings
-from softvq_cli.results import result
-from softvq_cli.results.result import Evaluation
+from softvq_cli.reporter import Reporter
+from softvq_cli.results import evaluate
+from softvq_cli.results.evaluate import BASIC, QUANTISED, Evaluation
+from softvq_cli.results.subject import Control, Subject
 from softvq_cli.training import run_directory
-from softvq_cli.words import BOTTLENECKS, PCA, RAW, UNTRAINED
+from softvq_cli.words import BOTTLENECKS, PCA, RAW
 
 if TYPE_CHECKING:
     from softvq_cli.training.checkpoint import Checkpoint
@@ -48,7 +50,7 @@ class Job:
     pixels: int
     """Of an image, over all channels."""
     parts: tuple[str, ...]
-    """What is to be measured: of BASIC, PROBES and MAP, and models on the way, see :func:`result.at`."""
+    """What is to be measured: of BASIC, PROBES and MAP, and models on the way, see :func:`evaluate.at`."""
 
     @property
     def name(self) -> str:
@@ -74,6 +76,12 @@ class Job:
     def representation(self) -> str:
         """What its own rows are: ``z_e``, ``pixels`` or ``pca``."""
         return REPRESENTATIONS.get(self.subject, "z_e")
+
+    @property
+    def all_parts(self) -> tuple[str, ...]:
+        """``parts``, and with the paper's measures of a codebook's z_e those of the decoder's input."""
+        quantised = self.trains and BOTTLENECKS[self.subject].has_codebook and BASIC in self.parts
+        return (*self.parts, *((QUANTISED,) if quantised else ()))
 
     @property
     def evaluation_units(self) -> int:
@@ -123,7 +131,7 @@ def inspect(job: Job) -> State:
             *(job.folder, job.config.data.data, _difference(job, found)),
         )
     finished = found.step == job.steps
-    return State(found.step, finished, _evaluation(job, found.sha256) if finished else None)
+    return State(found.step, finished, _evaluation(job, found) if finished else None)
 
 
 def _difference(job: Job, found: Checkpoint) -> str:
@@ -176,19 +184,20 @@ def _refuse_other_settings(job: Job, there: RunConfig) -> None:
             )
 
 
-def measured(job: Job, seal: str | None) -> dict[str, Any]:
-    """What an evaluation is of: equal for two evaluations iff they measure the same."""
-    of: dict[str, Any] = {"row": job.subject, "train": job.fingerprints[0], "test": job.fingerprints[1]}
-    if seal is not None:
-        of["checkpoint_sha256"] = seal
-    if job.subject == PCA:
-        of["components"] = job.config.model.latent_dim
-    if job.subject == UNTRAINED:
-        of |= {"model": asdict(job.config.model), "seed": job.seed}
-    return of
+def subject_of(job: Job, checkpoint: Checkpoint | None, reporter: Reporter | None = None) -> Subject:
+    """What the job evaluates: its checkpoint's model, or its control."""
+    from softvq_cli import datasets
+
+    reporter = reporter or Reporter()
+    return Subject(
+        checkpoint or Control(job.subject, job.config),
+        lambda split: datasets.load(job.config.data, split, progress=reporter.progress),
+        fingerprints=job.fingerprints,
+        reporter=reporter,
+    )
 
 
-def _evaluation(job: Job, seal: str | None) -> Evaluation | None:
+def _evaluation(job: Job, checkpoint: Checkpoint | None) -> Evaluation | None:
     """The stored one, if it has all parts."""
-    found = result.read(job.folder, measured(job, seal))
-    return found if found.has(job.parts) else None
+    stored = evaluate.read(job.folder, subject_of(job, checkpoint).key)
+    return stored if stored.has(job.all_parts) else None

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from softvq_cli.experiments.measures import MEASURES
-from softvq_cli.results.result import BASIC, MAP
+from softvq_cli.results.evaluate import BASIC, MAP
+from softvq_cli.results.measures import MEASURES
 from softvq_cli.words import BOTTLENECKS, CONTROLS, RAW
 
 BASELINE = "ae"

@@ -23,7 +23,7 @@ from softvq_cli.experiments.cluster import Cluster
 from softvq_cli.experiments.job import Job, State, inspect
 from softvq_cli.experiments.worker import ENVIRONMENT, NOTE, TRAINING, Order, stop_jobs, work
 from softvq_cli.files import as_utf8
-from softvq_cli.results.result import Evaluation
+from softvq_cli.results.evaluate import Evaluation
 
 if TYPE_CHECKING:
     from distributed import Client

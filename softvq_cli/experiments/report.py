@@ -14,7 +14,6 @@ from softvq_cli.experiments.job import Job
 from softvq_cli.experiments.pool import Outcome
 from softvq_cli.experiments.study import Study
 from softvq_cli.files import write_json, write_text
-from softvq_cli.results.result import read_map
 
 
 @dataclass(frozen=True)
@@ -88,8 +87,11 @@ def _draw_maps(path: Path, study: Study, outcome: Outcome, note: Callable[[str],
         if done:
             job: Job = min(done, key=lambda job: job.seed)
             test = datasets.load(job.config.data, "test")
-            own = outcome.evaluations[job].figures[job.representation]
+            evaluation = outcome.evaluations[job]
+            own = evaluation.numbers[job.representation]
             reached = f"nMSE {own['nmse']:.3f}, {own['iterations']:.0f} iterations"
-            panels.append(Panel(row.label, read_map(job.folder), test.labels, test.class_names, reached))
+            coordinates = evaluation.array("map")
+            assert coordinates is not None  # a study of maps measures them
+            panels.append(Panel(row.label, coordinates, test.labels, test.class_names, reached))
     if panels:
         plot(path, panels, Told(lambda text, *_: note(text)))

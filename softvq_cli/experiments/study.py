@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from softvq_cli.config import DataConfig, RunConfig
-from softvq_cli.errors import UsageError
+from softvq_cli.errors import InputError, UsageError
 from softvq_cli.experiments.cluster import THREADS
 from softvq_cli.experiments.job import Job
-from softvq_cli.experiments.measures import labels_of
 from softvq_cli.experiments.paper import TITLES, Column
 from softvq_cli.files import on_disk
 from softvq_cli.presets import preset
-from softvq_cli.results.result import at
+from softvq_cli.results.evaluate import at
 from softvq_cli.words import BOTTLENECKS
 
 if TYPE_CHECKING:
@@ -143,8 +142,12 @@ def load_data(config: DataConfig, stands_for: str | None = None, progress: Progr
 
     train = datasets.load(config, "train", progress=progress)
     test = datasets.load(config, "test", progress=progress)
-    labels_of(train)
-    labels_of(test)
+    for dataset in (train, test):
+        if dataset.labels is None:
+            raise InputError(
+                f"the {dataset.split} split of {dataset.name} has no labels, and a comparison needs them: use data "
+                "with class folders"
+            )
     prints = (train.fingerprint, test.fingerprint)
     return StudyData(
         config,

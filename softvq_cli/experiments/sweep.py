@@ -19,7 +19,7 @@ from softvq_cli.experiments.pool import PoolObserver
 from softvq_cli.experiments.report import Report, report_files
 from softvq_cli.experiments.study import Row, Study, load_data, plan_jobs
 from softvq_cli.presets import unused_settings
-from softvq_cli.results.result import BASIC
+from softvq_cli.results.evaluate import BASIC
 from softvq_cli.training import run_directory
 
 NAME = "sweep"

@@ -21,7 +21,7 @@ from softvq_cli.experiments.completion import complete
 from softvq_cli.experiments.job import Job
 from softvq_cli.files import as_utf8
 from softvq_cli.reporter import Reporter
-from softvq_cli.results.result import Evaluation
+from softvq_cli.results.evaluate import Evaluation
 
 ENVIRONMENT = ("SOFTVQ_DATA", "SOFTVQ_CACHE")
 """Where data lie: a worker of another machine has to look in the same places."""

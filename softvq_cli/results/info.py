@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from softvq_cli.errors import InputError
-from softvq_cli.results import result
+from softvq_cli.results import evaluate
 
 _RECORDED = ("dataset", "split", "representation", "step", "checkpoint_sha256", "class_names", "config")
 
@@ -30,44 +29,44 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
 def _checkpoint(path: Path) -> dict[str, Any]:
     from softvq_cli.training import checkpoint
 
-    found = checkpoint.load(path)
+    trained = checkpoint.load(path)
     return {
         "kind": "checkpoint",
         "path": str(path),
-        "sha256": found.sha256,
-        "step": found.step,
-        "finished": found.finished,
-        "parameters": sum(weights.numel() for weights in found.model.parameters()),
+        "sha256": trained.sha256,
+        "step": trained.step,
+        "finished": trained.finished,
+        "parameters": sum(weights.numel() for weights in trained.model.parameters()),
         "dataset": {
-            "name": found.dataset.name,
-            "images": found.dataset.n,
-            "image_shape": list(found.dataset.image_shape),
-            "class_names": list(found.dataset.class_names),
-            "fingerprint": found.dataset.fingerprint,
+            "name": trained.dataset.name,
+            "images": trained.dataset.n,
+            "image_shape": list(trained.dataset.image_shape),
+            "class_names": list(trained.dataset.class_names),
+            "fingerprint": trained.dataset.fingerprint,
         },
-        "metrics": found.metrics,
-        "config": found.config.as_dict(),
+        "metrics": trained.metrics,
+        "config": trained.config.as_dict(),
     }
 
 
 def _embeddings(path: Path) -> dict[str, Any]:
     from softvq_cli import embeddings
 
-    found = embeddings.read(path, indices=True)
+    rows = embeddings.read(path, indices=True)
     labels = None
-    if found.labels is not None:
+    if rows.labels is not None:
         import numpy as np
 
-        values, counts = np.unique(found.labels, return_counts=True)
+        values, counts = np.unique(rows.labels, return_counts=True)
         labels = {"classes": len(values), "smallest": int(counts.min()), "largest": int(counts.max())}
     return {
         "kind": "embeddings",
         "path": str(path),
-        "rows": len(found),
-        "columns": int(found.z.shape[1]),
+        "rows": len(rows),
+        "columns": int(rows.z.shape[1]),
         "labels": labels,
-        "mean_norm": float((found.z.astype("float64") ** 2).sum(axis=1).mean() ** 0.5),
-        **_pick(found.info, _RECORDED),
+        "mean_norm": float((rows.z.astype("float64") ** 2).sum(axis=1).mean() ** 0.5),
+        **{name: rows.info[name] for name in _RECORDED if name in rows.info},
     }
 
 
@@ -80,40 +79,17 @@ def _run(folder: Path) -> dict[str, Any]:
     document: dict[str, Any] = {
         "kind": "run",
         "path": str(folder),
-        "files": sorted(one.name for one in folder.iterdir() if one.is_file() and not one.name.startswith(".")),
+        "files": sorted(file.name for file in folder.iterdir() if file.is_file() and not file.name.startswith(".")),
     }
     if path.exists():
         document |= {name: value for name, value in _checkpoint(path).items() if name not in document}
+        numbers = evaluate.of_checkpoint(folder, document["sha256"]).numbers
     else:  # stopped before the first checkpoint
         lines = log.read(folder)
         config = run_directory.stored_config(folder).as_dict()
         document |= {"step": 0, "finished": False, "metrics": lines[-1] if lines else {}, "config": config}
-    seal = document.get("sha256")
-    document["results"] = _results(folder, seal)
-    quantised = {} if seal is None else result.of_checkpoint(folder, seal).figures.get("z_q")
-    if quantised:
-        document["results_z_q"] = dict(quantised)
+        numbers = {}
+    document["results"] = dict(numbers.get("z_e", {}))
+    if "z_q" in numbers:
+        document["results_z_q"] = dict(numbers["z_q"])
     return document
-
-
-def _results(folder: Path, seal: str | None) -> dict[str, float]:
-    """What ``softvq run`` or ``softvq reproduce`` measured of z_e and of the model, if on this very checkpoint."""
-    from softvq_cli.results.run import stored_results
-
-    if seal is None:
-        return {}
-    stages = stored_results(folder, seal)
-    clustering, probe, codebook = (stages.get(name) or {} for name in ("clustering", "probe", "codebook"))
-    found = {
-        "clustering_accuracy": clustering.get("accuracy"),
-        "nmi": clustering.get("nmi"),
-        "ari": clustering.get("ari"),
-        "probe_accuracy": probe.get("accuracy"),
-        **codebook,
-        **result.of_checkpoint(folder, seal).figures.get("z_e", {}),
-    }
-    return {name: value for name, value in found.items() if type(value) in (int, float)}
-
-
-def _pick(values: Any, names: tuple[str, ...]) -> dict[str, Any]:
-    return {name: values[name] for name in names if name in values} if isinstance(values, Mapping) else {}

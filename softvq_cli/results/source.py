@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,10 +16,12 @@ from softvq_cli.config import DataConfig
 from softvq_cli.datasets.dataset import Dataset
 from softvq_cli.errors import InputError, Message, UsageError, param, unknown_name
 from softvq_cli.files import make_folder
+from softvq_cli.reporter import Reporter
+from softvq_cli.results import evaluate
+from softvq_cli.results.subject import Subject
 from softvq_cli.words import SPLITS, Split
 
 if TYPE_CHECKING:
-    from softvq_cli.datasets.progress import Progress
     from softvq_cli.embeddings import Embedding
     from softvq_cli.training.checkpoint import Checkpoint
 
@@ -59,14 +61,12 @@ class Source:
     """Other data than it was trained on: a name or a path."""
     data_dir: str | None = None
     """Where the named data sets lie now."""
-    warn: Callable[[str], None] = lambda _: None
-    """Is told in one line why these may not be the data that the checkpoint speaks of."""
-    progress: Progress | None = None
-    """Is told of fetching, decoding and embedding."""
-    note: Callable[[str], None] = lambda _: None
-    """Is told in one line what was dropped, mapped or rounded."""
+    reporter: Reporter = field(default_factory=Reporter)
+    """Is told of fetching, decoding and embedding, of what was dropped, mapped or rounded, and why these may not be the
+    data that the checkpoint speaks of."""
     reading: Mapping[str, Any] = field(default_factory=dict)
     """How the other data are read, where that is not as those of the training were: settings by name."""
+    _splits: dict[str, Dataset] = field(default_factory=dict, init=False, repr=False, compare=False)
     _said: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -107,7 +107,7 @@ class Source:
         trained = self.checkpoint.dataset
         dataset = self._load(cast(Split, split))
         if (*dataset.image_shape[:2], 3) == trained.image_shape and dataset.image_shape[2] == 1:
-            self.note(f"{dataset.name}: grey images for a model of colour: repeated to three channels")
+            self.reporter.note(f"{dataset.name}: grey images for a model of colour: repeated to three channels")
             colour = np.broadcast_to(dataset.images, (*dataset.images.shape[:3], 3))
             dataset = dataclasses.replace(dataset, images=colour)
         if dataset.image_shape != trained.image_shape:
@@ -119,26 +119,22 @@ class Source:
                 self._resized(dataset),
             )
         for note in (*dataset.notes, *self._part(dataset, choice)):
-            self.note(Message("{}: {}", dataset.name, note))
+            self.reporter.note(Message("{}: {}", dataset.name, note))
         if dataset.class_names and trained.class_names and dataset.class_names != trained.class_names:
             self._once(f"{dataset.name} has other classes than the data that {self.checkpoint.path} was trained on")
         return self._numbered(dataset)
 
-    def compare(self, train: Dataset | None = None) -> None:
-        """Warn if the training split has another fingerprint; other data that were asked for need no warning.
-
-        Args:
-            train: the training split, where it has been loaded already.
-        """
+    def compare(self) -> None:
+        """Warn if the training split has another fingerprint; other data that were asked for need no warning."""
         if self.data is not None:
             return
         from softvq_cli.training.checkpoint import DatasetInfo
 
-        trained, found = self.checkpoint.dataset, DatasetInfo.of(train or self._load("train"))
-        if found.fingerprint != trained.fingerprint:
-            self.warn(
+        trained, there = self.checkpoint.dataset, DatasetInfo.of(self._load("train"))
+        if there.fingerprint != trained.fingerprint:
+            self._once(
                 f"{self.checkpoint.config.data.data} is not the data that {self.checkpoint.path} was trained on: "
-                f"{trained.difference(found)}"
+                f"{trained.difference(there)}"
             )
 
     def embed(self, split: str, out: Path, *, what: str = "z_e", batch_size: int = 512) -> Embedding:
@@ -152,35 +148,35 @@ class Source:
         from softvq_cli import embeddings
 
         dataset = self.load(split, choice=True)
-        self.compare(dataset if split == "train" else None)
+        self.compare()
         with output_folder(out.parent):
             return embeddings.embed(
-                self.checkpoint, dataset, out, what=what, batch_size=batch_size, progress=self.progress
+                self.checkpoint, dataset, out, what=what, batch_size=batch_size, reporter=self.reporter
             )
 
-    def embed_splits(self, folder: Path) -> tuple[Embedding, Embedding]:
-        """z_e of the training and the test split, in ``embeddings-train.npy`` and ``embeddings-test.npy``.
+    def subject(self, **more: Any) -> Subject:
+        """The model on both splits, which are compared with those of the training; ``more`` as :class:`Subject`."""
 
-        Raises:
-            InputError: as :meth:`load`.
-            SoftVQError: they could not be written.
-        """
-        from softvq_cli import embeddings
-
-        found = []
-        for split in ("train", "test"):
+        def load(split: Split) -> Dataset:
             dataset = self.load(split)
-            if split == "train":
-                self.compare(dataset)
-            path = folder / f"embeddings-{split}.npy"
-            found.append(embeddings.embed(self.checkpoint, dataset, path, progress=self.progress))
-        return found[0], found[1]
+            self.compare()
+            return dataset
+
+        return Subject(self.checkpoint, load, reporter=self.reporter, **more)
+
+    def kept_arrays(self, rows: Embedding) -> dict[str, np.ndarray]:
+        """What the run's evaluation has of these rows, if they are z_e of its labelled test split."""
+        if rows.labels is None or (rows.info.get("split"), rows.info.get("representation")) != ("test", "z_e"):
+            return {}
+        folder, seal = self.checkpoint.path.parent, self.checkpoint.sha256
+        evaluation = evaluate.of_checkpoint(folder, seal, test=rows.info["fingerprint"])
+        return {name: array for name in evaluate.ARRAYS if (array := evaluation.array(name)) is not None}
 
     def _once(self, text: str) -> None:
         """Warn, but not of each split again."""
         if text not in self._said:
             self._said.add(text)
-            self.warn(text)
+            self.reporter.warn(text)
 
     def _resized(self, dataset: Dataset) -> str:
         """What to do about another size: files can be resized to a square, arrays cannot."""
@@ -214,7 +210,9 @@ class Source:
     def _load(self, split: Split) -> Dataset:
         from softvq_cli import datasets
 
-        return datasets.load(self._place, split, progress=self.progress)
+        if split not in self._splits:
+            self._splits[split] = datasets.load(self._place, split, progress=self.reporter.progress)
+        return self._splits[split]
 
     @cached_property
     def _place(self) -> DataConfig:
@@ -232,8 +230,8 @@ class Source:
             folder,
             was=run_directory.data_path(folder),
             fingerprint=self.checkpoint.dataset.fingerprint,
-            progress=self.progress,
+            progress=self.reporter.progress,
         )
         if found.data != config.data:
-            self.note(f"{config.data} is read from {found.data}")
+            self.reporter.note(f"{config.data} is read from {found.data}")
         return found

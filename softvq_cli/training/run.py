@@ -28,6 +28,8 @@ from softvq_cli.training.trainer import Trainer, run_in_turn
 from softvq_cli.words import LOGGERS
 
 DATA = frozenset(DataConfig.__dataclass_fields__)
+_Place = tuple[Path, tuple[Dataset, Dataset]]
+"""The folder of a run, and its two splits."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def train_together(
     """
     results: dict[int, Run | SoftVQError] = {}
     trainers: dict[int, Trainer] = {}
-    folders: dict[int, Path] = {}
+    places: dict[int, _Place] = {}
     with contextlib.ExitStack() as directories:
         for number, request in enumerate(requests):
             try:
@@ -119,10 +121,11 @@ def train_together(
             if isinstance(ready, Run):
                 results[number] = ready
             else:
-                folders[number], trainers[number] = ready
+                places[number], trainers[number] = ready
         failures = run_in_turn(list(trainers.values()), stop or threading.Event())
     for (number, trainer), failure in zip(trainers.items(), failures, strict=True):
-        results[number] = failure or Run(folders[number], trainer.session.config, trainer.metrics)
+        folder, splits = places[number]
+        results[number] = failure or Run(folder, trainer.session.config, trainer.metrics, splits=splits)
     return [results[number] for number in range(len(requests))]
 
 
@@ -190,7 +193,7 @@ class _History(Reporter):
 
 
 @contextlib.contextmanager
-def _open_run(request: TrainRequest, device: str) -> Iterator[Run | tuple[Path, Trainer]]:
+def _open_run(request: TrainRequest, device: str) -> Iterator[Run | tuple[_Place, Trainer]]:
     """A finished run if there is nothing left to do, else its folder, locked within the block, and its trainer."""
     reporter, target = request.reporter, pick(device)
     dataset, config, folder = _plan(request)
@@ -227,7 +230,7 @@ def _open_run(request: TrainRequest, device: str) -> Iterator[Run | tuple[Path, 
             if request.logs:
                 board = opened.enter_context(contextlib.closing(TensorBoard(folder, session, validation)))
                 reporter = Reporters(board, reporter)
-            yield folder, Trainer(session, files, reporter, saved.metrics if saved else None)
+            yield (folder, (dataset, validation)), Trainer(session, files, reporter, saved.metrics if saved else None)
 
 
 def _place(request: TrainRequest, config: RunConfig, folder: Path, saved: Checkpoint | None) -> DataConfig:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import filelock
 
 from softvq_cli.config import RunConfig, check
+from softvq_cli.datasets.dataset import Dataset
 from softvq_cli.errors import InputError, Message, RefusedError, SoftVQError, UsageError, param
 from softvq_cli.files import as_utf8, discard_unfinished, keep_copy, make_folder, on_disk, read_json, write_json
 from softvq_cli.training import checkpoint, log
@@ -48,6 +49,8 @@ class Run:
     """The last line of its log."""
     finished_before: bool = False
     """It was asked to resume and there was nothing left to do."""
+    splits: tuple[Dataset, Dataset] | None = field(default=None, compare=False, repr=False)
+    """The training and the test split, where they were loaded."""
 
     @property
     def path(self) -> Path:

@@ -242,8 +242,8 @@ def test_a_damaged_checkpoint_is_not_resumed(softvq, trained, tmp_path):
     softvq("train", "-o", "run", "--resume").refused(3, "ckpt.pt")
 
 
-def test_a_damaged_summary_is_measured_again(softvq, chained, tmp_path):
-    path = shutil.copytree(chained, tmp_path / "run") / "summary.json"
+def test_a_damaged_evaluation_is_measured_again(softvq, chained, tmp_path):
+    path = shutil.copytree(chained, tmp_path / "run") / "evaluation.json"
     summary = path.read_text()
     path.write_text(summary[:50])
     assert softvq("run", "-o", "run", "-q", "--resume").code == 0

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from softvq_cli.cli.progress import Terminal
-from softvq_cli.results import maps, result
+from softvq_cli.results import embedded, evaluate
 from tests.helpers import QUICK
 
 pytestmark = pytest.mark.usefixtures("small_networks")
@@ -193,7 +193,8 @@ def test_with_a_map_the_assignments_are_those_on_the_map(softvq, latents, tmp_pa
     words = ("cluster", latents, "--clusters", 7, "--n-init", 2, "--assignments")
     assert softvq(*words, "rows.npy").code == softvq(*words, "map.npy", "--on-map").code == 0
     on_rows, on_map = (np.load(tmp_path / name) for name in ("rows.npy", "map.npy"))
-    expected = maps.on_map(np.load(latents), None, clusters=7, n_init=2).clustering.assignments
+    settings = {"perplexity": None, "exaggeration": 1.0, "dimensions": 2}
+    expected = embedded.cluster_file(latents, on_map=settings, clusters=7, n_init=2).assignments
     np.testing.assert_array_equal(on_map, expected)
     assert (on_map != on_rows).any()
 
@@ -259,42 +260,65 @@ def test_tsne_refuses_before_it_works(softvq, latents, tmp_path):
 # ---- run
 
 
+def evaluation(folder):
+    return json.loads((folder / "evaluation.json").read_text())
+
+
 def test_run_does_everything_in_one_folder(softvq, chained):
     names = {one.name for one in chained.iterdir()}
-    assert {"ckpt.pt", "config.json", "metrics.jsonl", "summary.json"} <= names
+    assert {"ckpt.pt", "config.json", "metrics.jsonl", "evaluation.json"} <= names
     assert {"tsne.png", "reconstructions.png", "curves.png", "embeddings-train.npy", "embeddings-test.npy"} <= names
     assert {"codebook-usage.png", "codebook-centroids.png"} <= names
-    summary = json.loads((chained / "summary.json").read_text())
-    assert 1 <= summary["codebook"]["perplexity"] <= 32
-    assert summary["codebook"]["active_codes"] + summary["codebook"]["dead_codes"] == 32
-    assert summary["clustering"] == softvq("cluster", chained / "embeddings-test.npy", "--starts").document
-    assert summary["probe"] == softvq("probe", chained).document
+    found = evaluation(chained)
+    numbers, details = found["numbers"]["z_e"], found["details"]
+    assert 1 <= numbers["perplexity"] <= 32
+    assert numbers["active_codes"] + numbers["dead_codes"] == 32
+    clustering = softvq("cluster", chained / "embeddings-test.npy", "--starts").document
+    probe = softvq("probe", chained).document
+    assert (numbers["clustering_accuracy"], numbers["nmi"]) == (clustering["accuracy"], clustering["nmi"])
+    assert details["starts"]["clustering_accuracy"] == clustering["starts"]["accuracy"]["values"]
+    assert (numbers["probe_accuracy"], numbers["train_accuracy"]) == (probe["accuracy"], probe["train_accuracy"])
+    assert (details["per_class"], details["confusion"]) == (probe["per_class"], probe["confusion"])
 
 
-def test_run_goes_on_with_the_stage_that_is_missing_and_ends_in_a_table(softvq, chained, tmp_path, for_people):
+def test_run_loads_and_encodes_each_split_once(softvq, tmp_path, monkeypatch):
+    from softvq_cli import datasets
+    from softvq_cli.results import subject
+
+    loaded, encoded = [], []
+    load, represent, encode = datasets.load, subject.represent, subject.encode
+    monkeypatch.setattr(datasets, "load", lambda data, split, **how: loaded.append(split) or load(data, split, **how))
+    monkeypatch.setattr(subject, "represent", lambda *how: encoded.append(len(how[1])) or represent(*how))
+    monkeypatch.setattr(subject, "encode", lambda *how, **more: encoded.append(len(how[1])) or encode(*how, **more))
+    assert softvq("run", "-o", "run", "-q", *QUICK).code == 0
+    assert (loaded, sorted(encoded)) == (["train", "test"], [359, 1438])
+
+
+def test_run_goes_on_with_what_is_missing_and_ends_in_a_table(softvq, chained, tmp_path, for_people):
     folder = shutil.copytree(chained, tmp_path / "run")
     before = {one.name: one.stat().st_mtime_ns for one in folder.iterdir()}
-    summary = (folder / "summary.json").read_text()
     (folder / "curves.png").unlink()
     softvq("run", "-o", "run").refused(4, "--resume")
     result = softvq("run", "-o", "run", "--resume")
     assert result.code == 0
     changed = {one.name for one in folder.iterdir() if one.stat().st_mtime_ns != before[one.name]}
-    assert changed - {".lock"} == {"curves.png", "summary.json"}
-    assert (folder / "summary.json").read_text() == summary
-    assert f"{100 * json.loads(summary)['clustering']['accuracy']:.2f} %" in result.out
+    assert changed - {".lock"} == {"curves.png"}
+    numbers = evaluation(folder)["numbers"]["z_e"]
+    assert f"{100 * numbers['clustering_accuracy']:.2f} %" in result.out
+    assert f"{numbers['perplexity']:.4g}" in result.out  # of the test split, as the table says
 
 
-def test_run_without_labels_has_no_accuracy(softvq, tmp_path):
+def test_run_without_labels_has_clusters_and_no_accuracy(softvq, tmp_path):
     np.save(tmp_path / "mine.npy", np.random.default_rng(0).integers(0, 256, (60, 8, 8), np.uint8))
     result = softvq("run", "--data", "mine.npy", "--batch-size", 8, "-o", "run", "--json", *QUICK)
-    assert (result.document["clustering"], result.document["probe"]) == (None, None)
-    assert (tmp_path / "run" / "tsne.png").exists()
+    assert "silhouette" in result.document["results"]
+    assert not [name for name in result.document["results"] if name.endswith("accuracy")]
+    assert (tmp_path / "run" / "tsne.png").exists() and (tmp_path / "run" / "clusters-test.npy").exists()
 
 
 def test_run_of_a_model_without_a_codebook_draws_none(softvq, tmp_path):
     result = softvq("run", "-b", "ae", "-o", "run", "--json", *QUICK)
-    assert result.document["codebook"] is None
+    assert "perplexity" not in result.document["results"]
     assert not list((tmp_path / "run").glob("codebook*"))
     assert softvq("run", "-o", "run", "--resume", "--json").document == result.document
 
@@ -322,13 +346,9 @@ RESULTS = ("clustering_accuracy", "nmi", "ari", "probe_accuracy")
 
 
 def test_info_shows_the_results_of_a_run_for_its_own_checkpoint_only(softvq, chained, trained, tmp_path):
-    summary = json.loads((chained / "summary.json").read_text())
-    results = softvq("info", chained, "--json").document["results"]
-    assert results["clustering_accuracy"] == summary["clustering"]["accuracy"]
-    assert results["probe_accuracy"] == summary["probe"]["accuracy"]
-    assert results["perplexity"] == summary["codebook"]["perplexity"]
+    assert softvq("info", chained, "--json").document["results"] == evaluation(chained)["numbers"]["z_e"]
     other = shutil.copytree(trained, tmp_path / "other")
-    shutil.copy(chained / "summary.json", other)
+    shutil.copy(chained / "evaluation.json", other)
     assert softvq("info", other, "--json").document["results"] == {}
 
 
@@ -336,13 +356,14 @@ def test_info_shows_the_results_of_a_run_that_reproduce_made(softvq, trained, tm
     folder = shutil.copytree(trained, tmp_path / "run")
     seal = softvq("info", folder, "--json").document["sha256"]
     figures = {"z_e": dict.fromkeys(RESULTS, 0.25), "z_q": {"nmi": 0.5}}
-    result.write(folder, {"row": "soft-vq", "checkpoint_sha256": seal}, result.Evaluation(figures, (result.BASIC,)))
+    there = evaluate.Evaluation(figures, (evaluate.BASIC,))
+    evaluate.write(folder, {"row": "soft-vq", "checkpoint_sha256": seal}, there)
     document = softvq("info", folder, "--json").document
     assert (document["results"], document["results_z_q"]) == (figures["z_e"], figures["z_q"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Terminal, "piped", False)
         assert "25.00 %" in softvq("info", folder).out
-    result.write(folder, {"row": "soft-vq", "checkpoint_sha256": "0" * 64}, result.Evaluation(figures, (result.BASIC,)))
+    evaluate.write(folder, {"row": "soft-vq", "checkpoint_sha256": "0" * 64}, there)
     document = softvq("info", folder, "--json").document
     assert (document["results"], "results_z_q" in document) == ({}, False)
 
@@ -422,8 +443,9 @@ def test_the_chain_on_a_few_images_without_labels_does_what_it_can(softvq, tmp_p
     words = ("run", "--data", "few.npz", "--out", "run", *QUICK, "--batch-size", 8)
     result = softvq(*words, "--json")
     assert result.code == 0, result.err
-    assert "no t-SNE map: the test split has 2 images, and a map needs 4" in result.err
-    assert [result.document[name] for name in ("clustering", "probe", "tsne")] == [None, None, None]
+    assert all(word in result.err for word in ("t-SNE map", "2 rows", "4"))
+    assert result.document["clusters"] == 2 and "probe_accuracy" not in result.document["results"]
+    assert not (tmp_path / "run" / "tsne.png").exists()
     assert (tmp_path / "run" / "curves.png").exists()
     assert softvq(*words, "--resume").code == 0
 

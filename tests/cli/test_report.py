@@ -26,9 +26,9 @@ def test_report_prints_the_path_of_one_page(softvq, chained, tmp_path):
     assert page["title"] == chained.name
     assert [run["n"] for run in page["runs"]] == [359]
     numbers = {one["name"]: one["value"] for one in page["runs"][0]["numbers"]}
-    summary = json.loads((chained / "summary.json").read_text())
-    assert numbers["clustering accuracy"] == summary["clustering"]["accuracy"]
-    assert numbers["probe accuracy"] == summary["probe"]["accuracy"]
+    stored = json.loads((chained / "evaluation.json").read_text())["numbers"]["z_e"]
+    assert numbers["clustering accuracy"] == stored["clustering_accuracy"]
+    assert numbers["probe accuracy"] == stored["probe_accuracy"]
 
 
 def test_the_page_says_how_to_make_the_run_again(softvq, chained, tmp_path):
@@ -36,9 +36,9 @@ def test_the_page_says_how_to_make_the_run_again(softvq, chained, tmp_path):
     again = shlex.split(document(tmp_path / "report.html")["runs"][0]["again"])
     assert again[:2] == ["softvq", "run"]
     assert softvq(*again[1:], "--out", "again", "--device", "cpu", "--quiet").code == 0
-    first, second = (json.loads((folder / "summary.json").read_text()) for folder in (chained, tmp_path / "again"))
-    assert second["clustering"] == first["clustering"]
-    assert second["config"] == first["config"]
+    for name, entry in (("evaluation.json", "numbers"), ("config.json", "model"), ("config.json", "train")):
+        first, second = (json.loads((folder / name).read_text()) for folder in (chained, tmp_path / "again"))
+        assert second[entry] == first[entry]
 
 
 def test_several_runs_are_side_by_side_and_can_be_told_apart(softvq, chained, trained, tmp_path):

@@ -11,7 +11,7 @@ import pytest
 from softvq_cli.config import DataConfig, RunConfig
 from softvq_cli.experiments.job import Job
 from softvq_cli.experiments.study import StudyData, load_data
-from softvq_cli.results.result import BASIC
+from softvq_cli.results.evaluate import BASIC
 
 
 @pytest.fixture(scope="module", autouse=True)

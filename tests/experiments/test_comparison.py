@@ -74,7 +74,7 @@ def test_every_cell_has_its_runs_mean_deviation_and_the_papers_number(document, 
         json.loads((request_of_table1.out / "runs" / f"blobs-vq-s{seed}" / "evaluation.json").read_text())
         for seed in (0, 1)
     ]
-    values = [one["figures"]["z_e"]["clustering_accuracy"] for one in evaluations]
+    values = [one["numbers"]["z_e"]["clustering_accuracy"] for one in evaluations]
     assert accuracy["values"] == values
     assert accuracy["mean"] == pytest.approx(np.mean(values))
     assert accuracy["std"] == pytest.approx(np.std(values, ddof=1))

@@ -10,7 +10,7 @@ from softvq_cli.experiments.cluster import Where
 from softvq_cli.experiments.comparison import Request, match, reproduce
 from softvq_cli.experiments.pool import Outcome, PoolObserver
 from softvq_cli.experiments.study import Study
-from softvq_cli.results.result import BASIC, MAP, Evaluation
+from softvq_cli.results.evaluate import BASIC, MAP, Evaluation
 from softvq_cli.training import checkpoint
 
 HERE = Where(jobs=1, device="cpu")

@@ -16,7 +16,7 @@ from softvq_cli.evaluation.clustering import cluster
 from softvq_cli.evaluation.probe import fit_adam, probe
 from softvq_cli.experiments.job import State, inspect
 from softvq_cli.reporter import Reporter
-from softvq_cli.results.result import BASIC, MAP, PROBES, at
+from softvq_cli.results.evaluate import BASIC, MAP, PROBES, QUANTISED, at
 from softvq_cli.results.source import Source
 from softvq_cli.training import checkpoint, train
 from softvq_cli.words import BOTTLENECKS
@@ -42,7 +42,8 @@ def test_a_model_is_measured_as_the_commands_measure_it(row, make_job, tmp_path)
     job = make_job(row)
     figures = own(do(job))
     trained = checkpoint.load(job.folder / "ckpt.pt")
-    train_rows, test_rows = Source(trained).embed_splits(tmp_path)
+    source = Source(trained)
+    train_rows, test_rows = (source.embed(split, tmp_path / f"{split}.npy") for split in ("train", "test"))
     found = cluster(test_rows.z, test_rows.labels)
     assert figures["clustering_accuracy"] == found.accuracy
     assert figures["nmi"] == found.nmi
@@ -62,31 +63,31 @@ def test_nmse_is_the_reconstructions_error_over_the_training_pixels_variance(mak
     made = embeddings.embed(trained, source.load("test"), tmp_path / "x.npy", what="reconstruction").z
     variance = (source.load("train").images / 255.0).var()
     error = np.square(made.reshape(images.shape) - images).mean() / variance
-    assert figures["nmse"] == pytest.approx(error, rel=1e-5)
+    assert figures["test_nmse"] == pytest.approx(error, rel=1e-5)
 
 
 def test_the_decoders_input_of_a_codebook_is_measured_too(make_job, tmp_path):
     job = make_job("vq")
     found = do(job)
-    assert list(found.figures) == ["z_e", "z_q"]
+    assert list(found.numbers) == ["z_e", "z_q"]
     trained = checkpoint.load(job.folder / "ckpt.pt")
     rows = embeddings.embed(trained, Source(trained).load("test"), tmp_path / "q.npy", what="z_q")
-    assert found.figures["z_q"]["nmi"] == cluster(rows.z, rows.labels).nmi
-    assert "nmse" not in found.figures["z_q"]
-    assert list(do(make_job("vae")).figures) == ["z_e"]
+    assert found.numbers["z_q"]["nmi"] == cluster(rows.z, rows.labels).nmi
+    assert "test_nmse" not in found.numbers["z_q"]
+    assert list(do(make_job("vae")).numbers) == ["z_e"]
 
 
 def test_a_model_on_the_way_is_measured_as_one_that_ends_there(make_job):
     job = make_job("soft-vq", parts=(BASIC, at(2)), keep="2")
     found = do(job)
     shorter = own(do(dataclasses.replace(make_job("soft-vq", iterations=2), folder=job.folder.with_name("shorter"))))
-    assert found.figures["z_e@2"] == shorter
+    assert found.numbers["z_e@2"] == shorter
     assert inspect(job).done
     asked_later = dataclasses.replace(job, parts=(BASIC, at(2), at(3)), config=make_job("soft-vq", keep="2,3").config)
-    assert do(asked_later).parts == (BASIC, at(2))  # the run is over
+    assert do(asked_later).parts == (BASIC, at(2), QUANTISED)  # the run is over
     (job.folder / "ckpt-2.pt").write_bytes((job.folder / "ckpt.pt").read_bytes())
     (job.folder / "evaluation.json").unlink()
-    assert do(job).parts == (BASIC,)  # that is another step's
+    assert do(job).parts == (BASIC, QUANTISED)  # that is another step's
 
 
 @pytest.mark.parametrize("row", ["soft-vq", "raw", "pca", "untrained"])
@@ -118,11 +119,11 @@ def test_other_parts_are_added_to_those_that_are_there(make_job, nothing_to_do, 
 def test_a_map_is_measured_and_kept(make_job):
     job = make_job("raw", parts=(MAP,))
     figures = own(do(job))
-    coordinates = np.load(job.folder / "map.npy")
+    coordinates = np.load(job.folder / "map-test.npy")
     assert coordinates.shape == (30, 2)
     assert 0 < figures["knn_recall"] <= 1
     assert inspect(job).done
-    (job.folder / "map.npy").unlink()
+    (job.folder / "map-test.npy").unlink()
     assert not inspect(job).done
 
 
@@ -175,13 +176,13 @@ def test_a_damaged_evaluation_is_made_again(damage, make_job):
     (job.folder / "evaluation.json").write_text(damage(text))
     assert not inspect(job).done
     assert do(job) == first
-    assert json.loads((job.folder / "evaluation.json").read_text())["figures"] == first.figures
+    assert json.loads((job.folder / "evaluation.json").read_text())["numbers"] == first.numbers
 
 
 def test_a_damaged_map_is_made_again(make_job):
     job = make_job("ae", parts=(BASIC, MAP))
     first = do(job)
-    path = job.folder / "map.npy"
+    path = job.folder / "map-test.npy"
     path.write_bytes(path.read_bytes()[:-8])
     assert not inspect(job).done
     assert do(job) == first
@@ -191,7 +192,7 @@ def test_a_part_that_cannot_be_measured_costs_no_other(make_job, monkeypatch):
     def fails(*args, **kwargs):
         raise InputError("too few rows")
 
-    monkeypatch.setattr("softvq_cli.results.maps.on_map", fails)
+    monkeypatch.setattr("softvq_cli.results.measures.of_map", fails)
     notes = []
 
     class Listening(Reporter):
@@ -200,16 +201,17 @@ def test_a_part_that_cannot_be_measured_costs_no_other(make_job, monkeypatch):
 
     found = do(make_job("pca", parts=(MAP, BASIC)), Listening())
     assert found.parts == (BASIC,)
-    assert notes == ["without the t-SNE map: too few rows"]
+    assert notes == ["without the measures of the t-SNE map: too few rows"]
 
 
 def test_what_a_killed_process_was_writing_is_removed(make_job):
     job = make_job("pca")
     job.folder.mkdir()
-    for name in (".evaluation.json.x.tmp", ".map.npy.x.tmp"):
+    for name in (".evaluation.json.x.tmp", ".map-test.npy.x.tmp"):
         (job.folder / name).write_text("half")
     do(job)
-    assert sorted(path.name for path in job.folder.iterdir()) == [".lock", "evaluation.json"]
+    arrays = ["clusters-test.npy", "evaluation.json", "predictions-test.npy"]
+    assert sorted(path.name for path in job.folder.iterdir()) == [".lock", *arrays]
 
 
 def test_a_finished_run_from_elsewhere_is_used_as_it_is(make_job, npz, tmp_path, monkeypatch):
@@ -270,7 +272,7 @@ def test_a_run_of_other_data_is_refused(make_job, tmp_path):
 
 def own(evaluation):
     """The values of the rows that a job is about: of a model z_e."""
-    [(_, values)] = [item for item in evaluation.figures.items() if item[0] != "z_q"]
+    [(_, values)] = [item for item in evaluation.numbers.items() if item[0] != "z_q"]
     return values
 
 

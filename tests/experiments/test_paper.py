@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from softvq_cli.experiments.measures import MEASURES
 from softvq_cli.experiments.paper import COMPARISONS
+from softvq_cli.results.measures import MEASURES
 from softvq_cli.words import BOTTLENECKS, CONTROLS, STUDIES
 
 

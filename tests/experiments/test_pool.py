@@ -78,7 +78,7 @@ def test_no_number_depends_on_how_many_run_side_by_side(make_job, two):
     empty(jobs)
     recorder = Recorder()
     found = pool.run(jobs, two, observer=recorder)
-    assert [found.evaluations[job].figures for job in jobs] == [one.figures for one in reference]
+    assert [found.evaluations[job].numbers for job in jobs] == [one.numbers for one in reference]
     assert recorder.order == ["soft-vq-s0", "soft-vq-s1", "vae-s0", "vae-s1", "soft-vq-s2"]
     assert sorted(recorder.done) == sorted(recorder.order)
     assert recorder.last.units == recorder.last.total
@@ -147,7 +147,7 @@ def test_a_job_whose_process_was_killed_goes_on_from_its_checkpoint(make_job, on
     found = pool.run([job], one, observer=recorder)
     assert killed[0] >= 20
     assert not found.failures
-    assert found.evaluations[job].figures == reference.figures
+    assert found.evaluations[job].numbers == reference.figures
     assert recorder.done == [job.name]
 
 

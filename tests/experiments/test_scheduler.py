@@ -70,7 +70,7 @@ class Acting(PoolObserver):
 
 def test_a_killed_workers_job_is_completed_by_another_with_the_same_numbers(site, make_job):
     jobs = [make_job("soft-vq", seed, iterations=600, checkpoint_every=20, log_every=200) for seed in (0, 1)]
-    reference = [do(job).figures for job in jobs]
+    reference = [do(job).numbers for job in jobs]
     for job in jobs:
         for file in job.folder.iterdir():
             file.unlink()
@@ -81,7 +81,7 @@ def test_a_killed_workers_job_is_completed_by_another_with_the_same_numbers(site
         found = pool.run(jobs, cluster, observer=observer)
     assert observer.acted
     assert not found.failures
-    assert [found.evaluations[job].figures for job in jobs] == reference
+    assert [found.evaluations[job].numbers for job in jobs] == reference
     assert sorted(observer.done) == ["soft-vq-s0", "soft-vq-s1"]
 
 

@@ -30,7 +30,7 @@ def test_each_value_is_trained_with_each_seed(swept):
             json.loads((request.out / "runs" / f"blobs-vq-K{value}-s{seed}" / "evaluation.json").read_text())
             for seed in (0, 1)
         ]
-        assert nmi["values"] == [one["figures"]["z_e"]["nmi"] for one in stored]
+        assert nmi["values"] == [one["numbers"]["z_e"]["nmi"] for one in stored]
         assert value == checkpoint.load(request.out / "runs" / f"blobs-vq-K{value}-s1" / "ckpt.pt").config.model.K
         active, dead = (row["measures"]["blobs"][name]["mean"] for name in ("active_codes", "dead_codes"))
         assert active + dead == value

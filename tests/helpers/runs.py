@@ -16,7 +16,7 @@ from softvq_cli.errors import SoftVQError
 if TYPE_CHECKING:
     from softvq_cli.experiments.job import Job
     from softvq_cli.reporter import Reporter
-    from softvq_cli.results.result import Evaluation
+    from softvq_cli.results.evaluate import Evaluation
 
 WIDTHS, CHANNELS = (8, 8, 16), (4, 4, 8, 8)
 """Of the layers of the small networks: a checkpoint has 30 kB instead of 30 MB."""

@@ -197,7 +197,7 @@ def test_forged_metadata_of_an_exported_model(made: Path, tmp_path: Path, tally:
         tally.add(softvq("info", path, "--json"), 0, 3)
 
 
-@pytest.mark.parametrize("name", ["config.json", "metrics.jsonl", "summary.json"])
+@pytest.mark.parametrize("name", ["config.json", "metrics.jsonl", "evaluation.json"])
 @pytest.mark.parametrize("state", ["chain", "half"])
 def test_damaged_run_folders(name: str, state: str, made: Path, tmp_path: Path, tally: Tally) -> None:
     run = tmp_path / "run"
@@ -221,9 +221,9 @@ def test_damaged_run_folders(name: str, state: str, made: Path, tmp_path: Path, 
 def test_a_chain_resumed_over_damaged_results(made: Path, tmp_path: Path, tally: Tally) -> None:
     run = tmp_path / "run"
     shutil.copytree(made / "chain", run)
-    whole = {name: (run / name).read_bytes() for name in ("summary.json", "metrics.jsonl")}
+    whole = {name: (run / name).read_bytes() for name in ("evaluation.json", "metrics.jsonl")}
     for name, content in whole.items():
-        for damaged in [*mutations(content, 10, seed=6), *odd_documents(whole["summary.json"], 10)]:
+        for damaged in [*mutations(content, 10, seed=6), *odd_documents(whole["evaluation.json"], 10)]:
             (run / name).write_bytes(damaged)
             tally.add(softvq("run", "--resume", "-q", "-o", run, "--device", "cpu"), 0, 3)
         shutil.rmtree(run)

@@ -38,7 +38,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def embed(checkpoint: Path, **more: Any) -> tuple[int, list[str], list[str]]:
     warned: list[str] = []
     noted: list[str] = []
-    source = Source.open(checkpoint, device="cpu", warn=warned.append, note=noted.append, **more)
+    reporter = Reporter()
+    reporter.warn, reporter.note = warned.append, noted.append  # type: ignore[method-assign]
+    source = Source.open(checkpoint, device="cpu", reporter=reporter, **more)
     return len(source.embed("test", Path("e.npy"))), warned, noted
 
 

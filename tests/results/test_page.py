@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import shutil
 
 import numpy as np
@@ -9,11 +11,12 @@ import pytest
 
 from softvq_cli import datasets
 from softvq_cli.config import DataConfig
-from softvq_cli.errors import InputError
 from softvq_cli.model import represent
-from softvq_cli.results import kept, reading
-from softvq_cli.results.page import Collector, drawn_rows
-from softvq_cli.results.run import run_pipeline
+from softvq_cli.reporter import Reporter
+from softvq_cli.results import evaluate
+from softvq_cli.results.page_data import collect, drawn_rows
+from softvq_cli.results.pipeline import run_pipeline
+from softvq_cli.results.subject import encode
 from softvq_cli.training import checkpoint
 from softvq_cli.words import BOTTLENECKS
 from tests.helpers import once, shrunk_networks
@@ -45,33 +48,33 @@ def test_split():
 
 @pytest.fixture(scope="module")
 def shown(finished, small_networks):
-    return Collector(device="cpu", jobs=1).collect(finished, "digits")
+    return collect(finished, "digits", device="cpu", jobs=1)
 
 
 def test_the_files_of_a_run_are_plain_arrays_with_a_row_an_image(finished, test_split):
     n = len(test_split)
-    shapes = {kept.MAP: (n, 2), kept.CLUSTERS: (n,), kept.PREDICTIONS: (n,), kept.ERRORS: (n,)}
+    shapes = {"map": (n, 2), "clusters": (n,), "predictions": (n,), "errors": (n,)}
     for name, shape in shapes.items():
-        rows = np.load(finished / name, allow_pickle=False)
+        rows = np.load(finished / evaluate.ARRAYS[name], allow_pickle=False)
         assert rows.shape == shape
         assert np.isfinite(rows).all()
 
 
-def test_the_files_say_what_the_summary_says(finished, test_split):
+def test_the_files_say_what_the_evaluation_says(finished, test_split):
     from softvq_cli.evaluation.clustering import hungarian_accuracy
-    from softvq_cli.results.run import stored_results
 
     trained = checkpoint.load(finished / "ckpt.pt")
-    found = stored_results(finished, trained.sha256)
-    clusters, predictions = np.load(finished / kept.CLUSTERS), np.load(finished / kept.PREDICTIONS)
-    assert hungarian_accuracy(test_split.labels, clusters) == found["clustering"]["accuracy"]
-    assert (predictions == test_split.labels).mean() == found["probe"]["accuracy"]
-    assert np.load(finished / kept.ERRORS).mean() == pytest.approx(trained.metrics["val_nmse"], rel=1e-5)
+    found = evaluate.of_checkpoint(finished, trained.sha256)
+    numbers = found.numbers["z_e"]
+    assert hungarian_accuracy(test_split.labels, found.array("clusters")) == numbers["clustering_accuracy"]
+    assert (found.array("predictions") == test_split.labels).mean() == numbers["probe_accuracy"]
+    for nmse in (numbers["test_nmse"], trained.metrics["val_nmse"]):
+        assert found.array("errors").mean() == pytest.approx(nmse, rel=1e-5)
 
 
 def test_what_is_read_and_what_is_measured_is_the_same(finished, shown, tmp_path):
     shutil.copy(finished / "ckpt.pt", tmp_path / "ckpt.pt")  # as train leaves it
-    measured = Collector(device="cpu", jobs=1).collect(tmp_path, "digits")
+    measured = collect(tmp_path, "digits", device="cpu", jobs=1)
     for name in ("clusters", "predicted", "errors", "neighbours", "codewords", "coordinates", "centre_distances"):
         np.testing.assert_allclose(getattr(shown, name), getattr(measured, name), err_msg=name)
     assert [(one.name, one.value) for one in shown.numbers] == [(one.name, one.value) for one in measured.numbers]
@@ -117,14 +120,14 @@ def test_every_bottleneck_can_be_shown(bottleneck, tmp_path, test_split):
     used = {"K": 5} if BOTTLENECKS[bottleneck].has_codebook else {}
     train({**SETTINGS, **used, "bottleneck": bottleneck}, out=tmp_path / "run", device="cpu")
     model = checkpoint.load(tmp_path / "run" / "ckpt.pt").model
-    found = reading.read(model, test_split.images, np.array([3, 5]))
+    found = encode(model, test_split.images, np.array([3, 5]))
     assert found.reconstructions.shape == (2, 8, 8, 1)
     assert (found.codewords is not None) == (found.usage is not None) == bool(used)
     np.testing.assert_allclose(found.z, represent(model, test_split.images), rtol=1e-5, atol=1e-6)
 
 
 def test_of_many_images_some_are_drawn_at_random_and_it_is_said(finished, shown):
-    few = Collector(device="cpu", jobs=1, max_points=50).collect(finished, "digits")
+    few = collect(finished, "digits", device="cpu", jobs=1, max_points=50)
     assert len(few.rows) == 50
     assert (few.images == shown.images[few.rows]).all()
     assert (few.clusters == shown.clusters[few.rows]).all()
@@ -149,11 +152,21 @@ def test_images_without_labels_have_clusters_and_no_probe(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (60, 8, 8)).astype(np.uint8)
     np.save(tmp_path / "plain.npy", images)
     train({**SETTINGS, "data": str(tmp_path / "plain.npy"), "batch_size": 16}, out=tmp_path / "run", device="cpu")
-    found = Collector(device="cpu", jobs=1).collect(tmp_path / "run", "plain")
+    found = collect(tmp_path / "run", "plain", device="cpu", jobs=1)
     assert found.labels is None
     assert found.predicted is None
     assert len(np.unique(found.clusters)) == 10
     assert any("no labels" in note for note in found.notes)
+
+
+class Told(Reporter):
+    """Keeps the notes."""
+
+    def __init__(self, notes):
+        self.notes = notes
+
+    def note(self, text):
+        self.notes.append(text)
 
 
 def test_the_page_says_what_was_done_to_the_data(tmp_path):
@@ -163,7 +176,7 @@ def test_the_page_says_what_was_done_to_the_data(tmp_path):
     np.savez(tmp_path / "d.npz", images=images, labels=np.arange(60) % 3, weights=np.ones(60))
     train({**SETTINGS, "data": str(tmp_path / "d.npz"), "batch_size": 16}, out=tmp_path / "run", device="cpu")
     told: list[str] = []
-    found = Collector(device="cpu", jobs=1, note=told.append).collect(tmp_path / "run", "d")
+    found = collect(tmp_path / "run", "d", device="cpu", jobs=1, reporter=Told(told))
     [note] = [note for note in found.notes if "weights" in note]
     assert note.startswith("the data: ")
     assert any("weights" in line for line in told)
@@ -171,22 +184,24 @@ def test_the_page_says_what_was_done_to_the_data(tmp_path):
 
 
 @pytest.mark.parametrize("damage", [lambda rows: rows[:-1], lambda rows: rows * np.nan])
-def test_a_damaged_file_is_named(finished, tmp_path, damage):
+def test_a_damaged_file_is_measured_again(finished, shown, tmp_path, damage):
     folder = tmp_path / "run"
     shutil.copytree(finished, folder)
-    np.save(folder / kept.MAP, damage(np.load(folder / kept.MAP)))
-    with pytest.raises(InputError, match=r"map-test\.npy has not a finite row for each of the 359 test images"):
-        Collector(device="cpu", jobs=1).collect(folder, "digits")
+    for name in ("map", "errors"):
+        path = folder / evaluate.ARRAYS[name]
+        np.save(path, damage(np.load(path)))
+    again = collect(folder, "digits", device="cpu", jobs=1)
+    np.testing.assert_allclose(again.coordinates, shown.coordinates)
+    assert again.numbers == shown.numbers
 
 
 def test_a_map_of_reproduce_is_taken_over(finished, tmp_path):
-    from softvq_cli.results import result
-
+    stored = evaluate.of_checkpoint(finished, checkpoint.load(finished / "ckpt.pt").sha256)
+    key = json.loads((finished / "evaluation.json").read_text())["of"]
     shutil.copy(finished / "ckpt.pt", tmp_path / "ckpt.pt")
     coordinates = np.random.default_rng(0).normal(size=(359, 2))
-    result.write_map(tmp_path, coordinates)
-    of = {"checkpoint_sha256": checkpoint.load(tmp_path / "ckpt.pt").sha256}
-    result.write(tmp_path, of, result.Evaluation({"z_e": {"nmi": 0.5}}, (result.BASIC, result.MAP)))
-    found = Collector(device="cpu", jobs=1).collect(tmp_path, "job")
+    memory = {name: stored.array(name) for name in stored.arrays} | {"map": coordinates}
+    evaluate.write(tmp_path, key, dataclasses.replace(stored, arrays={}, memory=memory))
+    found = collect(tmp_path, "job", device="cpu", jobs=1)
     assert (found.coordinates == coordinates).all()
-    assert {"nmi": 0.5} in found.facts.values()
+    assert stored.numbers["z_e"] in found.facts.values()

@@ -15,11 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from softvq_cli.embeddings.files import Embedding
+from softvq_cli.embeddings.embedding import Embedding
 from softvq_cli.errors import InputError, SoftVQError, one_line
 from softvq_cli.files import arrow_errors, arrow_file, atomic_write
 
-ENDING = ".parquet"
 _ROWS = 1024
 """In a row group: as many images are encoded in memory at a time."""
 _OURS, _HUGGING_FACE = b"softvq", b"huggingface"

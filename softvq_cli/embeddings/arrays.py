@@ -1,0 +1,370 @@
+"""Embedding files: what stands in them, how they are read, and how they are written.
+
+``NAME.npy`` is float32 (N, d) and loads with ``numpy.load`` anywhere; ``NAME.labels.npy`` (int64 (N,)) and
+``NAME.json`` stand next to it. Files are mapped, not loaded, and checked: nothing in them is believed or executed.
+They are written row by row, and replaced so that a reader never sees new latents with old labels: the three files are
+written in full under temporary names, then the old side files go, the latents are renamed into place, and the new side
+files follow.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+
+from softvq_cli import npy
+from softvq_cli.config import BATCH, RunConfig
+from softvq_cli.embeddings import parquet
+from softvq_cli.embeddings.embedding import Embedding
+from softvq_cli.errors import InputError, SoftVQError, UsageError, shown
+from softvq_cli.files import atomic_write, read_json
+from softvq_cli.reporter import Reporter
+
+if TYPE_CHECKING:
+    from softvq_cli.datasets.dataset import Dataset
+    from softvq_cli.training.checkpoint import Checkpoint
+
+FORMAT = "softvq-embedding"
+VERSION = 1
+TABLE = ".parquet"
+"""The ending of a table, see :mod:`softvq_cli.embeddings.parquet`."""
+
+
+def labels_path(path: str | os.PathLike[str]) -> Path:
+    """``NAME.npy`` → ``NAME.labels.npy``."""
+    return Path(path).with_suffix(".labels.npy")
+
+
+def info_path(path: str | os.PathLike[str]) -> Path:
+    """``NAME.npy`` → ``NAME.json``."""
+    return Path(path).with_suffix(".json")
+
+
+def check_name(path: Path) -> None:
+    """Make sure that the side files of ``path`` have names of their own.
+
+    Raises:
+        UsageError: the name does not end in ``.npy``, or ends in ``.labels.npy``.
+    """
+    if path.suffix != ".npy" or path.name.endswith(".labels.npy"):
+        raise UsageError(
+            f"embeddings are written to a file that ends in .npy (and not in .labels.npy) or, as one table, in "
+            f".parquet, not {path}"
+        )
+
+
+def first_row_not_finite(rows: np.ndarray) -> int | None:
+    """The number of the first row that has NaN or infinity, of ``rows`` (N, d)."""
+    finite = np.isfinite(rows).all(axis=1)
+    return None if finite.all() else int(finite.argmin())
+
+
+def read(
+    path: str | os.PathLike[str], labels: str | os.PathLike[str] | None = None, *, indices: bool = False
+) -> Embedding:
+    """Open an embedding file, ours or any two-dimensional ``.npy`` of numbers.
+
+    Args:
+        path: the ``.npy`` file, or a Parquet table with a column ``vector``, and ``label`` where there are labels.
+        labels: a ``.npy`` of whole numbers, one a row; without it ``NAME.labels.npy`` is used if it is there.
+            Labels given here have no names, since ``NAME.json`` speaks of its own.
+        indices: whether the numbers of codewords will do, which cannot be clustered, probed or mapped.
+
+    Raises:
+        InputError: a file is missing, damaged, of another kind, holds NaN or infinity, has fewer than two
+            rows, or numbers of codewords, or labels and rows differ in number.
+    """
+    embedding = open_rows(Path(path), None if labels is None else Path(labels))
+    if len(embedding) < 2:
+        raise InputError(f"{path} has one row: at least two are needed to compare")
+    if embedding.info.get("representation") == "indices" and not indices:
+        raise InputError(
+            "{} holds the numbers of codewords, between which there is no distance: embed with {what} z_q "
+            "for the codewords themselves",
+            path,
+        )
+    return embedding
+
+
+def open_rows(path: Path, labels: Path | None = None) -> Embedding:
+    """What :func:`read` does, for any number of rows."""
+    if path.suffix == TABLE:
+        return _open_table(path, labels)
+    z = _as_finite_rows(_open_array(path, "embeddings", ("rows", "latent dimensions")), path)
+    info = _read_info(path, z.shape)
+    if labels is not None:
+        return Embedding(path, z, _read_labels(labels, path, len(z)), (), info)
+    own = labels_path(path)
+    if not own.exists():
+        return Embedding(path, z, None, (), info)
+    return _labelled(path, z, _read_labels(own, path, len(z)), tuple(info.get("class_names", ())), info, own)
+
+
+def _open_table(path: Path, labels: Path | None) -> Embedding:
+    """The same of a Parquet table, which is read into memory."""
+    content = parquet.read(path)
+    z = _as_finite_rows(content.z, path)
+    info = {} if content.info is None else _checked_info(content.info, path, z.shape, str(path))
+    if labels is not None:
+        return Embedding(path, z, _read_labels(labels, path, len(z)), (), info)
+    if content.labels is None:
+        return Embedding(path, z, None, (), info)
+    return _labelled(path, z, _as_int64(content.labels, path), content.class_names, info, path)
+
+
+def _labelled(
+    path: Path, z: np.ndarray, y: np.ndarray, names: tuple[str, ...], info: dict[str, Any], of_labels: Path
+) -> Embedding:
+    """With labels that the file ``of_labels`` has; those of named classes are indices into the names."""
+    if names and not (y.min() >= 0 and y.max() < len(names)):
+        raise InputError(f"{of_labels} has labels outside its {len(names)} classes; embed again")
+    return Embedding(path, z, y, names, info)
+
+
+def _read_labels(path: Path, rows_path: Path, n: int) -> np.ndarray:
+    """int64 (n,)."""
+    y = _open_array(path, "labels", ("rows",))
+    if y.dtype.kind not in "iu":
+        raise InputError(f"{path} holds {y.dtype}: labels are whole numbers; save them with .astype('int64')")
+    if len(y) != n:
+        raise InputError(f"{path} has {len(y)} labels, {rows_path} has {n} rows: they must be equal in number")
+    return _as_int64(y, path)
+
+
+def _as_int64(y: np.ndarray, path: Path) -> np.ndarray:
+    if y.dtype.itemsize == 8 and y.dtype.kind == "u" and y.max() > np.iinfo(np.int64).max:
+        raise InputError(f"{path} has labels above 2^63 - 1")
+    return np.array(y, dtype=np.int64)
+
+
+def _open_array(path: Path, kind: str, axes: tuple[str, ...]) -> np.ndarray:
+    """Map a ``.npy`` file of real numbers read-only. Nothing is unpickled, or allocated on the word of its header."""
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is not a file: give the .npy file of the {kind}")
+    array = npy.map_file(path)
+    if array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
+        what = "whole numbers, one a class" if kind == "labels" else "real numbers of at most 64 bits"
+        raise InputError(f"{path} holds {str(array.dtype)[:40]}: {kind} are {what}")
+    if array.ndim != len(axes) or not array.size:
+        raise InputError(f"{path} has the shape {array.shape}: {kind} have the axes ({', '.join(axes)}), none empty")
+    return array
+
+
+def _as_finite_rows(stored: np.ndarray, path: Path) -> np.ndarray:
+    """The rows as float32, or float64 if float32 would round them, in C order; the map itself where it holds them so.
+
+    What is too large for float32 is refused all the same, so that float64 has the squares of everything.
+    """
+    kind = np.result_type(stored.dtype.newbyteorder("="), np.float32)
+    same = stored.dtype == kind and stored.flags.c_contiguous
+    z = stored if same else np.empty(stored.shape, kind)
+    step = max(1, (1 << 22) // stored.shape[1])
+    for start in range(0, len(z), step):
+        rows = z[start : start + step]
+        if not same:
+            rows[:] = stored[start : start + step]
+        with np.errstate(over="ignore"):
+            bad = first_row_not_finite(rows.astype(np.float32, copy=False))
+        if bad is not None:
+            raise InputError(f"{path}: row {start + bad} (from 0) has NaN, infinity or a number too large for float32")
+    return z
+
+
+def _read_info(path: Path, shape: tuple[int, ...]) -> dict[str, Any]:
+    """``NAME.json`` if it is ours; a JSON file of another program that happens to stand there is left alone."""
+    beside = info_path(path)
+    if not beside.exists():
+        return {}
+    return _checked_info(read_json(beside), beside, shape, str(path))
+
+
+def _checked_info(info: Any, beside: Path, shape: tuple[int, ...], rows: str) -> dict[str, Any]:
+    """``info``, which stands in ``beside``, if it is ours and describes ``rows``."""
+    if not isinstance(info, dict) or info.get("format") != FORMAT:
+        return {}
+    version = info.get("version")
+    if not isinstance(version, int) or version > VERSION:
+        raise InputError(f"{beside} is of format version {shown(version)}; this program reads {VERSION}: update softvq")
+    for name, fits in _FIELDS.items():
+        if name in info and not fits(info[name]):
+            raise InputError(f"{beside} is damaged: its {name} is none; embed again")
+    if (info.get("n"), info.get("d")) != shape:
+        raise InputError(
+            f"{beside} describes {shown(info.get('n'))} rows of {shown(info.get('d'))}, {rows} has {shape[0]} of "
+            f"{shape[1]}: they do not belong together; embed again or remove the .json"
+        )
+    return info
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_names(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value))
+
+
+def _is_config(value: Any) -> bool:
+    with contextlib.suppress(UsageError):
+        RunConfig.from_dict(value)
+        return True
+    return False
+
+
+_FIELDS: dict[str, Callable[[Any], bool]] = {
+    "class_names": _is_names,
+    "file_names": lambda value: value is None or _is_names(value),
+    "config": _is_config,
+    "step": lambda value: type(value) is int,
+    **dict.fromkeys(("dataset", "split", "representation", "checkpoint_sha256", "fingerprint"), _is_text),
+}
+"""What a field of ``NAME.json`` has to be, where it is there."""
+
+
+class RowWriter:
+    """Takes the rows of one embedding file in order; made by :func:`writer`."""
+
+    def __init__(self, file: BinaryIO, path: Path, n: int, d: int, dtype: np.dtype[Any]) -> None:
+        """Write the header, which already says how many rows will follow."""
+        self._file, self._path, self._n, self._d, self._dtype = file, path, n, d, dtype
+        self.rows = 0
+        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (n, d)}
+        np.lib.format.write_array_header_1_0(file, header)
+
+    def append(self, rows: np.ndarray) -> None:
+        """Add ``rows``, (B, d).
+
+        Raises:
+            InputError: a value is NaN or infinite.
+            ValueError: another width than promised.
+        """
+        if rows.ndim != 2 or rows.shape[1] != self._d:
+            raise ValueError(f"rows of shape {rows.shape} do not fit an array of {self._d} columns")
+        bad = first_row_not_finite(rows)
+        if bad is not None:
+            raise InputError(
+                f"row {self.rows + bad} is NaN or infinite, so {self._path} was not written: "
+                "check the images and the weights of the checkpoint"
+            )
+        self._file.write(np.ascontiguousarray(rows, dtype=self._dtype).data)
+        self.rows += len(rows)
+
+    def finish(self) -> None:
+        """Check that every promised row came (ValueError)."""
+        if self.rows != self._n:
+            raise ValueError(f"{self.rows} rows were written of {self._n}")
+
+
+@contextlib.contextmanager
+def writer(
+    path: str | os.PathLike[str],
+    n: int,
+    d: int,
+    *,
+    dtype: Any = np.float32,
+    labels: np.ndarray | None = None,
+    info: Mapping[str, Any] | None = None,
+) -> Iterator[RowWriter]:
+    """Stream ``n`` rows of ``d`` numbers to ``path``, which appears when all are there.
+
+    Args:
+        path: ``NAME.npy``. Its old side files are replaced, or removed where no new ones are given.
+        n: number of rows.
+        d: number of columns.
+        dtype: of the file.
+        labels: int64 (n,), for ``NAME.labels.npy``.
+        info: for ``NAME.json``; format, version, n and d are added.
+
+    Raises:
+        UsageError: the name does not end in ``.npy``, or ends in ``.labels.npy``.
+        SoftVQError: a file cannot be written; then nothing is changed.
+    """
+    path = Path(path)
+    check_name(path)
+    with contextlib.ExitStack() as stack:  # left in the opposite order: latents, labels, info
+        side_files = []
+        if info is not None:
+            file = stack.enter_context(atomic_write(info_path(path)))
+            stamped = {"format": FORMAT, "version": VERSION, "n": n, "d": d, **info}
+            file.write(json.dumps(stamped, indent=2, allow_nan=False).encode() + b"\n")
+            side_files.append(file)
+        if labels is not None:
+            if labels.shape != (n,):
+                raise ValueError(f"labels of shape {labels.shape} do not fit {n} rows")
+            file = stack.enter_context(atomic_write(labels_path(path)))
+            np.lib.format.write_array(file, labels.astype("<i8"), version=(1, 0), allow_pickle=False)
+            side_files.append(file)
+        file = stack.enter_context(atomic_write(path))
+        rows = RowWriter(file, path, n, d, np.dtype(dtype).newbyteorder("<"))
+        yield rows
+        rows.finish()
+        for written in (*side_files, file):  # on the disk before the first of the old files goes
+            written.flush()
+            os.fsync(written.fileno())
+        _remove(labels_path(path))
+        _remove(info_path(path))
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise SoftVQError(f"cannot replace {path}: {error.strerror}; remove it and try again") from error
+
+
+def embed(
+    checkpoint: Checkpoint,
+    dataset: Dataset,
+    path: str | os.PathLike[str],
+    *,
+    what: str = "z_e",
+    batch_size: int = BATCH,
+    rows: np.ndarray | None = None,
+    reporter: Reporter | None = None,
+) -> Embedding:
+    """Write what ``checkpoint`` makes of every image of ``dataset``, one batch in memory at a time.
+
+    Args:
+        checkpoint: whose model is used as it is, in evaluation mode.
+        dataset: whose rows keep their order.
+        path: ``NAME.npy``; ``NAME.labels.npy`` (with labels) and ``NAME.json`` are written beside it.
+        what: a name in ``softvq_cli.words.REPRESENTATIONS``. Indices are stored as int64.
+        batch_size: images at a time.
+        rows: the representation itself, (N, d), where it is at hand.
+        reporter: is told of the number of images done.
+
+    Raises:
+        InputError: the bottleneck has no such representation, the data set is empty, or a value is not finite.
+        SoftVQError: a file cannot be written; what stood at ``path`` is still there.
+    """
+    from softvq_cli.model import representations
+
+    n = len(dataset)
+    if n == 0:
+        raise InputError(f"the {dataset.split} split of {dataset.name} has no images to embed")
+    reporter = reporter or Reporter()
+    batches = iter([rows]) if rows is not None else representations(checkpoint.model, dataset.images, what, batch_size)
+    first = next(batches)  # (B, d): its width is the file's
+    info = {
+        "dataset": dataset.name,
+        "split": dataset.split,
+        "representation": what,
+        "checkpoint_sha256": checkpoint.sha256,
+        "step": checkpoint.step,
+        "fingerprint": dataset.fingerprint,
+        "config": checkpoint.config.shared().as_dict(),
+        "class_names": list(dataset.class_names),
+        "file_names": None if dataset.file_names is None else list(dataset.file_names),
+    }
+    with writer(path, n, first.shape[1], dtype=first.dtype, labels=dataset.labels, info=info) as out:
+        for part in itertools.chain([first], batches):
+            out.append(part)
+            reporter.progress("embedding", out.rows, n)
+    return open_rows(Path(path))

@@ -1,0 +1,353 @@
+"""What is made of embeddings: clusters and probes of their rows, maps, and tables for other programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from softvq_cli.config import BATCH
+from softvq_cli.errors import Message, UsageError, unknown_name
+from softvq_cli.files import temporary_folder
+from softvq_cli.reporter import Reporter
+from softvq_cli.results.measures import perplexity_for
+from softvq_cli.words import BOTTLENECKS, TABLE_COLUMNS, Solver
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from softvq_cli.datasets.dataset import Dataset
+    from softvq_cli.embeddings import Embedding
+    from softvq_cli.embeddings.parquet import Columns
+    from softvq_cli.evaluation.clustering import Clustering
+    from softvq_cli.evaluation.probe import FewLabels, Probe
+    from softvq_cli.evaluation.quality import MapQuality
+    from softvq_cli.results.source import Source
+
+NEIGHBOURS = 10
+"""Nearest rows of each row of a table."""
+
+
+@dataclass(frozen=True)
+class OnMap:
+    """A t-SNE map of rows, its clusters, and what it keeps."""
+
+    coordinates: np.ndarray
+    """float64 (N, dimensions)."""
+    perplexity: float
+    exaggeration: float
+    clustering: Clustering
+    quality: MapQuality
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; the coordinates are left out."""
+        return {
+            "perplexity": self.perplexity,
+            "exaggeration": self.exaggeration,
+            "dimensions": self.coordinates.shape[1],
+            "clustering": self.clustering.as_dict(),
+            "quality": self.quality.as_dict(),
+        }
+
+
+@dataclass(frozen=True)
+class FileClustering:
+    """The clusters of a file's rows."""
+
+    clustering: Clustering
+    on_map: OnMap | None
+    """The same on a t-SNE map of the rows, where that was asked for."""
+
+    @property
+    def assignments(self) -> np.ndarray:
+        """int64 (N,), the cluster of each row: on the map, where there is one."""
+        return (self.on_map or self).clustering.assignments
+
+    def as_dict(self, *, starts: bool = False) -> dict[str, Any]:
+        """For JSON; with the value of every start of K-means, or their mean and range alone."""
+        document = self.clustering.as_dict()
+        spreads = list(document["starts"].values())
+        if self.on_map is not None:
+            document["map"] = self.on_map.as_dict()
+            spreads += document["map"]["clustering"]["starts"].values()
+        if not starts:
+            for spread in spreads:
+                del spread["values"]
+        return document
+
+
+def cluster_file(
+    path: Path,
+    labels: Path | None = None,
+    *,
+    on_map: Mapping[str, Any] | None = None,
+    reporter: Reporter | None = None,
+    **clustering: Any,
+) -> FileClustering:
+    """Cluster the rows of an embedding file.
+
+    Args:
+        path: the ``.npy`` file.
+        labels: of its rows, where they are not next to it.
+        on_map: ``perplexity`` (None: :func:`perplexity_for` the rows), ``exaggeration`` and ``dimensions`` of a t-SNE
+            map that is clustered too ("manifold clustering", McConville et al. 2019); None for no map.
+        reporter: is told of stages and notes.
+        clustering: for :func:`softvq_cli.evaluation.clustering.cluster`; its ``seed`` is also that of the map.
+
+    Raises:
+        InputError: a file cannot be used, or has too few rows.
+        UsageError: as clustering does.
+    """
+    from softvq_cli import embeddings
+    from softvq_cli.evaluation.clustering import cluster
+    from softvq_cli.evaluation.quality import map_quality
+    from softvq_cli.evaluation.tsne import tsne
+
+    reporter = reporter or Reporter()
+    rows = embeddings.read(path, labels)
+    reporter.stage("clustering")
+    of_rows = cluster(rows.z, rows.labels, **clustering)
+    if on_map is None:
+        return FileClustering(of_rows, None)
+    reporter.stage("mapping")
+    jobs, perplexity = clustering.get("jobs"), on_map["perplexity"]
+    settings = {**on_map, "perplexity": perplexity_for(len(rows), reporter) if perplexity is None else perplexity}
+    coordinates = tsne(rows.z, **settings, seed=clustering.get("seed", 0), jobs=jobs)
+    of_map = cluster(coordinates, rows.labels, **clustering)
+    quality = map_quality(rows.z, coordinates, jobs=jobs)
+    return FileClustering(
+        of_rows, OnMap(coordinates, settings["perplexity"], settings["exaggeration"], of_map, quality)
+    )
+
+
+@dataclass(frozen=True)
+class Probing:
+    """The probes of one model's latents."""
+
+    softmax: Probe
+    neighbours: Probe | None
+    few_labels: tuple[FewLabels, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: the softmax probe, with the others below it where they were asked for."""
+        document = self.softmax.as_dict()
+        if self.neighbours is not None:
+            document["neighbours"] = self.neighbours.as_dict()
+        if self.few_labels:
+            document["few_labels"] = [few.as_dict() for few in self.few_labels]
+        return document
+
+
+def probe_files(
+    files: Sequence[Path],
+    *,
+    labels: Sequence[Path] = (),
+    solver: Solver = "lbfgs",
+    neighbours: int | None = None,
+    few_labels: Sequence[int] = (),
+    seed: int = 0,
+    reporter: Reporter | None = None,
+    device: str = "auto",
+    **source: Any,
+) -> Probing:
+    """Probe a checkpoint, of which both splits are encoded, or two embedding files.
+
+    Args:
+        files: a checkpoint or a run's folder; or the embeddings of the training and of the test split.
+        labels: of the two embedding files, where they are not next to them.
+        solver: of the softmax probe, see :func:`softvq_cli.evaluation.probe.probe`.
+        neighbours: also classify each test row by so many nearest training rows.
+        few_labels: also train the layer on so many labels of each class.
+        seed: of the solver and of the draws of labels.
+        reporter: is told of stages, progress and notes.
+        device: to encode on.
+        source: other data for the checkpoint, see :class:`softvq_cli.results.source.Source`.
+
+    Raises:
+        UsageError: other files than these, or an argument that does not go with them.
+        InputError: a file, the data or the labels cannot be used.
+    """
+    from softvq_cli.evaluation.knn import neighbours as nearest
+    from softvq_cli.evaluation.probe import few_labels as on_few_labels
+    from softvq_cli.evaluation.probe import probe
+
+    reporter = reporter or Reporter()
+    _check(files, labels, other_data=any(source.values()))
+    if len(files) == 2:
+        rows, names = _embedded_splits(files, labels, reporter)
+    else:
+        rows, names = _encoded_splits(files[0], device, reporter, source)
+    reporter.stage("probing")
+    return Probing(
+        probe(*rows, solver=solver, class_names=names, seed=seed),
+        None if neighbours is None else nearest(*rows, k=neighbours, class_names=names),
+        tuple(on_few_labels(*rows, labels_per_class=n, seed=seed) for n in few_labels),
+    )
+
+
+def _embedded_splits(
+    files: Sequence[Path], labels: Sequence[Path], reporter: Reporter
+) -> tuple[tuple[Any, ...], tuple[str, ...]]:
+    """(train rows, train labels, test rows, test labels), and the names of the classes."""
+    from softvq_cli import embeddings
+    from softvq_cli.embeddings.labels import align
+
+    pairs = zip(files, labels or (None, None), strict=True)
+    (train, test), notes = align([embeddings.read(path, its_labels) for path, its_labels in pairs])
+    for note in notes:
+        reporter.note(note)
+    return (train.z, train.labels, test.z, test.labels), train.class_names
+
+
+def _encoded_splits(
+    path: Path, device: str, reporter: Reporter, source: Mapping[str, Any]
+) -> tuple[tuple[Any, ...], tuple[str, ...]]:
+    """The same of a checkpoint."""
+    from softvq_cli.results.source import Source
+
+    subject = Source.open(path, device=device, reporter=reporter, **source).subject()
+    rows = subject.representation_rows("z_e")
+    return (rows.train, rows.train_labels, rows.test, rows.test_labels), subject.train.class_names
+
+
+def _check(files: Sequence[Path], labels: Sequence[Path], *, other_data: bool) -> None:
+    if len(files) not in (1, 2):
+        raise UsageError(f"give one checkpoint, or two embedding files (train, test), not {len(files)} files")
+    if len(files) == 1 and files[0].suffix in (".npy", ".parquet"):
+        raise UsageError("a probe of embedding files needs two of them: those of the train and of the test split")
+    if labels and (len(labels), len(files)) != (2, 2):
+        raise UsageError(
+            Message("{labels} goes with two embedding files and is given twice: for the train and the test rows")
+        )
+    if len(files) == 2 and other_data:
+        raise UsageError(Message("{data} and {data_dir} go with a checkpoint, not with embedding files"))
+
+
+def draw_maps(
+    embeddings: Sequence[Embedding],
+    out: Path,
+    *,
+    titles: Sequence[str] | None = None,
+    perplexity: float | None = None,
+    seed: int = 0,
+    jobs: int | None = None,
+    reporter: Reporter | None = None,
+) -> list[np.ndarray]:
+    """Map each embedding to the plane and draw the maps side by side.
+
+    Args:
+        embeddings: one per panel.
+        out: the picture, .png, .pdf or .svg.
+        titles: one per panel; :func:`title_of` each unless given.
+        perplexity: of t-SNE; :func:`perplexity_for` each unless given.
+        seed: of t-SNE.
+        jobs: threads; the result does not depend on it.
+        reporter: is told of stages, of what the picture cannot show, and of a perplexity that had to be smaller.
+
+    Returns:
+        The coordinates, (N, 2) per panel.
+
+    Raises:
+        UsageError: titles and panels differ in number, or the name of the picture is not one.
+        InputError: the perplexity is too large for a file's rows.
+        SoftVQError: the picture could not be written.
+    """
+    from softvq_cli.evaluation.tsne import tsne
+    from softvq_cli.plots import style
+    from softvq_cli.plots.maps import Panel, plot
+
+    reporter = reporter or Reporter()
+    style.check_suffix(out)
+    titles = list(map(title_of, embeddings)) if titles is None else titles
+    if len(titles) != len(embeddings):
+        raise UsageError(f"{len(titles)} titles for {len(embeddings)} panels: they must be equal in number")
+    panels = []
+    for title, rows in zip(titles, embeddings, strict=True):
+        reporter.stage(f"t-SNE of {rows.path}")
+        fitted = perplexity_for(len(rows), reporter) if perplexity is None else perplexity
+        coordinates = tsne(rows.z, perplexity=fitted, seed=seed, jobs=jobs)
+        panels.append(Panel(title, coordinates, rows.labels, rows.class_names))
+    plot(out, panels, reporter)
+    return [panel.coordinates for panel in panels]
+
+
+def title_of(embedding: Embedding) -> str:
+    """``soft VQ-VAE`` for what came out of a checkpoint, else the file's name."""
+    entry = BOTTLENECKS.get(embedding.info.get("config", {}).get("model", {}).get("bottleneck", ""))
+    if entry is None:
+        return embedding.path.stem
+    representation = embedding.info.get("representation", "z_e")
+    return entry.label if representation == "z_e" else f"{entry.label}, {representation}"
+
+
+def embed_table(
+    source: Source,
+    split: str,
+    out: Path,
+    *,
+    columns: Sequence[str] = (),
+    what: str = "z_e",
+    batch_size: int = BATCH,
+    clusters: int | None = None,
+) -> Embedding:
+    """Write what the model makes of one split to a Parquet table; the folder is made.
+
+    Args:
+        source: of the model and the images.
+        split: which images.
+        out: ``NAME.parquet``.
+        columns: names in ``softvq_cli.words.TABLE_COLUMNS``.
+        what: a name in ``softvq_cli.words.REPRESENTATIONS``.
+        batch_size: images at a time.
+        clusters: of the column ``cluster``; as many as classes unless given.
+
+    Raises:
+        UsageError: an unknown split, representation or column, or a number of clusters is needed.
+        InputError: as :meth:`Source.load`, or there are too few rows for a column.
+        SoftVQError: pyarrow is missing, or the file could not be written.
+    """
+    from softvq_cli import embeddings
+    from softvq_cli.embeddings import parquet
+    from softvq_cli.results.source import output_folder
+
+    parquet.check_available()
+    for name in columns:
+        if name not in TABLE_COLUMNS:
+            raise UsageError(unknown_name("column", name, TABLE_COLUMNS))
+    dataset = source.load(split, choice=True)
+    source.compare()
+    with output_folder(out.parent), temporary_folder(out.parent) as folder:
+        path = folder / "rows.npy"
+        rows = embeddings.embed(
+            source.checkpoint, dataset, path, what=what, batch_size=batch_size, reporter=source.reporter
+        )
+        parquet.write(out, rows, _columns(rows, dataset, columns, clusters, source))
+    return embeddings.open_rows(out)
+
+
+def _columns(rows: Embedding, dataset: Dataset, names: Sequence[str], clusters: int | None, source: Source) -> Columns:
+    """What was asked for: from the run's evaluation where it has that of these rows, else computed."""
+    from softvq_cli.embeddings.parquet import Columns
+    from softvq_cli.evaluation.clustering import cluster
+    from softvq_cli.evaluation.quality import nearest_rows
+    from softvq_cli.evaluation.tsne import tsne
+
+    reporter, kept = source.reporter, source.kept_arrays(rows)
+    plane, assignments, neighbours = kept.get("map"), kept.get("clusters") if clusters is None else None, None
+    if "cluster" in names and assignments is None:
+        reporter.stage("clustering")
+        assignments = cluster(rows.z, rows.labels, clusters=clusters).assignments
+    if "map" in names and plane is None:
+        reporter.stage("mapping")
+        plane = tsne(rows.z, perplexity=perplexity_for(len(rows), reporter))
+    if "neighbours" in names:
+        reporter.stage("searching neighbours")
+        nearest = nearest_rows(rows.z, NEIGHBOURS)
+        neighbours = (nearest.rows, nearest.distances)
+    return Columns(
+        dataset.images if "image" in names else None,
+        plane if "map" in names else None,
+        assignments if "cluster" in names else None,
+        neighbours,
+    )

@@ -1,0 +1,299 @@
+"""The evaluation of a checkpoint or a control: named numbers, arrays with one row per test image, one JSON.
+
+``evaluation.json`` stands in the run's folder. It says what was measured (the checkpoint's seal, or the settings of a
+control, and the fingerprints of both splits) and is made again when that is not what is asked for. The arrays are plain
+``.npy`` files next to it, whose SHA-256 it has.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from softvq_cli.errors import InputError, Interrupted, Message, SoftVQError
+from softvq_cli.files import atomic_write, read_json, write_json
+from softvq_cli.npy import map_file
+from softvq_cli.reporter import Reporter
+
+if TYPE_CHECKING:
+    from softvq_cli.results.measures import Measured
+    from softvq_cli.results.subject import Subject
+    from softvq_cli.training.checkpoint import Checkpoint
+
+EVALUATION = "evaluation.json"
+FORMAT = "softvq-evaluation"
+VERSION = 5
+"""Raised when the way of measuring changes, so that old numbers are not mixed with new ones. 3: the softmax probe comes
+nearer to its optimum. 4: it also does for rows of few places, the decoder's input of hard codes. 5: arrays, and
+``test_nmse``."""
+
+BASIC, QUANTISED, PROBES, TSNE, MAP = "basic", "z_q", "probes", "tsne", "map"
+"""The parts of an evaluation: the paper's measures and what the bottleneck carries; the paper's measures of the
+decoder's input; other probes; the t-SNE map; what the map is worth."""
+_TITLES: Mapping[str, str] = {
+    BASIC: "the paper's measures",
+    QUANTISED: "the decoder's input",
+    PROBES: "the other probes",
+    TSNE: "the t-SNE map",
+    MAP: "the measures of the t-SNE map",
+}
+ARRAYS: Mapping[str, str] = {
+    "map": "map-test.npy",
+    "clusters": "clusters-test.npy",
+    "predictions": "predictions-test.npy",
+    "errors": "errors-test.npy",
+}
+"""Array → its file. The t-SNE map, float64 (M, 2); the cluster of each image, int64 (M,), of the best start of K-means;
+the label that the softmax probe gives it, int64 (M,); its nMSE, float64 (M,)."""
+_NEEDS: Mapping[str, tuple[str, ...]] = {BASIC: ("clusters", "predictions", "errors"), TSNE: ("map",), MAP: ("map",)}
+"""Part → the arrays without which it is measured again."""
+FILES = (EVALUATION, *ARRAYS.values())
+_AT = "z_e@"
+
+
+def at(step: int) -> str:
+    """The part with the paper's measures of the model as it was after ``step`` iterations; its numbers have this name
+    in the place of a representation's."""
+    return f"{_AT}{step}"
+
+
+def step_of(part: str) -> int | None:
+    """The inverse of :func:`at`; None for other parts and for representations."""
+    return int(part.removeprefix(_AT)) if part.startswith(_AT) else None
+
+
+def title(part: str) -> str:
+    """What people call a part."""
+    step = step_of(part)
+    return _TITLES[part] if step is None else f"the model after {step} iterations"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured."""
+
+    numbers: Mapping[str, Mapping[str, float]]
+    """Representation (``z_e``, ``z_q``, ``pixels``, ``pca``; ``z_e@2000`` is :func:`at`) → value by measure."""
+    parts: tuple[str, ...]
+    details: Mapping[str, Any] = field(default_factory=dict)
+    """Of z_e: the value of every start of K-means, the accuracy of every class, the confusion matrix."""
+    arrays: Mapping[str, str] = field(default_factory=dict)
+    """Name of an array in ``folder`` → SHA-256 of its file."""
+    machine: Mapping[str, str] | None = None
+    """``host`` and ``processor`` of who measured the last part, where that is known."""
+    folder: Path | None = field(default=None, compare=False)
+    memory: Mapping[str, np.ndarray] = field(default_factory=dict, compare=False, repr=False)
+    """Arrays that are in no file."""
+
+    def has(self, parts: Sequence[str]) -> bool:
+        """Whether all of ``parts`` were measured."""
+        return set(parts) <= set(self.parts)
+
+    def array(self, name: str) -> np.ndarray | None:
+        """One row per test image, by a name in :data:`ARRAYS`; None where it was not measured."""
+        if name in self.arrays and self.folder is not None:
+            return map_file(self.folder / ARRAYS[name])
+        return self.memory.get(name)
+
+    def with_part(
+        self, part: str, representation: str, measured: Measured, machine: Mapping[str, str] | None = None
+    ) -> Evaluation:
+        """This, and the values of another part, measured on ``machine``."""
+        numbers = {name: dict(values) for name, values in self.numbers.items()}
+        numbers[representation] = {**numbers.get(representation, {}), **measured.numbers}
+        own = part not in (QUANTISED, representation)  # arrays and details are those of the subject's own rows
+        return replace(
+            self,
+            numbers=numbers,
+            parts=(*(name for name in self.parts if name != part), part),
+            details={**self.details, **(measured.details if own else {})},
+            memory={**self.memory, **(measured.arrays if own else {})},
+            machine=machine or self.machine,
+        )
+
+
+NOTHING = Evaluation({}, ())
+
+
+def evaluate(
+    subject: Subject,
+    parts: Sequence[str],
+    *,
+    folder: Path | None = None,
+    keep: bool = True,
+    threads: int | None = None,
+    kept: Callable[[int], Checkpoint] | None = None,
+    machine: Mapping[str, str] | None = None,
+    reporter: Reporter | None = None,
+    stop: threading.Event | None = None,
+) -> Evaluation:
+    """Measure what is not measured yet. Each part is written as soon as it is there.
+
+    Args:
+        subject: a checkpoint or a control, and the data.
+        parts: what to measure, see :data:`BASIC` and :func:`at`.
+        folder: of the run or the control, where an earlier evaluation may be.
+        keep: whether to write into it.
+        threads: of clustering and maps; one per core unless given. The result does not depend on it.
+        kept: gives the checkpoint after so many iterations.
+        machine: who measures, for the JSON.
+        reporter: is told of stages, progress, and parts that cannot be measured.
+        stop: when set, the evaluation ends after the part at hand.
+
+    Raises:
+        SoftVQError: the paper's measures cannot be taken, or a file cannot be written.
+        Interrupted: ``stop`` was set.
+    """
+    reporter = reporter or Reporter()
+    evaluation = NOTHING if folder is None else read(folder, subject.key)
+    for part in parts:
+        if part in evaluation.parts:
+            continue
+        if stop is not None and stop.is_set():
+            raise Interrupted(f"stopped before measuring {title(part)}")
+        try:
+            measured = _measure(part, subject, evaluation, threads, kept, reporter)
+        except SoftVQError as error:
+            if part == BASIC:  # without it there is no result
+                raise
+            reporter.note(Message("without {}: {}", title(part), error.message))
+            continue
+        representation = part if part == QUANTISED or step_of(part) is not None else subject.representation
+        evaluation = evaluation.with_part(part, representation, measured, machine)
+        if folder is not None and keep:
+            evaluation = write(folder, subject.key, evaluation)
+    return evaluation
+
+
+def _measure(
+    part: str,
+    subject: Subject,
+    evaluation: Evaluation,
+    threads: int | None,
+    kept: Callable[[int], Checkpoint] | None,
+    reporter: Reporter,
+) -> Measured:
+    from softvq_cli.results import measures
+    from softvq_cli.results.subject import Rows, encode, represent
+
+    step = step_of(part)
+    if step is not None:
+        if kept is None:
+            raise InputError(f"there is no checkpoint of {step} iterations")
+        trained = kept(step)
+        encoding = encode(trained.model, subject.test.images, np.arange(0), reporter=reporter)
+        z = represent(trained.model, subject.train.images, "z_e", reporter)
+        rows = Rows(z, subject.train.labels, encoding.z, subject.test.labels)
+        measured = measures.agreement(rows, subject.train.class_names, threads, reporter)
+        return replace(measured, numbers={**measured.numbers, "iterations": trained.step, **encoding.numbers})
+    if part == BASIC:
+        measured = measures.agreement(subject.rows, subject.train.class_names, threads, reporter)
+        errors = {} if subject.checkpoint is None else {"errors": subject.encoding.errors}
+        return replace(measured, numbers={**measured.numbers, **subject.numbers}, arrays={**measured.arrays, **errors})
+    if part == QUANTISED:
+        rows = subject.representation_rows("z_q")
+        return measures.agreement(rows, subject.train.class_names, threads, reporter)
+    if part == PROBES:
+        return measures.other_probes(subject.rows, threads)
+    coordinates = evaluation.array("map")
+    told = reporter if part == TSNE else Reporter()  # a study's many maps need not say how they are made
+    plane = measures.tsne_map(subject.rows.test, threads, told) if coordinates is None else measures.Measured({})
+    if part == TSNE:
+        return plane
+    of_map = measures.of_map(subject.rows, plane.arrays["map"] if coordinates is None else coordinates, threads)
+    return measures.Measured(of_map.numbers, plane.arrays, plane.details)
+
+
+def read(folder: Path, key: Mapping[str, Any]) -> Evaluation:
+    """The parts in ``folder`` that are whole, if they were measured of the same, see :attr:`Subject.key`."""
+    document = _document(folder)
+    return NOTHING if document is None or document["of"] != key else _evaluation(folder, document)
+
+
+def of_checkpoint(folder: Path, seal: str, *, test: str | None = None) -> Evaluation:
+    """The parts that were measured on the checkpoint with this SHA-256, and on the test split with this fingerprint."""
+    document = _document(folder)
+    if document is None or document["of"].get("checkpoint_sha256") != seal:
+        return NOTHING
+    return NOTHING if test not in (None, document["of"].get("test")) else _evaluation(folder, document)
+
+
+def write(folder: Path, key: Mapping[str, Any], evaluation: Evaluation) -> Evaluation:
+    """Write it, each file whole or not at all; returned with its arrays in files.
+
+    Raises:
+        SoftVQError: a file cannot be written.
+    """
+    digests = dict(evaluation.arrays)
+    for name, array in evaluation.memory.items():
+        with atomic_write(folder / ARRAYS[name]) as file:
+            np.save(file, array, allow_pickle=False)
+        digests[name] = _file_digest(folder / ARRAYS[name]) or ""
+    evaluation = replace(evaluation, arrays=digests, memory={}, folder=folder)
+    document = {
+        "format": FORMAT,
+        "version": VERSION,
+        "of": key,
+        "parts": list(evaluation.parts),
+        "numbers": evaluation.numbers,
+        "details": evaluation.details,
+        "arrays": digests,
+    }
+    if evaluation.machine is not None:
+        document["machine"] = dict(evaluation.machine)
+    write_json(folder / EVALUATION, {**document, "sha256": _digest(document)})
+    return evaluation
+
+
+def _evaluation(folder: Path, document: Mapping[str, Any]) -> Evaluation:
+    whole = {name: sha for name, sha in document["arrays"].items() if _file_digest(folder / ARRAYS[name]) == sha}
+    lost = document["arrays"].keys() - whole.keys()
+    parts = tuple(part for part in document["parts"] if not lost & set(_NEEDS.get(part, ())))
+    return Evaluation(document["numbers"], parts, document["details"], whole, document.get("machine"), folder)
+
+
+def _document(folder: Path) -> dict[str, Any] | None:
+    """The file's content; None where there is none, or it is damaged or of another version: it is measured again."""
+    try:
+        document = read_json(folder / EVALUATION)
+    except InputError:
+        return None
+    if not isinstance(document, dict) or document.pop("sha256", None) != _digest(document):
+        return None
+    if (document.get("format"), document.get("version")) != (FORMAT, VERSION) or not _fits(document):
+        return None
+    return document
+
+
+def _fits(document: Mapping[str, Any]) -> bool:
+    """Whether it has the form of what :func:`write` makes; a stranger can make the digest fit."""
+    numbers, parts, machine = document.get("numbers"), document.get("parts"), document.get("machine")
+    mappings = [document.get(name) for name in ("of", "numbers", "details", "arrays")]
+    mappings += [*(numbers.values() if isinstance(numbers, dict) else ()), machine or {}]
+    if not all(isinstance(mapping, dict) for mapping in mappings) or not isinstance(parts, list):
+        return False
+    assert isinstance(numbers, dict)
+    values = [value for of_representation in numbers.values() for value in of_representation.values()]
+    texts = [*parts, *(machine or {}).values(), *document["arrays"].values()]
+    known = document["arrays"].keys() <= ARRAYS.keys()
+    return known and all(type(v) in (int, float) for v in values) and all(isinstance(t, str) for t in texts)
+
+
+def _digest(document: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(document).encode()).hexdigest()
+
+
+def _file_digest(path: Path) -> str | None:
+    """SHA-256 of a file; None where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None

@@ -1,0 +1,212 @@
+"""Every measure of an evaluation: what it is called, and how it is taken of the latents of both splits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from softvq_cli.reporter import Reporter
+from softvq_cli.results.subject import Rows
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One number of an evaluation."""
+
+    title: str
+    per_cent: bool = False
+    """For people it is multiplied by 100; in JSON and CSV an accuracy is a fraction of 1."""
+    digits: int = 4
+
+
+def _accuracy(title: str) -> Measure:
+    return Measure(title, per_cent=True, digits=2)
+
+
+FEW_LABELS = (10, 100, 1000)
+"""Labels a class of the probes on few labels."""
+NEIGHBOURS = 5
+"""Of the k-nearest-neighbour probe."""
+PERPLEXITY = 30.0
+"""Of t-SNE."""
+CLUSTERS = 10
+"""Of images without labels."""
+
+MEASURES: Mapping[str, Measure] = {
+    "clustering_accuracy": _accuracy("clustering"),
+    "nmi": Measure("NMI"),
+    "ari": Measure("ARI"),
+    "probe_accuracy": _accuracy("classification"),
+    "probe_converged": Measure("classification converged", digits=2),
+    "starts_min": _accuracy("K-means starts, lowest"),
+    "starts_median": _accuracy("median"),
+    "starts_max": _accuracy("highest"),
+    "starts_mean": _accuracy("mean of the starts"),
+    "starts_std": _accuracy("std of the starts"),
+    "nmse": Measure("nMSE", digits=3),
+    "bits_per_image": Measure("bits per image", digits=2),
+    "kl_nats": Measure("KL (nats)", digits=2),
+    "perplexity": Measure("perplexity", digits=1),
+    "active_codes": Measure("active codes", digits=1),
+    "dead_codes": Measure("dead codes", digits=1),
+    "posterior_entropy_bits": Measure("posterior entropy (bits)", digits=2),
+    "soft_hard_distance": Measure("soft to hard, distance", digits=3),
+    "soft_hard_relative": Measure("soft to hard, relative", digits=3),
+    "sigma_p05": Measure("σ, 5 %", digits=3),
+    "sigma_p50": Measure("σ, median", digits=3),
+    "sigma_p95": Measure("σ, 95 %", digits=3),
+    "probe_adam_accuracy": _accuracy("classification, Adam"),
+    "knn_accuracy": _accuracy(f"{NEIGHBOURS}-NN"),
+    **{f"probe_{n}_accuracy": _accuracy(f"{n} labels a class") for n in FEW_LABELS},
+    "map_clustering_accuracy": _accuracy("clustering of the t-SNE"),
+    "map_nmi": Measure("NMI of the t-SNE"),
+    "trustworthiness": Measure("trustworthiness of the t-SNE"),
+    "knn_recall": Measure("10-NN recall of the t-SNE"),
+    "iterations": Measure("iterations", digits=0),
+}
+"""By the name in JSON, in the order of the reports. What a bottleneck carries is measured by the bottleneck itself."""
+
+CARRIED: tuple[str, ...] = (
+    *("nmse", "bits_per_image", "kl_nats", "perplexity", "active_codes", "dead_codes", "posterior_entropy_bits"),
+    *("soft_hard_distance", "soft_hard_relative", "sigma_p05", "sigma_p50", "sigma_p95"),
+)
+STARTS = ("starts_min", "starts_median", "starts_max")
+BEYOND: tuple[str, ...] = (
+    *("probe_adam_accuracy", "knn_accuracy", *(f"probe_{n}_accuracy" for n in FEW_LABELS)),
+    *("map_clustering_accuracy", "map_nmi", "trustworthiness", "knn_recall"),
+)
+
+
+def measure(name: str) -> Measure:
+    """What is known of a measure; a name that only a bottleneck's own file knows stands for itself."""
+    return MEASURES.get(name) or Measure(name.replace("_", " "))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one part of an evaluation found."""
+
+    numbers: dict[str, float]
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    """One row per test image."""
+    details: dict[str, Any] = field(default_factory=dict)
+    """What is neither: the value of every start of K-means, the accuracy of every class."""
+
+
+def agreement(rows: Rows, class_names: tuple[str, ...], jobs: int | None, reporter: Reporter) -> Measured:
+    """The paper's evaluation: K-means on the test rows, 100 starts, and the softmax probe; and the starts' spread.
+
+    Without labels there are :data:`CLUSTERS` clusters and no probe.
+    """
+    from softvq_cli.evaluation.clustering import cluster
+
+    reporter.stage("clustering")
+    count = min(CLUSTERS, len(rows.test)) if rows.test_labels is None else None
+    clustering = cluster(rows.test, rows.test_labels, clusters=count, jobs=jobs)
+    for note in clustering.notes:
+        reporter.note(note)
+    starts = {"inertia": clustering.inertias.tolist()}
+    details: dict[str, Any] = {"clusters": clustering.clusters, "n_init": clustering.n_init, "starts": starts}
+    arrays = {"clusters": clustering.assignments}
+    if clustering.accuracy is None:
+        found = {"silhouette": clustering.silhouette, "inertia": clustering.inertia}
+        return Measured({name: value for name, value in found.items() if value is not None}, arrays, details)
+    assert clustering.accuracies is not None and clustering.nmi is not None and clustering.ari is not None
+    starts["clustering_accuracy"] = clustering.accuracies.tolist()
+    numbers = {
+        "clustering_accuracy": clustering.accuracy,
+        "nmi": clustering.nmi,
+        "ari": clustering.ari,
+        "inertia": clustering.inertia,
+    }
+    probe = _probe(rows, class_names, reporter)
+    low, median, high = np.quantile(clustering.accuracies, [0.0, 0.5, 1.0]).tolist()
+    spread = {
+        "starts_min": low,
+        "starts_median": median,
+        "starts_max": high,
+        "starts_mean": float(clustering.accuracies.mean()),
+        "starts_std": float(clustering.accuracies.std(ddof=1)),
+    }
+    return Measured({**numbers, **probe.numbers, **spread}, arrays | probe.arrays, details | probe.details)
+
+
+def _probe(rows: Rows, class_names: tuple[str, ...], reporter: Reporter) -> Measured:
+    """The softmax probe; nothing where there are no two classes to learn."""
+    from softvq_cli.evaluation.probe import probe
+
+    if rows.train_labels is None or rows.test_labels is None or len(np.unique(rows.train_labels)) < 2:
+        reporter.note("no softmax probe: the training split has no two classes to learn")
+        return Measured({})
+    reporter.stage("probing")
+    fitted = probe(rows.train, rows.train_labels, rows.test, rows.test_labels, class_names=class_names)
+    # The probe counts the classes that occur in either split, in order.
+    classes = np.unique(np.concatenate([rows.train_labels, rows.test_labels]))
+    document = fitted.as_dict()
+    return Measured(
+        {
+            "probe_accuracy": fitted.accuracy,
+            "train_accuracy": fitted.train_accuracy,
+            "probe_converged": float(fitted.method["converged"]),
+        },
+        {"predictions": np.asarray(classes[fitted.predicted])},
+        {name: document[name] for name in ("per_class", "confusion", "classes", "n_train", "n_test")},
+    )
+
+
+def other_probes(rows: Rows, jobs: int | None) -> Measured:
+    """The softmax probe as the notebooks train it, nearest neighbours, and few labels where the classes have them."""
+    from softvq_cli.evaluation.knn import neighbours
+    from softvq_cli.evaluation.probe import few_labels, probe
+
+    labels, splits = rows.train_labels, (rows.train, rows.train_labels, rows.test, rows.test_labels)
+    assert labels is not None  # of a comparison they are needed
+    numbers = {
+        "probe_adam_accuracy": probe(*splits, solver="adam").accuracy,
+        "knn_accuracy": neighbours(*splits, k=NEIGHBOURS, jobs=jobs).accuracy,
+    }
+    rarest = int(np.bincount(labels)[np.unique(labels)].min())
+    for n in FEW_LABELS:
+        if n <= rarest:
+            numbers[f"probe_{n}_accuracy"] = few_labels(*splits, labels_per_class=n).accuracy.mean
+    return Measured(numbers)
+
+
+def perplexity_for(rows: int, reporter: Reporter) -> float:
+    """The usual perplexity, or where the rows are few the largest that t-SNE takes, with a note."""
+    from softvq_cli.evaluation.tsne import FEWEST_ROWS
+
+    largest = max(1.0, min(PERPLEXITY, (rows - 1) // 3))
+    if rows >= FEWEST_ROWS and largest < PERPLEXITY:
+        reporter.note(f"a map of {rows} rows allows a perplexity of {largest:g}; {PERPLEXITY:g} is the usual one")
+    return largest
+
+
+def tsne_map(z: np.ndarray, jobs: int | None, reporter: Reporter) -> Measured:
+    """The t-SNE map of the test rows."""
+    from softvq_cli.evaluation.tsne import tsne
+
+    reporter.stage("mapping")
+    perplexity = perplexity_for(len(z), reporter)
+    return Measured({}, {"map": tsne(z, perplexity=perplexity, jobs=jobs)}, {"map_perplexity": perplexity})
+
+
+def of_map(rows: Rows, coordinates: np.ndarray, jobs: int | None) -> Measured:
+    """How well clusters on the map agree with the classes, and how much of the neighbourhoods it keeps."""
+    from softvq_cli.evaluation.clustering import cluster
+    from softvq_cli.evaluation.quality import map_quality
+
+    clustering = cluster(coordinates, rows.test_labels, jobs=jobs)
+    assert clustering.accuracy is not None and clustering.nmi is not None  # it has labels
+    quality = map_quality(rows.test, coordinates, jobs=jobs)
+    return Measured(
+        {
+            "map_clustering_accuracy": clustering.accuracy,
+            "map_nmi": clustering.nmi,
+            "trustworthiness": quality.trustworthiness,
+            "knn_recall": quality.knn_recall,
+        }
+    )

@@ -1,0 +1,164 @@
+"""``softvq run``: train one configuration, evaluate it and draw it, all in one folder."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from softvq_cli.errors import InputError, Interrupted, Message
+from softvq_cli.reporter import Reporter
+from softvq_cli.results import evaluate
+from softvq_cli.results.evaluate import BASIC, TSNE, Evaluation
+from softvq_cli.results.subject import Subject
+
+if TYPE_CHECKING:
+    from softvq_cli.config import RunConfig
+    from softvq_cli.training import Run
+    from softvq_cli.training.checkpoint import Checkpoint
+
+SHOWN = 30
+"""Images in the picture of reconstructions."""
+MAP, RECONSTRUCTIONS, CURVES = "tsne.png", "reconstructions.png", "curves.png"
+USAGE, CODEWORDS = "codebook-usage.png", "codebook-centroids.png"
+FILES = (*evaluate.FILES, MAP, RECONSTRUCTIONS, CURVES, USAGE, CODEWORDS)
+"""What a run's folder has next to what training and embedding leave there."""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A run that is trained and evaluated."""
+
+    folder: Path
+    config: RunConfig
+    training: Mapping[str, float]
+    """The last line of the log."""
+    checkpoint_sha256: str
+    evaluation: Evaluation
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "folder": str(self.folder),
+            "checkpoint_sha256": self.checkpoint_sha256,
+            "config": self.config.as_dict(),
+            "training": self.training,
+            "results": self.evaluation.numbers["z_e"],
+            **self.evaluation.details,
+        }
+
+
+def run_pipeline(
+    chosen: Mapping[str, Any],
+    *,
+    out: Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    device: str = "auto",
+    reporter: Reporter | None = None,
+    stop: threading.Event | None = None,
+) -> RunResult:
+    """Train a configuration and evaluate it; the arguments are those of :func:`softvq_cli.training.train`.
+
+    With ``resume``, what the folder has of this very checkpoint is not done again.
+
+    Raises:
+        SoftVQError: as training, embedding and the evaluations do.
+    """
+    from softvq_cli.devices import pick
+    from softvq_cli.training import checkpoint, run_directory, train
+
+    reporter = reporter or Reporter()
+    run = train(chosen, out=out, resume=resume, overwrite=overwrite, device=device, reporter=reporter, stop=stop)
+    with run_directory.locked(run.folder, FILES):
+        trained = checkpoint.load(run.path, pick(device))
+        subject = _subject(run, trained, reporter)
+        if not evaluate.read(run.folder, subject.key).parts:  # what is there is of another checkpoint, or half done
+            for name in FILES:
+                with contextlib.suppress(OSError):  # what cannot be removed cannot be written either, and that is said
+                    (run.folder / name).unlink()
+        doing = "embedding"
+        try:
+            reporter.stage(doing)
+            _write_embeddings(run.folder, subject)
+            doing = "evaluating"
+            evaluation = evaluate.evaluate(subject, (BASIC, TSNE), folder=run.folder, reporter=reporter)
+            doing = "drawing"
+            _draw(run.folder, subject, evaluation, reporter)
+        except KeyboardInterrupt as error:
+            raise Interrupted(f"stopped while {doing}", {"out": run.folder, "resume": True}) from error
+    return RunResult(run.folder, run.config, run.metrics, trained.sha256, evaluation)
+
+
+def _subject(run: Run, trained: Checkpoint, reporter: Reporter) -> Subject:
+    """The model on the splits that the training loaded; where there was nothing to train, they are loaded here."""
+    from softvq_cli.results.source import Source
+
+    if run.splits is None:
+        return Source(trained, reporter=reporter).subject(shown=_shown)
+    train, test = run.splits
+    for note in test.notes:
+        if note not in train.notes:
+            reporter.note(Message("{}: {}", test.name, note))
+    return Subject(trained, lambda split: train if split == "train" else test, shown=_shown, reporter=reporter)
+
+
+def _shown(n: int) -> np.ndarray:
+    """Rows of the picture of reconstructions: some of every class, where the classes stand in order."""
+    return np.linspace(0, n - 1, min(SHOWN, n), dtype=np.int64)
+
+
+def _write_embeddings(folder: Path, subject: Subject) -> None:
+    """z_e of both splits; files of this checkpoint that are there stay."""
+    from softvq_cli import embeddings
+
+    assert subject.checkpoint is not None
+    for split in ("train", "test"):
+        path, dataset = folder / f"embeddings-{split}.npy", getattr(subject, split)
+        try:
+            there = embeddings.read(path)
+        except InputError:  # it is missing or damaged
+            there = None
+        known = {"checkpoint_sha256": subject.checkpoint.sha256, "fingerprint": dataset.fingerprint}
+        if there is not None and there.info.items() >= known.items():
+            if split == "train":
+                subject.train_z = there.z
+            continue
+        z = subject.train_z if split == "train" else subject.encoding.z
+        embeddings.embed(subject.checkpoint, dataset, path, rows=z)
+
+
+def _draw(folder: Path, subject: Subject, evaluation: Evaluation, reporter: Reporter) -> None:
+    """The pictures that are not there."""
+    from softvq_cli.plots import images, lines, maps
+    from softvq_cli.results.subject import decoded_codewords
+    from softvq_cli.training import log
+    from softvq_cli.words import BOTTLENECKS
+
+    assert subject.checkpoint is not None
+    model, test = subject.checkpoint.model, subject.test
+    coordinates = evaluation.array("map")
+    if coordinates is not None and not (folder / MAP).exists():
+        reporter.stage("drawing the t-SNE map")
+        label = BOTTLENECKS[model.config.bottleneck].label
+        maps.plot(folder / MAP, [maps.Panel(label, coordinates, test.labels, test.class_names)], reporter)
+    if not (folder / RECONSTRUCTIONS).exists():
+        reporter.stage("drawing reconstructions")
+        originals = np.ascontiguousarray(test.images[_shown(len(test))])
+        images.reconstructions(folder / RECONSTRUCTIONS, originals, subject.encoding.reconstructions)
+    centroids = model.bottleneck.centroids()
+    if centroids is not None and not ((folder / USAGE).exists() and (folder / CODEWORDS).exists()):
+        reporter.stage("drawing the codebook")
+        usage, codewords = subject.encoding.usage, subject.encoding.codewords
+        assert usage is not None and codewords is not None
+        dead = len(usage) - len(np.unique(codewords))
+        images.codebook_usage(folder / USAGE, usage, dead=dead)
+        images.codewords(folder / CODEWORDS, decoded_codewords(model, np.arange(len(centroids))), usage)
+    if not (folder / CURVES).exists():
+        reporter.stage("drawing curves")
+        lines.training(folder / CURVES, log.read(folder))

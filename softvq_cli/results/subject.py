@@ -1,0 +1,326 @@
+"""What is evaluated: a checkpoint's model, or a control, on the two splits of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from softvq_cli.config import BATCH, RunConfig
+from softvq_cli.errors import InputError
+from softvq_cli.reporter import Reporter
+from softvq_cli.words import PCA, RAW, UNTRAINED, Split
+
+if TYPE_CHECKING:
+    from softvq_cli.datasets.dataset import Dataset
+    from softvq_cli.model import Autoencoder
+    from softvq_cli.training.checkpoint import Checkpoint
+
+_BLOCK = 64 << 20
+"""Bytes of images at a time, as float64."""
+_LARGEST_PCA = 20_000
+"""Values of an image; the covariance matrix has 3 GB then."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """One vector per image, of both splits."""
+
+    train: np.ndarray
+    """float32 (N, d)."""
+    train_labels: np.ndarray | None
+    """int64 (N,)."""
+    test: np.ndarray
+    """float32 (M, d)."""
+    test_labels: np.ndarray | None
+    """int64 (M,)."""
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """What a model makes of the M images of a split, without noise."""
+
+    z: np.ndarray
+    """float32 (M, d): z_e."""
+    errors: np.ndarray
+    """float64 (M,): mean squared error of the pixels over the pixel variance of training; the mean is the nMSE."""
+    numbers: Mapping[str, float]
+    """``test_nmse``, and what :meth:`~softvq_cli.model.bottlenecks.Bottleneck.evaluate` measures."""
+    reconstructions: np.ndarray
+    """uint8 (m, H, W, C), of the rows asked for."""
+    codewords: np.ndarray | None
+    """int64 (M,): the most probable codeword of each image."""
+    codeword_distances: np.ndarray | None
+    """float64 (M,): ‖z_e − μ_k‖ to it."""
+    usage: np.ndarray | None
+    """float64 (K,): the mean posterior probability of each codeword."""
+
+
+@dataclass(frozen=True)
+class Control:
+    """A row of a comparison that no trained model is behind."""
+
+    kind: str
+    """RAW, PCA or UNTRAINED."""
+    config: RunConfig
+    """PCA takes the latent dimensions from it, UNTRAINED the model and the seed."""
+
+
+class Subject:
+    """A model or a control on a training and a test split. Each split is loaded and encoded once, when first needed.
+
+    Args:
+        model: a checkpoint, or a control.
+        load: gives a split by its name.
+        fingerprints: of the training and the test split, where they are known before the splits are loaded.
+        shown: number of test images → the rows whose reconstructions :attr:`encoding` keeps.
+        reporter: is told how far the encoding is.
+    """
+
+    def __init__(
+        self,
+        model: Checkpoint | Control,
+        load: Callable[[Split], Dataset],
+        *,
+        fingerprints: tuple[str, str] | None = None,
+        shown: Callable[[int], np.ndarray] = lambda n: np.arange(0),
+        reporter: Reporter | None = None,
+    ) -> None:
+        self.control = model if isinstance(model, Control) else None
+        self.checkpoint = None if isinstance(model, Control) else model
+        self._load, self._fingerprints, self._shown = load, fingerprints, shown
+        self._reporter = reporter or Reporter()
+        self._control_nmse: float | None = None
+
+    @cached_property
+    def train(self) -> Dataset:
+        """The training split."""
+        return self._load("train")
+
+    @cached_property
+    def test(self) -> Dataset:
+        """The test split."""
+        return self._load("test")
+
+    @property
+    def representation(self) -> str:
+        """What its rows are: ``z_e``, ``pixels`` or ``pca``."""
+        return {RAW: "pixels", PCA: "pca"}.get(self.control.kind, "z_e") if self.control else "z_e"
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """What an evaluation is of: equal for two evaluations iff they measure the same."""
+        train, test = self._fingerprints or (self.train.fingerprint, self.test.fingerprint)
+        key: dict[str, Any] = {"train": train, "test": test}
+        if self.checkpoint is not None:
+            return {"row": self.checkpoint.config.model.bottleneck, **key, "checkpoint_sha256": self.checkpoint.sha256}
+        assert self.control is not None
+        kind, config = self.control.kind, self.control.config
+        if kind == PCA:
+            key["components"] = config.model.latent_dim
+        if kind == UNTRAINED:
+            key |= {"model": asdict(config.model), "seed": config.train.seed}
+        return {"row": kind, **key}
+
+    @cached_property
+    def train_z(self) -> np.ndarray:
+        """float32 (N, d): z_e of the training split. May be set, where it is in a file."""
+        return represent(self._model, self.train.images, "z_e", self._reporter)
+
+    @cached_property
+    def encoding(self) -> Encoding:
+        """What the checkpoint's model makes of the test split."""
+        images = self.test.images
+        return encode(self._model, images, self._shown(len(images)), reporter=self._reporter)
+
+    @cached_property
+    def rows(self) -> Rows:
+        """z_e, or what a control has in its place."""
+        if self.checkpoint is not None:
+            return self._rows(self.train_z, self.encoding.z)
+        assert self.control is not None
+        if self.control.kind == RAW:
+            return self._rows(_pixels(self.train.images), _pixels(self.test.images))
+        if self.control.kind == PCA:
+            train, test, self._control_nmse = _principal_components(
+                self.train.images, self.test.images, self.control.config.model.latent_dim
+            )
+            return self._rows(train, test)
+        return self.representation_rows("z_e")
+
+    @property
+    def numbers(self) -> Mapping[str, float]:
+        """What is known of the reconstruction and the code; nothing of a control but PCA's nMSE."""
+        if self.checkpoint is not None:
+            return {"iterations": self.checkpoint.step, **self.encoding.numbers}
+        _ = self.rows  # they bring PCA's nMSE
+        return {} if self._control_nmse is None else {"test_nmse": self._control_nmse}
+
+    def representation_rows(self, what: str, model: Autoencoder | None = None) -> Rows:
+        """Another representation of both splits, see :func:`softvq_cli.model.represent`, by ``model`` or its own."""
+        model = model or self._model
+        return self._rows(
+            represent(model, self.train.images, what, self._reporter),
+            represent(model, self.test.images, what, self._reporter),
+        )
+
+    def _rows(self, train: np.ndarray, test: np.ndarray) -> Rows:
+        return Rows(train, self.train.labels, test, self.test.labels)
+
+    @cached_property
+    def _model(self) -> Autoencoder:
+        from softvq_cli.training import initial_model
+
+        if self.checkpoint is not None:
+            return self.checkpoint.model
+        assert self.control is not None
+        return initial_model(self.control.config, self.train).eval().requires_grad_(False)
+
+
+def represent(model: Autoencoder, images: np.ndarray, what: str, reporter: Reporter) -> np.ndarray:
+    """As :func:`softvq_cli.model.represent`, with progress."""
+    from softvq_cli.model import representations
+
+    parts, done = [], 0
+    for part in representations(model, images, what):
+        parts.append(part)
+        done += len(part)
+        reporter.progress("encoding", done, len(images))
+    return np.concatenate(parts)
+
+
+def encode(model: Autoencoder, images: np.ndarray, shown: np.ndarray, *, reporter: Reporter | None = None) -> Encoding:
+    """Send ``images``, uint8 (M, H, W, C), once through the model, which is in evaluation mode.
+
+    Args:
+        model: in evaluation mode.
+        images: at least one.
+        shown: int (m,), rising: the rows whose reconstructions are kept.
+        reporter: is told how far it is.
+    """
+    import torch
+
+    reporter = reporter or Reporter()
+    centroids = model.bottleneck.centroids()
+    wanted = np.zeros(len(images), dtype=bool)
+    wanted[shown] = True
+    z, errors, pixels, codewords, distances = ([] for _ in range(5))
+    usage: Any = None
+    nmse, done = 0.0, 0
+
+    def codes() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """The encodings, for the bottleneck to measure; all else is collected on the way."""
+        nonlocal usage, nmse, done
+        for x in model.batches(images):
+            z_e, h = model.encode(x)
+            output = model.bottleneck(z_e, h)
+            x_hat = model.decoder(output.z_q)
+            nmse += model.nmse(x, x_hat).item() * len(x)
+            squares = (x - x_hat).double().square().flatten(1).mean(1) / model.pixel_variance.double()
+            errors.append(squares.cpu().numpy())
+            z.append(z_e.cpu().numpy())
+            kept = torch.from_numpy(wanted[done : done + len(x)]).to(x.device)
+            pixels.append(_bytes(model, x_hat[kept]))
+            if centroids is not None:
+                index = model.bottleneck.assign(z_e, h)
+                assert index is not None  # there are centroids
+                codewords.append(index.cpu().numpy())
+                distances.append((z_e - centroids[index]).double().norm(dim=1).cpu().numpy())
+                usage = output.stats["usage"].double() + (0 if usage is None else usage)
+            done += len(x)
+            reporter.progress("encoding", done, len(images))
+            yield z_e, h
+
+    with torch.inference_mode():
+        batches = codes()
+        carried = model.bottleneck.evaluate(batches, len(images))
+        for _ in batches:  # a bottleneck that measures nothing leaves them all
+            pass
+    return Encoding(
+        z=np.concatenate(z),
+        errors=np.concatenate(errors),
+        numbers={"test_nmse": nmse / len(images), **carried},
+        reconstructions=np.concatenate(pixels),
+        codewords=np.concatenate(codewords) if codewords else None,
+        codeword_distances=np.concatenate(distances) if distances else None,
+        usage=None if usage is None else usage.cpu().numpy() / len(images),
+    )
+
+
+def decoded_codewords(model: Autoencoder, numbers: np.ndarray) -> np.ndarray:
+    """uint8 (S, H, W, C): what the decoder draws of the codewords with these ``numbers``, int (S,)."""
+    import torch
+
+    centroids = model.bottleneck.centroids()
+    assert centroids is not None
+    with torch.inference_mode():
+        parts = (centroids[numbers[i : i + BATCH]] for i in range(0, len(numbers), BATCH))
+        return np.concatenate([_bytes(model, model.decoder(part)) for part in parts])
+
+
+def _bytes(model: Autoencoder, x_hat: Any) -> np.ndarray:
+    """Reconstructions, (B, C, H, W) → uint8 (B, H, W, C)."""
+    return np.asarray((255 * model.unscale(x_hat)).round().byte().cpu().numpy())
+
+
+def _pixels(images: np.ndarray) -> np.ndarray:
+    """float32 (N, D) in [0, 1]."""
+    rows = np.empty((len(images), images[0].size), np.float32)
+    start = 0
+    for block in _blocks(images):
+        rows[start : start + len(block)] = block
+        start += len(block)
+    return rows
+
+
+def _principal_components(train: np.ndarray, test: np.ndarray, d: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """The ``d`` principal components of the training pixels, fewer where the images have fewer pixels.
+
+    The eigenvectors of the covariance matrix, summed block by block in float64: exact, and neither the pixels as
+    floats nor their singular value decomposition has to fit into memory.
+
+    Args:
+        train: images, uint8 (N, H, W, C).
+        test: images, uint8 (M, H, W, C).
+        d: number of components.
+
+    Returns:
+        The projections of both splits, not whitened, and the nMSE of reconstructing the test split from them.
+
+    Raises:
+        InputError: the images are too large.
+    """
+    D = train[0].size
+    if D > _LARGEST_PCA:
+        raise InputError(
+            "no PCA of images with {} values each: at most {}; smaller images ({image_size}) do", D, _LARGEST_PCA
+        )
+    total, products = np.zeros(D), np.zeros((D, D))
+    for block in _blocks(train):
+        total += block.sum(axis=0)
+        products += block.T @ block
+    mean = total / len(train)
+    covariance = products / len(train) - np.outer(mean, mean)
+    axes = np.linalg.eigh(covariance)[1][:, ::-1][:, :d]  # (D, d), the largest first
+
+    def projected(images: np.ndarray) -> np.ndarray:
+        return np.concatenate([(block - mean) @ axes for block in _blocks(images)]).astype(np.float32)
+
+    # The variance of all training pixels, as in the models' nMSE.
+    variance = max(float(np.trace(products) / (len(train) * D) - mean.mean() ** 2), 1e-12)
+    residual = sum(
+        float(np.square(centred - centred @ axes @ axes.T).sum())
+        for centred in (block - mean for block in _blocks(test))
+    )
+    return projected(train), projected(test), residual / (len(test) * D) / variance
+
+
+def _blocks(images: np.ndarray) -> Iterator[np.ndarray]:
+    """float64 (B, D) in [0, 1] of ``images``, uint8 (N, H, W, C), in turn."""
+    size = max(1, _BLOCK // (8 * images[0].size))
+    for start in range(0, len(images), size):
+        block = images[start : start + size]
+        yield block.reshape(len(block), -1) / 255.0

@@ -1,0 +1,112 @@
+"""evaluation.json: what is read back, and what is measured again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+
+from softvq_cli.results import evaluate
+from softvq_cli.results.evaluate import BASIC, MAP, NOTHING, PROBES, QUANTISED, Evaluation
+from softvq_cli.results.measures import Measured
+
+OF = {"row": "ae", "train": "a", "test": "b", "checkpoint_sha256": "seal"}
+NUMBERS = {"z_e": {"nmi": 0.5, "test_nmse": 0.1}, "z_q": {"nmi": 0.25}}
+
+# As by a program that does not name its machine.
+OLD = {
+    **{"format": "softvq-evaluation", "version": evaluate.VERSION, "of": OF, "parts": ["basic"]},
+    **{"numbers": NUMBERS, "details": {}, "arrays": {}},
+}
+
+
+def store(folder, value):
+    """Write a file as another program would, with its checksum."""
+    digest = hashlib.sha256(json.dumps(value).encode()).hexdigest()
+    (folder / evaluate.EVALUATION).write_text(json.dumps({**value, "sha256": digest}))
+
+
+def test_what_was_written_is_read(tmp_path):
+    written = Evaluation(NUMBERS, (BASIC, PROBES), {"n": [1, 2]}, machine={"host": "here", "processor": "Z80"})
+    evaluate.write(tmp_path, OF, written)
+    assert evaluate.read(tmp_path, OF) == written
+    assert evaluate.of_checkpoint(tmp_path, "seal") == written
+
+
+def test_a_file_without_a_machine_is_read(tmp_path):
+    store(tmp_path, OLD)
+    assert evaluate.read(tmp_path, OF) == Evaluation(NUMBERS, (BASIC,))
+
+
+def test_a_file_written_without_a_machine_is_the_one_that_was_always_written(tmp_path):
+    store(tmp_path, OLD)
+    before = json.loads((tmp_path / evaluate.EVALUATION).read_text())
+    evaluate.write(tmp_path, OF, Evaluation(NUMBERS, (BASIC,)))
+    assert json.loads((tmp_path / evaluate.EVALUATION).read_text()) == before
+
+
+@pytest.mark.parametrize("change", [{"row": "vq"}, {"test": "c"}, {"checkpoint_sha256": "other"}])
+def test_an_evaluation_of_something_else_is_none(tmp_path, change):
+    evaluate.write(tmp_path, OF, Evaluation(NUMBERS, (BASIC,)))
+    assert evaluate.read(tmp_path, OF | change) == NOTHING
+
+
+def test_an_evaluation_of_another_checkpoint_is_none(tmp_path):
+    evaluate.write(tmp_path, OF, Evaluation(NUMBERS, (BASIC,)))
+    assert evaluate.of_checkpoint(tmp_path, "another") == NOTHING
+
+
+def test_a_number_that_was_changed_is_not_believed(tmp_path):
+    evaluate.write(tmp_path, OF, Evaluation(NUMBERS, (BASIC,)))
+    path = tmp_path / evaluate.EVALUATION
+    path.write_text(path.read_text().replace("0.25", "0.26"))
+    assert evaluate.read(tmp_path, OF) == NOTHING
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"version": 4},
+        {"format": "other"},
+        {"numbers": [1]},
+        {"numbers": {"z_e": {"nmi": "high"}}},
+        {"numbers": {"z_e": 1}},
+        {"parts": None},
+        {"details": None},
+        {"arrays": {"map": 1}},
+        {"arrays": {"../../other": "a"}},
+        {"machine": "here"},
+        {"of": "seal"},
+    ],
+)
+def test_another_form_is_none_although_its_checksum_fits(tmp_path, change):
+    store(tmp_path, OLD | change)
+    assert evaluate.read(tmp_path, OF) == NOTHING
+    assert evaluate.of_checkpoint(tmp_path, "seal") == NOTHING
+
+
+def test_a_part_counts_only_while_its_arrays_are_whole(tmp_path):
+    coordinates = np.zeros((4, 2))
+    written = evaluate.write(tmp_path, OF, Evaluation(NUMBERS, (BASIC, MAP), memory={"map": coordinates}))
+    assert not written.memory
+    stored = evaluate.read(tmp_path, OF)
+    assert stored == written and stored.has((MAP, BASIC))
+    assert np.array_equal(stored.array("map"), coordinates) and stored.array("clusters") is None
+    np.save(tmp_path / evaluate.ARRAYS["map"], coordinates + 1)
+    assert evaluate.read(tmp_path, OF).parts == (BASIC,)
+    (tmp_path / evaluate.ARRAYS["map"]).unlink()
+    assert evaluate.read(tmp_path, OF).parts == (BASIC,)
+
+
+def test_a_part_joins_the_others_and_replaces_itself():
+    first = Measured({"nmi": 0.5, "test_nmse": 0.1}, {"clusters": np.arange(3)}, {"clusters": 3})
+    found = NOTHING.with_part(BASIC, "z_e", first).with_part(QUANTISED, "z_q", Measured({"nmi": 0.25}, {"clusters": 0}))
+    found = found.with_part(PROBES, "z_e", Measured({"knn_accuracy": 0.75}))
+    assert found.parts == (BASIC, QUANTISED, PROBES)
+    assert found.numbers == {"z_e": {"nmi": 0.5, "test_nmse": 0.1, "knn_accuracy": 0.75}, "z_q": {"nmi": 0.25}}
+    assert np.array_equal(found.array("clusters"), np.arange(3)) and found.details == {"clusters": 3}
+    again = found.with_part(BASIC, "z_e", Measured({"nmi": 0.0}))
+    assert (again.numbers["z_e"]["nmi"], again.numbers["z_q"]["nmi"]) == (0.0, 0.25)
+    assert again.parts == (QUANTISED, PROBES, BASIC)
