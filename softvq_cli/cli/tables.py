@@ -180,7 +180,7 @@ _RESULTS = {
     "nmi": "NMI",
     "silhouette": "silhouette",
     "probe_accuracy": "probe accuracy",
-    "test_nmse": "reconstruction error (nMSE)",
+    "nmse": "reconstruction error (nMSE)",
     "bits_per_image": "information (bits per image)",
     "perplexity": "codebook perplexity",
     "active_codes": "active codes",

@@ -32,7 +32,7 @@ FORMAT = "softvq-evaluation"
 VERSION = 5
 """Raised when the way of measuring changes, so that old numbers are not mixed with new ones. 3: the softmax probe comes
 nearer to its optimum. 4: it also does for rows of few places, the decoder's input of hard codes. 5: arrays, and
-``test_nmse``."""
+``nmse``."""
 
 BASIC, QUANTISED, PROBES, TSNE, MAP = "basic", "z_q", "probes", "tsne", "map"
 """The parts of an evaluation: the paper's measures and what the bottleneck carries; the paper's measures of the
