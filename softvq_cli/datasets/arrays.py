@@ -122,9 +122,11 @@ def _bytes(
         return _converted(images, _key(path, config), lambda block: block.astype(np.uint8) * np.uint8(255)), None, []
     if images.dtype.kind not in "fiu":
         raise InputError(f"{path} holds {images.dtype}; images are whole numbers or floats")
-    low, high, trained = np.inf, -np.inf, (np.inf, -np.inf)
+    low, high, trained, missing = np.inf, -np.inf, (np.inf, -np.inf), 0
     for start in range(0, len(images), 256):
         block, chosen = images[start : start + 256], train[start : start + 256]
+        if isinstance(scale, tuple) and not (finite := np.isfinite(block)).all():
+            missing, block, chosen = missing + int((~finite).sum()), block[finite], np.zeros(0, bool)
         found = pixel_range.extent(block, str(path))
         low, high = min(low, found[0]), max(high, found[1])
         if chosen.any():
@@ -138,8 +140,13 @@ def _bytes(
     notes = [pixel_range.described(kind, scale, config.pixel_range)]
     if low < scale[0] or high > scale[1]:
         notes.append(f"pixels go from {low:.6g} to {high:.6g}: what lies outside of that range is cut off")
+    if missing:
+        notes.append(f"{missing} values: {pixel_range.NOTES['nan']}")
     key = cache.key_of(_key(path, config), scale)
-    return _converted(images, key, lambda block: pixel_range.to_bytes(block, scale)), pixel_range.text_of(scale), notes
+    result = _converted(images, key, lambda block: pixel_range.to_bytes(block, scale))
+    if config.pixel_range == "auto":
+        pixel_range.check_contrast(str(path), result, train, scale)
+    return result, pixel_range.text_of(scale), notes
 
 
 def _converted(array: np.ndarray | _Joined, key: str, convert: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
@@ -35,7 +35,7 @@ Extent = tuple[float, float, str]
 """(smallest value, largest value, kind) of one image, as :func:`softvq_cli.datasets.pixel_range.extent_of` has it."""
 Result = TypeVar("Result")
 
-_READABLE = ("PNG", "JPEG", "MPO", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")
+_READABLE = ("PNG", "JPEG", "MPO", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF", "HEIF")
 """No format whose reader starts another program (EPS), and none that takes any bytes for an image (TGA)."""
 _BLOCK_ITEMS = 256
 _BLOCK_BYTES = 16 << 20
@@ -44,6 +44,10 @@ _WORTH_PROCESSES = 10_000
 _LARGE_FILE = 16 << 10
 _ORIENTATION = 0x0112
 """EXIF's tag."""
+_RAW = (".dng", ".nef", ".nrw", ".cr2", ".cr3", ".arw", ".srf", ".sr2", ".orf", ".rw2", ".pef", ".raf", ".srw", ".3fr")
+"""How the names of cameras' RAW files end."""
+_HEIF = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
+"""Brands of HEIF, at the start of a file."""
 
 
 class ColourError(Exception):
@@ -234,7 +238,7 @@ def page_count(name: str, data: bytes) -> int:
     """How many images a file holds: 1 for everything but TIFF and DICOM; InputError: it is damaged."""
     with _errors(name):
         if tiff.is_tiff(data):
-            return tiff.page_count(data)
+            return len(tiff.pages_of(data)[0])
         return dicom.frame_count(name, data) if dicom.is_dicom(data) else 1
 
 
@@ -276,22 +280,35 @@ def _formats() -> tuple[str, ...]:
 def _open(name: str, data: bytes, page: int, tally: Tally, *, deep: bool) -> Raster:
     """What the file holds. Colour of 16 bits is read with all of them only if ``deep``: Pillow gives the upper 8."""
     if dicom.is_dicom(data):
-        raster, frames = dicom.read(name, data, page)
-        tally[f"pages:{frames}"] += frames > 1
-        return raster
-    unsigned = False
-    if tiff.is_tiff(data):
-        pages = tiff.page_count(data)
-        tally[f"pages:{pages}"] += pages > 1
-        tags = tiff.tags_of(data, page)
-        tiff.check(name, tags)
-        if not tiff.pillow_reads(tags):
-            return Raster(tiff.read_with_tifffile(name, data, page, tags), tags.orientation)
-        tally["bands"] += tags.samples == 4 and tags.photometric == tiff.RGB and not tags.alphas
-        unsigned = (tags.bits, tags.kind) == (32, 1)
+        return dicom.read(name, data, page, tally)
+    if name.lower().endswith(_RAW):
+        raise InputError(tiff.raw_refused(name))
+    if data[4:8] == b"ftyp" and data[8:12] in _HEIF:
+        _register_heif(name)
+    if not tiff.is_tiff(data):
+        return _open_with_pillow(data, page, tally, deep=deep)
+    pages, others = tiff.pages_of(data)
+    tally[f"pages:{len(pages)}"] += len(pages) > 1
+    tally["overviews"] += others > 0
+    tags = tiff.tags_of(name, data, pages[page])
+    tiff.check(name, tags)
+    if not tiff.pillow_reads(tags):
+        values = tiff.read_with_tifffile(name, data, pages[page], tags)
+        return Raster(values, tags.orientation, nodata=tags.nodata)
+    tally["bands"] += tags.samples == 4 and tags.photometric == tiff.RGB and not tags.alphas
+    tally["upright"] += tags.orientation in range(2, 9)  # loading the image turns it
+    raster = _open_with_pillow(data, pages[page], tally, deep=deep)
+    if isinstance(raster.pixels, np.ndarray) and (tags.bits, tags.kind) == (32, 1):
+        raster = replace(raster, pixels=raster.pixels.view(np.uint32))
+    return replace(raster, nodata=tags.nodata)
+
+
+def _open_with_pillow(data: bytes, page: int, tally: Tally, *, deep: bool) -> Raster:
     with Image.open(io.BytesIO(data), formats=_formats()) as image:
         if page:
             image.seek(page)
+        if _raw_modes(image) == ["LA;16B"]:
+            return _grey_and_alpha(image)
         if _has_sixteen_bits(image):
             if deep:
                 return _sixteen_bits(data, page)
@@ -300,9 +317,22 @@ def _open(name: str, data: bytes, page: int, tally: Tally, *, deep: bool) -> Ras
         image.load()
         if image.mode.startswith("I") or image.mode == "F":
             values = np.asarray(image)
-            values = values.astype(values.dtype.newbyteorder("="))
-            return Raster(values.view(np.uint32) if unsigned else values, _orientation(image))
+            return Raster(values.astype(values.dtype.newbyteorder("=")), _orientation(image))
+        if image.format == "BMP" and image.mode == "RGBA" and not image.getchannel("A").getbbox():
+            tally["opaque"] += 1
+            return Raster(image.convert("RGB"))
         return Raster(image, _orientation(image))
+
+
+def _register_heif(name: str) -> None:
+    """Have Pillow read HEIC files as iPhones write them."""
+    try:
+        import pillow_heif
+    except ImportError as error:
+        raise InputError(f"{name} is a HEIC file, which needs pillow-heif: pip install 'softvq[heif]'") from error
+    if "HEIF" not in Image.OPEN:
+        pillow_heif.register_heif_opener()
+        _formats.cache_clear()
 
 
 def _orientation(image: Image.Image) -> int:
@@ -313,8 +343,19 @@ def _orientation(image: Image.Image) -> int:
 
 def _has_sixteen_bits(image: Image.Image) -> bool:
     """Whether it has colours of 16 bits, of which Pillow's mode has no place for the lower 8."""
-    tiles = image.tile if isinstance(image, ImageFile.ImageFile) else []
-    return image.mode in ("RGB", "RGBA") and any(";16" in _raw_mode(tile.args) for tile in tiles)
+    return image.mode in ("RGB", "RGBA") and any(";16" in mode for mode in _raw_modes(image))
+
+
+def _raw_modes(image: Image.Image) -> list[str]:
+    return [_raw_mode(tile.args) for tile in image.tile] if isinstance(image, ImageFile.ImageFile) else []
+
+
+def _grey_and_alpha(image: Image.Image) -> Raster:
+    """uint16 (H, W, 2) of a PNG: its four bytes a pixel are read as if they were the channels of RGBA."""
+    assert isinstance(image, ImageFile.ImageFile)
+    image.tile = [tile._replace(args="RGBA") for tile in image.tile]
+    image.load()
+    return Raster(np.ascontiguousarray(image).view(">u2").astype(np.uint16), _orientation(image))
 
 
 def _sixteen_bits(data: bytes, page: int) -> Raster:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from softvq_cli.datasets.pixel_range import Raster, to_bytes
+from softvq_cli.datasets.pixel_range import Raster, Tally, to_bytes
 from softvq_cli.errors import InputError, one_line
 
 
@@ -21,8 +21,8 @@ def frame_count(name: str, data: bytes) -> int:
     return int(_dataset(name, data, pixels=False).get("NumberOfFrames") or 1)
 
 
-def read(name: str, data: bytes, frame: int = 0) -> tuple[Raster, int]:
-    """One frame in the modality's units (Hounsfield's in CT), and the number of frames.
+def read(name: str, data: bytes, frame: int, tally: Tally) -> Raster:
+    """One frame in the modality's units (Hounsfield's in CT).
 
     It is displayed by the first VOI window, by its function (DICOM PS3.3, C.11.2).
 
@@ -31,6 +31,7 @@ def read(name: str, data: bytes, frame: int = 0) -> tuple[Raster, int]:
     """
     dataset = _dataset(name, data, pixels=True)
     frames = int(dataset.get("NumberOfFrames") or 1)
+    tally[f"pages:{frames}"] += frames > 1
     kind = str(dataset.get("PhotometricInterpretation", ""))
     try:
         from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
@@ -47,17 +48,18 @@ def read(name: str, data: bytes, frame: int = 0) -> tuple[Raster, int]:
     if values.ndim == 3:
         if values.dtype != np.uint8 or values.shape[2] != 3:
             raise InputError(f"{name} is a DICOM file of {values.dtype} {values.shape}; grey and 8-bit colour are read")
-        return Raster(values, shown=values), frames
+        return Raster(values, shown=values)
     inverted = kind == "MONOCHROME1"
     window = _window(values, dataset)
     if window is None:
-        return Raster(values, inverted=inverted), frames
-    return Raster(values, shown=to_bytes(1.0 - window if inverted else window, (0.0, 1.0)), inverted=inverted), frames
+        return Raster(values, inverted=inverted)
+    shown = to_bytes(1.0 - window if inverted else window, (0.0, 1.0))
+    return Raster(values, shown=shown, window=_window_of(dataset), inverted=inverted)
 
 
 def _window(values: np.ndarray, dataset: Any) -> np.ndarray | None:
     """(H, W) in [0, 1], black to white, where the file has a window."""
-    centre, width = (_first(dataset.get(name)) for name in ("WindowCenter", "WindowWidth"))
+    centre, width = _window_of(dataset)
     if centre is None or width is None or width <= 0:
         return None
     x, function = values.astype(np.float64), str(dataset.get("VOILUTFunction") or "LINEAR")
@@ -66,6 +68,11 @@ def _window(values: np.ndarray, dataset: Any) -> np.ndarray | None:
     if function == "LINEAR_EXACT":
         return np.clip((x - centre) / width + 0.5, 0.0, 1.0)
     return np.clip((x - (centre - 0.5)) / max(width - 1.0, 1e-9) + 0.5, 0.0, 1.0)
+
+
+def _window_of(dataset: Any) -> tuple[float | None, float | None]:
+    """(centre, width)."""
+    return _first(dataset.get("WindowCenter")), _first(dataset.get("WindowWidth"))
 
 
 def _first(value: Any) -> float | None:

@@ -11,7 +11,7 @@ import numpy as np
 from softvq_cli.config import DataConfig
 from softvq_cli.datasets import cache, decode, pixel_range
 from softvq_cli.datasets.dataset import Dataset, training_rows
-from softvq_cli.datasets.pixel_range import NOTES, DeepError, Tally
+from softvq_cli.datasets.pixel_range import DeepError, Tally
 from softvq_cli.datasets.records import Records, Source
 from softvq_cli.errors import InputError, Message
 from softvq_cli.reporter import Reporter
@@ -112,7 +112,14 @@ def _made(reading: _Reading, key: str, scale: pixel_range.Scale, note: str | Non
     """Decode everything, and keep it with what is to be said of it."""
     records = reading.records
     images, tally = _decode(reading, key, scale)
-    notes = [*records.notes, *([] if note is None else [note]), *_notes(tally, len(images), reading.config)]
+    if note is not None and isinstance(scale, tuple):
+        rows = training_rows(len(records), records.labels, records.train, reading.config)
+        pixel_range.check_contrast(str(reading.source.path), images, rows, scale)
+    notes = [
+        *records.notes,
+        *([] if note is None else [note]),
+        *pixel_range.notes_of(tally, len(images), reading.config.pages),
+    ]
     if note is None and isinstance(scale, tuple):
         notes.append(pixel_range.described("pixels", scale, reading.config.pixel_range))
     kept = {
@@ -149,19 +156,8 @@ def _decode(reading: _Reading, key: str, scale: pixel_range.Scale) -> tuple[np.n
         return attempt(replace(form, channels=3))
 
 
-def _notes(tally: Tally, count: int, config: DataConfig) -> list[str]:
-    """What had to be done to the images, a line each."""
-    lines = [f"{tally[what]} of {count} images: {text}" for what, text in NOTES.items() if tally[what]]
-    pages = {int(what.removeprefix("pages:")): tally[what] for what in tally if what.startswith("pages:")}
-    pages = {most: files for most, files in pages.items() if files}
-    if pages and config.pages == "first":
-        lines.append(
-            Message(
-                "{} of {} files have several pages, up to {}: the first is the image; {pages} all takes each for one",
-                *(sum(pages.values()), count, max(pages)),
-            )
-        )
-    return lines
+_DARK = 16384
+"""Whole numbers below this are as good as black in the range of 16 bits."""
 
 
 @dataclass(frozen=True)
@@ -195,6 +191,14 @@ class _Rows:
         """
         kinds = {kind for _, _, kind in self.extents}
         if kinds == {"", "u"}:
+            most = max(high for _, high, kind in self.extents if kind)
+            if most < _DARK:
+                raise InputError(
+                    "images of 8 bits and of more: those of more have no value above {:.6g} of 65535 and would be "
+                    "nearly black next to the others: give all one range with {pixel_range} LOW,HIGH, or read the two "
+                    "kinds as two data sets; {pixel_range} full takes each by the range of its type",
+                    most,
+                )
             return "full", Message(
                 "images of 8 bits and of more: each is read by the range of its type; {pixel_range} LOW,HIGH gives "
                 "one to all"
@@ -209,7 +213,10 @@ class _Rows:
         labels = None if self.labels is None else np.array(self.labels, np.int64)
         chosen = training_rows(len(self.extents), labels, self.train, config)
         values = np.array([extent[:2] for extent in self.extents])[chosen]
-        found = pixel_range.of_training(float(values[:, 0].min()), float(values[:, 1].max()), floats=kinds == {"f"})
+        low, high = float(values[:, 0].min()), float(values[:, 1].max())
+        if low > high:
+            raise InputError("no pixel of the training split has data, as its files say")
+        found = pixel_range.of_training(low, high, floats=kinds == {"f"})
         return found, pixel_range.described("pixels of more than 8 bits", found, "auto")
 
 

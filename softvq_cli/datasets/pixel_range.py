@@ -10,13 +10,13 @@ import numpy as np
 from PIL import Image
 
 from softvq_cli.config import pixel_range
-from softvq_cli.errors import InputError
+from softvq_cli.errors import InputError, Message
 
 Range = tuple[float, float]
 Scale = Range | Literal["auto", "full"]
 """(black, white), or how to find it."""
 Tally = Counter[str]
-"""What happened to how many files: the keys of :data:`NOTES`, and ``pages:N`` for the numbers of pages."""
+"""What happened to how many files: the keys of :data:`NOTES`, ``pages:N`` for the numbers of pages, ``window:C,W``."""
 NOTES = {
     "transparent": "transparent, white shows through",
     "frames": "animated, the first frame is the image",
@@ -25,6 +25,10 @@ NOTES = {
     "bands": "RGB with a fourth band, which is not used",
     "sixteen": "colour of 16 bits a channel, of which the upper 8 are used",
     "rounded": "more than 8 bits, the range of their type becomes black to white",
+    "nodata": "pixels without data, as the file says, are black",
+    "nan": "NaN and infinity are black or white, as the smallest and the largest value of the range",
+    "opaque": "an alpha channel of zeros, as Windows writes it, is not used",
+    "overviews": "TIFF with smaller copies or masks of its image, which are passed over",
     "clipped": "pixels outside of the range, cut off there",
     "grey": "grey among colour, repeated to three channels",
     "cropped": "not square, cropped to the middle",
@@ -45,8 +49,12 @@ class Raster:
     """EXIF's: 1 is upright."""
     shown: np.ndarray | None = None
     """Numbers only: uint8, as the file says that they are to be displayed."""
+    window: tuple[float | None, float | None] | None = None
+    """The centre and the width of which ``shown`` was made."""
     inverted: bool = False
     """Numbers only: the larger is the darker."""
+    nodata: float | None = None
+    """Numbers only: the value of pixels without data."""
 
 
 def as_bytes(name: str, raster: Raster, scale: Scale, tally: Tally) -> np.ndarray:
@@ -62,19 +70,29 @@ def as_bytes(name: str, raster: Raster, scale: Scale, tally: Tally) -> np.ndarra
         InputError: the range is unknown, or a number is none.
         DeepError: ``scale`` is auto, and there are more than 8 bits a sample.
     """
-    values = _settled(raster, tally)
+    values, missing = _settled(raster, tally)
     if not isinstance(scale, tuple) and raster.shown is not None:
+        if raster.window is not None:
+            tally["window:{},{}".format(*raster.window)] += 1
         return _upright(raster.shown, raster.orientation)
     if not isinstance(scale, tuple) and isinstance(raster.pixels, Image.Image):
         return values
     if scale == "auto":
         raise DeepError
-    limits = full_of(values, name) if scale == "full" else scale
-    low, high = extent(values, name)
+    data = values if missing is None else values[~missing]
+    limits = full_of(data, name) if scale == "full" else scale
+    if scale != "full" and not np.isfinite(data).all():  # whoever gives a range knows what is to become of them
+        tally["nan"] += 1
+        data = data[np.isfinite(data)]
+    low, high = extent(data, name)
     tally["rounded"] += scale == "full"
     tally["clipped"] += low < limits[0] or high > limits[1]
     result = to_bytes(values, limits)
-    return np.invert(result) if raster.inverted else result
+    result = np.invert(result) if raster.inverted else result
+    if missing is not None:
+        tally["nodata"] += 1
+        result[missing] = 0
+    return result
 
 
 def extent_of(name: str, raster: Raster) -> tuple[float, float, str]:
@@ -85,23 +103,28 @@ def extent_of(name: str, raster: Raster) -> tuple[float, float, str]:
     """
     if isinstance(raster.pixels, Image.Image) or raster.shown is not None:
         return 0.0, 255.0, ""
-    values = _settled(raster, Tally())
-    return *extent(values, name), "f" if values.dtype.kind == "f" else "u"
+    values, missing = _settled(raster, Tally())
+    return *extent(values if missing is None else values[~missing], name), "f" if values.dtype.kind == "f" else "u"
 
 
-def _settled(raster: Raster, tally: Tally) -> np.ndarray:
-    """The values (H, W) or (H, W, 3), upright and on white."""
+def _settled(raster: Raster, tally: Tally) -> tuple[np.ndarray, np.ndarray | None]:
+    """The values (H, W) or (H, W, 3), upright and on white, and where there is no data, bool (H, W)."""
     tally["upright"] += raster.orientation in _TURNS
     if isinstance(raster.pixels, Image.Image):
-        return _upright(np.asarray(_on_white(raster.pixels, tally)), raster.orientation)
-    values = raster.pixels
+        return _upright(np.asarray(_on_white(raster.pixels, tally)), raster.orientation), None
+    values, missing = raster.pixels, None
+    if raster.nodata is not None:
+        missing = np.isnan(values) if np.isnan(raster.nodata) else values == values.dtype.type(raster.nodata)
+        missing = missing if missing.ndim == 2 else missing.all(axis=2)
+        missing = _upright(missing, raster.orientation) if missing.any() else None
     if values.ndim == 3 and values.shape[2] in (2, 4):
         tally["transparent"] += 1
-        most = float(np.iinfo(values.dtype).max)
+        most = 1.0 if values.dtype.kind == "f" else float(np.iinfo(values.dtype).max)
         share = values[..., -1:] / most
-        values = np.rint(values[..., :-1] * share + most * (1.0 - share)).astype(values.dtype)
+        on_white = values[..., :-1] * share + most * (1.0 - share)
+        values = (on_white if values.dtype.kind == "f" else np.rint(on_white)).astype(values.dtype)
         values = values[..., 0] if values.shape[2] == 1 else values
-    return _upright(values, raster.orientation)
+    return _upright(values, raster.orientation), missing
 
 
 def _on_white(image: Image.Image, tally: Tally) -> Image.Image:
@@ -174,18 +197,75 @@ def full_of(values: np.ndarray, name: str) -> Range:
 
 
 def extent(values: np.ndarray, name: str) -> Range:
-    """The smallest and the largest value; InputError: one is NaN or infinite."""
+    """The smallest and the largest value, (inf, -inf) where there is none; InputError: one is NaN or infinite."""
+    if not values.size:
+        return np.inf, -np.inf
     low, high = float(values.min()), float(values.max())
     if not np.isfinite([low, high]).all():
-        raise InputError(f"{name} holds NaN or infinity; pixels are numbers")
+        raise InputError(
+            "{} holds NaN or infinity: with {pixel_range} LOW,HIGH they become black, and infinity white", name
+        )
     return low, high
 
 
 def to_bytes(values: np.ndarray, limits: Range) -> np.ndarray:
     """uint8 of the same shape: ``limits`` become 0 and 255, what lies beyond is cut off."""
     low, high = limits
-    shares = (values.astype(np.float64) - low) / (high - low)
-    return np.rint(np.clip(shares, 0.0, 1.0) * 255.0).astype(np.uint8)
+    shares = np.clip((values.astype(np.float64) - low) / (high - low), 0.0, 1.0)
+    return np.rint(np.nan_to_num(shares, copy=False) * 255.0).astype(np.uint8)
+
+
+_BULK, _LEVELS = 0.999, 16
+
+
+def check_contrast(name: str, images: np.ndarray, rows: np.ndarray, limits: Range) -> None:
+    """Refuse a range that a few pixels have decided, so that nearly all others look the same.
+
+    Args:
+        name: what to call the data.
+        images: uint8, made by ``limits``.
+        rows: bool (N,), the training split.
+        limits: the range that was found in it.
+
+    Raises:
+        InputError: 99.9 % of the pixels have fewer than 16 of the 256 grey levels; it says which values they have.
+    """
+    counts = np.zeros(256, np.int64)
+    for start in range(0, len(images), 256):
+        block = images[start : start + 256][rows[start : start + 256]]
+        counts += np.bincount(block.reshape(-1), minlength=256)
+    sums = np.concatenate([[0], np.cumsum(counts)])
+    inside = sums[_LEVELS - 1 :] - sums[: -(_LEVELS - 1)]  # pixels in each window of 15 levels
+    first = int(inside.argmax())
+    if inside[first] < _BULK * counts.sum() or inside[first] == counts.sum():
+        return
+    used = first + np.flatnonzero(counts[first : first + _LEVELS - 1])
+    step = (limits[1] - limits[0]) / 255.0
+    low, high = (limits[0] + (used[0] - 0.5) * step, limits[0] + (used[-1] + 0.5) * step)
+    raise InputError(
+        "{}: a few pixels decide the range {}: it leaves {} of 256 grey levels to 99.9 % of the pixels. Give a range "
+        "with {pixel_range}, such as {:.4g},{:.4g}, which those have",
+        *(name, text_of(limits), used[-1] - used[0] + 1, max(low, limits[0]), min(high, limits[1])),
+    )
+
+
+def notes_of(tally: Tally, count: int, pages: str) -> list[str]:
+    """What had to be done to ``count`` images, a line each; ``pages`` is the setting of that name."""
+    lines = [f"{tally[key]} of {count} images: {text}" for key, text in NOTES.items() if tally[key]]
+    most, files = 0, 0
+    for key, number in tally.items():
+        if key.startswith("pages:") and number:
+            most, files = max(most, int(key.removeprefix("pages:"))), files + number
+    if files and pages == "first":
+        text = "{} of {} files have several pages, up to {}: the first is the image; {pages} all takes each for one"
+        lines.append(Message(text, files, count, most))
+    windows = sum(key.startswith("window:") for key in tally)
+    if windows > 1:
+        text = (
+            "{} different windows: each DICOM file is shown by its own; {pixel_range} LOW,HIGH gives one range to all"
+        )
+        lines.append(Message(text, windows))
+    return lines
 
 
 def described(kind: str, limits: Range, setting: str) -> str:

@@ -25,12 +25,16 @@ class Tags:
     """1 unsigned, 2 signed, 3 floating point."""
     samples: int
     alphas: int
+    unassociated: bool
+    """Its one alpha is not multiplied into the colours."""
     planar: bool
     """The samples stand one after the other."""
     packed: bool
     big: bool
     """Big-endian."""
     orientation: int
+    nodata: float | None
+    """The value of pixels without data, as GDAL writes it."""
 
 
 def is_tiff(data: bytes) -> bool:
@@ -38,19 +42,28 @@ def is_tiff(data: bytes) -> bool:
     return data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
-def page_count(data: bytes) -> int:
-    """How many pages the file has."""
-    return len(_offsets(data))
+def pages_of(data: bytes) -> tuple[list[int], int]:
+    """(which of the file's directories are images, how many of them are smaller copies or masks of another one)."""
+    kinds = [_subfile_of(data, offset) for offset in _offsets(data)]
+    pages = [number for number, kind in enumerate(kinds) if number == 0 or not kind & (_REDUCED | _MASK)]
+    return pages, len(kinds) - len(pages)
 
 
-def tags_of(data: bytes, page: int) -> Tags:
-    """Read the tags of one page (any error: it is damaged)."""
+def tags_of(name: str, data: bytes, number: int) -> Tags:
+    """Read the tags of one directory (any error: it is damaged).
+
+    Raises:
+        InputError: the file is a camera's RAW, of which this would be the thumbnail.
+    """
     from PIL import TiffImagePlugin
 
     directory = TiffImagePlugin.ImageFileDirectory_v2(data[:16] if _is_bigtiff(data) else data[:8])
     file = io.BytesIO(data)
-    file.seek(_offsets(data)[page])
+    file.seek(_offsets(data)[number])
     directory.load(file)
+    # A RAW file begins with a thumbnail and has its image in a subdirectory; a DNG says what it is.
+    if data[8:10] == b"CR" or 50706 in directory or (directory.get(254, 0) & _REDUCED and 330 in directory):
+        raise InputError(raw_refused(name))
     extra = directory.get(338, ())
     return Tags(
         photometric=int(directory.get(262, WHITE_IS_ZERO)),
@@ -58,11 +71,25 @@ def tags_of(data: bytes, page: int) -> Tags:
         kind=int(max({*directory.get(339, (1,))})),
         samples=int(directory.get(277, 1)),
         alphas=sum(value in (1, 2) for value in (extra if isinstance(extra, tuple) else (extra,))),
+        unassociated=extra in (2, (2,)),
         planar=directory.get(284, 1) == 2,
         packed=directory.get(259, 1) != 1,
         big=data[:1] == b"M",
         orientation=int(directory.get(274, 1)),
+        nodata=_number(directory.get(42113)),
     )
+
+
+def raw_refused(name: str) -> str:
+    """What to say of a camera's RAW file."""
+    return f"{name} is a camera's RAW file, which is not read: develop it to TIFF, PNG or JPEG first"
+
+
+def _number(text: object) -> float | None:
+    try:
+        return float(str(text).strip("\0 "))
+    except ValueError:
+        return None
 
 
 def check(name: str, tags: Tags) -> None:
@@ -88,7 +115,7 @@ def pillow_reads(tags: Tags) -> bool:
     return tags.bits == 16 and tags.kind == 1 and tags.photometric == RGB and not tags.planar
 
 
-def read_with_tifffile(name: str, data: bytes, page: int, tags: Tags) -> np.ndarray:
+def read_with_tifffile(name: str, data: bytes, number: int, tags: Tags) -> np.ndarray:
     """(H, W) or (H, W, 3), of the file's own type; where white is zero, larger numbers are made the lighter ones.
 
     Raises:
@@ -102,14 +129,15 @@ def read_with_tifffile(name: str, data: bytes, page: int, tags: Tags) -> np.ndar
         raise InputError(f"{name} is {what}, which needs tifffile: pip install 'softvq[tiff]'") from error
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         try:
-            values = np.asarray(file.pages[page].asarray())
+            values = np.asarray(file.pages[number].asarray())
         except ValueError as error:
             if "imagecodecs" not in str(error):
                 raise
             raise InputError(f"{name} is {what}: {one_line(error)}: pip install 'softvq[tiff]'") from error
     if tags.planar and tags.samples > 1:
         values = np.moveaxis(values, 0, -1)
-    values = values[..., : _COLOURS[tags.photometric]] if tags.samples > 1 else values
+    alphas = tags.samples - _COLOURS[tags.photometric] if tags.unassociated else 0
+    values = values[..., : _COLOURS[tags.photometric] + alphas] if tags.samples > 1 else values
     values = values.reshape(*values.shape[:2], -1)[..., 0] if values.shape[2:] == (1,) else values
     if values.ndim not in (2, 3) or values.dtype.kind not in "fiu":
         raise InputError(f"{name} is {what} with the shape {values.shape}, which is no image")
@@ -126,6 +154,21 @@ def _inverted(values: np.ndarray) -> np.ndarray:
 
 def _is_bigtiff(data: bytes) -> bool:
     return data[2:4] in (b"+\0", b"\0+")
+
+
+_REDUCED, _MASK = 1, 4
+"""Bits of NewSubfileType."""
+
+
+def _subfile_of(data: bytes, offset: int) -> int:
+    """NewSubfileType of the directory there; 0 where it has none."""
+    order, big = ">" if data[:1] == b"M" else "<", _is_bigtiff(data)
+    head, size, value = (8, 20, 12) if big else (2, 12, 8)
+    (count,) = struct.unpack_from(order + ("Q" if big else "H"), data, offset)
+    for entry in range(offset + head, offset + head + size * min(count, 1024), size):
+        if struct.unpack_from(order + "H", data, entry)[0] == 254:
+            return int(struct.unpack_from(order + "L", data, entry + value)[0])
+    return 0
 
 
 def _offsets(data: bytes) -> list[int]:
