@@ -30,19 +30,10 @@ MOST_CODES = 1 << 20
 
 
 def setting(
-    default: Any,
-    doc: str,
-    *,
-    low: float | None = None,
-    high: float | None = None,
-    above: float | None = None,
-    before: Any = None,
+    default: Any, doc: str, *, low: float | None = None, high: float | None = None, above: float | None = None
 ) -> Any:
-    """A field with its meaning and its range: ``low`` and ``high`` are allowed, ``above`` is not.
-
-    ``before`` is what the program did before it had this setting, where that is not the default.
-    """
-    return field(default=default, metadata={"doc": doc, "low": low, "high": high, "above": above, "before": before})
+    """A field with its meaning and its range: ``low`` and ``high`` are allowed, ``above`` is not."""
+    return field(default=default, metadata={"doc": doc, "low": low, "high": high, "above": above})
 
 
 @dataclass(frozen=True)
@@ -70,7 +61,6 @@ class DataConfig:
         "auto",
         "The values that become black and white: LOW,HIGH; full: all that the file's type can hold; auto: what the "
         "training split has, where that is more than 8 bits.",
-        before="full",
     )
     pages: Pages = setting("first", "Which pages of a TIFF or frames of a DICOM file are images.")
     image_shape: str | None = setting(
@@ -224,7 +214,7 @@ class RunConfig:
 
     @classmethod
     def from_dict(cls, value: Any) -> RunConfig:
-        """The inverse of :meth:`as_dict`; a setting that is younger than the run gets what was done before it.
+        """The inverse of :meth:`as_dict`; a setting that is left out gets its default.
 
         Raises:
             UsageError: anything else than such a dict.
@@ -236,7 +226,6 @@ class RunConfig:
             names = {f.name for f in dataclasses.fields(kind)}
             if not isinstance(value[section], dict) or not set(value[section]) <= names:
                 raise UsageError(f"a configuration's section {section!r} has the settings {', '.join(sorted(names))}")
-            flat |= {name: SETTINGS[name].before for name in names if SETTINGS[name].before is not None}
             flat |= value[section]
         return cls.from_flat(flat)
 
@@ -276,7 +265,6 @@ class Setting:
     low: float | None
     high: float | None
     above: float | None
-    before: Any
 
     @property
     def types(self) -> tuple[Any, ...]:

@@ -18,7 +18,7 @@ from sklearn.utils.estimator_checks import check_estimator
 import softvq_cli as softvq
 from softvq_cli.errors import InputError, SoftVQError, UsageError
 from softvq_cli.evaluation.clustering import cluster
-from softvq_cli.training import log, train
+from softvq_cli.training import run_directory, train
 from tests.helpers import blobs
 
 pytestmark = pytest.mark.usefixtures("small_networks")
@@ -107,7 +107,7 @@ def test_the_estimators_history_and_model_are_those_of_a_run_on_the_same_images(
     clock = ("seconds", "steps_per_second")
     rows = [
         [{k: v for k, v in row.items() if k not in clock} for row in lines]
-        for lines in (fitted.history_, log.read(run.folder))
+        for lines in (fitted.history_, run_directory.read_metrics(run.folder))
     ]
     assert rows[0] == rows[1]
     assert [row["step"] for row in rows[0]] == [15, 30, 40]

@@ -72,19 +72,19 @@ def _export_onnx(
     from softvq_cli.cli.targets import refuse_existing
     from softvq_cli.errors import UsageError
     from softvq_cli.training import checkpoint as checkpoints
-    from softvq_cli.training import onnx
+    from softvq_cli.training import export
 
     if out is not None:
         raise UsageError("--out is the file of --safetensors: --onnx names its own")
     if target.suffix != ".onnx":
         raise UsageError(f"an ONNX model is written to a file that ends in .onnx, not {target}")
     refuse_existing(target, overwrite=overwrite)
-    onnx.require_onnx()
+    export.require_onnx()
     model = checkpoints.load(source)
-    onnx.write(target, model)
-    names = onnx.outputs_of(model.model)
+    model.export(target)
+    names = export.outputs_of(model.model)
     terminal.wrote(target, document={"outputs": list(names)}, as_json=as_json)
-    terminal.note(f"it takes {onnx.input_meaning(model)}")
+    terminal.note(f"it takes {export.input_meaning(model.config.data.pixel_range)}")
     terminal.note("in Python:")
     terminal.note(f"  session = onnxruntime.InferenceSession({str(target)!r})")
-    terminal.note(f"  {', '.join(names)} = session.run(None, {{{onnx.INPUT!r}: images}})  # uint8 (N, H, W, C)")
+    terminal.note(f"  {', '.join(names)} = session.run(None, {{{export.INPUT!r}: images}})  # uint8 (N, H, W, C)")

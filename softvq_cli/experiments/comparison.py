@@ -27,7 +27,7 @@ from softvq_cli.experiments.pool import Outcome, PoolObserver
 from softvq_cli.experiments.report import Report, report_files
 from softvq_cli.experiments.study import Row, Study, StudyData, load_data, plan_jobs
 from softvq_cli.results.evaluate import MAP, PROBES
-from softvq_cli.training import log, run_directory
+from softvq_cli.training import run_directory
 from softvq_cli.words import BOTTLENECKS, CONTROLS, PCA, RAW
 
 DECIDED = ("data", "bottleneck", "seed")
@@ -263,7 +263,9 @@ def match(study: Study, outcome: Outcome, request: Request) -> Study:
             largest.
     """
     trained = [job for job in study.jobs if job in outcome.evaluations]
-    curves = {job: [(line["step"], line["val_nmse"]) for line in log.read(job.folder)] for job in trained}
+    curves = {
+        job: [(line["step"], line["val_nmse"]) for line in run_directory.read_metrics(job.folder)] for job in trained
+    }
     target = request.target_nmse or _reached(curves)
     failed = tuple(job for job in study.jobs if job in outcome.failures)
     if target is None:

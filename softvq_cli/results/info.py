@@ -29,14 +29,14 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
 def _checkpoint(path: Path) -> dict[str, Any]:
     from softvq_cli.training import checkpoint
 
-    trained = checkpoint.load(path)
+    trained, parameters = checkpoint.read_header(path)
     return {
         "kind": "checkpoint",
         "path": str(path),
         "sha256": trained.sha256,
         "step": trained.step,
         "finished": trained.finished,
-        "parameters": sum(weights.numel() for weights in trained.model.parameters()),
+        "parameters": parameters,
         "dataset": {
             "name": trained.dataset.name,
             "images": trained.dataset.n,
@@ -71,7 +71,7 @@ def _embeddings(path: Path) -> dict[str, Any]:
 
 
 def _run(folder: Path) -> dict[str, Any]:
-    from softvq_cli.training import log, run_directory
+    from softvq_cli.training import run_directory
 
     if not run_directory.is_used(folder):
         raise InputError(f"{folder} is not the folder of a run: it holds no {run_directory.CONFIG}")
@@ -85,7 +85,7 @@ def _run(folder: Path) -> dict[str, Any]:
         document |= {name: value for name, value in _checkpoint(path).items() if name not in document}
         numbers = evaluate.of_checkpoint(folder, document["sha256"]).numbers
     else:  # stopped before the first checkpoint
-        lines = log.read(folder)
+        lines = run_directory.read_metrics(folder)
         config = run_directory.stored_config(folder).as_dict()
         document |= {"step": 0, "finished": False, "metrics": lines[-1] if lines else {}, "config": config}
         numbers = {}

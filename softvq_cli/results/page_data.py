@@ -105,7 +105,7 @@ class _Run:
     def view(self, title: str, rows: np.ndarray, again: Callable[[RunConfig], str]) -> View:
         """All of it, for the rows that are shown."""
         from softvq_cli.evaluation import quality
-        from softvq_cli.training import log
+        from softvq_cli.training import run_directory
 
         test, encoding = self.subject.test, self.subject.encoding
         coordinates = self._coordinates(title, rows)
@@ -141,7 +141,7 @@ class _Run:
             codewords=None if encoding.codewords is None else encoding.codewords[rows],
             codeword_distances=None if distances is None else distances[rows],
             codebook=self._codebook(),
-            curves=log.read(self.folder),
+            curves=run_directory.read_metrics(self.folder),
         )
 
     def _coordinates(self, title: str, rows: np.ndarray) -> np.ndarray | None:

@@ -137,7 +137,7 @@ def _draw(folder: Path, subject: Subject, evaluation: Evaluation, reporter: Repo
     """The pictures that are not there."""
     from softvq_cli.plots import images, lines, maps
     from softvq_cli.results.subject import decoded_codewords
-    from softvq_cli.training import log
+    from softvq_cli.training import run_directory
     from softvq_cli.words import BOTTLENECKS
 
     assert subject.checkpoint is not None
@@ -161,4 +161,4 @@ def _draw(folder: Path, subject: Subject, evaluation: Evaluation, reporter: Repo
         images.codewords(folder / CODEWORDS, decoded_codewords(model, np.arange(len(centroids))), usage)
     if not (folder / CURVES).exists():
         reporter.stage("drawing curves")
-        lines.training(folder / CURVES, log.read(folder))
+        lines.training(folder / CURVES, run_directory.read_metrics(folder))

@@ -1,30 +1,53 @@
-"""A file format for checkpoints: PyTorch's own, with the SHA-256 of everything in the zip archive's comment.
+"""The file format of checkpoints: PyTorch's own, with the SHA-256 of everything in the zip archive's comment.
 
-``torch.load(path, weights_only=True)`` reads it like any other; :func:`read` also tells a damaged file from a
-good one before a byte of it is parsed, and refuses what could allocate more than the file holds.
+``torch.load(path, weights_only=True)`` reads it like any other. :func:`read` also tells a damaged file from a good one
+before it parses a byte of it, and refuses what could allocate more than the file holds: ``torch.load`` runs no code,
+but it allocates what a pickle asks for. ``bytearray(10**11)`` is on its list, and a few nested lists that share their
+elements print as terabytes. Our own files need very little of all that; whatever is not in the lists here is refused.
+:func:`read_plain` reads everything but the tensors without importing PyTorch.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
+import operator
 import os
+import pickle
+import pickletools
 import struct
 import zipfile
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from softvq_cli.errors import InputError, one_line
 from softvq_cli.files import atomic_write
-from softvq_cli.training import pickle_check
 
 _PREFIX = b"softvq sha256:"
 _COMMENT = len(_PREFIX) + 64
 _START = b"PK\x03\x04"  # the first record; torch.load takes a file that begins otherwise for another format
 _END = b"PK\x05\x06"  # the zip format's end record; its last field is the comment's length
 _END_SIZE = 22
+_LARGEST_HEADER = 1 << 24
+LARGEST = 1 << 22
+"""Values and characters in all, shared ones counted each time: far above any run, far below any harm."""
+
+_OPCODES = """
+    PROTO STOP MARK NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE EMPTY_DICT EMPTY_LIST
+    EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 APPEND APPENDS SETITEM SETITEMS BINPUT LONG_BINPUT BINGET LONG_BINGET
+    GLOBAL REDUCE BUILD BINPERSID
+"""
+_ITEM_SIZES = {
+    **dict.fromkeys(("BoolStorage", "ByteStorage", "CharStorage"), 1),
+    **dict.fromkeys(("HalfStorage", "BFloat16Storage", "ShortStorage"), 2),
+    **dict.fromkeys(("FloatStorage", "IntStorage"), 4),
+    **dict.fromkeys(("DoubleStorage", "LongStorage"), 8),
+}
+"""Bytes a number, by the names that pickles have for PyTorch's storages."""
 
 
 def write(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
@@ -33,6 +56,8 @@ def write(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
     Raises:
         SoftVQError: it could not be written; what was at ``path`` is unchanged.
     """
+    import torch
+
     buffer = io.BytesIO()
     torch.save(content, buffer)
     raw = buffer.getbuffer()
@@ -55,16 +80,38 @@ def read(path: str | os.PathLike[str]) -> tuple[Any, str]:
     Raises:
         InputError: missing, not ours, damaged, or not loadable without running code.
     """
-    try:
-        raw = Path(path).read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read the checkpoint {path}: {error.strerror}") from error
-    seal = _check_seal(path, raw)
-    _check_archive(path, raw)
+    import torch
+
+    raw, seal = _sealed(path)
+    _plain(path, raw)
     try:
         return torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True), seal
     except Exception as error:  # the unpickler's refusals and the reader's failures have no common class
         raise InputError(f"{path} is refused: PyTorch cannot load it as plain values ({one_line(error)})") from error
+
+
+def read_plain(path: str | os.PathLike[str]) -> tuple[Any, str]:
+    """As :func:`read`, without importing PyTorch: in the place of each tensor stands its :class:`Size`."""
+    raw, seal = _sealed(path)
+    return _plain(path, raw), seal
+
+
+def is_safetensors(path: Path) -> bool:
+    """Whether a file begins like one in that format: the length of its header, and the header's brace."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(9)
+    except OSError:  # whoever reads it says so
+        return False
+    return len(start) == 9 and start[8:] == b"{" and struct.unpack("<Q", start[:8])[0] <= _LARGEST_HEADER
+
+
+def _sealed(path: str | os.PathLike[str]) -> tuple[bytes, str]:
+    try:
+        raw = Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read the checkpoint {path}: {error.strerror}") from error
+    return raw, _check_seal(path, raw)
 
 
 def _check_seal(path: str | os.PathLike[str], raw: bytes) -> str:
@@ -78,7 +125,7 @@ def _check_seal(path: str | os.PathLike[str], raw: bytes) -> str:
     return seal
 
 
-def _check_archive(path: str | os.PathLike[str], raw: bytes) -> None:
+def _plain(path: str | os.PathLike[str], raw: bytes) -> Any:
     """PyTorch stores its records uncompressed, so an honest file never unpacks to more than its own size."""
     try:
         with zipfile.ZipFile(io.BytesIO(raw)) as archive:
@@ -86,7 +133,7 @@ def _check_archive(path: str | os.PathLike[str], raw: bytes) -> None:
             stored = all(record.compress_type == zipfile.ZIP_STORED for record in records)
             if not stored or sum(record.file_size for record in records) > len(raw):
                 raise InputError(f"the checkpoint {path} is refused: it unpacks to more than its size")
-            pickle_check.check(archive)
+            return _unpickle(archive)
     except (zipfile.BadZipFile, NotImplementedError, OverflowError, struct.error) as error:
         raise InputError(f"the checkpoint {path} is not a readable archive: {one_line(error)}") from error
     except InputError:
@@ -96,3 +143,83 @@ def _check_archive(path: str | os.PathLike[str], raw: bytes) -> None:
             f"{path} is refused: it holds more than tensors and plain values, and loading it could do harm "
             f"({one_line(error)})"
         ) from error
+
+
+@dataclass(frozen=True)
+class Size:
+    """How many numbers a record or a tensor has."""
+
+    numel: int
+
+
+def _unpickle(archive: zipfile.ZipFile) -> Any:
+    """The plain values of a PyTorch archive, whose tensors lie within its own records.
+
+    Raises:
+        ValueError: it holds something else, and what.
+    """
+    records = {record.filename: record for record in archive.infolist()}
+    if len({name.lower() for name in records}) < len(archive.infolist()):  # readers differ in which one they take
+        raise ValueError("two of its records have the same name")
+    pickles = [name for name in records if name.endswith(".pkl")]
+    if len(pickles) != 1 or pickles[0].count("/") != 1 or not pickles[0].endswith("/data.pkl"):
+        raise ValueError("it is not one pickle with its tensors")
+    try:
+        data = archive.read(pickles[0])
+        unknown = {opcode.name for opcode, _, _ in pickletools.genops(data)} - set(_OPCODES.split())
+        if unknown:
+            raise ValueError(f"it uses {', '.join(sorted(unknown))}")
+        folder = pickles[0].removesuffix("data.pkl")
+        value = _PlainUnpickler(data, {name: record.file_size for name, record in records.items()}, folder).load()
+    except Exception as error:  # a damaged pickle can raise anything
+        raise ValueError(str(error) or type(error).__name__) from error
+    _bound(value)
+    return value
+
+
+class _PlainUnpickler(pickle._Unpickler):
+    """Unpickles plain values; a storage and a tensor become their sizes, once they are seen to fit."""
+
+    def __init__(self, data: bytes, sizes: Mapping[str, int], folder: str) -> None:
+        super().__init__(io.BytesIO(data))
+        self._sizes, self._folder = sizes, folder
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("collections", "OrderedDict"):
+            return OrderedDict
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return _check_tensor
+        if module == "torch" and name in _ITEM_SIZES:
+            return _ITEM_SIZES[name]
+        raise ValueError(f"it asks for {module}.{name}")
+
+    def persistent_load(self, pid: Any) -> Size:
+        kind, item_size, key, _device, numel = pid
+        if kind != "storage" or type(numel) is not int or self._sizes[f"{self._folder}data/{key}"] != numel * item_size:
+            raise ValueError("a tensor's storage is not as large as its record")
+        return Size(numel)
+
+
+def _check_tensor(storage: Size, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_rest: object) -> Size:
+    """The arguments of a tensor: it has no more elements than its storage, and all of them lie inside."""
+    if len(size) != len(stride) or min((offset, *size, *stride)) < 0:
+        raise ValueError("a tensor has a negative size")
+    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+    numel = functools.reduce(operator.mul, size, 1)
+    if numel > storage.numel or (numel and last >= storage.numel):
+        raise ValueError("a tensor is larger than its storage")
+    return Size(numel)
+
+
+def _bound(value: Any) -> None:
+    """Walk through everything as if it were printed; what contains itself never ends and is too large too."""
+    todo, seen = [value], 0
+    while todo:
+        item = todo.pop()
+        seen += 1 + (len(item) if isinstance(item, str | dict | list | tuple) else 0)
+        if seen > LARGEST:
+            raise ValueError("its values are too many")
+        if isinstance(item, dict):
+            todo += [*item.keys(), *item.values()]
+        elif isinstance(item, list | tuple):
+            todo += item

@@ -1,21 +1,30 @@
-"""The checkpoint: a run's whole state in one file that rebuilds the model by itself."""
+"""The checkpoint: a run's whole state in one file that rebuilds the model by itself, and going on from it.
+
+All but the tensors is read without importing PyTorch.
+"""
 
 from __future__ import annotations
 
+import copy
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from softvq_cli.config import RunConfig
 from softvq_cli.datasets.dataset import Dataset
 from softvq_cli.errors import InputError, SoftVQError, one_line
-from softvq_cli.model import Autoencoder
-from softvq_cli.training import archive, export
+from softvq_cli.training import archive
 from softvq_cli.version import __version__
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from softvq_cli.model import Autoencoder
+    from softvq_cli.training.session import Session
 
 FORMAT = "softvq-checkpoint"
 VERSION = 1
@@ -40,20 +49,19 @@ class DatasetInfo:
 
     def difference(self, other: DatasetInfo) -> str:
         """What ``other``, with another fingerprint, has otherwise, as far as these descriptions tell."""
-        found = []
+        differences = []
         if other.n != self.n:
-            found.append(f"{other.n} training images instead of {self.n}")
+            differences.append(f"{other.n} training images instead of {self.n}")
         if other.image_shape != self.image_shape:
-            found.append(f"images of {_by(other.image_shape)} instead of {_by(self.image_shape)}")
+            differences.append(f"images of {_by(other.image_shape)} instead of {_by(self.image_shape)}")
         changes = (("new", other.class_names, self.class_names), ("missing", self.class_names, other.class_names))
-        for what, names, those in changes:
-            only = [one_line(name, 40) for name in names if name not in those]
+        for kind, names, others in changes:
+            only = [one_line(name, 40) for name in names if name not in others]
             if only:
                 more = f" and {len(only) - 3} more" if len(only) > 3 else ""
-                found.append(f"{what} classes: {', '.join(only[:3])}{more}")
-        return (
-            f"its fingerprint differs: {'; '.join(found) or 'as many images and the same classes, but other content'}"
-        )
+                differences.append(f"{kind} classes: {', '.join(only[:3])}{more}")
+        known = "; ".join(differences) or "as many images and the same classes, but other content"
+        return f"its fingerprint differs: {known}"
 
 
 def _by(shape: tuple[int, int, int]) -> str:
@@ -61,8 +69,8 @@ def _by(shape: tuple[int, int, int]) -> str:
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """A checkpoint, read, checked and rebuilt."""
+class Header:
+    """All of a checkpoint but its tensors."""
 
     path: Path
     sha256: str
@@ -73,18 +81,30 @@ class Checkpoint:
     finished: bool
     metrics: dict[str, float]
     """The last line of the log."""
+
+
+@dataclass(frozen=True)
+class Checkpoint(Header):
+    """A checkpoint, read, checked and rebuilt."""
+
     model: Autoencoder
     """In evaluation mode, without gradients."""
     training: dict[str, Any]
     """Optimiser, random state and interval, as the session left them; empty in an exported model."""
 
     def export(self, path: str | os.PathLike[str]) -> None:
-        """Write all but the training state as a ``.safetensors`` file, which :func:`load` reads too.
+        """Write all but the training state: an ONNX model to a file ``.onnx``, else weights as safetensors, which
+        :func:`load` reads too.
 
         Raises:
-            SoftVQError: it could not be written, or the safetensors package is not installed.
+            SoftVQError: it could not be written, or a package that it needs is not installed.
         """
-        export.write(path, self.description(), self.model.state_dict())
+        from softvq_cli.training import export
+
+        if Path(path).suffix == ".onnx":
+            export.write_onnx(path, {**self.description(), "checkpoint_sha256": self.sha256}, self.model)
+        else:
+            export.write_safetensors(path, self.description(), self.model.state_dict())
 
     def description(self) -> dict[str, Any]:
         """All of it that is neither tensors nor training state and may be shared, as plain values."""
@@ -139,24 +159,50 @@ def load(path: str | os.PathLike[str], device: str | torch.device = "cpu") -> Ch
         InputError: missing, damaged, of another program or a newer format, or inconsistent with itself.
     """
     path = Path(path)
-    content, seal = export.read(path) if export.is_export(path) else archive.read(path)
-    _check_header(path, content)
+    if archive.is_safetensors(path):
+        from softvq_cli.training import export
+
+        content, seal = export.read_safetensors(path)
+    else:
+        content, seal = archive.read(path)
+    header = _header(path, content, seal)
     try:
-        config = RunConfig.from_dict(content["config"])
-        dataset = _dataset_info(content["dataset"])
-        step, finished = _typed(content, "step", int), _typed(content, "finished", bool)
-        if not 0 <= step <= config.train.iterations or finished != (step == config.train.iterations):
-            raise ValueError(f"step {step} of {config.train.iterations}")
-        metrics = {_text(name): _number(value) for name, value in _typed(content, "metrics", dict).items()}
-        model = _rebuild(config, dataset, _typed(content, "model", dict))
+        model = _rebuild(header.config, header.dataset, _typed(content, "model", dict))
         training = _typed(content, "training", dict)
     except (SoftVQError, KeyError, TypeError, ValueError, OverflowError, AttributeError, RuntimeError) as error:
         raise InputError(f"the checkpoint {path} is not consistent with itself: {one_line(error)}") from error
     model.to(device).eval().requires_grad_(False)
-    return Checkpoint(path, seal, config, dataset, step, finished, metrics, model, training)
+    return Checkpoint(**vars(header), model=model, training=training)
 
 
-def _check_header(path: Path, content: Any) -> None:
+def read_header(path: str | os.PathLike[str]) -> tuple[Header, int]:
+    """All of a checkpoint but its tensors, and how many parameters its model has; without importing PyTorch if it can.
+
+    Raises:
+        InputError: as :func:`load`, but weights that do not fit the settings are not noticed.
+    """
+    path = Path(path)
+    if not archive.is_safetensors(path):
+        content, seal = archive.read_plain(path)
+        header = _header(path, content, seal)
+        parameters = _parameters(content)
+        if parameters is not None:
+            return header, parameters
+    loaded = load(path)
+    return loaded, sum(weights.numel() for weights in loaded.model.parameters())
+
+
+def _parameters(content: dict[str, Any]) -> int | None:
+    """As many as Adam has moments of; None where it has not taken a step with all of them."""
+    try:
+        optimiser = content["training"]["optimiser"]
+        moments = [optimiser["state"][number]["exp_avg"] for number in optimiser["param_groups"][0]["params"]]
+        return sum(int(size.numel) for size in moments)
+    except (KeyError, IndexError, TypeError, AttributeError):
+        return None
+
+
+def _header(path: Path, content: Any, seal: str) -> Header:
     name, version = (content.get("format"), content.get("version")) if isinstance(content, dict) else (None, None)
     if not isinstance(name, str) or name != FORMAT or not isinstance(version, int):
         raise InputError(f"{path} is not a softvq checkpoint")
@@ -165,6 +211,16 @@ def _check_header(path: Path, content: Any) -> None:
             f"{path} has checkpoint format {version!r} and this softvq {__version__} reads {VERSION}: "
             f"use the softvq that made it, or update"
         )
+    try:
+        config = RunConfig.from_dict(content["config"])
+        dataset = _dataset_info(content["dataset"])
+        step, finished = _typed(content, "step", int), _typed(content, "finished", bool)
+        if not 0 <= step <= config.train.iterations or finished != (step == config.train.iterations):
+            raise ValueError(f"step {step} of {config.train.iterations}")
+        metrics = {_text(name): _number(value) for name, value in _typed(content, "metrics", dict).items()}
+    except (SoftVQError, KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
+        raise InputError(f"the checkpoint {path} is not consistent with itself: {one_line(error)}") from error
+    return Header(path, seal, config, dataset, step, finished, metrics)
 
 
 def _dataset_info(value: dict[str, Any]) -> DatasetInfo:
@@ -189,6 +245,10 @@ def _dataset_info(value: dict[str, Any]) -> DatasetInfo:
 
 def _rebuild(config: RunConfig, dataset: DatasetInfo, state: dict[str, Any]) -> Autoencoder:
     """The model with the stored weights; shapes are compared before anything of their size is allocated."""
+    import torch
+
+    from softvq_cli.model import Autoencoder
+
     with torch.device("meta"):
         model = Autoencoder(config.model, dataset.image_shape)
     expected = model.state_dict()
@@ -224,3 +284,118 @@ def _number(value: Any) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max:
         return value
     raise TypeError(f"{value!r} is not a finite number")
+
+
+def restore(session: Session, step: int, model: Autoencoder, state: Mapping[str, Any]) -> None:
+    """Put a session that has not taken a step where another one like it was when its state was saved.
+
+    Args:
+        session: a new one; its moments are replaced, so nothing may hold on to them yet (a captured graph would).
+        step: the steps that were done.
+        model: as it was then.
+        state: what :meth:`Session.state_dict` gave.
+
+    Raises:
+        ValueError: the state is not one of a session like this; nothing was changed.
+        RuntimeError: the session has taken steps.
+    """
+    _check_new(session)
+    _check_state(session, step, state)
+    _put(session, step, model, state)
+    session.interval.load_state_dict(state["interval"])
+
+
+def go_on(session: Session, step: int, model: Autoencoder, state: Mapping[str, Any]) -> None:
+    """As :func:`restore`, from the end of a training: all its steps are reported, and the images may be others.
+
+    Nothing of ``state`` is shared with the session.
+    """
+    _check_new(session)
+    _check_progress(session, step, state)
+    _put(session, step, model, copy.deepcopy(state))
+
+
+def _check_new(session: Session) -> None:
+    if session.step or session.optimiser.state:
+        raise RuntimeError("only a session that has not taken a step can be restored")
+
+
+def _put(session: Session, step: int, model: Autoencoder, state: Mapping[str, Any]) -> None:
+    import torch
+
+    session.step = step
+    session.model.load_state_dict(model.state_dict())
+    groups = session.optimiser.state_dict()["param_groups"]  # ours: they follow from the configuration
+    session.optimiser.load_state_dict({"state": state["optimiser"]["state"], "param_groups": groups})
+    for weights, moments in session.optimiser.state.items():
+        for name in ("exp_avg", "exp_avg_sq"):  # fused Adam pairs them with the weights as they lie in memory
+            moments[name] = torch.empty_like(weights).copy_(moments[name])
+    session.noise.set_state(state["noise"])
+
+
+def _check_state(session: Session, step: int, state: Mapping[str, Any]) -> None:
+    """Make sure that ``state`` is what a session like this one has after ``step`` steps, or raise ValueError."""
+    _check_progress(session, step, state)
+    _check_interval(session, step, _get(state, "interval"))
+
+
+def _check_progress(session: Session, step: int, state: Mapping[str, Any]) -> None:
+    """The same, of all but the steps since the last report."""
+    if not state:
+        raise ValueError("it is an exported model, without the state of its training")
+    _check_noise(session, _get(state, "noise"))
+    _check_moments(list(session.model.parameters()), step, _get(_get(state, "optimiser"), "state"))
+
+
+def _check_noise(session: Session, noise: Any) -> None:
+    expected = session.noise.get_state()
+    if not _is_tensor(noise) or noise.dtype != expected.dtype or noise.dim() != 1:
+        raise ValueError("its random state is none")
+    if noise.shape != expected.shape:
+        raise ValueError(
+            f"its random state is not one of the device {session.device.type}: resume on the kind of "
+            "device on which it began"
+        )
+
+
+def _check_moments(parameters: list[Tensor], step: int, state: Any) -> None:
+    if not isinstance(state, dict) or not set(state) <= set(range(len(parameters))) or bool(state) != (step > 0):
+        raise ValueError("its optimiser is that of another model")
+    for number, moments in state.items():
+        weights = parameters[number]
+        _check_tensor("the optimiser's step", _get(moments, "step"), ())
+        for name in ("exp_avg", "exp_avg_sq"):
+            _check_tensor(f"the optimiser's {name}", _get(moments, name), weights.shape)
+
+
+def _check_interval(session: Session, step: int, interval: Any) -> None:
+    """A row a step since the last report, and what one batch of the bottleneck would add up.
+
+    A run that was lengthened reported its former last step, too.
+    """
+    rows = _get(interval, "rows")
+    done = min(step % session.config.train.log_every, len(rows) if _is_tensor(rows) and rows.dim() else 0)
+    _check_tensor("the loss terms", rows, (done, len(session.interval.names)))
+    stats = _get(interval, "stats")
+    expected = session.model.bottleneck.stats_shapes() if done else {}
+    if not isinstance(stats, dict) or set(stats) != set(expected):
+        raise ValueError("its sums since the last report are those of another bottleneck")
+    for name, size in expected.items():
+        _check_tensor(name, stats[name], size)
+
+
+def _check_tensor(name: str, value: Any, shape: tuple[int, ...]) -> None:
+    if not _is_tensor(value) or tuple(value.shape) != tuple(shape) or str(value.dtype) != "torch.float32":
+        raise ValueError(f"{name} is not float32 of shape {tuple(shape)}")
+
+
+def _is_tensor(value: Any) -> bool:
+    import torch
+
+    return isinstance(value, torch.Tensor)
+
+
+def _get(values: Any, name: str) -> Any:
+    if not isinstance(values, Mapping) or name not in values:
+        raise ValueError(f"it has no {name}")
+    return values[name]

@@ -1,37 +1,51 @@
-"""A trained model in the safetensors format: weights any program can read, and what they mean as metadata.
+"""A trained model for other programs: as weights with metadata (safetensors), or as an ONNX model.
 
-The format knows only text as metadata and has no checksum; each value is stored as JSON, and beside them stands
-the SHA-256 of everything in the file.
+A safetensors file has text as metadata and no checksum. Each value is stored as JSON, and with them the SHA-256 of
+everything in the file. An ONNX model takes uint8 images and gives latents in any program that has an ONNX runtime.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
+import io
 import json
+import logging
 import os
 import struct
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from softvq_cli.config import pixel_range
 from softvq_cli.errors import InputError, SoftVQError, one_line
 from softvq_cli.files import atomic_write
+from softvq_cli.model import Autoencoder
 
 _SEAL = "sha256"
-_LARGEST_HEADER = 1 << 24
+INPUT = "images"
+"""The input of the ONNX model: uint8 (N, H, W, C), N free."""
+MEANINGS = {
+    "z_e": "float32 (N, d): the encoder's output, without noise",
+    "indices": "int64 (N,): the most probable centroid of the codebook",
+    "reconstruction": "float32 (N, H, W, C) in [0, 1]: what the decoder makes of it",
+}
+"""The outputs by name; those of a model without a codebook have no indices."""
+_OPSET = 18
 
 
-def write(path: str | os.PathLike[str], content: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+def write_safetensors(path: str | os.PathLike[str], content: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
     """Write ``content`` (plain values) and ``tensors`` atomically.
 
     Raises:
         SoftVQError: it could not be written, or the safetensors package is not installed.
     """
-    save = _safetensors("torch").save
+    save = _safetensors(".torch").save
     metadata = {name: json.dumps(value, allow_nan=False) for name, value in content.items()}
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     metadata[_SEAL] = _seal(metadata, plain)
@@ -46,18 +60,8 @@ def write(path: str | os.PathLike[str], content: Mapping[str, Any], tensors: Map
         file.write(memoryview(raw)[start:])
 
 
-def is_export(path: Path) -> bool:
-    """Whether a file begins like one in this format: the length of its header, and the header's brace."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(9)
-    except OSError:  # whoever reads it says so
-        return False
-    return len(start) == 9 and start[8:] == b"{" and struct.unpack("<Q", start[:8])[0] <= _LARGEST_HEADER
-
-
-def read(path: Path) -> tuple[dict[str, Any], str]:
-    """The content of a file made by :func:`write`, as that of a checkpoint without training state, and its seal.
+def read_safetensors(path: Path) -> tuple[dict[str, Any], str]:
+    """The content of a file made by :func:`write_safetensors`, without training state, and its seal.
 
     Raises:
         InputError: damaged, or made by another program.
@@ -92,9 +96,110 @@ def _seal(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _safetensors(part: str = "") -> Any:
-    """The package, or one of its modules; it is an optional one."""
+class Deployed(nn.Module):
+    """The model as a function of uint8 images, with the scaling of the pixels inside."""
+
+    def __init__(self, model: Autoencoder) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """The outputs that :func:`outputs_of` names, in that order."""
+        z_e, h = self.model.encode(self.model.scale(images))
+        indices = self.model.bottleneck.assign(z_e, h)
+        x_hat = self.model.unscale(self.model.decoder(self.model.bottleneck(z_e, h).z_q))
+        return (z_e, x_hat) if indices is None else (z_e, indices, x_hat)
+
+
+def outputs_of(model: Autoencoder) -> tuple[str, ...]:
+    """The names of the outputs, in order."""
+    return tuple(name for name in MEANINGS if name != "indices" or model.bottleneck.centroids() is not None)
+
+
+def write_onnx(path: str | os.PathLike[str], content: Mapping[str, Any], model: Autoencoder) -> None:
+    """Write ``model`` atomically, with ``content`` (plain values) and the meaning of input and outputs as metadata.
+
+    Raises:
+        SoftVQError: it could not be written, or a package that it needs is not installed.
+    """
+    require_onnx()
+    device = model.pixel_variance.device
+    example = torch.zeros((2, *model.image_shape), dtype=torch.uint8, device=device)
+    with _silence():
+        program: Any = torch.onnx.export(
+            Deployed(model).eval(),
+            (example,),
+            dynamo=True,
+            input_names=[INPUT],
+            output_names=list(outputs_of(model)),
+            dynamic_shapes={INPUT: {0: torch.export.Dim("N")}},
+            opset_version=_OPSET,
+            verbose=False,
+        )
+    proto = program.model_proto
+    _forget_source(proto.graph)
+    metadata = {name: json.dumps(value, allow_nan=False) for name, value in content.items()}
+    metadata["checkpoint_sha256"] = content["checkpoint_sha256"]
+    metadata[INPUT] = input_meaning(content["config"]["data"]["pixel_range"])
+    metadata |= {name: MEANINGS[name] for name in outputs_of(model)}
+    for name, text in metadata.items():
+        entry = proto.metadata_props.add()
+        entry.key, entry.value = name, text
+    proto.producer_name = "softvq"
+    with atomic_write(path) as file:
+        file.write(proto.SerializeToString(deterministic=True))
+
+
+def input_meaning(trained_range: str) -> str:
+    """What the images are that the exported model takes, after training with this ``pixel_range``."""
+    limits = pixel_range(trained_range)
+    if limits is None:
+        return "uint8 (N, H, W, C): the pixels as they are, in RGB or grey"
+    low, high = limits
+    return (
+        f"uint8 (N, H, W, C), in RGB or grey: 0 is what was {low:.6g} in training and 255 what was {high:.6g}; "
+        f"other numbers are to be mapped and rounded first, (x - {low:.6g}) * 255 / {high - low:.6g}"
+    )
+
+
+def _forget_source(graph: Any) -> None:
+    """Take out which line of which file on this machine a node comes from."""
+    for part in (graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+
+
+def require_onnx() -> None:
+    """Make sure that the packages are there (SoftVQError)."""
+    for package in ("onnx", "onnxscript"):
+        _package(package, "onnx")
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """The exporter speaks to programmers, on both streams."""
+    level = logging.root.manager.disable
+    logging.disable(logging.ERROR)
     try:
-        return importlib.import_module("safetensors" + (f".{part}" if part else ""))
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
+
+
+def _safetensors(part: str = "") -> Any:
+    return _package("safetensors" + part, "safetensors")
+
+
+def _package(module: str, extra: str) -> Any:
+    """A module of an optional package (SoftVQError that names the extra, where it is not installed)."""
+    try:
+        return importlib.import_module(module)
     except ImportError as error:
-        raise SoftVQError("this needs the safetensors package: pip install 'softvq[safetensors]'") from error
+        name = module.partition(".")[0]
+        raise SoftVQError(f"this needs the {name} package: pip install 'softvq[{extra}]'") from error

@@ -18,13 +18,12 @@ from softvq_cli.devices import pick
 from softvq_cli.errors import InputError, Message, SoftVQError, UsageError, unknown_name
 from softvq_cli.model import Autoencoder
 from softvq_cli.reporter import Reporter, Reporters
-from softvq_cli.training import checkpoint, log, run_directory, tensorboard
-from softvq_cli.training.checkpoint import Checkpoint, DatasetInfo
-from softvq_cli.training.restore import go_on, restore
-from softvq_cli.training.run_directory import Run, RunFiles
+from softvq_cli.training import checkpoint, run_directory, tensorboard
+from softvq_cli.training.checkpoint import Checkpoint, DatasetInfo, go_on, restore
+from softvq_cli.training.run_directory import Run
 from softvq_cli.training.session import Session
 from softvq_cli.training.tensorboard import TensorBoard
-from softvq_cli.training.trainer import Trainer, run_in_turn
+from softvq_cli.training.trainer import RunFiles, Trainer, run_in_turn
 from softvq_cli.words import LOGGERS
 
 DATA = frozenset(DataConfig.__dataclass_fields__)
@@ -277,8 +276,10 @@ def _prepare_folder(folder: Path, request: TrainRequest, session: Session) -> No
         run_directory.write_config(folder, config)
     elif run_directory.stored_config(folder).train.iterations != config.train.iterations:
         run_directory.lengthen(folder, config.train.iterations)
-    if log.truncate(folder, session.step) < session.step // config.train.log_every:
-        reporter.note(f"{folder / log.FILE} was damaged: the lines from there to step {session.step} are lost")
+    if run_directory.truncate_metrics(folder, session.step) < session.step // config.train.log_every:
+        reporter.note(
+            f"{folder / run_directory.METRICS} was damaged: the lines from there to step {session.step} are lost"
+        )
 
 
 def _note_not_kept(folder: Path, session: Session, reporter: Reporter) -> None:

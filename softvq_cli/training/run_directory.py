@@ -1,8 +1,11 @@
-"""The folder of one run: who may write into it, what it holds, and how a training adds to it."""
+"""The folder of one run: who may write into it, its settings, and ``metrics.jsonl``, a JSON object per report."""
 
 from __future__ import annotations
 
 import contextlib
+import json
+import os
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,14 +16,13 @@ import filelock
 from softvq_cli.config import RunConfig, check
 from softvq_cli.datasets.dataset import Dataset
 from softvq_cli.errors import InputError, Message, RefusedError, SoftVQError, UsageError, param
-from softvq_cli.files import as_utf8, discard_unfinished, keep_copy, make_folder, on_disk, read_json, write_json
-from softvq_cli.training import checkpoint, log
-from softvq_cli.training.checkpoint import DatasetInfo
-from softvq_cli.training.session import Session
+from softvq_cli.files import as_utf8, discard_unfinished, make_folder, on_disk, read_json, write_json, write_text
+from softvq_cli.training import checkpoint
 from softvq_cli.version import __version__
 from softvq_cli.words import BOTTLENECKS, IMAGE_SHAPES
 
-CHECKPOINT = log.CHECKPOINT
+CHECKPOINT = "ckpt.pt"
+METRICS = "metrics.jsonl"
 CONFIG = "config.json"
 DATA_PATH = "data_path"
 """The entry of ``config.json`` with the absolute path of the data, which nothing else repeats."""
@@ -58,62 +60,6 @@ class Run:
         return self.folder / CHECKPOINT
 
 
-@dataclass(frozen=True)
-class RunFiles:
-    """The log and the checkpoints of a training in its locked folder."""
-
-    folder: Path
-    dataset: DatasetInfo
-    """What it trains on."""
-    device: str
-    """As it was asked for, for the call that goes on."""
-    logs: tuple[str, ...] = ()
-    """Where else the call writes, of ``words.LOGGERS``."""
-
-    def report(self, metrics: dict[str, float]) -> None:
-        """Add a line to the log.
-
-        Raises:
-            SoftVQError: it could not be written.
-        """
-        log.append(self.folder, metrics)
-
-    def save(self, session: Session, metrics: dict[str, float]) -> None:
-        """Replace the checkpoint.
-
-        Raises:
-            SoftVQError: it could not be written; the previous one is unchanged.
-        """
-        checkpoint.save(
-            self.folder / CHECKPOINT,
-            config=session.config,
-            dataset=self.dataset,
-            step=session.step,
-            finished=session.step == session.config.train.iterations,
-            metrics=metrics,
-            model=session.model,
-            training=session.state_dict(),
-        )
-
-    def keep(self, step: int) -> None:
-        """Keep the checkpoint beside those that replace it.
-
-        Raises:
-            SoftVQError: it could not be written.
-        """
-        keep_copy(self.folder / CHECKPOINT, kept_checkpoint(self.folder, step))
-
-    def left(self) -> str:
-        """What is left of a training that fails now."""
-        path = self.folder / CHECKPOINT
-        return f"the last good checkpoint is {path}" if path.exists() else "no checkpoint had been written yet"
-
-    def again(self) -> dict[str, Any]:
-        """The arguments with which a call goes on."""
-        again = {"out": self.folder, "resume": True, "device": None if self.device == "auto" else self.device}
-        return {**again, "log": list(dict.fromkeys(self.logs))} if self.logs else again
-
-
 def kept_checkpoint(folder: Path, step: int) -> Path:
     """Where the setting ``keep`` has the checkpoint of ``step`` kept."""
     return folder / f"ckpt-{step}.pt"
@@ -149,7 +95,7 @@ def locked(folder: Path, also: Iterable[str] = ()) -> Iterator[None]:
     except OSError as error:
         raise SoftVQError(f"cannot write into {folder}: {error.strerror}") from error
     try:
-        discard_unfinished(folder, (CHECKPOINT, _KEPT, log.FILE, CONFIG, *also))
+        discard_unfinished(folder, (CHECKPOINT, _KEPT, METRICS, CONFIG, *also))
         yield
     except BaseException:
         if made:
@@ -183,7 +129,7 @@ def claim(folder: Path, config: RunConfig, *, overwrite: bool) -> None:
             raise RefusedError(
                 "{} holds a run: {resume} goes on with it, {overwrite} replaces it, {out} gives another folder", folder
             )
-        for path in (*(folder / name for name in (CHECKPOINT, log.FILE, CONFIG)), *folder.glob(_KEPT)):
+        for path in (*(folder / name for name in (CHECKPOINT, METRICS, CONFIG)), *folder.glob(_KEPT)):
             path.unlink(missing_ok=True)
     write_config(folder, config)
 
@@ -233,7 +179,7 @@ def stored_config(folder: Path) -> RunConfig:
     """
     path = folder / CONFIG
     if not path.exists() and (folder / CHECKPOINT).exists():
-        return checkpoint.load(folder / CHECKPOINT).config
+        return checkpoint.read_header(folder / CHECKPOINT)[0].config
     value = read_json(path)
     try:
         if isinstance(value, dict):
@@ -277,3 +223,65 @@ def first_change(old: RunConfig, new: RunConfig) -> str | None:
 
 def _may_become(name: str, old: Any, new: Any) -> bool:
     return name in CHANGEABLE or new == old or (name == LONGER and new > old)
+
+
+def append_metrics(folder: Path, metrics: dict[str, Any]) -> None:
+    """Add a line and see it to the disk, so that a checkpoint is never ahead of its log.
+
+    Raises:
+        SoftVQError: it could not be written; nothing of it is left in the file.
+    """
+    path = folder / METRICS
+    line = memoryview((json.dumps(metrics, allow_nan=False) + "\n").encode())
+    try:
+        with path.open("ab", buffering=0) as file:
+            before = file.tell()
+            try:
+                while line:
+                    line = line[file.write(line) :]
+                os.fsync(file.fileno())
+            except BaseException:
+                file.truncate(before)
+                raise
+    except OSError as error:
+        kept = "the last checkpoint is kept" if (folder / CHECKPOINT).is_file() else "there is no checkpoint"
+        raise SoftVQError(f"cannot write {path}: {error.strerror}; {kept}") from error
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The complete lines, in order; a line that is unfinished or damaged ends the reading.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    path = folder / METRICS
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    lines: list[dict[str, Any]] = []
+    for line in text.splitlines():
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError):
+            break
+        if not _is_line(value, after=lines[-1]["step"] if lines else 0):
+            break
+        lines.append(value)
+    return lines
+
+
+def truncate_metrics(folder: Path, step: int) -> int:
+    """Forget what was logged after ``step``: the resumed run will write those lines again. Returns how many stay."""
+    kept = [json.dumps(line) + "\n" for line in read_metrics(folder) if line["step"] <= step]
+    write_text(folder / METRICS, "".join(kept))
+    return len(kept)
+
+
+def _is_line(value: Any, after: int) -> bool:
+    """Whether this is what :func:`append_metrics` wrote: finite numbers by name, at a later step."""
+    if not isinstance(value, dict) or type(value.get("step")) is not int or value["step"] <= after:
+        return False
+    return all(type(number) in (int, float) and abs(number) <= sys.float_info.max for number in value.values())

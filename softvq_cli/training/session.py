@@ -15,7 +15,7 @@ from softvq_cli.devices import as_tensor, threads, uses_bfloat16
 from softvq_cli.errors import InputError, UsageError
 from softvq_cli.model import Autoencoder
 from softvq_cli.training.batches import Batches, derived_seed
-from softvq_cli.training.images import source_of
+from softvq_cli.training.gather import source_of
 from softvq_cli.training.interval import Interval
 from softvq_cli.training.objective import Objective, compiled, objective
 
@@ -36,7 +36,7 @@ def initial_model(config: RunConfig, dataset: Dataset) -> Autoencoder:
 class Session:
     """Everything that a training step reads and changes.
 
-    A stepper (:mod:`softvq_cli.training.steppers`) takes its steps, and :mod:`softvq_cli.training.restore` puts it
+    A stepper (:mod:`softvq_cli.training.steppers`) takes its steps, and :mod:`softvq_cli.training.checkpoint` puts it
     where a checkpoint was.
 
     Args:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from softvq_cli.devices import keep_freed_memory
-from softvq_cli.training.images import ResidentImages
+from softvq_cli.training.gather import ResidentImages
 from softvq_cli.training.session import Session
 
 STEPS = 50

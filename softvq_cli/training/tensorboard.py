@@ -19,7 +19,7 @@ from softvq_cli.devices import as_tensor
 from softvq_cli.errors import SoftVQError
 from softvq_cli.model import represent
 from softvq_cli.reporter import Reporter
-from softvq_cli.training import log
+from softvq_cli.training import run_directory
 from softvq_cli.training.session import Session
 
 FOLDER = "tensorboard"
@@ -52,7 +52,7 @@ class TensorBoard(Reporter):
             writer = require().SummaryWriter
             self._writer: Any = writer(str(self._path), purge_step=session.step + 1 if begun else None)
         if not begun:  # it is the first time that this run is logged
-            for line in log.read(folder):
+            for line in run_directory.read_metrics(folder):
                 self._scalars(line)
 
     def step(self, metrics: Mapping[str, float], session: Session | None = None) -> None:

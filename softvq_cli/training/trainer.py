@@ -6,16 +6,77 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 
 from softvq_cli.config import TrainConfig
 from softvq_cli.devices import threads
 from softvq_cli.errors import Interrupted, SoftVQError
+from softvq_cli.files import keep_copy
 from softvq_cli.reporter import Reporter
-from softvq_cli.training.run_directory import RunFiles
+from softvq_cli.training import checkpoint, run_directory
+from softvq_cli.training.checkpoint import DatasetInfo
 from softvq_cli.training.session import Session
 from softvq_cli.training.steppers import stepper
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """The log and the checkpoints of a training in its locked folder."""
+
+    folder: Path
+    dataset: DatasetInfo
+    """What it trains on."""
+    device: str
+    """As it was asked for, for the call that goes on."""
+    logs: tuple[str, ...] = ()
+    """Where else the call writes, of ``words.LOGGERS``."""
+
+    def report(self, metrics: dict[str, float]) -> None:
+        """Add a line to the log.
+
+        Raises:
+            SoftVQError: it could not be written.
+        """
+        run_directory.append_metrics(self.folder, metrics)
+
+    def save(self, session: Session, metrics: dict[str, float]) -> None:
+        """Replace the checkpoint.
+
+        Raises:
+            SoftVQError: it could not be written; the previous one is unchanged.
+        """
+        checkpoint.save(
+            self.folder / run_directory.CHECKPOINT,
+            config=session.config,
+            dataset=self.dataset,
+            step=session.step,
+            finished=session.step == session.config.train.iterations,
+            metrics=metrics,
+            model=session.model,
+            training=session.state_dict(),
+        )
+
+    def keep(self, step: int) -> None:
+        """Keep the checkpoint beside those that replace it.
+
+        Raises:
+            SoftVQError: it could not be written.
+        """
+        keep_copy(self.folder / run_directory.CHECKPOINT, run_directory.kept_checkpoint(self.folder, step))
+
+    def left(self) -> str:
+        """What is left of a training that fails now."""
+        path = self.folder / run_directory.CHECKPOINT
+        return f"the last good checkpoint is {path}" if path.exists() else "no checkpoint had been written yet"
+
+    def again(self) -> dict[str, Any]:
+        """The arguments with which a call goes on."""
+        again = {"out": self.folder, "resume": True, "device": None if self.device == "auto" else self.device}
+        return {**again, "log": list(dict.fromkeys(self.logs))} if self.logs else again
 
 
 class Trainer:

@@ -20,7 +20,7 @@ from softvq_cli import files
 from softvq_cli.cli.errors import describe
 from softvq_cli.cli.help_page import parts_of, summary_of
 from softvq_cli.datasets import cache
-from softvq_cli.training import log
+from softvq_cli.training import run_directory
 from tests.helpers import QUICK, ROOT, Result, installed, save_blobs, softvq
 
 ENCODINGS = ("ascii", "cp1252", "latin-1", "euc-jp")
@@ -240,8 +240,8 @@ def test_too_little_memory_is_called_so(error):
 
 def test_no_checkpoint_is_said_to_be_kept_where_there_is_none(tmp_path):
     with pytest.raises(Exception, match="there is no checkpoint"):
-        log.append(tmp_path / "gone", {"step": 1})
-    (tmp_path / log.FILE).mkdir()
-    (tmp_path / log.CHECKPOINT).touch()
+        run_directory.append_metrics(tmp_path / "gone", {"step": 1})
+    (tmp_path / run_directory.METRICS).mkdir()
+    (tmp_path / run_directory.CHECKPOINT).touch()
     with pytest.raises(Exception, match="the last checkpoint is kept"):
-        log.append(tmp_path, {"step": 1})
+        run_directory.append_metrics(tmp_path, {"step": 1})

@@ -16,7 +16,7 @@ import torch
 
 from softvq_cli import files
 from softvq_cli.errors import SoftVQError
-from softvq_cli.training import archive, log
+from softvq_cli.training import archive, run_directory
 from tests.helpers import Zygote, softvq, state, step_of, temporaries, tiny
 
 TOO_LARGE, FULL, READ_ONLY = map(os.strerror, (errno.EFBIG, errno.ENOSPC, errno.EROFS))
@@ -82,8 +82,8 @@ def test_a_write_that_fails_at_any_byte_leaves_the_old_file(room: Any, tmp_path:
 def test_a_line_of_the_log_that_does_not_fit_is_not_there_in_part(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    log.append(tmp_path, {"step": 1, "loss": 0.5})
-    before = (tmp_path / log.FILE).read_bytes()
+    run_directory.append_metrics(tmp_path, {"step": 1, "loss": 0.5})
+    before = (tmp_path / run_directory.METRICS).read_bytes()
     real = Path.open
     for size in range(1, 30):
 
@@ -93,8 +93,8 @@ def test_a_line_of_the_log_that_does_not_fit_is_not_there_in_part(
         with monkeypatch.context() as patch:
             patch.setattr(Path, "open", failing)
             with pytest.raises(SoftVQError, match=FULL):
-                log.append(tmp_path, {"step": 2, "loss": 0.123456789012345})
-        assert (tmp_path / log.FILE).read_bytes() == before
+                run_directory.append_metrics(tmp_path, {"step": 2, "loss": 0.123456789012345})
+        assert (tmp_path / run_directory.METRICS).read_bytes() == before
 
 
 # ---- a limit on the size of files, set by the system

@@ -183,13 +183,13 @@ def test_forged_values_in_a_checkpoint(made: Path, tmp_path: Path, tally: Tally)
 
 
 def test_forged_metadata_of_an_exported_model(made: Path, tmp_path: Path, tally: Tally) -> None:
-    content, _ = export.read(made / "m.safetensors")
+    content, _ = export.read_safetensors(made / "m.safetensors")
     tensors, plain = content.pop("model"), {name: content[name] for name in content if name != "training"}
     chance = random.Random(9)
     path = tmp_path / "m.safetensors"
     for _ in range(COUNT):
         forged = oddly(plain, ODD, chance)
-        export.write(
+        export.write_safetensors(
             path,
             forged if isinstance(forged, dict) else {},
             oddly(tensors, [torch.zeros(2)], chance) if chance.random() < 0.2 else tensors,

@@ -11,7 +11,7 @@ import pytest
 from softvq_cli.config import RunConfig
 from softvq_cli.errors import SoftVQError
 from softvq_cli.model import represent
-from softvq_cli.training import checkpoint, onnx, train
+from softvq_cli.training import checkpoint, export, train
 from softvq_cli.words import BOTTLENECKS
 from tests.helpers import blobs
 
@@ -41,7 +41,7 @@ def trained(folder, bottleneck: str, arch: str):
 )
 def test_the_onnx_model_gives_what_the_package_gives(bottleneck, arch, tmp_path):
     model, images = trained(tmp_path, bottleneck, arch)
-    onnx.write(tmp_path / "model.onnx", model)
+    model.export(tmp_path / "model.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     names = [output.name for output in session.get_outputs()]
     assert names == [n for n in ("z_e", "indices", "reconstruction") if n != "indices" or bottleneck not in WITHOUT]
@@ -58,7 +58,7 @@ def test_the_onnx_model_gives_what_the_package_gives(bottleneck, arch, tmp_path)
 
 def test_the_file_says_what_it_is_and_not_where_it_was_made(tmp_path):
     model, _ = trained(tmp_path, "soft-vq", "mlp")
-    onnx.write(tmp_path / "model.onnx", model)
+    model.export(tmp_path / "model.onnx")
     known = onnxruntime.InferenceSession(tmp_path / "model.onnx").get_modelmeta().custom_metadata_map
     assert RunConfig.from_dict(json.loads(known["config"])) == model.config.shared()
     assert json.loads(known["dataset"])["class_names"] == ["0", "1", "2"]
@@ -75,7 +75,7 @@ def test_of_a_model_of_other_numbers_than_bytes_the_file_says_how_to_map_them(tm
     np.savez(tmp_path / "deep.npz", images=images)
     settings = {"data": str(tmp_path / "deep.npz"), "iterations": 2, "batch_size": 16, "latent_dim": 6, "arch": "mlp"}
     run = train({**settings, "K": 9}, out=tmp_path / "run", device="cpu")
-    onnx.write(tmp_path / "model.onnx", checkpoint.load(run.path))
+    checkpoint.load(run.path).export(tmp_path / "model.onnx")
     known = onnxruntime.InferenceSession(tmp_path / "model.onnx").get_modelmeta().custom_metadata_map
     assert "0 is what was 100 in training and 255 what was 4180" in known["images"]
     assert known["images"].endswith("mapped and rounded first, (x - 100) * 255 / 4080")
@@ -85,4 +85,4 @@ def test_of_a_model_of_other_numbers_than_bytes_the_file_says_how_to_map_them(tm
 def test_without_the_packages_the_error_names_the_extra(package, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(SoftVQError, match=rf"{package} package: pip install 'softvq\[onnx\]'"):
-        onnx.require_onnx()
+        export.require_onnx()

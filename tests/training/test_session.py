@@ -9,7 +9,7 @@ import torch
 
 from softvq_cli.config import resolve
 from softvq_cli.errors import UsageError
-from softvq_cli.training.restore import restore
+from softvq_cli.training.checkpoint import restore
 from softvq_cli.training.session import Session
 from softvq_cli.training.steppers import EagerStepper
 from tests.helpers import blobs

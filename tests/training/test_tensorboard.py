@@ -14,7 +14,7 @@ from PIL import Image
 from softvq_cli.errors import Interrupted, SoftVQError, UsageError
 from softvq_cli.model import represent
 from softvq_cli.reporter import Reporter
-from softvq_cli.training import checkpoint, log, train
+from softvq_cli.training import checkpoint, run_directory, train
 
 pytest.importorskip("tensorboard", reason="TensorBoard is not installed")
 
@@ -33,7 +33,7 @@ def scalars(folder) -> dict[str, list[tuple[int, float]]]:
 
 def assert_same_curves(folder) -> None:
     """TensorBoard shows what metrics.jsonl has, each step once."""
-    lines = log.read(folder)
+    lines = run_directory.read_metrics(folder)
     found = scalars(folder)
     assert set(found) == {name for line in lines for name in line} - {"step"}
     for name, points in found.items():

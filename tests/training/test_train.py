@@ -16,7 +16,7 @@ import torch
 
 from softvq_cli.errors import InputError, Interrupted, RefusedError, SoftVQError, UsageError
 from softvq_cli.reporter import Reporter
-from softvq_cli.training import checkpoint, log, run_directory, train
+from softvq_cli.training import checkpoint, run_directory, train
 from softvq_cli.words import BOTTLENECKS
 
 
@@ -386,7 +386,7 @@ def test_bfloat16_starts_at_about_the_same_loss_and_comes_down_too(
     lines = {}
     for precision in ("float32", "bfloat16"):
         train({**settings, "precision": precision}, out=tmp_path / precision)
-        lines[precision] = log.read(tmp_path / precision)
+        lines[precision] = run_directory.read_metrics(tmp_path / precision)
     full, half = (lines[precision][0]["nmse"] for precision in ("float32", "bfloat16"))
     assert full != half
     assert half == pytest.approx(full, rel=0.02)
