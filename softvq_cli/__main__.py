@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import sys
@@ -24,27 +23,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None and not any(name in os.environ for name in _DECIDED):
         os.environ.update(WAITING)  # now, since the libraries read it when they are loaded
     try:
-        from softvq_cli.cli.errors import run  # here, so that a Ctrl-C during the imports is answered too
+        from softvq_cli.cli.app import run  # here, so that a Ctrl-C during the imports is answered too
 
-        return run(_words() if argv is None else argv)
+        return run(sys.argv[1:] if argv is None else argv)
     except KeyboardInterrupt:
         sys.stderr.write("softvq: interrupted\n")
         return 130
     finally:
         if argv is None and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, signal.SIG_DFL)  # the process ends here: no traceback on its last metres
-
-
-def _words() -> list[str]:
-    """The words of this process; in some locales (EUC-JP) the C library makes text of them that names no file."""
-    try:
-        for word in sys.argv:
-            os.fsencode(word)
-    except UnicodeEncodeError:
-        with contextlib.suppress(OSError), open("/proc/self/cmdline", "rb") as file:
-            raw = file.read().split(b"\0")[:-1]
-            sys.argv[1:] = map(os.fsdecode, raw[len(raw) - len(sys.argv) + 1 :])
-    return sys.argv[1:]
 
 
 if __name__ == "__main__":

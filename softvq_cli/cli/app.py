@@ -1,4 +1,4 @@
-"""The program: its commands in the order of the work.
+"""The program: its commands in the order of the work, how a function becomes one, and how one is run.
 
 A command is a function in a file of its own that has its name. It is thin: read options, one call of the core, print.
 To add one, write the file and put its name into :data:`COMMANDS`. Only the command that is asked for is built.
@@ -6,16 +6,29 @@ To add one, write the file and put its name into :data:`COMMANDS`. Only the comm
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import functools
 import importlib
-from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated, Any
+import inspect
+import logging
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Annotated, Any, get_args
 
 import typer
 from typer.core import TyperGroup
+from typer.models import OptionInfo
 
-from softvq_cli.cli import help_page
-from softvq_cli.cli.command import command
+from softvq_cli.cli import help as pages
+from softvq_cli.cli.errors import INTERRUPTED, code_of, describe, drop, interrupts, say
+from softvq_cli.cli.options import Bundle, metadata
+from softvq_cli.cli.output import prepare_streams
+from softvq_cli.cli.progress import Terminal
+from softvq_cli.errors import SoftVQError
 from softvq_cli.version import __version__
 
 COMMANDS: Mapping[str, tuple[str, ...]] = {
@@ -25,6 +38,13 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
 }
 """The title on the help page → the commands below it."""
 _COMMAND_FIRST = "softvq.command_first"
+_CONTEXT = "context"
+_PREFIX = "SOFTVQ_"
+_TRUE = ("1", "true", "t", "yes", "y", "on")
+"""What Typer takes for a yes in an environment variable."""
+_WITHOUT_TORCH = ("data", "info", "help")
+_SPACE = 3_500_000_000
+"""Bytes of address space below which PyTorch does not load (measured: 3.1 GB are too few, 3.6 are enough)."""
 
 
 class Commands(Mapping[str, Any]):
@@ -51,7 +71,7 @@ class Commands(Mapping[str, Any]):
 class Program(TyperGroup):
     """The commands, each built when it is first asked for."""
 
-    context_class = help_page.PageContext
+    context_class = pages.PageContext
 
     def __init__(self, **more: Any) -> None:
         super().__init__(**more)
@@ -73,9 +93,9 @@ class Program(TyperGroup):
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the list of commands and the options."""
         for title, names in COMMANDS.items():
-            rows = [(name, help_page.summary_of(function_of(name))) for name in names]
-            help_page.write_section(title, rows, formatter)
-        help_page.write_parameters(self.get_params(ctx), formatter)
+            rows = [(name, pages.summary_of(function_of(name))) for name in names]
+            pages.write_section(title, rows, formatter)
+        pages.write_parameters(self.get_params(ctx), formatter)
 
 
 app = typer.Typer(
@@ -110,7 +130,7 @@ def softvq(
         raise typer.Exit(2)
 
 
-_text, _ending = help_page.parts_of(softvq)
+_text, _ending = pages.parts_of(softvq)
 app.callback(invoke_without_command=True, help=_text, epilog=_ending)(softvq)
 
 
@@ -124,7 +144,149 @@ def function_of(name: str) -> Callable[..., None]:
 def build(name: str) -> Any:
     """One command for Typer."""
     function = function_of(name)
-    text, ending = help_page.parts_of(function)
-    one = typer.Typer(add_completion=False, rich_markup_mode=None)
-    one.command(name, cls=help_page.Command, help=text, epilog=ending)(command(function))
-    return typer.main.get_command(one)
+    text, ending = pages.parts_of(function)
+    alone = typer.Typer(add_completion=False, rich_markup_mode=None)
+    alone.command(name, cls=pages.Command, help=text, epilog=ending)(command(function))
+    return typer.main.get_command(alone)
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run one command, turn whatever it raises into one line, and return the exit code."""
+    argv = list(argv)
+    debug = "--debug" in argv or os.environ.get("SOFTVQ_DEBUG", "").lower() in _TRUE
+    prepare_streams()
+    with interrupts.installed():
+        try:
+            code = code_of(typer.main.get_command(app).main(argv, prog_name="softvq", standalone_mode=False))
+            sys.stdout.flush()
+        except BrokenPipeError:
+            drop(sys.stdout)
+            return 1
+        except BaseException as error:
+            if debug and not isinstance(error, SystemExit):
+                import traceback
+
+                traceback.print_exc()
+            code, text = describe(error, argv)
+            say(text)
+            return code
+        if code == INTERRUPTED:
+            say("interrupted")
+        return code
+
+
+def command(function: Callable[..., None]) -> Callable[..., None]:
+    """``function`` with each parameter that is a bundle replaced by the bundle's options.
+
+    A parameter annotated ``settings: Settings`` becomes one option a setting of a run and receives a dictionary with
+    those that the user gave; ``terminal: Streams`` becomes ``--quiet`` and ``--debug``. Each option can be given by an
+    environment variable, too.
+    """
+    parameters = [inspect.Parameter(_CONTEXT, inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)]
+    bundles: dict[str, tuple[Bundle, list[str]]] = {}
+    for each in inspect.signature(function, eval_str=True).parameters.values():
+        bundle = next((m for m in metadata(each.annotation) if isinstance(m, Bundle)), None)
+        if bundle is not None:
+            options = bundle.parameters()
+            bundles[each.name] = bundle, [option.name for option in options]
+            parameters += options
+        elif each.name != _CONTEXT:
+            parameters.append(each.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+    parameters = [_with_variable(each) for each in parameters]
+
+    @functools.wraps(function)
+    def call(**values: Any) -> None:
+        variables = _variables_used(values[_CONTEXT])
+        with _work_place(function.__name__, debug=values.get("debug", False)):
+            terminal = None
+            for name in sorted(bundles, key=lambda name: name != "terminal"):  # it can speak when others are refused
+                bundle, options = bundles[name]
+                values[name] = bundle.build({option: values.pop(option) for option in options})
+                if isinstance(values[name], Terminal):
+                    terminal = values[name]
+                    if variables:
+                        terminal.note(f"from the environment: {', '.join(variables)}")
+            try:
+                function(**{name: values[name] for name in inspect.signature(function).parameters})
+            finally:
+                if terminal is not None:
+                    terminal.close()
+
+    del call.__wrapped__  # or the signature would be looked for there
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    call.__annotations__ = {each.name: each.annotation for each in parameters}
+    return call
+
+
+def variable_of(option: str) -> str:
+    """``--latent-dim`` → ``SOFTVQ_LATENT_DIM``."""
+    return _PREFIX + option.removeprefix("--").replace("-", "_").upper()
+
+
+def _with_variable(parameter: inspect.Parameter) -> inspect.Parameter:
+    """The parameter with its environment variable, if it is an option and ``allow_from_autoenv`` was not taken away.
+
+    A variable of ours that the option names itself stays the only one; others are asked after ours.
+    """
+    original = next((m for m in metadata(parameter.annotation) if isinstance(m, OptionInfo)), None)
+    if original is None or not original.allow_from_autoenv:
+        return parameter
+    option = copy.copy(original)
+    named = [option.envvar] if isinstance(option.envvar, str) else []
+    if not named or not named[0].startswith(_PREFIX):
+        spellings = (option.default, *(option.param_decls or ()))  # Typer takes the first for the default until later
+        long = next(words for words in spellings if isinstance(words, str) and words.startswith("--"))
+        option.envvar = [variable_of(long.partition("/")[0]), *named]
+    option.show_envvar = False
+    kind = get_args(parameter.annotation)[0]
+    others = [m for m in metadata(parameter.annotation) if m is not original]
+    return parameter.replace(annotation=Annotated[(kind, option, *others)])
+
+
+def _variables_used(context: typer.Context) -> list[str]:
+    """The environment variables that options were taken from."""
+    used = []
+    for param in context.command.params:
+        source = context.get_parameter_source(param.name)
+        if source is not None and source.name == "ENVIRONMENT":
+            names = [param.envvar] if isinstance(param.envvar, str) else param.envvar or []
+            used.append(next(name for name in names if os.environ.get(name)))
+    return used
+
+
+@contextlib.contextmanager
+def _work_place(name: str, *, debug: bool) -> Iterator[None]:
+    """What the work of a command needs around it: room for PyTorch, a home, and libraries that do not talk.
+
+    Some libraries ask for a home and a folder for temporary files when they are loaded; nothing is written there for
+    it. A user without an entry has the root for a home, as containers have it. Where no folder for temporary files can
+    be written, its name is one in which nothing can be made, so that an error comes when a file is needed and not
+    before. What libraries warn of and log speaks to programmers: it is shown with ``--debug``.
+    """
+    with contextlib.suppress(ImportError):  # Windows has no such limit
+        import resource
+
+        space = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if 0 <= space < _SPACE and name not in _WITHOUT_TORCH:  # which would abort the process in its C++
+            raise SoftVQError(
+                f"PyTorch needs about {_SPACE / 1e9:.1f} GB of address space, and {space / 1e9:.1f} are allowed: raise "
+                "the limit (ulimit -v unlimited)"
+            )
+    if os.path.expanduser("~") == "~":
+        os.environ["HOME"] = os.sep
+    try:
+        tempfile.gettempdir()
+    except OSError:
+        tempfile.tempdir = os.devnull
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", os.sep)  # PyTorch makes it, whether it compiles or not
+    if debug:
+        yield
+        return
+    level = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)

@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from softvq_cli.cli.options import EmbeddingFile, Jobs, Json, Labels, Overwrite, Seed, completion
-from softvq_cli.cli.progress import Streams
+from softvq_cli.cli.options import EmbeddingFile, Jobs, Json, Labels, Overwrite, Seed, Streams, completion
 from softvq_cli.words import CLUSTER_METHODS, INITS
 
 
@@ -86,15 +85,15 @@ def cluster(
       softvq cluster rows.npy --clusters 10 --assignments clusters.npy
       softvq cluster embeddings.npy --json | jq .nmi
     """
-    from softvq_cli.cli import pipes
+    from softvq_cli.cli import output
+    from softvq_cli.cli.output import refuse_existing, write_array
     from softvq_cli.cli.tables import clustering_tables
-    from softvq_cli.cli.targets import refuse_existing, write_array
     from softvq_cli.results.embedded import cluster_file
 
     if assignments is not None:
         refuse_existing(assignments, overwrite=overwrite)
     settings = {"perplexity": perplexity, "exaggeration": exaggeration, "dimensions": dimensions}
-    with pipes.received([embeddings]) as [rows], terminal.bars():
+    with output.received([embeddings]) as [rows], terminal.bars():
         found = cluster_file(
             rows,
             labels,
@@ -112,5 +111,5 @@ def cluster(
     for note in found.clustering.notes:
         terminal.warn(note)
     terminal.result(found.as_dict(starts=starts), lambda: clustering_tables(found), as_json=as_json)
-    if embeddings != pipes.PIPE:
+    if embeddings != output.PIPE:
         terminal.hint("softvq", "tsne", embeddings, "-o", embeddings.with_suffix(".png").name)

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from softvq_cli.cli.options import Json, Overwrite, completion
-from softvq_cli.cli.progress import Streams, Terminal
-from softvq_cli.cli.settings import Reading
-from softvq_cli.cli.spelling import option_words
+from softvq_cli.cli.options import Json, Overwrite, Reading, Streams, completion
+from softvq_cli.cli.output import option_words
+from softvq_cli.cli.progress import Terminal
 from softvq_cli.words import IMAGE_SHAPES
 
 if TYPE_CHECKING:
@@ -117,8 +116,8 @@ def _show(
 ) -> None:
     """Say what is read of one data set."""
     from softvq_cli import datasets
+    from softvq_cli.cli.output import refuse_existing
     from softvq_cli.cli.tables import overview_tables
-    from softvq_cli.cli.targets import refuse_existing
     from softvq_cli.config import DataConfig
     from softvq_cli.datasets.progress import Told
     from softvq_cli.errors import Message, UsageError

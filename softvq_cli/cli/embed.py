@@ -17,11 +17,11 @@ from softvq_cli.cli.options import (
     Device,
     Json,
     Overwrite,
+    Reading,
+    Streams,
     completion,
     list_completion,
 )
-from softvq_cli.cli.progress import Streams
-from softvq_cli.cli.settings import Reading
 from softvq_cli.config import BATCH
 from softvq_cli.errors import UsageError, unknown_name
 from softvq_cli.words import REPRESENTATIONS, SPLITS, TABLE_COLUMNS
@@ -98,7 +98,7 @@ def embed(
       softvq embed "$(softvq train)" --what reconstruction -o new.npy
       softvq embed runs/vq -o z.parquet --with image,map,cluster
     """
-    from softvq_cli.cli import pipes
+    from softvq_cli.cli import output
     from softvq_cli.files import temporary_folder
     from softvq_cli.results.source import Source
 
@@ -108,10 +108,10 @@ def embed(
         source = Source.open(
             checkpoint, data=data, data_dir=data_dir, reading=reading, device=device, reporter=terminal
         )
-        if out == pipes.PIPE:
+        if out == output.PIPE:
             with temporary_folder() as folder:
                 rows = source.embed(split, folder / "rows.npy", what=what, batch_size=batch_size)
-                pipes.send(rows.path)
+                output.send(rows.path)
             return
         if _is_table(out):
             from softvq_cli.results.embedded import embed_table
@@ -153,14 +153,14 @@ def _columns(text: str | None, out: Path, clusters: int | None) -> list[str]:
 def _check_target(out: Path, *, overwrite: bool, as_json: bool) -> None:
     """Make sure that the rows can be written, before they are computed."""
     from softvq_cli import embeddings
-    from softvq_cli.cli import pipes
-    from softvq_cli.cli.targets import refuse_existing
+    from softvq_cli.cli import output
+    from softvq_cli.cli.output import refuse_existing
     from softvq_cli.embeddings.parquet import check_available
 
-    if out == pipes.PIPE:
+    if out == output.PIPE:
         if as_json:
             raise UsageError("--json and -o - both write to standard output: give one of them")
-        pipes.refuse_terminal()
+        output.refuse_terminal()
     elif _is_table(out):
         check_available()
         refuse_existing(out, overwrite=overwrite, makes_folder=True)

@@ -1,32 +1,31 @@
-"""Every way a command can end, as one line on standard error and an exit code."""
+"""Every way a command can end, as one line on standard error and an exit code; Ctrl-C among them."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from types import FrameType
 from typing import Any, TextIO
 
 import typer
 
-from softvq_cli.cli import streams
-from softvq_cli.cli.app import app
-from softvq_cli.cli.interrupt import interrupts
-from softvq_cli.cli.spelling import option_name, option_words
+from softvq_cli.cli.output import option_name, option_words
 from softvq_cli.errors import Interrupted, SoftVQError, one_line, spelled
 
 INTERRUPTED = 130
 _LONGEST = 2000
 """Characters of a message."""
-
-_TRUE = ("1", "true", "t", "yes", "y", "on")
-"""What Typer takes for a yes in an environment variable."""
+_PAUSE = 0.02
+"""Seconds until a signal that came during an import is answered, or put off again."""
 
 _NO_MEMORY = re.compile(r"can't allocate|cannot allocate memory|failed to map segment", re.IGNORECASE)
 """As PyTorch, the system and its loader of libraries (an ImportError) say it."""
-
 _NO_FILES = re.compile(r"too many open files", re.IGNORECASE)
 _NO_THREADS = re.compile(r"can't start new thread|resource temporarily unavailable", re.IGNORECASE)
 
@@ -34,45 +33,94 @@ _NO_THREADS = re.compile(r"can't start new thread|resource temporarily unavailab
 _WrongUsage: type[Exception] = typer.BadParameter.__mro__[1]
 
 
-def run(argv: Sequence[str]) -> int:
-    """Run one command, turn whatever it raises into one line, and return the exit code."""
-    argv = list(argv)
-    debug = "--debug" in argv or os.environ.get("SOFTVQ_DEBUG", "").lower() in _TRUE
-    streams.prepare()
-    with interrupts.installed():
-        try:
-            code = _code_of(typer.main.get_command(app).main(argv, prog_name="softvq", standalone_mode=False))
-            sys.stdout.flush()
-        except BrokenPipeError:
-            _drop(sys.stdout)
-            return 1
-        except BaseException as error:
-            if debug and not isinstance(error, SystemExit):
-                import traceback
+class Interrupts:
+    """The process's answer to Ctrl-C and SIGTERM.
 
-                traceback.print_exc()
-            code, text = describe(error, argv)
-            _say(text)
-            return code
-        if code == INTERRUPTED:
-            _say("interrupted")
-        return code
+    A signal raises KeyboardInterrupt, so that files half written are removed on the way out. While :attr:`stop` is an
+    event, the first signal sets that event instead, and the training ends at its next step with a checkpoint; the
+    second signal raises. During an import it waits for the import's end: C++ extensions that meet an exception while
+    they set themselves up abort the process.
+    """
+
+    def __init__(self) -> None:
+        self.seen = False
+        """A KeyboardInterrupt was raised. Some libraries turn it into an error of their own."""
+        self.stop: threading.Event | None = None
+        self._imports_below = 0
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Answer one signal."""
+        if self.stop is not None and not self.stop.is_set():
+            self.stop.set()
+        elif _imports(frame) > self._imports_below and hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, _PAUSE)  # an alarm, which comes here again
+        else:
+            self.seen = True
+            raise KeyboardInterrupt
+
+    @contextlib.contextmanager
+    def installed(self) -> Iterator[None]:
+        """Answer signals within the block. One that the parent process chose to ignore stays ignored."""
+        self.seen, self.stop, self._imports_below = False, None, _imports(sys._getframe())
+        previous: dict[int, Any] = {}
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGALRM", None)):
+                if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+                    previous[number] = signal.signal(number, self)
+        try:
+            yield
+        finally:
+            if hasattr(signal, "setitimer"):
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+
+def _imports(frame: FrameType | None) -> int:
+    """Frames of the import machinery below and including ``frame``: 0 when nothing is being imported."""
+    count = 0
+    while frame is not None:
+        count += frame.f_code.co_filename == "<frozen importlib._bootstrap>"
+        frame = frame.f_back
+    return count
+
+
+interrupts = Interrupts()
+"""Signals belong to the process, so there is one."""
 
 
 def describe(error: BaseException, argv: Sequence[str] = ()) -> tuple[int, str]:
     """The exit code and the line for what a command raised; no line where it has been printed."""
     if isinstance(error, SystemExit):
-        return _code_of(error.code), ""
+        return code_of(error.code), ""
     if isinstance(error, KeyboardInterrupt | typer.Abort) or interrupts.seen:
         return INTERRUPTED, "interrupted"
+    if isinstance(error, Interrupted):
+        return error.exit_code, spelled(error.message, option_name) + _how_to_go_on(error, argv)
     if isinstance(error, SoftVQError):
-        text = spelled(error.message, option_name)
-        return error.exit_code, text + _how_to_go_on(error, argv) if isinstance(
-            error, Interrupted
-        ) else f"error: {text}"
+        return error.exit_code, "error: " + spelled(error.message, option_name)
     if isinstance(error, _WrongUsage):
         return 2, "error: " + _usage_message(error)
     return 1, "error: " + _failure_message(error)
+
+
+def code_of(value: object) -> int:
+    """The exit code that a finished command or ``sys.exit`` gave; a command that returns nothing is done."""
+    return value if isinstance(value, int) else int(value is not None)
+
+
+def say(text: str) -> None:
+    """Print one line on standard error, whatever a file name or a stranger's file put into it."""
+    if text:
+        try:
+            print(f"softvq: {one_line(text, _LONGEST)}", file=sys.stderr, flush=True)
+        except OSError:  # it goes to a file on the disk that is full
+            drop(sys.stderr)
+
+
+def drop(stream: TextIO) -> None:
+    """Nobody can read what we say there any more: let the interpreter's last flush go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _how_to_go_on(error: Interrupted, argv: Sequence[str]) -> str:
@@ -87,17 +135,18 @@ def _how_to_go_on(error: Interrupted, argv: Sequence[str]) -> str:
 
 def _failure_message(error: BaseException) -> str:
     """What the system said, where it is the system that failed; else that the program is at fault."""
-    if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ or _NO_MEMORY.search(str(error)):
+    number, text = (error.errno if isinstance(error, OSError) else None), str(error)
+    if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ or _NO_MEMORY.search(text):
         return "out of memory; a smaller --batch-size or less data needs less"
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and number in (errno.ENOSPC, errno.EDQUOT):
         return f"cannot write {error.filename or 'the result'}: {error.strerror}"
-    if (isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)) or _NO_FILES.search(str(error)):
+    if number in (errno.EMFILE, errno.ENFILE) or _NO_FILES.search(text):
         return "too many files are open at once: raise the limit (ulimit -n)"
-    if isinstance(error, BlockingIOError) or _NO_THREADS.search(str(error)):
+    if isinstance(error, BlockingIOError) or _NO_THREADS.search(text):
         return "this user may start no more processes or threads: raise the limit (ulimit -u), or end others"
     if isinstance(error, OSError) and error.filename is not None:
         return f"cannot use {os.fsdecode(error.filename)}: {error.strerror}"
-    return f"{type(error).__name__}: {error}; this should not happen: run again with --debug to see where"
+    return f"{type(error).__name__}: {text}; this should not happen: run again with --debug to see where"
 
 
 def _usage_message(error: Exception) -> str:
@@ -114,24 +163,5 @@ def _usage_message(error: Exception) -> str:
 
 def _short_for(name: str, context: Any) -> list[str]:
     """``-k`` for ``--k``, where the command has that."""
-    known = {option for one in context.command.params for option in one.opts} if context is not None else set()
-    return [name[1:]] if len(name) == 3 and name[1:] in known else []
-
-
-def _code_of(value: object) -> int:
-    """The exit code that a finished command or ``sys.exit`` gave; a command that returns nothing is done."""
-    return value if isinstance(value, int) else int(value is not None)
-
-
-def _say(text: str) -> None:
-    """Print one line on standard error, whatever a file name or a stranger's file put into it."""
-    if text:
-        try:
-            print(f"softvq: {one_line(text, _LONGEST)}", file=sys.stderr, flush=True)
-        except OSError:  # it goes to a file on the disk that is full
-            _drop(sys.stderr)
-
-
-def _drop(stream: TextIO) -> None:
-    """Nobody can read what we say there any more: let the interpreter's last flush go nowhere."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    options = {option for param in context.command.params for option in param.opts} if context is not None else set()
+    return [name[1:]] if len(name) == 3 and name[1:] in options else []

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from softvq_cli.cli.options import CheckpointFile, Json, Overwrite
-from softvq_cli.cli.progress import Streams, Terminal
+from softvq_cli.cli.options import CheckpointFile, Json, Overwrite, Streams
+from softvq_cli.cli.progress import Terminal
 
 
 def export(
@@ -46,7 +46,7 @@ def export(
       softvq export runs/first --safetensors
       softvq export runs/first --onnx model.onnx
     """
-    from softvq_cli.cli.targets import refuse_existing
+    from softvq_cli.cli.output import refuse_existing
     from softvq_cli.errors import UsageError
     from softvq_cli.results.source import checkpoint_file
     from softvq_cli.training import checkpoint as checkpoints
@@ -69,7 +69,7 @@ def export(
 def _export_onnx(
     source: Path, target: Path, out: Path | None, *, overwrite: bool, as_json: bool, terminal: Terminal
 ) -> None:
-    from softvq_cli.cli.targets import refuse_existing
+    from softvq_cli.cli.output import refuse_existing
     from softvq_cli.errors import UsageError
     from softvq_cli.training import checkpoint as checkpoints
     from softvq_cli.training import export

@@ -1,16 +1,139 @@
-"""softvq help."""
+"""softvq help, and the help pages: Typer's own writer for 80 columns, with options in sections."""
 
 from __future__ import annotations
 
+import ast
+import inspect
+import os
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
+
+from softvq_cli.cli.output import showable
+from softvq_cli.errors import UsageError, unknown_name
+
+_EXAMPLES = "\n\nExamples:\n"
+_DOCUMENTATION = "docs/commands.md, and the pages beside it"
+_HYPHEN = "\N{NON-BREAKING HYPHEN}"
 
 
-def _complete(incomplete: str) -> list[str]:
-    from softvq_cli.cli.app import Commands
+class Page(typer.Context.formatter_class):  # type: ignore[misc, valid-type]
+    """Typer's writer, but that no line breaks within ``--latent-dim``."""
 
-    return [name for name in Commands() if name.startswith(incomplete)]
+    def write_text(self, text: str) -> None:
+        """Write paragraphs."""
+        super().write_text(text.replace("-", _HYPHEN))
+
+    def write_dl(self, rows: Any, *args: Any, **more: Any) -> None:
+        """Write two columns."""
+        super().write_dl([(left, right.replace("-", _HYPHEN)) for left, right in rows], *args, **more)
+
+    def getvalue(self) -> str:
+        """The page."""
+        return str(super().getvalue()).replace(_HYPHEN, "-")
+
+
+class PageContext(typer.Context):
+    """A command's context with these pages."""
+
+    formatter_class = Page
+
+    def get_help(self) -> str:
+        """The page, in what standard output can show."""
+        return showable(super().get_help())
+
+
+class Command(TyperCommand):
+    """One command: its arguments come first in the usage, as one types them."""
+
+    context_class = PageContext
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """The words after ``softvq NAME``."""
+        pieces = []
+        for param in self.params:
+            if param.param_type_name == "argument":
+                name = _metavar(param) + (" …" if param.nargs == -1 and " " not in _metavar(param) else "")
+                pieces.append(name if param.required else f"[{name}]")
+        return [*pieces, "[OPTIONS]"]
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the arguments and the options."""
+        write_parameters(self.get_params(ctx), formatter)
+
+
+def write_parameters(params: list[Any], formatter: Any) -> None:
+    """Write a section for the arguments and one for each panel of options."""
+    sections: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for param in params:
+        if param.param_type_name == "argument":
+            sections["Arguments"].append((_metavar(param), param.help or ""))
+        elif not param.hidden:
+            sections[param.rich_help_panel or "Options"].append((_spelling(param), _meaning(param)))
+    for title, rows in sections.items():
+        write_section(title, rows, formatter)
+
+
+def write_section(title: str, rows: list[tuple[str, str]], formatter: Any) -> None:
+    """Write two columns: what to type, and what it means."""
+    with formatter.section(_styled(title, bold=True)):
+        formatter.write_dl([(_styled(words, fg="cyan"), meaning) for words, meaning in rows])
+
+
+def parts_of(function: Callable[..., None]) -> tuple[str, str]:
+    """The text of a command's help page and what stands below its options, from the docstring of its function."""
+    text, _, examples = _docstring(function).partition(_EXAMPLES)
+    ending = f"Documentation: {_DOCUMENTATION}"
+    return text, f"\b\nExamples:\n{examples}\n\n{ending}" if examples else ending
+
+
+def summary_of(function: Callable[..., None]) -> str:
+    """The first paragraph of a command's docstring, on one line."""
+    return _docstring(function).partition("\n\n")[0].replace("\n", " ")
+
+
+def _docstring(function: Callable[..., None]) -> str:
+    """Cleaned; out of the source where ``PYTHONOPTIMIZE=2`` has taken it from the function."""
+    if function.__doc__:
+        return inspect.cleandoc(function.__doc__)
+    tree = ast.parse(Path(function.__code__.co_filename).read_text(encoding="utf-8"))
+    definitions = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == function.__name__)
+    return next((ast.get_docstring(node) or "" for node in definitions), "")
+
+
+def _metavar(param: Any) -> str:
+    return str(param.metavar or param.name.upper())
+
+
+def _spelling(param: Any) -> str:
+    """``-o, --out DIR``; long names stand under each other whether there is a short one or not."""
+    short = [name for name in param.opts if not name.startswith("--")]
+    long = [name for name in param.opts if name.startswith("--")] + list(param.secondary_opts)
+    value = "" if getattr(param, "is_flag", False) else " " + (param.metavar or "TEXT")
+    return (", ".join(short) + ", " if short else "    ") + ", ".join(long) + value
+
+
+def _meaning(param: Any) -> str:
+    """The help text, and what holds when the option is left out unless that says nothing."""
+    default = param.default if param.show_default is True else param.show_default
+    if default is None or isinstance(default, bool) or default == "":
+        return param.help or ""
+    return f"{param.help or ''} [{default}]".strip()
+
+
+def _styled(text: str, **style: Any) -> str:
+    """In colour where that is wanted; where no terminal reads, Typer takes it out again."""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return text if plain else typer.style(text, **style)
+
+
+def _complete(ctx: typer.Context, incomplete: str) -> list[str]:
+    program: Any = ctx.find_root().command
+    return [name for name in program.list_commands(ctx) if name.startswith(incomplete)]
 
 
 def help(
@@ -19,6 +142,7 @@ def help(
         str | None,
         typer.Argument(metavar="COMMAND", help="Of this command. Default: of the program.", autocompletion=_complete),
     ] = None,
+    context: typer.Context,
 ) -> None:
     """Show the help page of the program or of one command.
 
@@ -28,16 +152,12 @@ def help(
       softvq help
       softvq help train
     """
-    from softvq_cli.cli.app import app
-    from softvq_cli.cli.help_page import PageContext
-    from softvq_cli.errors import UsageError, unknown_name
-
-    program: Any = typer.main.get_command(app)
-    context = PageContext(program, info_name="softvq", **program.context_settings)
+    root = context.find_root()
+    program: Any = root.command
     if page is None:
-        typer.echo(program.get_help(context))
+        typer.echo(program.get_help(root))
         return
     if page not in program.commands:
         raise UsageError(unknown_name("command", page, program.commands))
     command = program.commands[page]
-    typer.echo(command.get_help(PageContext(command, info_name=page, parent=context)))
+    typer.echo(command.get_help(PageContext(command, info_name=page, parent=root)))

@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from softvq_cli.cli.options import Json
-from softvq_cli.cli.progress import Streams
+from softvq_cli.cli.options import Json, Streams
 
 
 def info(

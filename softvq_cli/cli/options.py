@@ -1,16 +1,26 @@
-"""Every option that is not a setting of a run, written once, so that it is the same word everywhere."""
+"""Every option, written once: those that commands share, the settings of a run, and a TOML file of them.
+
+A setting is an option of every command that has a parameter annotated with :data:`Settings`. The command receives a
+dictionary with the settings that the user gave, by name; the others are the preset's to decide.
+"""
 
 from __future__ import annotations
 
+import functools
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args, get_origin
 
 import typer
 
-from softvq_cli.words import DEVICES
+from softvq_cli.cli.output import option_name
+from softvq_cli.cli.progress import Terminal
+from softvq_cli.config import SECTIONS, SETTINGS, DataConfig, ModelConfig, Setting, check
+from softvq_cli.errors import InputError, UsageError, one_line, param, shown, unknown_name
+from softvq_cli.presets import preset, unused_settings
+from softvq_cli.words import BOTTLENECKS, DEVICES, IMAGE_SHAPES
 
 
 @dataclass(frozen=True)
@@ -20,6 +30,11 @@ class Bundle:
     parameters: Callable[[], list[inspect.Parameter]]
     build: Callable[[dict[str, Any]], Any]
     """From the options' values by parameter name."""
+
+
+def metadata(annotation: Any) -> tuple[Any, ...]:
+    """What ``Annotated`` adds to a type."""
+    return get_args(annotation)[1:] if get_origin(annotation) is Annotated else ()
 
 
 def parameter(name: str, annotation: Any, option: Any, default: Any = None) -> inspect.Parameter:
@@ -99,3 +114,195 @@ Data = Annotated[
 DataDir = Annotated[
     str | None, typer.Option("--data-dir", metavar="DIR", help="Where the named data sets lie now, if they were moved.")
 ]
+
+
+def _stream_parameters() -> list[inspect.Parameter]:
+    quiet = typer.Option("--quiet", "-q", help="No bars, notes and hints on standard error.", show_default=False)
+    debug = typer.Option("--debug", help="Show where an error comes from.", show_default=False)
+    return [parameter("quiet", bool, quiet, False), parameter("debug", bool, debug, False)]
+
+
+Streams = Annotated[Terminal, Bundle(_stream_parameters, lambda values: Terminal(quiet=values["quiet"]))]
+"""Both streams. As a parameter, ``--quiet`` and ``--debug`` (which :mod:`softvq_cli.cli.app` reads)."""
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The settings in a TOML file, by name; they stand at the top or in the sections of ``config.json``.
+
+    Raises:
+        InputError: the file cannot be read or is not TOML.
+        UsageError: an unknown name, a wrong type, or a value out of range.
+    """
+    import tomllib
+
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not a TOML file: {one_line(error)}") from error
+    values: dict[str, Any] = {}
+    for section, key, value in _entries(path, content):
+        name = key.replace("-", "_")
+        allowed = [f.name for f in fields(SECTIONS[section])] if section else SETTINGS
+        where = f"setting in [{section}]" if section else "setting"
+        try:
+            if name not in allowed:
+                raise UsageError(unknown_name(where, key, allowed))
+            if name in values:
+                raise UsageError(f"the setting {name!r} stands there twice")
+            values[name] = check(name, value)
+        except UsageError as error:
+            raise UsageError("{}: {}", path, error.message) from error
+    return values
+
+
+def _entries(path: Path, content: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
+    """(section or nothing, key, value) of all that a file says."""
+    for key, value in content.items():
+        if not isinstance(value, dict):
+            yield "", key, value
+        elif key not in SECTIONS:
+            raise UsageError(f"{path}: {unknown_name('section', key, SECTIONS)}")
+        else:
+            yield from ((key, inner, inner_value) for inner, inner_value in value.items())
+
+
+def _parameters() -> list[inspect.Parameter]:
+    """One option a setting, and ``--config``."""
+    config = typer.Option(
+        "--config",
+        "-c",
+        metavar="FILE",
+        help="Read settings from a TOML file; options win over it.",
+        show_default=False,
+    )
+    parameters = [parameter("config", Path | None, config)]
+    return parameters + [parameter(name, *_option(setting)) for name, setting in SETTINGS.items()]
+
+
+def _option(setting: Setting, *, variable: bool = True) -> tuple[Any, Any]:
+    """The type and the Typer option of a setting. Values arrive as text: the checks are config's, in its words."""
+    name, doc = setting.name, setting.doc
+    words = _words(setting)
+    panel = f"{setting.section.capitalize()} settings"
+    if setting.kind is bool:
+        spelling = f"{option_name(name)}/--no-{option_name(name)[2:]}"
+        return bool | None, typer.Option(
+            spelling, help=doc, rich_help_panel=panel, show_default=_defaults(name), allow_from_autoenv=variable
+        )
+    return str | None, typer.Option(
+        option_name(name),
+        *_SHORT.get(name, ()),
+        help=doc,
+        metavar=_metavar(setting),
+        envvar=_VARIABLES.get(name),
+        allow_from_autoenv=variable,
+        rich_help_panel=panel,
+        show_default=_defaults(name) or False,
+        autocompletion=completion(words) if words else None,
+    )
+
+
+_VARIABLES = {"data": "SOFTVQ_DATASET"}
+"""Environment variables that are not called as the option is: SOFTVQ_DATA is the folder of the named data sets."""
+_SHORT: dict[str, tuple[str, ...]] = {"bottleneck": ("-b",), "data": ("-d",), "iterations": ("-n",), "seed": ("-s",)}
+
+
+def _metavar(setting: Setting) -> str:
+    """What to type: ``INT``, ``NUMBER``, ``TEXT``, ``mlp|cnn``."""
+    if setting.words:
+        return "|".join(setting.words)
+    return {int: "INT", float: "NUMBER"}.get(setting.types[0], "TEXT")
+
+
+def _words(setting: Setting) -> tuple[str, ...]:
+    """The words that a setting may be, or that are at least known."""
+    known: dict[str, Iterable[str]] = {"bottleneck": BOTTLENECKS, "data": IMAGE_SHAPES}
+    return tuple(known.get(setting.name, setting.words))
+
+
+def _defaults(name: str) -> str:
+    """What holds without the option, by data set: ``digits: 32; mnist: 128; svhn, cifar10: 32 (vq 512)``."""
+    texts: dict[str, list[str]] = {}
+    for data_name in IMAGE_SHAPES:
+        texts.setdefault(_default_on(data_name, name), []).append(data_name)
+    if len(texts) == 1:
+        return next(iter(texts))
+    return "; ".join(f"{', '.join(names)}: {text}" for text, names in texts.items())
+
+
+def _default_on(data_name: str, name: str) -> str:
+    """The preset's value for the default bottleneck, with the bottlenecks that have another one in brackets."""
+    values = {}
+    for bottleneck in BOTTLENECKS:
+        if not unused_settings(bottleneck, {name: None}):
+            values[bottleneck] = _text(_presets()[data_name, bottleneck][name])
+    base = values.get(ModelConfig.bottleneck, next(iter(values.values())))
+    others: dict[str, list[str]] = {}
+    for bottleneck, value in values.items():
+        if value != base:
+            others.setdefault(value, []).append(bottleneck)
+    if list(map(len, others.values())) == [len(values) - 1] and len(values) > 2:
+        return f"{base} (others {next(iter(others))})"
+    exceptions = "; ".join(f"{', '.join(names)} {value}" for value, names in others.items())
+    return f"{base} ({exceptions})" if exceptions else base
+
+
+@functools.cache
+def _presets() -> dict[tuple[str, str], dict[str, Any]]:
+    """(Data set, bottleneck) → all settings by name, for the help pages."""
+    plain = {name: setting.default for name, setting in SETTINGS.items()}
+    return {
+        (data_name, bottleneck): {**plain, **preset(data_name, shape, bottleneck)}
+        for data_name, shape in IMAGE_SHAPES.items()
+        for bottleneck in BOTTLENECKS
+    }
+
+
+def _text(value: Any) -> str:
+    """A value as it would be typed; nothing where there is none or an off switch."""
+    if value is None or isinstance(value, bool):
+        return ""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _build(values: dict[str, Any]) -> dict[str, Any]:
+    """The settings of the file, then those of the options, each as its type and checked."""
+    chosen = read_config(values["config"]) if values["config"] is not None else {}
+    return chosen | {name: _value(name, values[name]) for name in SETTINGS if values[name] is not None}
+
+
+def _value(name: str, text: str | bool) -> Any:
+    for number, words in ((int, "a whole number"), (float, "a number")):
+        if isinstance(text, str) and number in SETTINGS[name].types:
+            try:
+                value = number(text)
+            except ValueError as error:
+                raise UsageError("{} takes {}, not {}", param(name), words, shown(text)) from error
+            return check(name, value)
+    return check(name, text)
+
+
+def note_unused(settings: Mapping[str, Any], terminal: Terminal) -> None:
+    """Tell which of the settings that the user gave change nothing, for the bottleneck does not read them."""
+    bottleneck = settings.get("bottleneck", ModelConfig.bottleneck)
+    unused = [option_name(name) for name in unused_settings(bottleneck, settings)]
+    if unused:
+        terminal.note(f"the bottleneck {bottleneck} does not read {', '.join(unused)}: no effect")
+
+
+def _reading_parameters() -> list[inspect.Parameter]:
+    """Without environment variables: those are for runs, and ``softvq data`` takes these options with show alone."""
+    return [parameter(name, *_option(SETTINGS[name], variable=False)) for name in READING]
+
+
+READING = tuple(field.name for field in fields(DataConfig) if field.name not in ("data", "data_dir"))
+"""The settings that say how data are read."""
+Reading = Annotated[
+    dict[str, Any],
+    Bundle(_reading_parameters, lambda values: {n: _value(n, values[n]) for n in READING if values[n] is not None}),
+]
+"""Those of them that the user gave, by name. As a parameter, the options that say how data are read."""
+Settings = Annotated[dict[str, Any], Bundle(_parameters, _build)]
+"""The settings that the user gave, by name: ``{"K": 32}``. As a parameter, all options of a run."""

@@ -1,17 +1,77 @@
-"""What a command says, and where: results on standard output, everything else on standard error."""
+"""Standard output and input: any text in any encoding, paths, arrays, JSON; and where a command's files may go."""
 
 from __future__ import annotations
 
 import codecs
+import contextlib
+import os
 import re
+import shutil
 import sys
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
 
-from softvq_cli.cli.streams import encoding_of
+from softvq_cli.errors import RefusedError, SoftVQError, UsageError, spelled
+from softvq_cli.files import atomic_write, temporary_folder
 
 if TYPE_CHECKING:
+    import numpy as np
     from rich.console import Console
+
+PIPE = Path("-")
+"""The name of standard input and output in the place of a file."""
+_ERRORS = "softvq.shown"
+_PLAIN = {"…": "...", "→": "->", "×": "x", "–": "-", "−": "-", "±": "+-", "β": "beta", "’": "'", "²": "2"}
+_UNBOUNDED = 10_000
+"""Columns, where there is no terminal."""
+_BREAK = r"\n\s+"
+
+
+def prepare_streams() -> None:
+    """Make both streams take every text: what they cannot show is replaced, what is closed swallows it."""
+    codecs.register_error(_ERRORS, _replaced)
+    _reopen()
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)  # not there when a caller replaced the stream
+        if reconfigure is not None:
+            reconfigure(errors=_ERRORS)
+
+
+def _reopen() -> None:
+    """Put the null device where a stream is closed: else the next file that is opened would get its number."""
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is not None:
+            continue
+        try:
+            os.fstat(number)
+        except OSError:
+            nothing = os.open(os.devnull, os.O_WRONLY)
+            if nothing != number:
+                os.dup2(nothing, number)
+                os.close(nothing)
+        setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 (as long as the process)
+
+
+def _replaced(error: UnicodeError) -> tuple[str | bytes, int]:
+    """The handler of encoding errors: bytes of a file name as they are, plain spellings, else a question mark."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    character = error.object[error.start]
+    if "\udc80" <= character <= "\udcff":
+        return bytes([ord(character) - 0xDC00]), error.start + 1
+    return _PLAIN.get(character, "?"), error.start + 1
+
+
+def showable(text: str) -> str:
+    """``text`` with what standard output cannot show replaced; names of files keep their bytes."""
+    encoding = _encoding_of(sys.stdout)
+    return text.encode(encoding, _ERRORS).decode(encoding, "surrogateescape")
+
+
+def _encoding_of(stream: TextIO) -> str:
+    """Its encoding; UTF-8 where it is in memory."""
+    return getattr(stream, "encoding", None) or "utf-8"
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -24,20 +84,128 @@ def console(*, stderr: bool = False) -> Console:
     return console
 
 
-_UNBOUNDED = 10_000
-"""Columns, where there is no terminal."""
+def print_path(path: Path | str) -> None:
+    """Print a path as the bytes that it has on the disk, whatever the stream's encoding."""
+    binary = getattr(sys.stdout, "buffer", None)
+    if binary is None or os.name == "nt":  # in memory, or where names are no bytes
+        print(path, flush=True)
+        return
+    sys.stdout.flush()
+    binary.write(os.fsencode(path) + b"\n")
+    binary.flush()
 
 
 def print_json(document: Mapping[str, Any]) -> None:
-    """Indented, with each list of plain values on one line; escaped where the stream is not UTF-8."""
+    """Print JSON, each list of plain values on one line; escaped where the stream is not UTF-8."""
     import json
 
-    escaped = codecs.lookup(encoding_of(sys.stdout)).name != "utf-8"
+    escaped = codecs.lookup(_encoding_of(sys.stdout)).name != "utf-8"
     text = json.dumps(document, indent=2, ensure_ascii=escaped, allow_nan=False)
     text = text.encode(errors="backslashreplace").decode()  # what is no text stands there as JSON escapes it
     # A line break in the text is never inside a string, which has it escaped.
-    text = re.sub(r"\[\n\s+([^\[\]{}]*?)\n\s+\]", lambda found: f"[{re.sub(_BREAK, ' ', found[1])}]", text)
+    text = re.sub(r"\[\n\s+([^\[\]{}]*?)\n\s+\]", lambda inner: f"[{re.sub(_BREAK, ' ', inner[1])}]", text)
     print(text, flush=True)
 
 
-_BREAK = r"\n\s+"
+def option_name(name: str) -> str:
+    """``latent_dim`` → ``--latent-dim``; ``K`` → ``--K``."""
+    return "--" + name.replace("_", "-")
+
+
+def option_words(values: Mapping[str, Any]) -> list[str]:
+    """Options as they would be typed, one a value of a list; what is None is left out."""
+    words: list[str] = []
+    for name, value in values.items():
+        if isinstance(value, bool):
+            words.append(option_name(name) if value else f"--no-{option_name(name)[2:]}")
+        elif value is not None:
+            for part in value if isinstance(value, list) else [value]:
+                words += [option_name(name), number_text(part)]
+    return words
+
+
+def number_text(value: Any) -> str:
+    """A number in full, 1.0 as 1; text as it is."""
+    return str(int(value)) if isinstance(value, float) and value == int(value) else str(value)
+
+
+@contextlib.contextmanager
+def received(files: Sequence[Path]) -> Iterator[list[Path]]:
+    """The files, with standard input kept in one for as long as the block lasts where ``-`` asks for it.
+
+    An error that names that file calls it standard input.
+
+    Raises:
+        UsageError: ``-`` is given twice, or nothing is piped in.
+    """
+    if PIPE not in files:
+        yield list(files)
+        return
+    if files.count(PIPE) > 1:
+        raise UsageError("- is standard input, which can be read once: give it once")
+    if sys.stdin.isatty():
+        raise UsageError("- reads a .npy from standard input, which is a terminal: pipe one into it")
+    with temporary_folder() as folder:
+        copy = folder / "standard-input.npy"
+        with copy.open("wb") as file:
+            shutil.copyfileobj(sys.stdin.buffer, file)
+        try:
+            yield [copy if path == PIPE else path for path in files]
+        except SoftVQError as error:
+            text = spelled(error.message, option_name)
+            if str(copy) not in text:
+                raise
+            raise type(error)(text.replace(str(copy), "standard input")) from error
+
+
+def refuse_terminal() -> None:
+    """Make sure that an array does not go to a person's screen (UsageError)."""
+    if sys.stdout.isatty():
+        raise UsageError("- writes a .npy to standard output, which is a terminal: pipe it, or give a file")
+
+
+def send(path: Path) -> None:
+    """Write the bytes of a file to standard output."""
+    with path.open("rb") as file:
+        shutil.copyfileobj(file, sys.stdout.buffer)
+    sys.stdout.buffer.flush()
+
+
+def refuse_existing(*paths: Path, overwrite: bool, makes_folder: bool = False) -> None:
+    """Make sure that files can be written, rather than find out after an hour's work.
+
+    Args:
+        paths: of the files.
+        overwrite: whether they may replace what is there.
+        makes_folder: whether their folder is made where it is missing.
+
+    Raises:
+        RefusedError: one of them is there and ``overwrite`` is not set.
+        SoftVQError: a folder is not there, or is where the file should be.
+    """
+    for path in paths:
+        if path.is_dir():
+            raise SoftVQError(f"cannot write {path}: it is a folder; give the name of a file")
+        if not (path.parent.is_dir() or makes_folder):
+            raise SoftVQError(f"cannot write {path}: there is no folder {path.parent}; make it first")
+        if path.exists() and not overwrite:
+            raise RefusedError("{} is there already: {overwrite} replaces it, or give another name", path)
+
+
+def refuse_both(*, resume: bool, overwrite: bool) -> None:
+    """Make sure that a run is to be either continued or replaced (UsageError)."""
+    if resume and overwrite:
+        raise UsageError("--resume goes on with a run and --overwrite replaces it: give one of them")
+
+
+def numbered(path: Path, n: int) -> list[Path]:
+    """``NAME.npy`` for one file, ``NAME-1.npy``, ``NAME-2.npy``… for several."""
+    return [path] if n == 1 else [path.with_stem(f"{path.stem}-{number + 1}") for number in range(n)]
+
+
+def write_array(path: Path, array: np.ndarray) -> None:
+    """Write a ``.npy`` file, whole or not at all (SoftVQError)."""
+    import numpy as np
+
+    with atomic_write(path) as file:
+        np.save(file, array)

@@ -7,9 +7,7 @@ from typing import Annotated
 
 import typer
 
-from softvq_cli.cli.options import Data, DataDir, Device, Json, Seed, completion
-from softvq_cli.cli.progress import Streams
-from softvq_cli.cli.settings import Reading
+from softvq_cli.cli.options import Data, DataDir, Device, Json, Reading, Seed, Streams, completion
 from softvq_cli.words import SOLVERS
 
 

@@ -5,21 +5,15 @@ from __future__ import annotations
 import contextlib
 import datetime
 import functools
-import inspect
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from softvq_cli.cli.interrupt import interrupts
-from softvq_cli.cli.options import Bundle, parameter
-from softvq_cli.cli.output import console, print_json
-from softvq_cli.cli.spelling import option_name
-from softvq_cli.cli.streams import print_path
+from softvq_cli.cli.errors import interrupts
+from softvq_cli.cli.output import console, option_name, print_json, print_path
 from softvq_cli.errors import Message, one_line, spelled
 from softvq_cli.reporter import Reporter
 
@@ -264,13 +258,3 @@ def _columns() -> tuple[ProgressColumn, ...]:
         TextColumn("[dim]{task.fields[detail]}", table_column=fixed.copy()),
         TimeRemainingColumn(elapsed_when_finished=True),
     )
-
-
-def _parameters() -> list[inspect.Parameter]:
-    quiet = typer.Option("--quiet", "-q", help="No bars, notes and hints on standard error.", show_default=False)
-    debug = typer.Option("--debug", help="Show where an error comes from.", show_default=False)
-    return [parameter("quiet", bool, quiet, False), parameter("debug", bool, debug, False)]
-
-
-Streams = Annotated[Terminal, Bundle(_parameters, lambda values: Terminal(quiet=values["quiet"]))]
-"""Both streams. As a parameter, ``--quiet`` and ``--debug`` (which :mod:`softvq_cli.cli.errors` reads)."""

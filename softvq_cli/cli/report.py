@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from softvq_cli.cli.options import Data, DataDir, Device, Jobs, Json, Overwrite
-from softvq_cli.cli.progress import Streams
-from softvq_cli.cli.settings import Reading
+from softvq_cli.cli.options import Data, DataDir, Device, Jobs, Json, Overwrite, Reading, Streams
 
 if TYPE_CHECKING:
     from softvq_cli.config import RunConfig
@@ -53,7 +51,7 @@ def report(
       softvq report runs/first
       softvq report runs/first runs/vq -o both.html --title "Two codebooks"
     """
-    from softvq_cli.cli.targets import refuse_existing
+    from softvq_cli.cli.output import refuse_existing
     from softvq_cli.plots import page
     from softvq_cli.plots.page.writing import check_suffix
     from softvq_cli.results.page_data import collect
@@ -96,7 +94,7 @@ def _titles(runs: Sequence[Path]) -> list[str]:
 
 def _command_of(config: RunConfig) -> str:
     """The command that makes this run, with every setting that it reads."""
-    from softvq_cli.cli.spelling import option_words
+    from softvq_cli.cli.output import option_words
     from softvq_cli.presets import unused_settings
 
     values = config.flat()

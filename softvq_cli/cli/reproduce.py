@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from softvq_cli.cli.options import Device, Json, completion, list_completion
-from softvq_cli.cli.progress import Streams, Terminal
-from softvq_cli.cli.spelling import option_words
+from softvq_cli.cli.options import Device, Json, Streams, completion, list_completion
+from softvq_cli.cli.output import option_words
+from softvq_cli.cli.progress import Terminal
 from softvq_cli.cli.studies import DryRun, JobName, Jobs, Scheduler, command_text, settings_without
 from softvq_cli.words import BOTTLENECKS, CONTROLS, PAPER_STUDIES, STUDIES
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from softvq_cli.cli.options import Device, Json, Out, Overwrite, Resume
-from softvq_cli.cli.progress import Streams
-from softvq_cli.cli.settings import Settings, note_unused
+from softvq_cli.cli.options import Device, Json, Out, Overwrite, Resume, Settings, Streams, note_unused
 
 
 def run(
@@ -29,8 +27,8 @@ def run(
       softvq run --data mnist -b vae --seed 1
       softvq run -o runs/first --resume
     """
+    from softvq_cli.cli.output import refuse_both
     from softvq_cli.cli.tables import run_table
-    from softvq_cli.cli.targets import refuse_both
     from softvq_cli.results.pipeline import run_pipeline
 
     refuse_both(resume=resume, overwrite=overwrite)

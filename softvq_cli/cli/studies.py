@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from softvq_cli.cli.options import Bundle
-from softvq_cli.cli.settings import Settings
-from softvq_cli.cli.spelling import option_words
+from softvq_cli.cli.options import Bundle, Settings
+from softvq_cli.cli.output import option_words
 from softvq_cli.errors import Interrupted, SoftVQError, UsageError, unknown_name
 
 if TYPE_CHECKING:

@@ -8,9 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from softvq_cli.cli.options import Device, Json
-from softvq_cli.cli.progress import Streams
-from softvq_cli.cli.spelling import number_text, option_words
+from softvq_cli.cli.options import Device, Json, Streams
+from softvq_cli.cli.output import number_text, option_words
 from softvq_cli.cli.studies import DryRun, JobName, Jobs, Scheduler, command_text, settings_without
 
 _Settings = settings_without("seed")

@@ -6,9 +6,7 @@ from typing import Annotated
 
 import typer
 
-from softvq_cli.cli.options import Device, Json, Out, Overwrite, Resume, completion
-from softvq_cli.cli.progress import Streams
-from softvq_cli.cli.settings import Settings, note_unused
+from softvq_cli.cli.options import Device, Json, Out, Overwrite, Resume, Settings, Streams, completion, note_unused
 from softvq_cli.words import LOGGERS
 
 
@@ -47,8 +45,8 @@ def train(
       softvq train --data photos/ --image-size 32
       softvq train -o runs/vq --resume --iterations 60000
     """
+    from softvq_cli.cli.output import refuse_both
     from softvq_cli.cli.tables import training_table
-    from softvq_cli.cli.targets import refuse_both
     from softvq_cli.training import train as train_model
 
     refuse_both(resume=resume, overwrite=overwrite)

@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from softvq_cli.cli.options import EmbeddingFiles, Jobs, Json, Labels, Overwrite, Seed
-from softvq_cli.cli.progress import Streams
+from softvq_cli.cli.options import EmbeddingFiles, Jobs, Json, Labels, Overwrite, Seed, Streams
 
 
 def tsne(
@@ -51,14 +50,14 @@ def tsne(
       softvq tsne a.npy b.npy --titles AE,VQ -o maps.pdf
     """
     from softvq_cli import embeddings as files
-    from softvq_cli.cli import pipes
-    from softvq_cli.cli.targets import numbered, refuse_existing, write_array
+    from softvq_cli.cli import output
+    from softvq_cli.cli.output import numbered, refuse_existing, write_array
     from softvq_cli.embeddings.labels import align
     from softvq_cli.results.embedded import draw_maps
 
     saved = [] if save_coords is None else numbered(save_coords, len(embeddings))
     refuse_existing(out, *saved, overwrite=overwrite)
-    with pipes.received(embeddings) as paths:
+    with output.received(embeddings) as paths:
         rows, notes = align([files.read(path, labels) for path in paths])
         for note in notes:
             terminal.note(note)
@@ -75,5 +74,5 @@ def tsne(
     for target, points in zip(saved, coordinates, strict=False):  # none, or one a panel
         write_array(target, points)
     terminal.wrote(out, document={"coordinates": list(map(str, saved))}, as_json=as_json)
-    if embeddings[0] != pipes.PIPE:
+    if embeddings[0] != output.PIPE:
         terminal.hint("softvq", "cluster", embeddings[0], "--on-map")

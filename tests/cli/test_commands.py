@@ -405,7 +405,7 @@ def test_data_check_fails_on_a_damaged_set_and_says_which(softvq, tmp_path):
 
 def test_the_names_that_the_shell_completes_are_the_known_ones():
     from softvq_cli import datasets
-    from softvq_cli.cli.settings import IMAGE_SHAPES
+    from softvq_cli.cli.options import IMAGE_SHAPES
 
     assert tuple(IMAGE_SHAPES) == datasets.names()
     # The shape of digits is what the help's defaults are computed from; the others are published.

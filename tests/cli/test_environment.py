@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from softvq_cli.cli.app import Commands
-from softvq_cli.cli.settings import READING
-from softvq_cli.cli.spelling import option_name
+from softvq_cli.cli.options import READING
+from softvq_cli.cli.output import option_name
 from tests.helpers import QUICK
 
 

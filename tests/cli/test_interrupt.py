@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from softvq_cli.cli.interrupt import Interrupts, interrupts
+from softvq_cli.cli.errors import Interrupts, interrupts
 from tests.helpers import start, wait_for
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from softvq_cli import files
-from softvq_cli.cli import place
+from softvq_cli.cli import app
 from softvq_cli.errors import SoftVQError
 from tests.helpers import QUICK, ROOT, installed
 
@@ -112,10 +112,10 @@ def test_a_backend_and_a_folder_that_are_not_here_do_not_matter_to_a_figure(rows
 def test_libraries_speak_to_nobody_but_with_debug(capfd):
     import logging
 
-    with place.prepared(heard=False):
+    with app._work_place("train", debug=False):
         logging.getLogger("matplotlib").error("of no use")
     assert capfd.readouterr().err == ""
-    with place.prepared(heard=True):
+    with app._work_place("train", debug=True):
         assert logging.root.manager.disable == logging.NOTSET
     assert logging.root.manager.disable == logging.NOTSET
 

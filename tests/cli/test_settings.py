@@ -10,8 +10,8 @@ import typer
 
 from softvq_cli.cli.app import command
 from softvq_cli.cli.errors import describe
-from softvq_cli.cli.settings import Settings, read_config
-from softvq_cli.cli.spelling import option_name
+from softvq_cli.cli.options import Settings, read_config
+from softvq_cli.cli.output import option_name
 from softvq_cli.config import SETTINGS
 from softvq_cli.errors import InputError, SoftVQError, UsageError
 

@@ -18,7 +18,7 @@ from PIL import Image
 from softvq_cli import __main__ as program
 from softvq_cli import files
 from softvq_cli.cli.errors import describe
-from softvq_cli.cli.help_page import parts_of, summary_of
+from softvq_cli.cli.help import parts_of, summary_of
 from softvq_cli.datasets import cache
 from softvq_cli.training import run_directory
 from tests.helpers import QUICK, ROOT, Result, installed, save_blobs, softvq

@@ -1,4 +1,4 @@
-"""Embeddings as one table, and through pipes."""
+"""Embeddings as one table, and through output."""
 
 from __future__ import annotations
 
