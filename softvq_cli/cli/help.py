@@ -152,8 +152,8 @@ def help(
       softvq help
       softvq help train
     """
-    root = context.find_root()
-    program: Any = root.command
+    program: Any = context.find_root().command
+    root = PageContext(program, info_name="softvq", **program.context_settings)
     if page is None:
         typer.echo(program.get_help(root))
         return
