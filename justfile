@@ -29,3 +29,11 @@ docs:
 
 ci:
     bash .ci/run
+
+# The quick tests with the lowest versions that pyproject.toml admits; it needs uv. Run it before a release.
+lowest:
+    .ci/lowest
+
+# Wheel and source distribution in dist/, checked; it needs build, twine and check-wheel-contents.
+package:
+    .ci/package

@@ -9,8 +9,10 @@ A fork of it is where the workers of a grid come from, in all processes of the t
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import gc
+import io
 import json
 import os
 import resource
@@ -20,6 +22,7 @@ import signal
 import socket
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +49,73 @@ def _die_at(moment: int) -> None:
     tempfile.NamedTemporaryFile = dying(tempfile.NamedTemporaryFile)  # type: ignore[misc]
 
 
+class _Writing:
+    """A file for whose writes ``tick`` is called first."""
+
+    def __init__(self, file: Any, tick: Callable[[], None]) -> None:
+        self._file, self._tick = file, tick
+
+    def write(self, data: Any) -> Any:
+        self._tick()
+        return self._file.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def __enter__(self) -> _Writing:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+
+def _fail_at(moment: int, number: int) -> None:
+    """Let the ``moment``-th call that writes in the current folder fail once, with this error of the system.
+
+    The file ``fault`` then says that it has been reached.
+    """
+    calls, folder = 0, os.getcwd()
+
+    def tick() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == moment + 1:
+            os.close(os.open(f"{folder}/fault", os.O_CREAT | os.O_WRONLY))
+            raise OSError(number, os.strerror(number))
+
+    def here(place: Any) -> bool:
+        return not isinstance(place, int) and os.path.abspath(os.fsdecode(place)).startswith(f"{folder}{os.sep}")
+
+    def failing(real: Any) -> Any:
+        def call(place: Any, *args: Any, **options: Any) -> Any:
+            if here(place) or (real.__name__ == "fsync" and here(os.readlink(f"/proc/self/fd/{place}"))):
+                tick()
+            return real(place, *args, **options)
+
+        call.__name__ = real.__name__
+        return call
+
+    def opening(real: Any) -> Any:
+        def call(place: Any, mode: str = "r", *args: Any, **options: Any) -> Any:
+            if not (set(mode) & set("wax+") and here(place)):
+                return real(place, mode, *args, **options)
+            tick()
+            return _Writing(real(place, mode, *args, **options), tick)
+
+        return call
+
+    def temporary(*args: Any, **options: Any) -> Any:
+        if not here(options.get("dir") or tempfile.gettempdir()) and options.get("dir") not in (Path(), Path(folder)):
+            return named(*args, **options)
+        tick()
+        return _Writing(named(*args, **options), tick)
+
+    for name in ("fsync", "replace", "rename", "unlink", "remove", "rmdir", "chmod", "mkdir", "link", "truncate"):
+        setattr(os, name, failing(getattr(os, name)))
+    named, tempfile.NamedTemporaryFile = tempfile.NamedTemporaryFile, temporary  # type: ignore[misc,assignment]
+    builtins.open = io.open = opening(open)  # type: ignore[assignment]
+
+
 def _child(job: dict[str, Any], streams: list[int]) -> None:
     from softvq_cli.__main__ import main
 
@@ -59,6 +129,8 @@ def _child(job: dict[str, Any], streams: list[int]) -> None:
         setattr(sys, name, open(number, "w", lines, encoding, errors, closefd=False))  # noqa: SIM115 (as Python does)
     if job.get("die_at") is not None:
         _die_at(job["die_at"])
+    if job.get("fault") is not None:
+        _fail_at(*job["fault"])
     for name in ("FSIZE", "AS"):
         if job.get(name) is not None:
             resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (job[name], resource.RLIM_INFINITY))
