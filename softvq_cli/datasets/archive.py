@@ -8,11 +8,13 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import os
 import stat
 import tarfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, cast
 
@@ -49,11 +51,25 @@ class _Archive(Source):
         super().__init__(path, stamp([File.at(path.name, path)]))
         self.name_encoding = name_encoding
 
+    def _list(self) -> Listing:
+        """Of a name that is there twice the last entry counts, as for unzip and tar."""
+        listing = self._entries()
+        files = listing.files
+        last = {name: row for row, name in enumerate(files.names)}
+        if len(last) == len(files):
+            return listing
+        note = f"{len(files) - len(last)} names are in {self.path.name} twice: the last entry of each counts"
+        return replace(listing, files=files.take(sorted(last.values()), notes=[*files.notes, note]))
+
+    def _entries(self) -> Listing:
+        raise NotImplementedError
+
 
 class _Zip(_Archive):
-    def _list(self) -> Listing:
+    def _entries(self) -> Listing:
         path, listing = self.path, Listing(Records.empty())
         slashes, unmarked = 0, 0
+        _count_first(path)
         with _archive_errors(path), zipfile.ZipFile(path) as archive:
             infos = archive.infolist()
             limits.check_count(path, len(infos))
@@ -85,13 +101,13 @@ class _Zip(_Archive):
 
 
 class _Tar(_Archive):
-    def _list(self) -> Listing:
-        listing = Listing(Records.empty())
+    def _entries(self) -> Listing:
+        listing, packed = Listing(Records.empty()), self.path.stat().st_size
         for place, info, _ in _tar_members(self.path, self.name_encoding):
             if not (info.isfile() or info.isdir()) or info.issparse():
                 raise InputError(f"{self.path}: {info.name!r} is a link or a device; only files and folders are read")
             _add(listing, self.path, info.name, place, info.size, is_folder=info.isdir())
-            limits.check_count(self.path, place + 1)
+            limits.check_count(self.path, place + 1, packed)
         return listing
 
     def read(self, files: Records) -> Iterator[tuple[int, bytes]]:
@@ -108,6 +124,19 @@ class _Tar(_Archive):
 
 
 # ---- zip
+
+
+def _count_first(path: Path) -> None:
+    """Refuse too many entries before zipfile makes an object of each."""
+    with _archive_errors(path), open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - (1 << 16) - 22))
+        tail = file.read()
+    end = tail.rfind(b"PK\5\6")
+    if end >= 0 and len(tail) >= end + 16:
+        directory = int.from_bytes(tail[end + 12 : end + 16], "little")
+        if directory < size:  # else it is damaged, or of more than 4 GiB and does not say here
+            limits.check_count(path, directory // 46)  # an entry has 46 bytes and its name
 
 
 _DOS = 0

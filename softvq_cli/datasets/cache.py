@@ -18,6 +18,7 @@ import hashlib
 import json
 import math
 import os
+import stat
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -179,6 +180,8 @@ class File:
             status = path.stat() if status is None else status
         except OSError as error:
             raise InputError(f"cannot read {path}: {error.strerror}") from error
+        if not stat.S_ISREG(status.st_mode):
+            raise InputError(f"{path} is not a regular file")
         return cls(name, path, (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_dev, status.st_ino))
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from softvq_cli.config import DataConfig
+from softvq_cli.datasets.naming import shorten
 from softvq_cli.errors import InputError, Message
 from softvq_cli.words import Split
 
@@ -188,6 +189,7 @@ def _odd(whole: Dataset, config: DataConfig) -> list[str]:
         classes = len(np.unique(labels))
         if classes == len(labels):
             lines.append(f"every one of the {classes} images has a class of its own: accuracies will say nothing")
+    lines += _odd_classes(whole)
     low, high = (0.0, 255.0) if whole.pixel_range is None else map(float, whole.pixel_range.split(","))
     if whole.pixel_range is not None and (share := _white_share(whole.images)) > _WHITE:
         lines.append(
@@ -208,6 +210,25 @@ def _odd(whole: Dataset, config: DataConfig) -> list[str]:
                 *(brightest, "auto" if config.pixel_range == "full" else most),
             )
         )
+    return lines
+
+
+def _odd_classes(whole: Dataset) -> list[str]:
+    """Classes that only the test split has, and names that are nearly the same."""
+    lines = []
+    if whole.labels is not None and whole.train is not None:
+        train, test = (
+            set(part[part >= 0].tolist()) for part in (whole.labels[: whole.train], whole.labels[whole.train :])
+        )
+        unseen = [whole.class_names[label] for label in sorted(test - train)] if train else []
+        if unseen:
+            lines.append(f"classes of the test split that the training split does not have: {shorten(unseen, 8)}")
+    alike: dict[str, list[str]] = {}
+    for name in whole.class_names:
+        alike.setdefault(" ".join(name.casefold().split()), []).append(name)
+    same_names = [" and ".join(map(repr, names)) for names in alike.values() if len(names) > 1]
+    if same_names:
+        lines.append(f"classes whose names differ only in capitals or spaces: {shorten(same_names)}")
     return lines
 
 

@@ -53,6 +53,12 @@ def read(source: Source, arrange: Callable[[], Records], config: DataConfig, rep
     return _made(_Reading(source, _pages(source, arrange(), config), config, reporter), key, scale, note)
 
 
+def refuse_pointer(name: str, data: bytes) -> None:
+    """Refuse what Git LFS leaves where it has not fetched a file."""
+    if data.startswith(b"version https://git-lfs"):
+        raise InputError(f"{name} is a pointer of Git LFS and not the file: fetch it with git lfs pull")
+
+
 @dataclass(frozen=True)
 class _Reading:
     """What is to be decoded."""
@@ -70,6 +76,7 @@ class _Reading:
             rows.setdefault(place, []).append(row)
         files = list(rows.values())  # a file with several rows is read once
         for index, data in self.source.read(records.take([same[0] for same in files])):
+            refuse_pointer(f"{self.source.path}/{records.names[files[index][0]]}", data)
             for row in files[index]:
                 yield row, f"{self.source.path}/{records.names[row]}", data, pages[row] if pages else 0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -123,17 +123,48 @@ def _is_one_hot(labels: np.ndarray) -> bool:
 # ---- labels of a table, one cell each
 
 
-def plain_label(value: Any) -> int | str | None:
-    """A cell as a label; empty text, None and NaN are none."""
+def plain_labels(where: str, cells: Iterable[Any]) -> list[int | str | None]:
+    """The cells of a column as labels; empty text, None and NaN are none.
+
+    Raises:
+        InputError: one is a list, an object or a fraction: they are no classes.
+    """
+    values = [_plain_label(where, cell) for cell in cells]
+    texts = {value for value in values if value is not None}
+    if not all(isinstance(text, str) and _FLOAT.fullmatch(text) for text in texts) or not texts:
+        return values
+    odd = next((str(text) for text in sorted(map(str, texts)) if not float(text).is_integer()), None)
+    if odd is not None:
+        raise _odd(where, odd)
+    return [None if value is None else str(int(float(value))) for value in values]
+
+
+_FLOAT = re.compile(r"-?[0-9]{1,15}\.[0-9]{1,20}")
+"""Whole numbers in text as a table of floats has them, ``3.0``; or fractions."""
+
+
+def _plain_label(where: str, value: Any) -> int | str | None:
     if isinstance(value, bytes):
         value = value.decode(errors="backslashreplace")
     if isinstance(value, str):
         return same(value.strip()) or None
     if isinstance(value, float):
-        return None if math.isnan(value) else int(value) if value.is_integer() else str(value)
+        if not (math.isnan(value) or value.is_integer()):
+            raise _odd(where, value)
+        return None if math.isnan(value) else int(value)
     if isinstance(value, int):
         return str(value) if isinstance(value, bool) else value
+    if isinstance(value, list | tuple | dict | set):
+        raise _odd(where, value)
     return None if value is None else str(value)
+
+
+def _odd(where: str, value: Any) -> InputError:
+    return InputError(
+        "{}: {} is no label; labels are whole numbers or text, one for each image ({label_column} names another "
+        "column, or none)",
+        *(where, shown(value)),
+    )
 
 
 def number(

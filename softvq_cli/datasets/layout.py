@@ -11,6 +11,7 @@ What may be a class or a split is refused with both readings, unless ``folders``
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 
@@ -72,13 +73,19 @@ def arrange(source: Source, folders: Folders = "auto") -> Records:
     """
     files, where = source.listing.files, str(source.path)
     notes = list(files.notes)
-    passed = sorted(name for name in files.names if is_document(name))
-    rows = [row for row, name in enumerate(files.names) if not is_document(name)]
+    passed = {name for name in files.names if is_document(name)}
+    passed |= _descriptions(files.names)
+    rows = [row for row, name in enumerate(files.names) if name not in passed]
     rows.sort(key=lambda row: _by_parts(files.names[row]))
     if not rows:
         raise InputError(f"{where} holds no images; put one folder a class into it, or images without folders")
     if passed:
-        notes.append(f"passed over, for they are no images: {shorten(passed)}")
+        notes.append(f"passed over, for they are no images: {shorten(sorted(passed))}")
+    table = next(
+        (files.names[row] for row in rows if files.names[row].lower().endswith((".csv", ".tsv", ".jsonl"))), None
+    )
+    if table is not None:
+        raise InputError(f"{where}: {table} is no image; if it holds the labels, give its path, else move it away")
     if source.listing.hidden:
         notes.append(f"passed over, for their names are hidden: {shorten(sorted(source.listing.hidden))}")
     empty = sorted(source.listing.folders - _filled(files.names[row] for row in rows))
@@ -90,6 +97,13 @@ def arrange(source: Source, folders: Folders = "auto") -> Records:
         return _divided(files, tree, roles, notes)
     labels, names = _classes(tree)
     return files.take(tree.rows, labels=labels, class_names=names, notes=notes)
+
+
+def _descriptions(names: Sequence[str]) -> set[str]:
+    """Text files next to an image of the same name: captions and boxes, which are not used."""
+    texts = {name for name in names if name.lower().endswith((".txt", ".json", ".xml"))}
+    images = {name.rpartition(".")[0] for name in names if name not in texts} if texts else set()
+    return {name for name in texts if name.rpartition(".")[0] in images}
 
 
 def _by_parts(name: str) -> tuple[str, ...]:
@@ -139,6 +153,7 @@ def _roles(tree: _Tree, folders: Folders, notes: list[str]) -> dict[str, Role] |
     if splits and (len(tree.folders) <= _FEW or len(splits) > 1):
         which = "{}: is {} a class or a split, beside {}? {}"
         raise InputError(which, tree.where, next(iter(splits)), shorten(others), ways)
+    _refuse_other_divisions(tree, ways)
     if splits:
         notes.append(f"{next(iter(splits))} is taken for a class, as one of {len(tree.folders)} folders")
     elif _recur(tree):
@@ -147,6 +162,40 @@ def _roles(tree: _Tree, folders: Folders, notes: list[str]) -> dict[str, Role] |
             *(tree.where, shorten(sorted(tree.folders)), ways),
         )
     return None
+
+
+def _refuse_other_divisions(tree: _Tree, ways: str) -> None:
+    """Splits within the class folders, classes within the names of the splits, masks next to their images."""
+    glued = {name: _GLUED.fullmatch(name) for name in tree.folders}
+    if len({match[1].lower() for match in glued.values() if match}) > 1 and all(glued.values()):
+        raise InputError(
+            "{}: {} hold both the split and the class in their names; make folders train/A and test/A of them, or {}",
+            *(tree.where, shorten(sorted(tree.folders)), ways),
+        )
+    inner: dict[str, set[str]] = {name: set() for name in tree.folders}
+    for row, head in zip(tree.rows, tree.heads, strict=True):
+        if head:
+            inner[head].add(tree.names[row][tree.start + len(head) + 1 :])
+    parts = {path.partition("/")[0] for paths in inner.values() for path in paths if "/" in path}
+    if parts and {"train", "test"} & {*roles_of(parts).values()} and None not in roles_of(parts).values():
+        raise InputError(
+            "{}: the classes hold splits, {}; put the splits outside, as train/CLASS and test/CLASS, or {}",
+            *(tree.where, shorten(sorted(parts)), ways),
+        )
+    masks = [name for name in tree.folders if not _MASKS.isdisjoint(re.split(r"[^a-z]+", name.lower()))]
+    stems = {name: {path.rpartition(".")[0] for path in paths} for name, paths in inner.items()}
+    pairs = [(name, mask) for mask in masks for name in sorted(set(stems) - set(masks)) if stems[mask] & stems[name]]
+    if pairs:
+        (name, mask), *_ = pairs
+        raise InputError(
+            "{}: {}/ and {}/ have files of the same names, as images and their masks do; give the path of {}/, or {}",
+            *(tree.where, name, mask, name, ways),
+        )
+
+
+_GLUED = re.compile(r"(train|test|val)(?:ing)?[-_]?([A-Z]|\d)")
+"""``trainA``, ``testB``: a split and a class in one name."""
+_MASKS = frozenset(("mask", "masks", "annotation", "annotations", "segmentation", "segmentations", "labels", "gt"))
 
 
 def _recur(tree: _Tree) -> bool:

@@ -12,6 +12,8 @@ from softvq_cli.errors import InputError
 
 MAX_MEMBERS = 2_000_000
 """Files in one folder or archive; ImageNet has 1.3 million."""
+DOUBTED_MEMBERS = 100_000
+"""From so many files on, a compressed archive must have four bytes for each."""
 MAX_FILE_BYTES = 256 << 20
 """One image file, unpacked but still encoded."""
 FREE_BYTES = 1 << 30
@@ -20,12 +22,10 @@ MAX_EXPANSION = 400
 """Beyond that, unpacked bytes for each packed one: dSprites, nearly all black, needs 115; a bomb has 1000 and more."""
 
 
-def check_count(where: Path, count: int) -> None:
-    """Refuse more than MAX_MEMBERS files.
-
-    Raises:
-        InputError: there are more.
-    """
+def check_count(where: Path, count: int, packed: int | None = None) -> None:
+    """Refuse more than MAX_MEMBERS files, and sooner what has implausibly many for its ``packed`` bytes."""
+    if packed is not None and count > DOUBTED_MEMBERS and packed < 4 * count:
+        raise InputError(f"{where} has {packed} bytes for {count} files or more, as if made to fill a memory")
     if count > MAX_MEMBERS:
         raise InputError(f"{where} holds more than {MAX_MEMBERS} files; divide it into smaller data sets")
 

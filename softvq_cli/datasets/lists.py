@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -13,13 +14,13 @@ from softvq_cli.config import DataConfig
 from softvq_cli.datasets import limits
 from softvq_cli.datasets.cache import File, stamp
 from softvq_cli.datasets.folder import PathSource
-from softvq_cli.datasets.naming import Role, check_text, entry_of, is_document, role_of, shorten
+from softvq_cli.datasets.naming import Role, check_text, entry_of, is_document, is_image_name, role_of, shorten
 from softvq_cli.datasets.records import Listing, Records, Source, divided
 from softvq_cli.datasets.tables import LABEL, chosen_columns, columns_of, role_of_value
 from softvq_cli.errors import InputError, one_line
 
 ENDINGS = (".csv", ".tsv", ".jsonl")
-_METADATA = tuple(f"metadata{ending}" for ending in ENDINGS)
+_METADATA = tuple(f"metadata{ending}" for ending in (*ENDINGS, ".parquet"))
 
 
 class ListSource(PathSource):
@@ -38,6 +39,7 @@ class ListSource(PathSource):
         columns = columns_of(str(path), _names(rows), chosen_columns(config))
         found, roles = Records.empty(), []
         places: dict[str, int] = {}
+        by_id: dict[str, list[str]] = {}
         files = [File.at(path.name, path)]
         for number, row in enumerate(rows, 1):
             name = str(row.get(columns.image) or "").replace("\\", "/")
@@ -45,6 +47,9 @@ class ListSource(PathSource):
             if not name:
                 raise InputError(f"{path}: row {number} names no image")
             entry = entry_of(path.parent, name)
+            if not os.path.exists(path.parent / entry) and "." not in entry.rpartition("/")[2]:
+                by_id = by_id or _files_by_id(path)
+                entry = name = _file_of_id(path, name, by_id)
             file = File.at(name, path.parent / entry)
             limits.check_file_size(path, name, file.status[0])
             files.append(file)
@@ -54,8 +59,31 @@ class ListSource(PathSource):
         super().__init__(path, stamp(files), path.parent, [*places], Listing(found))
         labels = [row.get(columns.label) if columns.label else None for row in rows]
         twice = len(found) - len(set(found.names))
-        notes = [*columns.notes, *([f"{twice} rows name a file that another one names too"] if twice else [])]
+        notes = [
+            *columns.notes,
+            *(["images by their ids, which are names of files without an ending"] if by_id else []),
+        ]
+        notes += [*([f"{twice} rows name a file that another one names too"] if twice else [])]
         self.records = divided(str(path), found, roles, labels, None, notes)
+
+
+def _files_by_id(path: Path) -> dict[str, list[str]]:
+    """The image files next to a list and in the folders there, by their names without the ending."""
+    by_id: dict[str, list[str]] = {}
+    for folder, _, names in os.walk(path.parent):
+        for name in filter(is_image_name, names):
+            file = os.path.relpath(os.path.join(folder, name), path.parent).replace(os.sep, "/")
+            by_id.setdefault(name.rpartition(".")[0], []).append(file)
+    limits.check_count(path.parent, len(by_id))
+    return by_id
+
+
+def _file_of_id(path: Path, name: str, by_id: dict[str, list[str]]) -> str:
+    folder, _, stem = name.rpartition("/")
+    files = [file for file in by_id.get(stem, []) if file.startswith(folder)]
+    if len(files) != 1:
+        raise InputError(f"{path} names {name}, which is {shorten(files) or 'no file'}; write the paths of the files")
+    return files[0]
 
 
 def metadata_records(source: Source, config: DataConfig) -> Records | None:
@@ -103,6 +131,18 @@ def _role_of_path(name: str) -> Role | None:
     return next((role for part in name.split("/")[:-1] if (role := role_of(part)) is not None), None)
 
 
+def _rows_of_parquet(data: bytes) -> list[dict[str, Any]]:
+    try:
+        import pyarrow.parquet
+
+        rows: list[dict[str, Any]] = pyarrow.parquet.read_table(io.BytesIO(data)).to_pylist()
+    except ImportError as error:
+        raise ValueError("it needs pyarrow: pip install 'softvq[tables]'") from error
+    except Exception as error:  # pyarrow raises many kinds on damaged bytes
+        raise ValueError(str(error)) from error
+    return rows
+
+
 def _names(rows: Sequence[dict[str, Any]]) -> list[str]:
     return list(dict.fromkeys(name for row in rows for name in row))
 
@@ -119,6 +159,8 @@ def _parsed(where: str, name: str, data: bytes) -> list[dict[str, Any]]:
         InputError: it is no such list.
     """
     try:
+        if name.lower().endswith(".parquet"):
+            return _rows_of_parquet(data)
         text = data.decode("utf-8-sig")
         if name.lower().endswith(".jsonl"):
             rows = [json.loads(line) for line in text.splitlines() if line.strip()]

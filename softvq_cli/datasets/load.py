@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -16,10 +18,10 @@ from softvq_cli.datasets.fetch import fetch
 from softvq_cli.datasets.folder import open_folder
 from softvq_cli.datasets.layout import arrange
 from softvq_cli.datasets.named import names
-from softvq_cli.datasets.naming import is_document, shorten
+from softvq_cli.datasets.naming import is_document, role_of, shorten
 from softvq_cli.datasets.progress import Progress, Told
 from softvq_cli.datasets.records import Records, Source
-from softvq_cli.errors import InputError, SoftVQError, UsageError, unknown_name
+from softvq_cli.errors import InputError, Message, SoftVQError, UsageError, unknown_name
 from softvq_cli.files import as_utf8, on_disk
 from softvq_cli.reporter import Reporter
 from softvq_cli.words import SPLITS, Split
@@ -94,7 +96,7 @@ def _load_named(config: DataConfig, split: Split, reporter: Reporter) -> Dataset
     name = config.data
     if name == named.DIGITS:
         pixels, labels = named.read_digits()
-        return part_of(Dataset(name, "all", pixels, labels, named.DIGIT_NAMES), config, split)
+        return part_of(Dataset(name, "all", pixels, labels, named.DIGIT_NAMES, notes=_namesake(name)), config, split)
     files, data = named.NAMED[name], named.data_folder(config.data_dir)
     if any(files.find(data, file) is None for file in files.files):
         try:
@@ -107,7 +109,16 @@ def _load_named(config: DataConfig, split: Split, reporter: Reporter) -> Dataset
     ]
     pixels, labels = parts[0] if len(parts) == 1 else (np.concatenate(part) for part in zip(*parts, strict=True))
     note = f"{shorten(again)}: packed again, so that only the shape and the number of each class could be checked"
-    return Dataset(name, split, pixels, labels, files.class_names, notes=(note,) if again else ())
+    return Dataset(
+        name, split, pixels, labels, files.class_names, notes=(*_namesake(name), *((note,) if again else ()))
+    )
+
+
+def _namesake(name: str) -> tuple[str, ...]:
+    """A note where a file or folder is called as a known data set."""
+    if not Path(name).exists():
+        return ()
+    return (Message("this is the known data set; the path of that name is read by {data} {}", f"./{name}"),)
 
 
 # ---- paths
@@ -128,12 +139,13 @@ def _opened(path: Path, config: DataConfig) -> tuple[Source, Callable[[], Record
         return _opened_folder(path, config)
     if webdataset.is_pattern(str(path)) and not path.exists():
         return _opened_shards(path, [Path(shard) for shard in webdataset.expand(str(path))], config)
+    _refuse_kind(path)
     if name.endswith(archive.ENDINGS):
         source = archive.open_archive(path, config.name_encoding)
         return source, lambda: _arranged(source, config)
     if name.endswith(tables.ENDINGS):
-        table = tables.TableSource(path)
-        return table, lambda: table.records(config)
+        table = tables.TableSource(path, config)
+        return table, table.records
     if name.endswith(lists.ENDINGS):
         listed = lists.ListSource(path, config)
         return listed, lambda: listed.records
@@ -141,37 +153,81 @@ def _opened(path: Path, config: DataConfig) -> tuple[Source, Callable[[], Record
 
 
 def _opened_folder(path: Path, config: DataConfig) -> tuple[Source, Callable[[], Records]]:
-    """Tables, shards or images, whichever lies in it."""
+    """Tables, archives or images, whichever lies in it."""
     source = open_folder(path)
     files = [name for name in source.listing.files.names if not is_document(name)]
+    _refuse_kind(path, files)
+    packed = [name for name in files if ".tar" in Path(name).suffixes or name.lower().endswith(archive.ENDINGS)]
+    stems = {name.split(".tar")[0] for name in packed}
+    of_shards = {name for name in files if name.rpartition(".")[0].removesuffix("_stats") in stems} - {*packed}
+    files = [name for name in files if name not in of_shards]  # what img2dataset writes next to its shards
     inner = [name for name in files if name.lower().endswith(tables.ENDINGS)]
-    if inner:
-        _refuse_others(path, files, inner)
-        table = tables.TableSource(path, inner)
-        return table, lambda: table.records(config)
-    inner = [name for name in files if ".tar" in Path(name).suffixes or name.lower().endswith(archive.ENDINGS)]
-    if inner:
-        _refuse_others(path, files, inner)
-        return _opened_shards(path, [path / name for name in sorted(inner)], config)
-    return source, lambda: _arranged(source, config)
-
-
-def _refuse_others(path: Path, files: Sequence[str], used: Sequence[str]) -> None:
-    """Make sure that tables or archives are all that a folder holds."""
+    if not inner and not packed:
+        return source, lambda: _arranged(source, config)
+    used = sorted(inner or packed)
     others = [name for name in files if name not in used and not name.lower().endswith(".json")]
     if others:
         raise InputError(f"{path} holds {shorten(used)} and also {shorten(others)}: give the path of one")
+    _refuse_pooling(path, used)
+    if packed:
+        return _opened_shards(path, [path / name for name in used], config)
+    table = tables.TableSource(path, config, used)
+    return table, table.records
+
+
+def _refuse_pooling(path: Path, names: Sequence[str]) -> None:
+    """Refuse tables or archives that do not belong together: configurations, classes, a second download."""
+    again = next((name for name in names if (copy := _COPY.sub(r"\1", name)) != name and copy in names), None)
+    if again is not None:
+        raise InputError(f"{path}: {again} is a second download of a file that is here; remove one of them")
+    folders = {"/".join(part for part in name.split("/")[:-1] if role_of(part) is None) for name in names}
+    if len(folders) > 1:
+        raise InputError(
+            f"{path} holds tables or archives in several folders, {shorten(sorted(folders))}, which may be "
+            "configurations or classes: give the path of one"
+        )
+
+
+_COPY = re.compile(r" ?\(\d+\)(\.[^/]+)$")
+_OTHERS = {
+    (".h5", ".hdf5"): "read the arrays with h5py and save them with numpy.savez",
+    (".7z", ".rar"): "unpack it and give the folder",
+    (".tfrecord", ".tfrecords"): "write its images to files, or into a .tar as WebDataset has it",
+    (".mdb", ".lmdb"): "write the images of the database to files, or into a .tar as WebDataset has it",
+}
+
+
+def _refuse_kind(path: Path, names: Sequence[str] | None = None) -> None:
+    """Refuse what cannot be read with the way to read it."""
+    for name in [path.name] if names is None else names:
+        endings = {suffix.split("-")[0] for suffix in Path(name.lower()).suffixes}
+        way = next((way for kinds, way in _OTHERS.items() if endings & {*kinds}), None)
+        if way is not None:
+            raise InputError(f"{path if names is None else path / name} is of a kind that is not read here: {way}")
+    if names is None:
+        if not path.is_file():
+            raise InputError(f"{path} is not a regular file")
+        with contextlib.suppress(OSError), open(path, "rb") as file:
+            images.refuse_pointer(str(path), file.read(64))
 
 
 def _opened_shards(path: Path, shards: list[Path], config: DataConfig) -> tuple[Source, Callable[[], Records]]:
     source = webdataset.Shards(path, shards, config.name_encoding)
-    return source, lambda: webdataset.sample_records(source, config, shards=True)
+
+    def records() -> Records:
+        folders = any(name.count("/") > 1 for name in source.listing.files.names)
+        if not folders or (all(map(webdataset.is_labelled_by_files, shards)) and webdataset.has_samples(source)):
+            return webdataset.sample_records(source, config)
+        source.as_folders()
+        return arrange(source, config.folders)
+
+    return source, records
 
 
 def _arranged(source: Source, config: DataConfig) -> Records:
     """Image files: by the samples of a WebDataset, by a metadata file, by folders."""
-    if source.archive and webdataset.has_samples(source):
-        return webdataset.sample_records(source, config, shards=False)
+    if source.archive and webdataset.is_labelled_by_files(source.path) and webdataset.has_samples(source):
+        return webdataset.sample_records(source, config)
     return lists.metadata_records(source, config) or arrange(source, config.folders)
 
 

@@ -6,7 +6,7 @@ import mimetypes
 import os
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -51,6 +51,40 @@ def roles_of(names: Iterable[str]) -> dict[str, Role | None]:
         name: re.sub(r"[a-z]+", lambda found: "" if found[0] in shared else found[0], name.lower()) for name in names
     }
     return {name: role_of(text) for name, text in plain.items()}
+
+
+def roles_of_files(names: Sequence[str]) -> list[Role | None]:
+    """The split of each of several tables or archives, by its own name or else by a folder around it."""
+    paths = [[*folders, stem_of(last)] for *folders, last in (name.split("/") for name in names)]
+    roles: list[Role | None] = [None] * len(names)
+    for level in range(1, max(map(len, paths), default=0) + 1):
+        meaning = roles_of({path[-level] for path in paths if len(path) >= level})
+        roles = [
+            role or (meaning[path[-level]] if len(path) >= level else None)
+            for role, path in zip(roles, paths, strict=True)
+        ]
+    return roles
+
+
+def stem_of(name: str) -> str:
+    """``train-000000.tar.gz`` → ``train-000000``: the name of a table or an archive without its ending."""
+    return _ARCHIVED.split(name)[0]
+
+
+def missing_parts(names: Iterable[str]) -> list[str]:
+    """A line for each set of numbered files, ``train-00000-of-00003.parquet``, of which some are not there."""
+    found: dict[tuple[str, int], set[str]] = {}
+    for match in filter(None, map(_NUMBERED.search, names)):
+        found.setdefault((match[1], int(match[3])), set()).add(match[2])
+    return [
+        f"{name or 'the data'}: only {len(parts)} of {count} files are here"
+        for (name, count), parts in found.items()
+        if len(parts) < count
+    ]
+
+
+_ARCHIVED = re.compile(r"\.(?:tar|tgz|tbz2|txz|zip|parquet|arrow)(?![a-z])", re.IGNORECASE)
+_NUMBERED = re.compile(r"([^/]*?)-?(\d+)-of-0*(\d+)(?!\d)")
 
 
 def _role_of_word(word: str) -> Role | None:
@@ -110,7 +144,8 @@ def is_hidden(name: str) -> bool:
 
 def is_image_name(name: str) -> bool:
     """Whether a file that is left out looks like one of the user's images: not ``._1.jpg``, which a Mac leaves."""
-    return (mimetypes.guess_type(name)[0] or "").startswith("image/") and not name.startswith("._")
+    kind = mimetypes.guess_type(name)[0] or ""
+    return not name.startswith("._") and (kind.startswith("image/") or name.lower().endswith(".dcm"))
 
 
 def check_text(path: Path, name: str) -> None:
@@ -126,7 +161,7 @@ def check_text(path: Path, name: str) -> None:
 
 _DOCUMENT = re.compile(
     r"(readme|licen[cs]e|copying|citation|authors|changelog|notice|dataset_infos?)([._-].*)?"
-    r"|metadata\.(csv|tsv|jsonl)|.*\.(md|md5|sha1|sha256|sha512|rst|bib|yml|yaml)|(md5|sha\d+|check)sums?(\.txt)?",
+    r"|metadata\.(csv|tsv|jsonl|parquet)|.*\.(md|md5|sha1|sha256|sha512|rst|bib|yml|yaml)|(md5|sha\d+|check)sums?(\.txt)?",
     re.IGNORECASE,
 )
 """Files that accompany a data set and are none of its images."""
@@ -134,4 +169,4 @@ _DOCUMENT = re.compile(
 
 def is_document(name: str) -> bool:
     """Whether this file only accompanies a data set."""
-    return _DOCUMENT.fullmatch(name.rsplit("/", 1)[-1]) is not None
+    return _DOCUMENT.fullmatch(name.rsplit("/", 1)[-1]) is not None and not is_image_name(name)

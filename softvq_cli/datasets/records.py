@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from softvq_cli.datasets.labels import NONE, minus_one, number, plain_label, unlabelled
+from softvq_cli.datasets.labels import NONE, minus_one, number, plain_labels, unlabelled
 from softvq_cli.datasets.naming import Role
 from softvq_cli.errors import InputError
 
@@ -129,7 +129,7 @@ def divided(
     if not files:
         raise InputError(f"{where} holds no images")
     cells = [*labels]
-    values = [plain_label(cell) for cell in cells]
+    values = plain_labels(where, cells)
     parts: dict[Role | None, list[int]] = {}
     for row, role in enumerate(roles):
         parts.setdefault(role, []).append(row)

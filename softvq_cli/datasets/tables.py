@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from softvq_cli.config import DataConfig
-from softvq_cli.datasets import limits
+from softvq_cli.datasets import cache, limits
 from softvq_cli.datasets.cache import File, stamp
-from softvq_cli.datasets.naming import Role, role_of, shorten
+from softvq_cli.datasets.naming import Role, missing_parts, role_of, roles_of_files, shorten
 from softvq_cli.datasets.records import Records, Source, divided
 from softvq_cli.errors import InputError, Message, one_line, param
 from softvq_cli.files import arrow_errors, arrow_file
@@ -22,7 +22,7 @@ ENDINGS = (".parquet", ".arrow")
 _BATCH = 256
 
 IMAGE = ("image", "img", "images", "picture", "photo", "file_name", "filename", "file", "path", "filepath", "file_path")
-IMAGE_MORE = ("image_path", "image_file", "image_name", "jpg", "jpeg", "png", "webp")
+IMAGE_MORE = ("image_path", "image_file", "image_name", "jpg", "jpeg", "png", "webp", "image_id", "id")
 LABEL = ("label", "labels", "class", "class_name", "category", "target", "targets", "y", "cls")
 SPLIT = ("split", "subset", "partition", "set")
 """What the columns are called, those that win first."""
@@ -58,6 +58,10 @@ def columns_of(
     Raises:
         InputError: there is no such column, or none that is plainly the image.
     """
+    chosen = dict(chosen)
+    unlabelled = chosen["label_column"] == "none" and "none" not in names
+    if unlabelled:
+        chosen["label_column"] = None
     for setting, name in chosen.items():
         if name is not None and name not in names:
             raise InputError("{} has no column {!r} ({}); it has {}", where, name, param(setting), shorten(names, 12))
@@ -66,11 +70,13 @@ def columns_of(
         raise InputError(
             "{} has no column that is plainly the image; name it with {image_column}: {}", where, shorten(names, 12)
         )
-    label = chosen["label_column"] or (labels[0] if len(labels) == 1 else _plain(names, LABEL))
+    plain = [name for name in names if not (name.lower() == "y" and {"x", "X"} & set(names))]  # a place in the image
+    label = chosen["label_column"] or (labels[0] if len(labels) == 1 else _plain(plain, LABEL))
+    label = None if unlabelled or label == image else label
     split = chosen["split_column"] or _plain(names, SPLIT)
     unused = [name for name in names if name not in (image, label, split)]
     notes = [f"columns that are not used: {shorten(unused, 8)}"] if unused else []
-    if label is None and unused:
+    if label is None and unused and not unlabelled:
         notes = [
             Message("no column is plainly the label ({label_column} names one of {}): no labels", shorten(unused, 8))
         ]
@@ -105,38 +111,41 @@ def chosen_columns(config: DataConfig) -> dict[str, str | None]:
 class TableSource(Source):
     """Images in a column of one or several tables; the place of an image is its row, counted through all of them."""
 
-    def __init__(self, path: Path, names: Sequence[str] | None = None) -> None:
+    def __init__(self, path: Path, config: DataConfig, names: Sequence[str] | None = None) -> None:
         self.names = [path.name] if names is None else sorted(names)
         self.tables = [_Table(path)] if names is None else [_Table(path / name) for name in self.names]
-        super().__init__(
-            path, stamp([File.at(name, table.path) for name, table in zip(self.names, self.tables, strict=True)])
-        )
-        self.columns: list[Columns] = []
+        self.roles = [None] if names is None else roles_of_files(self.names)
+        self.config = config
         self.starts = np.zeros(1, np.int64)
         """The first row of each table, and the number of all."""
+        files = [File.at(name, table.path) for name, table in zip(self.names, self.tables, strict=True)]
+        key = cache.key_of("paths", stamp(files), chosen_columns(config))
+        paths = cache.read_notes(key)
+        if paths is None:
+            paths = [table.paths(table.columns(config).image) for table in self.tables]
+            cache.write_notes(key, paths)
+        files += [
+            File.at(f"{name}/{file}", table.path.parent / file)
+            for name, table, inner in zip(self.names, self.tables, paths, strict=True)
+            for file in inner
+        ]
+        super().__init__(path, stamp(files))
 
-    def records(self, config: DataConfig) -> Records:
-        """The rows of the tables; splits from a column or from the names of files and folders.
-
-        Raises:
-            InputError: pyarrow is missing, a table is damaged, or a column cannot be used.
-        """
+    def records(self) -> Records:
+        """The rows of the tables; splits from a column or from the names of files and folders."""
         rows, roles, labels = Records.empty(), [], []
         class_names: list[str] | None = None
         labelled = False
-        notes: list[str] = []
+        notes = missing_parts(self.names)
         counts: list[int] = []
-        self.columns = []
-        for name, table in zip(self.names, self.tables, strict=True):
-            columns = table.columns(config)
-            self.columns.append(columns)
+        for name, table, role in zip(self.names, self.tables, self.roles, strict=True):
+            columns = table.columns(self.config)
             notes += [note for note in columns.notes if note not in notes]
             names = table.class_names(columns.label)
             if labelled and columns.label and names != class_names:
                 raise InputError(f"{self.path}: {name} names other classes than the file before it")
             class_names, labelled = (names, True) if columns.label else (class_names, labelled)
             count, own_labels, own_roles = table.rows(columns)
-            role = None if len(self.names) == 1 and table.path == self.path else _role_of_file(name)
             start, size = sum(counts), table.path.stat().st_size // max(count, 1)
             for row in range(count):
                 rows.add(f"{name}#{row}", start + row, size)
@@ -152,15 +161,9 @@ class TableSource(Source):
         used = np.unique(np.searchsorted(self.starts, files.places, side="right") - 1)
         for number in used.tolist():
             table, start = self.tables[number], int(self.starts[number])
-            for row, value in enumerate(table.images(self.columns[number].image)):
+            for row, value in enumerate(table.images(table.columns(self.config).image)):
                 if start + row in wanted:
                     yield wanted[start + row], _bytes_of(table.path, row, value)
-
-
-def _role_of_file(name: str) -> Role | None:
-    """``data/train-00000-of-00002.parquet``, ``test/data-00000-of-00001.arrow`` → the split."""
-    parts = name.rsplit(".", 1)[0].split("/")
-    return next((role for part in reversed(parts) if (role := role_of(part)) is not None), None)
 
 
 def _bytes_of(path: Path, row: int, value: Any) -> bytes:
@@ -218,6 +221,39 @@ class _Table:
             labels,
             [role_of_value(str(self.path), value) for value in table.column(columns.split).to_pylist()],
         )
+
+    def paths(self, column: str) -> list[str]:
+        """The files that the cells of a column name instead of holding them."""
+        with arrow_errors(self.path, "table"):
+            if not self._is_arrow:
+                content = self._parquet().metadata
+                chunks = [
+                    content.row_group(group).column(at)
+                    for group in range(content.num_row_groups)
+                    for at in range(content.num_columns)
+                ]
+                held = [
+                    chunk.statistics
+                    for chunk in chunks
+                    if chunk.path_in_schema in (column, f"{column}.bytes")
+                    and chunk.physical_type == "BYTE_ARRAY"
+                    and not _is_text(self._schema().field(column).type)
+                ]
+                if held and all(part is not None and part.has_null_count and part.null_count == 0 for part in held):
+                    return []
+            paths: list[str] = []
+            for batch in self._batches(column):
+                cells = batch.column(0)
+                if str(cells.type).startswith("struct"):
+                    if cells.field("bytes").null_count == 0:
+                        continue
+                    cells = [cell.get("path") for cell in cells.to_pylist() if cell and cell.get("bytes") is None]
+                elif not _is_text(cells.type):
+                    return []
+                else:
+                    cells = cells.to_pylist()
+                paths += [cell for cell in cells if isinstance(cell, str)]
+            return paths
 
     def images(self, column: str) -> Iterator[Any]:
         """The cells of one column, a batch in memory at a time."""

@@ -12,12 +12,12 @@ from typing import Any
 
 from softvq_cli.config import DataConfig
 from softvq_cli.datasets.archive import open_archive
-from softvq_cli.datasets.naming import role_of, shorten
+from softvq_cli.datasets.naming import Role, missing_parts, role_of, roles_of_files, shorten, stem_of
 from softvq_cli.datasets.records import Listing, Records, Source, divided
 from softvq_cli.datasets.tables import LABEL
 from softvq_cli.errors import InputError, one_line
 
-_IMAGES = ("jpg", "jpeg", "png", "webp")
+_IMAGES = frozenset(("jpg", "jpeg", "png", "webp"))
 _LABELS = ("cls", "json", "txt")
 """Where the label of a sample is looked for, in this order."""
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}|\{([^{}]*,[^{}]*)\}")
@@ -65,13 +65,32 @@ class Shards(Source):
 
     def _list(self) -> Listing:
         files = Records.empty()
+        hidden: set[str] = set()
         for number, archive in enumerate(self.archives):
             inner = archive.listing.files
+            hidden |= {f"{archive.path.name}/{name}" for name in archive.listing.hidden}
             for name, place, size in zip(inner.names, inner.places, inner.sizes, strict=True):
                 files.add(f"{archive.path.name}/{name}", (number << _SHARD) + place, size)
             files.notes.extend(inner.notes)
             del archive.listing  # it is here now
-        return Listing(files)
+        return Listing(files, set(), hidden)
+
+    def as_folders(self) -> None:
+        """Have each archive stand for a folder of its name, as if all were unpacked; shards for one together."""
+        names = self.listing.files.names
+        tops: dict[str, set[str]] = {}
+        for name in names:
+            archive, top, *_ = name.split("/")
+            tops.setdefault(archive, set()).add(top if name.count("/") > 1 else "")
+        folders = {archive: _PART.sub("", stem_of(archive)) for archive in tops}
+        outer = {
+            archive: f"{top}/" if len(inside) == 1 and role_of(top) == role_of(folders[archive]) is not None else ""
+            for archive, inside in tops.items()
+            for top in [min(inside)]
+        }
+        for row, name in enumerate(names):
+            archive, _, path = name.partition("/")
+            names[row] = f"{folders[archive]}/{path.removeprefix(outer[archive])}"
 
     def read(self, files: Records) -> Iterator[tuple[int, bytes]]:
         by_shard: dict[int, list[int]] = {}
@@ -84,36 +103,43 @@ class Shards(Source):
                 yield indices[position], data
 
 
+_PART = re.compile(r"[-_.]?\d+(?:-of-\d+)?$")
+"""What numbers a shard: ``train-000001``, ``train-00001-of-00003``."""
 _SHARD = 44
 """So many bits are for the place within a shard."""
 
 
 def has_samples(source: Source) -> bool:
-    """Whether labels stand next to the images: some base name has both."""
+    """Whether labels stand next to the images: some base name has both, and no class folders say otherwise."""
     kinds: dict[str, set[str]] = {}
-    for name in source.listing.files.names:
-        base, kind = _split_name(name)
+    for base, kind in _split_names(source.listing.files.names):
         kinds.setdefault(base, set()).add(kind)
-    return any(endings & set(_IMAGES) and endings & set(_LABELS) for endings in kinds.values())
+    both = [(base, endings) for base, endings in kinds.items() if endings & _IMAGES and endings & {*_LABELS}]
+    start = 1 if isinstance(source, Shards) else 0
+    folders = {base.rpartition("/")[0].split("/", start)[-1] for base, _ in both if base.count("/") > start}
+    return bool(both) and (len(folders) < 2 or any("cls" in endings for _, endings in both))
 
 
-def sample_records(source: Source, config: DataConfig, *, shards: bool) -> Records:
+def is_labelled_by_files(path: Path) -> bool:
+    """Whether an archive of this name may hold samples; a .zip is what its folder is."""
+    return not path.name.lower().endswith(".zip")
+
+
+def sample_records(source: Source, config: DataConfig) -> Records:
     """One row a sample, in the order of the shards and their members.
 
     Args:
-        source: the archive, or the shards.
+        source: the archive, or the shards, whose names say which split they are.
         config: ``label_column`` names the file (``cls``), or the key in the ``.json``, that holds the label.
-        shards: whether the names of the files say which split they are.
 
     Raises:
         InputError: a sample has several images or no label, or its label cannot be read.
     """
     files = source.listing.files
     samples: dict[str, dict[str, int]] = {}
-    for row, name in enumerate(files.names):
-        base, ending = _split_name(name)
+    for row, (base, ending) in enumerate(_split_names(files.names)):
         if samples.setdefault(base, {}).setdefault(ending, row) != row:
-            raise InputError(f"{source.path}: {name} is there twice")
+            raise InputError(f"{source.path}: {files.names[row]} is there twice")
     images = {base: _image_of(source, base, kinds) for base, kinds in samples.items()}
     used = {base: row for base, row in images.items() if row is not None}
     notes = list(files.notes)
@@ -129,28 +155,38 @@ def sample_records(source: Source, config: DataConfig, *, shards: bool) -> Recor
     unused = sorted({ending for kinds in samples.values() for ending in kinds} - {*_IMAGES, kind})
     if unused:
         notes.append(f"files of the samples that are not used: {shorten(unused, 8)}")
-    roles = [role_of(_shard_of(base)) if shards else None for base in used]
+    by_shard: dict[str, Role | None] = {}
+    if isinstance(source, Shards):
+        shards = [archive.path.name for archive in source.archives]
+        by_shard = dict(zip(shards, roles_of_files(shards), strict=True))
+        notes += missing_parts(shards)
+    roles = [by_shard.get(base.split("/", 1)[0]) for base in used]
     return divided(
         str(source.path), files.take([*used.values()]), roles, [labels.get(base) for base in used], None, notes
     )
 
 
-def _shard_of(name: str) -> str:
-    """``train-000000.tar/0001`` → ``train-000000``."""
-    return name.split("/", 1)[0].split(".tar", 1)[0]
+def _split_names(names: Sequence[str]) -> list[tuple[str, str]]:
+    """``a/0001.seg.png`` → ``a/0001``, ``seg.png``: a sample's name ends at the first dot of the last part.
 
-
-def _split_name(name: str) -> tuple[str, str]:
-    """``a/0001.seg.png`` → ``a/0001``, ``seg.png``: a sample's name ends at the first dot of the last part."""
-    shard, mark, rest = name.rpartition("/")
-    base, _, kind = rest.partition(".")
-    return f"{shard}{mark}{base}", kind.lower()
+    Where no image is found so, names have dots, ``photo.0001.png``, and the last one counts.
+    """
+    samples = []
+    for last in (False, True):
+        for name in names:
+            folder, mark, file = name.rpartition("/")
+            base, _, kind = file.rpartition(".") if last else file.partition(".")
+            samples.append((f"{folder}{mark}{base}", kind.lower()))
+        if any(kind in _IMAGES for _, kind in samples):
+            return samples
+        samples = []
+    return [(name, "") for name in names]
 
 
 def _image_of(source: Source, base: str, kinds: dict[str, int]) -> int | None:
-    rows = [kinds[kind] for kind in _IMAGES if kind in kinds]
+    rows = [row for kind, row in kinds.items() if kind in _IMAGES]
     if len(rows) > 1:
-        names = shorten([source.listing.files.names[row] for row in rows])
+        names = shorten(sorted(source.listing.files.names[row] for row in rows))
         raise InputError(f"{source.path}: the sample {base} has several images: {names}")
     return rows[0] if rows else None
 
@@ -159,10 +195,12 @@ def _label_kind(kinds: set[str], column: str | None) -> str | None:
     """Which file of the samples holds their label."""
     if column in kinds:
         return column
+    if column == "none":
+        return None
     return next((kind for kind in (_LABELS if column is None else ("json",)) if kind in kinds), None)
 
 
-def _label_of(source: Source, name: str, data: bytes, column: str | None) -> int | str:
+def _label_of(source: Source, name: str, data: bytes, column: str | None) -> int | float | str:
     """The label in a sample's file."""
     where = f"{source.path}/{name}"
     try:
@@ -185,4 +223,4 @@ def _label_of(source: Source, name: str, data: bytes, column: str | None) -> int
         value = value[key]
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise InputError(f"{where}: its label is neither a whole number nor text")
-    return value if isinstance(value, str) else int(value) if value == int(value) else str(value)
+    return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import stat
 import tarfile
@@ -55,7 +56,7 @@ def test_an_outer_folder_of_images_means_no_labels(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".zip", ".tar"])
-def test_one_name_twice_is_two_images(tmp_path: Path, suffix: str) -> None:
+def test_of_one_name_twice_the_last_counts(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
     if suffix == ".zip":
         with zipfile.ZipFile(path, "w") as archive, pytest.warns(UserWarning, match="Duplicate"):
@@ -67,7 +68,8 @@ def test_one_name_twice_is_two_images(tmp_path: Path, suffix: str) -> None:
                 info = tarfile.TarInfo("a.png")
                 info.size = len(encoded(pixels(seed)))
                 archive.addfile(info, io.BytesIO(encoded(pixels(seed))))
-    assert np.array_equal(read(path).images[..., 0], np.stack([pixels(0), pixels(1)]))
+    data = read(path)
+    assert np.array_equal(data.images[..., 0], pixels(1)[None]) and data.notes[0].startswith("1 ")
 
 
 OUTSIDE = ["../x.png", "/etc/x.png", "cat/../../x.png", "C:/x.png", "cat\\x.png"]
@@ -137,6 +139,23 @@ def test_a_compressed_tar_bomb_is_stopped_on_the_way(tmp_path: Path, monkeypatch
     monkeypatch.setattr("softvq_cli.datasets.limits.FREE_BYTES", 1 << 20)
     path = make_tar(tmp_path / "a.tar.gz", {"a.png": bytes(20 << 20)}, "w:gz")
     unusable(path, "a.tar.gz")
+
+
+def test_a_tar_of_more_files_than_its_bytes_can_hold_is_stopped_early(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("softvq_cli.datasets.limits.DOUBTED_MEMBERS", 100)
+    path = make_tar(tmp_path / "b.tar.gz", {"a": tarfile.TarInfo("a").tobuf() * 9000}, "w:gz")
+    content = gzip.decompress(path.read_bytes())[tarfile.BLOCKSIZE :]  # the headers as members
+    path.write_bytes(gzip.compress(content))
+    unusable(path, str(path.stat().st_size))
+
+
+def test_a_zip_is_counted_before_its_names_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make(tmp_path / "a.zip", FILES)
+    monkeypatch.setattr("softvq_cli.datasets.limits.MAX_MEMBERS", 3)
+    monkeypatch.setattr(zipfile, "ZipFile", None)
+    unusable(path, " 3 ")
 
 
 @pytest.mark.parametrize("suffix", [".zip", ".tar", ""])
