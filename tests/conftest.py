@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -104,9 +105,12 @@ def npz(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def forked_workers(zygote: Zygote) -> Iterator[None]:
     """The processes of a grid start at once and have small networks, as this process then has."""
-    import dask
-    import distributed  # noqa: F401 (first: else its own settings are taken for what the block has added)
+    from softvq_cli.experiments import backends, pool
 
-    with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}), shrunk_networks():
+    with (
+        shrunk_networks(),
+        mock.patch.object(backends, "METHOD", "forkserver"),
+        mock.patch.object(pool, "READ_EVERY", 0),
+    ):
         zygote.share_workers()
         yield

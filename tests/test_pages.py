@@ -31,9 +31,9 @@ sys.path.insert(0, sys.argv[1])
 """
 """In a process that has loaded the package from elsewhere."""
 COMMANDS = f"""{FRESH}
-import dask
 from softvq_cli.__main__ import main
-dask.config.set({{"distributed.worker.multiprocessing-method": "spawn"}})  # others have this package's modules
+from softvq_cli.experiments import backends
+backends.METHOD = "spawn"  # others have this package's modules
 for words in json.loads(sys.argv[2]):
     code = main(words)
     if code:

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from softvq_cli.cli.options import Device, Json, Streams, completion, list_completion
 from softvq_cli.cli.output import option_words
-from softvq_cli.cli.progress import Terminal
-from softvq_cli.cli.studies import DryRun, JobName, Jobs, Scheduler, command_text, settings_without
+from softvq_cli.cli.studies import DryRun, JobName, Jobs, Scheduler, carry_out, command_text, settings_without
 from softvq_cli.words import BOTTLENECKS, CONTROLS, PAPER_STUDIES, STUDIES
 
 _NAMES = (*STUDIES, "all")
 _DATA = ("mnist", "svhn", "cifar10")
 if TYPE_CHECKING:
-    from softvq_cli.experiments.comparison import Request
-    from softvq_cli.experiments.report import Report
+    from softvq_cli.experiments.comparison import PaperRequest
 
 _ROWS = (*BOTTLENECKS, *CONTROLS)
 _Settings = settings_without("data", "bottleneck", "seed")
@@ -111,13 +108,9 @@ def reproduce(
       softvq reproduce table1 --only ae,soft-vq --seeds 1
       softvq reproduce table2 --data cifar10=images.zip -o mine
     """
-    from softvq_cli.cli.studies import job_by_job
-    from softvq_cli.cli.watch_pool import end, watch_pool
-    from softvq_cli.experiments.cluster import Where
-    from softvq_cli.experiments.comparison import Request, plan
-    from softvq_cli.experiments.comparison import reproduce as run_comparison
+    from softvq_cli.experiments.comparison import PaperRequest
 
-    request = Request(
+    request = PaperRequest(
         names=PAPER_STUDIES if name == "all" else (name,),
         out=out or Path("reproduce") / name,
         seeds=seeds,
@@ -129,40 +122,24 @@ def reproduce(
         settings=settings,
     )
     request = replace(request, command=command_of(request))
-    if dry_run or job is not None:
-        job_by_job(
-            lambda observer: [one for study in plan(request, observer) for one in study.jobs],
-            job,
-            command=request.command,
-            device=device,
-            terminal=terminal,
-            as_json=as_json,
-        )
-        return
-    with watch_pool(terminal) as (observer, stop):
-        found = run_comparison(request, where=Where(jobs, device, scheduler), observer=observer, stop=stop)
-    _print(found.reports, terminal, together=name == "all", as_json=as_json)
-    end(found.failed)
-    if len(found.reports) == 1 and any(row["row"] == "soft-vq" for row in found.reports[0].document["rows"]):
-        [first, *_] = found.reports[0].document["data"]
+    reports = carry_out(
+        request,
+        jobs=jobs,
+        scheduler=scheduler,
+        device=device,
+        dry_run=dry_run,
+        job=job,
+        terminal=terminal,
+        as_json=as_json,
+        together=name == "all",
+    )
+    if len(reports) == 1 and any(row["row"] == "soft-vq" for row in reports[0].document["rows"]):
+        [first, *_] = reports[0].document["data"]
         place = option_words({"data_dir": request.settings.get("data_dir")})
         terminal.hint("softvq", "sweep", "--over", "K=8,16,32,64,128", "--data", request.data.get(first, first), *place)
 
 
-def _print(reports: Sequence[Report], terminal: Terminal, *, together: bool, as_json: bool) -> None:
-    """The tables with their paths, or one JSON document, of several by name."""
-    from softvq_cli.cli.watch_pool import comparison_table
-
-    if as_json:
-        documents: dict[str, Any] = {report.document["name"]: report.document for report in reports}
-        document = documents if together else reports[0].document
-        terminal.result(document, lambda: comparison_table(document), as_json=True)
-        return
-    for report in reports:
-        terminal.wrote(report.path, lambda report=report: comparison_table(report.document))  # type: ignore[misc]
-
-
-def command_of(request: Request) -> str:
+def command_of(request: PaperRequest) -> str:
     """The command that asks for this."""
     words = ["reproduce", "all" if request.names == PAPER_STUDIES else request.names[0]]
     words += option_words({"seeds": request.seeds, "only": ",".join(request.only) or None})

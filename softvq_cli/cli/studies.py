@@ -1,10 +1,10 @@
-"""The options that reproduce and sweep share, and how both carry a study out."""
+"""The options of reproduce and sweep, and how a command carries its request out."""
 
 from __future__ import annotations
 
 import inspect
 import shlex
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
@@ -14,18 +14,21 @@ from softvq_cli.cli.output import option_words
 from softvq_cli.errors import Interrupted, SoftVQError, UsageError, unknown_name
 
 if TYPE_CHECKING:
+    from rich.console import Group
+
     from softvq_cli.cli.progress import Terminal
     from softvq_cli.experiments.job import Job
-    from softvq_cli.experiments.pool import PoolObserver
+    from softvq_cli.experiments.report import Report
+    from softvq_cli.experiments.study import StudyRequest
 
-_ALL: Bundle = next(one for one in get_args(Settings) if isinstance(one, Bundle))
+_ALL: Bundle = next(bundle for bundle in get_args(Settings) if isinstance(bundle, Bundle))
 
 
 def settings_without(*names: str) -> Any:
-    """The options of a run but for those that a study decides; a parameter's annotation like ``Settings``."""
+    """The options of a run except those that a study decides; a parameter's annotation like ``Settings``."""
 
     def parameters() -> list[inspect.Parameter]:
-        return [one for one in _ALL.parameters() if one.name not in names]
+        return [parameter for parameter in _ALL.parameters() if parameter.name not in names]
 
     def build(values: dict[str, Any]) -> dict[str, Any]:
         built: dict[str, Any] = _ALL.build(values | dict.fromkeys(names))
@@ -76,43 +79,82 @@ def command_text(words: Iterable[str], settings: Mapping[str, Any]) -> str:
     return shlex.join(["softvq", *words, *option_words(settings)])
 
 
-def job_by_job(
-    plan: Callable[[PoolObserver], Iterable[Job]],
-    name: str | None,
+def carry_out(
+    request: StudyRequest,
     *,
-    command: str,
+    jobs: int | None,
+    scheduler: str | None,
     device: str,
+    dry_run: bool,
+    job: str | None,
     terminal: Terminal,
     as_json: bool,
-) -> None:
-    """What --job and --dry-run do: complete the job of that name, or print the command of each that is not done.
+    together: bool = False,
+) -> list[Report]:
+    """Do what a command asks for and print its reports; none where it asked for single jobs.
+
+    Args:
+        request: the studies.
+        jobs: processes.
+        scheduler: used instead of them.
+        device: of the jobs.
+        dry_run: only print the commands of the jobs.
+        job: only complete this one.
+        terminal: the streams.
+        as_json: print one JSON document.
+        together: of several reports, by their names.
 
     Raises:
-        UsageError: there is no such job.
-        SoftVQError: it cannot be completed.
+        SoftVQError: as the runner, or something is missing in the reports, which are printed before.
     """
-    from softvq_cli.cli.watch_pool import watch_pool
+    from softvq_cli.experiments.backends import Where
+    from softvq_cli.experiments.runner import carry_out as run
+
+    if dry_run or job is not None:
+        planned = {each.name: each for study in request.plan(terminal) for each in study.jobs}
+        terminal.close()
+        if job is None:
+            _print_commands(planned.values(), request.command, device)
+        elif job in planned:
+            _complete(planned[job], device, terminal)
+            terminal.wrote(planned[job].folder, as_json=as_json)
+        else:
+            raise UsageError(unknown_name("job", job, planned))
+        return []
+    done = run(request, where=Where(jobs, device, scheduler), reporter=terminal, stop=terminal.stop)
+    if as_json:
+        documents: dict[str, Any] = {report.document["name"]: report.document for report in done.reports}
+        document = documents if together else done.reports[0].document
+        terminal.result(document, lambda: study_table(document), as_json=True)
+    else:
+        for report in done.reports:
+            terminal.wrote(report.path, lambda report=report: study_table(report.document))  # type: ignore[misc]
+    _refuse_missing(done.failed)
+    return list(done.reports)
+
+
+def _refuse_missing(failed: Sequence[str]) -> None:
+    if failed:
+        more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+        raise SoftVQError(f"not everything could be done: {failed[0]}{more}; the report lists what is missing")
+
+
+def _print_commands(jobs: Iterable[Job], command: str, device: str) -> None:
+    """One line for each job that is not done."""
     from softvq_cli.experiments.job import inspect as look_into
 
-    with watch_pool(terminal) as (observer, _):
-        jobs = {job.name: job for job in plan(observer)}
-    if name is None:
-        place = {"device": None if device == "auto" else device}
-        for job in jobs.values():
-            if not look_into(job).done:
-                print(command, shlex.join(option_words({**place, "job": job.name})))
-    elif name in jobs:
-        _complete(jobs[name], device, terminal)
-        terminal.wrote(jobs[name].folder, as_json=as_json)
-    else:
-        raise UsageError(unknown_name("job", name, jobs))
+    place = {"device": None if device == "auto" else device}
+    for job in jobs:
+        if not look_into(job).done:
+            print(command, shlex.join(option_words({**place, "job": job.name})))
 
 
 def _complete(job: Job, device: str, terminal: Terminal) -> None:
     """In this process, with as many threads as a worker has."""
     from softvq_cli.devices import machine
-    from softvq_cli.experiments.cluster import Where, limit_threads
+    from softvq_cli.experiments.backends import Where
     from softvq_cli.experiments.completion import complete
+    from softvq_cli.experiments.worker import limit_threads
 
     threads = Where(device=device).threads(1)
     limit_threads(threads)
@@ -124,3 +166,21 @@ def _complete(job: Job, device: str, terminal: Terminal) -> None:
         outcome.again = {}  # not the arguments of the training inside
     if isinstance(outcome, SoftVQError):
         raise outcome
+
+
+def study_table(document: dict[str, Any]) -> Group:
+    """The table of a report for people."""
+    from rich import box
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    from softvq_cli.experiments.formats import main_table
+
+    header, rows = main_table(document)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False)
+    for title in header:
+        table.add_column(title, justify="right" if table.columns else "left")
+    for texts, row in zip(rows, document["rows"], strict=True):
+        table.add_row(*texts, style="dim" if row["kind"] == "control" else "")
+    return Group(Text(document["title"], style="bold"), table, Text())

@@ -10,7 +10,7 @@ import typer
 
 from softvq_cli.cli.options import Device, Json, Streams
 from softvq_cli.cli.output import number_text, option_words
-from softvq_cli.cli.studies import DryRun, JobName, Jobs, Scheduler, command_text, settings_without
+from softvq_cli.cli.studies import DryRun, JobName, Jobs, Scheduler, carry_out, command_text, settings_without
 
 _Settings = settings_without("seed")
 
@@ -57,33 +57,23 @@ def sweep(
       softvq sweep --over K=8,16,32,64 --data mnist
       softvq sweep --over beta=0.25,1,4 --bottleneck vq --seeds 3
     """
-    from softvq_cli.cli.studies import job_by_job
-    from softvq_cli.cli.watch_pool import comparison_table, end, watch_pool
-    from softvq_cli.experiments.cluster import Where
-    from softvq_cli.experiments.sweep import Request, parse_over, plan
-    from softvq_cli.experiments.sweep import sweep as run_sweep
+    from softvq_cli.experiments.sweep import SweepRequest, parse_over
 
     axes = parse_over(over)
     out = out or Path("sweep") / "-".join(axes)
-    request = Request(axes, out, seeds, settings, _command(axes, seeds, settings, out))
-    if dry_run or job is not None:
-        job_by_job(
-            lambda observer: plan(request, observer).jobs,
-            job,
-            command=request.command,
-            device=device,
-            terminal=terminal,
-            as_json=as_json,
-        )
-        return
-    with watch_pool(terminal) as (observer, stop):
-        report = run_sweep(request, where=Where(jobs, device, scheduler), observer=observer, stop=stop)
-    if as_json:
-        terminal.result(report.document, lambda: comparison_table(report.document), as_json=True)
-    else:
-        terminal.wrote(report.path, lambda: comparison_table(report.document))
-    end(report.failed)
-    terminal.hint("softvq", "reproduce", "table1")
+    command = _command(axes, seeds, settings, out)
+    carry_out(
+        SweepRequest(over=axes, out=out, seeds=seeds, settings=settings, command=command),
+        jobs=jobs,
+        scheduler=scheduler,
+        device=device,
+        dry_run=dry_run,
+        job=job,
+        terminal=terminal,
+        as_json=as_json,
+    )
+    if not dry_run and job is None:
+        terminal.hint("softvq", "reproduce", "table1")
 
 
 def _command(axes: Mapping[str, Sequence[float]], seeds: int, settings: Mapping[str, Any], out: Path) -> str:

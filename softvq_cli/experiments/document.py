@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from softvq_cli.evaluation.statistics import paired_difference, summary
+from softvq_cli.results.measures import MEASURES, measure
 from softvq_cli.experiments.paper import Column
 from softvq_cli.experiments.pool import Outcome
 from softvq_cli.experiments.study import Row, Study
 from softvq_cli.results.evaluate import step_of
-from softvq_cli.results.measures import MEASURES, measure
 from softvq_cli.sharing import shared_command, shared_text
 from softvq_cli.version import __version__
 from softvq_cli.words import BOTTLENECKS
@@ -23,10 +23,10 @@ Values = Mapping[int, Mapping[str, float]]
 def document(study: Study, outcome: Outcome) -> dict[str, Any]:
     """What a study found.
 
-    ``rows`` has one dictionary a row: ``row``, ``label``, ``kind``, ``seeds``, ``cells`` by ``DATA.MEASURE`` with
-    ``mean``, ``std``, ``n``, ``min``, ``max``, ``values`` (in the order of ``seeds``), ``paper``, ``difference`` and
-    ``versus_baseline``, ``measures``, the same of every measure by data set and name, and ``course``, the same of the
-    models on the way by data set, iterations and name.
+    ``rows`` has one dictionary per row: ``row``, ``label``, ``kind``, ``seeds`` by data set, and ``cells`` by
+    ``DATA.MEASURE``, of the table's columns and of every other measure. A cell has ``mean``, ``std``, ``n``, ``values``
+    (in the order of ``seeds``), ``paper`` and ``versus_baseline``; where models were kept on the way, ``steps`` has
+    ``mean``, ``std``, ``n`` and ``values`` by iterations.
     """
     failures = {**study.missing, **{job.name: error for job, error in outcome.failures.items() if job in study.jobs}}
     places = _places(study)
@@ -82,75 +82,70 @@ def _column(study: Study, column: Column) -> dict[str, Any]:
 
 
 def _row(study: Study, row: Row, outcome: Outcome) -> dict[str, Any]:
-    compared = study.baseline is not None and row.seeded and row.key != study.baseline
-    measures, seeds = {}, {}
-    for name in study.data:
-        values = _values(study, outcome, name, row.name, row.representation)
-        baseline = _values(study, outcome, name, study.baseline, None) if compared else {}
-        measures[name], seeds[name] = _measures(values, baseline), list(values)
-    return {
-        "row": row.key,
-        "label": row.label,
-        "kind": row.kind,
-        "seeds": seeds,
-        "cells": {column.key: _cell(column, row.key, measures) for column in study.columns},
-        "measures": measures,
-        "course": {} if row.representation else _course(study, row, outcome),
-    }
-
-
-def _course(study: Study, row: Row, outcome: Outcome) -> dict[str, dict[str, Any]]:
-    """Data set → iterations → measures; its end too, where there is anything before it."""
-    found = {}
+    seeds, cells = {}, {column.key: _cell(column, row.key) for column in study.columns}
     for data in study.data:
-        jobs = [job for job in study.jobs if (job.data, job.row) == (data, row.name) and job in outcome.evaluations]
-        steps = {part: step for job in jobs for part in job.parts if (step := step_of(part)) is not None}
-        on_the_way = {step: _values(study, outcome, data, row.name, part) for part, step in steps.items()}
-        filled = {step: values for step, values in sorted(on_the_way.items()) if values}
-        if filled:
-            filled[jobs[0].steps] = _values(study, outcome, data, row.name, None)
-            found[data] = {str(step): _measures(values, {}) for step, values in filled.items()}
-    return found
+        values = _values(study, outcome, data, row.name, row.representation)
+        seeds[data] = list(values)
+        compared = study.baseline is not None and row.seeded and row.key != study.baseline
+        baseline = _values(study, outcome, data, study.baseline, None) if compared else {}
+        for name, numbers in _numbers(values).items():
+            column = Column(data, name)
+            cell = cells.setdefault(column.key, _cell(column, row.key))
+            cell |= {**numbers, "versus_baseline": _versus(name, values, baseline)}
+        if row.representation is None:
+            for step, on_the_way in _steps(study, outcome, data, row).items():
+                for name, numbers in _numbers(on_the_way).items():
+                    cells[f"{data}.{name}"].setdefault("steps", {})[str(step)] = numbers
+    return {"row": row.key, "label": row.label, "kind": row.kind, "seeds": seeds, "cells": cells}
+
+
+def _cell(column: Column, row: str) -> dict[str, Any]:
+    """One without a run."""
+    empty: dict[str, Any] = {"mean": None, "std": None, "n": 0, "values": []}
+    return {**empty, "paper": column.paper.get(row), "versus_baseline": None}
+
+
+def _steps(study: Study, outcome: Outcome, data: str, row: Row) -> dict[int, Values]:
+    """Iterations → values of the models that were kept before the end."""
+    jobs = [job for job in study.jobs if (job.data, job.row) == (data, row.name) and job in outcome.evaluations]
+    parts = {step: part for job in jobs for part in job.parts if (step := step_of(part)) is not None}
+    kept = {step: _values(study, outcome, data, row.name, part) for step, part in sorted(parts.items())}
+    return {step: values for step, values in kept.items() if values}
 
 
 def _values(study: Study, outcome: Outcome, data: str, row: str | None, representation: str | None) -> Values:
     """Of a row on a data set, in the order of the seeds."""
-    found = {
+    by_seed = {
         job.seed: outcome.evaluations[job].numbers.get(representation or job.representation)
         for job in study.jobs
         if (job.data, job.row) == (data, row) and job in outcome.evaluations
     }
-    return {seed: values for seed, values in sorted(found.items()) if values is not None}
+    return {seed: values for seed, values in sorted(by_seed.items()) if values is not None}
 
 
-def _measures(values: Values, baseline: Values) -> dict[str, Any]:
+def _numbers(values: Values) -> dict[str, dict[str, Any]]:
     """Name → statistics over the seeds, in the order of MEASURES."""
-    there = dict.fromkeys(name for of_seed in values.values() for name in of_seed)
-    found = {}
-    for name in (*(name for name in MEASURES if name in there), *(name for name in there if name not in MEASURES)):
-        ours = {seed: of_seed[name] for seed, of_seed in values.items() if name in of_seed}
-        common = [seed for seed in ours if name in baseline.get(seed, {})]
-        against = None
-        if common:
-            theirs = [baseline[seed][name] for seed in common]
-            against = paired_difference([ours[seed] for seed in common], theirs).as_dict()
-        found[name] = {**summary(list(ours.values())).as_dict(), "versus_baseline": against}
-    return found
+    names = dict.fromkeys(name for of_seed in values.values() for name in of_seed)
+    ordered = (*(name for name in MEASURES if name in names), *(name for name in names if name not in MEASURES))
+    numbers = {}
+    for name in ordered:
+        over_seeds = summary([of_seed[name] for of_seed in values.values() if name in of_seed])
+        numbers[name] = {
+            "mean": over_seeds.mean,
+            "std": over_seeds.std,
+            "n": over_seeds.n,
+            "values": list(over_seeds.values),
+        }
+    return numbers
 
 
-_NO_RUN: Mapping[str, Any] = {
-    **dict.fromkeys(("mean", "std", "min", "max", "versus_baseline")),
-    "n": 0,
-    "values": [],
-}
-
-
-def _cell(column: Column, row: str, measures: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """One cell of the table; without a run its mean is None and n is 0."""
-    paper = column.paper.get(row)
-    found = measures.get(column.data, {}).get(column.measure, _NO_RUN)
-    difference = None if paper is None or found["mean"] is None else found["mean"] - paper
-    return {**found, "paper": paper, "difference": difference}
+def _versus(name: str, values: Values, baseline: Values) -> dict[str, Any] | None:
+    """The differences to the baseline over the seeds that both have."""
+    common = [seed for seed in values if name in values[seed] and name in baseline.get(seed, {})]
+    if not common:
+        return None
+    ours, theirs = ([of_row[seed][name] for seed in common] for of_row in (values, baseline))
+    return paired_difference(ours, theirs).as_dict()
 
 
 def _unfinished_probes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -158,6 +153,6 @@ def _unfinished_probes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return [
         f"{row['label']}, {data}: the softmax probe was stopped before its optimum; its accuracy could still change"
         for row in rows
-        for data, measures in row["measures"].items()
-        if measures.get("probe_converged", {}).get("min") == 0
+        for data in row["seeds"]
+        if min(row["cells"].get(f"{data}.probe_converged", {}).get("values") or [1.0]) == 0
     ]

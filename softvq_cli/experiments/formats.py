@@ -8,19 +8,59 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from softvq_cli.evaluation.clustering import N_INIT
 from softvq_cli.evaluation.statistics import summary, variance_components
-from softvq_cli.experiments import legends
 from softvq_cli.results.measures import BEYOND, CARRIED, MEASURES, STARTS
 from softvq_cli.results.measures import measure as _measure
 from softvq_cli.words import IMAGE_SHAPES
 
-Row = list[str]
+Table = tuple[list[str], list[list[str]]]
+"""(header, rows) as texts."""
 _NONE = "–"
+
+_MEANS = "Mean ± sample standard deviation over n trainings, in per cent for accuracies."
+_COLUMN_LEGENDS = {
+    "clustering_accuracy": "Clustering: K-means on z_e of the test split, 100 starts, the lowest inertia kept, "
+    "Hungarian assignment; NMI with the arithmetic mean of the entropies.",
+    "probe_accuracy": "Classification: one softmax layer on z_e, fitted to the training split, measured on the test "
+    "split.",
+}
+_ITALICS = "In italics: the same evaluation of other rows than a trained encoder's z_e"
+_INPUTS = "; ẑ_q is the decoder's input of the same models"
+_TO_PAPER = "To the paper: our mean minus the published number."
+_TO_BASELINE = """\
+To the baseline: the mean of the differences to the baseline autoencoder with the same seed and, from two seeds on,
+their 95 % confidence interval (Student's t)."""
+_CARRIED = """\
+On the test split, without noise. nMSE: squared error over the variance of the training pixels. Bits per image: for
+codebooks the information between image and codeword, at most log2 K; for the VAEs KL / ln 2 and for information
+dropout a Gaussian bound on log |z|, both upper bounds; the plain autoencoder has no finite rate. Soft to hard: from ẑ_q
+to the most probable codeword, Euclidean, and relative to the norm of the codewords. σ: over images and codewords."""
+_STARTS = (
+    "The accuracy that each of the 100 starts alone would have given; the table above has the one of lowest inertia."
+)
+_SPREAD = """\
+What the spread of the clustering is made of: its standard deviation in the table; that of the mean over all 100 starts
+of each training; and of a random-effects model the part of the training (σ_seed, with its 95 % interval) and that of
+the start of K-means (σ_start). Kept − mean: what the start of lowest inertia has above the mean start, over the
+trainings."""
+_BEYOND_LEGENDS = {
+    "probe_adam_accuracy": "the softmax probe as the authors' notebooks train it (Adam, 30 000 updates of 128; the "
+    "classification above is the optimum)",
+    "knn_accuracy": "five nearest neighbours in the training split",
+    "probe_10_accuracy": "the softmax probe on a few labels of each class (mean of 5 draws)",
+    "map_clustering_accuracy": "K-means on a two-dimensional t-SNE of z_e",
+    "trustworthiness": "how well that map keeps neighbourhoods (1 is perfect)",
+}
+"""A measure that is there → what it and those that come with it are."""
+_COURSE = """\
+The same of the models as they were after fewer iterations of the same trainings, kept on the way; the last number of a
+row is the table's."""
 
 
 def value_text(measure: str, value: float | None, *, signed: bool = False) -> str:
@@ -40,17 +80,29 @@ def mean_text(measure: str, cell: Mapping[str, Any] | None) -> str:
     return mean if cell["std"] is None else f"{mean} ± {value_text(measure, cell['std'])}"
 
 
-def main_table(document: Mapping[str, Any]) -> tuple[Row, list[Row]]:
-    """(header, rows) of the table itself: each column beside the paper's, where the paper has one."""
+def cell_of(row: Mapping[str, Any], data: str, measure: str) -> Mapping[str, Any] | None:
+    """The row's cell of a measure on a data set; None where it has no run."""
+    cell: Mapping[str, Any] | None = row["cells"].get(f"{data}.{measure}")
+    return cell if cell and cell["n"] else None
+
+
+def paper_name(document: Mapping[str, Any], data: str) -> str:
+    """What to call the published numbers next to those of ``data``: of which data they are, where they are others."""
+    described = document["data"][data]
+    return "paper" if described["papers"] else f"paper, {described['stands_for']}"
+
+
+def main_table(document: Mapping[str, Any]) -> Table:
+    """The table itself: each column next to the paper's, where the paper has one."""
     columns = document["columns"]
     header = ["", "n"]
     for column in columns:
-        header += [_title(document, column)] + (
-            [legends.papers(document, column["data"])] if column["published"] else []
-        )
+        header.append(_title(document, column))
+        if column["published"]:
+            header.append(paper_name(document, column["data"]))
     rows = []
     for row in document["rows"]:
-        texts = [row["label"], _n(row)]
+        texts = [row["label"], _trainings(row)]
         for column in columns:
             cell = row["cells"][column["key"]]
             texts.append(mean_text(column["measure"], cell))
@@ -60,13 +112,13 @@ def main_table(document: Mapping[str, Any]) -> tuple[Row, list[Row]]:
     return header, rows
 
 
-def difference_table(document: Mapping[str, Any]) -> tuple[Row, list[Row]]:
-    """(header, rows) of the differences to the paper and, over the same seeds, to the baseline."""
+def difference_table(document: Mapping[str, Any]) -> Table:
+    """The differences to the paper and, over the same seeds, to the baseline."""
     columns = document["columns"]
     header = [""]
     for column in columns:
         title = _title(document, column)
-        published = [f"{title} − {legends.papers(document, column['data'])}"] if column["published"] else []
+        published = [f"{title} − {paper_name(document, column['data'])}"] if column["published"] else []
         header += [*published, f"{title} − baseline"]
     rows = []
     for row in document["rows"]:
@@ -74,38 +126,46 @@ def difference_table(document: Mapping[str, Any]) -> tuple[Row, list[Row]]:
         for column in columns:
             cell, measure = row["cells"][column["key"]], column["measure"]
             if column["published"]:
-                texts.append(value_text(measure, cell["difference"], signed=True))
+                texts.append(value_text(measure, difference(cell), signed=True))
             texts.append(_interval(measure, cell["versus_baseline"]))
         if any(text != _NONE for text in texts[1:]):
             rows.append(texts)
     return header, rows
 
 
-def measures_table(document: Mapping[str, Any], data: str, names: Sequence[str]) -> tuple[Row, list[Row]]:
-    """(header, rows) of other figures on one data set; figures and rows that have none are left out.
+def difference(cell: Mapping[str, Any]) -> float | None:
+    """Our mean minus the published number, where there are both."""
+    if cell["mean"] is None or cell["paper"] is None:
+        return None
+    return float(cell["mean"] - cell["paper"])
 
-    They have their own n: a figure that was asked for later may be there for fewer trainings than the table's.
+
+def measures_table(document: Mapping[str, Any], data: str, names: Sequence[str]) -> Table:
+    """Other measures on one data set; measures and rows that have none are left out.
+
+    They have their own n: a measure that was asked for later may be there for fewer trainings than the table's.
     """
-    rows = [row for row in document["rows"] if any(name in row["measures"].get(data, {}) for name in names)]
-    shown = [name for name in names if any(name in row["measures"][data] for row in rows)]
+    found = [(row, {name: cell_of(row, data, name) for name in names}) for row in document["rows"]]
+    found = [(row, cells) for row, cells in found if any(cells.values())]
+    shown = [name for name in names if any(cells[name] for _, cells in found)]
     texts = []
-    for row in rows:
-        found = {name: row["measures"][data].get(name) for name in shown}
-        texts.append([row["label"], _n_of(found.values()), *(mean_text(name, cell) for name, cell in found.items())])
+    for row, cells in found:
+        means = [mean_text(name, cells[name]) for name in shown]
+        texts.append([row["label"], _range_of_n(cells[name] for name in shown), *means])
     return ["", "n", *(_measure(name).title for name in shown)], texts
 
 
-def spread_table(document: Mapping[str, Any], data: str) -> tuple[Row, list[Row]]:
-    """(header, rows) of what the spread of the clustering accuracy is made of; of rows with two trainings or more."""
+def spread_table(document: Mapping[str, Any], data: str) -> Table:
+    """What the spread of the clustering accuracy is made of; of rows with two trainings or more."""
     text = partial(value_text, "clustering_accuracy")
     texts = []
     for row in document["rows"]:
-        found = row["measures"].get(data, {})
-        if "starts_std" not in found or found["starts_std"]["n"] < 2:
+        cells = [cell_of(row, data, name) for name in ("clustering_accuracy", "starts_mean", "starts_std")]
+        if cells[2] is None or cells[2]["n"] < 2:
             continue
-        picked, means, stds = (found[name]["values"] for name in ("clustering_accuracy", "starts_mean", "starts_std"))
+        picked, means, stds = (cell["values"] for cell in cells if cell)
         parts = variance_components(means, stds, N_INIT)
-        gains = summary([own - mean for own, mean in zip(picked, means, strict=True)])
+        gains = summary([accuracy - mean for accuracy, mean in zip(picked, means, strict=True)])
         spreads = [text(summary(picked).std), text(summary(means).std)]
         seeds = f"{text(parts.seeds)} [{text(parts.seeds_low)}, {text(parts.seeds_high)}]"
         kept = f"{text(gains.mean, signed=True)} ± {text(gains.std)}"
@@ -113,55 +173,73 @@ def spread_table(document: Mapping[str, Any], data: str) -> tuple[Row, list[Row]
     return ["", "n", "std of the table", "std of the starts' means", "σ_seed", "σ_start", "kept − mean"], texts
 
 
-def course_table(document: Mapping[str, Any], data: str) -> tuple[Row, list[Row]]:
-    """(header, rows) of the models on the way: a row a model and measure, a column a number of iterations."""
-    courses = {row["label"]: row["course"][data] for row in document["rows"] if data in row["course"]}
-    steps = sorted({int(step) for course in courses.values() for step in course})
+def course_of(row: Mapping[str, Any], data: str, measure: str) -> dict[int, Mapping[str, Any]]:
+    """Iterations → numbers of the models on the way and of the last one; empty where none was kept."""
+    cell, end = cell_of(row, data, measure), cell_of(row, data, "iterations")
+    if cell is None or end is None or "steps" not in cell:
+        return {}
+    return {**{int(step): numbers for step, numbers in cell["steps"].items()}, int(end["mean"]): cell}
+
+
+def course_table(document: Mapping[str, Any], data: str) -> Table:
+    """The models on the way: a row per model and measure, a column per number of iterations."""
     texts = []
-    for measure in (column["measure"] for column in document["columns"] if column["data"] == data):
-        for label, course in courses.items():
-            cells = [course.get(str(step), {}).get(measure) for step in steps]
-            texts.append([label, _measure(measure).title, *(mean_text(measure, cell) for cell in cells)])
+    courses = {
+        (column["measure"], row["label"]): course_of(row, data, column["measure"])
+        for column in document["columns"]
+        if column["data"] == data
+        for row in document["rows"]
+    }
+    steps = sorted({step for course in courses.values() for step in course})
+    for (measure, label), course in courses.items():
+        if course:
+            means = [mean_text(measure, course.get(step)) for step in steps]
+            texts.append([label, _measure(measure).title, *means])
     return ["", "", *(f"{step:,}".replace(",", " ") for step in steps)], texts
 
 
 def markdown(document: Mapping[str, Any]) -> str:
     """The whole report."""
-    parts = [f"# {document['title']}", _how(document), _md_table(*main_table(document), split=_models(document))]
-    parts.append(legends.of_table(document, controls=_models(document) < len(document["rows"])))
+    models = _models(document)
+    parts = [f"# {document['title']}", _how(document), _md_table(*main_table(document), split=models)]
+    parts.append(_table_legend(document, controls=models < len(document["rows"])))
     if document["failed"]:
         parts.append("Not available:\n\n" + "\n".join(f"- {f['cell']}: {f['error']}" for f in document["failed"]))
     header, rows = difference_table(document)
     if rows:
-        parts += ["## Differences", legends.of_differences(document), _md_table(header, rows)]
+        parts += ["## Differences", _difference_legend(document), _md_table(header, rows)]
     shown = {column["measure"] for column in document["columns"]}
 
-    def others(*names: str) -> Callable[[str], tuple[Row, list[Row]]]:
+    def others(*names: str) -> Callable[[str], Table]:
         return lambda data: measures_table(document, data, [name for name in names if name not in shown])
 
     sections = (
-        ("What the bottleneck carries", legends.CARRIED, others(*CARRIED, *_unlisted(document))),
-        ("All K-means starts", legends.STARTS, others(*STARTS)),
-        ("Seeds and starts", legends.SPREAD, lambda data: spread_table(document, data)),
-        ("Beyond the paper's evaluation", legends.of_beyond(document, shown), others(*BEYOND)),
-        ("Along the training", legends.COURSE, lambda data: course_table(document, data)),
+        ("What the bottleneck carries", _CARRIED, others(*CARRIED, *_unlisted(document))),
+        ("All K-means starts", _STARTS, others(*STARTS)),
+        ("Seeds and starts", _SPREAD, partial(spread_table, document)),
+        ("Beyond the paper's evaluation", _beyond_legend(document, shown), others(*BEYOND)),
+        ("Along the training", _COURSE, partial(course_table, document)),
     )
     for title, text, table in sections:
-        tables = [(data, table(data)) for data in document["data"]]
-        filled = [(data, found) for data, found in tables if found[1]]
-        if filled:
+        tables = {data: table(data) for data in document["data"]}
+        if any(rows for _, rows in tables.values()):
             parts += [f"## {title}", text]
-            for data, found in filled:
-                if len(document["data"]) > 1:
-                    parts.append(f"{document['data'][data]['title']}:")
-                parts.append(_md_table(*found))
+        for data, (header, rows) in tables.items():
+            if rows:
+                parts += [f"{document['data'][data]['title']}:"] * (len(document["data"]) > 1)
+                parts.append(_md_table(header, rows))
     return "\n\n".join(parts) + "\n"
+
+
+def _measure_names(document: Mapping[str, Any]) -> list[str]:
+    """Of all cells with a run."""
+    cells = (item for row in document["rows"] for item in row["cells"].items())
+    return list(dict.fromkeys(key.rpartition(".")[2] for key, cell in cells if cell["n"]))
 
 
 def _unlisted(document: Mapping[str, Any]) -> list[str]:
     """Measures that only a bottleneck's own file knows."""
-    measures = (names for row in document["rows"] for names in row["measures"].values())
-    return list(dict.fromkeys(name for names in measures for name in names if name not in MEASURES))
+    return [name for name in _measure_names(document) if name not in MEASURES]
 
 
 def _how(document: Mapping[str, Any]) -> str:
@@ -207,24 +285,33 @@ def _settings_text(settings: Mapping[str, Any]) -> str:
 
 
 def csv_text(document: Mapping[str, Any]) -> str:
-    """One line a row, data set and figure; accuracies are fractions of 1. Models on the way are rows as ``ae@2000``.
+    """A long table: one line for each cell with a run, and for each step of its course.
 
-    The data have their own name, whatever data set of the paper they stand for; the settings of a sweep have columns.
+    Accuracies are fractions of 1, and ``values`` has one number a seed. The data have their own name, whatever data set
+    of the paper they stand for; the settings of a sweep have columns.
     """
     out = io.StringIO()
     table = csv.writer(out, lineterminator="\n")
     axes = _axes(document)
-    table.writerow(("row", *axes, *_CSV))
+    table.writerow(("row", *axes, "data", "measure", "step", *_CSV_NUMBERS, *_CSV_VERSUS))
     for row, place in zip(document["rows"], _combinations(axes, document), strict=True):
-        for data, measures in row["measures"].items():
-            named = *place, document["data"][data]["name"]
-            for measure, found in measures.items():
-                cell = row["cells"].get(f"{data}.{measure}", {})
-                table.writerow([row["row"], *named, measure, *_csv_numbers(found, cell)])
-            for step, way in list(row["course"].get(data, {}).items())[:-1]:  # the last is the row itself
-                for measure, found in way.items():
-                    table.writerow([f"{row['row']}@{step}", *named, measure, *_csv_numbers(found, {})])
+        for key, cell in row["cells"].items():
+            data, _, measure = key.rpartition(".")
+            for step, numbers in (*cell.get("steps", {}).items(), ("", cell)):
+                if numbers["n"]:
+                    name = (row["row"], *place, document["data"][data]["name"], measure, step)
+                    table.writerow([*name, *_csv_numbers(numbers)])
     return out.getvalue()
+
+
+_CSV_NUMBERS = ("mean", "std", "n", "values", "paper")
+_CSV_VERSUS = {f"versus_baseline{name and '_' + name}": name or "mean" for name in ("", "low", "high", "p")}
+
+
+def _csv_numbers(numbers: Mapping[str, Any]) -> list[Any]:
+    versus = numbers.get("versus_baseline") or {}
+    texts = {**numbers, "values": " ".join(map(repr, numbers["values"]))}
+    return [*(texts.get(name) for name in _CSV_NUMBERS), *(versus.get(name) for name in _CSV_VERSUS.values())]
 
 
 def _axes(document: Mapping[str, Any]) -> Mapping[str, Sequence[float]]:
@@ -236,19 +323,6 @@ def _axes(document: Mapping[str, Any]) -> Mapping[str, Sequence[float]]:
 def _combinations(axes: Mapping[str, Sequence[float]], document: Mapping[str, Any]) -> list[tuple[float, ...]]:
     """The values of each row's settings; the rows are all combinations, in this order."""
     return list(itertools.product(*axes.values())) if axes else [()] * len(document["rows"])
-
-
-def _csv_numbers(found: Mapping[str, Any], cell: Mapping[str, Any]) -> list[Any]:
-    against = found["versus_baseline"] or {}
-    return [
-        *(found[name] for name in ("mean", "std", "n", "min", "max")),
-        *(cell.get("paper"), cell.get("difference")),
-        *(against.get(name) for name in ("mean", "low", "high", "p")),
-    ]
-
-
-_CSV: tuple[str, ...] = ("data", "measure", "mean", "std", "n", "min", "max", "paper", "difference")
-_CSV += ("versus_baseline", "versus_baseline_low", "versus_baseline_high", "versus_baseline_p")
 
 
 def latex(document: Mapping[str, Any]) -> str:
@@ -291,7 +365,7 @@ def _models(document: Mapping[str, Any]) -> int:
     return max((i + 1 for i, kind in enumerate(kinds) if kind == "model"), default=len(kinds))
 
 
-def _md_table(header: Row, rows: Sequence[Row], split: int | None = None) -> str:
+def _md_table(header: Sequence[str], rows: Sequence[Sequence[str]], split: int | None = None) -> str:
     """A Markdown table; controls, from row ``split`` on, are in italics."""
     lines = ["| " + " | ".join(header) + " |", "|---|" + "---:|" * (len(header) - 1)]
     for i, row in enumerate(rows):
@@ -305,27 +379,54 @@ def _title(document: Mapping[str, Any], column: Mapping[str, Any]) -> str:
     return title if len(document["data"]) == 1 else f"{document['data'][column['data']]['title']}, {title}"
 
 
-def _n(row: Mapping[str, Any]) -> str:
+def _trainings(row: Mapping[str, Any]) -> str:
     """Number of trainings; of the data sets, if they differ, each."""
     numbers = [len(seeds) for seeds in row["seeds"].values()]
     return str(numbers[0]) if len(set(numbers)) == 1 else ", ".join(map(str, numbers))
 
 
-def _n_of(cells: Iterable[Mapping[str, Any] | None]) -> str:
-    """Number of trainings behind figures; ``1–2`` where they differ in it."""
-    numbers = [cell["n"] for cell in cells if cell and cell["n"]]
-    if not numbers:
-        return _NONE
+def _range_of_n(cells: Iterable[Mapping[str, Any] | None]) -> str:
+    """Number of trainings behind some cells; ``1–2`` where they differ in it."""
+    numbers = [cell["n"] for cell in cells if cell]
     low, high = min(numbers), max(numbers)
     return str(low) if low == high else f"{low}–{high}"
 
 
-def _interval(measure: str, against: Mapping[str, Any] | None) -> str:
+def _interval(measure: str, versus: Mapping[str, Any] | None) -> str:
     """``+3.83 [+1.20, +6.46]``."""
-    if against is None:
+    if versus is None:
         return _NONE
-    mean = value_text(measure, against["mean"], signed=True)
-    if against["low"] is None:
+    mean = value_text(measure, versus["mean"], signed=True)
+    if versus["low"] is None:
         return mean
-    low, high = (value_text(measure, against[name], signed=True) for name in ("low", "high"))
+    low, high = (value_text(measure, versus[name], signed=True) for name in ("low", "high"))
     return f"{mean} [{low}, {high}]"
+
+
+def _table_legend(document: Mapping[str, Any], *, controls: bool) -> str:
+    """What the table's columns and its rows in italics are."""
+    shown = {column["measure"] for column in document["columns"]}
+    sentences = [_MEANS, *(text for name, text in _COLUMN_LEGENDS.items() if name in shown)]
+    if controls:
+        inputs = any(row["row"].endswith(":z_q") for row in document["rows"])
+        sentences.append(_ITALICS + (_INPUTS if inputs else "") + ".")
+    return _wrapped(" ".join(sentences))
+
+
+def _difference_legend(document: Mapping[str, Any]) -> str:
+    """What is compared with what."""
+    keys = [column["key"] for column in document["columns"]]
+    published = any(column["published"] for column in document["columns"])
+    compared = any(row["cells"][key]["versus_baseline"] for row in document["rows"] for key in keys)
+    return _wrapped(" ".join([*[_TO_PAPER] * published, *[_TO_BASELINE] * compared]))
+
+
+def _beyond_legend(document: Mapping[str, Any], shown: Iterable[str]) -> str:
+    """What the measures of that section are that are there."""
+    names = {*_measure_names(document)} - {*shown}
+    text = "; ".join(legend for name, legend in _BEYOND_LEGENDS.items() if name in names)
+    return _wrapped(f"{text[:1].upper()}{text[1:]}.")
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(" ".join(text.split()), 120, break_long_words=False, break_on_hyphens=False)

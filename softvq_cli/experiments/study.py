@@ -1,24 +1,24 @@
-"""A study: a comparison as a value, its data, and the plan of its jobs."""
+"""A study: a comparison as a value, its data, the plan of its jobs, and the request that it answers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import abc
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from softvq_cli.config import DataConfig, RunConfig
-from softvq_cli.errors import InputError, UsageError
-from softvq_cli.experiments.cluster import THREADS
+from softvq_cli.errors import InputError, UsageError, param
+from softvq_cli.experiments.backends import THREADS
 from softvq_cli.experiments.job import Job
 from softvq_cli.experiments.paper import TITLES, Column
+from softvq_cli.experiments.pool import Outcome
 from softvq_cli.files import on_disk
 from softvq_cli.presets import preset
+from softvq_cli.reporter import Reporter
 from softvq_cli.results.evaluate import at
 from softvq_cli.words import BOTTLENECKS
-
-if TYPE_CHECKING:
-    from softvq_cli.datasets.progress import Progress
 
 RUNS = "runs"
 """Folder of the jobs' folders."""
@@ -34,7 +34,7 @@ class StudyData:
     name: str
     """What its loader calls it: ``mnist``, or the name of the user's file or folder."""
     stands_for: str
-    """The name of the data set in whose place they are; their own where in nobody's."""
+    """The name of the data set that it replaces; its own name where it replaces none."""
     preset: str
     """The name whose settings hold, as in :func:`softvq_cli.presets.preset`."""
     train: int
@@ -79,7 +79,7 @@ class Row:
     subject: str
     """A bottleneck to train, or a control."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """Its own, beside those that all rows share."""
+    """Its own, in addition to those that all rows share."""
     seeded: bool = True
     """Whether anything random is behind it; else there is one evaluation, whatever the seeds."""
     representation: str | None = None
@@ -124,22 +124,66 @@ class Study:
     """Settings in which the rows of one subject differ."""
     figure: Figure = "bars"
     further: Mapping[str, Any] = field(default_factory=dict)
-    """What its document says beside all that."""
+    """What else its document says."""
+    then: Callable[[Study, Outcome], Study] | None = None
+    """From the study and what its jobs found, the study that is reported; jobs that only this one has are then done."""
 
 
-def load_data(config: DataConfig, stands_for: str | None = None, progress: Progress | None = None) -> StudyData:
+@dataclass(frozen=True, kw_only=True)
+class StudyRequest(abc.ABC):
+    """What is asked for. A subclass checks its names and numbers when it is made."""
+
+    out: Path
+    """The folder of the runs and reports."""
+    seeds: int | None = None
+    """0…seeds − 1; the study's own number where None."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Of all rows, by name; they win over the preset and the study."""
+    command: str = ""
+    """What asks for it, for the reports."""
+
+    @property
+    @abc.abstractmethod
+    def reports(self) -> tuple[str, ...]:
+        """The names of the reports that it asks for."""
+
+    @property
+    @abc.abstractmethod
+    def most_jobs(self) -> int:
+        """More cannot be planned, whatever the data are."""
+
+    @abc.abstractmethod
+    def plan(self, reporter: Reporter) -> tuple[Study, ...]:
+        """Load the data and plan the studies (UsageError, SoftVQError)."""
+
+    @property
+    def data_settings(self) -> dict[str, Any]:
+        """Those of the settings that say which images."""
+        return {name: value for name, value in self.settings.items() if name in DataConfig.__dataclass_fields__}
+
+    def check(self, decided: Iterable[str]) -> None:
+        """Refuse too few seeds, and settings that the study decides (UsageError)."""
+        if self.seeds is not None and self.seeds < 1:
+            raise UsageError("{seeds} must be at least 1, not {}", self.seeds)
+        for name in decided:
+            if name in self.settings:
+                raise UsageError("{} is not for this study, which decides it", param(name))
+
+
+def load_data(config: DataConfig, stands_for: str | None = None, reporter: Reporter | None = None) -> StudyData:
     """Load both splits, fetching and decoding what is missing, and describe them.
 
     Args:
         config: which images.
-        stands_for: the name of the data set in whose place they are, and whose settings hold.
-        progress: is told how far it is.
+        stands_for: the name of the data set that they replace, and whose settings hold.
+        reporter: is told how far it is.
 
     Raises:
         SoftVQError: as loading does, or the data have no labels.
     """
     from softvq_cli import datasets
 
+    progress = (reporter or Reporter()).progress
     train = datasets.load(config, "train", progress=progress)
     test = datasets.load(config, "test", progress=progress)
     for dataset in (train, test):
@@ -148,16 +192,15 @@ def load_data(config: DataConfig, stands_for: str | None = None, progress: Progr
                 f"the {dataset.split} split of {dataset.name} has no labels, and a comparison needs them: use data "
                 "with class folders"
             )
-    prints = (train.fingerprint, test.fingerprint)
     return StudyData(
         config,
-        train.name,
-        stands_for or train.name,
-        stands_for or config.data,
-        len(train),
-        len(test),
-        train.image_shape,
-        prints,
+        name=train.name,
+        stands_for=stands_for or train.name,
+        preset=stands_for or config.data,
+        train=len(train),
+        test=len(test),
+        image_shape=train.image_shape,
+        fingerprints=(train.fingerprint, test.fingerprint),
     )
 
 
@@ -184,7 +227,7 @@ def plan_jobs(
         UsageError: a setting that no model can have, or a batch larger than the training split.
     """
     jobs = []
-    for name, of_data in data.items():
+    for name, described in data.items():
         for row in rows:
             if row.representation is not None:
                 continue
@@ -192,24 +235,33 @@ def plan_jobs(
                 bottleneck = row.subject if row.subject in BOTTLENECKS else "ae"
                 config = RunConfig.from_flat(
                     {
-                        **preset(of_data.preset, of_data.image_shape, bottleneck),
+                        **preset(described.preset, described.image_shape, bottleneck),
                         "threads": THREADS,
                         **shared,
                         **row.settings,
-                        **asdict(of_data.config),
+                        **asdict(described.config),
                         "bottleneck": bottleneck,
                         "seed": seed,
                     }
                 )
-                _check_batch(config, of_data)
-                called = f"{of_data.name}-{row.stem or row.name}{f'-s{seed}' if row.seeded else ''}"
-                folder = out / RUNS / on_disk(called)
-                own = (*parts, *_on_the_way(config)) if parts and row.subject in BOTTLENECKS else parts
-                jobs.append(Job(folder, row.name, row.subject, name, config, of_data.fingerprints, of_data.pixels, own))
+                _check_batch(config, described)
+                folder = f"{described.name}-{row.stem or row.name}{f'-s{seed}' if row.seeded else ''}"
+                jobs.append(
+                    Job(
+                        folder=out / RUNS / on_disk(folder),
+                        row=row.name,
+                        subject=row.subject,
+                        data=name,
+                        config=config,
+                        fingerprints=described.fingerprints,
+                        pixels=described.pixels,
+                        parts=(*parts, *_kept_steps(config)) if parts and row.subject in BOTTLENECKS else parts,
+                    )
+                )
     return tuple(jobs)
 
 
-def _on_the_way(config: RunConfig) -> list[str]:
+def _kept_steps(config: RunConfig) -> list[str]:
     """The parts of an evaluation that are of models kept before the training's end."""
     return [at(step) for step in config.train.kept if step < config.train.iterations]
 

@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import itertools
 import math
-import threading
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
 from softvq_cli.config import SETTINGS, DataConfig, ModelConfig, check, numeric_settings
-from softvq_cli.errors import Message, UsageError, param, shown, unknown_name
-from softvq_cli.experiments import pool, report
-from softvq_cli.experiments.cluster import Cluster, Where
+from softvq_cli.errors import UsageError, param, shown, unknown_name
 from softvq_cli.experiments.paper import Column
-from softvq_cli.experiments.pool import PoolObserver
-from softvq_cli.experiments.report import Report, report_files
-from softvq_cli.experiments.study import Row, Study, load_data, plan_jobs
+from softvq_cli.experiments.study import Row, Study, StudyRequest, load_data, plan_jobs
 from softvq_cli.presets import unused_settings
+from softvq_cli.reporter import Reporter
 from softvq_cli.results.evaluate import BASIC
-from softvq_cli.training import run_directory
 
 NAME = "sweep"
 _COLUMNS = ("clustering_accuracy", "nmi", "probe_accuracy", "nmse")
@@ -28,39 +21,78 @@ Axes = Mapping[str, Sequence[float]]
 """Setting → its values."""
 
 
-@dataclass(frozen=True)
-class Request:
-    """What is asked for."""
+@dataclass(frozen=True, kw_only=True)
+class SweepRequest(StudyRequest):
+    """A sweep that is asked for.
+
+    Raises:
+        UsageError: not a numeric setting, a value out of range or given twice, a setting that is decided, or one that
+            the bottleneck does not read.
+    """
 
     over: Axes
     """Numeric settings and their values in any order; reported in increasing order."""
-    out: Path
     seeds: int = 1
-    """0…seeds − 1."""
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    """The others, by name; they win over the preset."""
-    command: str = ""
-    """What asks for it, for the report."""
 
     def __post_init__(self) -> None:
-        """Check all names and numbers.
-
-        Raises:
-            UsageError: not a numeric setting, a value out of range or given twice, a setting that is decided, or one
-                that the bottleneck does not read.
-        """
+        """Check all names and numbers."""
         if not self.over:
-            raise UsageError(Message("which setting? give {over} K=8,16,32"))
-        bottleneck = self.settings.get("bottleneck", ModelConfig.bottleneck)
+            raise UsageError("which setting? give {over} {}", "K=8,16,32")
         for name, values in self.over.items():
             _check_axis(name, values)
-            if unused_settings(bottleneck, {name: None}):
-                raise UsageError("the bottleneck {} does not read {}", bottleneck, param(name))
-        if self.seeds < 1:
-            raise UsageError("{seeds} must be at least 1, not {}", self.seeds)
-        for name in ("seed", *self.over):
-            if name in self.settings:
-                raise UsageError("{} is not for this sweep, which decides it", param(name))
+            if unused_settings(self.bottleneck, {name: None}):
+                raise UsageError("the bottleneck {} does not read {}", self.bottleneck, param(name))
+        self.check(("seed", *self.over))
+
+    @property
+    def bottleneck(self) -> str:
+        """The one whose settings vary."""
+        bottleneck: str = self.settings.get("bottleneck", ModelConfig.bottleneck)
+        return bottleneck
+
+    @property
+    def reports(self) -> tuple[str, ...]:
+        return (NAME,)
+
+    @property
+    def most_jobs(self) -> int:
+        return math.prod(map(len, self.over.values())) * self.seeds
+
+    def plan(self, reporter: Reporter) -> tuple[Study, ...]:
+        data = load_data(DataConfig(**self.data_settings), reporter=reporter)
+        axes = {name: sorted(values) for name, values in self.over.items()}
+        rows, seeds, by_name = self._rows(axes), tuple(range(self.seeds)), {data.name: data}
+        single = next(iter(axes.items())) if len(axes) == 1 else None
+        study = Study(
+            name=NAME,
+            title=f"{', '.join(axes)} of {self.bottleneck} on {data.title}",
+            command=self.command,
+            seeds=seeds,
+            rows=rows,
+            columns=tuple(Column(data.name, measure) for measure in _COLUMNS),
+            data=by_name,
+            jobs=plan_jobs(self.out, rows, by_name, seeds, parts=(BASIC,), shared=self.settings),
+            varied=tuple(axes),
+            figure="curves" if single else "bars",
+            further={"setting": single[0], "values": single[1]} if single else {"over": axes},
+        )
+        return (study,)
+
+    def _rows(self, axes: Axes) -> tuple[Row, ...]:
+        """A row for each combination of the values, the last axis the fastest."""
+        rows = []
+        for values in itertools.product(*axes.values()):
+            texts = {name: _text(value) for name, value in zip(axes, values, strict=True)}
+            rows.append(
+                Row(
+                    name=", ".join(texts.values()),
+                    label=", ".join(f"{name} = {text}" for name, text in texts.items()),
+                    subject=self.bottleneck,
+                    settings=dict(zip(axes, values, strict=True)),
+                    stem=f"{self.bottleneck}-{'-'.join(name + text for name, text in texts.items())}",
+                )
+            )
+        return tuple(rows)
 
 
 def _check_axis(name: str, values: Sequence[float]) -> None:
@@ -97,78 +129,6 @@ def parse_over(texts: Iterable[str]) -> dict[str, tuple[float, ...]]:
                 "{over} {}=… takes {} with commas between them, not {}", name, kind, shown(listed)
             ) from error
     return axes
-
-
-def sweep(
-    request: Request,
-    *,
-    where: Where | None = None,
-    observer: PoolObserver | None = None,
-    stop: threading.Event | None = None,
-) -> Report:
-    """Train and measure what is not done yet in ``request.out``, and write sweep.json, .md, .csv, .tex and .png.
-
-    Raises:
-        UsageError: as :func:`softvq_cli.experiments.comparison.reproduce`.
-        SoftVQError: as there.
-    """
-    observer = observer or PoolObserver()
-    most = math.prod(map(len, request.over.values())) * request.seeds
-    with run_directory.locked(request.out, also=report_files(NAME)), Cluster(where or Where(), most) as cluster:
-        if not (request.out / f"{NAME}.json").exists():
-            cluster.warm()
-        study = plan(request, observer)
-        outcome = pool.run(study.jobs, cluster, observer=observer, stop=stop)
-        observer.stage("writing the report")
-        return report.write(study, outcome, request.out, observer.noted)
-
-
-def plan(request: Request, observer: PoolObserver) -> Study:
-    """The sweep as a study.
-
-    Raises:
-        UsageError: a setting that no model can have.
-        SoftVQError: the data cannot be had.
-    """
-    given = {name: value for name, value in request.settings.items() if name in DataConfig.__dataclass_fields__}
-    data = load_data(DataConfig(**given), progress=observer.data_progress)
-    bottleneck = request.settings.get("bottleneck", ModelConfig.bottleneck)
-    rows = _rows(request.over, bottleneck)
-    axes = {name: sorted(values) for name, values in request.over.items()}
-    one = next(iter(axes.items())) if len(axes) == 1 else None
-    return Study(
-        name=NAME,
-        title=f"{', '.join(axes)} of {bottleneck} on {data.title}",
-        command=request.command,
-        seeds=tuple(range(request.seeds)),
-        rows=rows,
-        columns=tuple(Column(data.name, measure) for measure in _COLUMNS),
-        data={data.name: data},
-        jobs=plan_jobs(
-            request.out, rows, {data.name: data}, range(request.seeds), parts=(BASIC,), shared=request.settings
-        ),
-        varied=tuple(axes),
-        figure="curves" if one else "bars",
-        further={"setting": one[0], "values": one[1]} if one else {"over": axes},
-    )
-
-
-def _rows(over: Axes, bottleneck: str) -> tuple[Row, ...]:
-    """A row for each combination of the values, the last axis the fastest."""
-    rows = []
-    for values in itertools.product(*(sorted(values) for values in over.values())):
-        settings = dict(zip(over, values, strict=True))
-        texts = {name: _text(value) for name, value in settings.items()}
-        rows.append(
-            Row(
-                name=", ".join(texts.values()),
-                label=", ".join(f"{name} = {text}" for name, text in texts.items()),
-                subject=bottleneck,
-                settings=settings,
-                stem=f"{bottleneck}-{'-'.join(name + text for name, text in texts.items())}",
-            )
-        )
-    return tuple(rows)
 
 
 def _text(value: float) -> str:

@@ -1,49 +1,62 @@
-"""What runs in a worker: the jobs of a group, with word of how they go.
+"""What runs in a worker process: the jobs of a group, each with a file that tells how far it is.
 
-A worker is told to stop beside its jobs, which then end as soon as nothing is lost by it.
+Only light modules are imported at the top: the initialiser of a process sets the number of threads before NumPy and
+PyTorch are loaded.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import signal
 import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from softvq_cli.errors import Interrupted, Message, SoftVQError, one_line
-from softvq_cli.experiments.cluster import limit_threads
-from softvq_cli.experiments.completion import complete
-from softvq_cli.experiments.job import Job
-from softvq_cli.files import as_utf8
 from softvq_cli.reporter import Reporter
-from softvq_cli.results.evaluate import Evaluation
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+    from softvq_cli.experiments.job import Job
+    from softvq_cli.results.evaluate import Evaluation
 
 ENVIRONMENT = ("SOFTVQ_DATA", "SOFTVQ_CACHE")
-"""Where data lie: a worker of another machine has to look in the same places."""
-_EVERY = 0.2
-"""Seconds between two messages of progress, and between two looks at whether anybody waits for them."""
-
+"""Where data lie: a worker on another machine has to look in the same places."""
+THREAD_VARIABLES = (
+    *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "LOKY_MAX_CPU_COUNT"),
+)
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+PROGRESS = "progress.json"
+"""The file in a job's folder while somebody works on the job."""
 TRAINING, MEASURING = "training", "measuring"
-PROGRESS, NOTE = "progress", "note"
-"""The first words of a worker's messages, then the job's folder, then (units done, what is being done) or a text."""
+LONGEST_STOP = 120.0
+"""Seconds that a training has, after a stop, to end its step and to write its checkpoint."""
+_WRITE_EVERY = 1.0
+"""Seconds between two writings of the progress; a new stage and a note are written at once."""
+_LOOK_EVERY = 0.2
+"""Seconds between two looks at whether a Dask task is still wanted."""
 
-_alone = threading.Lock()
-"""A worker with several threads must not train in two of them: torch has one generator and one number of threads."""
-_stops: dict[str, threading.Event] = {}
-"""Channel → its stop sign."""
+_one_at_a_time = threading.Lock()
+"""A worker with several threads must not train in two of them: PyTorch has one generator and one number of threads."""
+_stop = threading.Event()
+"""Of a process of this machine: the jobs end as soon as nothing is lost by it."""
+_training: set[Path] = set()
+"""The folders in which this process trains at the moment."""
 
 
 @dataclass(frozen=True)
 class Order:
-    """What a worker needs beside the jobs."""
+    """What a worker needs to know besides the jobs."""
 
-    channel: str
-    """The topic of its messages, and the name of the stop sign."""
+    id: str
+    """Different for each run of the pool: a progress file of an earlier one does not count."""
     device: str
     threads: int
     folder: str
@@ -51,70 +64,134 @@ class Order:
     environment: Mapping[str, str]
 
 
-def work(group: tuple[Job, ...], order: Order) -> list[Evaluation | str | None]:
-    """Complete the jobs of a group; in their order, the evaluations, or in a line why there is none.
+@dataclass(frozen=True)
+class Answer:
+    """What became of a job: an evaluation, an error, or neither where it was stopped."""
 
-    None where it was told to stop.
-    """
-    from distributed import get_worker
+    evaluation: Evaluation | None = None
+    error: str | None = None
+    notes: tuple[str, ...] = ()
 
+
+@dataclass(frozen=True)
+class JobProgress:
+    """What a job's progress file says."""
+
+    units: int = 0
+    """Iterations, and what an evaluation is worth in them."""
+    doing: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def read_progress(job: Job, order: Order) -> JobProgress | None:
+    """How far a job is; None while nobody works on it for this order."""
+    try:
+        value = json.loads((job.folder / PROGRESS).read_text(encoding="utf-8"))
+        if value["order"] == order.id:
+            notes = tuple(Message(*note) for note in value["notes"])
+            return JobProgress(int(value["units"]), str(value["doing"]), notes)
+    except (OSError, ValueError, LookupError, TypeError):  # not there, or just being written
+        pass
+    return None
+
+
+@dataclass
+class _ProgressFile(Reporter):
+    """Tells the pool how a job goes, by its file."""
+
+    job: Job
+    order: Order
+    doing: str = ""
+    units: int = 0
+    notes: list[str] = field(default_factory=list)
+    written: float = 0.0
+
+    def stage(self, name: str, *, stoppable: bool = False) -> None:
+        """Training, measuring, or waiting for another process."""
+        self.doing = TRAINING if stoppable else name if name.startswith("waiting") else MEASURING
+        self.units = self.job.steps if self.doing == MEASURING else self.units
+        (_training.add if stoppable else _training.discard)(self.job.folder)
+        self._write()
+
+    def progress(self, name: str, done: float, total: int | None, detail: str = "") -> None:
+        """Of the steps alone."""
+        if name == TRAINING:
+            self.units = int(done)
+            if time.monotonic() - self.written >= _WRITE_EVERY:
+                self._write()
+
+    def note(self, text: str) -> None:
+        """For the terminal of the command, but not that each job trains in its own folder."""
+        if not text.startswith(f"training in {self.job.folder}"):
+            self.notes.append(text)
+            self._write()
+
+    def warn(self, text: str) -> None:
+        """As a note: the pool shows the notes of its jobs as warnings."""
+        self.note(text)
+
+    def end(self) -> None:
+        """The job is over, in whatever way."""
+        _training.discard(self.job.folder)
+        with contextlib.suppress(OSError):
+            (self.job.folder / PROGRESS).unlink()
+
+    def _write(self) -> None:
+        self.written = time.monotonic()
+        notes = [_as_plain(note) for note in self.notes]
+        content = {"order": self.order.id, "units": self.units, "doing": self.doing, "notes": notes}
+        with contextlib.suppress(OSError):  # a full disk ends the job where it matters
+            (self.job.folder / PROGRESS).write_text(json.dumps(content), encoding="utf-8")
+
+
+def _as_plain(note: str) -> list[Any]:
+    """The template and the values of a message, for JSON."""
+    if not isinstance(note, Message):
+        return ["{}", note]
+    return [note.template, *(value if isinstance(value, int | float) else str(value) for value in note.values)]
+
+
+def work(group: tuple[Job, ...], order: Order, stop: threading.Event | None = None) -> list[Answer]:
+    """Complete the jobs of a group; their answers in the same order."""
     from softvq_cli.devices import machine
+    from softvq_cli.experiments.completion import complete
 
-    worker, stop = get_worker(), _stops.setdefault(order.channel, threading.Event())
-    answers: dict[Job, Evaluation | str | None] = {}
-    with _alone, contextlib.ExitStack() as place:
+    files = {job: _ProgressFile(job, order) for job in group}
+    answers: dict[Job, Answer] = {}
+    with _one_at_a_time, contextlib.ExitStack() as context:
         try:
             limit_threads(order.threads)
-            place.enter_context(_at_home(order))
-            place.enter_context(_wanted(worker, stop))
-            tellers = [_Teller(worker, order.channel, job) for job in group]
-            for job, answer in complete(
+            context.enter_context(_environment_of(order))
+            outcomes = complete(
                 group,
                 device=order.device,
                 threads=order.threads,
-                reporters=tellers,
-                stop=stop,
+                reporters=list(files.values()),
+                stop=stop or _stop,
                 machine=machine(order.device),
-            ):
-                if isinstance(answer, Interrupted):
-                    answers[job] = None
+            )
+            for job, outcome in outcomes:
+                notes = tuple(files[job].notes)
+                if isinstance(outcome, Interrupted):
+                    answers[job] = Answer(notes=notes)
+                elif isinstance(outcome, SoftVQError):
+                    answers[job] = Answer(error=outcome.message, notes=notes)
                 else:
-                    answers[job] = answer.message if isinstance(answer, SoftVQError) else answer
+                    answers[job] = Answer(outcome, notes=notes)
         except Exception as error:
             text = error.message if isinstance(error, SoftVQError) else f"{type(error).__name__}: {one_line(error)}"
-            answers |= {job: Message("{} ({})", text, _place(error)) for job in group if job not in answers}
+            for job in group:
+                answers.setdefault(job, Answer(error=Message("{} ({})", text, _place(error))))
+        finally:
+            for file in files.values():
+                file.end()
     return [answers[job] for job in group]
 
 
-def stop_jobs(channel: str) -> None:
-    """In every worker, beside its jobs."""
-    _stops.setdefault(channel, threading.Event()).set()
-
-
 @contextlib.contextmanager
-def _wanted(worker: Any, stop: threading.Event) -> Iterator[None]:
-    """Set ``stop`` when nobody waits for the task at hand any more: its client has left, or has taken it back."""
-    key, over = worker.get_current_task(), threading.Event()
-
-    def watch() -> None:
-        while not over.wait(_EVERY) and not stop.is_set():
-            task = worker.state.tasks.get(key)
-            if task is None or task.state == "cancelled":
-                stop.set()
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        over.set()
-        watcher.join()
-
-
-@contextlib.contextmanager
-def _at_home(order: Order) -> Iterator[None]:
+def _environment_of(order: Order) -> Iterator[None]:
     """The current folder and the environment of the command that gave the order."""
-    before, environment = os.getcwd(), {name: os.environ.get(name) for name in ENVIRONMENT}
+    folder, before = os.getcwd(), {name: os.environ.get(name) for name in ENVIRONMENT}
     try:
         os.chdir(order.folder)
     except OSError as error:
@@ -126,11 +203,11 @@ def _at_home(order: Order) -> Iterator[None]:
         os.environ |= order.environment
         yield
     finally:
-        for name, value in environment.items():
+        for name, value in before.items():
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
-        os.chdir(before)
+        os.chdir(folder)
 
 
 def _place(error: BaseException) -> str:
@@ -139,32 +216,72 @@ def _place(error: BaseException) -> str:
     return f"{Path(frame.filename).name}, line {frame.lineno}"
 
 
-@dataclass
-class _Teller(Reporter):
-    """Tells the pool how a job goes, in iterations and in what an evaluation is worth in them."""
+def begin(parent: Connection, environment: Mapping[str, str]) -> None:
+    """The first thing in a process of this machine.
 
-    worker: Any
-    channel: str
-    job: Job
-    told: float = 0.0
+    Ctrl-C and SIGTERM reach the whole group of processes, and the parent answers them. They were blocked when the
+    process was started, so that none ends it before it ignores them.
+    """
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    os.environ |= environment
+    threading.Thread(target=_obey, args=(parent,), daemon=True).start()
 
-    def progress(self, name: str, done: float, total: int | None, detail: str = "") -> None:
-        """Of the steps alone, and not every one is worth a message."""
-        now = time.monotonic()
-        if name == TRAINING and now - self.told >= _EVERY:
-            self.told = now
-            self._tell(int(done), TRAINING)
 
-    def stage(self, name: str, *, stoppable: bool = False) -> None:
-        """The training is over, or has not begun."""
-        if not stoppable:
-            waiting = name.startswith("waiting")
-            self._tell(0 if waiting else self.job.steps, name if waiting else MEASURING)
+def _obey(parent: Connection) -> None:
+    """Stop when the parent says so. When it has died, stop as well, and leave as soon as nothing is lost by it."""
+    try:
+        parent.recv_bytes()
+        _stop.set()
+        parent.recv_bytes()  # nothing else is ever sent: it ends with the parent
+    except (EOFError, OSError):
+        _stop.set()
+        latest = time.monotonic() + LONGEST_STOP
+        while _training and time.monotonic() < latest:
+            time.sleep(_LOOK_EVERY)
+        os._exit(1)
 
-    def note(self, text: str) -> None:
-        """Pass it on, but not that each job trains in its own folder."""
-        if text != f"training in {self.job.folder}" and not text.startswith(f"training in {self.job.folder}, "):
-            self.worker.log_event(self.channel, [NOTE, as_utf8(str(self.job.folder)), text])
 
-    def _tell(self, units: int, what: str) -> None:
-        self.worker.log_event(self.channel, [PROGRESS, as_utf8(str(self.job.folder)), units, what])
+def prepare(threads: int) -> None:
+    """Load what every job needs, while the parent still looks at the data."""
+    import softvq_cli.experiments.completion  # noqa: F401
+
+    limit_threads(threads)
+
+
+def limit_threads(threads: int) -> dict[str, Any]:
+    """For libraries that do not read the environment, or were loaded before it was set.
+
+    Returns:
+        The thread pools of this process, as threadpoolctl describes them.
+    """
+    import torch
+    from threadpoolctl import threadpool_info, threadpool_limits
+
+    os.environ |= dict.fromkeys(THREAD_VARIABLES, str(threads))
+    torch.set_num_threads(threads)
+    threadpool_limits(threads)
+    return {"torch": torch.get_num_threads(), "pools": threadpool_info()}
+
+
+def work_for_scheduler(group: tuple[Job, ...], order: Order) -> list[Answer]:
+    """:func:`work` as a Dask task. It ends when nobody waits for it: its client has left, or has taken it back."""
+    from distributed import get_worker
+
+    worker, stop, over = get_worker(), threading.Event(), threading.Event()
+    key = worker.get_current_task()
+
+    def watch() -> None:
+        while not over.wait(_LOOK_EVERY):
+            task = worker.state.tasks.get(key)
+            if task is None or task.state == "cancelled":
+                stop.set()
+                return
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        return work(group, order, stop)
+    finally:
+        over.set()

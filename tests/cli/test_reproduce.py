@@ -158,7 +158,7 @@ def test_a_report_names_no_folder_of_the_machine(softvq, images, tmp_path):
 
 
 def test_a_scheduler_that_is_not_there_is_named(softvq, images, monkeypatch):
-    monkeypatch.setattr("softvq_cli.experiments.cluster._LONGEST_CONNECT", 0.2)
+    monkeypatch.setattr("softvq_cli.experiments.backends.LONGEST_CONNECT", 0.2)
     words = ("reproduce", "table1", "--data", f"mnist={images}", "--only", "pca", "--quiet", *SMALL)
     softvq(*words, "--scheduler", "tcp://127.0.0.1:9").refused(1, "there is no Dask scheduler at tcp://127.0.0.1:9")
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "tcp://127.0.0.1:9")

@@ -18,10 +18,12 @@ from softvq_cli.devices import machine
 from softvq_cli.errors import InputError, RefusedError, UsageError
 from softvq_cli.evaluation.statistics import paired_difference
 from softvq_cli.experiments import formats
-from softvq_cli.experiments.cluster import Where
-from softvq_cli.experiments.comparison import Reproduction, Request, plan, reproduce
+from softvq_cli.experiments.backends import Where
+from softvq_cli.experiments.comparison import PaperRequest
 from softvq_cli.experiments.document import document as document_of
-from softvq_cli.experiments.pool import Outcome, PoolObserver
+from softvq_cli.experiments.pool import Outcome
+from softvq_cli.experiments.runner import Reports, carry_out
+from softvq_cli.reporter import Reporter
 from softvq_cli.training import run_directory
 
 HERE = Where(jobs=1, device="cpu")
@@ -29,8 +31,8 @@ SMALL = {"iterations": 4, "batch_size": 16, "latent_dim": 4, "K": 6}
 
 
 @pytest.fixture(scope="module")
-def request_of_table1(npz, tmp_path_factory) -> Request:
-    return Request(
+def request_of_table1(npz, tmp_path_factory) -> PaperRequest:
+    return PaperRequest(
         names=("table1",),
         out=tmp_path_factory.mktemp("reproduce") / "table1",
         seeds=2,
@@ -42,8 +44,8 @@ def request_of_table1(npz, tmp_path_factory) -> Request:
 
 
 @pytest.fixture(scope="module")
-def found(request_of_table1) -> Reproduction:
-    return reproduce(request_of_table1, where=HERE)
+def found(request_of_table1) -> Reports:
+    return carry_out(request_of_table1, where=HERE)
 
 
 @pytest.fixture(scope="module")
@@ -52,15 +54,16 @@ def document(found):
     return json.loads(found.reports[0].path.read_text())
 
 
-class Recorder(PoolObserver):
+class Recorder(Reporter):
     def __init__(self):
-        self.todo, self.notes = [], []
+        self.done, self.warnings = [], []
 
-    def planned(self, jobs, todo):
-        self.todo += [job.name for job in todo]
+    def note(self, text):
+        if " done, " in text:
+            self.done.append(text.split()[0])
 
-    def noted(self, text):
-        self.notes.append(text)
+    def warn(self, text):
+        self.warnings.append(text)
 
 
 def cell(document, row, column):
@@ -80,7 +83,7 @@ def test_every_cell_has_its_runs_mean_deviation_and_the_papers_number(document, 
     assert accuracy["std"] == pytest.approx(np.std(values, ddof=1))
     assert accuracy["n"] == 2
     assert accuracy["paper"] == 0.5148
-    assert accuracy["difference"] == pytest.approx(np.mean(values) - 0.5148)
+    assert formats.difference(accuracy) == pytest.approx(np.mean(values) - 0.5148)
     baseline = cell(document, "ae", "mnist.clustering_accuracy")
     assert accuracy["versus_baseline"] == paired_difference(values, baseline["values"]).as_dict()
     assert baseline["versus_baseline"] is None
@@ -96,27 +99,27 @@ def test_rows_stand_in_the_papers_order_with_the_decoders_input_below(document):
 
 
 def test_what_the_bottleneck_carries_and_the_spread_of_the_starts_are_there(document):
-    measures = {row["row"]: row["measures"]["mnist"] for row in document["rows"]}
-    assert {"nmse", "perplexity", "active_codes", "dead_codes", "bits_per_image"} <= set(measures["vq"])
-    assert measures["vq"]["active_codes"]["mean"] + measures["vq"]["dead_codes"]["mean"] == 6
-    assert "bits_per_image" not in measures["ae"]
+    measures = {row["row"]: row["cells"] for row in document["rows"]}
+    carried = ("nmse", "perplexity", "active_codes", "dead_codes", "bits_per_image")
+    assert {f"mnist.{name}" for name in carried} <= set(measures["vq"])
+    assert measures["vq"]["mnist.active_codes"]["mean"] + measures["vq"]["mnist.dead_codes"]["mean"] == 6
+    assert "mnist.bits_per_image" not in measures["ae"]
     for row in ("raw", "ae", "vq", "vq:z_q"):
-        low, high = (measures[row][name]["mean"] for name in ("starts_min", "starts_max"))
-        assert low <= measures[row]["clustering_accuracy"]["mean"] <= high
+        low, high = (measures[row][f"mnist.{name}"]["mean"] for name in ("starts_min", "starts_max"))
+        assert low <= measures[row]["mnist.clustering_accuracy"]["mean"] <= high
 
 
 def test_the_markdown_tells_the_spread_of_seeds_from_that_of_the_starts(document, found):
     text = found.reports[0].path.with_suffix(".md").read_text()
     table = text[text.index("## Seeds and starts") :]
     [line] = [line for line in table.splitlines() if line.startswith("| VQ-VAE | 2 ")]
-    measures = next(row["measures"]["mnist"] for row in document["rows"] if row["row"] == "vq")
-    stds = np.array(measures["starts_std"]["values"])
-    between = max(0.0, np.var(measures["starts_mean"]["values"], ddof=1) - (stds**2).mean() / 100) ** 0.5
+    means, stds = (np.array(cell(document, "vq", f"mnist.starts_{name}")["values"]) for name in ("mean", "std"))
+    between = max(0.0, np.var(means, ddof=1) - (stds**2).mean() / 100) ** 0.5
     shown = [float(number) for cell in line.split("|")[3:7] for number in re.findall(r"[\d.]+", cell)]
     low, high = shown[3:5]
     del shown[3:5]
     assert low <= shown[2] <= high
-    assert shown[1] == pytest.approx(100 * np.std(measures["starts_mean"]["values"], ddof=1), abs=0.006)
+    assert shown[1] == pytest.approx(100 * np.std(means, ddof=1), abs=0.006)
     assert shown[2:] == pytest.approx([100 * between, 100 * (stds**2).mean() ** 0.5], abs=0.006)
 
 
@@ -154,32 +157,33 @@ def test_the_csv_has_one_line_a_figure(document, found):
     assert float(line["mean"]) == nmi["mean"]
     assert float(line["paper"]) == 0.3541
     assert float(line["versus_baseline"]) == nmi["versus_baseline"]["mean"]
+    assert [float(value) for value in line["values"].split()] == nmi["values"]
     assert {line["data"] for line in lines} == {"blobs"}
     [line] = [line for line in lines if (line["row"], line["measure"]) == ("raw", "starts_median")]
-    assert (line["std"], line["paper"]) == ("", "")
+    assert (line["std"], line["paper"], line["step"]) == ("", "", "")
 
 
 def test_given_again_nothing_is_done_again_and_the_report_is_the_same(found, request_of_table1):
     before = {path: path.read_bytes() for path in found.reports[0].path.parent.iterdir() if path.is_file()}
     recorder = Recorder()
-    reproduce(request_of_table1, where=HERE, observer=recorder)
-    assert recorder.todo == []
+    carry_out(request_of_table1, where=HERE, reporter=recorder)
+    assert recorder.done == []
     assert {path: path.read_bytes() for path in before} == before
 
 
 def test_kept_checkpoints_become_a_course_in_the_report(request_of_table1, tmp_path):
     request = dataclasses.replace(request_of_table1, out=tmp_path, seeds=1, only=("vq", "raw"))
-    [report] = reproduce(dataclasses.replace(request, settings={**SMALL, "keep": "1,3"}), where=HERE).reports
-    courses = {row["row"]: row["course"] for row in report.document["rows"]}
-    assert courses["raw"] == courses["vq:z_q"] == {}
-    assert list(courses["vq"]["mnist"]) == ["1", "3", "4"]
-    end = {**cell(report.document, "vq", "mnist.nmi")}
-    assert courses["vq"]["mnist"]["4"]["nmi"]["values"] == end["values"]
+    [report] = carry_out(dataclasses.replace(request, settings={**SMALL, "keep": "1,3"}), where=HERE).reports
+    nmi = {row["row"]: row["cells"]["mnist.nmi"] for row in report.document["rows"]}
+    assert [row for row in nmi if "steps" in nmi[row]] == ["vq"]
+    assert list(nmi["vq"]["steps"]) == ["1", "3"]
+    [vq] = [row for row in report.document["rows"] if row["row"] == "vq"]
+    assert formats.course_of(vq, "mnist", "nmi")[4]["values"] == nmi["vq"]["values"]
     text = (tmp_path / "table1.md").read_text()
     assert "| VQ-VAE | NMI | " in text[text.index("## Along the training") :]
     assert text.endswith("](table1-course.png)\n")
     assert (tmp_path / "table1-course.png").stat().st_size > 1000
-    reproduce(request, where=HERE)  # a report without a course leaves no picture of one
+    carry_out(request, where=HERE)  # a report without a course leaves no picture of one
     assert "course" not in (tmp_path / "table1.md").read_text()
     assert not (tmp_path / "table1-course.png").exists()
 
@@ -187,15 +191,15 @@ def test_kept_checkpoints_become_a_course_in_the_report(request_of_table1, tmp_p
 def test_more_seeds_train_only_the_new_ones(found, request_of_table1):
     recorder = Recorder()
     wider = dataclasses.replace(request_of_table1, seeds=3, only=("ae",))
-    again = reproduce(wider, where=HERE, observer=recorder)
-    assert recorder.todo == ["blobs-ae-s2"]
+    again = carry_out(wider, where=HERE, reporter=recorder)
+    assert recorder.done == ["blobs-ae-s2"]
     assert again.reports[0].document["rows"][0]["cells"]["mnist.nmi"]["n"] == 3
 
 
 def test_other_settings_in_the_same_folder_are_refused(found, request_of_table1):
     other = dataclasses.replace(request_of_table1, settings={**SMALL, "iterations": 3})
-    with pytest.raises(RefusedError, match="iterations 4, and this asks for 3"):
-        reproduce(other, where=HERE)
+    with pytest.raises(RefusedError, match=r"iterations 4.* 3"):
+        carry_out(other, where=HERE)
 
 
 def test_a_second_one_in_the_same_folder_is_refused(request_of_table1):
@@ -210,8 +214,8 @@ def test_a_second_one_in_the_same_folder_is_refused(request_of_table1):
     first.start()
     held.wait()
     try:
-        with pytest.raises(RefusedError, match="another softvq is working"):
-            reproduce(request_of_table1, where=HERE)
+        with pytest.raises(RefusedError, match=str(request_of_table1.out)):
+            carry_out(request_of_table1, where=HERE)
     finally:
         over.set()
         first.join()
@@ -220,7 +224,7 @@ def test_a_second_one_in_the_same_folder_is_refused(request_of_table1):
 def test_columns_without_data_are_left_out_and_reported(npz, tmp_path):
     recorder = Recorder()
     missing = str(tmp_path / "nothing.npz")
-    request = Request(
+    request = PaperRequest(
         names=("table2",),
         out=tmp_path / "out",
         seeds=1,
@@ -228,55 +232,57 @@ def test_columns_without_data_are_left_out_and_reported(npz, tmp_path):
         data={"svhn": missing, "cifar10": str(npz)},
         settings={"arch": "mlp", **SMALL},
     )
-    found = reproduce(request, where=HERE, observer=recorder)
+    found = carry_out(request, where=HERE, reporter=recorder)
     [report] = found.reports
-    assert len(found.failed) == len(recorder.notes) == 1
+    assert len(found.failed) == len(recorder.warnings) == 1
     assert found.failed[0].startswith("svhn: ") and "nothing.npz" in found.failed[0]
     assert [column["data"] for column in report.document["columns"]] == ["cifar10", "cifar10"]
     assert cell(report.document, "pca", "cifar10.probe_accuracy")["n"] == 1
     assert "- svhn: " in report.path.with_suffix(".md").read_text()
     with pytest.raises(InputError, match=r"nothing\.npz"):
-        reproduce(dataclasses.replace(request, only_data=("svhn",)), where=HERE)
+        carry_out(dataclasses.replace(request, only_data=("svhn",)), where=HERE)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"names": ("tabel1",)}, "did you mean 'table1'"),
-        ({"only": ("softvq",)}, "unknown row 'softvq': did you mean 'soft-vq'"),
-        ({"data": {"cifar": "x"}}, "unknown data set of table1 'cifar'"),
-        ({"only_data": ("svhn",)}, "unknown data set of table1 'svhn'"),
-        ({"seeds": 0}, "seeds must be at least 1, not 0"),
-        ({"target_nmse": 0.0}, "target_nmse must be above 0"),
-        ({"target_nmse": 0.2}, "target_nmse is for fig4, not for table1"),
-        ({"names": ("fig4",), "only": ("ae", "raw")}, "raw is no row of fig4"),
-        ({"settings": {"bottleneck": "ae"}}, "bottleneck is not for a comparison"),
-        ({"settings": {"lr": -1.0}}, "lr must be above 0"),
+        ({"names": ("tabel1",)}, "table1"),
+        ({"only": ("softvq",)}, "'soft-vq'"),
+        ({"data": {"cifar": "x"}}, "'cifar'"),
+        ({"only_data": ("svhn",)}, "'svhn'"),
+        ({"seeds": 0}, "seeds"),
+        ({"target_nmse": 0.0}, "target_nmse"),
+        ({"target_nmse": 0.2}, "target_nmse"),
+        ({"names": ("fig4",), "only": ("ae", "raw")}, "raw"),
+        ({"settings": {"bottleneck": "ae"}}, "bottleneck"),
+        ({"settings": {"lr": -1.0}}, "lr"),
     ],
 )
 def test_a_wrong_request_is_refused_by_name(changes, message, tmp_path):
     with pytest.raises(UsageError) as caught:
-        Request(**{"names": ("table1",), "out": tmp_path, **changes})
+        PaperRequest(**{"names": ("table1",), "out": tmp_path, **changes})
     assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(("row", "published"), [("ae", True), ("fsq", False)])
 def test_a_column_without_any_published_number_has_none_beside_it(row, published, npz, tmp_path):
-    request = Request(("table1",), tmp_path, only=(row,), seeds=1, data={"mnist": str(npz)}, settings=SMALL)
-    [study] = plan(request, PoolObserver())
+    request = PaperRequest(
+        names=("table1",), out=tmp_path, only=(row,), seeds=1, data={"mnist": str(npz)}, settings=SMALL
+    )
+    [study] = request.plan(Reporter())
     header, _ = formats.main_table(document_of(study, Outcome({}, {})))
     assert ("paper" in " ".join(header)) == published
 
 
 def test_a_batch_larger_than_the_data_is_refused_before_anything_runs(npz, tmp_path):
-    request = Request(("table1",), tmp_path, data={"mnist": str(npz)}, settings={"batch_size": 500})
-    with pytest.raises(UsageError, match="batch_size 500 is larger than the training split of blobs, which has 120"):
-        reproduce(request, where=HERE)
+    request = PaperRequest(names=("table1",), out=tmp_path, data={"mnist": str(npz)}, settings={"batch_size": 500})
+    with pytest.raises(UsageError, match=r"batch_size 500 .* 120"):
+        carry_out(request, where=HERE)
     assert not (tmp_path / "runs").exists()
 
 
 def test_the_command_asks_for_the_same():
-    request = Request(
+    request = PaperRequest(
         names=("table1", "table2", "fig4"),
         out=Path("a b"),
         only=("ae",),

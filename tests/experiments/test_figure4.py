@@ -6,10 +6,12 @@ import json
 
 import pytest
 
-from softvq_cli.experiments.cluster import Where
-from softvq_cli.experiments.comparison import Request, match, reproduce
-from softvq_cli.experiments.pool import Outcome, PoolObserver
+from softvq_cli.experiments.backends import Where
+from softvq_cli.experiments.comparison import PaperRequest
+from softvq_cli.experiments.pool import Outcome
+from softvq_cli.experiments.runner import carry_out
 from softvq_cli.experiments.study import Study
+from softvq_cli.reporter import Reporter
 from softvq_cli.results.evaluate import BASIC, MAP, Evaluation
 from softvq_cli.training import checkpoint
 
@@ -20,7 +22,7 @@ def matched(jobs, target, tmp_path):
     """Figure 4 with these jobs, cut."""
     study = Study("fig4", "Figure 4", "", (0,), (), (), {}, tuple(jobs), further={"target_nmse": None})
     outcome = Outcome({job: Evaluation({}, ()) for job in jobs}, {})
-    return match(study, outcome, Request(("fig4",), tmp_path, target_nmse=target))
+    return PaperRequest(names=("fig4",), out=tmp_path, target_nmse=target).match(study, outcome)
 
 
 def trained(job, *curve: tuple[int, float]):
@@ -69,14 +71,14 @@ def test_without_runs_there_is_nothing_to_match(tmp_path):
 
 @pytest.fixture(scope="module")
 def figure(npz, tmp_path_factory):
-    request = Request(
+    request = PaperRequest(
         names=("fig4",),
         out=tmp_path_factory.mktemp("fig4") / "out",
         only=("ae", "vq"),
         data={"mnist": str(npz)},
         settings={"iterations": 6, "log_every": 1, "batch_size": 16, "K": 6, "lr": 1e-3},
     )
-    return request, reproduce(request, where=HERE)
+    return request, carry_out(request, where=HERE)
 
 
 def test_a_run_cut_short_is_the_same_run(figure):
@@ -106,12 +108,12 @@ def test_the_figure_has_a_panel_a_model_and_the_report_its_numbers(figure):
 
 
 def test_given_again_nothing_is_trained_again(figure):
-    class Recorder(PoolObserver):
-        todo: tuple = ()
+    class Recorder(Reporter):
+        notes: tuple = ()
 
-        def planned(self, jobs, todo):
-            self.todo += tuple(job.name for job in todo)
+        def note(self, text):
+            self.notes += (text,)
 
     recorder = Recorder()
-    reproduce(figure[0], where=HERE, observer=recorder)
-    assert recorder.todo == ()
+    carry_out(figure[0], where=HERE, reporter=recorder)
+    assert recorder.notes and not [note for note in recorder.notes if " done, " in note]

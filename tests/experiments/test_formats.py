@@ -17,9 +17,8 @@ from softvq_cli.experiments.formats import (
 
 
 def cell(mean, std=None, paper=None, versus=None):
-    difference = None if paper is None or mean is None else mean - paper
-    numbers = {"n": 0 if mean is None else 2, "min": mean, "max": mean, "values": [mean]}
-    return {"mean": mean, "std": std, "paper": paper, "difference": difference, "versus_baseline": versus, **numbers}
+    numbers = {"n": 0 if mean is None else 2, "values": [] if mean is None else [mean]}
+    return {"mean": mean, "std": std, "paper": paper, "versus_baseline": versus, **numbers}
 
 
 def document(**changes):
@@ -59,8 +58,6 @@ def document(**changes):
                 "kind": kind,
                 "seeds": {"svhn": [0], "mnist": [0, 1]},
                 "cells": {"svhn.nmi": first, "mnist.probe_accuracy": second},
-                "measures": {"svhn": {}, "mnist": {}},
-                "course": {},
             }
             for row, label, kind, first, second in rows
         ],
@@ -95,7 +92,7 @@ def test_differences_are_signed_with_their_interval():
 
 def test_other_figures_have_their_own_n():
     shown = document()
-    shown["rows"][0]["measures"]["mnist"] = {"nmse": cell(0.1, 0.01), "knn_accuracy": {**cell(0.9), "n": 1}}
+    shown["rows"][0]["cells"] |= {"mnist.nmse": cell(0.1, 0.01), "mnist.knn_accuracy": {**cell(0.9), "n": 1}}
     nmse, neighbours = "0.100 ± 0.010", "90.00"
     assert measures_table(shown, "mnist", ["nmse"]) == (["", "n", "nMSE"], [["a & b_c", "2", nmse]])
     assert measures_table(shown, "mnist", ["knn_accuracy"])[1] == [["a & b_c", "1", neighbours]]
@@ -104,14 +101,19 @@ def test_other_figures_have_their_own_n():
 
 def test_models_on_the_way_have_a_column_for_each_number_of_iterations():
     shown = document()
-    shown["rows"][0]["course"] = {"mnist": {"20000": {"probe_accuracy": cell(0.5, 0.01)}, "40000": {}}}
-    shown["rows"][1]["course"] = {"mnist": {"900": {"probe_accuracy": cell(0.25)}, "20000": {}}}
+    for row, step, number in ((0, "20000", cell(0.5, 0.01)), (1, "900", cell(0.25))):
+        cells = shown["rows"][row]["cells"]
+        cells["mnist.probe_accuracy"]["steps"] = {step: number}
+        cells["mnist.iterations"] = cell(40000.0)
     assert course_table(shown, "mnist") == (
         ["", "", "900", "20 000", "40 000"],
-        [["a & b_c", "classification", "–", "50.00 ± 1.00", "–"], ["β-VAE", "classification", "25.00", "–", "–"]],
+        [
+            ["a & b_c", "classification", "–", "50.00 ± 1.00", "25.00 ± 1.00"],
+            ["β-VAE", "classification", "25.00", "–", "50.00 ± 2.00"],
+        ],
     )
     assert course_table(shown, "svhn")[1] == []
-    assert "ae@20000,mnist,probe_accuracy,0.5,0.01,2" in csv_text(shown)
+    assert "ae,mnist,probe_accuracy,20000,0.5,0.01,2,0.5," in csv_text(shown)
 
 
 def test_latex_is_escaped():

@@ -6,57 +6,68 @@ import contextlib
 import multiprocessing
 import os
 import signal
-import socket
-import ssl
 import threading
 import time
 
-import dask
 import pytest
-from distributed import Security
 
 from softvq_cli.errors import Interrupted, RefusedError, UsageError
-from softvq_cli.experiments import pool
-from softvq_cli.experiments.cluster import Cluster, Where, limit_threads
+from softvq_cli.experiments import backends, pool, worker
+from softvq_cli.experiments.backends import LocalWorkers, Where
 from softvq_cli.experiments.job import inspect
-from softvq_cli.experiments.pool import PoolObserver
+from softvq_cli.experiments.worker import Order
+from softvq_cli.reporter import Reporter
 from tests.helpers import do
 
 HERE = Where(jobs=1, device="cpu")
 
 
-class Recorder(PoolObserver):
-    """What a pool told."""
+class Recorder(Reporter):
+    """What a pool told, and something to do whenever it tells how far it is."""
 
-    def __init__(self):
-        self.order, self.done, self.errors, self.last = [], [], {}, None
+    def __init__(self, act=lambda detail: None):
+        self.notes, self.warnings, self.last, self.act = [], [], None, act
 
-    def planned(self, jobs, todo):
-        self.order = [job.name for job in todo]
+    def note(self, text):
+        self.notes.append(text)
 
-    def progressed(self, progress):
-        self.last = progress
+    def warn(self, text):
+        self.warnings.append(text)
 
-    def completed(self, job):
-        self.done.append(job.name)
+    def progress(self, name, done, total, detail=""):
+        self.last = done, total
+        self.act(detail)
 
-    def failed(self, job, message):
-        self.errors[job.name] = message
+    @property
+    def done(self):
+        return [note.split()[0] for note in self.notes if " done, " in note]
 
 
 @pytest.fixture(scope="module")
 def one():
-    """One process, in which a job is tried again once."""
-    with dask.config.set({"distributed.scheduler.allowed-failures": 1}), Cluster(HERE) as cluster:
-        cluster.client  # noqa: B018 (the scheduler reads its configuration as it starts)
-        yield cluster
+    """One process."""
+    with LocalWorkers(HERE) as workers:
+        yield workers
 
 
 @pytest.fixture(scope="module")
 def two():
     """Two processes; each may train two seeds of a model at once."""
-    with Cluster(Where(jobs=2, device="cpu", together=2)) as cluster:
-        yield cluster
+    with LocalWorkers(Where(jobs=2, device="cpu", together=2)) as workers:
+        yield workers
+
+
+@pytest.fixture
+def submitted(monkeypatch):
+    """The jobs' names in the order in which they are given out."""
+    names, submit = [], LocalWorkers.submit
+
+    def recording(self, group, order):
+        names.extend(job.name for job in group)
+        return submit(self, group, order)
+
+    monkeypatch.setattr(LocalWorkers, "submit", recording)
+    return names
 
 
 def empty(jobs):
@@ -72,22 +83,26 @@ def wait_until(true, seconds=60.0):
         time.sleep(0.02)
 
 
-def test_no_number_depends_on_how_many_run_side_by_side(make_job, two):
+def children():
+    return {child.pid for child in multiprocessing.active_children()}
+
+
+def test_no_number_depends_on_how_many_run_side_by_side(make_job, two, submitted):
     jobs = [make_job("soft-vq", seed) for seed in (0, 1, 2)] + [make_job("vae", seed) for seed in (0, 1)]
     reference = [do(job) for job in jobs]
     empty(jobs)
     recorder = Recorder()
-    found = pool.run(jobs, two, observer=recorder)
-    assert [found.evaluations[job].numbers for job in jobs] == [one.numbers for one in reference]
-    assert recorder.order == ["soft-vq-s0", "soft-vq-s1", "vae-s0", "vae-s1", "soft-vq-s2"]
-    assert sorted(recorder.done) == sorted(recorder.order)
-    assert recorder.last.units == recorder.last.total
+    outcome = pool.run(jobs, two, reporter=recorder)
+    assert [outcome.evaluations[job].numbers for job in jobs] == [evaluation.numbers for evaluation in reference]
+    assert submitted == ["soft-vq-s0", "soft-vq-s1", "vae-s0", "vae-s1", "soft-vq-s2"]
+    assert sorted(recorder.done) == sorted(submitted)
+    assert recorder.last[0] == recorder.last[1] > 0
+    assert not [file for job in jobs for file in job.folder.glob("*progress*")]
 
 
-def test_who_completed_a_job_is_kept_with_its_numbers(make_job, one):
+def test_the_machine_that_completed_a_job_is_kept_with_its_numbers(make_job, one):
     job = make_job("pca")
-    found = pool.run([job], one)
-    machine = found.evaluations[job].machine
+    machine = pool.run([job], one).evaluations[job].machine
     assert machine["host"] == os.uname().nodename
     assert machine["processor"]
     assert inspect(job).evaluation.machine == machine
@@ -97,72 +112,82 @@ def test_of_seeds_trained_at_once_one_that_fails_stops_no_other(make_job, two):
     damaged, good = make_job("ae", 0), make_job("ae", 1)
     do(damaged)
     (damaged.folder / "ckpt.pt").write_bytes(b"PK nonsense")
-    found = pool.run([damaged, good], two)
-    assert (list(found.failures), list(found.evaluations)) == ([damaged], [good])
+    outcome = pool.run([damaged, good], two)
+    assert (list(outcome.failures), list(outcome.evaluations)) == ([damaged], [good])
 
 
-def test_finished_jobs_are_only_read_and_no_process_is_started_for_them(make_job):
+def test_finished_jobs_are_only_read_and_no_process_is_started_for_them(make_job, submitted):
     job = make_job("ae")
-    found = do(job)
-    recorder, before = Recorder(), {child.pid for child in multiprocessing.active_children()}
-    with Cluster(Where(device="cpu")) as cluster:
-        assert pool.run([job], cluster, observer=recorder).evaluations == {job: found}
-        assert {child.pid for child in multiprocessing.active_children()} <= before
-    assert (recorder.order, recorder.done) == ([], [])
+    evaluation = do(job)
+    recorder, before = Recorder(), children()
+    with LocalWorkers(Where(device="cpu")) as workers:
+        assert pool.run([job], workers, reporter=recorder).evaluations == {job: evaluation}
+        assert children() <= before
+    assert (submitted, recorder.done) == ([], [])
 
 
-def test_the_longest_job_is_begun_first_and_a_failing_one_stops_no_other(make_job, one):
+def test_the_longest_job_is_begun_first_and_a_failing_one_stops_no_other(make_job, one, submitted):
     short, long, damaged = make_job("ae", 0), make_job("ae", 1, iterations=9), make_job("ae", 2, iterations=5)
     do(short)
     (short.folder / "evaluation.json").unlink()
     do(damaged)
     (damaged.folder / "ckpt.pt").write_bytes(b"PK nonsense")
     recorder = Recorder()
-    found = pool.run([short, damaged, long], one, observer=recorder)
-    assert recorder.order == ["ae-s1", "ae-s2", "ae-s0"]
-    assert set(found.evaluations) == {short, long}
-    assert list(found.failures) == [damaged]
-    assert "not a complete softvq checkpoint" in recorder.errors["ae-s2"]
+    outcome = pool.run([short, damaged, long], one, reporter=recorder)
+    assert submitted == ["ae-s1", "ae-s2", "ae-s0"]
+    assert set(outcome.evaluations) == {short, long}
+    assert list(outcome.failures) == [damaged]
+    assert [text for text in recorder.warnings if text.startswith("ae-s2 failed: ")]
 
 
-def kill_the_worker(cluster):
-    with contextlib.suppress(OSError):  # it is just being started again
-        for pid in cluster.client.run(os.getpid).values():
-            os.kill(pid, signal.SIGKILL)
+def kill_the_process(workers):
+    [slot] = workers.slots
+    with contextlib.suppress(OSError, TypeError):  # it is just being started again
+        os.kill(slot.pid, signal.SIGKILL)
 
 
 def test_a_job_whose_process_was_killed_goes_on_from_its_checkpoint(make_job, one):
-    job = make_job("soft-vq", iterations=600, checkpoint_every=20, log_every=200)
+    job = make_job("soft-vq", iterations=1500, checkpoint_every=20, log_every=500)
     reference = do(job)
     empty([job])
     killed = []
 
-    class Killer(Recorder):
-        def progressed(self, progress):
-            if not killed and (job.folder / "ckpt.pt").exists() and progress.running.get(job.name) == "training":
-                killed.append(inspect(job).step)
-                kill_the_worker(one)
+    def kill(detail):
+        if not killed and (job.folder / "ckpt.pt").exists() and f"{job.name} training" in detail:
+            kill_the_process(one)
+            killed.append(inspect(job).step)
 
-    recorder = Killer()
-    found = pool.run([job], one, observer=recorder)
+    recorder = Recorder(kill)
+    outcome = pool.run([job], one, reporter=recorder)
     assert killed[0] >= 20
-    assert not found.failures
-    assert found.evaluations[job].numbers == reference.figures
+    assert not outcome.failures
+    assert outcome.evaluations[job].numbers == reference.numbers
     assert recorder.done == [job.name]
 
 
-def test_a_job_that_kills_its_processes_again_and_again_fails_alone(make_job, one):
+def test_a_job_that_kills_its_processes_again_and_again_fails_alone(make_job, one, monkeypatch):
+    monkeypatch.setattr(backends, "TRIES", 2)
     endless, other = make_job("ae", 0, iterations=10_000_000), make_job("ae", 1)
+    outcome = pool.run(
+        [endless, other], one, reporter=Recorder(lambda detail: "ae-s0 training" in detail and kill_the_process(one))
+    )
+    assert list(outcome.evaluations) == [other], outcome.failures
+    assert "killed 2 times" in outcome.failures[endless]
 
-    class Killer(Recorder):
-        def progressed(self, progress):
-            if progress.running.get("ae-s0") == "training" and endless.name not in self.errors:
-                kill_the_worker(one)
-                progress.running.pop("ae-s0")
 
-    found = pool.run([endless, other], one, observer=Killer())
-    assert list(found.evaluations) == [other], found.failures
-    assert "its process was killed 2 times" in found.failures[endless]
+def test_a_killed_process_takes_no_other_job_with_it(make_job, two):
+    jobs = [make_job(row, iterations=1500, checkpoint_every=20, log_every=500) for row in ("soft-vq", "vae")]
+    killed = []
+
+    def kill(detail):
+        if not killed and all(f"{job.name} training" in detail for job in jobs):
+            killed.append(two.slots[0].pid)
+            os.kill(killed[0], signal.SIGKILL)
+
+    second = two.slots[1].pid if two.slots else None
+    outcome = pool.run(jobs, two, reporter=Recorder(kill))
+    assert killed and set(outcome.evaluations) == set(jobs)
+    assert second in (None, two.slots[1].pid)
 
 
 def test_a_job_that_is_done_twice_at_once_yields_to_the_first(make_job):
@@ -179,95 +204,64 @@ def test_a_job_that_is_done_twice_at_once_yields_to_the_first(make_job):
 
 def test_a_stop_leaves_checkpoints(make_job, one):
     endless, stop = make_job("ae", iterations=10_000_000), threading.Event()
-
-    class Stopper(Recorder):
-        def progressed(self, progress):
-            if progress.units > 0:
-                stop.set()
-
-    with pytest.raises(Interrupted, match="stopped with 0 of 1 jobs done") as caught:
-        pool.run([endless], one, observer=Stopper(), stop=stop)
+    recorder = Recorder(lambda detail: "training" in detail and stop.set())
+    with pytest.raises(Interrupted) as caught:
+        pool.run([endless, make_job("vq")], one, reporter=recorder, stop=stop)
     assert caught.value.again == {}
     state = inspect(endless)
     assert state.step > 0
     assert not state.finished
+    assert not (endless.folder / worker.PROGRESS).exists()
+    assert inspect(make_job("vq")).step == 0
 
 
 def test_an_exception_ends_the_processes(make_job):
-    class Broken(Recorder):
-        def progressed(self, progress):
-            raise KeyboardInterrupt
+    def interrupt(detail):
+        raise KeyboardInterrupt
 
-    before = {child.pid for child in multiprocessing.active_children()}
-    with pytest.raises(KeyboardInterrupt), Cluster(HERE) as cluster:
-        pool.run([make_job("ae", iterations=10_000_000)], cluster, observer=Broken())
-    wait_until(lambda: {child.pid for child in multiprocessing.active_children()} <= before)
+    before = children()
+    with pytest.raises(KeyboardInterrupt), LocalWorkers(HERE) as workers:
+        pool.run([make_job("ae", iterations=10_000_000)], workers, reporter=Recorder(interrupt))
+    wait_until(lambda: children() <= before)
 
 
-def test_other_settings_are_refused_before_anything_runs(make_job, one):
+def test_other_settings_are_refused_before_anything_runs(make_job, one, submitted):
     do(make_job("ae"))
-    recorder = Recorder()
     with pytest.raises(RefusedError):
-        pool.run([make_job("vq"), make_job("ae", iterations=3)], one, observer=recorder)
-    assert recorder.order == []
+        pool.run([make_job("vq"), make_job("ae", iterations=3)], one)
+    assert submitted == []
 
 
-def test_jobs_below_1_are_refused():
-    with pytest.raises(UsageError, match="jobs must be at least 1, not 0"):
+def test_notes_of_a_job_are_told_once(make_job, one):
+    recorder = Recorder()
+    pool.run([make_job("raw", parts=("basic", "map"), data_dir="absent")], one, reporter=recorder)
+    assert len(recorder.warnings) == len(set(recorder.warnings))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"order": "other", "units": 1, "doing": "", "notes": []}'])
+def test_a_progress_file_that_is_half_written_or_of_an_earlier_command_says_nothing(text, make_job):
+    job = make_job("ae")
+    job.folder.mkdir()
+    (job.folder / worker.PROGRESS).write_text(text)
+    assert worker.read_progress(job, Order("this", "cpu", 1, "", {})) is None
+
+
+def test_how_many_processes_start():
+    with pytest.raises(UsageError, match="jobs"):
         Where(jobs=0)
-    assert Where(device="cpu").workers() >= 1
-    assert Where(jobs=5, device="cpu").workers() == 5
+    assert Where(device="cpu").processes() >= 1
+    eight = Where(jobs=8, device="cpu")
+    assert (eight.processes(), eight.processes(2), eight.processes(20)) == (8, 2, 8)
 
 
-def test_no_more_processes_are_meant_to_start_than_there_can_be_jobs():
-    assert Cluster(Where(jobs=8, device="cpu"), 2).workers == 2
-    assert Cluster(Where(jobs=8, device="cpu"), 20).workers == 8
-    assert Cluster(Where(jobs=8, device="cpu")).workers == 8
-
-
-def test_a_process_that_starts_as_it_does_outside_of_tests_computes_with_one_thread(make_job):
+def test_a_process_that_starts_as_it_does_outside_of_tests_computes_with_one_thread(make_job, monkeypatch):
+    monkeypatch.setattr(backends, "METHOD", "spawn")
     job = make_job("pca")
-    with dask.config.set({"distributed.worker.multiprocessing-method": "spawn"}), Cluster(HERE) as cluster:
-        assert list(pool.run([job], cluster).evaluations) == [job]
-        [threads] = cluster.client.run(limit_threads, 1).values()
-        [environment] = cluster.client.run(lambda: dict(os.environ)).values()
+    with LocalWorkers(HERE) as workers:
+        assert list(pool.run([job], workers).evaluations) == [job]
+        [slot] = workers.slots
+        threads = slot._executor.submit(worker.limit_threads, 1).result()
+        environment = [slot._executor.submit(os.getenv, name).result() for name in worker.THREAD_VARIABLES]
     assert threads["torch"] == 1
-    assert {found["num_threads"] for found in threads["pools"]} <= {1}
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        assert environment[name] == "1"
-
-
-def _greeting(address, context):
-    """The first byte that the scheduler says of itself to whoever connects so; nothing where it hangs up."""
-    host, port = address.removeprefix("tls://").split(":")
-    try:
-        with (
-            socket.create_connection((host, int(port)), timeout=20) as line,
-            context.wrap_socket(line) as secure,
-        ):
-            return secure.recv(1)
-    except (ssl.SSLError, ConnectionError):
-        return b""
-
-
-def test_a_stranger_cannot_connect(one):
-    address = one.client.scheduler.address
-    assert address.startswith("tls://127.0.0.1:")
-    assert _greeting(address, one.client.security.get_connection_args("client")["ssl_context"])  # a friend can
-    unknown = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    other = Security.temporary().get_connection_args("client")["ssl_context"]
-    for context in (unknown, other):  # without a certificate, and with one that somebody else signed
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # the stranger itself takes any scheduler
-        assert not _greeting(address, context)
-
-
-def test_without_tls_there_is_no_talking_to_the_scheduler(one):
-    host, port = one.client.scheduler.address.removeprefix("tls://").split(":")
-    with socket.create_connection((host, int(port)), timeout=20) as line, contextlib.suppress(ConnectionError):
-        line.sendall(bytes(64))
-        assert line.recv(1) in (b"", b"\x15")  # hung up, perhaps after an alert of TLS
-
-
-def test_every_address_is_this_machines_and_speaks_tls(one):
-    [workers] = [one.client.scheduler_info()["workers"]]
-    assert all(worker.startswith("tls://127.0.0.1:") for worker in workers)
+    assert {library["num_threads"] for library in threads["pools"]} <= {1}
+    assert environment == ["1"] * len(environment)

@@ -11,9 +11,9 @@ import pytest
 
 from softvq_cli.errors import Interrupted, SoftVQError
 from softvq_cli.experiments import pool
-from softvq_cli.experiments.cluster import Cluster, Where
+from softvq_cli.experiments.backends import SchedulerWorkers, Where
 from softvq_cli.experiments.job import inspect
-from softvq_cli.experiments.pool import PoolObserver
+from softvq_cli.reporter import Reporter
 from tests.helpers import Fork, Zygote, do, wait_for
 
 
@@ -52,33 +52,34 @@ def site(zygote, tmp_path):
     site.close()
 
 
-class Acting(PoolObserver):
+class Acting(Reporter):
     """Does something once, when a checkpoint is there and training goes on."""
 
     def __init__(self, jobs, act):
         self.jobs, self.act, self.acted, self.done = jobs, act, False, []
 
-    def progressed(self, progress):
-        going = [job for job in self.jobs if progress.running.get(job.name) == "training"]
+    def progress(self, name, done, total, detail=""):
+        going = [job for job in self.jobs if f"{job.name} training" in detail]
         if not self.acted and len(going) == len(self.jobs) and all((job.folder / "ckpt.pt").exists() for job in going):
             self.acted = True
             self.act()
 
-    def completed(self, job):
-        self.done.append(job.name)
+    def note(self, text):
+        self.done += [text.split()[0]] * (" done, " in text)
 
 
 def test_a_killed_workers_job_is_completed_by_another_with_the_same_numbers(site, make_job):
-    jobs = [make_job("soft-vq", seed, iterations=600, checkpoint_every=20, log_every=200) for seed in (0, 1)]
+    jobs = [make_job("soft-vq", seed, iterations=1500, checkpoint_every=20, log_every=500) for seed in (0, 1)]
     reference = [do(job).numbers for job in jobs]
     for job in jobs:
         for file in job.folder.iterdir():
             file.unlink()
     first, _ = site.work(), site.work()
     observer = Acting(jobs, lambda: first.send(signal.SIGKILL))
-    with Cluster(Where(device="cpu", scheduler=site.address)) as cluster:
+    with SchedulerWorkers(Where(device="cpu", scheduler=site.address)) as cluster:
+        cluster.warm()
         cluster.client.wait_for_workers(2, timeout=60)  # else one of them gets both jobs
-        found = pool.run(jobs, cluster, observer=observer)
+        found = pool.run(jobs, cluster, reporter=observer)
     assert observer.acted
     assert not found.failures
     assert [found.evaluations[job].numbers for job in jobs] == reference
@@ -89,21 +90,21 @@ def test_a_stop_leaves_checkpoints_and_the_workers(site, make_job):
     job, stop = make_job("ae", iterations=10_000_000, checkpoint_every=100), threading.Event()
     worker = site.work()
     with (
-        pytest.raises(Interrupted, match="stopped with 0 of 1 jobs done"),
-        Cluster(Where(device="cpu", scheduler=site.address)) as cluster,
+        pytest.raises(Interrupted, match="0 of 1"),
+        SchedulerWorkers(Where(device="cpu", scheduler=site.address)) as cluster,
     ):
-        pool.run([job], cluster, observer=Acting([job], stop.set), stop=stop)
+        pool.run([job], cluster, reporter=Acting([job], stop.set), stop=stop)
     assert worker.lives()
     assert 0 < inspect(job).step < 10_000_000
     again = make_job("pca")
-    with Cluster(Where(device="cpu", scheduler=site.address)) as cluster:
+    with SchedulerWorkers(Where(device="cpu", scheduler=site.address)) as cluster:
         assert list(pool.run([again], cluster).evaluations) == [again]
 
 
 def test_an_address_where_nobody_answers_is_named(monkeypatch):
-    monkeypatch.setattr("softvq_cli.experiments.cluster._LONGEST_CONNECT", 0.2)
+    monkeypatch.setattr("softvq_cli.experiments.backends.LONGEST_CONNECT", 0.2)
     with (
-        pytest.raises(SoftVQError, match=r"there is no Dask scheduler at tcp://127\.0\.0\.1:9"),
-        Cluster(Where(device="cpu", scheduler="tcp://127.0.0.1:9")) as cluster,
+        pytest.raises(SoftVQError, match=r"tcp://127\.0\.0\.1:9"),
+        SchedulerWorkers(Where(device="cpu", scheduler="tcp://127.0.0.1:9")) as cluster,
     ):
-        cluster.client  # noqa: B018
+        cluster.warm()

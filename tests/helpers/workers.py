@@ -11,7 +11,7 @@ from multiprocessing import forkserver, resource_tracker
 
 from tests.helpers.runs import shrunk_networks
 
-PRELOAD = ["distributed", "torch", "sklearn.cluster", "sklearn.linear_model", "joblib", "tests.helpers.small"]
+PRELOAD = ["torch", "sklearn.cluster", "sklearn.linear_model", "joblib", "tests.helpers.small"]
 SHARED = not hasattr(forkserver._forkserver, "_forkserver_authkey")  # type: ignore[attr-defined]
 """Since Python 3.14 a fork server answers only the process that started it."""
 
@@ -36,11 +36,11 @@ def serve(address: str) -> None:
 
 
 def share(address: str) -> None:
-    """From here on, the fork server of this process is the one at ``address``; Dask has to be told to use it."""
-    from distributed import utils
+    """From here on, the fork server at ``address`` starts the processes of this process, those of its pools, too."""
+    from softvq_cli.experiments import backends
 
+    backends.METHOD = "forkserver"
     server = forkserver._forkserver  # type: ignore[attr-defined]
-    utils._forkserver_preload_set = True  # not Dask's list, which is longer
     if SHARED:
         server._forkserver_address = address
         server._forkserver_alive_fd = os.open(os.devnull, os.O_RDONLY)

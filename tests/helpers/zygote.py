@@ -216,15 +216,12 @@ def _lives(pid: int) -> bool:
 
 def serve(path: str, owner: int) -> None:
     """Answer at a Unix socket as long as the process ``owner`` lives."""
-    import dask
-
     trust_the_disk()
     _warm_up()
     gc.collect()
     gc.freeze()  # children do not look through, and so copy, what is here already
     workers.serve(workers.beside(path))
     workers.share(workers.beside(path))
-    dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
     ends, told = socket.socketpair()
     told.setblocking(False)
     signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)

@@ -1,4 +1,7 @@
-"""What the system lets a process have, looked at before workers start: they would only say that they failed."""
+"""How many processes the limits of the system allow.
+
+They are checked before workers start, which would only say that they failed.
+"""
 
 from __future__ import annotations
 
