@@ -13,7 +13,7 @@ from typing import Any
 from softvq_cli.errors import Message, SoftVQError
 
 _FILES, _FILES_EACH = 32, 12
-"""Open at once, as measured: this program's own (24), and its pipes to each process (9); a process has 12 and its data."""
+"""Open at once, as measured: this program's own (24), and its pipes to each process (9), which has 12 itself."""
 _SPACE = 5 << 30
 """Bytes of address space that this program and each worker need, most of which are never touched (4.3 GB measured)."""
 _TASKS, _TASKS_EACH = 24, 24
