@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from softvq_cli.evaluation.statistics import paired_difference, summary
-from softvq_cli.results.measures import MEASURES, measure
 from softvq_cli.experiments.paper import Column
 from softvq_cli.experiments.pool import Outcome
 from softvq_cli.experiments.study import Row, Study
 from softvq_cli.results.evaluate import step_of
+from softvq_cli.results.measures import MEASURES, measure
 from softvq_cli.sharing import shared_command, shared_text
 from softvq_cli.version import __version__
 from softvq_cli.words import BOTTLENECKS

@@ -9,11 +9,11 @@ from typing import Any
 
 from softvq_cli.experiments import formats
 from softvq_cli.experiments.document import document as document_of
-from softvq_cli.results.measures import measure
 from softvq_cli.experiments.pool import Outcome
 from softvq_cli.experiments.study import Study
 from softvq_cli.files import write_json, write_text
 from softvq_cli.reporter import Reporter
+from softvq_cli.results.measures import measure
 
 Document = Mapping[str, Any]
 _COURSE = "-course"
