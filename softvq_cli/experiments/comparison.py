@@ -179,7 +179,7 @@ class PaperRequest(StudyRequest):
             outcome: of its jobs; those that failed are kept as they are, to be reported.
         """
         trained = [job for job in study.jobs if job in outcome.evaluations]
-        curves = {job: [(line["step"], line["val_nmse"]) for line in run_directory.read_metrics(job.folder)] for job in trained}
+        curves = {job: _errors(job) for job in trained}
         target = self.target_nmse or _last_error(curves)
         failed = tuple(job for job in study.jobs if job in outcome.failures)
         if target is None:
@@ -215,6 +215,11 @@ def decoder_inputs(rows: Sequence[Row]) -> list[Row]:
         for row in rows
         if row.subject in BOTTLENECKS and BOTTLENECKS[row.subject].has_codebook
     ]
+
+
+def _errors(job: Job) -> list[tuple[int, float]]:
+    """(step, error on the test split), from the job's log."""
+    return [(line["step"], line["val_nmse"]) for line in run_directory.read_metrics(job.folder)]
 
 
 def _step_at(target: float, curve: Sequence[tuple[int, float]]) -> int | None:
