@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from softvq_cli.cli.options import EmbeddingFile, Jobs, Json, Labels, Overwrite, Seed, Streams, completion
+from softvq_cli.cli.options import EmbeddingFile, Jobs, Labels, Overwrite, Seed, Streams, completion
 from softvq_cli.words import CLUSTER_METHODS, INITS
 
 
@@ -70,7 +70,6 @@ def cluster(
     ] = False,
     overwrite: Overwrite = False,
     jobs: Jobs = None,
-    as_json: Json = False,
     terminal: Streams,
 ) -> None:
     """Cluster embeddings, by K-means unless told otherwise, and compare the clusters with the classes.
@@ -93,7 +92,7 @@ def cluster(
     if assignments is not None:
         refuse_existing(assignments, overwrite=overwrite)
     settings = {"perplexity": perplexity, "exaggeration": exaggeration, "dimensions": dimensions}
-    with output.received([embeddings]) as [rows], terminal.bars():
+    with output.received([embeddings]) as [rows]:
         found = cluster_file(
             rows,
             labels,
@@ -110,6 +109,6 @@ def cluster(
         write_array(assignments, found.assignments)
     for note in found.clustering.notes:
         terminal.warn(note)
-    terminal.result(found.as_dict(starts=starts), lambda: clustering_tables(found), as_json=as_json)
+    terminal.result(found.as_dict(starts=starts), lambda: clustering_tables(found))
     if embeddings != output.PIPE:
         terminal.hint("softvq", "tsne", embeddings, "-o", embeddings.with_suffix(".png").name)

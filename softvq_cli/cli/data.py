@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from softvq_cli.cli.options import Json, Overwrite, Reading, Streams, completion
+from softvq_cli.cli.options import Overwrite, Reading, Streams, completion
 from softvq_cli.cli.output import option_words
 from softvq_cli.cli.progress import Terminal
 from softvq_cli.words import IMAGE_SHAPES
@@ -59,7 +59,6 @@ def data(
         ),
     ] = None,
     overwrite: Overwrite = False,
-    as_json: Json = False,
     terminal: Streams,
 ) -> None:
     """List, fetch and check the data sets that are known by name; show what is read of any.
@@ -74,7 +73,6 @@ def data(
     """
     from softvq_cli import datasets
     from softvq_cli.cli.tables import data_table
-    from softvq_cli.datasets.progress import Told
     from softvq_cli.errors import InputError, UsageError, param, unknown_name
 
     if action not in _ACTIONS:
@@ -82,20 +80,19 @@ def data(
     if action == "fetch" and not names:
         raise UsageError(f"which data sets? known are {', '.join(datasets.names())}")
     if action == "show":
-        _show(names or [], out, {**reading, "data_dir": data_dir}, terminal, overwrite=overwrite, as_json=as_json)
+        _show(names or [], out, {**reading, "data_dir": data_dir}, terminal, overwrite=overwrite)
         return
     if out is not None or reading:
         given = ["out"] if out is not None else list(reading)
         raise UsageError("{} goes with show: softvq data show DATA", param(given[0]))
     chosen = names or list(datasets.names())
-    with terminal.bars() as bars:
-        if action == "fetch":
-            for name in chosen:
-                datasets.fetch(name, data_dir, Told(bars.report))
-        states = [datasets.describe(name, data_dir) for name in chosen]
+    if action == "fetch":
+        for name in chosen:
+            datasets.fetch(name, data_dir, terminal)
+    states = [datasets.describe(name, data_dir) for name in chosen]
     folder = str(datasets.data_folder(data_dir))
     document = {"data_dir": folder, "data": [_as_dict(state) for state in states]}
-    terminal.result(document, lambda: data_table(folder, states), as_json=as_json)
+    terminal.result(document, lambda: data_table(folder, states))
     bad = [
         f"{state.name} ({state.problem if state.present else 'not here'})"
         for state in states
@@ -111,15 +108,12 @@ def data(
         terminal.hint("softvq", "train", "--data", names[0] if names else "digits", *where)
 
 
-def _show(
-    names: list[str], out: Path | None, reading: dict[str, Any], terminal: Terminal, *, overwrite: bool, as_json: bool
-) -> None:
+def _show(names: list[str], out: Path | None, reading: dict[str, Any], terminal: Terminal, *, overwrite: bool) -> None:
     """Say what is read of one data set."""
     from softvq_cli import datasets
     from softvq_cli.cli.output import refuse_existing
     from softvq_cli.cli.tables import overview_tables
     from softvq_cli.config import DataConfig
-    from softvq_cli.datasets.progress import Told
     from softvq_cli.errors import Message, UsageError
     from softvq_cli.plots import images
     from softvq_cli.plots.style import check_suffix
@@ -130,18 +124,15 @@ def _show(
         check_suffix(out)
         refuse_existing(out, overwrite=overwrite)
     config = DataConfig(data=names[0], **reading)
-    with terminal.bars() as bars:
-        overview, train, _ = datasets.look(config, Told(bars.report))
+    overview, train, _ = datasets.look(config, terminal)
     for note in overview.notes:
         terminal.note(Message("{}: {}", overview.name, note))
     if out is not None:
-        left = images.contact_sheet(
-            out, train.images, train.labels, train.class_names, Told(lambda text, *_: terminal.note(text))
-        )
+        left = images.contact_sheet(out, train.images, train.labels, train.class_names, terminal)
         if left:
             terminal.note(f"{left} classes have no room on {out}")
     document = {**overview.as_dict(), "sheet": None if out is None else str(out)}
-    terminal.result(document, lambda: overview_tables(overview), as_json=as_json)
+    terminal.result(document, lambda: overview_tables(overview))
     given = option_words({name: value for name, value in reading.items() if value is not None})
     terminal.hint("softvq", "train", "--data", names[0], *given)
 

@@ -15,7 +15,6 @@ from softvq_cli.cli.options import (
     Data,
     DataDir,
     Device,
-    Json,
     Overwrite,
     Reading,
     Streams,
@@ -77,7 +76,6 @@ def embed(
     batch_size: BatchSize = BATCH,
     device: Device = "auto",
     overwrite: Overwrite = False,
-    as_json: Json = False,
     terminal: Streams,
 ) -> None:
     """Write what a trained model makes of each image to NumPy files, and print the path.
@@ -103,26 +101,21 @@ def embed(
     from softvq_cli.results.source import Source
 
     names = _columns(columns, out, clusters)
-    _check_target(out, overwrite=overwrite, as_json=as_json)
-    with terminal.bars():
-        source = Source.open(
-            checkpoint, data=data, data_dir=data_dir, reading=reading, device=device, reporter=terminal
-        )
-        if out == output.PIPE:
-            with temporary_folder() as folder:
-                rows = source.embed(split, folder / "rows.npy", what=what, batch_size=batch_size)
-                output.send(rows.path)
-            return
-        if _is_table(out):
-            from softvq_cli.results.embedded import embed_table
+    _check_target(out, overwrite=overwrite, as_json=terminal.as_json)
+    source = Source.open(checkpoint, data=data, data_dir=data_dir, reading=reading, device=device, reporter=terminal)
+    if out == output.PIPE:
+        with temporary_folder() as folder:
+            rows = source.embed(split, folder / "rows.npy", what=what, batch_size=batch_size)
+            output.send(rows.path)
+        return
+    if _is_table(out):
+        from softvq_cli.results.embedded import embed_table
 
-            written = embed_table(
-                source, split, out, columns=names, what=what, batch_size=batch_size, clusters=clusters
-            )
-        else:
-            written = source.embed(split, out, what=what, batch_size=batch_size)
+        written = embed_table(source, split, out, columns=names, what=what, batch_size=batch_size, clusters=clusters)
+    else:
+        written = source.embed(split, out, what=what, batch_size=batch_size)
     document = {"rows": len(written), "columns": written.z.shape[1], "labels": written.labels is not None}
-    terminal.wrote(written.path, document=document, as_json=as_json)
+    terminal.wrote(written.path, document=document)
     if renumbered := _renumbered(written.class_names):
         terminal.note(f"labels count from 0: {renumbered}")
     if what != "indices":

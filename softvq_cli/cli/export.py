@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from softvq_cli.cli.options import CheckpointFile, Json, Overwrite, Streams
+from softvq_cli.cli.options import CheckpointFile, Overwrite, Streams
 from softvq_cli.cli.progress import Terminal
 
 
@@ -30,7 +30,6 @@ def export(
         ),
     ] = None,
     overwrite: Overwrite = False,
-    as_json: Json = False,
     terminal: Streams,
 ) -> None:
     """Write a trained model to a file that other programs can read, and print its path.
@@ -55,20 +54,18 @@ def export(
         raise UsageError("which format? --safetensors writes the weights, --onnx FILE the model: give one of them")
     source = checkpoint_file(checkpoint)
     if onnx is not None:
-        _export_onnx(source, onnx, out, overwrite=overwrite, as_json=as_json, terminal=terminal)
+        _export_onnx(source, onnx, out, overwrite=overwrite, terminal=terminal)
         return
     target = source.with_name("model.safetensors") if out is None else out
     if target.suffix != ".safetensors":
         raise UsageError(f"an exported model is written to a file that ends in .safetensors, not {target}")
     refuse_existing(target, overwrite=overwrite)
     checkpoints.load(source).export(target)
-    terminal.wrote(target, as_json=as_json)
+    terminal.wrote(target)
     terminal.hint("softvq", "info", target)
 
 
-def _export_onnx(
-    source: Path, target: Path, out: Path | None, *, overwrite: bool, as_json: bool, terminal: Terminal
-) -> None:
+def _export_onnx(source: Path, target: Path, out: Path | None, *, overwrite: bool, terminal: Terminal) -> None:
     from softvq_cli.cli.output import refuse_existing
     from softvq_cli.errors import UsageError
     from softvq_cli.training import checkpoint as checkpoints
@@ -83,7 +80,7 @@ def _export_onnx(
     model = checkpoints.load(source)
     model.export(target)
     names = export.outputs_of(model.model)
-    terminal.wrote(target, document={"outputs": list(names)}, as_json=as_json)
+    terminal.wrote(target, document={"outputs": list(names)})
     terminal.note(f"it takes {export.input_meaning(model.config.data.pixel_range)}")
     terminal.note("in Python:")
     terminal.note(f"  session = onnxruntime.InferenceSession({str(target)!r})")

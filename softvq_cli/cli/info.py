@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from softvq_cli.cli.options import Json, Streams
+from softvq_cli.cli.options import Streams
 
 
 def info(
@@ -15,7 +15,6 @@ def info(
     path: Annotated[
         Path, typer.Argument(metavar="PATH", help="A checkpoint, a .npy file of embeddings, or the folder of a run.")
     ],
-    as_json: Json = False,
     terminal: Streams,
 ) -> None:
     """Say what a checkpoint, an embedding file or a run is: its settings, steps, data and results.
@@ -31,6 +30,6 @@ def info(
     from softvq_cli.results.info import describe
 
     document = describe(path)
-    terminal.result(document, lambda: info_tables(document), as_json=as_json)
+    terminal.result(document, lambda: info_tables(document))
     following = {"checkpoint": "embed", "run": "embed", "embeddings": "cluster"}
     terminal.hint("softvq", following[document["kind"]], path)

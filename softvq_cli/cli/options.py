@@ -92,7 +92,6 @@ Device = Annotated[
     str,
     typer.Option("--device", metavar="|".join(DEVICES), help="Where to compute.", autocompletion=completion(DEVICES)),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Jobs = Annotated[
     int | None,
     typer.Option(
@@ -117,13 +116,17 @@ DataDir = Annotated[
 
 
 def _stream_parameters() -> list[inspect.Parameter]:
+    as_json = typer.Option("--json", help="Print one JSON document.", show_default=False)
     quiet = typer.Option("--quiet", "-q", help="No bars, notes and hints on standard error.", show_default=False)
     debug = typer.Option("--debug", help="Show where an error comes from.", show_default=False)
-    return [parameter("quiet", bool, quiet, False), parameter("debug", bool, debug, False)]
+    options = {"as_json": as_json, "quiet": quiet, "debug": debug}
+    return [parameter(name, bool, option, False) for name, option in options.items()]
 
 
-Streams = Annotated[Terminal, Bundle(_stream_parameters, lambda values: Terminal(quiet=values["quiet"]))]
-"""Both streams. As a parameter, ``--quiet`` and ``--debug`` (which :mod:`softvq_cli.cli.app` reads)."""
+Streams = Annotated[
+    Terminal, Bundle(_stream_parameters, lambda given: Terminal(quiet=given["quiet"], as_json=given["as_json"]))
+]
+"""Both streams. As a parameter, ``--json``, ``--quiet`` and ``--debug`` (which :mod:`softvq_cli.cli.app` reads)."""
 
 
 def read_config(path: Path) -> dict[str, Any]:

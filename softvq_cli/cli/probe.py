@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from softvq_cli.cli.options import Data, DataDir, Device, Json, Reading, Seed, Streams, completion
+from softvq_cli.cli.options import Data, DataDir, Device, Reading, Seed, Streams, completion
 from softvq_cli.words import SOLVERS
 
 
@@ -55,7 +55,6 @@ def probe(
     data_dir: DataDir = None,
     reading: Reading,
     device: Device = "auto",
-    as_json: Json = False,
     terminal: Streams,
 ) -> None:
     """Train one softmax layer on the training split's latents and test it on the test split's.
@@ -71,21 +70,20 @@ def probe(
     from softvq_cli.cli.tables import probing_tables
     from softvq_cli.results.embedded import probe_files
 
-    with terminal.bars():
-        found = probe_files(
-            files,
-            labels=labels or (),
-            solver=solver,  # type: ignore[arg-type]
-            neighbours=neighbours,
-            few_labels=[_whole(word) for word in (few_labels or "").split(",") if word.strip()],
-            seed=seed,
-            data=data,
-            data_dir=data_dir,
-            reading=reading,
-            device=device,
-            reporter=terminal,
-        )
-    terminal.result(found.as_dict(), lambda: probing_tables(found), as_json=as_json)
+    found = probe_files(
+        files,
+        labels=labels or (),
+        solver=solver,  # type: ignore[arg-type]
+        neighbours=neighbours,
+        few_labels=[_whole(word) for word in (few_labels or "").split(",") if word.strip()],
+        seed=seed,
+        data=data,
+        data_dir=data_dir,
+        reading=reading,
+        device=device,
+        reporter=terminal,
+    )
+    terminal.result(found.as_dict(), lambda: probing_tables(found))
     following = ("tsne", files[1], "-o", "tsne.png") if len(files) == 2 else ("embed", files[0])
     terminal.hint("softvq", *following)
 

@@ -8,7 +8,7 @@ import functools
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,14 +35,17 @@ class Terminal(Reporter):
 
     Args:
         quiet: no bars, notes and hints; results, warnings and errors remain.
+        as_json: results are one JSON document, whoever reads them.
         clock: seconds.
 
     Attributes:
         stop: the event that the first Ctrl-C sets in a stage that is stoppable.
     """
 
-    def __init__(self, *, quiet: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
-        self.quiet = quiet
+    def __init__(
+        self, *, quiet: bool = False, as_json: bool = False, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.quiet, self.as_json = quiet, as_json
         self.stop = threading.Event()
         self._clock = clock
         self._said: set[str] = set()
@@ -112,10 +115,10 @@ class Terminal(Reporter):
             self._bars.stop()
             self._bars = None
 
-    def result(self, document: Mapping[str, Any], show: Callable[[], RenderableType], *, as_json: bool) -> None:
+    def result(self, document: Mapping[str, Any], show: Callable[[], RenderableType]) -> None:
         """Print one JSON document into a pipe or where it is asked for, else a table for people."""
         self.close()
-        if as_json or self.piped:
+        if self.as_json or self.piped:
             print_json(document)
         else:
             console().print(show())
@@ -127,26 +130,15 @@ class Terminal(Reporter):
         show: Callable[[], RenderableType] | None = None,
         *,
         document: Mapping[str, Any] | None = None,
-        as_json: bool = False,
     ) -> None:
         """Print the path of what was made, after a summary where a person reads it; or all of it as one document."""
         self.close()
-        if as_json:
+        if self.as_json:
             print_json({"path": str(path), **(document or {})})
             return
         if show is not None and not self.piped:
             console().print(show())
         print_path(path)
-
-    begin, report = stage, progress
-
-    @contextlib.contextmanager
-    def bars(self) -> Iterator[Terminal]:
-        """The terminal itself, until what is called in the block knows reporters."""
-        try:
-            yield self
-        finally:
-            self.close()
 
     def _drawn(self) -> _Bars | None:
         """The bars, where they can be seen."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from softvq_cli.cli.options import Data, DataDir, Device, Jobs, Json, Overwrite, Reading, Streams
+from softvq_cli.cli.options import Data, DataDir, Device, Jobs, Overwrite, Reading, Streams
 
 if TYPE_CHECKING:
     from softvq_cli.config import RunConfig
@@ -35,7 +35,6 @@ def report(
     device: Device = "auto",
     jobs: Jobs = None,
     overwrite: Overwrite = False,
-    as_json: Json = False,
     terminal: Streams,
 ) -> None:
     """Write one HTML page that shows what runs have learned, and print its path.
@@ -60,25 +59,24 @@ def report(
     refuse_existing(out, overwrite=overwrite)
     page.require_bokeh()
     titles = _titles(runs)
-    with terminal.bars():
-        views = [
-            collect(
-                path,
-                name,
-                jobs=jobs,
-                max_points=max_points,
-                again=_command_of,
-                reporter=terminal,
-                device=device,
-                data=data,
-                data_dir=data_dir,
-                reading=reading,
-            )
-            for path, name in zip(runs, titles, strict=True)
-        ]
+    views = [
+        collect(
+            path,
+            name,
+            jobs=jobs,
+            max_points=max_points,
+            again=_command_of,
+            reporter=terminal,
+            device=device,
+            data=data,
+            data_dir=data_dir,
+            reading=reading,
+        )
+        for path, name in zip(runs, titles, strict=True)
+    ]
     page.write(out, views, title=title or ", ".join(titles))
     images = {view.title: len(view.rows) for view in views}
-    terminal.wrote(out, document={"images": images, "bytes": out.stat().st_size}, as_json=as_json)
+    terminal.wrote(out, document={"images": images, "bytes": out.stat().st_size})
     terminal.note(f"open {out} in a browser")
 
 

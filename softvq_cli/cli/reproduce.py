@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from softvq_cli.cli.options import Device, Json, Streams, completion, list_completion
+from softvq_cli.cli.options import Device, Streams, completion, list_completion
 from softvq_cli.cli.output import option_words
 from softvq_cli.cli.studies import DryRun, JobName, Jobs, Scheduler, carry_out, command_text, settings_without
 from softvq_cli.words import BOTTLENECKS, CONTROLS, PAPER_STUDIES, STUDIES
@@ -93,7 +93,6 @@ def reproduce(
     dry_run: DryRun = False,
     job: JobName = None,
     device: Device = "auto",
-    as_json: Json = False,
     settings: _Settings,  # type: ignore[valid-type]
     terminal: Streams,
 ) -> None:
@@ -130,7 +129,6 @@ def reproduce(
         dry_run=dry_run,
         job=job,
         terminal=terminal,
-        as_json=as_json,
         together=name == "all",
     )
     if len(reports) == 1 and any(row["row"] == "soft-vq" for row in reports[0].document["rows"]):

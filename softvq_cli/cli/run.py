@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from softvq_cli.cli.options import Device, Json, Out, Overwrite, Resume, Settings, Streams, note_unused
+from softvq_cli.cli.options import Device, Out, Overwrite, Resume, Settings, Streams, note_unused
 
 
 def run(
@@ -12,7 +12,6 @@ def run(
     resume: Resume = False,
     overwrite: Overwrite = False,
     device: Device = "auto",
-    as_json: Json = False,
     terminal: Streams,
 ) -> None:
     """Train, embed, cluster, probe and draw one configuration in one folder.
@@ -33,10 +32,9 @@ def run(
 
     refuse_both(resume=resume, overwrite=overwrite)
     note_unused(settings, terminal)
-    with terminal.bars():
-        result = run_pipeline(
-            settings, out=out, resume=resume, overwrite=overwrite, device=device, reporter=terminal, stop=terminal.stop
-        )
-    terminal.result(result.as_dict(), lambda: run_table(result), as_json=as_json)
+    result = run_pipeline(
+        settings, out=out, resume=resume, overwrite=overwrite, device=device, reporter=terminal, stop=terminal.stop
+    )
+    terminal.result(result.as_dict(), lambda: run_table(result))
     terminal.note(f"all files are in {result.folder}")
     terminal.hint("softvq", "report", result.folder)

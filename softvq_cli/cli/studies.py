@@ -88,7 +88,6 @@ def carry_out(
     dry_run: bool,
     job: str | None,
     terminal: Terminal,
-    as_json: bool,
     together: bool = False,
 ) -> list[Report]:
     """Do what a command asks for and print its reports; none where it asked for single jobs.
@@ -101,7 +100,6 @@ def carry_out(
         dry_run: only print the commands of the jobs.
         job: only complete this one.
         terminal: the streams.
-        as_json: print one JSON document.
         together: of several reports, by their names.
 
     Raises:
@@ -117,15 +115,15 @@ def carry_out(
             _print_commands(planned.values(), request.command, device)
         elif job in planned:
             _complete(planned[job], device, terminal)
-            terminal.wrote(planned[job].folder, as_json=as_json)
+            terminal.wrote(planned[job].folder)
         else:
             raise UsageError(unknown_name("job", job, planned))
         return []
     done = run(request, where=Where(jobs, device, scheduler), reporter=terminal, stop=terminal.stop)
-    if as_json:
+    if terminal.as_json:
         documents: dict[str, Any] = {report.document["name"]: report.document for report in done.reports}
         document = documents if together else done.reports[0].document
-        terminal.result(document, lambda: study_table(document), as_json=True)
+        terminal.result(document, lambda: study_table(document))
     else:
         for report in done.reports:
             terminal.wrote(report.path, lambda report=report: study_table(report.document))  # type: ignore[misc]
@@ -158,10 +156,9 @@ def _complete(job: Job, device: str, terminal: Terminal) -> None:
 
     threads = Where(device=device).threads(1)
     limit_threads(threads)
-    with terminal.bars():
-        [(_, outcome)] = complete(
-            [job], device=device, threads=threads, reporters=[terminal], stop=terminal.stop, machine=machine(device)
-        )
+    [(_, outcome)] = complete(
+        [job], device=device, threads=threads, reporters=[terminal], stop=terminal.stop, machine=machine(device)
+    )
     if isinstance(outcome, Interrupted):
         outcome.again = {}  # not the arguments of the training inside
     if isinstance(outcome, SoftVQError):

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from softvq_cli.cli.options import Device, Json, Streams
+from softvq_cli.cli.options import Device, Streams
 from softvq_cli.cli.output import number_text, option_words
 from softvq_cli.cli.studies import DryRun, JobName, Jobs, Scheduler, carry_out, command_text, settings_without
 
@@ -44,7 +44,6 @@ def sweep(
     dry_run: DryRun = False,
     job: JobName = None,
     device: Device = "auto",
-    as_json: Json = False,
     settings: _Settings,  # type: ignore[valid-type]
     terminal: Streams,
 ) -> None:
@@ -70,7 +69,6 @@ def sweep(
         dry_run=dry_run,
         job=job,
         terminal=terminal,
-        as_json=as_json,
     )
     if not dry_run and job is None:
         terminal.hint("softvq", "reproduce", "table1")

@@ -15,20 +15,43 @@ from softvq_cli.words import BOTTLENECKS
 
 if TYPE_CHECKING:
     from softvq_cli.config import RunConfig
+    from softvq_cli.datasets.named import Status
+    from softvq_cli.datasets.overview import Overview
+    from softvq_cli.evaluation.clustering import Clustering
+    from softvq_cli.evaluation.probe import FewLabels, Probe
+    from softvq_cli.results.embedded import FileClustering, OnMap, Probing
     from softvq_cli.results.pipeline import RunResult
 
+Entries = Iterable[tuple[str, object]]
+_CLASSES = 50
+"""At most so many classes are listed."""
+_RESULTS = {
+    "clustering_accuracy": "clustering accuracy",
+    "nmi": "NMI",
+    "silhouette": "silhouette",
+    "probe_accuracy": "probe accuracy",
+    "nmse": "reconstruction error (nMSE)",
+    "bits_per_image": "information (bits per image)",
+    "perplexity": "codebook perplexity",
+    "active_codes": "active codes",
+    "posterior_entropy_bits": "posterior entropy (bits)",
+    "kl_nats": "KL (nats)",
+}
+"""Which numbers of an evaluation are shown."""
+_METHODS = {"gmm": "mixture of Gaussians", "agglomerative": "merged by Ward's criterion"}
 
-def rows(title: str, entries: Iterable[tuple[str, object]]) -> Group:
+
+def rows(title: str, entries: Entries) -> Group:
     """Two columns: what it is, and its value."""
     table = Table(box=box.SIMPLE_HEAD, show_header=False, show_edge=False)
     table.add_column()
     table.add_column(overflow="fold")
     for name, value in entries:
         table.add_row(Text(one_line(name, None)), Text(one_line(str(value), None)))
-    return _titled(one_line(title, None), table)
+    return titled(one_line(title, None), table)
 
 
-def _titled(title: str, table: Table) -> Group:
+def titled(title: str, table: Table) -> Group:
     """The title on a line of its own, which may be longer than the table is wide."""
     return Group(Text(title, style="bold"), table, Text())
 
@@ -45,126 +68,100 @@ def training_table(config: RunConfig, metrics: Mapping[str, float]) -> Group:
     return rows(f"{label} on {config.data.data}, {config.train.iterations} iterations", shown)
 
 
-def clustering_tables(found: Any) -> Group:
-    """The K-means of one embedding file, and of its map."""
-    tables = [clustering_table(found.clustering)]
-    if found.on_map is not None:
-        tables.append(map_table(found.on_map))
-    return Group(*tables)
+def clustering_tables(result: FileClustering) -> Group:
+    """The clusters of one embedding file, and of its map."""
+    return Group(_clusters(result.clustering), *([] if result.on_map is None else [_map(result.on_map)]))
 
 
-def clustering_table(found: Any) -> Group:
-    """One K-means."""
-    entries: list[tuple[str, object]]
-    if found.accuracy is not None:
-        entries = [("accuracy", per_cent(found.accuracy)), ("NMI", f"{found.nmi:.4f}"), ("ARI", f"{found.ari:.4f}")]
-    else:
-        entries = [("silhouette", "–" if found.silhouette is None else f"{found.silhouette:.4f}")]
-    entries.append(("inertia", f"{found.inertia:.6g}"))
-    how = {
-        "kmeans": f"best of {found.n_init} starts",
-        "gmm": "mixture of Gaussians",
-        "agglomerative": "merged by Ward's criterion",
-    }
-    return rows(f"{found.clusters} clusters of {found.n} rows, {how[found.method]}", entries)
+def _agreement(clustering: Clustering) -> list[tuple[str, object]]:
+    """How clusters and classes agree; nothing without labels."""
+    values = {"NMI": clustering.nmi, "ARI": clustering.ari}
+    numbers: list[tuple[str, object]] = [(name, f"{value:.4f}") for name, value in values.items() if value is not None]
+    return [] if clustering.accuracy is None else [("accuracy", per_cent(clustering.accuracy)), *numbers]
 
 
-def map_table(found: Any) -> Group:
-    """The clusters of a t-SNE map and what it keeps."""
-    clustering, quality = found.clustering, found.quality
-    entries: list[tuple[str, object]] = []
-    if clustering.accuracy is not None:
-        entries = [("accuracy", per_cent(clustering.accuracy)), ("NMI", f"{clustering.nmi:.4f}")]
-    entries += [("trustworthiness", f"{quality.trustworthiness:.4f}")]
-    entries += [(f"recall of the {quality.k} nearest", f"{quality.knn_recall:.4f}")]
-    extra = "" if found.exaggeration == 1 else f", exaggeration {found.exaggeration:g}"
-    return rows(f"the same on a t-SNE map, perplexity {found.perplexity:g}{extra}", entries)
+def _clusters(clustering: Clustering) -> Group:
+    silhouette = "–" if clustering.silhouette is None else f"{clustering.silhouette:.4f}"
+    entries = _agreement(clustering) or [("silhouette", silhouette)]
+    entries.append(("inertia", f"{clustering.inertia:.6g}"))
+    how = _METHODS.get(clustering.method, f"best of {clustering.n_init} starts")
+    return rows(f"{clustering.clusters} clusters of {clustering.n} rows, {how}", entries)
 
 
-def probing_tables(found: Any) -> Group:
-    """All probes of one model."""
-    tables = [probe_table(found.softmax)]
-    if found.neighbours is not None:
-        tables.append(neighbours_table(found.neighbours))
-    if found.few_labels:
-        tables.append(few_labels_table(found.few_labels))
-    return Group(*tables)
-
-
-def neighbours_table(found: Any) -> Group:
-    """The nearest-neighbour probe."""
+def _map(on_map: OnMap) -> Group:
+    quality = on_map.quality
     entries = [
-        ("accuracy", per_cent(found.accuracy)),
-        ("accuracy on the training rows", per_cent(found.train_accuracy)),
+        *_agreement(on_map.clustering)[:2],
+        ("trustworthiness", f"{quality.trustworthiness:.4f}"),
+        (f"recall of the {quality.k} nearest", f"{quality.knn_recall:.4f}"),
     ]
-    return rows(f"{found.method['neighbours']} nearest neighbours", entries)
+    extra = "" if on_map.exaggeration == 1 else f", exaggeration {on_map.exaggeration:g}"
+    return rows(f"the same on a t-SNE map, perplexity {on_map.perplexity:g}{extra}", entries)
 
 
-def few_labels_table(found: Sequence[Any]) -> Group:
-    """The softmax probe on few labels, a row a number of labels."""
-    entries = []
-    for one in found:
-        spread = "" if one.accuracy.std is None else f" ± {per_cent(one.accuracy.std)}"
-        entries.append((f"{one.labels_per_class} labels a class", per_cent(one.accuracy.mean) + spread))
-    return rows(f"softmax probe on few labels, mean of {found[0].accuracy.n} draws", entries)
+def probing_tables(probing: Probing) -> Group:
+    """All probes of one model: the softmax probe and where it is weak, nearest neighbours, few labels."""
+    softmax, nearest = probing.softmax, probing.neighbours
+    weakest = sorted(softmax.per_class.items(), key=lambda item: item[1])[:3]
+    classes = [(f"class {name}, among the weakest", per_cent(value)) for name, value in weakest]
+    title = f"softmax probe, {softmax.n_train} training and {softmax.n_test} test rows"
+    tables = [rows(title, [*_accuracies(softmax), *classes])]
+    if nearest is not None:
+        tables.append(rows(f"{nearest.method['neighbours']} nearest neighbours", _accuracies(nearest)))
+    if probing.few_labels:
+        title = f"softmax probe on few labels, mean of {probing.few_labels[0].accuracy.n} draws"
+        tables.append(rows(title, map(_few_labels, probing.few_labels)))
+    return Group(*tables)
 
 
-def probe_table(found: Any) -> Group:
-    """The softmax probe, and where it is weak."""
-    entries: list[tuple[str, object]] = [
-        ("accuracy", per_cent(found.accuracy)),
-        ("accuracy on the training rows", per_cent(found.train_accuracy)),
-    ]
-    weakest = sorted(found.per_class.items(), key=lambda item: item[1])[:3]
-    entries += [(f"class {name}, among the weakest", per_cent(value)) for name, value in weakest]
-    return rows(f"softmax probe, {found.n_train} training and {found.n_test} test rows", entries)
+def _accuracies(probe: Probe) -> list[tuple[str, object]]:
+    test, train = per_cent(probe.accuracy), per_cent(probe.train_accuracy)
+    return [("accuracy", test), ("accuracy on the training rows", train)]
 
 
-def data_table(data_dir: str, states: Sequence[Any]) -> Group:
+def _few_labels(few: FewLabels) -> tuple[str, object]:
+    spread = "" if few.accuracy.std is None else f" ± {per_cent(few.accuracy.std)}"
+    return f"{few.labels_per_class} labels a class", per_cent(few.accuracy.mean) + spread
+
+
+def data_table(data_dir: str, states: Sequence[Status]) -> Group:
     """The named data sets: what they are and in which state."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False)
     for name in ("name", "what it is", "state"):
         table.add_column(name)
     table.add_column("size", justify="right")
     for state in states:
-        table.add_row(state.name, state.description, _state(state), f"{state.size / 1e6:.1f} MB" if state.size else "–")
-    return _titled(f"data sets in {data_dir}", table)
+        whole = state.problem or ("complete, intact" if state.intact else "complete, no checksum")
+        size = f"{state.size / 1e6:.1f} MB" if state.size else "–"
+        table.add_row(state.name, state.description, whole if state.present else "not here", size)
+    return titled(f"data sets in {data_dir}", table)
 
 
-def overview_tables(found: Any) -> Group:
+def overview_tables(overview: Overview) -> Group:
     """What was read of a data set: counts by split and class, and what is odd."""
-    height, width, channels = found.image_shape
-    drawn = " (drawn: the data have no test split)" if found.drawn else ""
-    entries: list[tuple[str, object]] = [
-        ("images", f"{found.counts['train']} train, {found.counts['test']} test{drawn}"),
+    height, width, channels = overview.image_shape
+    drawn = " (drawn: the data have no test split)" if overview.drawn else ""
+    entries: Entries = [
+        ("images", f"{overview.counts['train']} train, {overview.counts['test']} test{drawn}"),
         ("size", f"{width}x{height}, {'grey' if channels == 1 else 'colour'}"),
-        ("classes", len(found.classes) or "none: there are no labels"),
-        ("pixels", f"{found.pixels[0]} to {found.pixels[1]} of 255"),
-        ("of the values", found.pixel_range.replace(",", " to ") if found.pixel_range else "as they are, bytes"),
-        ("equal to another image", found.duplicates),
-        ("of the test split, also in train", found.shared),
-        ("of one value all over", found.constant),
+        ("classes", len(overview.classes) or "none: there are no labels"),
+        ("pixels", f"{overview.pixels[0]} to {overview.pixels[1]} of 255"),
+        ("of the values", overview.pixel_range.replace(",", " to ") if overview.pixel_range else "as they are, bytes"),
+        ("equal to another image", overview.duplicates),
+        ("of the test split, also in train", overview.shared),
+        ("of one value all over", overview.constant),
     ]
-    if not found.classes:
-        return rows(found.name, entries)
+    if not overview.classes:
+        return rows(overview.name, entries)
     table = Table(box=box.SIMPLE_HEAD, show_edge=False)
     table.add_column("class", overflow="fold")
     for name in ("train", "test"):
         table.add_column(name, justify="right")
-    for name, counts in list(found.classes.items())[:_CLASSES]:
+    for name, counts in list(overview.classes.items())[:_CLASSES]:
         table.add_row(Text(one_line(name, 60)), str(counts.get("train", 0)), str(counts.get("test", 0)))
-    more = len(found.classes) - _CLASSES
+    more = len(overview.classes) - _CLASSES
     tail = [Text(f"and {more} more classes (--json has them all)")] if more > 0 else []
-    return Group(rows(found.name, entries), table, *tail, Text())
-
-
-_CLASSES = 50
-
-
-def _state(state: Any) -> str:
-    if not state.present:
-        return "not here"
-    return state.problem or ("complete, intact" if state.intact else "complete, no checksum")
+    return Group(rows(overview.name, entries), table, *tail, Text())
 
 
 def run_table(result: RunResult) -> Group:
@@ -173,21 +170,6 @@ def run_table(result: RunResult) -> Group:
     entries = [(_RESULTS[name], _result(name, numbers[name])) for name in _RESULTS if name in numbers]
     title = f"{BOTTLENECKS[model.bottleneck].label} on {data.data}"
     return rows(f"{title}, {numbers['iterations']:.0f} iterations, test split", entries)
-
-
-_RESULTS = {
-    "clustering_accuracy": "clustering accuracy",
-    "nmi": "NMI",
-    "silhouette": "silhouette",
-    "probe_accuracy": "probe accuracy",
-    "nmse": "reconstruction error (nMSE)",
-    "bits_per_image": "information (bits per image)",
-    "perplexity": "codebook perplexity",
-    "active_codes": "active codes",
-    "posterior_entropy_bits": "posterior entropy (bits)",
-    "kl_nats": "KL (nats)",
-}
-"""Which numbers of an evaluation are shown."""
 
 
 def info_tables(document: Mapping[str, Any]) -> Group:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from softvq_cli.cli.options import Device, Json, Out, Overwrite, Resume, Settings, Streams, completion, note_unused
+from softvq_cli.cli.options import Device, Out, Overwrite, Resume, Settings, Streams, completion, note_unused
 from softvq_cli.words import LOGGERS
 
 
@@ -26,7 +26,6 @@ def train(
             autocompletion=completion(LOGGERS),
         ),
     ] = None,
-    as_json: Json = False,
     terminal: Streams,
 ) -> None:
     """Train one autoencoder and print the path of its checkpoint.
@@ -51,21 +50,20 @@ def train(
 
     refuse_both(resume=resume, overwrite=overwrite)
     note_unused(settings, terminal)
-    with terminal.bars():
-        run = train_model(
-            settings,
-            out=out,
-            resume=resume,
-            overwrite=overwrite,
-            device=device,
-            reporter=terminal,
-            stop=terminal.stop,
-            logs=log or (),
-        )
+    run = train_model(
+        settings,
+        out=out,
+        resume=resume,
+        overwrite=overwrite,
+        device=device,
+        reporter=terminal,
+        stop=terminal.stop,
+        logs=log or (),
+    )
     if run.finished_before:
         terminal.note(f"{run.folder} had been finished before; nothing was left to do")
     if "tensorboard" in (log or ()):
         terminal.note(f"to look at it: tensorboard --logdir {run.folder}")
     document = {"config": run.config.as_dict(), "metrics": run.metrics}
-    terminal.wrote(run.path, lambda: training_table(run.config, run.metrics), document=document, as_json=as_json)
+    terminal.wrote(run.path, lambda: training_table(run.config, run.metrics), document=document)
     terminal.hint("softvq", "embed", run.path)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from softvq_cli.cli.options import EmbeddingFiles, Jobs, Json, Labels, Overwrite, Seed, Streams
+from softvq_cli.cli.options import EmbeddingFiles, Jobs, Labels, Overwrite, Seed, Streams
 
 
 def tsne(
@@ -38,7 +38,6 @@ def tsne(
         ),
     ] = None,
     overwrite: Overwrite = False,
-    as_json: Json = False,
     terminal: Streams,
 ) -> None:
     """Draw the rows of embedding files on a plane by t-SNE, and print the path of the picture.
@@ -61,18 +60,17 @@ def tsne(
         rows, notes = align([files.read(path, labels) for path in paths])
         for note in notes:
             terminal.note(note)
-        with terminal.bars():
-            coordinates = draw_maps(
-                rows,
-                out,
-                titles=None if titles is None else titles.split(","),
-                perplexity=perplexity,
-                seed=seed,
-                jobs=jobs,
-                reporter=terminal,
-            )
+        coordinates = draw_maps(
+            rows,
+            out,
+            titles=None if titles is None else titles.split(","),
+            perplexity=perplexity,
+            seed=seed,
+            jobs=jobs,
+            reporter=terminal,
+        )
     for target, points in zip(saved, coordinates, strict=False):  # none, or one a panel
         write_array(target, points)
-    terminal.wrote(out, document={"coordinates": list(map(str, saved))}, as_json=as_json)
+    terminal.wrote(out, document={"coordinates": list(map(str, saved))})
     if embeddings[0] != output.PIPE:
         terminal.hint("softvq", "cluster", embeddings[0], "--on-map")
