@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import importlib.util
 import io
 import math
 import os
@@ -196,11 +197,13 @@ def _read_cifar(named: Named, data: Path, split: str, doubt: Doubt) -> Arrays:
 
 def read_digits() -> Arrays:
     """scikit-learn's 1797 digits of 8x8 pixels, 0..16 scaled to 0..255."""
-    from sklearn.datasets import load_digits
-
-    pixels, labels = load_digits(return_X_y=True)
-    images = np.rint(pixels.reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)
-    return images, labels.astype(np.int64)
+    # Its file without its code, whose import takes longer than a short training.
+    package = importlib.util.find_spec("sklearn")
+    assert package is not None and package.submodule_search_locations
+    with gzip.open(Path(package.submodule_search_locations[0]) / "datasets" / "data" / "digits.csv.gz") as file:
+        table = np.loadtxt(file, delimiter=",")
+    images = np.rint(table[:, :-1].reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)
+    return images, table[:, -1].astype(np.int64)
 
 
 # ---- which there are

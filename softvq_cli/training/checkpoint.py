@@ -5,7 +5,6 @@ All but the tensors is read without importing PyTorch.
 
 from __future__ import annotations
 
-import copy
 import os
 import sys
 from collections.abc import Mapping
@@ -312,7 +311,7 @@ def go_on(session: Session, step: int, model: Autoencoder, state: Mapping[str, A
     """
     _check_new(session)
     _check_progress(session, step, state)
-    _put(session, step, model, copy.deepcopy(state))
+    _put(session, step, model, state)
 
 
 def _check_new(session: Session) -> None:
@@ -321,15 +320,9 @@ def _check_new(session: Session) -> None:
 
 
 def _put(session: Session, step: int, model: Autoencoder, state: Mapping[str, Any]) -> None:
-    import torch
-
     session.step = step
     session.model.load_state_dict(model.state_dict())
-    groups = session.optimiser.state_dict()["param_groups"]  # ours: they follow from the configuration
-    session.optimiser.load_state_dict({"state": state["optimiser"]["state"], "param_groups": groups})
-    for weights, moments in session.optimiser.state.items():
-        for name in ("exp_avg", "exp_avg_sq"):  # fused Adam pairs them with the weights as they lie in memory
-            moments[name] = torch.empty_like(weights).copy_(moments[name])
+    session.optimiser.load_state(state["optimiser"]["state"])
     session.noise.set_state(state["noise"])
 
 

@@ -14,6 +14,7 @@ from softvq_cli.datasets.dataset import Dataset
 from softvq_cli.devices import as_tensor, threads, uses_bfloat16
 from softvq_cli.errors import InputError, UsageError
 from softvq_cli.model import Autoencoder
+from softvq_cli.training.adam import Adam
 from softvq_cli.training.batches import Batches, derived_seed
 from softvq_cli.training.gather import source_of
 from softvq_cli.training.interval import Interval
@@ -67,9 +68,7 @@ class Session:
         # Convolutions: tensor cores read channels last; on a CPU the copies that it needs cost more than it saves.
         self._layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
         self.model = initial_model(config, dataset).to(device).to(memory_format=self._layout)
-        self.optimiser = torch.optim.Adam(
-            self.model.parameters(), lr=config.train.lr, fused=device.type != "mps", capturable=device.type == "cuda"
-        )
+        self.optimiser = Adam(self.model.parameters(), config.train.lr)
         self._bfloat16 = uses_bfloat16(config.train.precision, device)
         self._objective = compiled(objective, note) if config.train.compile else objective
         self.batches = Batches(len(dataset), config.train.batch_size, config.train.seed)
@@ -101,7 +100,7 @@ class Session:
     def optimise(self, images: Tensor) -> Objective:
         """One step of Adam on ``images``, uint8 (B, H, W, C) on the device, without recording it."""
         eps = self.model.bottleneck.noise(len(images), self.noise)
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimiser.zero_grad()
         x = self.model.scale(images).contiguous(memory_format=self._layout)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16):
             result = self._objective(self.model, x, eps, self.config.loss)

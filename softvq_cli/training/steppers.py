@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from softvq_cli.devices import keep_freed_memory
+from softvq_cli.training.adam import Adam
 from softvq_cli.training.gather import ResidentImages
 from softvq_cli.training.session import Session
 
@@ -112,7 +113,7 @@ class GraphStepper:
         model.load_state_dict(before[0])
         noise.set_state(before[2])
         _restore_moments(optimiser, before[1])
-        optimiser.zero_grad(set_to_none=True)
+        optimiser.zero_grad()
         graph = torch.cuda.CUDAGraph()
         _register(graph, noise)
         # Of this thread alone: another session's may fetch pinned memory meanwhile, which ends a "global" capture.
@@ -132,7 +133,7 @@ def _register(graph: torch.cuda.CUDAGraph, generator: torch.Generator) -> None:
             graph.register_generator_state(generator)
 
 
-def _restore_moments(optimiser: torch.optim.Optimizer, before: dict[str, dict[int, dict[str, Tensor]]]) -> None:
+def _restore_moments(optimiser: Adam, before: dict[str, dict[int, dict[str, Tensor]]]) -> None:
     """Put Adam's moments back in place: the graph will hold on to the tensors that the warm-up created."""
     for i, state in optimiser.state_dict()["state"].items():
         for name, value in state.items():
