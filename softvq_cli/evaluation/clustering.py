@@ -64,6 +64,8 @@ class Clustering:
     classes: int | None = None
     """How many the labels have."""
     method: ClusterMethod = "kmeans"
+    projected_variance: float | None = None
+    """What the principal components hold that the starts were iterated in before all dimensions, if they were."""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -87,6 +89,10 @@ class Clustering:
         measures = {"accuracy": self.accuracies, "inertia": self.inertias}
         return {name: summary(values) for name, values in measures.items() if values is not None}
 
+    def _projection(self) -> dict[str, Any]:
+        share = self.projected_variance
+        return {} if share is None else {"principal_components": {"n": kmeans.COMPONENTS, "variance": share}}
+
     def as_dict(self) -> dict[str, Any]:
         """For JSON; the assignments are left out."""
         agreement = {"accuracy": self.accuracy, "nmi": self.nmi, "ari": self.ari}
@@ -97,6 +103,7 @@ class Clustering:
             **({} if self.method == "kmeans" else {"method": self.method}),
             "n_init": self.n_init,
             "n": self.n,
+            **self._projection(),
             "starts": {name: summary.as_dict() for name, summary in self.spread.items()},
         }
 
@@ -149,9 +156,10 @@ def cluster(
     # K-means does not care about scale: a power of two is exact, and keeps float32 squares from overflowing.
     exponent = int(np.frexp(np.maximum(z.max(axis=0) - mean, mean - z.min(axis=0)).max())[1])
     rows = kmeans.Rows(z, clusters, exponent)
+    low, variance = rows.principal(clusters) or (None, None)
     seeds = np.random.SeedSequence(seed).generate_state(n_init).tolist()
     inertias, accuracies, best = np.empty(n_init), np.empty(n_init), np.empty(0)
-    for i, start in enumerate(_all_starts(rows, clusters, init, seeds, jobs)):
+    for i, start in enumerate(_all_starts(rows, low, clusters, init, seeds, jobs)):
         if start.inertia < inertias[:i].min(initial=np.inf):
             best = start.labels
         inertias[i] = start.inertia
@@ -160,7 +168,7 @@ def cluster(
     inertia = float(inertias.min())
     if method != "kmeans":
         best = _by_other_method(rows, method, best, clusters, seeds)
-        inertia = float(np.ldexp(_inertia(rows.centred, best), 2 * exponent))
+        inertia = float(np.ldexp(_inertia(rows.at(slice(None)), best), 2 * exponent))
     nmi, ari = (None, None) if labels is None else _agreement(labels, best)
     return Clustering(
         assignments=best.astype(np.int64),
@@ -176,6 +184,7 @@ def cluster(
         silhouette=_silhouette(rows, best, seed) if labels is None and silhouette else None,
         classes=None if labels is None else len(np.unique(labels)),
         method=method,
+        projected_variance=variance,
     )
 
 
@@ -209,14 +218,14 @@ def hungarian_accuracy(labels: np.ndarray, assignments: np.ndarray) -> float:
 
 
 def _all_starts(
-    rows: kmeans.Rows, clusters: int, init: Init, seeds: Sequence[int], jobs: int | None
+    rows: kmeans.Rows, low: kmeans.Rows | None, clusters: int, init: Init, seeds: Sequence[int], jobs: int | None
 ) -> Iterator[kmeans.Start]:
     """A start for each seed, in order; groups of them side by side, each group on one thread."""
     import joblib
 
     groups = [seeds[i : i + GROUP] for i in range(0, len(seeds), GROUP)]
     pool = joblib.Parallel(min(processors(jobs), len(groups)), backend="threading", return_as="generator")
-    for starts in pool(joblib.delayed(kmeans.run)(rows, clusters, init, group) for group in groups):
+    for starts in pool(joblib.delayed(kmeans.run)(rows, clusters, init, group, low) for group in groups):
         yield from starts
 
 
@@ -224,7 +233,7 @@ def _by_other_method(
     rows: kmeans.Rows, method: ClusterMethod, best: np.ndarray, clusters: int, seeds: Sequence[int]
 ) -> np.ndarray:
     """int64 (N,); ``best`` is where K-means ended, ``seeds`` are those of its starts."""
-    z = rows.centred
+    z = rows.at(slice(None))
     if not rows.wide:
         z = z / (np.sqrt(z.var(axis=0).mean()) or 1.0)
     elif method == "gmm":
@@ -252,7 +261,7 @@ def _silhouette(rows: kmeans.Rows, assignments: np.ndarray, seed: int) -> float 
     from scipy.spatial.distance import cdist
     from sklearn.metrics import silhouette_score
 
-    z = rows.centred
+    z = rows.at(slice(None))
     if len(z) > SILHOUETTE_ROWS:
         drawn = np.random.default_rng(seed).choice(len(z), SILHOUETTE_ROWS, replace=False)
         z, assignments = z[drawn], assignments[drawn]

@@ -2,7 +2,8 @@
 
 The starts share the rows: one matrix product gives the distances from every row to every centre of every start, where
 a start alone has a product too thin to be fast. From one iteration to the next few rows change their cluster, so the
-sums behind the centres are updated by those rows alone, in float64.
+sums behind the centres are updated by those rows alone, in float64. Where there are many rows or centres, each start
+runs alone and Hamerly's bounds tell which rows cannot change their cluster.
 
 The distances are in float32 where their digits last, which is nearly always; else in float64, and where squares of rows
 that lie far apart leave nothing of near ones in that either, from differences, which are slower.
@@ -11,7 +12,7 @@ that lie far apart leave nothing of near ones in that either, from differences, 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,10 +27,21 @@ TOLERANCE = 1e-4
 """A start has converged when its centres move by less than this share of the rows' mean variance, or no row changes its
 cluster; scikit-learn's default."""
 MOST_ITERATIONS = 300
+BOUNDED_CLUSTERS, BOUNDED_ROWS = 50, 500_000
+"""From so many on a start runs with bounds: each alone, which for fewer is slower."""
+COMPONENTS, WIDE_ENOUGH, ENOUGH_ROWS, VARIANCE = 64, 256, 1000, 0.8
+"""Rows of at least WIDE_ENOUGH dimensions are iterated in their first principal components, then finished in all
+dimensions, if the components hold this share of the variance."""
 _BLOCK = 1 << 18
 """Distances at a time, to stay in the cache."""
+_MOVES = 1 << 19
+"""Rows, counted once per start, whose changes are summed at a time: about a hundred bytes each."""
+_STORED = 1 << 23
+"""Numbers that are kept in float64; of larger data that is computed when it is needed."""
 _LARGEST_FLOAT32 = 1e5
 """The span of the rows (see :func:`softvq_cli.evaluation.numerics.span`) to which float32 tells near centres apart."""
+_ROUNDING = 4e-6
+"""Of the squared norms: what a squared distance in float32 may be off by."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +51,7 @@ class Start:
     inertia: float
     """Sum of the squared distances to the nearest centre."""
     labels: np.ndarray
-    """int32 (N,), the cluster of each row."""
+    """The smallest unsigned integer, (N,): the cluster of each row."""
     iterations: int
 
 
@@ -55,22 +67,55 @@ class Rows:
     def __init__(self, z: np.ndarray, clusters: int, exponent: int = 0) -> None:
         self.n, self.d = z.shape
         self.exponent = exponent
-        # float64 (N, d): squares of centred rows lose the fewest digits.
         mean = z.mean(axis=0, dtype=np.float64)
-        self.centred = np.ldexp(z - mean, -exponent)
-        self.tolerance = TOLERANCE * float(self.centred.var(axis=0).mean())
         self.wide = span(z, clusters, shift=mean) > _LARGEST_FLOAT32
-        self.products = True
-        if self.wide:
-            # One far row moves the mean but not the median; and a share of the variance says nothing of near rows.
-            median = np.median(z, axis=0).astype(np.float64)
-            self.centred = np.ldexp(z - median, -exponent)
-            self.tolerance = 0.0
-            self.products = span(z, clusters, shift=median) <= LARGEST
-        self.squares = np.square(self.centred).sum(axis=1)  # ‖x‖², float64 (N,)
+        # One far row moves the mean but not the median; and a share of the variance says nothing of near rows.
+        self._z: np.ndarray = z
+        self._shift = np.median(z, axis=0).astype(np.float64) if self.wide else mean
+        self.stored = False
+        if z.size <= _STORED:
+            self._z, self.stored = self.at(slice(None)), True
+        self.products = not self.wide or span(z, clusters, shift=self._shift) <= LARGEST
+        self.bounded = self.products and not self.wide and (clusters >= BOUNDED_CLUSTERS or self.n >= BOUNDED_ROWS)
         self.dtype: Any = np.float64 if self.wide else np.float32
-        self.extended = np.ones((self.d + 1, self.n), self.dtype)  # each column a row and a 1
-        self.extended[:-1] = self.centred.T
+        # Each column a row and a 1. With bounds, single rows are taken out, which must lie together in memory.
+        shape = (self.n, self.d + 1) if self.bounded else (self.d + 1, self.n)
+        memory = np.ones(shape, self.dtype)
+        self.extended = memory.T if self.bounded else memory
+        self.squares = np.empty(self.n)  # ‖x‖², float64 (N,): squares of centred rows lose the fewest digits
+        for block in self._blocks():
+            centred = self.at(block)
+            self.extended[:-1, block] = centred.T
+            self.squares[block] = np.square(centred).sum(axis=1)
+        self.tolerance = 0.0 if self.wide else TOLERANCE * self._mean_variance()
+
+    def at(self, rows: Any) -> np.ndarray:
+        """float64 (M, d): those rows, centred and scaled."""
+        part: np.ndarray = self._z[rows]
+        return part if self.stored else np.ldexp(part - self._shift, -self.exponent)
+
+    def _blocks(self) -> Iterator[slice]:
+        return (slice(i, i + (1 << 14)) for i in range(0, self.n, 1 << 14))
+
+    def _mean_variance(self) -> float:
+        if self.stored:
+            return float(self._z.var(axis=0).mean())
+        return float(self.squares.mean() / self.d)  # of centred rows
+
+    def principal(self, clusters: int) -> tuple[Rows, float] | None:
+        """(the rows in their first principal components, the share of the variance these hold), if it is enough."""
+        if self.wide or self.d < WIDE_ENOUGH or self.n < ENOUGH_ROWS:
+            return None
+        covariance = np.zeros((self.d, self.d))
+        for block in self._blocks():
+            centred = self.at(block)
+            covariance += centred.T @ centred
+        variances, axes = np.linalg.eigh(covariance)
+        share = float(variances[-COMPONENTS:].sum() / max(variances.sum(), np.finfo(float).tiny))
+        if share < VARIANCE:
+            return None
+        z = np.concatenate([(self.at(block) @ axes[:, -COMPONENTS:]).astype(np.float32) for block in self._blocks()])
+        return Rows(z, clusters), share
 
     def nearest(self, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The nearest of the centres (G, K, d) of each start to each row, the first of several at the same distance.
@@ -83,13 +128,11 @@ class Rows:
         if not self.products:
             step = max(64, _BLOCK // K)
             for g, start in itertools.product(range(G), range(0, self.n, step)):
-                block = cdist(self.centred[start : start + step], centres[g], "sqeuclidean")
+                block = cdist(self.at(slice(start, start + step)), centres[g], "sqeuclidean")
                 labels[g, start : start + step] = block.argmin(axis=1)
                 least[g, start : start + step] = block.min(axis=1) - self.squares[start : start + step]
             return labels, least
-        # ‖c‖² − 2 x·c, as one product of (K·G, d + 1) with (d + 1, rows).
-        factors = np.concatenate([-2.0 * centres, np.square(centres).sum(axis=2, keepdims=True)], axis=2)
-        factors = np.ascontiguousarray(factors.transpose(1, 0, 2), dtype=self.dtype).reshape(K * G, -1)
+        factors = _factors(centres, self.dtype)
         step = max(64, _BLOCK // (K * G))
         for start in range(0, self.n, step):
             block = (factors @ self.extended[:, start : start + step]).reshape(K, G, -1)
@@ -101,25 +144,64 @@ class Rows:
             labels[:, start : start + step], least[:, start : start + step] = which, best
         return labels, least
 
+    def two_nearest(self, centres: np.ndarray, rows: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(the nearest of the centres (K, d), the distances to it and to the second) of ``rows``; None: of all."""
+        K, count = len(centres), self.n if rows is None else len(rows)
+        labels, best, second = np.empty(count, np.min_scalar_type(K)), np.empty(count), np.empty(count)
+        factors, step = _factors(centres[None], self.dtype), max(64, _BLOCK // K)
+        for start in range(0, count, step):
+            part: Any = slice(start, start + step) if rows is None else rows[start : start + step]
+            block = factors @ self.extended.T[part].T  # (K, step)
+            least, next_least = block[0].copy(), np.full(block.shape[1], np.inf, self.dtype)
+            which = np.zeros(block.shape[1], labels.dtype)
+            for k in range(1, K):
+                np.minimum(next_least, np.maximum(least, block[k]), out=next_least)
+                nearer = np.multiply(block[k] < least, labels.dtype.type(k), dtype=labels.dtype)
+                np.maximum(which, nearer, out=which)
+                np.minimum(least, block[k], out=least)
+            labels[start : start + step] = which
+            for distances, values in ((best, least), (second, next_least)):
+                distances[start : start + step] = np.sqrt(np.maximum(values + self.squares[part], 0.0))
+        return labels, best, second
+
     def inertia(self, labels: np.ndarray, centres: np.ndarray, sums: np.ndarray, counts: np.ndarray) -> float:
         """Σ ‖x − c‖² of one start, from the sums (K, d) and counts (K,) of its labels where they have the digits."""
         if self.wide:
-            return float(np.square(self.centred - centres[labels]).sum())
-        expanded = counts * np.square(centres).sum(axis=1) - 2.0 * (centres * sums).sum(axis=1)
-        return max(0.0, float(self.squares.sum() + expanded.sum()))
+            total = float(np.square(self.at(slice(None)) - centres[labels]).sum())
+        else:
+            expanded = counts * np.square(centres).sum(axis=1) - 2.0 * (centres * sums).sum(axis=1)
+            total = max(0.0, float(self.squares.sum() + expanded.sum()))
+        return float(np.ldexp(total, 2 * self.exponent))
 
 
-def run(rows: Rows, clusters: int, init: Init, seeds: Sequence[int]) -> list[Start]:
+def _factors(centres: np.ndarray, dtype: Any) -> np.ndarray:
+    """(K·G, d + 1) of the centres (G, K, d), whose product with (x, 1) is ‖c‖² − 2 x·c."""
+    G, K, _ = centres.shape
+    factors = np.concatenate([-2.0 * centres, np.square(centres).sum(axis=2, keepdims=True)], axis=2)
+    return np.ascontiguousarray(factors.transpose(1, 0, 2), dtype=dtype).reshape(K * G, -1)
+
+
+def run(rows: Rows, clusters: int, init: Init, seeds: Sequence[int], low: Rows | None = None) -> list[Start]:
     """One start for each seed, in order, until each has converged.
 
-    Each start has its own generator; only the rounding of its distances depends on the starts next to it.
+    Each start has its own generator; only the rounding of its distances depends on the starts next to it. Where the
+    rows have been projected to ``low``, each converges there first.
     """
+    first = low or rows
+    if first.bounded and len(seeds) > 1:
+        return [start for seed in seeds for start in run(rows, clusters, init, [seed], low)]
     generators = [np.random.default_rng(seed) for seed in seeds]
     if init == "random":
         chosen = np.stack([generator.choice(rows.n, clusters, replace=False) for generator in generators])
     else:
-        chosen = plus_plus(rows, clusters, generators)
-    return lloyd(rows, rows.centred[chosen])
+        chosen = plus_plus(first, clusters, generators)
+    starts = lloyd(first, np.stack([first.at(each) for each in chosen]))
+    if low is None:
+        return starts
+    labels = np.stack([start.labels for start in starts])
+    sums, counts = np.zeros((len(seeds), clusters, rows.d)), np.zeros((len(seeds), clusters), np.int64)
+    _follow(rows, None, labels, sums, counts)
+    return lloyd(rows, sums / np.maximum(counts, 1)[:, :, None])
 
 
 def lloyd(rows: Rows, centres: np.ndarray) -> list[Start]:
@@ -127,6 +209,8 @@ def lloyd(rows: Rows, centres: np.ndarray) -> list[Start]:
 
     A centre that loses all its rows moves to the row that is farthest from its own.
     """
+    if rows.bounded:
+        return [_bounded(rows, each) for each in centres]
     G, K, d = centres.shape
     ended: dict[int, Start] = {}
     going = np.arange(G)
@@ -138,19 +222,65 @@ def lloyd(rows: Rows, centres: np.ndarray) -> list[Start]:
         same = _follow(rows, labels, now, sums, counts)
         done = same | last | (iteration > MOST_ITERATIONS)
         for g in np.flatnonzero(done):
-            inertia = float(np.ldexp(rows.inertia(now[g], centres[g], sums[g], counts[g]), 2 * rows.exponent))
-            ended[int(going[g])] = Start(inertia, now[g].astype(np.int32), iteration)
+            inertia = rows.inertia(now[g], centres[g], sums[g], counts[g])
+            ended[int(going[g])] = Start(inertia, now[g].copy(), iteration)
         if done.all():
             break
         keep = ~done
         going, labels, sums, counts = going[keep], now[keep], sums[keep], counts[keep]
         before, centres = centres[keep], sums / np.maximum(counts, 1)[:, :, None]
         for g in np.flatnonzero((counts == 0).any(axis=1)):
-            empty = np.flatnonzero(counts[g] == 0)
-            distances = least[np.flatnonzero(keep)[g]] + rows.squares
-            centres[g, empty] = rows.centred[np.argsort(distances)[::-1][: len(empty)]]
+            _fill(rows, centres[g], counts[g], least[np.flatnonzero(keep)[g]] + rows.squares)
         last = np.square(centres - before).sum(axis=(1, 2)) <= rows.tolerance
     return [ended[g] for g in range(G)]
+
+
+def _bounded(rows: Rows, centres: np.ndarray) -> Start:
+    """The same from one start, by Hamerly (2010): most rows are known to keep their cluster without a distance.
+
+    ``upper`` is never less than a row's distance to its centre, ``lower`` never more than that to any other. A row is
+    looked at again only if ``upper`` exceeds ``lower`` and half the distance from its centre to the nearest other one.
+    """
+    K, d = centres.shape
+    sums, counts = np.zeros((1, K, d)), np.zeros((1, K), np.int64)
+    labels, upper, lower = rows.two_nearest(centres, None)
+    _follow(rows, None, labels[None], sums, counts)
+    last = False
+    for iteration in range(1, MOST_ITERATIONS + 2):
+        if iteration > 1:
+            open_rows = _open(rows, centres, labels, upper, lower)
+            before = labels.copy()
+            labels[open_rows], upper[open_rows], lower[open_rows] = rows.two_nearest(centres, open_rows)
+            if _follow(rows, before[None], labels[None], sums, counts)[0]:
+                last = True
+        if last or iteration > MOST_ITERATIONS:
+            break
+        previous, centres = centres, sums[0] / np.maximum(counts[0], 1)[:, None]
+        if (counts == 0).any():
+            _fill(rows, centres, counts[0], np.square(upper))
+        shifts = np.linalg.norm(centres - previous, axis=1)
+        last = float(np.square(shifts).sum()) <= rows.tolerance
+        farthest = int(shifts.argmax())
+        upper += shifts[labels]
+        others = np.full(K, shifts[farthest])
+        others[farthest] = np.delete(shifts, farthest).max(initial=0.0)
+        lower -= others[labels]
+    return Start(rows.inertia(labels, centres, sums[0], counts[0]), labels, iteration)
+
+
+def _open(rows: Rows, centres: np.ndarray, labels: np.ndarray, upper: np.ndarray, lower: np.ndarray) -> np.ndarray:
+    """The rows that may have another nearest centre, with room for what float32 rounds."""
+    between = cdist(centres, centres)
+    np.fill_diagonal(between, np.inf)
+    bound = np.maximum(lower, (between.min(axis=1) / 2)[labels])
+    rounding = _ROUNDING * (rows.squares + np.square(centres).sum(axis=1).max())
+    return np.flatnonzero(np.square(upper) + rounding >= np.square(np.maximum(bound, 0.0)))
+
+
+def _fill(rows: Rows, centres: np.ndarray, counts: np.ndarray, distances: np.ndarray) -> None:
+    """Move the centres that have no rows to the rows with the largest squared ``distances`` (N,)."""
+    empty = np.flatnonzero(counts == 0)
+    centres[empty] = rows.at(np.argsort(distances)[::-1][: len(empty)])
 
 
 def _follow(rows: Rows, before: np.ndarray | None, now: np.ndarray, sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -160,14 +290,21 @@ def _follow(rows: Rows, before: np.ndarray | None, now: np.ndarray, sums: np.nda
     unchanged = ~moved.any(axis=1)
     if rows.wide:  # anew, or what a far row that left has rounded away would stay lost
         moved[:], before, sums[:], counts[:] = True, None, 0.0, 0
-    start, row = np.nonzero(moved)
-    target, sign = start * K + now[start, row], np.ones(len(row))
-    if before is not None:
-        target, row = np.concatenate([target, start * K + before[start, row]]), np.concatenate([row, row])
-        sign = np.concatenate([sign, -sign])
-    moves = sparse.csr_matrix((sign, (target, row)), shape=(G * K, rows.n))
-    sums += np.asarray(moves @ rows.centred).reshape(G, K, d)
-    counts += np.bincount(target, sign, G * K).astype(np.int64).reshape(G, K)
+    step = max(1, _MOVES // G if rows.stored else _MOVES // rows.d)  # else their float64 copies are made here
+    for first in range(0, rows.n, step):
+        start, row = np.nonzero(moved[:, first : first + step])
+        if not len(row):
+            continue
+        row += first
+        target, sign = start * K + now[start, row], np.ones(len(row))
+        if before is not None:
+            target, row = np.concatenate([target, start * K + before[start, row]]), np.concatenate([row, row])
+            sign = np.concatenate([sign, -sign])
+        which, column = (slice(None), row) if rows.stored else np.unique(row, return_inverse=True)
+        z = rows.at(which)
+        moves = sparse.csr_matrix((sign, (target, column)), shape=(G * K, len(z)))
+        sums += np.asarray(moves @ z).reshape(G, K, d)
+        counts += np.bincount(target, sign, G * K).astype(np.int64).reshape(G, K)
     return np.asarray(unchanged)
 
 
@@ -197,9 +334,9 @@ def plus_plus(rows: Rows, clusters: int, generators: Sequence[np.random.Generato
 
 def _squared_distances(rows: Rows, of: np.ndarray) -> np.ndarray:
     """float32 or float64 (G, M, N): ‖x − x_i‖² for the rows i in ``of`` (G, M)."""
-    points = rows.centred[of.reshape(-1)]
+    points = rows.at(of.reshape(-1))
     if not rows.products:
-        return np.asarray(cdist(points, rows.centred, "sqeuclidean").reshape(*of.shape, rows.n))
+        return np.asarray(cdist(points, rows.at(slice(None)), "sqeuclidean").reshape(*of.shape, rows.n))
     factors = np.concatenate([-2.0 * points, rows.squares[of.reshape(-1), None]], axis=1).astype(rows.dtype)
     distances = factors @ rows.extended
     distances += rows.squares.astype(rows.dtype)

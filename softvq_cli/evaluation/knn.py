@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from softvq_cli.errors import InputError
-from softvq_cli.evaluation.numerics import nearest
 from softvq_cli.evaluation.probe import Probe, check_probe_input, measure, name_classes
+from softvq_cli.evaluation.search import nearest
 from softvq_cli.ranges import MOST_COUNT, check_jobs, check_number
 
 

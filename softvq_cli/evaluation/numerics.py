@@ -13,16 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from softvq_cli.devices import evaluation_threads, processors
-
 _SAMPLE = 256
 """Rows, evenly spaced, that stand for all."""
 _SHARE = 0.1
 """Of the sample's nearest distances, this quantile is what the digits have to resolve."""
 _ROUNDINGS = 32
 """Rows that differ by so many roundings of their norm are the same: an image that is there twice, in another batch."""
-_QUERIES = 1024
-"""A thread of a search, at least; scikit-learn's bound."""
 LARGEST = 1e9
 """The span to which products in float64 keep about six digits of a distance to a near row."""
 _TOLERANCE = 1e-4
@@ -65,29 +61,6 @@ def prepare(z: np.ndarray) -> Prepared:
         return Prepared(None, True)
     shift = np.median(z, axis=0).astype(np.float64)
     return Prepared(shift, span(z, shift=shift) <= LARGEST)
-
-
-def nearest(
-    z: np.ndarray, k: int, *, queries: np.ndarray | None = None, jobs: int | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """(distances, indices), each (M, k), of the k rows of ``z`` nearest to each query, exactly, the nearest first.
-
-    Args:
-        z: (N, d).
-        k: fewer than there are rows.
-        queries: (M, d); the rows themselves unless given, which are then no neighbours of their own.
-        jobs: threads, see :func:`softvq_cli.devices.processors`. The result does not depend on it.
-    """
-    from sklearn.neighbors import NearestNeighbors
-
-    prepared = prepare(z)
-    # scikit-learn divides the queries among its threads if there are enough, else the rows, and then which of several
-    # rows at the same distance come first depends on the threads.
-    count = min(processors(jobs), max(1, (len(z if queries is None else queries) - 1) // _QUERIES))
-    with evaluation_threads(count) as threads:
-        search = NearestNeighbors(n_neighbors=k, algorithm=prepared.algorithm, n_jobs=threads).fit(prepared.apply(z))
-        near: tuple[np.ndarray, np.ndarray] = search.kneighbors(None if queries is None else prepared.apply(queries))
-    return near
 
 
 def span(z: np.ndarray, neighbours: int = _SAMPLE, *, shift: np.ndarray | float = 0.0, scale: Any = 1.0) -> float:

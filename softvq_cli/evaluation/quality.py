@@ -12,7 +12,8 @@ import numpy as np
 
 from softvq_cli.devices import evaluation_threads
 from softvq_cli.errors import InputError, UsageError
-from softvq_cli.evaluation.numerics import nearest, prepare
+from softvq_cli.evaluation.numerics import prepare
+from softvq_cli.evaluation.search import nearest
 from softvq_cli.ranges import MOST_COUNT, check_jobs, check_number, check_seed
 
 QUALITY_ROWS = 5000

@@ -8,7 +8,8 @@ import numpy as np
 
 from softvq_cli.devices import evaluation_threads, processors
 from softvq_cli.errors import InputError, UsageError, unknown_name
-from softvq_cli.evaluation.numerics import nearest, prepare
+from softvq_cli.evaluation.numerics import prepare
+from softvq_cli.evaluation.search import nearest
 from softvq_cli.ranges import check_jobs, check_number, check_seed
 from softvq_cli.words import MAP_INITS, MapInit
 

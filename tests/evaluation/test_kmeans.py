@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from sklearn.cluster import KMeans
@@ -9,13 +11,14 @@ from sklearn.cluster import kmeans_plusplus as reference_plus_plus
 from sklearn.datasets import load_digits
 
 from softvq_cli.evaluation import kmeans
+from softvq_cli.evaluation.clustering import cluster
 
 # Whole pixels lie half way between two centres now and then, where a rounding decides: move them a little.
 DIGITS = (load_digits().data + np.random.default_rng(0).normal(0, 0.1, (1797, 64))).astype(np.float32)
 
 
 def centres_of(rows: kmeans.Rows, clusters: int, starts: int) -> np.ndarray:
-    return rows.centred[kmeans.plus_plus(rows, clusters, [np.random.default_rng(seed) for seed in range(starts)])]
+    return rows.at(kmeans.plus_plus(rows, clusters, [np.random.default_rng(seed) for seed in range(starts)]))
 
 
 @pytest.mark.parametrize("clusters", [1, 3, 10, 300])
@@ -23,7 +26,7 @@ def test_each_start_ends_where_scikit_learn_ends_from_the_same_centres(clusters:
     rows = kmeans.Rows(DIGITS, clusters)
     centres = centres_of(rows, clusters, 4)
     for start, first in zip(kmeans.lloyd(rows, centres), centres, strict=True):
-        reference = KMeans(clusters, init=first, n_init=1).fit(rows.centred)
+        reference = KMeans(clusters, init=first, n_init=1).fit(rows.at(slice(None)))
         assert start.inertia == pytest.approx(reference.inertia_, rel=1e-3)
         assert np.mean(start.labels == reference.labels_) > 0.98
 
@@ -54,7 +57,7 @@ def test_the_first_centres_are_as_good_as_scikit_learns() -> None:
         return float(least.sum(dtype=np.float64) + rows.squares.sum())
 
     ours = [potential(centres) for centres in centres_of(rows, 10, 30)]
-    theirs = [potential(reference_plus_plus(rows.centred, 10, random_state=seed)[0]) for seed in range(30)]
+    theirs = [potential(reference_plus_plus(rows.at(slice(None)), 10, random_state=seed)[0]) for seed in range(30)]
     assert np.mean(ours) == pytest.approx(np.mean(theirs), rel=0.02)
 
 
@@ -71,3 +74,55 @@ def test_random_starts_are_distinct_rows() -> None:
     [start] = kmeans.run(kmeans.Rows(DIGITS[:12], 12), 12, "random", [0])
     assert sorted(start.labels.tolist()) == list(range(12))
     assert start.inertia == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("stored", [1 << 23, 0])
+@pytest.mark.parametrize("clusters", [1, 2, 10, 300])
+def test_bounds_change_no_label(clusters: int, stored: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = kmeans.Rows(DIGITS, clusters)
+    for name, value in (("BOUNDED_CLUSTERS", 1), ("_STORED", stored), ("_MOVES", 1000)):
+        monkeypatch.setattr(kmeans, name, value)
+    bounded = kmeans.Rows(DIGITS, clusters)
+    assert bounded.bounded and bounded.stored == (stored > 0)
+    centres = centres_of(plain, clusters, 3)
+    centres[0, -1] += 1000  # a centre without rows
+    for one, other in zip(kmeans.lloyd(plain, centres), kmeans.lloyd(bounded, centres), strict=True):
+        assert np.array_equal(one.labels, other.labels) and one.iterations == other.iterations
+        assert one.inertia == pytest.approx(other.inertia, rel=1e-12)
+
+
+def test_much_data_takes_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Next to the rows themselves, 256 bytes each here."""
+    monkeypatch.setattr(kmeans, "BOUNDED_ROWS", 100_000)
+    monkeypatch.setattr(kmeans, "MOST_ITERATIONS", 2)
+    z = np.random.default_rng(0).standard_normal((300_000, 64), dtype=np.float32)
+    tracemalloc.start()
+    cluster(z, np.arange(len(z)) % 10, n_init=2, jobs=1)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak / len(z) < 400
+
+
+def widened(noise: float) -> np.ndarray:
+    """Digits in 300 dimensions."""
+    random = np.random.default_rng(0)
+    return (DIGITS @ random.normal(size=(64, 300)) + noise * random.normal(size=(len(DIGITS), 300))).astype(np.float32)
+
+
+def test_wide_rows_are_finished_in_all_dimensions(monkeypatch: pytest.MonkeyPatch) -> None:
+    z = widened(10.0)
+    low, again = (cluster(z, clusters=10, n_init=12, jobs=jobs) for jobs in (1, 2))
+    assert low.as_dict() == again.as_dict()
+    assert low.as_dict()["principal_components"] == {"n": 64, "variance": low.projected_variance}
+    assert low.projected_variance is not None and low.projected_variance > 0.8
+    centres = np.stack([z[low.assignments == k].mean(axis=0, dtype=np.float64) for k in range(10)])
+    assert low.inertia == pytest.approx(np.square(z - centres[low.assignments]).sum(), rel=1e-5)
+    monkeypatch.setattr(kmeans, "WIDE_ENOUGH", 301)
+    whole = cluster(z, clusters=10, n_init=12)
+    assert whole.projected_variance is None and "principal_components" not in whole.as_dict()
+    assert low.inertia == pytest.approx(whole.inertia, rel=1e-3)
+    assert low.spread["inertia"].std == pytest.approx(whole.spread["inertia"].std, rel=0.8)
+
+
+def test_rows_of_equal_variance_everywhere_are_not_projected() -> None:
+    assert cluster(widened(1000.0), clusters=3, n_init=1).projected_variance is None
