@@ -58,6 +58,11 @@ class Interrupts:
             self.seen = True
             raise KeyboardInterrupt
 
+    def raise_again(self) -> None:
+        """End the command if it was interrupted and goes on: Python drops what finalisers raise."""
+        if self.seen and signal.getsignal(signal.SIGINT) is self:
+            raise KeyboardInterrupt
+
     @contextlib.contextmanager
     def installed(self) -> Iterator[None]:
         """Answer signals within the block. One that the parent process chose to ignore stays ignored."""

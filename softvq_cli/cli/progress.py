@@ -86,6 +86,7 @@ class Terminal(Reporter):
 
     def stage(self, name: str, *, stoppable: bool = False) -> None:
         """Show a stage of which only the name is known; the bars of those before it go."""
+        interrupts.raise_again()
         interrupts.stop = self.stop if stoppable else None
         self._stoppable = name if stoppable else ""
         self._log = _Log(self._clock())

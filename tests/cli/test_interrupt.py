@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
 import time
@@ -9,6 +10,7 @@ import time
 import pytest
 
 from softvq_cli.cli.errors import Interrupts, interrupts
+from softvq_cli.cli.progress import Terminal
 from tests.helpers import start, wait_for
 
 
@@ -82,6 +84,15 @@ def test_a_library_that_turns_the_interrupt_into_its_own_error_does_not_hide_it(
     monkeypatch.setattr(datasets, "describe", describe)
     result = softvq("data")
     assert (result.code, result.err) == (130, "softvq: interrupted\n")
+
+
+def test_an_interrupt_that_a_finaliser_swallows_ends_the_command_at_its_next_stage():
+    with interrupts.installed():
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            Terminal().stage("training", stoppable=True)
+    Terminal().stage("training")  # the next command begins anew
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
