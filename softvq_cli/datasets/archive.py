@@ -10,18 +10,18 @@ import gzip
 import lzma
 import os
 import stat
-import tarfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import IO, cast
 
 from softvq_cli.datasets import limits
 from softvq_cli.datasets.cache import File, stamp
 from softvq_cli.datasets.naming import check_text, is_hidden, is_image_name, is_metadata
-from softvq_cli.datasets.records import Listing, Records, Source
+from softvq_cli.datasets.records import Fetch, Listing, Records, Source, fetch_from
 from softvq_cli.errors import InputError, SoftVQError, UsageError, one_line
 
 ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
@@ -38,7 +38,7 @@ def open_archive(path: Path, name_encoding: str | None = None) -> Source:
     Raises:
         InputError: it cannot be read; once listed, that it is damaged, hostile, or has names in another encoding.
     """
-    kind = _Zip if path.name.lower().endswith(".zip") else _Tar
+    kind = _Zip if path.name.lower().endswith(".zip") else Tar
     return kind(path, name_encoding)
 
 
@@ -100,27 +100,41 @@ class _Zip(_Archive):
                 yield index, archive.read(infos[place])  # checks the CRC; never more than file_size
 
 
-class _Tar(_Archive):
+class Tar(_Archive):
+    """The place of a file is where its bytes begin in the archive, once that is unpacked."""
+
+    @cached_property
+    def is_plain(self) -> bool:
+        """Whether it is not compressed, so that each file can be read alone where it lies."""
+        with _archive_errors(self.path), open(self.path, "rb") as file:
+            return not file.read(6).startswith((*_MAGIC,))
+
+    @property
+    def lies_open(self) -> bool:  # type: ignore[override]
+        return self.is_plain
+
+    def fetch(self, files: Records) -> Fetch:
+        return fetch_from(self.path, files.places, files.sizes)
+
     def _entries(self) -> Listing:
         listing, packed = Listing(Records.empty()), self.path.stat().st_size
-        for place, info, _ in _tar_members(self.path, self.name_encoding):
-            if not (info.isfile() or info.isdir()) or info.issparse():
-                raise InputError(f"{self.path}: {info.name!r} is a link or a device; only files and folders are read")
-            _add(listing, self.path, info.name, place, info.size, is_folder=info.isdir())
-            limits.check_count(self.path, place + 1, packed)
+        with _archive_errors(self.path), _Stream(self.path) as stream:
+            for number, (name, kind, start, size) in enumerate(_tar_entries(stream, self.name_encoding), 1):
+                if kind not in _TAR_FILES and kind != _TAR_FOLDER:
+                    raise InputError(f"{self.path}: {name!r} is a link or a device; only files and folders are read")
+                _add(listing, self.path, name, start, size, is_folder=kind == _TAR_FOLDER or name.endswith("/"))
+                limits.check_count(self.path, number, packed)
         return listing
 
     def read(self, files: Records) -> Iterator[tuple[int, bytes]]:
-        """In the archive's own order: a compressed one can only be read forwards."""
-        wanted = {place: index for index, place in enumerate(files.places)}
-        for place, info, archive in _tar_members(self.path, self.name_encoding):
-            if place in wanted:
-                file = archive.extractfile(info)
-                if file is None or info.size != files.sizes[wanted[place]]:
-                    raise InputError(f"{self.path} changed while it was read; try again")
-                with _archive_errors(self.path):
-                    data = file.read()
-                yield wanted[place], data
+        """A compressed archive can only be read forwards, in its own order."""
+        order = sorted(range(len(files)), key=files.places.__getitem__)
+        with _archive_errors(self.path), _Stream(self.path) as stream:
+            for index in range(len(files)) if self.is_plain else order:
+                stream.seek(files.places[index])
+                yield index, stream.read(files.sizes[index])
+            if not self.is_plain:
+                stream.to_end()
 
 
 # ---- zip
@@ -163,64 +177,108 @@ def _zip_name(path: Path, info: zipfile.ZipInfo, encoding: str | None) -> str:
 # ---- tar
 
 
-def _tar_members(path: Path, encoding: str | None = None) -> Iterator[tuple[int, tarfile.TarInfo, tarfile.TarFile]]:
-    """(position, header, archive) of everything in a .tar, compressed or not, read as a stream."""
-    with _archive_errors(path), _unpacked(path) as file:
-        stream = _Counted(file, path)
-        archive = tarfile.open(  # noqa: SIM115
-            fileobj=cast(IO[bytes], stream), mode="r|", tarinfo=_StrictHeader, encoding=encoding or "utf-8"
-        )
-        index = 0
-        while (info := archive.next()) is not None:
-            yield index, info, archive
-            archive.members.clear()  # type: ignore[attr-defined]  # it would keep every header
-            index += 1
-        while stream.read(1 << 20):  # to the checksum at the very end
-            pass
+_TAR_FILES, _TAR_FOLDER = (b"0", b"\0", b"7"), b"5"
+_BLOCK = 512
+_MOST_NAME = 1 << 20
+
+
+def _tar_entries(stream: _Stream, encoding: str | None) -> Iterator[tuple[str, bytes, int, int]]:
+    """(name, type, where its bytes begin, how many) of everything in a .tar, whoever wrote it.
+
+    Ours and not tarfile's, which takes a damaged header for the end of the archive and 50 microseconds for a good one.
+    """
+    path, size, sparse = b"", None, False
+    while header := stream.read(_BLOCK):
+        if not any(header):
+            stream.to_end()
+            return
+        if sum(header) - sum(header[148:156]) + 8 * 32 != _octal(header[148:156]):
+            raise ValueError("a header is damaged")
+        kind, length, start = header[156:157], _octal(header[124:136]), stream.position
+        if kind in (b"x", b"L"):
+            if length > _MOST_NAME:
+                raise ValueError("a name is too long")
+            data = stream.read(length)
+            fields = dict(_pax(data)) if kind == b"x" else {b"path": data.rstrip(b"\0")}
+            path, size = fields.get(b"path", path), int(fields[b"size"]) if b"size" in fields else size
+            sparse = sparse or any(field.startswith(b"GNU.sparse") for field in fields)
+            name_encoding = "utf-8" if kind == b"x" else encoding or "utf-8"
+        elif kind not in (b"g", b"K"):
+            length = length if size is None else size
+            if not path:
+                name_encoding = encoding or "utf-8"
+                path = header[:100].split(b"\0", 1)[0]
+                if header[257:263] == b"ustar\0" and header[345]:
+                    path = header[345:500].split(b"\0", 1)[0] + b"/" + path
+            yield path.decode(name_encoding, "surrogateescape"), b"S" if sparse else kind, start, length
+            path, size, sparse = b"", None, False
+        stream.seek(start + (length + _BLOCK - 1) // _BLOCK * _BLOCK)
+    raise ValueError("it breaks off")
+
+
+def _octal(field: bytes) -> int:
+    """A number of a header: in octal, or in 256s where that is too small."""
+    if field[0] == 0x80:
+        return int.from_bytes(field[1:], "big")
+    return int(field.strip(b" \0") or b"0", 8)
+
+
+def _pax(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The fields of an extended header: ``27 path=a/long/name.png``, each with its length first."""
+    while data:
+        length = int(data.split(b" ", 1)[0])
+        if not 0 < length <= len(data):
+            raise ValueError("a header is damaged")
+        field, _, value = data[:length].split(b" ", 1)[1].rstrip(b"\n").partition(b"=")
+        yield field, value
+        data = data[length:]
 
 
 _MAGIC = {b"\x1f\x8b": gzip.GzipFile, b"BZh": bz2.BZ2File, b"\xfd7zXZ\x00": lzma.LZMAFile}
 """How a compressed file starts, and what reads it."""
 
 
-@contextmanager
-def _unpacked(path: Path) -> Iterator[IO[bytes]]:
-    """The file's content, decompressed as its first bytes ask for."""
-    with open(path, "rb") as file:
-        start = file.read(6)
-    for magic, unpack in _MAGIC.items():
-        if start.startswith(magic):
-            with unpack(path) as unpacked:
-                yield cast(IO[bytes], unpacked)
-            return
-    with open(path, "rb") as file:
-        yield file
+class _Stream:
+    """The content of a file, decompressed as its first bytes ask for, which refuses to be implausibly long."""
 
+    def __init__(self, path: Path) -> None:
+        self._path, self._packed, self.position = path, path.stat().st_size, 0
+        with open(path, "rb") as file:
+            start = file.read(6)
+        opener = next((opener for magic, opener in _MAGIC.items() if start.startswith(magic)), None)
+        self._file = cast(IO[bytes], open(path, "rb") if opener is None else opener(path))  # noqa: SIM115
+        self._plain = opener is None
 
-class _Counted:
-    """A stream that refuses to give implausibly many bytes."""
+    def __enter__(self) -> _Stream:
+        return self
 
-    def __init__(self, file: IO[bytes], path: Path) -> None:
-        self._file, self._path, self._packed, self._read = file, path, path.stat().st_size, 0
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
 
     def read(self, size: int) -> bytes:
+        """Exactly so many bytes; none at the end."""
         data = self._file.read(size)
-        self._read += len(data)
-        limits.check_expansion(self._path, self._packed, self._read)
+        self.position += len(data)
+        limits.check_expansion(self._path, self._packed, self.position)
+        if data and len(data) < size:
+            raise ValueError("it breaks off")
         return data
 
+    def seek(self, position: int) -> None:
+        """Go on to there."""
+        if self._plain:
+            if position > self._packed:
+                raise ValueError("it breaks off")
+            self.position = self._file.seek(position)
+        while self.position < position:
+            if not self.read(min(1 << 20, position - self.position)):
+                raise ValueError("it breaks off")
 
-class _StrictHeader(tarfile.TarInfo):
-    """tarfile takes a damaged or missing header for the end of the archive; we must not lose the rest silently."""
-
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _StrictHeader:
-        try:
-            return super().frombuf(buf, encoding, errors)
-        except tarfile.HeaderError as error:
-            if len(buf) == tarfile.BLOCKSIZE and not any(buf):
-                raise  # a block of zeros: the real end
-            raise tarfile.ReadError(str(error)) from error
+    def to_end(self) -> None:
+        """Read to the checksum at the very end of a compressed file."""
+        while not self._plain and (data := self._file.read(1 << 20)):
+            self.position += len(data)
+            limits.check_expansion(self._path, self._packed, self.position)
 
 
 def _add(listing: Listing, path: Path, name: str, place: int, size: int, *, is_folder: bool) -> None:

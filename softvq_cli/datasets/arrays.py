@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 import zipfile
@@ -91,7 +92,9 @@ def _joined(
     mask = training_rows(sum(counts), labels, train, config)
     kept, chosen, note = _bytes(images, path, mask, config)
     notes += note
-    return Dataset(path.name, "all", kept, labels, names, notes=tuple(notes), pixel_range=chosen, train=train)
+    content = b"" if labels is None else np.ascontiguousarray(labels).tobytes()
+    key = cache.key_of(_key(path, config), chosen, hashlib.sha256(content).hexdigest())
+    return Dataset(path.name, "all", kept, labels, names, notes=tuple(notes), pixel_range=chosen, train=train, key=key)
 
 
 class _Joined:

@@ -18,24 +18,28 @@ import hashlib
 import json
 import math
 import os
+import re
 import stat
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from softvq_cli import npy
-from softvq_cli.errors import InputError, SoftVQError
+from softvq_cli.errors import InputError, SoftVQError, UsageError
 from softvq_cli.files import atomic_write, make_folder, read_json, write_text
 
 Put = Callable[[int, np.ndarray], None]
 """Takes the first row and uint8 (n, ...) rows, to be kept from there on."""
 
 LIMIT_BYTES = 64 << 30
-"""What lies there longest unused is removed when all of it is larger than this."""
+"""What lies there longest unused is removed when all of it is larger than this, or than ``$SOFTVQ_CACHE_LIMIT``."""
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+_loaded: set[Path] = set()
+"""What this process has mapped, which is not removed."""
 _VERSION = 3
 _STALE_SECONDS = 24 * 3600
 HASHED_BYTES = 256 << 20
@@ -57,6 +61,19 @@ def cache_folder() -> Path:
         folder = "~/.cache/softvq"
     # A user without a home has the root for one, as containers have it; never a folder that is called "~".
     return Path(folder.removeprefix("~")).absolute()
+
+
+def limit() -> int:
+    """The bytes that the cache may have; what is larger alone is decoded when it is needed.
+
+    Raises:
+        UsageError: ``$SOFTVQ_CACHE_LIMIT`` is no number of bytes.
+    """
+    text = os.environ.get("SOFTVQ_CACHE_LIMIT", "")
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)i?b?", text.strip().lower())
+    if text and match is None:
+        raise UsageError(f"SOFTVQ_CACHE_LIMIT is {text[:40]!r}; it is a number of bytes, such as 20GB or 500MB")
+    return LIMIT_BYTES if match is None else int(float(match[1]) * _UNITS[match[2]])
 
 
 def key_of(*what: Any) -> str:
@@ -101,9 +118,32 @@ def find(key: str, shape: tuple[int, ...] | None = None) -> np.ndarray | None:
     try:
         images = npy.map_file(path)
         os.utime(path)  # used now
+        _loaded.add(path)
     except (InputError, OSError):
         return None
     return images if images.dtype == np.uint8 and shape in (None, images.shape) else None
+
+
+def store_pack(key: str, fill: Callable[[BinaryIO], None]) -> Path:
+    """Keep a file as ``fill`` writes it; SoftVQError: it cannot be written."""
+    path = _folder() / f"{key}.pack"
+    make_folder(path.parent)
+    with atomic_write(path) as file:
+        fill(file)
+    _loaded.add(path)
+    _remove_old(keep=path)
+    return path
+
+
+def find_pack(key: str) -> Path | None:
+    """What :func:`store_pack` kept; None if there is none."""
+    path = _folder() / f"{key}.pack"
+    try:
+        os.utime(path)
+    except OSError:
+        return None
+    _loaded.add(path)
+    return path
 
 
 def write_notes(key: str, notes: Any) -> None:
@@ -151,10 +191,12 @@ def _remove_old(keep: Path) -> None:
         for path, status in entries:
             if path.suffix == ".tmp" and status.st_mtime < time.time() - _STALE_SECONDS:
                 path.unlink(missing_ok=True)
-        arrays = sorted((status.st_mtime, path, status.st_size) for path, status in entries if path.suffix == ".npy")
-        total = sum(size for _, _, size in arrays)
-        for _, path, size in arrays:
-            if total > LIMIT_BYTES and path != keep:
+        most = limit()
+        kinds = (".npy", ".pack")
+        files = sorted((status.st_mtime, path, status.st_size) for path, status in entries if path.suffix in kinds)
+        total = sum(size for _, _, size in files)
+        for _, path, size in files:
+            if total > most and path != keep and path not in _loaded:
                 path.unlink(missing_ok=True)
                 path.with_suffix(".json").unlink(missing_ok=True)
                 total -= size

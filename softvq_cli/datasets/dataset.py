@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from softvq_cli.config import DataConfig
+from softvq_cli.datasets import cache
 from softvq_cli.datasets.naming import shorten
 from softvq_cli.errors import InputError, Message
 from softvq_cli.words import Split
@@ -44,6 +45,8 @@ class Dataset:
     """The values that became black and white, as the setting of that name; None: the images were bytes."""
     drawn: bool = False
     """Train and test were drawn: the data do not divide themselves."""
+    key: str | None = field(default=None, compare=False)
+    """Stands for this content in the cache, so that what costs a pass over all images is computed once."""
     train: int | None = None
     """Of all images: the first so many are the train split, the others the test split; None: not divided. Then labels
     may be -1, in a split that has none where the other has."""
@@ -57,9 +60,23 @@ class Dataset:
         height, width, channels = self.images.shape[1:]
         return int(height), int(width), int(channels)
 
+    def remembered(self, name: str, compute: Callable[[], Any]) -> Any:
+        """A number or text that follows from the images, kept with their stamp: 10^6 images cost seconds to read."""
+        if self.key is None:
+            return compute()
+        key = cache.key_of(name, self.key)
+        value = cache.read_notes(key)
+        if value is None:
+            value = compute()
+            cache.write_notes(key, value)
+        return value
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of shape, pixels and labels: two data sets are the same data iff it is equal."""
+        return str(self.remembered("fingerprint", self._digest))
+
+    def _digest(self) -> str:
         digest = hashlib.sha256(repr((self.images.shape, self.labels is not None)).encode())
         for block in blocks(self.images):
             digest.update(np.ascontiguousarray(block).data)
@@ -84,6 +101,13 @@ class Rows:
         rows = self.rows[key[0]] if isinstance(key, tuple) else self.rows[key]
         images: np.ndarray = self.images[rows]
         return images[(slice(None), *key[1:])] if isinstance(key, tuple) else images
+
+    def copy_to(self, put: Callable[[int, np.ndarray], None]) -> None:
+        """All rows, a piece at a time, with the number of the first."""
+        done = 0
+        for block in blocks(self):  # type: ignore[arg-type]
+            put(done, block)
+            done += len(block)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         for block in blocks(self):  # type: ignore[arg-type]
@@ -123,23 +147,56 @@ def part_of(whole: Dataset, config: DataConfig, split: Split) -> Dataset:
             raise InputError(f"{whole.name} has too few images to hold some out as the test split; add images")
         rows = np.flatnonzero(train if split == "train" else ~train)
     labels = None if whole.labels is None else whole.labels[rows]
+    notes = [*whole.notes, *_odd(whole, config), *_shared_note(whole, config, split, rows)]
+    division = [split, *([] if whole.train is not None else [config.test_fraction, config.split_seed])]
     return dataclasses.replace(
         whole,
         split=split,
-        images=_images(whole.images, rows),
+        key=None if whole.key is None else cache.key_of(whole.key, division),
+        images=_images(whole, rows, split),
         labels=None if labels is None or (labels < 0).any() else labels,
         file_names=None if whole.file_names is None else _names(whole.file_names, rows),
-        notes=(*whole.notes, *_odd(whole, config)),
+        notes=tuple(notes),
         drawn=whole.train is None,
         train=None,
     )
 
 
-def _images(images: np.ndarray, rows: slice | np.ndarray) -> np.ndarray:
+def _images(whole: Dataset, rows: slice | np.ndarray, split: Split) -> np.ndarray:
+    """Those rows: a part of the array, a small copy, or an index into the images."""
+    images: Any = whole.images
+    on_demand = not isinstance(images, np.ndarray)
     if isinstance(rows, slice):
-        return images[rows]
-    view = Rows(images, rows)
-    return images[rows] if view.nbytes <= _COPIED else view  # type: ignore[return-value]
+        if isinstance(images, np.ndarray):
+            return images[rows]
+        rows = np.arange(len(images))[rows]
+    view: Any = Rows(images, rows)
+    if on_demand and split == "test" and view.nbytes * 4 <= cache.limit():  # it is read again and again
+        key = cache.key_of(whole.key, hashlib.sha256(rows.tobytes()).hexdigest())
+        found = cache.find(key, view.shape)
+        return found if found is not None else cache.store(key, view.shape, view.copy_to)
+    chosen: np.ndarray = images[rows] if view.nbytes <= _COPIED and not on_demand else view
+    return chosen
+
+
+def _shared_note(whole: Dataset, config: DataConfig, split: Split, rows: slice | np.ndarray) -> list[str]:
+    """How many images of the test split are in the training split too; it takes a pass, so only where that is kept."""
+    if split != "train" or whole.key is None:
+        return []
+    trained = np.zeros(len(whole), bool)
+    trained[rows] = True
+
+    def shared() -> int:
+        images = (image for block in blocks(whole.images) for image in block)
+        digests = np.fromiter((_digest_of(image) for image in images), np.uint64, len(whole))
+        return int(np.isin(digests[~trained], digests[trained]).sum())
+
+    count = whole.remembered(f"shared {config.test_fraction} {config.split_seed}", shared)
+    return [f"{count} images of the test split are in the training split too"] if count else []
+
+
+def _digest_of(image: np.ndarray) -> int:
+    return int.from_bytes(hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=8).digest(), "little")
 
 
 def _names(names: tuple[str, ...], rows: slice | np.ndarray) -> tuple[str, ...]:

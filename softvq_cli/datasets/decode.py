@@ -100,7 +100,7 @@ def decode(items: Iterable[Item], form: Form, put: Put, *, count: int, size: int
     done, tally = 0, Tally()
     most = max(1, min(_BLOCK_ITEMS, _BLOCK_BYTES // (form.height * form.width * form.channels)))
     with strict_warnings():
-        work = _worked(_blocks(items, most), partial(_decode_block, form=form), *_executor(count, size))
+        work = _worked(_blocks(items, most), partial(decode_block, form=form), *_executor(count, size))
         for block, (pixels, counted) in work:
             for start, stop in _runs([item[0] for item in block]):
                 put(block[start][0], pixels[start:stop])
@@ -181,7 +181,7 @@ def _runs(rows: list[int]) -> Iterator[tuple[int, int]]:
             start = stop
 
 
-def _decode_block(block: list[Item], form: Form) -> tuple[np.ndarray, Tally]:
+def decode_block(block: list[Item], form: Form) -> tuple[np.ndarray, Tally]:
     """uint8 (n, H, W, C) of n files, and what had to be done to them; runs in a worker."""
     pixels, tally = np.empty((len(block), form.height, form.width, form.channels), np.uint8), Tally()
     for row, (_, name, data, page) in zip(pixels, block, strict=True):

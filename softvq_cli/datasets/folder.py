@@ -10,7 +10,7 @@ from pathlib import Path
 from softvq_cli.datasets import limits
 from softvq_cli.datasets.cache import File, stamp
 from softvq_cli.datasets.naming import check_text, is_hidden, is_image_name, is_metadata
-from softvq_cli.datasets.records import Listing, Records, Source
+from softvq_cli.datasets.records import Fetch, Listing, Records, Source
 from softvq_cli.errors import InputError
 from softvq_cli.files import as_utf8
 
@@ -65,11 +65,21 @@ class PathSource(Source):
     def read(self, files: Records) -> Iterator[tuple[int, bytes]]:
         for index, (place, size) in enumerate(zip(files.places, files.sizes, strict=True)):
             limits.check_file_size(self.path, files.names[index], size)
-            path = self._root / self._paths[place]
-            try:
-                yield index, path.read_bytes()
-            except OSError as error:
-                raise InputError(f"cannot read {path}: {error.strerror}") from error
+            yield index, self.content(place)
+
+    lies_open = True
+
+    def fetch(self, files: Records) -> Fetch:
+        places = files.places
+        return lambda row: self.content(places[row])
+
+    def content(self, place: int) -> bytes:
+        """The bytes of one file."""
+        path = self._root / self._paths[place]
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise InputError(f"cannot read {path}: {error.strerror}") from error
 
 
 def _entries(root: Path, folder: str, seen: set[tuple[int, int]]) -> list[os.DirEntry[str]]:

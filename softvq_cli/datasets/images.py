@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from typing import Any
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, BinaryIO
 
 import numpy as np
+import PIL
 
 from softvq_cli.config import DataConfig
 from softvq_cli.datasets import cache, decode, pixel_range
 from softvq_cli.datasets.dataset import Dataset, training_rows
+from softvq_cli.datasets.on_demand import OnDemand
 from softvq_cli.datasets.pixel_range import DeepError, Tally
-from softvq_cli.datasets.records import Records, Source
+from softvq_cli.datasets.records import Records, Source, fetch_from
 from softvq_cli.errors import InputError, Message
 from softvq_cli.reporter import Reporter
 
@@ -32,9 +36,11 @@ def read(source: Source, arrange: Callable[[], Records], config: DataConfig, rep
     Raises:
         InputError: the source, its layout or one of its files cannot be used.
     """
-    base = cache.key_of("images", source.stamp, source.archive, {name: getattr(config, name) for name in _READING})
+    base = cache.key_of(
+        "images", PIL.__version__, source.stamp, source.archive, {name: getattr(config, name) for name in _READING}
+    )
     scale = pixel_range.scale_of(config.pixel_range)
-    kept = _from_cache(cache.key_of(base, scale))
+    kept = _from_cache(source, arrange, config, cache.key_of(base, scale))
     if kept is not None:
         return kept
     rows = _Rows.kept(base) if scale == "auto" else None
@@ -47,7 +53,7 @@ def read(source: Source, arrange: Callable[[], Records], config: DataConfig, rep
             rows.keep(base)
     scale, note = rows.range(config)
     key = cache.key_of(base, scale, "auto")
-    kept = _from_cache(key)
+    kept = _from_cache(source, arrange, config, key)
     if kept is not None:
         return kept
     return _made(_Reading(source, _pages(source, arrange(), config), config, reporter), key, scale, note)
@@ -57,6 +63,9 @@ def refuse_pointer(name: str, data: bytes) -> None:
     """Refuse what Git LFS leaves where it has not fetched a file."""
     if data.startswith(b"version https://git-lfs"):
         raise InputError(f"{name} is a pointer of Git LFS and not the file: fetch it with git lfs pull")
+
+
+Items = Iterable[decode.Item]
 
 
 @dataclass(frozen=True)
@@ -118,7 +127,7 @@ def _pages(source: Source, records: Records, config: DataConfig) -> Records:
 def _made(reading: _Reading, key: str, scale: pixel_range.Scale, note: str | None) -> Dataset:
     """Decode everything, and keep it with what is to be said of it."""
     records = reading.records
-    images, tally = _decode(reading, key, scale)
+    images, tally, form = _decode(reading, key, scale)
     if note is not None and isinstance(scale, tuple):
         rows = training_rows(len(records), records.labels, records.train, reading.config)
         pixel_range.check_contrast(str(reading.source.path), images, rows, scale)
@@ -136,31 +145,87 @@ def _made(reading: _Reading, key: str, scale: pixel_range.Scale, note: str | Non
         "train": records.train,
         "notes": [[note.template, *note.values] if isinstance(note, Message) else note for note in notes],
         "pixel_range": pixel_range.text_of(scale) if isinstance(scale, tuple) else None,
+        "form": dataclasses.asdict(form),
     }
     cache.write_notes(key, kept)
     return _whole(key, images, kept)
 
 
-def _decode(reading: _Reading, key: str, scale: pixel_range.Scale) -> tuple[np.ndarray, Tally]:
-    """uint8 (N, H, W, C), train rows first, and what had to be done."""
+def _decode(reading: _Reading, key: str, scale: pixel_range.Scale) -> tuple[np.ndarray, Tally, decode.Form]:
+    """uint8 (N, H, W, C), train rows first, what had to be done, and what each has become."""
     count = len(reading.records)
     # The first in reading order: in a compressed tar any other one would cost a pass over the file.
     form = decode.form_of(next(reading.items()), reading.config.image_size, scale)
 
-    def attempt(form: decode.Form) -> tuple[np.ndarray, Tally]:
+    def attempt(form: decode.Form) -> tuple[np.ndarray, Tally, decode.Form]:
         tally = Tally()
 
-        def fill(put: cache.Put) -> None:
+        def decode_all(items: Items, put: cache.Put, stage: str) -> None:
             tally.clear()
-            tick = reading.tick("decoding")
-            tally.update(decode.decode(reading.items(), form, put, count=count, size=reading.size(), tick=tick))
+            tick = reading.tick(stage)
+            tally.update(decode.decode(items, form, put, count=count, size=reading.size(), tick=tick))
 
-        return cache.store(key, (count, form.height, form.width, form.channels), fill), tally
+        shape = count, form.height, form.width, form.channels
+        if math.prod(shape) <= cache.limit():
+            return cache.store(key, shape, lambda put: decode_all(reading.items(), put, "decoding")), tally, form
+
+        def check(items: Items) -> None:  # so that a damaged file does not stop a training
+            decode_all(items, lambda row, pixels: None, "checking")
+
+        if _lies_open(reading.source, reading.config):
+            check(reading.items())
+        else:
+            cache.store_pack(key, lambda file: _pack(file, reading.items(), count, check))
+        records = reading.records
+        images = _on_demand(reading.source, lambda: records, reading.config, key, form, records.names)
+        return images, tally, form  # type: ignore[return-value]
 
     try:
         return attempt(form)
     except decode.ColourError:
-        return attempt(replace(form, channels=3))
+        return attempt(dataclasses.replace(form, channels=3))
+
+
+def _pack(file: BinaryIO, items: Items, count: int, check: Callable[[Items], None]) -> None:
+    """Write the encoded images one after the other, then for each where it begins, how long it is, and its page."""
+    index = np.zeros((3, count), np.int64)
+
+    def written() -> Iterator[decode.Item]:
+        last, start = b"", 0
+        for item in items:
+            row, _, data, page = item
+            if data is not last:  # several pages of one file
+                start, last = file.tell(), data
+                file.write(data)
+            index[:, row] = start, len(data), page
+            yield item
+
+    check(written())
+    file.write(index.tobytes())
+
+
+def _on_demand(
+    source: Source,
+    arrange: Callable[[], Records],
+    config: DataConfig,
+    key: str,
+    form: decode.Form,
+    names: Sequence[str],
+) -> OnDemand | None:
+    """The images of a data set beyond the limit; None where the copy of its files is gone."""
+    if _lies_open(source, config):
+        return OnDemand(len(names), form, source.fetch(arrange()), lambda row: (f"{source.path}/{names[row]}", 0))
+    path = cache.find_pack(key)
+    if path is None:
+        return None
+    index = np.fromfile(path, np.int64, offset=path.stat().st_size - 24 * len(names)).reshape(3, -1)
+    fetch = fetch_from(path, index[0].tolist(), index[1].tolist())
+    return OnDemand(len(names), form, fetch, lambda row: (f"{source.path}/{names[row]}", int(index[2, row])))
+
+
+def _lies_open(source: Source, config: DataConfig) -> bool:
+    """Whether each image can be read alone where it lies."""
+    return config.pages == "first" and source.lies_open
 
 
 _DARK = 16384
@@ -227,11 +292,16 @@ class _Rows:
         return found, pixel_range.described("pixels of more than 8 bits", found, "auto")
 
 
-def _from_cache(key: str) -> Dataset | None:
-    images, kept = cache.find(key), cache.read_notes(key)
-    if images is None or not isinstance(kept, dict) or len(kept.get("file_names", ())) != len(images):
+def _from_cache(source: Source, arrange: Callable[[], Records], config: DataConfig, key: str) -> Dataset | None:
+    kept = cache.read_notes(key)
+    if not isinstance(kept, dict) or not {"form", "file_names"} <= kept.keys():
         return None
-    return _whole(key, images, kept)
+    names, scale = kept["file_names"], kept["form"]["scale"]
+    form = decode.Form(**{**kept["form"], "scale": tuple(scale) if isinstance(scale, list) else scale})
+    images: Any = cache.find(key)
+    if images is None and len(names) * form.height * form.width * form.channels > cache.limit():
+        images = _on_demand(source, arrange, config, key, form, names)
+    return None if images is None or len(names) != len(images) else _whole(key, images, kept)
 
 
 def _whole(key: str, images: np.ndarray, kept: dict[str, Any]) -> Dataset:
@@ -239,6 +309,7 @@ def _whole(key: str, images: np.ndarray, kept: dict[str, Any]) -> Dataset:
     return Dataset(
         name="",
         split="all",
+        key=key,
         images=images,
         labels=None if labels is None else np.array(labels, dtype=np.int64),
         class_names=tuple(kept["class_names"]),

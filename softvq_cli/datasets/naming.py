@@ -119,6 +119,8 @@ def shorten(names: Iterable[str], most: int = 3) -> str:
 # ---- whose file it is
 
 _LONGEST_NAME = 1024
+_NO_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Control characters, and bytes of a name that are no UTF-8."""
 _JUNK = frozenset(
     (
         *("__macosx", "__pycache__", "@eadir", "#recycle", "lost+found", "$recycle.bin", "system volume information"),
@@ -154,8 +156,7 @@ def check_text(path: Path, name: str) -> None:
     Raises:
         InputError: it is very long, no valid UTF-8, or holds a line break or another control character.
     """
-    control = any(character < " " or "\x7f" <= character < "\xa0" for character in name)
-    if control or len(name) > _LONGEST_NAME or any("\ud800" <= character <= "\udfff" for character in name):
+    if len(name) > _LONGEST_NAME or _NO_TEXT.search(name):
         raise InputError(f"{path}: the file name {name[:200]!r} is too long or is no text; rename it")
 
 

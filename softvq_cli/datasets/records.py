@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -75,6 +76,10 @@ class Listing:
     """Hidden images and the hidden folders with images, which are left out too."""
 
 
+Fetch = Callable[[int], bytes]
+"""The encoded image of a row; called by several threads at once."""
+
+
 class Source:
     """One place that holds image files: a folder, an archive, a table, a list."""
 
@@ -102,6 +107,26 @@ class Source:
     def read(self, files: Records) -> Iterator[tuple[int, bytes]]:
         """(index, bytes) of each of these files once, in the order that costs least."""
         raise NotImplementedError
+
+    lies_open = False
+    """Whether each file can be read alone where it lies, by :meth:`fetch`."""
+
+    def fetch(self, files: Records) -> Fetch:
+        """What reads these files one by one."""
+        raise NotImplementedError
+
+
+def fetch_from(path: Path, offsets: Sequence[int], sizes: Sequence[int]) -> Fetch:
+    """The bytes of a row from one file, by ``pread``, which needs no position that threads would share."""
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+
+    def fetch(row: int) -> bytes:
+        data = os.pread(descriptor, int(sizes[row]), int(offsets[row]))
+        if len(data) != sizes[row]:
+            raise InputError(f"{path} changed while it was read; try again")
+        return data
+
+    return fetch
 
 
 def divided(

@@ -109,7 +109,7 @@ class Source:
         if (*dataset.image_shape[:2], 3) == trained.image_shape and dataset.image_shape[2] == 1:
             self.reporter.note(f"{dataset.name}: grey images for a model of colour: repeated to three channels")
             colour = np.broadcast_to(dataset.images, (*dataset.images.shape[:3], 3))
-            dataset = dataclasses.replace(dataset, images=colour)
+            dataset = dataclasses.replace(dataset, images=colour, key=None)
         if dataset.image_shape != trained.image_shape:
             grey = dataset.image_shape[2] == 3 and trained.image_shape[2] == 1
             raise InputError(

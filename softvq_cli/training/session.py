@@ -31,7 +31,11 @@ def initial_model(config: RunConfig, dataset: Dataset) -> Autoencoder:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derived_seed(config.train.seed, 0))
-        return Autoencoder(config.model, dataset.image_shape, pixel_variance(dataset.images))
+        return Autoencoder(
+            config.model,
+            dataset.image_shape,
+            float(dataset.remembered("pixel_variance", lambda: pixel_variance(dataset.images))),
+        )
 
 
 class Session:

@@ -1,0 +1,143 @@
+"""Images beyond the cache's limit: decoded when they are asked for, with the bytes that the cache would have."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from softvq_cli.datasets import cache, decode
+from softvq_cli.datasets.dataset import Dataset, Rows
+from softvq_cli.datasets.on_demand import OnDemand
+from softvq_cli.errors import InputError
+from softvq_cli.training import checkpoint, train
+from tests.helpers import CATS_AND_DOGS, encoded, grey_files, make_tar, make_zip, pixels, read, unusable, write_folder
+
+FILES = grey_files(CATS_AND_DOGS) | {"cat/9.png": encoded(pixels(99, (6, 5, 3)))}
+
+
+def table(path: Path, files: dict[str, bytes]) -> Path:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    columns = {"image": [*files.values()], "label": [name.split("/")[0] for name in files]}
+    pq.write_table(pa.table(columns), path)
+    return path
+
+
+def listed(path: Path, files: dict[str, bytes]) -> Path:
+    write_folder(path.parent, files)
+    path.write_text("\n".join(["path,label", *(f"{name},{name.split('/')[0]}" for name in sorted(files))]))
+    return path
+
+
+KINDS: dict[str, Any] = {
+    "folder": write_folder,
+    "a.tar": make_tar,
+    "a.tar.gz": lambda path, files: make_tar(path, files, "w:gz"),
+    "a.zip": make_zip,
+    "a.parquet": table,
+    "a.csv": listed,
+}
+
+
+def small_cache(monkeypatch: pytest.MonkeyPatch, folder: Path, limit: str) -> Path:
+    monkeypatch.setenv("SOFTVQ_CACHE", str(folder))
+    monkeypatch.setenv("SOFTVQ_CACHE_LIMIT", limit)
+    return folder / "decoded"
+
+
+def same(first: Dataset, second: Dataset) -> bool:
+    facts = [(data.fingerprint, data.class_names, data.file_names, data.notes) for data in (first, second)]
+    return facts[0] == facts[1]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_bytes_are_those_of_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    (tmp_path / "own").mkdir()
+    path = KINDS[kind](tmp_path / "own" / kind, FILES)
+    small_cache(monkeypatch, tmp_path / "large", "1GB")
+    whole, *parts = (read(path, split) for split in ("all", "train", "test"))
+    folder = small_cache(monkeypatch, tmp_path / "small", "600")
+    for _ in range(2):  # the second time nothing is checked again
+        again = read(path)
+        assert isinstance(again.images, Rows) and isinstance(again.images.images, OnDemand) and same(again, whole)
+        assert np.array_equal(np.asarray(again.images), whole.images)
+        assert np.array_equal(again.images[[3, 0, 3]], whole.images[[3, 0, 3]])
+        assert all(same(read(path, part.split), part) for part in parts)
+        monkeypatch.setattr(decode, "decode", None)
+    monkeypatch.undo()
+    packed = kind in ("a.tar.gz", "a.zip", "a.parquet")
+    assert not list(folder.glob("*.npy")) and len(list(folder.glob("*.pack"))) == packed
+
+
+def test_a_training_ends_with_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_networks: None
+) -> None:
+    files = {f"{kind}/{row}.png": encoded(pixels(row)) for kind in "ab" for row in range(30)}
+    settings: dict[str, Any] = {"latent_dim": 4, "K": 6, "iterations": 12, "batch_size": 8, "log_every": 4}
+    settings["data"] = str(make_zip(tmp_path / "a.zip", files))
+    small_cache(monkeypatch, tmp_path / "large", "1GB")
+    train(settings, out=tmp_path / "decoded")
+    small_cache(monkeypatch, tmp_path / "small", "10")
+    train(settings, out=tmp_path / "demand")
+    first, second = (checkpoint.load(tmp_path / name / "ckpt.pt") for name in ("decoded", "demand"))
+    assert first.dataset == second.dataset
+    for x, y in zip(first.model.state_dict().values(), second.model.state_dict().values(), strict=True):
+        assert x.equal(y)
+
+
+def test_the_test_split_is_kept_decoded_where_it_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_folder(tmp_path / "own", grey_files(CATS_AND_DOGS))
+    folder = small_cache(monkeypatch, tmp_path / "cache", "299")  # 10 images of 30 bytes, 2 of them in the test split
+    assert isinstance(read(path, "test").images, np.memmap) and isinstance(read(path, "train").images, Rows)
+    assert [np.load(file).shape for file in folder.glob("*.npy")] == [(2, 6, 5, 1)]
+
+
+def test_a_damaged_file_is_found_before_the_first_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small_cache(monkeypatch, tmp_path / "cache", "0")
+    files = grey_files(CATS_AND_DOGS) | {"dog/9.png": encoded(pixels(0))[:-30]}
+    unusable(make_zip(tmp_path / "a.zip", files), "dog/9.png")
+    assert not list((tmp_path / "cache" / "decoded").glob("*"))
+
+
+def test_a_pack_that_is_gone_or_cut_is_made_again_or_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make_zip(tmp_path / "a.zip", grey_files(CATS_AND_DOGS))
+    folder = small_cache(monkeypatch, tmp_path / "cache", "0")
+    first = read(path)
+    (pack,) = folder.glob("*.pack")
+    pack.unlink()
+    assert np.array_equal(np.asarray(read(path).images), np.asarray(first.images))  # which is open still
+    data = read(path)
+    os.truncate(pack, 0)
+    with pytest.raises(InputError, match=str(pack)):
+        data.images[0]
+
+
+def test_what_this_process_has_loaded_is_not_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = small_cache(monkeypatch, tmp_path / "cache", "350")
+    for name in "abc":  # 300 bytes each: one fits
+        read(write_folder(tmp_path / name, grey_files(CATS_AND_DOGS) | {"cat/0.png": encoded(pixels(ord(name)))}))
+    assert len(list(folder.glob("*.npy"))) == 3
+    cache._loaded.clear()
+    read(write_folder(tmp_path / "d", grey_files(CATS_AND_DOGS) | {"cat/0.png": encoded(pixels(77))}))
+    assert len(list(folder.glob("*.npy"))) == 1
+
+
+@pytest.mark.parametrize("text", ["much", "-1", "1e9", "12 parsecs"])
+def test_a_limit_that_is_no_number_of_bytes_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    from softvq_cli.errors import UsageError
+
+    small_cache(monkeypatch, tmp_path / "cache", text)
+    unusable(write_folder(tmp_path / "a", FILES), "SOFTVQ_CACHE_LIMIT", repr(text), kind=UsageError)
+
+
+def test_images_of_the_test_split_that_are_in_train_are_said(tmp_path: Path) -> None:
+    names = ["train/a/1.png", "train/b/2.png", "test/a/3.png", "test/b/4.png"]
+    files = grey_files(names)
+    files["test/b/4.png"] = files["train/a/1.png"]
+    train_split = read(write_folder(tmp_path, files), "train")
+    assert len(train_split.notes) == 1 and train_split.notes[0].startswith("1 ")
