@@ -146,17 +146,17 @@ def find_pack(key: str) -> Path | None:
     return path
 
 
-def write_notes(key: str, notes: Any) -> None:
+def write_notes(key: str, notes: Any, suffix: str = ".json") -> None:
     """Keep JSON beside the array; a cache that cannot be written is no error."""
     text = json.dumps(notes)
     with contextlib.suppress(SoftVQError):
-        write_text(_folder() / f"{key}.json", json.dumps({"sha256": _digest(text), "notes": text}))
+        write_text(_folder() / f"{key}{suffix}", json.dumps({"sha256": _digest(text), "notes": text}))
 
 
-def read_notes(key: str) -> Any:
+def read_notes(key: str, suffix: str = ".json") -> Any:
     """What :func:`write_notes` kept, or None if there is none or it is damaged."""
     try:
-        kept = read_json(_folder() / f"{key}.json")
+        kept = read_json(_folder() / f"{key}{suffix}")
         return json.loads(kept["notes"]) if _digest(kept["notes"]) == kept["sha256"] else None
     except (InputError, KeyError, TypeError, AttributeError, ValueError):
         return None

@@ -65,10 +65,10 @@ class Dataset:
         if self.key is None:
             return compute()
         key = cache.key_of(name, self.key)
-        value = cache.read_notes(key)
+        value = cache.read_notes(key, ".fact")
         if value is None:
             value = compute()
-            cache.write_notes(key, value)
+            cache.write_notes(key, value, ".fact")
         return value
 
     @cached_property

@@ -120,10 +120,10 @@ class TableSource(Source):
         """The first row of each table, and the number of all."""
         files = [File.at(name, table.path) for name, table in zip(self.names, self.tables, strict=True)]
         key = cache.key_of("paths", stamp(files), chosen_columns(config))
-        paths = cache.read_notes(key)
+        paths = cache.read_notes(key, ".fact")
         if paths is None:
             paths = [table.paths(table.columns(config).image) for table in self.tables]
-            cache.write_notes(key, paths)
+            cache.write_notes(key, paths, ".fact")
         files += [
             File.at(f"{name}/{file}", table.path.parent / file)
             for name, table, inner in zip(self.names, self.tables, paths, strict=True)
