@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from softvq_cli.config import DataConfig, RunConfig
+from softvq_cli.config import RunConfig
 from softvq_cli.errors import InputError, UsageError
 from tests.helpers import encoded, grey_files, notes, pixels, read, write_folder
 
@@ -91,12 +91,6 @@ def test_eight_and_sixteen_bits_together_are_read_by_their_types(tmp_path: Path)
     )
     assert np.array_equal(data.images[..., 0], np.stack([pixels(0), pixels(1)]))
     assert "pixel_range" in data.notes[0] and data.pixel_range is None
-
-
-def test_a_run_from_before_this_setting_reads_as_it_did() -> None:
-    config = RunConfig().as_dict()
-    del config["data"]["pixel_range"]
-    assert RunConfig.from_dict(config).data.pixel_range == "full" and DataConfig().pixel_range == "auto"
 
 
 @pytest.mark.parametrize("text", ["dim", "1", "5,1", "1,1", "0,nan", "0,1,2", ",", "inf,1"])
