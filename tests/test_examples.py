@@ -21,8 +21,8 @@ def test_the_shell_pipeline_leaves_a_figure_and_results(tmp_path: Path, zygote: 
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "maps.png").read_bytes().startswith(b"\x89PNG")
     for name in ("ae", "soft-vq"):
-        assert 0.1 <= json.loads((tmp_path / f"{name}.cluster.json").read_text())["accuracy"] <= 1
-        assert 0.1 <= json.loads((tmp_path / f"{name}.probe.json").read_text())["accuracy"] <= 1
+        assert 0.1 <= json.loads((tmp_path / f"{name}.cluster.json").read_text())["clustering_accuracy"] <= 1
+        assert 0.1 <= json.loads((tmp_path / f"{name}.probe.json").read_text())["probe_accuracy"] <= 1
 
 
 def test_the_estimator_prints_a_probe_and_a_codeword(zygote: Zygote) -> None:

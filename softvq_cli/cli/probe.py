@@ -65,7 +65,7 @@ def probe(
     Examples:
       softvq probe runs/vq
       softvq probe runs/vq --neighbours 5 --few-labels 10,100
-      softvq probe train.npy test.npy --json | jq .accuracy
+      softvq probe train.npy test.npy --json | jq .probe_accuracy
     """
     from softvq_cli.cli.tables import probing_tables
     from softvq_cli.results.embedded import probe_files

@@ -30,7 +30,7 @@ _RESULTS = {
     "nmi": "NMI",
     "silhouette": "silhouette",
     "probe_accuracy": "probe accuracy",
-    "nmse": "reconstruction error (nMSE)",
+    "test_nmse": "reconstruction error (nMSE)",
     "bits_per_image": "information (bits per image)",
     "perplexity": "codebook perplexity",
     "active_codes": "active codes",

@@ -86,7 +86,7 @@ class Clustering:
     @property
     def spread(self) -> dict[str, Summary]:
         """Mean, standard deviation and range over the starts."""
-        measures = {"accuracy": self.accuracies, "inertia": self.inertias}
+        measures = {"clustering_accuracy": self.accuracies, "inertia": self.inertias}
         return {name: summary(values) for name, values in measures.items() if values is not None}
 
     def _projection(self) -> dict[str, Any]:
@@ -95,7 +95,7 @@ class Clustering:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; the assignments are left out."""
-        agreement = {"accuracy": self.accuracy, "nmi": self.nmi, "ari": self.ari}
+        agreement = {"clustering_accuracy": self.accuracy, "nmi": self.nmi, "ari": self.ari}
         return {
             **(agreement if self.accuracy is not None else {"silhouette": self.silhouette}),
             "inertia": self.inertia,

@@ -51,7 +51,7 @@ class Probe:
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {
-            "accuracy": self.accuracy,
+            "probe_accuracy": self.accuracy,
             "train_accuracy": self.train_accuracy,
             "per_class": self.per_class,
             "confusion": self.confusion.tolist(),

@@ -219,7 +219,7 @@ def decoder_inputs(rows: Sequence[Row]) -> list[Row]:
 
 def _errors(job: Job) -> list[tuple[int, float]]:
     """(step, error on the test split), from the job's log."""
-    return [(line["step"], line["val_nmse"]) for line in run_directory.read_metrics(job.folder)]
+    return [(line["step"], line["test_nmse"]) for line in run_directory.read_metrics(job.folder)]
 
 
 def _step_at(target: float, curve: Sequence[tuple[int, float]]) -> int | None:

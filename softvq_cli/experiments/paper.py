@@ -75,9 +75,9 @@ _TABLE2 = {
     "vq": (12.96, 31.57, 20.30, 33.51),
     "soft-vq": (17.68, 50.48, 23.83, 44.54),
 }
-_FIGURE4 = ("nmse", "iterations", "clustering_accuracy", "nmi", "trustworthiness", "knn_recall")
+_FIGURE4 = ("test_nmse", "iterations", "clustering_accuracy", "nmi", "trustworthiness", "knn_recall")
 
-_SINCE = ("clustering_accuracy", "nmi", "probe_accuracy", "nmse", "perplexity", "bits_per_image")
+_SINCE = ("clustering_accuracy", "nmi", "probe_accuracy", "test_nmse", "perplexity", "bits_per_image")
 
 _MODELS = tuple(row for row in BOTTLENECKS if row in _TABLE1)
 _BELOW = tuple(row for row in CONTROLS if row != RAW)

@@ -18,7 +18,7 @@ from softvq_cli.results.measures import measure
 Document = Mapping[str, Any]
 _COURSE = "-course"
 """After the report's name: the figure of the measures against the iterations."""
-_AGAINST_SETTING = ("clustering_accuracy", "nmi", "nmse")
+_AGAINST_SETTING = ("clustering_accuracy", "nmi", "test_nmse")
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ def _draw_maps(path: Path, study: Study, outcome: Outcome, reporter: Reporter) -
             evaluation = outcome.evaluations[job]
             numbers, coordinates = evaluation.numbers[job.representation], evaluation.array("map")
             assert coordinates is not None  # a study of maps measures them
-            reached = f"nMSE {numbers['nmse']:.3f}, {numbers['iterations']:.0f} iterations"
+            reached = f"nMSE {numbers['test_nmse']:.3f}, {numbers['iterations']:.0f} iterations"
             panels.append(maps.Panel(row.label, coordinates, test.labels, test.class_names, reached))
     if panels:
         maps.plot(path, panels, reporter)

@@ -16,7 +16,7 @@ from softvq_cli.reporter import Reporter
 from softvq_cli.results.evaluate import BASIC
 
 NAME = "sweep"
-_COLUMNS = ("clustering_accuracy", "nmi", "probe_accuracy", "nmse")
+_COLUMNS = ("clustering_accuracy", "nmi", "probe_accuracy", "test_nmse")
 Axes = Mapping[str, Sequence[float]]
 """Setting → its values."""
 

@@ -15,7 +15,7 @@ from softvq_cli.plots import style
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_ERRORS = {"nmse": "training", "val_nmse": "test", "test_nmse": "test"}
+_ERRORS = {"nmse": "training", "test_nmse": "test"}
 _CODEBOOK = {"perplexity": "perplexity", "active_codes": "active codes"}
 _LOGARITHMIC = ("normalised MSE", "loss terms, unweighted")
 _ELSEWHERE = {"step", "loss", "seconds", "steps_per_second", "posterior_entropy_bits", *_ERRORS, *_CODEBOOK}

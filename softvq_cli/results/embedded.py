@@ -130,10 +130,11 @@ class Probing:
     few_labels: tuple[FewLabels, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: the softmax probe, with the others below it where they were asked for."""
+        """For JSON: the softmax probe, and the others where they were asked for."""
         document = self.softmax.as_dict()
         if self.neighbours is not None:
-            document["neighbours"] = self.neighbours.as_dict()
+            knn = self.neighbours.as_dict()
+            document |= {"knn_accuracy": knn.pop("probe_accuracy"), "knn": knn}
         if self.few_labels:
             document["few_labels"] = [few.as_dict() for few in self.few_labels]
         return document

@@ -46,7 +46,7 @@ MEASURES: Mapping[str, Measure] = {
     "starts_max": _accuracy("highest"),
     "starts_mean": _accuracy("mean of the starts"),
     "starts_std": _accuracy("std of the starts"),
-    "nmse": Measure("nMSE", digits=3),
+    "test_nmse": Measure("nMSE", digits=3),
     "bits_per_image": Measure("bits per image", digits=2),
     "kl_nats": Measure("KL (nats)", digits=2),
     "perplexity": Measure("perplexity", digits=1),
@@ -70,7 +70,7 @@ MEASURES: Mapping[str, Measure] = {
 """By the name in JSON, in the order of the reports. What a bottleneck carries is measured by the bottleneck itself."""
 
 CARRIED: tuple[str, ...] = (
-    *("nmse", "bits_per_image", "kl_nats", "perplexity", "active_codes", "dead_codes", "posterior_entropy_bits"),
+    *("test_nmse", "bits_per_image", "kl_nats", "perplexity", "active_codes", "dead_codes", "posterior_entropy_bits"),
     *("soft_hard_distance", "soft_hard_relative", "sigma_p05", "sigma_p50", "sigma_p95"),
 )
 STARTS = ("starts_min", "starts_median", "starts_max")

@@ -42,7 +42,7 @@ _RESULTS: Mapping[str, tuple[str, Kind]] = {
     "silhouette": ("silhouette", "number"),
     "probe_accuracy": ("probe accuracy", "share"),
     "train_accuracy": ("probe accuracy on the training images", "share"),
-    "nmse": ("reconstruction error (nMSE)", "number"),
+    "test_nmse": ("reconstruction error (nMSE)", "number"),
 }
 """Numbers of an evaluation that come first, with their names on the page."""
 

@@ -157,7 +157,7 @@ class Subject:
         if self.checkpoint is not None:
             return {"iterations": self.checkpoint.step, **self.encoding.numbers}
         _ = self.rows  # they bring PCA's nMSE
-        return {} if self._control_nmse is None else {"nmse": self._control_nmse}
+        return {} if self._control_nmse is None else {"test_nmse": self._control_nmse}
 
     def representation_rows(self, what: str, model: Autoencoder | None = None) -> Rows:
         """Another representation of both splits, see :func:`softvq_cli.model.represent`, by ``model`` or its own."""
@@ -242,7 +242,7 @@ def encode(model: Autoencoder, images: np.ndarray, shown: np.ndarray, *, reporte
     return Encoding(
         z=np.concatenate(z),
         errors=np.concatenate(errors),
-        numbers={"nmse": nmse / len(images), **carried},
+        numbers={"test_nmse": nmse / len(images), **carried},
         reconstructions=np.concatenate(pixels),
         codewords=np.concatenate(codewords) if codewords else None,
         codeword_distances=np.concatenate(distances) if distances else None,

@@ -47,7 +47,7 @@ class Session:
     Args:
         config: of the run.
         dataset: the training split.
-        validation: the test split, for ``val_nmse``.
+        validation: the test split, for ``test_nmse``.
         device: where to train.
         note: is told in one line when ``torch.compile`` was asked for and cannot be had.
 
@@ -124,7 +124,7 @@ class Session:
     def report(self) -> dict[str, float]:
         """The figures of the interval that ends here, and a new interval."""
         interval = self.interval
-        line = {"step": self.step, **interval.means(), "val_nmse": self.validation_nmse()}
+        line = {"step": self.step, **interval.means(), "test_nmse": self.validation_nmse()}
         images = interval.steps * self.config.train.batch_size
         line |= self.model.bottleneck.summarise({name: sums.cpu() for name, sums in interval.stats.items()}, images)
         self.diagnosis = self.model.bottleneck.diagnose(line, images)

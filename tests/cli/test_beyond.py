@@ -44,10 +44,10 @@ def test_the_probe_takes_labels_from_other_files(rows, softvq, tmp_path):
 
 
 def test_the_neighbours_probe_is_scikit_learns(rows, softvq):
-    found = softvq("probe", "train.npy", "test.npy", "--neighbours", 7).document["neighbours"]
+    found = softvq("probe", "train.npy", "test.npy", "--neighbours", 7).document
     reference = KNeighborsClassifier(7).fit(*rows["train"]).score(*rows["test"])
-    assert found["accuracy"] == pytest.approx(reference)
-    assert found["neighbours"] == 7
+    assert found["knn_accuracy"] == pytest.approx(reference)
+    assert found["knn"]["neighbours"] == 7
 
 
 def test_the_probe_on_few_labels_says_how_many_and_how_well(rows, softvq):

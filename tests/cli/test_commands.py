@@ -155,7 +155,7 @@ def test_embed_warns_when_the_data_have_changed(softvq, tmp_path):
 
 def test_cluster_prints_one_json_document_into_a_pipe(softvq, latents):
     result = softvq("cluster", latents)
-    assert result.document["accuracy"] == 1.0
+    assert result.document["clustering_accuracy"] == 1.0
     assert result.document["nmi"] == pytest.approx(1.0)
     assert {"ari", "inertia", "clusters", "n_init", "n"} <= set(result.document)
     assert result.document["starts"]["inertia"].keys() == {"mean", "std", "n", "min", "max"}
@@ -178,7 +178,7 @@ def test_cluster_without_labels_needs_the_number_and_gives_the_silhouette(softvq
     softvq("cluster", latents).refused(2, "--clusters")
     document = softvq("cluster", latents, "--clusters", 3, "--n-init", 5).document
     assert document["silhouette"] > 0.7
-    assert "accuracy" not in document
+    assert "clustering_accuracy" not in document
 
 
 def test_cluster_writes_the_assignments(softvq, latents, tmp_path):
@@ -222,7 +222,7 @@ def test_probe_of_a_checkpoint_equals_the_probe_of_its_embeddings(softvq, traine
     document = from_files.document
     assert len(document["per_class"]) == 10
     assert np.sum(document["confusion"]) == 359
-    assert document["accuracy"] == pytest.approx(np.trace(document["confusion"]) / 359)
+    assert document["probe_accuracy"] == pytest.approx(np.trace(document["confusion"]) / 359)
 
 
 def test_probe_writes_nothing(softvq, trained, tmp_path):
@@ -275,9 +275,9 @@ def test_run_does_everything_in_one_folder(softvq, chained):
     assert numbers["active_codes"] + numbers["dead_codes"] == 32
     clustering = softvq("cluster", chained / "embeddings-test.npy", "--starts").document
     probe = softvq("probe", chained).document
-    assert (numbers["clustering_accuracy"], numbers["nmi"]) == (clustering["accuracy"], clustering["nmi"])
-    assert details["starts"]["clustering_accuracy"] == clustering["starts"]["accuracy"]["values"]
-    assert (numbers["probe_accuracy"], numbers["train_accuracy"]) == (probe["accuracy"], probe["train_accuracy"])
+    assert (numbers["clustering_accuracy"], numbers["nmi"]) == (clustering["clustering_accuracy"], clustering["nmi"])
+    assert details["starts"]["clustering_accuracy"] == clustering["starts"]["clustering_accuracy"]["values"]
+    assert (numbers["probe_accuracy"], numbers["train_accuracy"]) == (probe["probe_accuracy"], probe["train_accuracy"])
     assert (details["per_class"], details["confusion"]) == (probe["per_class"], probe["confusion"])
 
 
@@ -371,7 +371,7 @@ def test_info_shows_the_results_of_a_run_that_reproduce_made(softvq, trained, tm
 def test_info_shows_tables_to_people(softvq, trained, for_people):
     result = softvq("info", trained)
     assert result.code == 0
-    for words in ("model settings", "soft-vq", "parameters", "val_nmse"):
+    for words in ("model settings", "soft-vq", "parameters", "test_nmse"):
         assert words in result.out
 
 
@@ -420,7 +420,7 @@ def test_the_names_that_the_shell_completes_are_the_known_ones():
 def test_commands_fit_together(softvq):
     path = softvq("train", "-q", *QUICK).out.strip()
     rows = softvq("embed", path, "-q").out.strip()
-    assert 0 < softvq("cluster", rows, "-q", "--n-init", 5).document["accuracy"] <= 1
+    assert 0 < softvq("cluster", rows, "-q", "--n-init", 5).document["clustering_accuracy"] <= 1
 
 
 def test_json_says_what_was_written_and_more(softvq, trained):

@@ -100,7 +100,7 @@ def test_rows_stand_in_the_papers_order_with_the_decoders_input_below(document):
 
 def test_what_the_bottleneck_carries_and_the_spread_of_the_starts_are_there(document):
     measures = {row["row"]: row["cells"] for row in document["rows"]}
-    carried = ("nmse", "perplexity", "active_codes", "dead_codes", "bits_per_image")
+    carried = ("test_nmse", "perplexity", "active_codes", "dead_codes", "bits_per_image")
     assert {f"mnist.{name}" for name in carried} <= set(measures["vq"])
     assert measures["vq"]["mnist.active_codes"]["mean"] + measures["vq"]["mnist.dead_codes"]["mean"] == 6
     assert "mnist.bits_per_image" not in measures["ae"]

@@ -28,7 +28,7 @@ def matched(jobs, target, tmp_path):
 def trained(job, *curve: tuple[int, float]):
     """A job with this log of (step, validation error)."""
     job.folder.mkdir()
-    lines = [json.dumps({"step": step, "val_nmse": error}) + "\n" for step, error in curve]
+    lines = [json.dumps({"step": step, "test_nmse": error}) + "\n" for step, error in curve]
     (job.folder / "metrics.jsonl").write_text("".join(lines))
     return job
 
@@ -92,10 +92,10 @@ def test_a_run_cut_short_is_the_same_run(figure):
         cut = checkpoint.load(folder / "ckpt.pt")
         lines = (request.out / "runs" / f"blobs-{row}-d60-s0" / "metrics.jsonl").read_text().splitlines()
         logged = json.loads(lines[step - 1])
-        assert cut.metrics["val_nmse"] == logged["val_nmse"] <= target
+        assert cut.metrics["test_nmse"] == logged["test_nmse"] <= target
         assert cut.config.model.latent_dim == 60
         if step > 1:
-            assert json.loads(lines[step - 2])["val_nmse"] > target
+            assert json.loads(lines[step - 2])["test_nmse"] > target
 
 
 def test_the_figure_has_a_panel_a_model_and_the_report_its_numbers(figure):

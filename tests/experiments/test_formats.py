@@ -92,11 +92,11 @@ def test_differences_are_signed_with_their_interval():
 
 def test_other_figures_have_their_own_n():
     shown = document()
-    shown["rows"][0]["cells"] |= {"mnist.nmse": cell(0.1, 0.01), "mnist.knn_accuracy": {**cell(0.9), "n": 1}}
+    shown["rows"][0]["cells"] |= {"mnist.test_nmse": cell(0.1, 0.01), "mnist.knn_accuracy": {**cell(0.9), "n": 1}}
     nmse, neighbours = "0.100 ± 0.010", "90.00"
-    assert measures_table(shown, "mnist", ["nmse"]) == (["", "n", "nMSE"], [["a & b_c", "2", nmse]])
+    assert measures_table(shown, "mnist", ["test_nmse"]) == (["", "n", "nMSE"], [["a & b_c", "2", nmse]])
     assert measures_table(shown, "mnist", ["knn_accuracy"])[1] == [["a & b_c", "1", neighbours]]
-    assert measures_table(shown, "mnist", ["nmse", "knn_accuracy"])[1] == [["a & b_c", "1–2", nmse, neighbours]]
+    assert measures_table(shown, "mnist", ["test_nmse", "knn_accuracy"])[1] == [["a & b_c", "1–2", nmse, neighbours]]
 
 
 def test_models_on_the_way_have_a_column_for_each_number_of_iterations():

@@ -63,7 +63,7 @@ def nmse_is_the_reconstructions_error_over_the_training_pixels_variance(make_job
     made = embeddings.embed(trained, source.load("test"), tmp_path / "x.npy", what="reconstruction").z
     variance = (source.load("train").images / 255.0).var()
     error = np.square(made.reshape(images.shape) - images).mean() / variance
-    assert figures["nmse"] == pytest.approx(error, rel=1e-5)
+    assert figures["test_nmse"] == pytest.approx(error, rel=1e-5)
 
 
 def test_the_decoders_input_of_a_codebook_is_measured_too(make_job, tmp_path):
@@ -73,7 +73,7 @@ def test_the_decoders_input_of_a_codebook_is_measured_too(make_job, tmp_path):
     trained = checkpoint.load(job.folder / "ckpt.pt")
     rows = embeddings.embed(trained, Source(trained).load("test"), tmp_path / "q.npy", what="z_q")
     assert found.numbers["z_q"]["nmi"] == cluster(rows.z, rows.labels).nmi
-    assert "nmse" not in found.numbers["z_q"]
+    assert "test_nmse" not in found.numbers["z_q"]
     assert list(do(make_job("vae")).numbers) == ["z_e"]
 
 

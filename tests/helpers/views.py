@@ -49,6 +49,6 @@ def view(n: int = 120, seed: int = 0, **changes) -> View:
             size=6,
             sigma=np.linspace(0.1, 0.6, 6),
         ),
-        "curves": [{"step": step, "loss": 1 / step, "nmse": 2 / step, "val_nmse": 3 / step} for step in (5, 10, 200)],
+        "curves": [{"step": step, "loss": 1 / step, "nmse": 2 / step, "test_nmse": 3 / step} for step in (5, 10, 200)],
     }
     return View(**{**values, **changes})

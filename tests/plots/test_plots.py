@@ -31,7 +31,7 @@ POINTS = RANDOM.normal(size=(60, 2))
 LABELS = np.arange(60) % 3
 IMAGES = RANDOM.integers(0, 255, (12, 8, 8, 1)).astype(np.uint8)
 LINES = [
-    {"step": s, "loss": 2 / s, "nmse": 1 / s, "val_nmse": 1.1 / s, "commitment": 0.1, "perplexity": s, "seconds": s}
+    {"step": s, "loss": 2 / s, "nmse": 1 / s, "test_nmse": 1.1 / s, "commitment": 0.1, "perplexity": s, "seconds": s}
     for s in (10, 20, 30)
 ]
 COLUMN = bars.Column("clustering", [50.0, 60.0], [None, 2.0], [52.0, None])

@@ -13,7 +13,7 @@ from softvq_cli.results.evaluate import BASIC, MAP, NOTHING, PROBES, QUANTISED, 
 from softvq_cli.results.measures import Measured
 
 OF = {"row": "ae", "train": "a", "test": "b", "checkpoint_sha256": "seal"}
-NUMBERS = {"z_e": {"nmi": 0.5, "nmse": 0.1}, "z_q": {"nmi": 0.25}}
+NUMBERS = {"z_e": {"nmi": 0.5, "test_nmse": 0.1}, "z_q": {"nmi": 0.25}}
 
 # As by a program that does not name its machine.
 OLD = {
@@ -101,11 +101,11 @@ def test_a_part_counts_only_while_its_arrays_are_whole(tmp_path):
 
 
 def test_a_part_joins_the_others_and_replaces_itself():
-    first = Measured({"nmi": 0.5, "nmse": 0.1}, {"clusters": np.arange(3)}, {"clusters": 3})
+    first = Measured({"nmi": 0.5, "test_nmse": 0.1}, {"clusters": np.arange(3)}, {"clusters": 3})
     found = NOTHING.with_part(BASIC, "z_e", first).with_part(QUANTISED, "z_q", Measured({"nmi": 0.25}, {"clusters": 0}))
     found = found.with_part(PROBES, "z_e", Measured({"knn_accuracy": 0.75}))
     assert found.parts == (BASIC, QUANTISED, PROBES)
-    assert found.numbers == {"z_e": {"nmi": 0.5, "nmse": 0.1, "knn_accuracy": 0.75}, "z_q": {"nmi": 0.25}}
+    assert found.numbers == {"z_e": {"nmi": 0.5, "test_nmse": 0.1, "knn_accuracy": 0.75}, "z_q": {"nmi": 0.25}}
     assert np.array_equal(found.array("clusters"), np.arange(3)) and found.details == {"clusters": 3}
     again = found.with_part(BASIC, "z_e", Measured({"nmi": 0.0}))
     assert (again.numbers["z_e"]["nmi"], again.numbers["z_q"]["nmi"]) == (0.0, 0.25)

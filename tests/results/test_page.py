@@ -68,7 +68,7 @@ def test_the_files_say_what_the_evaluation_says(finished, test_split):
     numbers = found.numbers["z_e"]
     assert hungarian_accuracy(test_split.labels, found.array("clusters")) == numbers["clustering_accuracy"]
     assert (found.array("predictions") == test_split.labels).mean() == numbers["probe_accuracy"]
-    for nmse in (numbers["nmse"], trained.metrics["val_nmse"]):
+    for nmse in (numbers["test_nmse"], trained.metrics["test_nmse"]):
         assert found.array("errors").mean() == pytest.approx(nmse, rel=1e-5)
 
 

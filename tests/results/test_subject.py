@@ -39,7 +39,7 @@ def test_principal_components_are_scikit_learns(splits, d):
     reference = PCA(d, svd_solver="full").fit(x)
     np.testing.assert_allclose(np.abs(rows.test), np.abs(reference.transform(y)), atol=1e-5)
     residual = np.square(reference.inverse_transform(reference.transform(y)) - y).mean()
-    assert subject.numbers["nmse"] == pytest.approx(residual / pixel_variance(splits[0].images), abs=1e-9)
+    assert subject.numbers["test_nmse"] == pytest.approx(residual / pixel_variance(splits[0].images), abs=1e-9)
 
 
 def test_more_components_than_pixels_are_all_pixels(splits):

@@ -92,7 +92,7 @@ def test_every_bottleneck_trains_and_writes_a_run_directory(
     rows = lines(tmp_path)
     assert [row["step"] for row in rows] == [10, 20, 30, 40, 50, 60]
     assert rows[-1]["nmse"] < rows[0]["nmse"]
-    assert {"loss", "nmse", "val_nmse", "seconds", "steps_per_second"} <= rows[-1].keys()
+    assert {"loss", "nmse", "test_nmse", "seconds", "steps_per_second"} <= rows[-1].keys()
     own = checkpoint.load(run.path).model.bottleneck
     assert set(own.term_names) <= rows[-1].keys()
     if BOTTLENECKS[bottleneck].has_codebook:
@@ -390,7 +390,7 @@ def test_bfloat16_starts_at_about_the_same_loss_and_comes_down_too(
     full, half = (lines[precision][0]["nmse"] for precision in ("float32", "bfloat16"))
     assert full != half
     assert half == pytest.approx(full, rel=0.02)
-    assert all(ends[-1]["val_nmse"] < 0.8 * ends[0]["val_nmse"] for ends in lines.values())
+    assert all(ends[-1]["test_nmse"] < 0.8 * ends[0]["test_nmse"] for ends in lines.values())
 
 
 def test_torch_compile_that_fails_is_noted_and_the_run_goes_on_the_same(
