@@ -23,6 +23,11 @@ _LONGEST = 2000
 """Characters of a message."""
 _PAUSE = 0.02
 """Seconds until a signal that came during an import is answered, or put off again."""
+_PATIENCE = 1.0
+"""Seconds that a step may take after a signal until it is said that it is awaited."""
+_ENDING = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
+"""Signals that end a command: Ctrl-C, kill, a closed terminal, what SLURM and limits of processor time send."""
+_WAITING = b"softvq: a checkpoint is written after the step at hand; a second signal ends this at once\n"
 
 _NO_MEMORY = re.compile(r"can't allocate|cannot allocate memory|failed to map segment", re.IGNORECASE)
 """As PyTorch, the system and its loader of libraries (an ImportError) say it."""
@@ -34,7 +39,7 @@ _WrongUsage: type[Exception] = typer.BadParameter.__mro__[1]
 
 
 class Interrupts:
-    """The process's answer to Ctrl-C and SIGTERM.
+    """The process's answer to Ctrl-C, SIGTERM and the like.
 
     A signal raises KeyboardInterrupt, so that files half written are removed on the way out. While :attr:`stop` is an
     event, the first signal sets that event instead, and the training ends at its next step with a checkpoint; the
@@ -47,14 +52,23 @@ class Interrupts:
         """A KeyboardInterrupt was raised. Some libraries turn it into an error of their own."""
         self.stop: threading.Event | None = None
         self._imports_below = 0
+        self._put_off = False
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        """Answer one signal."""
-        if self.stop is not None and not self.stop.is_set():
+        """Answer one signal, or an alarm that was set for one."""
+        if number == _ALARM and not self._put_off:
+            if self.stop is not None:  # written directly: the stream may be in the middle of a line
+                with contextlib.suppress(OSError):
+                    os.write(2, _WAITING)
+        elif self.stop is not None and not self.stop.is_set():
+            self._put_off = False
             self.stop.set()
-        elif _imports(frame) > self._imports_below and hasattr(signal, "setitimer"):
-            signal.setitimer(signal.ITIMER_REAL, _PAUSE)  # an alarm, which comes here again
+            _set_alarm(_PATIENCE)
+        elif _ALARM is not None and _imports(frame) > self._imports_below:
+            self._put_off = True
+            _set_alarm(_PAUSE)
         else:
+            self._put_off = False
             self.seen = True
             raise KeyboardInterrupt
 
@@ -67,18 +81,29 @@ class Interrupts:
     def installed(self) -> Iterator[None]:
         """Answer signals within the block. One that the parent process chose to ignore stays ignored."""
         self.seen, self.stop, self._imports_below = False, None, _imports(sys._getframe())
+        self._put_off = False
         previous: dict[int, Any] = {}
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGALRM", None)):
+            for name in (*_ENDING, "SIGALRM"):
+                number = getattr(signal, name, None)  # Windows has few of them
                 if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
                     previous[number] = signal.signal(number, self)
         try:
             yield
         finally:
-            if hasattr(signal, "setitimer"):
-                signal.setitimer(signal.ITIMER_REAL, 0)
+            if previous:
+                _set_alarm(0)
             for number, handler in previous.items():
                 signal.signal(number, handler)
+
+
+_ALARM: int | None = getattr(signal, "SIGALRM", None)
+
+
+def _set_alarm(seconds: float) -> None:
+    """Have the handler called again after so many seconds; 0: not any more."""
+    if _ALARM is not None:
+        signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 def _imports(frame: FrameType | None) -> int:

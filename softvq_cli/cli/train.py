@@ -35,8 +35,9 @@ def train(
     they are shown in brackets, and docs/RESULTS.md says where ours depart from them. Your own images get those of
     svhn, or of digits where they are smaller than 16x16 pixels.
 
-    Ctrl-C stops after the step at hand, with a checkpoint; --resume then goes on as if nothing had happened. With more
-    --iterations it also takes a finished run further.
+    Ctrl-C stops after the step at hand, with a checkpoint; so do SIGTERM, SIGHUP, SIGUSR1, SIGUSR2 and SIGXCPU, which
+    terminals and batch systems send. --resume then goes on as if nothing had happened. With more --iterations it also
+    takes a finished run further.
 
     Examples:
       softvq train

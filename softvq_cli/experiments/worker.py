@@ -32,7 +32,8 @@ ENVIRONMENT = ("SOFTVQ_DATA", "SOFTVQ_CACHE")
 THREAD_VARIABLES = (
     *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "LOKY_MAX_CPU_COUNT"),
 )
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_GROUP = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
+SIGNALS = tuple(getattr(signal, name) for name in _GROUP if hasattr(signal, name))
 PROGRESS = "progress.json"
 """The file in a job's folder while somebody works on the job."""
 TRAINING, MEASURING = "training", "measuring"

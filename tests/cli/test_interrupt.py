@@ -31,11 +31,26 @@ def test_in_training_the_first_signal_asks_and_the_second_raises(handler):
     handler(signal.SIGTERM, None)
     assert handler.stop.is_set()
     assert not handler.seen
+    signal.setitimer(signal.ITIMER_REAL, 0)
     with pytest.raises(KeyboardInterrupt):
         handler(signal.SIGTERM, None)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_long_step_is_said_to_be_awaited(handler, capfd):
+    handler.stop = threading.Event()
+    handler(signal.SIGUSR1, None)
+    handler(signal.SIGALRM, None)
+    assert "second signal" in capfd.readouterr().err
+    handler.stop = None  # the step is over
+    handler(signal.SIGALRM, None)
+    assert capfd.readouterr().err == ""
+    signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+ENDING = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU]
+
+
+@pytest.mark.parametrize("number", ENDING)
 def test_signals_are_answered_within_a_command_and_given_back_after_it(number):
     before = signal.getsignal(number)
     with interrupts.installed():
@@ -43,13 +58,14 @@ def test_signals_are_answered_within_a_command_and_given_back_after_it(number):
     assert signal.getsignal(number) is before
 
 
-def test_an_ignored_signal_stays_ignored():
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])  # nohup ignores the second
+def test_an_ignored_signal_stays_ignored(number):
+    before = signal.signal(number, signal.SIG_IGN)
     try:
         with interrupts.installed():
-            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+            assert signal.getsignal(number) is signal.SIG_IGN
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(number, before)
 
 
 def test_a_signal_during_an_import_is_answered_after_it(softvq, monkeypatch, tmp_path):
@@ -95,7 +111,7 @@ def test_an_interrupt_that_a_finaliser_swallows_ends_the_command_at_its_next_sta
     Terminal().stage("training")  # the next command begins anew
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", ENDING)
 def test_a_training_that_is_interrupted_leaves_a_checkpoint_and_goes_on(
     number, tmp_path, softvq, zygote, small_networks
 ):
