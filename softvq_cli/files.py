@@ -6,25 +6,31 @@ import contextlib
 import json
 import math
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from softvq_cli.errors import InputError, SoftVQError, one_line
+from softvq_cli.errors import InputError, SoftVQError, UsageError, one_line
 
 
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Open a temporary file beside ``path``; on success flush it to disk and rename it to ``path``.
+    """Open a temporary file next to ``path``; on success flush it to disk and rename it to ``path``.
 
-    If the body or any step fails, ``path`` is left as it was and the temporary file is removed.
+    If the body or any step fails, ``path`` is left as it was and the temporary file is removed. A symbolic link stays
+    one: what it points to is replaced. A device or a pipe gets the bytes when all are there.
 
     Raises:
         SoftVQError: the folder is missing or read-only, or the disk is full.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        with _to_device(path) as file:
+            yield file
+        return
     temporary = None
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp", delete=False) as file:
@@ -43,6 +49,20 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
+
+
+@contextlib.contextmanager
+def _to_device(path: Path) -> Iterator[BinaryIO]:
+    with temporary_folder() as folder:
+        whole = folder / "whole"
+        with whole.open("w+b") as file:
+            yield file
+            try:
+                file.seek(0)
+                with path.open("wb") as device:
+                    shutil.copyfileobj(file, device)
+            except OSError as error:
+                raise SoftVQError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def keep_copy(source: Path, target: Path) -> None:
@@ -120,12 +140,20 @@ def on_disk(path: str) -> str:
         return path
 
 
+def is_address(text: str) -> bool:
+    """Whether it names something on another machine: ``s3://bucket/z.npy``."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/?/", text) is not None and not os.path.exists(text)
+
+
 def make_folder(path: str | os.PathLike[str]) -> Path:
     """Create ``path`` and its parents.
 
     Raises:
+        UsageError: it is an address.
         SoftVQError: it cannot be created.
     """
+    if is_address(os.fspath(path)):
+        raise UsageError(f"{path} is an address, and files are written on this machine")
     path = Path(path)
     try:
         path.mkdir(parents=True, exist_ok=True)

@@ -17,15 +17,16 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import typer
 from typer.core import TyperGroup
-from typer.models import OptionInfo
+from typer.models import ArgumentInfo, OptionInfo
 
 from softvq_cli.cli import help as pages
 from softvq_cli.cli.errors import INTERRUPTED, code_of, describe, drop, interrupts, say
-from softvq_cli.cli.options import Bundle, metadata
+from softvq_cli.cli.options import Bundle, local_path, metadata
 from softvq_cli.cli.output import prepare_streams
 from softvq_cli.cli.progress import Terminal
 from softvq_cli.errors import SoftVQError
@@ -192,7 +193,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             parameters += options
         elif each.name != _CONTEXT:
             parameters.append(each.replace(kind=inspect.Parameter.KEYWORD_ONLY))
-    parameters = [_with_variable(each) for each in parameters]
+    parameters = [_as_typed(each) for each in parameters]
 
     @functools.wraps(function)
     def call(**values: Any) -> None:
@@ -223,24 +224,27 @@ def variable_of(option: str) -> str:
     return _PREFIX + option.removeprefix("--").replace("-", "_").upper()
 
 
-def _with_variable(parameter: inspect.Parameter) -> inspect.Parameter:
-    """The parameter with its environment variable, if it is an option and ``allow_from_autoenv`` was not taken away.
+def _as_typed(parameter: inspect.Parameter) -> inspect.Parameter:
+    """The parameter with what every one has: a check of its paths and, for an option, an environment variable.
 
-    A variable of ours that the option names itself stays the only one; others are asked after ours.
+    A variable of ours that the option names itself stays the only one; others are asked after ours. Options from which
+    ``allow_from_autoenv`` was taken away have none.
     """
-    original = next((m for m in metadata(parameter.annotation) if isinstance(m, OptionInfo)), None)
-    if original is None or not original.allow_from_autoenv:
+    original = next((m for m in metadata(parameter.annotation) if isinstance(m, OptionInfo | ArgumentInfo)), None)
+    if original is None:
         return parameter
-    option = copy.copy(original)
-    named = [option.envvar] if isinstance(option.envvar, str) else []
-    if not named or not named[0].startswith(_PREFIX):
-        spellings = (option.default, *(option.param_decls or ()))  # Typer takes the first for the default until later
-        long = next(words for words in spellings if isinstance(words, str) and words.startswith("--"))
-        option.envvar = [variable_of(long.partition("/")[0]), *named]
-    option.show_envvar = False
-    kind = get_args(parameter.annotation)[0]
+    info, kind = copy.copy(original), get_args(parameter.annotation)[0]
+    if Path in (kind, *get_args(kind)):
+        info.parser = local_path
+    if isinstance(info, OptionInfo) and info.allow_from_autoenv:
+        named = [info.envvar] if isinstance(info.envvar, str) else []
+        if not named or not named[0].startswith(_PREFIX):
+            spellings = (info.default, *(info.param_decls or ()))  # Typer takes the first for the default until later
+            long = next(words for words in spellings if isinstance(words, str) and words.startswith("--"))
+            info.envvar = [variable_of(long.partition("/")[0]), *named]
+        info.show_envvar = False
     others = [m for m in metadata(parameter.annotation) if m is not original]
-    return parameter.replace(annotation=Annotated[(kind, option, *others)])
+    return parameter.replace(annotation=Annotated[(kind, info, *others)])
 
 
 def _variables_used(context: typer.Context) -> list[str]:

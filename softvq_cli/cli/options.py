@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -19,6 +20,7 @@ from softvq_cli.cli.output import option_name
 from softvq_cli.cli.progress import Terminal
 from softvq_cli.config import SECTIONS, SETTINGS, DataConfig, ModelConfig, Setting, check
 from softvq_cli.errors import InputError, UsageError, one_line, param, shown, unknown_name
+from softvq_cli.files import is_address
 from softvq_cli.presets import preset, unused_settings
 from softvq_cli.words import BOTTLENECKS, DEVICES, IMAGE_SHAPES
 
@@ -30,6 +32,16 @@ class Bundle:
     parameters: Callable[[], list[inspect.Parameter]]
     build: Callable[[dict[str, Any]], Any]
     """From the options' values by parameter name."""
+
+
+def local_path(text: str | Path) -> Path:
+    """The path that was typed as one on this machine, whichever option it belongs to; ``~`` is the user's home."""
+    text = os.fspath(text)
+    if not text.strip():
+        raise typer.BadParameter("a path is needed, and this is empty")
+    if is_address(text):
+        raise typer.BadParameter(f"{text} is an address, and files are read and written on this machine: give a path")
+    return Path(os.path.expanduser(text))
 
 
 def metadata(annotation: Any) -> tuple[Any, ...]:

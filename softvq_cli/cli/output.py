@@ -188,7 +188,7 @@ def refuse_existing(*paths: Path, overwrite: bool, makes_folder: bool = False) -
             raise SoftVQError(f"cannot write {path}: it is a folder; give the name of a file")
         if not (path.parent.is_dir() or makes_folder):
             raise SoftVQError(f"cannot write {path}: there is no folder {path.parent}; make it first")
-        if path.exists() and not overwrite:
+        if path.is_file() and not overwrite:  # a device takes what it gets
             raise RefusedError("{} is there already: {overwrite} replaces it, or give another name", path)
 
 

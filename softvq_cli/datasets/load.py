@@ -22,7 +22,7 @@ from softvq_cli.datasets.naming import is_document, role_of, shorten
 from softvq_cli.datasets.progress import Progress, Told
 from softvq_cli.datasets.records import Records, Source
 from softvq_cli.errors import InputError, Message, SoftVQError, UsageError, unknown_name
-from softvq_cli.files import as_utf8, on_disk
+from softvq_cli.files import as_utf8, is_address, on_disk
 from softvq_cli.reporter import Reporter
 from softvq_cli.words import SPLITS, Split
 
@@ -46,6 +46,8 @@ def load(
     reporter = reporter or (Reporter() if progress is None else Told(progress))
     if split not in SPLITS:
         raise UsageError(unknown_name("split", split, SPLITS))
+    if is_address(config.data):
+        raise UsageError("{data} {} is an address, and data are read on this machine: copy them first", config.data)
     path = path_of(config.data)
     if path is None and config.data not in names():
         raise UsageError(

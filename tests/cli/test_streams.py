@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from softvq_cli import __main__ as program
 from softvq_cli import files
 from softvq_cli.cli.errors import describe
 from softvq_cli.cli.help import parts_of, summary_of
@@ -122,17 +121,6 @@ def test_a_name_that_was_written_down_is_found_in_every_locale(codec, tmp_path, 
     assert files.as_utf8(listed) == name and files.as_utf8(name) == name
     assert files.on_disk(name) == listed and files.on_disk(listed) == listed
     assert files.on_disk("\ud800") == "\ud800"
-
-
-def test_words_that_the_locale_garbled_are_read_again(monkeypatch):
-    def fsencode(_text):
-        raise UnicodeEncodeError("euc_jp", "\x80", 0, 1, "illegal multibyte sequence")
-
-    monkeypatch.setattr(sys, "argv", [*sys.argv[:1], "info", "\x80"])
-    assert program._words() == ["info", "\x80"]
-    monkeypatch.setattr(os, "fsencode", fsencode)
-    if Path("/proc/self/cmdline").exists():
-        assert program._words() == Path("/proc/self/cmdline").read_bytes().decode().split("\0")[-3:-1]
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
