@@ -7,6 +7,7 @@ import os
 
 import numpy as np
 
+from softvq_cli.datasets.vectors import checked
 from softvq_cli.devices import pick
 from softvq_cli.errors import InputError
 from softvq_cli.estimators import AutoencoderEmbedder, KMeansManyStarts
@@ -51,11 +52,15 @@ def embed(model: Checkpoint | Autoencoder, images: np.ndarray, what: str = "z_e"
     """
     if isinstance(model, Checkpoint):
         return represent(model.model, _bytes_or_scaled(images, model), what)
+    if model.of_vectors:
+        return represent(model, checked(images, "the array"), what)
     return represent(model, _bytes(images, "an autoencoder knows no range: give its checkpoint, or uint8"), what)
 
 
 def _bytes_or_scaled(images: np.ndarray, trained: Checkpoint) -> np.ndarray:
     """(N, H, W, C), black 0 and white 255, by the range that the checkpoint's training had."""
+    if trained.model.of_vectors:
+        return checked(images, "the array")
     numbers = Numbers.of(trained.config, trained.model.image_shape)
     if numbers is None:
         return _bytes(images, f"{trained.path} takes bytes: give uint8 from 0, black, to 255, white")

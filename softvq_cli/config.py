@@ -20,7 +20,17 @@ from softvq_cli.files import as_utf8
 from softvq_cli.presets import preset, threads
 from softvq_cli.ranges import KINDS, MOST_COUNT, MOST_SEED, as_float, in_range, is_number
 from softvq_cli.sharing import shared_path
-from softvq_cli.words import BOTTLENECKS, IMAGE_SHAPES, Arch, CodebookInit, Folders, Pages, Precision, SigmaForm
+from softvq_cli.words import (
+    BOTTLENECKS,
+    IMAGE_SHAPES,
+    Arch,
+    CodebookInit,
+    Folders,
+    Pages,
+    Precision,
+    SigmaForm,
+    VectorScale,
+)
 
 BATCH = 512
 """Images at a time outside training. Memory depends on it, and the last digits of float32."""
@@ -66,6 +76,11 @@ class DataConfig:
     image_shape: str | None = setting(
         None,
         "H,W,C of one image in an array (C,H,W where the channels come first), for rows or a shape that may be two.",
+    )
+    scale: VectorScale = setting(
+        "rms",
+        "Vectors: after the mean of the training split is taken off, divide by one number, the rms of all columns, or "
+        "by one for each of the columns.",
     )
     image_column: str | None = setting(None, "The column of a table that holds the images or their paths.")
     label_column: str | None = setting(
@@ -230,7 +245,7 @@ class RunConfig:
         return cls.from_flat(flat)
 
 
-def resolve(data: str, image_shape: tuple[int, int, int], chosen: Mapping[str, Any]) -> RunConfig:
+def resolve(data: str, image_shape: tuple[int, ...], chosen: Mapping[str, Any]) -> RunConfig:
     """The whole configuration: the defaults, the preset of this data set and bottleneck, what was chosen.
 
     Args:

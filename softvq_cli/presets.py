@@ -78,17 +78,19 @@ def threads(arch: str, batch_size: int) -> int:
     return 2 if arch == "cnn" or batch_size >= 128 else 1
 
 
-def preset(data: str, image_shape: tuple[int, int, int], bottleneck: str) -> dict[str, Any]:
+def preset(data: str, image_shape: tuple[int, ...], bottleneck: str) -> dict[str, Any]:
     """The settings of a data set and a bottleneck, as overrides of the defaults in the config.
 
     Args:
         data: a known name gets its paper's family; anything else is the user's own images, which
             get the CNN and the SVHN family's weights from 16x16 pixels up, the MLP's below.
-        image_shape: (H, W, C).
+        image_shape: (H, W, C), or of vectors (D,), which get the MLP, from 256 numbers up as MNIST does.
         bottleneck: a name in :data:`softvq_cli.words.BOTTLENECKS`.
     """
-    height, width, channels = image_shape
+    height, width, channels = image_shape if len(image_shape) == 3 else (*image_shape, 1, 1)
     own = _SVHN if min(height, width) >= CNN_SMALLEST else _DIGITS
+    if len(image_shape) == 1 and height >= CNN_SMALLEST**2:
+        own = _MNIST
     family = _FAMILIES.get(data, own)
     settings = {**family["*"], **family.get(bottleneck, {})}
     if bottleneck in _RECONSTRUCTION_PER_PIXEL:

@@ -29,6 +29,9 @@ Pages = Literal["first", "all"]
 LOGGERS = ("tensorboard",)
 """Where else a training can be written to."""
 
+VectorScale = Literal["rms", "columns"]
+"""What vectors are divided by: one number, or one for each column."""
+
 DEVICES: tuple[str, ...] = get_args(Device)
 SPLITS: tuple[str, ...] = get_args(Split)
 TABLE_COLUMNS = ("image", "map", "cluster", "neighbours")

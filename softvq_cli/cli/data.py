@@ -114,7 +114,7 @@ def _show(names: list[str], out: Path | None, reading: dict[str, Any], terminal:
     from softvq_cli.cli.output import refuse_existing
     from softvq_cli.cli.tables import overview_tables
     from softvq_cli.config import DataConfig
-    from softvq_cli.errors import Message, UsageError
+    from softvq_cli.errors import InputError, Message, UsageError
     from softvq_cli.plots import images
     from softvq_cli.plots.style import check_suffix
 
@@ -125,6 +125,8 @@ def _show(names: list[str], out: Path | None, reading: dict[str, Any], terminal:
         refuse_existing(out, overwrite=overwrite)
     config = DataConfig(data=names[0], **reading)
     overview, train, _ = datasets.look(config, terminal)
+    if out is not None and train.of_vectors:
+        raise InputError("{} holds vectors, which have no pictures: leave out {out}", overview.name)
     for note in overview.notes:
         terminal.note(Message("{}: {}", overview.name, note))
     if out is not None:

@@ -38,8 +38,8 @@ def export(
     --resume needs is left out, which makes it a third as large, and so are the folders in which the data lie. embed,
     probe and info read it like a checkpoint.
 
-    --onnx: a model that takes images, uint8 (N, H, W, C), as they are and gives z_e, the indices of a codebook and the
-    reconstruction. It needs nothing of this program.
+    --onnx: a model that takes images, uint8 (N, H, W, C), or vectors, float32 (N, D), as they are and gives z_e, the
+    indices of a codebook and the reconstruction. It needs nothing of this program.
 
     Examples:
       softvq export runs/first --safetensors
@@ -81,7 +81,10 @@ def _export_onnx(source: Path, target: Path, out: Path | None, *, overwrite: boo
     model.export(target)
     names = export.outputs_of(model.model)
     terminal.wrote(target, document={"outputs": list(names)})
-    terminal.note(f"it takes {export.input_meaning(model.config.data.pixel_range)}")
+    meaning = export.input_meaning(model.config.data.pixel_range, of_vectors=model.model.of_vectors)
+    terminal.note(f"it takes {meaning}")
     terminal.note("in Python:")
     terminal.note(f"  session = onnxruntime.InferenceSession({str(target)!r})")
-    terminal.note(f"  {', '.join(names)} = session.run(None, {{{export.INPUT!r}: images}})  # uint8 (N, H, W, C)")
+    terminal.note(
+        f"  {', '.join(names)} = session.run(None, {{{export.INPUT!r}: images}})  # {meaning[: meaning.index(')') + 1]}"
+    )

@@ -312,7 +312,7 @@ def _reading_parameters() -> list[inspect.Parameter]:
     return [parameter(name, *_option(SETTINGS[name], variable=False)) for name in READING]
 
 
-READING = tuple(field.name for field in fields(DataConfig) if field.name not in ("data", "data_dir"))
+READING = tuple(field.name for field in fields(DataConfig) if field.name not in ("data", "data_dir", "scale"))
 """The settings that say how data are read."""
 Reading = Annotated[
     dict[str, Any],

@@ -139,15 +139,32 @@ def data_table(data_dir: str, states: Sequence[Status]) -> Group:
 
 def overview_tables(overview: Overview) -> Group:
     """What was read of a data set: counts by split and class, and what is odd."""
-    height, width, channels = overview.image_shape
     drawn = " (drawn: the data have no test split)" if overview.drawn else ""
+    of_vectors = len(overview.image_shape) == 1
+    kind = "vector" if of_vectors else "image"
+    if of_vectors:
+        low, high = overview.pixels
+        form: list[tuple[str, object]] = [
+            ("numbers in each", overview.image_shape[0]),
+            ("their range", f"{low:.6g} to {high:.6g}"),
+        ]
+    else:
+        height, width, channels = overview.image_shape
+        values = overview.pixel_range.replace(",", " to ") if overview.pixel_range else "as they are, bytes"
+        form = [
+            ("size", f"{width}x{height}, {'grey' if channels == 1 else 'colour'}"),
+            ("pixels", f"{overview.pixels[0]} to {overview.pixels[1]} of 255"),
+            ("of the values", values),
+        ]
     entries: Entries = [
-        ("images", f"{overview.counts['train']} train, {overview.counts['test']} test{drawn}"),
-        ("size", f"{width}x{height}, {'grey' if channels == 1 else 'colour'}"),
+        (
+            "vectors" if of_vectors else "images",
+            f"{overview.counts['train']} train, {overview.counts['test']} test{drawn}",
+        ),
+        form[0],
         ("classes", len(overview.classes) or "none: there are no labels"),
-        ("pixels", f"{overview.pixels[0]} to {overview.pixels[1]} of 255"),
-        ("of the values", overview.pixel_range.replace(",", " to ") if overview.pixel_range else "as they are, bytes"),
-        ("equal to another image", overview.duplicates),
+        *form[1:],
+        (f"equal to another {kind}", overview.duplicates),
         ("of the test split, also in train", overview.shared),
         ("of one value all over", overview.constant),
     ]

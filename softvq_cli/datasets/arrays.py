@@ -14,7 +14,7 @@ import numpy as np
 
 from softvq_cli import npy
 from softvq_cli.config import DataConfig, image_shape
-from softvq_cli.datasets import cache, limits, pixel_range
+from softvq_cli.datasets import cache, limits, pixel_range, vectors
 from softvq_cli.datasets.dataset import Dataset, training_rows
 from softvq_cli.datasets.labels import distinct, numbered, unlabelled
 from softvq_cli.datasets.naming import Role, role_of, shorten
@@ -23,7 +23,7 @@ from softvq_cli.errors import InputError, Message, one_line
 
 ENDINGS = (".npz", ".npy", ".mat")
 _IN_MEMORY = 1 << 30
-_IMAGES = ("images", "image", "x", "data", "arr_0")
+_IMAGES = ("images", "image", "x", "data", "vectors", "embeddings", "embedding", "features", "z", "arr_0")
 _LABELS = ("labels", "label", "y", "targets", "target", "arr_1")
 """What the arrays are called, those that win first."""
 _CHANNELS = (1, 3)
@@ -50,6 +50,9 @@ def read(path: Path, config: DataConfig) -> Dataset:
     read_parts = []
     for part in parts:
         images, labels = arrays[part.images](), None if part.labels is None else arrays[part.labels]()
+        if vectors.are_vectors(images, config):
+            read_parts.append((vectors.checked(images, f"{path}: {part.images}"), labels))
+            continue
         where = f"{path}: {part.images}" if suffix != ".npy" else str(path)
         count = None if labels is None else _label_count(labels)
         images, note = _as_images(images, where, config.image_shape, count)
@@ -89,6 +92,10 @@ def _joined(
     labels, names, said = numbered(given, path.suffix == ".mat" and found[0][0].shape[1:] == (32, 32, 3))
     notes += said
     images = found[0][0] if len(found) == 1 else _Joined([images for images, _ in found])
+    if len(images.shape) == 2:
+        whole = images[:] if isinstance(images, _Joined) else images
+        notes.append(vectors.note_of(whole))
+        return Dataset(path.name, "all", whole, labels, names, notes=tuple(notes), train=train)
     mask = training_rows(sum(counts), labels, train, config)
     kept, chosen, note = _bytes(images, path, mask, config)
     notes += note

@@ -30,8 +30,8 @@ class Dataset:
     """What the user called it, without folders: ``mnist``, ``flowers``."""
     split: Split
     images: np.ndarray
-    """uint8 (N, H, W, C), C is 1 or 3; may be a read-only memory map, or :class:`Rows` of one. The scikit-learn
-    estimator's are float32 of the same scale, black 0 and white 255, where it was given floats."""
+    """uint8 (N, H, W, C), C is 1 or 3, or vectors, float32 (N, D); may be a read-only memory map, or :class:`Rows` of
+    one. The scikit-learn estimator's are float32, black 0 and white 255, where it was given floats."""
     labels: np.ndarray | None
     """int64 (N,), indices into ``class_names``, or None: this split has none."""
     class_names: tuple[str, ...]
@@ -55,10 +55,14 @@ class Dataset:
         return len(self.images)
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """(H, W, C)."""
-        height, width, channels = self.images.shape[1:]
-        return int(height), int(width), int(channels)
+    def image_shape(self) -> tuple[int, ...]:
+        """(H, W, C), or (D,) of vectors."""
+        return tuple(int(side) for side in self.images.shape[1:])
+
+    @property
+    def of_vectors(self) -> bool:
+        """Whether the rows are vectors and not images."""
+        return self.images.ndim == 2
 
     def remembered(self, name: str, compute: Callable[[], Any]) -> Any:
         """A number or text that follows from the images, kept with their stamp: 10^6 images cost seconds to read."""
@@ -247,6 +251,8 @@ def _odd(whole: Dataset, config: DataConfig) -> list[str]:
         if classes == len(labels):
             lines.append(f"every one of the {classes} images has a class of its own: accuracies will say nothing")
     lines += _odd_classes(whole)
+    if whole.of_vectors:
+        return lines
     low, high = (0.0, 255.0) if whole.pixel_range is None else map(float, whole.pixel_range.split(","))
     if whole.pixel_range is not None and (share := _white_share(whole.images)) > _WHITE:
         lines.append(

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from softvq_cli.config import DataConfig
-from softvq_cli.datasets import archive, arrays, images, lists, named, tables, webdataset
+from softvq_cli.datasets import archive, arrays, images, lists, named, tables, vectors, webdataset
 from softvq_cli.datasets.dataset import Dataset, part_of
 from softvq_cli.datasets.fetch import fetch
 from softvq_cli.datasets.folder import open_folder
@@ -130,7 +130,13 @@ def _read(path: Path, config: DataConfig, reporter: Reporter) -> Dataset:
     """All images of a folder, file or pattern."""
     if path.name.lower().endswith(arrays.ENDINGS) and not path.is_dir():
         return arrays.read(path, config)
+    if path.name.lower().endswith((".csv", ".tsv")) and path.is_file():
+        of_vectors = vectors.read_csv(path, config)
+        if of_vectors is not None:
+            return of_vectors
     source, records = _opened(path, config)
+    if isinstance(source, tables.TableSource) and source.of_vectors():
+        return vectors.of_table(path, records(), *source.vectors())
     return images.read(source, records, config, reporter)
 
 

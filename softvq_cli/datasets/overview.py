@@ -21,15 +21,15 @@ class Overview:
     """Counts and what is odd."""
 
     name: str
-    image_shape: tuple[int, int, int]
+    image_shape: tuple[int, ...]
     counts: dict[str, int]
     """Images of the training and of the test split."""
     classes: dict[str, dict[str, int]]
     """Class → split → images; empty without labels."""
     drawn: bool
     """The test split was drawn; the data have none of their own."""
-    pixels: tuple[int, int]
-    """The smallest and the largest, of 0 to 255."""
+    pixels: tuple[float, float]
+    """The smallest and the largest, of 0 to 255; of vectors the smallest and the largest number."""
     pixel_range: str | None
     """The values that became 0 and 255; None: the images were bytes."""
     duplicates: int
@@ -37,7 +37,7 @@ class Overview:
     shared: int
     """Images of the test split that are in the training split too."""
     constant: int
-    """Images of one value all over."""
+    """Images of one value all over, or vectors of one number."""
     fingerprints: dict[str, str]
     notes: tuple[str, ...]
 
@@ -51,6 +51,7 @@ def look(config: DataConfig, reporter: Reporter | None = None) -> tuple[Overview
     train, test = load(config, "train", reporter=reporter), load(config, "test", reporter=reporter)
     splits: dict[Split, Dataset] = {"train": train, "test": test}
     digests = {name: _each(split, _digest) for name, split in splits.items()}
+    kind = float if train.of_vectors else int
     overview = Overview(
         name=train.name,
         image_shape=train.image_shape,
@@ -58,8 +59,8 @@ def look(config: DataConfig, reporter: Reporter | None = None) -> tuple[Overview
         classes=_classes(splits),
         drawn=train.drawn,
         pixels=(
-            min(_extreme(split, np.min) for split in splits.values()),
-            max(_extreme(split, np.max) for split in splits.values()),
+            kind(min(_extreme(split, np.min) for split in splits.values())),
+            kind(max(_extreme(split, np.max) for split in splits.values())),
         ),
         pixel_range=train.pixel_range,
         duplicates=sum(len(split) - len(set(split)) for split in digests.values()),
@@ -90,8 +91,8 @@ def _digest(image: np.ndarray) -> bytes:
 
 
 def _is_constant(image: np.ndarray) -> bool:
-    return bool((image == image[0, 0]).all())
+    return bool((image == (image[0] if image.ndim == 1 else image[0, 0])).all())
 
 
-def _extreme(dataset: Dataset, extreme: Callable[[Any], Any]) -> int:
-    return int(extreme([extreme(dataset.images[start : start + 256]) for start in range(0, len(dataset), 256)]))
+def _extreme(dataset: Dataset, extreme: Callable[[Any], Any]) -> float:
+    return float(extreme([extreme(dataset.images[start : start + 256]) for start in range(0, len(dataset), 256)]))

@@ -25,6 +25,8 @@ IMAGE = ("image", "img", "images", "picture", "photo", "file_name", "filename", 
 IMAGE_MORE = ("image_path", "image_file", "image_name", "jpg", "jpeg", "png", "webp", "image_id", "id")
 LABEL = ("label", "labels", "class", "class_name", "category", "target", "targets", "y", "cls")
 SPLIT = ("split", "subset", "partition", "set")
+VECTOR = ("vector", "vectors", "embedding", "embeddings", "features", "emb", "z")
+NAME = ("name", "file", "file_name", "filename", "path", "text", "title", "word", "id", "key", "index")
 """What the columns are called, those that win first."""
 
 
@@ -65,15 +67,15 @@ def columns_of(
     for setting, name in chosen.items():
         if name is not None and name not in names:
             raise InputError("{} has no column {!r} ({}); it has {}", where, name, param(setting), shorten(names, 12))
-    image = chosen["image_column"] or (images[0] if len(images) == 1 else _plain(names, IMAGE + IMAGE_MORE))
+    image = chosen["image_column"] or (images[0] if len(images) == 1 else column_called(names, IMAGE + IMAGE_MORE))
     if image is None:
         raise InputError(
             "{} has no column that is plainly the image; name it with {image_column}: {}", where, shorten(names, 12)
         )
     plain = [name for name in names if not (name.lower() == "y" and {"x", "X"} & set(names))]  # a place in the image
-    label = chosen["label_column"] or (labels[0] if len(labels) == 1 else _plain(plain, LABEL))
+    label = chosen["label_column"] or (labels[0] if len(labels) == 1 else column_called(plain, LABEL))
     label = None if unlabelled or label == image else label
-    split = chosen["split_column"] or _plain(names, SPLIT)
+    split = chosen["split_column"] or column_called(names, SPLIT)
     unused = [name for name in names if name not in (image, label, split)]
     notes = [f"columns that are not used: {shorten(unused, 8)}"] if unused else []
     if label is None and unused and not unlabelled:
@@ -83,7 +85,8 @@ def columns_of(
     return Columns(image, label, split, tuple(notes))
 
 
-def _plain(names: Sequence[str], known: Sequence[str]) -> str | None:
+def column_called(names: Sequence[str], known: Sequence[str]) -> str | None:
+    """The column that is called by one of these words, the first of them that there is."""
     by_word = {name.strip().lower(): name for name in reversed(names)}
     return next((by_word[word] for word in known if word in by_word), None)
 
@@ -155,6 +158,31 @@ class TableSource(Source):
         self.starts = np.cumsum([0, *counts])
         return divided(str(self.path), rows, roles, labels, class_names, notes)
 
+    def of_vectors(self) -> bool:
+        """Whether the column that is read holds vectors, in every table.
+
+        Raises:
+            InputError: in some only, or a column cannot be used.
+        """
+        kinds = {_holds_vectors(table.kind_of(table.columns(self.config).image)) for table in self.tables}
+        if len(kinds) > 1:
+            raise InputError(f"{self.path} holds tables of images and tables of vectors: give the path of one kind")
+        return kinds == {True}
+
+    def vectors(self) -> tuple[np.ndarray, list[str] | None]:
+        """(N, D) of all rows, and what the vectors are called if a column says it."""
+        rows, names = [], []
+        for table in self.tables:
+            columns = table.columns(self.config)
+            named = column_called([name for name in table.names if name not in (columns.label, columns.split)], NAME)
+            part = table._read([columns.image, *([named] if named else [])])
+            rows.append(vectors_of(part.column(columns.image), f"{table.path}: its column {columns.image}"))
+            names += [str(name) for name in part.column(named).to_pylist()] if named else []
+        if len({part.shape[1] for part in rows}) > 1:
+            raise InputError(f"{self.path} holds vectors of {shorten(str(part.shape[1]) for part in rows)} numbers")
+        whole = rows[0] if len(rows) == 1 else np.concatenate(rows)
+        return whole, names if len(names) == len(whole) else None
+
     def read(self, files: Records) -> Iterator[tuple[int, bytes]]:
         """Table by table, in their order."""
         wanted = {place: index for index, place in enumerate(files.places)}
@@ -193,15 +221,27 @@ class _Table:
         schema, features = self._schema(), self._features()
         images = [name for name, kind in features.items() if kind.get("_type") == "Image"]
         images = images or [field.name for field in schema if _holds_bytes(field.type)]
+        if not images:  # vectors win over a column of paths, which says where they come from
+            vectors = [field.name for field in schema if _holds_vectors(field.type)]
+            images = vectors if len(vectors) == 1 else [name for name in vectors if name.lower() in VECTOR][:1]
         labels = [name for name, kind in features.items() if kind.get("_type") == "ClassLabel"]
         columns = columns_of(str(self.path), schema.names, chosen_columns(config), images=images, labels=labels)
         kind = schema.field(columns.image).type
-        if not (_holds_bytes(kind) or _is_text(kind)):
+        if not (_holds_bytes(kind) or _is_text(kind) or _holds_vectors(kind)):
             raise InputError(
                 f"{self.path}: the column {columns.image} holds {one_line(kind, 60)}; images are files as bytes, or "
-                "paths"
+                "paths, and vectors are lists of floats"
             )
         return columns
+
+    @property
+    def names(self) -> list[str]:
+        """Of all columns."""
+        return list(self._schema().names)
+
+    def kind_of(self, column: str) -> Any:
+        """The type of a column."""
+        return self._schema().field(column).type
 
     def class_names(self, label: str | None) -> list[str] | None:
         """The names of a ClassLabel."""
@@ -315,6 +355,36 @@ def _holds_bytes(kind: Any) -> bool:
     """Whether a column's type is binary, or a struct with bytes as ``datasets`` writes it."""
     text = str(kind)
     return text in ("binary", "large_binary") or (text.startswith("struct<") and "bytes: " in text and "binary" in text)
+
+
+def _holds_vectors(kind: Any) -> bool:
+    """Whether a column's type is a list of floats, of one length or any."""
+    import pyarrow as pa
+
+    lists = pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    return bool(lists and pa.types.is_floating(kind.value_type))
+
+
+def vectors_of(column: Any, where: str) -> np.ndarray:
+    """(N, D) of a column of lists of numbers, all of one length.
+
+    Raises:
+        InputError: it holds something else.
+    """
+    import pyarrow as pa
+    import pyarrow.compute
+
+    kind = column.type
+    lists = pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    numbers = lists and (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type))
+    if not numbers or not len(column):
+        raise InputError(f"{where} holds {len(column)} {one_line(kind, 60)}, no lists of numbers")
+    lengths = pa.compute.list_value_length(column)
+    widths = pa.compute.min_max(lengths).as_py()
+    values = pa.compute.list_flatten(column)
+    if column.null_count or values.null_count or widths["min"] != widths["max"] or not widths["min"]:
+        raise InputError(f"{where} has empty places or lists of several lengths: all must be equal")
+    return np.asarray(values.to_numpy()).reshape(len(column), widths["min"])
 
 
 def _is_text(kind: Any) -> bool:

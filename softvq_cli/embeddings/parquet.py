@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from softvq_cli.datasets.tables import vectors_of
 from softvq_cli.embeddings.embedding import Embedding
 from softvq_cli.errors import InputError, SoftVQError, one_line
 from softvq_cli.files import arrow_errors, arrow_file, atomic_write
@@ -97,7 +98,7 @@ def read(path: Path) -> Content:
             raise InputError(f"{path} has no column named vector; it has {names}")
         labelled = "label" in schema.names
         table = file.read(["vector", *(["label"] if labelled else [])])
-        z = _vectors(table.column("vector"), path)
+        z = vectors_of(table.column("vector"), f"{path}: its column vector")
         labels = _labels(table.column("label"), path) if labelled else None
         metadata = schema.metadata or {}
         ours = json.loads(metadata[_OURS]) if _OURS in metadata else None
@@ -191,24 +192,6 @@ def _png(image: np.ndarray) -> bytes:
 def _text(name: str) -> str:
     """A file name that is no valid text, as JSON escapes it: Arrow takes nothing else."""
     return name.encode(errors="backslashreplace").decode()
-
-
-def _vectors(column: Any, path: Path) -> np.ndarray:
-    """(N, d) of a column of lists."""
-    import pyarrow as pa
-    import pyarrow.compute
-
-    kind = column.type
-    lists = pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind)
-    numbers = lists and (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type))
-    if not numbers or not len(column):
-        raise InputError(f"{path}: its column vector holds {len(column)} {one_line(kind, 60)}, no lists of numbers")
-    lengths = pa.compute.list_value_length(column)
-    widths = pa.compute.min_max(lengths).as_py()
-    values = pa.compute.list_flatten(column)
-    if column.null_count or values.null_count or widths["min"] != widths["max"] or not widths["min"]:
-        raise InputError(f"{path}: its column vector has empty places or lists of several lengths: all must be equal")
-    return np.asarray(values.to_numpy()).reshape(len(column), widths["min"])
 
 
 def _labels(column: Any, path: Path) -> np.ndarray:

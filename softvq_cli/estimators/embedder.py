@@ -144,7 +144,7 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         numbers = Numbers.learned(rows, images.shape[1:], of_rows=False)
         return numbers, numbers.images(rows)
 
-    def _resolved(self, image_shape: tuple[int, int, int], data: dict[str, str]) -> RunConfig:
+    def _resolved(self, image_shape: tuple[int, ...], data: dict[str, str]) -> RunConfig:
         """The configuration that the arguments ask for."""
         for name in self.settings or {}:
             if name in SETTINGS and SETTINGS[name].section == "data":
@@ -237,6 +237,8 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     def _of(cls, read: Checkpoint, device: str) -> AutoencoderEmbedder:
         flat, shape = read.config.flat(), read.dataset.image_shape
         row = read.config.data.image_shape
+        if read.model.of_vectors:
+            raise InputError(f"{read.path} was trained on vectors: softvq_cli.load reads it, softvq_cli.embed uses it")
         others = [n for n, spec in SETTINGS.items() if spec.section != "data" and n not in _ARGUMENTS]
         if row is not None and image_shape(row) != shape:
             raise InputError(f"{read.path} was trained on rows whose channels come first: read it with softvq_cli.load")

@@ -42,7 +42,7 @@ class Numbers:
     Nothing is rounded or clipped: a number outside the range, which only new images can have, is outside [0, 255] too.
     """
 
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     """(H, W, C)."""
     low: float = 0.0
     high: float = WHITE
@@ -50,7 +50,7 @@ class Numbers:
     """It was learned of rows (N, H*W*C), not of images."""
 
     @classmethod
-    def learned(cls, X: np.ndarray, shape: tuple[int, int, int], *, of_rows: bool) -> Numbers:
+    def learned(cls, X: np.ndarray, shape: tuple[int, ...], *, of_rows: bool) -> Numbers:
         """For the rows (N, H*W*C) that a network is trained on; bytes keep their scale.
 
         Raises:
@@ -66,7 +66,7 @@ class Numbers:
         return cls(shape, low, high, of_rows)
 
     @classmethod
-    def of(cls, config: RunConfig, shape: tuple[int, int, int]) -> Numbers | None:
+    def of(cls, config: RunConfig, shape: tuple[int, ...]) -> Numbers | None:
         """As :meth:`settings` wrote it into the configuration of a run on images of ``shape``; None for bytes."""
         limits, of_rows = pixel_range(config.data.pixel_range), config.data.image_shape is not None
         if limits is None and not of_rows:

@@ -117,7 +117,8 @@ class Pairs:
 def similar_pairs(images: np.ndarray, neighbourhoods: Neighbourhoods, count: int) -> Pairs:
     """At most ``count`` pairs (i, j), i < j, with the smallest difference of pixels, among rows and their nearest rows.
 
-    The difference is √ mean (a − b)² over the pixels and channels of two images a and b, uint8 (H, W, C). Pairs that
+    The difference is √ mean (a − b)² over the pixels and channels of two images a and b, uint8 (H, W, C), or over the
+    numbers of two vectors. Pairs that
     are not each other's neighbours in the latents are not compared; equal images have equal latents, so that none of
     them is missed unless there are more than k of one kind.
     """
@@ -131,8 +132,8 @@ def similar_pairs(images: np.ndarray, neighbourhoods: Neighbourhoods, count: int
 
 
 def _rms(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """float64 (P,) of two uint8 (P, H, W, C)."""
-    squares = np.square(a.astype(np.int32) - b)
+    """float64 (P,) of two uint8 (P, H, W, C) or float32 (P, D)."""
+    squares = np.square(a.astype(np.int32 if a.dtype == np.uint8 else np.float64) - b)
     return np.asarray(np.sqrt(squares.reshape(len(a), -1).mean(axis=1)))
 
 

@@ -40,7 +40,7 @@ class StudyData:
     train: int
     """Images of the training split."""
     test: int
-    image_shape: tuple[int, int, int]
+    image_shape: tuple[int, ...]
     fingerprints: tuple[str, str]
     """Of the training and the test split."""
 
@@ -52,7 +52,7 @@ class StudyData:
     @property
     def pixels(self) -> int:
         """Of an image, over all channels."""
-        height, width, channels = self.image_shape
+        height, width, channels = self.image_shape if len(self.image_shape) == 3 else (*self.image_shape, 1, 1)
         return height * width * channels
 
     def as_dict(self) -> dict[str, Any]:

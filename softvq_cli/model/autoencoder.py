@@ -36,17 +36,23 @@ class Autoencoder(nn.Module):
 
     Args:
         config: network and bottleneck.
-        image_shape: (H, W, C).
-        pixel_variance: the variance of the training pixels on [0, 1], the denominator of nMSE.
+        image_shape: (H, W, C), or (D,) of vectors.
+        pixel_variance: the variance of the scaled training data, pixels on [0, 1], the denominator of nMSE.
 
     Raises:
-        UsageError: the CNN is asked for images smaller than 16x16.
+        UsageError: the CNN is asked for vectors, or for images smaller than 16x16.
     """
 
     pixel_variance: Tensor
+    mean: Tensor
+    """(D,) of vectors: what is taken off before they are divided by ``spread``."""
+    spread: Tensor
 
-    def __init__(self, config: ModelConfig, image_shape: tuple[int, int, int], pixel_variance: float = 1.0) -> None:
+    def __init__(self, config: ModelConfig, image_shape: tuple[int, ...], pixel_variance: float = 1.0) -> None:
         super().__init__()
+        self.of_vectors = len(image_shape) == 1
+        if self.of_vectors and config.arch == "cnn":
+            raise UsageError("{arch} cnn is for images, and these are vectors: use {arch} mlp")
         if config.arch == "cnn" and min(image_shape[:2]) < CNN_SMALLEST:
             raise UsageError(
                 "{arch} cnn needs images of at least {}x{} pixels and these have {}x{}: use {arch} mlp",
@@ -63,9 +69,12 @@ class Autoencoder(nn.Module):
         self.apply(_glorot)
         self.bottleneck = build_bottleneck(config, self.encoder.hidden_dim).apply(_glorot)
         self.register_buffer("pixel_variance", torch.tensor(pixel_variance))
+        if self.of_vectors:
+            self.register_buffer("mean", torch.zeros(image_shape))
+            self.register_buffer("spread", torch.ones(image_shape))
 
     def batches(self, images: np.ndarray, size: int = BATCH) -> Iterator[Tensor]:
-        """uint8 ``images`` (N, H, W, C), which may be a map of a file → scaled x (B, C, H, W) on the model's device."""
+        """``images`` (N, H, W, C) or (N, D), perhaps mapped → scaled x (B, C, H, W) or (B, D) on the model's device."""
         for start in range(0, len(images), size):
             batch = np.ascontiguousarray(images[start : start + size])
             yield self.scale(as_tensor(batch).to(self.pixel_variance.device))
@@ -101,12 +110,16 @@ class Autoencoder(nn.Module):
     def scale(self, images: Tensor) -> Tensor:
         """uint8 (B, H, W, C) → float32 (B, C, H, W), channels last in memory, in the network's range.
 
-        Floats are as good, black 0 and white 255.
+        Floats are as good, black 0 and white 255. Vectors (B, D) stay so, and are standardised.
         """
+        if self.of_vectors:
+            return (images.float() - self.mean) / self.spread
         return images.permute(0, 3, 1, 2).float() / 255.0 - self.pixel_shift
 
     def unscale(self, x: Tensor) -> Tensor:
-        """The inverse, as float32 (B, H, W, C) clipped to [0, 1]."""
+        """The inverse, as float32 (B, H, W, C) clipped to [0, 1]; of vectors (B, D) in their own units."""
+        if self.of_vectors:
+            return x.float() * self.spread + self.mean
         return (x.float() + self.pixel_shift).clamp(0.0, 1.0).permute(0, 2, 3, 1)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 from torch import Tensor, nn
 
@@ -10,29 +11,28 @@ from softvq_cli.model.encoder import CNN_CHANNELS, MLP_WIDTHS, feature_sizes
 
 
 class MLPDecoder(nn.Module):
-    """d-2000-500-500-D with ReLU between layers and a sigmoid at the end: pixels in [0, 1]."""
+    """d-2000-500-500-D with ReLU between layers; a sigmoid at the end for pixels in [0, 1], vectors have none."""
 
-    def __init__(self, latent_dim: int, image_shape: tuple[int, int, int]) -> None:
+    def __init__(self, latent_dim: int, image_shape: tuple[int, ...]) -> None:
         super().__init__()
-        height, width, channels = image_shape
-        widths = (latent_dim, *reversed(MLP_WIDTHS), height * width * channels)
+        widths = (latent_dim, *reversed(MLP_WIDTHS), math.prod(image_shape))
         layers: list[nn.Module] = []
         for fan_in, fan_out in itertools.pairwise(widths):
             layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
-        layers[-1] = nn.Sigmoid()
+        layers[-1:] = [nn.Sigmoid()] if len(image_shape) == 3 else []
         self.layers = nn.Sequential(*layers)
         self.image_shape = image_shape
 
     def forward(self, z: Tensor) -> Tensor:
-        """(B, d) → (B, C, H, W)."""
-        pixels: Tensor = self.layers(z)
-        return pixels.view(-1, *self.image_shape).permute(0, 3, 1, 2)
+        """(B, d) → (B, C, H, W) or (B, D)."""
+        x: Tensor = self.layers(z)
+        return x if len(self.image_shape) == 1 else x.view(-1, *self.image_shape).permute(0, 3, 1, 2)
 
 
 class CNNDecoder(nn.Module):
     """Linear with ReLU to the encoder's last feature map, then four 3x3 transposed convolutions, the last linear."""
 
-    def __init__(self, latent_dim: int, image_shape: tuple[int, int, int]) -> None:
+    def __init__(self, latent_dim: int, image_shape: tuple[int, ...]) -> None:
         super().__init__()
         sizes = feature_sizes(image_shape)[::-1]
         channels = (*reversed(CNN_CHANNELS), image_shape[2])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 from torch import Tensor, nn
 
@@ -11,12 +12,11 @@ CNN_CHANNELS = (64, 128, 256, 512)
 
 
 class MLPEncoder(nn.Module):
-    """D-500-500-2000 with ReLU, for any image size."""
+    """D-500-500-2000 with ReLU, for images of any size and for vectors."""
 
-    def __init__(self, image_shape: tuple[int, int, int]) -> None:
+    def __init__(self, image_shape: tuple[int, ...]) -> None:
         super().__init__()
-        height, width, channels = image_shape
-        widths = (height * width * channels, *MLP_WIDTHS)
+        widths = (math.prod(image_shape), *MLP_WIDTHS)
         layers: list[nn.Module] = []
         for fan_in, fan_out in itertools.pairwise(widths):
             layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
@@ -24,15 +24,15 @@ class MLPEncoder(nn.Module):
         self.hidden_dim = widths[-1]
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) → (B, 2000). Pixels are read in the order H, W, C, which is how they lie in memory."""
-        h: Tensor = self.layers(x.permute(0, 2, 3, 1).flatten(1))
+        """(B, C, H, W) or (B, D) → (B, 2000). Pixels are read in the order H, W, C, which is how they lie in memory."""
+        h: Tensor = self.layers(x if x.ndim == 2 else x.permute(0, 2, 3, 1).flatten(1))
         return h
 
 
 class CNNEncoder(nn.Module):
     """Four 3x3 convolutions of stride 2 with ReLU; each halves the sides, rounding up."""
 
-    def __init__(self, image_shape: tuple[int, int, int]) -> None:
+    def __init__(self, image_shape: tuple[int, ...]) -> None:
         super().__init__()
         channels = (image_shape[2], *CNN_CHANNELS)
         layers: list[nn.Module] = []
@@ -48,7 +48,7 @@ class CNNEncoder(nn.Module):
         return h
 
 
-def feature_sizes(image_shape: tuple[int, int, int]) -> list[tuple[int, int]]:
+def feature_sizes(image_shape: tuple[int, ...]) -> list[tuple[int, int]]:
     """(height, width) of the image and after each convolution: 32 → 16 → 8 → 4 → 2; 17 → 9 → 5 → 3 → 2."""
     sizes = [(image_shape[0], image_shape[1])]
     for _ in CNN_CHANNELS:

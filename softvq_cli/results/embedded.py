@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from softvq_cli.config import BATCH
-from softvq_cli.errors import Message, UsageError, unknown_name
+from softvq_cli.errors import InputError, Message, UsageError, unknown_name
 from softvq_cli.files import temporary_folder
 from softvq_cli.reporter import Reporter
 from softvq_cli.results.measures import perplexity_for
@@ -347,8 +347,15 @@ def _columns(rows: Embedding, dataset: Dataset, names: Sequence[str], clusters: 
         nearest = nearest_rows(rows.z, NEIGHBOURS)
         neighbours = (nearest.rows, nearest.distances)
     return Columns(
-        dataset.images if "image" in names else None,
+        _pictures(dataset) if "image" in names else None,
         plane if "map" in names else None,
         assignments if "cluster" in names else None,
         neighbours,
     )
+
+
+def _pictures(dataset: Dataset) -> np.ndarray:
+    """The images of a split; InputError: it holds vectors."""
+    if dataset.of_vectors:
+        raise InputError("{} holds vectors, which have no pictures: leave image out of the columns", dataset.name)
+    return dataset.images

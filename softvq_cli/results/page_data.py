@@ -123,8 +123,8 @@ class _Run:
             again=again(self.checkpoint.config.shared()),
             notes=self._notes(len(rows)),
             rows=rows,
-            images=images,
-            reconstructions=encoding.reconstructions,
+            images=None if test.of_vectors else images,
+            reconstructions=None if test.of_vectors else encoding.reconstructions,
             errors=encoding.errors[rows],
             neighbours=near.rows,
             distances=near.distances,
@@ -165,7 +165,7 @@ class _Run:
         numbers = np.sort(np.argsort(-usage, kind="stable")[:CODEWORDS])
         sigma = _median_sigma(model, self.subject.test.images)
         return Codebook(
-            images=decoded_codewords(model, numbers),
+            images=None if model.of_vectors else decoded_codewords(model, numbers),
             numbers=numbers,
             usage=usage[numbers],
             counts=np.bincount(codewords, minlength=len(usage))[numbers],
@@ -189,12 +189,16 @@ class _Run:
 
     def _facts(self) -> dict[str, dict[str, Any]]:
         trained, test = self.checkpoint, self.subject.test
-        height, width, channels = test.image_shape
+        if test.of_vectors:
+            size = f"{test.image_shape[0]} numbers"
+        else:
+            height, width, channels = test.image_shape
+            size = f"{width}×{height}, {'grey' if channels == 1 else 'colour'}"
         data = {
             "name": test.name,
             "test images": len(test),
             "training images": trained.dataset.n,
-            "size": f"{width}×{height}, {'grey' if channels == 1 else 'colour'}",
+            "size": size,
             "classes": len(test.class_names) or None,
             "fingerprint of the training images": trained.dataset.fingerprint[:16],
         }

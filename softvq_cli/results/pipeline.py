@@ -147,7 +147,7 @@ def _draw(folder: Path, subject: Subject, evaluation: Evaluation, reporter: Repo
         reporter.stage("drawing the t-SNE map")
         label = BOTTLENECKS[model.config.bottleneck].label
         maps.plot(folder / MAP, [maps.Panel(label, coordinates, test.labels, test.class_names)], reporter)
-    if not (folder / RECONSTRUCTIONS).exists():
+    if not (folder / RECONSTRUCTIONS).exists() and not test.of_vectors:
         reporter.stage("drawing reconstructions")
         originals = np.ascontiguousarray(test.images[_shown(len(test))])
         images.reconstructions(folder / RECONSTRUCTIONS, originals, subject.encoding.reconstructions)
@@ -158,7 +158,10 @@ def _draw(folder: Path, subject: Subject, evaluation: Evaluation, reporter: Repo
         assert usage is not None and codewords is not None
         dead = len(usage) - len(np.unique(codewords))
         images.codebook_usage(folder / USAGE, usage, dead=dead)
-        images.codewords(folder / CODEWORDS, decoded_codewords(model, np.arange(len(centroids))), usage)
+        if test.of_vectors:
+            reporter.note("vectors have no pictures: neither reconstructions nor codewords are drawn")
+        else:
+            images.codewords(folder / CODEWORDS, decoded_codewords(model, np.arange(len(centroids))), usage)
     if not (folder / CURVES).exists():
         reporter.stage("drawing curves")
         lines.training(folder / CURVES, run_directory.read_metrics(folder))

@@ -106,6 +106,17 @@ class Source:
             raise UsageError(unknown_name("split", split, SPLITS))
         trained = self.checkpoint.dataset
         dataset = self._load(cast(Split, split))
+        if len(dataset.image_shape) != len(trained.image_shape):
+            kinds = {1: "vectors", 3: "images"}
+            raise InputError(
+                "{} holds {}, and {} was trained on {}",
+                *(dataset.name, kinds[len(dataset.image_shape)], self.checkpoint.path, kinds[len(trained.image_shape)]),
+            )
+        if dataset.of_vectors and dataset.image_shape != trained.image_shape:
+            raise InputError(
+                "the vectors of {} have {} numbers, those that {} was trained on had {}",
+                *(dataset.name, dataset.image_shape[0], self.checkpoint.path, trained.image_shape[0]),
+            )
         if (*dataset.image_shape[:2], 3) == trained.image_shape and dataset.image_shape[2] == 1:
             self.reporter.note(f"{dataset.name}: grey images for a model of colour: repeated to three channels")
             colour = np.broadcast_to(dataset.images, (*dataset.images.shape[:3], 3))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from softvq_cli.config import BATCH, RunConfig
+from softvq_cli.datasets.vectors import standard_of
 from softvq_cli.errors import InputError
 from softvq_cli.reporter import Reporter
 from softvq_cli.words import PCA, RAW, UNTRAINED, Split
@@ -50,7 +51,7 @@ class Encoding:
     numbers: Mapping[str, float]
     """``nmse``, and what :meth:`~softvq_cli.model.bottlenecks.Bottleneck.evaluate` measures."""
     reconstructions: np.ndarray
-    """uint8 (m, H, W, C), of the rows asked for."""
+    """uint8 (m, H, W, C) or float32 (m, D), of the rows asked for."""
     codewords: np.ndarray | None
     """int64 (M,): the most probable codeword of each image."""
     codeword_distances: np.ndarray | None
@@ -142,12 +143,14 @@ class Subject:
         if self.checkpoint is not None:
             return self._rows(self.train_z, self.encoding.z)
         assert self.control is not None
+        images = self.train.images, self.test.images
+        if self.train.of_vectors and self.control.kind != UNTRAINED:  # as a model would see them
+            standard = standard_of(images[0], self.control.config.data.scale)
+            images = (images[0] - standard.mean) / standard.spread, (images[1] - standard.mean) / standard.spread
         if self.control.kind == RAW:
-            return self._rows(_pixels(self.train.images), _pixels(self.test.images))
+            return self._rows(_pixels(images[0]), _pixels(images[1]))
         if self.control.kind == PCA:
-            train, test, self._control_nmse = _principal_components(
-                self.train.images, self.test.images, self.control.config.model.latent_dim
-            )
+            train, test, self._control_nmse = _principal_components(*images, self.control.config.model.latent_dim)
             return self._rows(train, test)
         return self.representation_rows("z_e")
 
@@ -262,7 +265,9 @@ def decoded_codewords(model: Autoencoder, numbers: np.ndarray) -> np.ndarray:
 
 
 def _bytes(model: Autoencoder, x_hat: Any) -> np.ndarray:
-    """Reconstructions, (B, C, H, W) → uint8 (B, H, W, C)."""
+    """Reconstructions, (B, C, H, W) → uint8 (B, H, W, C); vectors stay float32 (B, D)."""
+    if model.of_vectors:
+        return np.asarray(model.unscale(x_hat).cpu().numpy())
     return np.asarray((255 * model.unscale(x_hat)).round().byte().cpu().numpy())
 
 
@@ -319,8 +324,8 @@ def _principal_components(train: np.ndarray, test: np.ndarray, d: int) -> tuple[
 
 
 def _blocks(images: np.ndarray) -> Iterator[np.ndarray]:
-    """float64 (B, D) in [0, 1] of ``images``, uint8 (N, H, W, C), in turn."""
+    """float64 (B, D), of ``images``, uint8 (N, H, W, C), in [0, 1]; of vectors as they are."""
     size = max(1, _BLOCK // (8 * images[0].size))
     for start in range(0, len(images), size):
         block = images[start : start + size]
-        yield block.reshape(len(block), -1) / 255.0
+        yield block.astype(np.float64) if block.ndim == 2 else block.reshape(len(block), -1) / 255.0

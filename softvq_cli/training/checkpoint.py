@@ -5,6 +5,7 @@ All but the tensors is read without importing PyTorch.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Mapping
@@ -36,7 +37,8 @@ class DatasetInfo:
     name: str
     fingerprint: str
     n: int
-    image_shape: tuple[int, int, int]
+    image_shape: tuple[int, ...]
+    """(H, W, C), or (D,) of vectors."""
     class_names: tuple[str, ...]
     columns: tuple[str, ...] = ()
     """Names of the columns of a table, where it was one and they have names."""
@@ -63,7 +65,7 @@ class DatasetInfo:
         return f"its fingerprint differs: {known}"
 
 
-def _by(shape: tuple[int, int, int]) -> str:
+def _by(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape))
 
 
@@ -223,20 +225,20 @@ def _header(path: Path, content: Any, seal: str) -> Header:
 
 
 def _dataset_info(value: dict[str, Any]) -> DatasetInfo:
-    height, width, channels = _typed(value, "image_shape", list)
-    if not all(type(side) is int for side in (height, width, channels)):
+    shape = tuple(_typed(value, "image_shape", list))
+    if not all(type(side) is int and 1 <= side <= 1 << (24 if len(shape) == 1 else 16) for side in shape):
         raise TypeError("image_shape is not of whole numbers")
-    if not (1 <= height <= 1 << 16 and 1 <= width <= 1 << 16 and channels in (1, 3)):
-        raise ValueError(f"images of shape {(height, width, channels)}")
+    if len(shape) != 1 and not (len(shape) == 3 and shape[2] in (1, 3)):
+        raise ValueError(f"images of shape {shape}")
     names = tuple(_text(name) for name in _typed(value, "class_names", list))
     columns = tuple(_text(name) for name in _typed({"columns": [], **value}, "columns", list))
-    if columns and len(columns) != height * width * channels:
-        raise ValueError(f"{len(columns)} names of columns for {height * width * channels} values")
+    if columns and len(columns) != math.prod(shape):
+        raise ValueError(f"{len(columns)} names of columns for {math.prod(shape)} values")
     return DatasetInfo(
         _typed(value, "name", str),
         _typed(value, "fingerprint", str),
         _typed(value, "n", int),
-        (height, width, channels),
+        shape,
         names,
         columns,
     )

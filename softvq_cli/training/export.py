@@ -29,7 +29,7 @@ from softvq_cli.model import Autoencoder
 
 _SEAL = "sha256"
 INPUT = "images"
-"""The input of the ONNX model: uint8 (N, H, W, C), N free."""
+"""The input of the ONNX model: uint8 (N, H, W, C), or float32 (N, D) of vectors, N free."""
 MEANINGS = {
     "z_e": "float32 (N, d): the encoder's output, without noise",
     "indices": "int64 (N,): the most probable centroid of the codebook",
@@ -111,6 +111,14 @@ class Deployed(nn.Module):
         return (z_e, x_hat) if indices is None else (z_e, indices, x_hat)
 
 
+def meanings(model: Autoencoder) -> dict[str, str]:
+    """What each output is."""
+    words = {name: MEANINGS[name] for name in outputs_of(model)}
+    if model.of_vectors:
+        words["reconstruction"] = "float32 (N, D): what the decoder makes of it, in the units of the training"
+    return words
+
+
 def outputs_of(model: Autoencoder) -> tuple[str, ...]:
     """The names of the outputs, in order."""
     return tuple(name for name in MEANINGS if name != "indices" or model.bottleneck.centroids() is not None)
@@ -124,7 +132,8 @@ def write_onnx(path: str | os.PathLike[str], content: Mapping[str, Any], model: 
     """
     require_onnx()
     device = model.pixel_variance.device
-    example = torch.zeros((2, *model.image_shape), dtype=torch.uint8, device=device)
+    kind = torch.float32 if model.of_vectors else torch.uint8
+    example = torch.zeros((2, *model.image_shape), dtype=kind, device=device)
     with _silence():
         program: Any = torch.onnx.export(
             Deployed(model).eval(),
@@ -140,8 +149,8 @@ def write_onnx(path: str | os.PathLike[str], content: Mapping[str, Any], model: 
     _forget_source(proto.graph)
     metadata = {name: json.dumps(value, allow_nan=False) for name, value in content.items()}
     metadata["checkpoint_sha256"] = content["checkpoint_sha256"]
-    metadata[INPUT] = input_meaning(content["config"]["data"]["pixel_range"])
-    metadata |= {name: MEANINGS[name] for name in outputs_of(model)}
+    metadata[INPUT] = input_meaning(content["config"]["data"]["pixel_range"], of_vectors=model.of_vectors)
+    metadata |= meanings(model)
     for name, text in metadata.items():
         entry = proto.metadata_props.add()
         entry.key, entry.value = name, text
@@ -150,8 +159,10 @@ def write_onnx(path: str | os.PathLike[str], content: Mapping[str, Any], model: 
         file.write(proto.SerializeToString(deterministic=True))
 
 
-def input_meaning(trained_range: str) -> str:
-    """What the images are that the exported model takes, after training with this ``pixel_range``."""
+def input_meaning(trained_range: str, *, of_vectors: bool = False) -> str:
+    """What the exported model takes: images, after training with this ``pixel_range``, or vectors."""
+    if of_vectors:
+        return "float32 (N, D): vectors in the units of the training; they are standardised inside"
     limits = pixel_range(trained_range)
     if limits is None:
         return "uint8 (N, H, W, C): the pixels as they are, in RGB or grey"

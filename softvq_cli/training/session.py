@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from softvq_cli.config import RunConfig
+from softvq_cli.config import DataConfig, RunConfig
 from softvq_cli.datasets.dataset import Dataset
+from softvq_cli.datasets.vectors import standard_of
 from softvq_cli.devices import as_tensor, threads, uses_bfloat16
 from softvq_cli.errors import InputError, UsageError
 from softvq_cli.model import Autoencoder
@@ -31,11 +32,16 @@ def initial_model(config: RunConfig, dataset: Dataset) -> Autoencoder:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derived_seed(config.train.seed, 0))
-        return Autoencoder(
-            config.model,
-            dataset.image_shape,
-            float(dataset.remembered("pixel_variance", lambda: pixel_variance(dataset.images))),
-        )
+        if not dataset.of_vectors:
+            if config.data.scale != DataConfig.scale:
+                raise UsageError("{scale} is for vectors, and {} holds images", dataset.name)
+            variance = float(dataset.remembered("pixel_variance", lambda: pixel_variance(dataset.images)))
+            return Autoencoder(config.model, dataset.image_shape, variance)
+        standard = standard_of(dataset.images, config.data.scale)
+        model = Autoencoder(config.model, dataset.image_shape, standard.variance)
+        model.mean.copy_(torch.from_numpy(standard.mean))
+        model.spread.copy_(torch.from_numpy(standard.spread))
+        return model
 
 
 class Session:
@@ -70,7 +76,9 @@ class Session:
         self.diagnosis: str | None = None
         """What the last report says against the run, in one line."""
         # Convolutions: tensor cores read channels last; on a CPU the copies that it needs cost more than it saves.
-        self._layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
+        self._layout = (
+            torch.channels_last if device.type == "cuda" and not dataset.of_vectors else torch.contiguous_format
+        )
         self.model = initial_model(config, dataset).to(device).to(memory_format=self._layout)
         self.optimiser = Adam(self.model.parameters(), config.train.lr)
         self._bfloat16 = uses_bfloat16(config.train.precision, device)
@@ -159,7 +167,11 @@ class Session:
 
 
 def _check_data(config: RunConfig, dataset: Dataset) -> None:
-    if all(image.min() == image.max() == dataset.images[0].min() for image in dataset.images):  # ends at the first
+    images, first = dataset.images, dataset.images[0]
+    # Both end at the first that differs.
+    if dataset.of_vectors and all((row == first).all() for row in images):
+        raise InputError(f"all vectors of {dataset.name}'s training split are equal: there is nothing to learn")
+    if not dataset.of_vectors and all(image.min() == image.max() == first.min() for image in images):
         raise InputError(f"all pixels of {dataset.name}'s training images are equal: there is nothing to learn")
     if config.train.batch_size > len(dataset):
         raise UsageError(

@@ -72,12 +72,13 @@ class TensorBoard(Reporter):
     def _pictures(self, session: Session) -> None:
         step, model = session.step, session.model
         with self._writing(), torch.inference_mode():
-            images = session.validation[:_RECONSTRUCTIONS]
-            x = model.scale(images)
-            pair = torch.cat([model.unscale(x), model.unscale(model(x).x_hat)], dim=2)  # (B, H, 2 W, C)
-            self._writer.add_images("reconstructions", pair.cpu(), step, dataformats="NHWC")
             centroids = model.bottleneck.centroids()
-            if centroids is not None:
+            if not model.of_vectors:  # which have no pictures
+                images = session.validation[:_RECONSTRUCTIONS]
+                x = model.scale(images)
+                pair = torch.cat([model.unscale(x), model.unscale(model(x).x_hat)], dim=2)  # (B, H, 2 W, C)
+                self._writer.add_images("reconstructions", pair.cpu(), step, dataformats="NHWC")
+            if centroids is not None and not model.of_vectors:
                 decoded = model.unscale(model.decoder(centroids[:_CENTROIDS]))
                 self._writer.add_images("codebook", decoded.cpu(), step, dataformats="NHWC")
             if step == session.config.train.iterations:
@@ -100,7 +101,7 @@ class TensorBoard(Reporter):
             self._writer.add_embedding(
                 torch.from_numpy(represent(session.model, images)),
                 metadata=labels,
-                label_img=_thumbnails(images),
+                label_img=None if data.of_vectors else _thumbnails(images),
                 global_step=session.step,
                 tag="z_e",
             )

@@ -25,8 +25,8 @@ class Number:
 class Codebook:
     """The K codewords of a run, those that are shown."""
 
-    images: np.ndarray
-    """uint8 (S, H, W, C): what the decoder makes of each."""
+    images: np.ndarray | None
+    """uint8 (S, H, W, C): what the decoder makes of each; None of vectors."""
     numbers: np.ndarray
     """int64 (S,): which of the K each is."""
     usage: np.ndarray
@@ -53,10 +53,10 @@ class View:
     """What a reader should know, a line each."""
     rows: np.ndarray
     """int64 (n,): where each image is in its split."""
-    images: np.ndarray
-    """uint8 (n, H, W, C)."""
-    reconstructions: np.ndarray
-    """uint8 (n, H, W, C)."""
+    images: np.ndarray | None
+    """uint8 (n, H, W, C); None of vectors, of which the page shows the names."""
+    reconstructions: np.ndarray | None
+    """The same."""
     errors: np.ndarray
     """float64 (n,): nMSE of each."""
     neighbours: np.ndarray

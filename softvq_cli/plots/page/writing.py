@@ -140,8 +140,10 @@ class Sprites:
         """Key → ``src`` (a data URL) and the grid: ``columns``, ``width`` and ``height`` of a tile, in pixels."""
         self._known: dict[str, str] = {}
 
-    def add(self, images: np.ndarray) -> str:
-        """The key of the picture of ``images``, uint8 (n, H, W, C), C 1 or 3; they lie row by row."""
+    def add(self, images: np.ndarray | None) -> str | None:
+        """The key of the picture of ``images``, uint8 (n, H, W, C), C 1 or 3; they lie row by row. None of none."""
+        if images is None:
+            return None
         images = np.ascontiguousarray(images)
         digest = hashlib.sha256(repr(images.shape).encode() + images.tobytes()).hexdigest()
         if digest not in self._known:

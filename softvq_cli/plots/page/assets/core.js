@@ -88,7 +88,12 @@ class Run {
     for (const [name, packed] of Object.entries(stored.arrays)) this[name] = decoded(packed);
     this.arrays = null;
   }
-  name(i) { return this.files ? this.files[i] : `image ${this.rows[i]}`; }
+  name(i) { return this.files ? this.files[i] : `${this.images === null ? "row" : "image"} ${this.rows[i]}`; }
+  /** The image, or of vectors the name. */
+  picture(i, size, alt, what = "images") {
+    if (this[what] !== null) return tile(this[what], i, size, alt);
+    return el("span", {class: "named", role: "img", "aria-label": alt, text: this.name(i), dir: "auto"});
+  }
   className(c) { return this.classes[c] ?? String(c); }
   label(i) { return this.labels ? this.className(this.labels[i]) : null; }
   neighboursOf(i) { return range(this.k).map(j => [this.neighbours[i * this.k + j], this.distances[i * this.k + j]]); }
@@ -118,7 +123,7 @@ function gallery(run, images, {size = 48, most = 200, caption = () => null, what
 function button(run, i, size, caption, what = "images") {
   const text = caption === null ? null : el("span", {class: "caption", text: caption});
   return el("button", {class: "thumb", type: "button", title: run.name(i), onclick: () => showDetail(run, i)},
-    tile(run[what], i, size, (what === "images" ? "" : "reconstruction of ") + run.alt(i)), text);
+    run.picture(i, size, (what === "images" ? "" : "reconstruction of ") + run.alt(i), what), text);
 }
 
 /** The panel of one image: itself, its reconstruction, what is known, its nearest neighbours. It has the focus while
@@ -136,7 +141,7 @@ function showDetail(run, i) {
   panel.replaceChildren(
     el("button", {class: "close", type: "button", "aria-label": "Close", onclick: close}, "×"),
     el("h3", {text: run.name(i), dir: "auto"}),
-    el("div", {class: "pair"},
+    run.images === null ? null : el("div", {class: "pair"},
       el("figure", {}, tile(run.images, i, large, `image ${run.alt(i)}`), el("figcaption", {text: "image"})),
       el("figure", {}, tile(run.reconstructions, i, large, `reconstruction of ${run.name(i)}`),
         el("figcaption", {text: "reconstruction"}))),

@@ -167,7 +167,7 @@ class MapView {
     this.tip.hidden = i === undefined;
     if (i === undefined || i === this.tipOf) return;
     this.tipOf = i;
-    this.tip.replaceChildren(tile(this.run.images, i, 84, ""),
+    this.tip.replaceChildren(this.run.picture(i, 84, ""),
       el("div", {}, el("b", {text: this.run.name(i), dir: "auto"}),
         this.run.facts_of(i).map(([name, value]) => el("div", {text: `${name}: ${value}`}))));
   }

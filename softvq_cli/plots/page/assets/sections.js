@@ -94,7 +94,7 @@ function codebookSection(run) {
   const words = k => [`codeword ${book.numbers[k]}`, `use ${written(book.usage[k], "share")}`, `${book.counts[k]} images`,
     book.sigma ? `σ ${written(book.sigma[k])}` : null, book.counts[k] ? null : "dead"].filter(Boolean);
   const code = k => el("button", {type: "button", class: book.counts[k] ? "thumb" : "thumb dead", onclick: () => open(k)},
-    tile(book.images, k, 48, words(k).join(", ")),
+    book.images === null ? el("span", {class: "named", text: `codeword ${book.numbers[k]}`}) : tile(book.images, k, 48, words(k).join(", ")),
     el("span", {class: "caption", text: book.counts[k] ? written(book.usage[k], "share") : "dead"}));
   const open = k => {
     const images = sortedBy(i => run.codeword_distances[i], range(run.n).filter(i => run.codewords[i] === book.numbers[k]));
@@ -109,7 +109,7 @@ function codebookSection(run) {
 
 function reconstructionsSection(run) {
   const strip = (title, images) => [el("h3", {text: title}), el("ul", {class: "gallery"}, images.map(i => el("li", {class: "couple"},
-    button(run, i, 48, null), button(run, i, 48, written(run.errors[i]), "reconstructions"))))];
+    run.images === null ? null : button(run, i, 48, null), button(run, i, 48, written(run.errors[i]), "reconstructions"))))];
   return section(run, "reconstructions", "Reconstructions", "The error is nMSE: the mean squared error of an image's pixels over the variance of " +
     "the training pixels.", () => {
     const order = sortedBy(i => run.errors[i], range(run.n));
