@@ -88,8 +88,13 @@ BOTTLENECKS: Mapping[str, Entry] = {
 }
 """Every bottleneck: the paper's in the order of its tables, then those that came since. One line here and one file."""
 
-RAW, PCA, UNTRAINED = "raw", "pca", "untrained"
-CONTROLS: Mapping[str, str] = {RAW: "raw data", PCA: "PCA, d components", UNTRAINED: "untrained encoder"}
+CHANCE, RAW, PCA, UNTRAINED = "chance", "raw", "pca", "untrained"
+CONTROLS: Mapping[str, str] = {
+    RAW: "raw data",
+    PCA: "PCA, d components",
+    UNTRAINED: "untrained encoder",
+    CHANCE: "chance (random vectors)",
+}
 """Rows of a comparison that no trained bottleneck is behind → their labels."""
 PAPER_STUDIES = ("table1", "table2", "fig4")
 """The comparisons of the paper."""

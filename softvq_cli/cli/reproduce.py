@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from softvq_cli.cli.options import Device, Streams, completion, list_completion
+from softvq_cli.cli.options import Streams, completion, list_completion
 from softvq_cli.cli.output import option_words
-from softvq_cli.cli.studies import DryRun, JobName, Jobs, Scheduler, carry_out, command_text, settings_without
+from softvq_cli.cli.studies import WorkOptions, carry_out, command_text, settings_without, words_of
 from softvq_cli.words import BOTTLENECKS, CONTROLS, PAPER_STUDIES, STUDIES
 
 _NAMES = (*STUDIES, "all")
@@ -44,7 +44,7 @@ def reproduce(
         typer.Option(
             "--only",
             metavar="ROW,…",
-            help="Only these rows: a bottleneck, raw, pca or untrained. Default: all.",
+            help="Only these rows: a bottleneck, raw, pca, untrained or chance. Default: those of the table.",
             autocompletion=list_completion(_ROWS),
         ),
     ] = None,
@@ -88,11 +88,7 @@ def reproduce(
         Path | None,
         typer.Option("--out", "-o", metavar="DIR", help="Folder of runs and reports. Default: reproduce/NAME."),
     ] = None,
-    jobs: Jobs = None,
-    scheduler: Scheduler = None,
-    dry_run: DryRun = False,
-    job: JobName = None,
-    device: Device = "auto",
+    work: WorkOptions,
     settings: _Settings,  # type: ignore[valid-type]
     terminal: Streams,
 ) -> None:
@@ -113,24 +109,15 @@ def reproduce(
         names=PAPER_STUDIES if name == "all" else (name,),
         out=out or Path("reproduce") / name,
         seeds=seeds,
-        only=_words(only),
+        only=words_of(only),
         data=_pairs(data or []),
-        only_data=_words(only_data),
+        only_data=words_of(only_data),
         full=full,
         target_nmse=target_nmse,
         settings=settings,
     )
     request = replace(request, command=command_of(request))
-    reports = carry_out(
-        request,
-        jobs=jobs,
-        scheduler=scheduler,
-        device=device,
-        dry_run=dry_run,
-        job=job,
-        terminal=terminal,
-        together=name == "all",
-    )
+    reports = carry_out(request, work, terminal, together=name == "all")
     if len(reports) == 1 and any(row["row"] == "soft-vq" for row in reports[0].document["rows"]):
         [first, *_] = reports[0].document["data"]
         place = option_words({"data_dir": request.settings.get("data_dir")})
@@ -147,11 +134,6 @@ def command_of(request: PaperRequest) -> str:
     words += ["--full"] if request.full else []
     words += option_words({"target_nmse": request.target_nmse})
     return command_text(words, {**request.settings, "out": request.out})
-
-
-def _words(text: str | None) -> tuple[str, ...]:
-    """``a,b`` → the two."""
-    return tuple(word.strip() for word in (text or "").split(",") if word.strip())
 
 
 def _pairs(texts: list[str]) -> dict[str, str]:

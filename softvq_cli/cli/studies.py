@@ -5,11 +5,12 @@ from __future__ import annotations
 import inspect
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from softvq_cli.cli.options import Bundle, Settings
+from softvq_cli.cli.options import Bundle, Device, Settings, parameter
 from softvq_cli.cli.output import option_words
 from softvq_cli.errors import Interrupted, SoftVQError, UsageError, unknown_name
 
@@ -37,19 +38,26 @@ def settings_without(*names: str) -> Any:
     return Annotated[dict[str, Any], Bundle(parameters, build)]
 
 
-Jobs = Annotated[
-    int | None,
-    typer.Option(
+@dataclass(frozen=True)
+class Work:
+    """Where the jobs of a study are done, or which of them alone."""
+
+    jobs: int | None
+    scheduler: str | None
+    device: str
+    dry_run: bool
+    job: str | None
+
+
+def _work_parameters() -> list[inspect.Parameter]:
+    jobs = typer.Option(
         "--jobs",
         "-j",
         metavar="INT",
         help="Processes side by side, one job with one thread each; no number depends on it. Default: one a core, or "
         "one a GPU.",
-    ),
-]
-Scheduler = Annotated[
-    str | None,
-    typer.Option(
+    )
+    scheduler = typer.Option(
         "--scheduler",
         metavar="ADDRESS",
         help="Take the jobs to this Dask scheduler, for example tcp://10.0.0.1:8786, instead of processes of this "
@@ -57,21 +65,30 @@ Scheduler = Annotated[
         envvar="DASK_SCHEDULER_ADDRESS",
         show_envvar=False,
         show_default=False,
-    ),
-]
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Only print the command of each job that is to be done, for other queues.")
-]
-JobName = Annotated[
-    str | None,
-    typer.Option(
+    )
+    dry_run = typer.Option("--dry-run", help="Only print the command of each job that is to be done, for other queues.")
+    job = typer.Option(
         "--job",
         metavar="NAME",
         help="Complete this one job, in this process, and write no report: what --dry-run prints. The same command "
         "without --job then writes the report.",
         show_default=False,
-    ),
-]
+    )
+    return [
+        parameter("jobs", int | None, jobs),
+        parameter("scheduler", str | None, scheduler),
+        parameter("dry_run", bool, dry_run, False),
+        parameter("job", str | None, job),
+        inspect.Parameter("device", inspect.Parameter.KEYWORD_ONLY, default="auto", annotation=Device),
+    ]
+
+
+WorkOptions = Annotated[Work, Bundle(_work_parameters, lambda values: Work(**values))]
+
+
+def words_of(text: str | None) -> tuple[str, ...]:
+    """``a,b`` → the two."""
+    return tuple(word.strip() for word in (text or "").split(",") if word.strip())
 
 
 def command_text(words: Iterable[str], settings: Mapping[str, Any]) -> str:
@@ -81,26 +98,18 @@ def command_text(words: Iterable[str], settings: Mapping[str, Any]) -> str:
 
 def carry_out(
     request: StudyRequest,
-    *,
-    jobs: int | None,
-    scheduler: str | None,
-    device: str,
-    dry_run: bool,
-    job: str | None,
+    work: Work,
     terminal: Terminal,
+    *,
     together: bool = False,
 ) -> list[Report]:
     """Do what a command asks for and print its reports; none where it asked for single jobs.
 
     Args:
         request: the studies.
-        jobs: processes.
-        scheduler: used instead of them.
-        device: of the jobs.
-        dry_run: only print the commands of the jobs.
-        job: only complete this one.
+        work: where, and which jobs.
         terminal: the streams.
-        together: of several reports, by their names.
+        together: print the documents of several reports as one, by their names.
 
     Raises:
         SoftVQError: as the runner, or something is missing in the reports, which are printed before.
@@ -108,18 +117,19 @@ def carry_out(
     from softvq_cli.experiments.backends import Where
     from softvq_cli.experiments.runner import carry_out as run
 
-    if dry_run or job is not None:
+    if work.dry_run or work.job is not None:
         planned = {each.name: each for study in request.plan(terminal) for each in study.jobs}
         terminal.close()
-        if job is None:
-            _print_commands(planned.values(), request.command, device)
-        elif job in planned:
-            _complete(planned[job], device, terminal)
-            terminal.wrote(planned[job].folder)
+        if work.job is None:
+            _print_commands(planned.values(), request.command, work.device)
+        elif work.job in planned:
+            _complete(planned[work.job], work.device, terminal)
+            terminal.wrote(planned[work.job].folder)
         else:
-            raise UsageError(unknown_name("job", job, planned))
+            raise UsageError(unknown_name("job", work.job, planned))
         return []
-    done = run(request, where=Where(jobs, device, scheduler), reporter=terminal, stop=terminal.stop)
+    where = Where(work.jobs, work.device, work.scheduler)
+    done = run(request, where=where, reporter=terminal, stop=terminal.stop)
     if terminal.as_json:
         documents: dict[str, Any] = {report.document["name"]: report.document for report in done.reports}
         document = documents if together else done.reports[0].document

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from softvq_cli.cli.options import Device, Streams
+from softvq_cli.cli.options import Streams
 from softvq_cli.cli.output import number_text, option_words
-from softvq_cli.cli.studies import DryRun, JobName, Jobs, Scheduler, carry_out, command_text, settings_without
+from softvq_cli.cli.studies import WorkOptions, carry_out, command_text, settings_without
 
 _Settings = settings_without("seed")
 
@@ -39,11 +39,7 @@ def sweep(
         Path | None,
         typer.Option("--out", "-o", metavar="DIR", help="Folder of runs and report. Default: sweep/NAME."),
     ] = None,
-    jobs: Jobs = None,
-    scheduler: Scheduler = None,
-    dry_run: DryRun = False,
-    job: JobName = None,
-    device: Device = "auto",
+    work: WorkOptions,
     settings: _Settings,  # type: ignore[valid-type]
     terminal: Streams,
 ) -> None:
@@ -61,16 +57,8 @@ def sweep(
     axes = parse_over(over)
     out = out or Path("sweep") / "-".join(axes)
     command = _command(axes, seeds, settings, out)
-    carry_out(
-        SweepRequest(over=axes, out=out, seeds=seeds, settings=settings, command=command),
-        jobs=jobs,
-        scheduler=scheduler,
-        device=device,
-        dry_run=dry_run,
-        job=job,
-        terminal=terminal,
-    )
-    if not dry_run and job is None:
+    request = SweepRequest(over=axes, out=out, seeds=seeds, settings=settings, command=command)
+    if carry_out(request, work, terminal):
         terminal.hint("softvq", "reproduce", "table1")
 
 

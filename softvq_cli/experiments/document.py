@@ -40,6 +40,7 @@ def document(study: Study, outcome: Outcome) -> dict[str, Any]:
         "processors": _processors(study, outcome),
         "data": {name: {**data.as_dict(), "settings": _settings(study, name)} for name, data in study.data.items()},
         "figure": study.figure,
+        "baseline": study.baseline,
         "columns": [_column(study, column) for column in study.columns],
         "rows": rows,
         "failed": [{"cell": cell, "error": shared_text(error, places)} for cell, error in failures.items()],

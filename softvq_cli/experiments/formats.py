@@ -15,9 +15,10 @@ from typing import Any
 
 from softvq_cli.evaluation.clustering import N_INIT
 from softvq_cli.evaluation.statistics import summary, variance_components
+from softvq_cli.experiments.paper import BASELINE
 from softvq_cli.results.measures import BEYOND, CARRIED, MEASURES, STARTS
 from softvq_cli.results.measures import measure as _measure
-from softvq_cli.words import IMAGE_SHAPES
+from softvq_cli.words import BOTTLENECKS, IMAGE_SHAPES
 
 Table = tuple[list[str], list[list[str]]]
 """(header, rows) as texts."""
@@ -34,7 +35,7 @@ _ITALICS = "In italics: the same evaluation of other rows than a trained encoder
 _INPUTS = "; ẑ_q is the decoder's input of the same models"
 _TO_PAPER = "To the paper: our mean minus the published number."
 _TO_BASELINE = """\
-To the baseline: the mean of the differences to the baseline autoencoder with the same seed and, from two seeds on,
+To the baseline: the mean of the differences to the {} with the same seed and, from two seeds on,
 their 95 % confidence interval (Student's t)."""
 _CARRIED = """\
 On the test split, without noise. nMSE: squared error over the variance of the training pixels. Bits per image: for
@@ -418,7 +419,9 @@ def _difference_legend(document: Mapping[str, Any]) -> str:
     keys = [column["key"] for column in document["columns"]]
     published = any(column["published"] for column in document["columns"])
     compared = any(row["cells"][key]["versus_baseline"] for row in document["rows"] for key in keys)
-    return _wrapped(" ".join([*[_TO_PAPER] * published, *[_TO_BASELINE] * compared]))
+    baseline = [row["label"] for row in document["rows"] if row["row"] == document.get("baseline")]
+    versus = _TO_BASELINE.format(*baseline or [BOTTLENECKS[BASELINE].label])
+    return _wrapped(" ".join([*[_TO_PAPER] * published, *[versus] * compared]))
 
 
 def _beyond_legend(document: Mapping[str, Any], shown: Iterable[str]) -> str:

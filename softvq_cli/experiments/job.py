@@ -6,7 +6,6 @@ of a control, and the fingerprints of both splits), and is made again when that 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,15 +16,13 @@ from softvq_cli.presets import unused_settings
 from softvq_cli.reporter import Reporter
 from softvq_cli.results import evaluate
 from softvq_cli.results.evaluate import BASIC, QUANTISED, Evaluation
-from softvq_cli.results.subject import Control, Subject
+from softvq_cli.results.subject import REPRESENTATIONS, Control, Subject
 from softvq_cli.training import run_directory
-from softvq_cli.words import BOTTLENECKS, PCA, RAW
+from softvq_cli.words import BOTTLENECKS, RAW
 
 if TYPE_CHECKING:
     from softvq_cli.training.checkpoint import Checkpoint
 
-REPRESENTATIONS: Mapping[str, str] = {RAW: "pixels", PCA: "pca"}
-"""Control → what its rows are; those of all others are z_e."""
 _EVALUATION_UNITS = 1000
 """An evaluation of 64 columns takes about as long as this many iterations: enough to sort jobs and guess the end."""
 _OF_NO_EFFECT = (*DataConfig.__dataclass_fields__, *run_directory.CHANGEABLE, "log_every")
@@ -51,6 +48,8 @@ class Job:
     """Of an image, over all channels."""
     parts: tuple[str, ...]
     """What is to be measured: of BASIC, PROBES and MAP, and models on the way, see :func:`evaluate.at`."""
+    file: str | None = None
+    """Embeddings that another program made of the same images; measured in the place of a model's."""
 
     @property
     def name(self) -> str:
@@ -190,7 +189,7 @@ def subject_of(job: Job, checkpoint: Checkpoint | None, reporter: Reporter | Non
 
     reporter = reporter or Reporter()
     return Subject(
-        checkpoint or Control(job.subject, job.config),
+        checkpoint or Control(job.subject, job.config, job.file),
         lambda split: datasets.load(job.config.data, split, progress=reporter.progress),
         fingerprints=job.fingerprints,
         reporter=reporter,

@@ -12,7 +12,7 @@ from typing import Any
 
 from softvq_cli.results.evaluate import BASIC, MAP
 from softvq_cli.results.measures import MEASURES
-from softvq_cli.words import BOTTLENECKS, CONTROLS, RAW
+from softvq_cli.words import BOTTLENECKS, PCA, RAW, UNTRAINED
 
 BASELINE = "ae"
 """The row that the others are compared with over the same seeds."""
@@ -80,7 +80,7 @@ _FIGURE4 = ("test_nmse", "iterations", "clustering_accuracy", "nmi", "trustworth
 _SINCE = ("clustering_accuracy", "nmi", "probe_accuracy", "test_nmse", "perplexity", "bits_per_image")
 
 _MODELS = tuple(row for row in BOTTLENECKS if row in _TABLE1)
-_BELOW = tuple(row for row in CONTROLS if row != RAW)
+_BELOW = (PCA, UNTRAINED)
 
 
 def _columns(data: str, places: Mapping[str, int], paper: Mapping[str, tuple[float, ...]]) -> tuple[Column, ...]:

@@ -86,6 +86,8 @@ class Row:
     """None for the rows that its jobs are about; ``z_q`` for the decoder's input of the row of the same name."""
     stem: str = ""
     """The middle of its jobs' folder names."""
+    file: str | None = None
+    """Embeddings that another program made of the same images."""
 
     @property
     def key(self) -> str:
@@ -256,6 +258,7 @@ def plan_jobs(
                         fingerprints=described.fingerprints,
                         pixels=described.pixels,
                         parts=(*parts, *_kept_steps(config)) if parts and row.subject in BOTTLENECKS else parts,
+                        file=row.file,
                     )
                 )
     return tuple(jobs)

@@ -16,7 +16,7 @@ from softvq_cli.reporter import Reporter
 from softvq_cli.results.evaluate import BASIC
 
 NAME = "sweep"
-_COLUMNS = ("clustering_accuracy", "nmi", "probe_accuracy", "test_nmse")
+COLUMNS = ("clustering_accuracy", "nmi", "probe_accuracy", "test_nmse")
 Axes = Mapping[str, Sequence[float]]
 """Setting → its values."""
 
@@ -69,7 +69,7 @@ class SweepRequest(StudyRequest):
             command=self.command,
             seeds=seeds,
             rows=rows,
-            columns=tuple(Column(data.name, measure) for measure in _COLUMNS),
+            columns=tuple(Column(data.name, measure) for measure in COLUMNS),
             data=by_name,
             jobs=plan_jobs(self.out, rows, by_name, seeds, parts=(BASIC,), shared=self.settings),
             varied=tuple(axes),
@@ -116,6 +116,8 @@ def parse_over(texts: Iterable[str]) -> dict[str, tuple[float, ...]]:
     for text in texts:
         name, _, listed = text.partition("=")
         name = name.strip().removeprefix("--").replace("-", "_")
+        if name == "bottleneck":
+            raise UsageError("bottlenecks are compared by softvq compare: give it {bottleneck} {}", shown(listed))
         if name not in numeric_settings():
             raise UsageError(unknown_name("numeric setting", name, numeric_settings()))
         if name in axes:

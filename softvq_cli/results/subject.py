@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,13 +15,17 @@ from softvq_cli.config import BATCH, RunConfig
 from softvq_cli.datasets.vectors import standard_of
 from softvq_cli.errors import InputError
 from softvq_cli.reporter import Reporter
-from softvq_cli.words import PCA, RAW, UNTRAINED, Split
+from softvq_cli.words import CHANCE, PCA, RAW, UNTRAINED, Split
 
 if TYPE_CHECKING:
     from softvq_cli.datasets.dataset import Dataset
     from softvq_cli.model import Autoencoder
     from softvq_cli.training.checkpoint import Checkpoint
 
+FILE = "file"
+"""The kind of a control whose rows another program made of the same images."""
+REPRESENTATIONS: Mapping[str, str] = {RAW: "pixels", PCA: "pca", CHANCE: "random", FILE: "file"}
+"""Kind of a control → what its rows are; those of all other subjects are z_e."""
 _BLOCK = 64 << 20
 """Bytes of images at a time, as float64."""
 _LARGEST_PCA = 20_000
@@ -65,9 +71,11 @@ class Control:
     """A row of a comparison that no trained model is behind."""
 
     kind: str
-    """RAW, PCA or UNTRAINED."""
+    """RAW, PCA, UNTRAINED, CHANCE or FILE."""
     config: RunConfig
-    """PCA takes the latent dimensions from it, UNTRAINED the model and the seed."""
+    """PCA takes the latent dimensions from it, CHANCE the seed as well, UNTRAINED the model and the seed."""
+    path: str | None = None
+    """Of FILE: an embedding file with one row per image, in the order of all images."""
 
 
 class Subject:
@@ -109,7 +117,7 @@ class Subject:
     @property
     def representation(self) -> str:
         """What its rows are: ``z_e``, ``pixels`` or ``pca``."""
-        return {RAW: "pixels", PCA: "pca"}.get(self.control.kind, "z_e") if self.control else "z_e"
+        return REPRESENTATIONS.get(self.control.kind, "z_e") if self.control else "z_e"
 
     @property
     def key(self) -> dict[str, Any]:
@@ -120,8 +128,13 @@ class Subject:
             return {"row": self.checkpoint.config.model.bottleneck, **key, "checkpoint_sha256": self.checkpoint.sha256}
         assert self.control is not None
         kind, config = self.control.kind, self.control.config
-        if kind == PCA:
+        if kind in (PCA, CHANCE):
             key["components"] = config.model.latent_dim
+        if kind == CHANCE:
+            key["seed"] = config.train.seed
+        if kind == FILE:
+            with open(str(self.control.path), "rb") as file:
+                key["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
         if kind == UNTRAINED:
             key |= {"model": asdict(config.model), "seed": config.train.seed}
         return {"row": kind, **key}
@@ -152,6 +165,11 @@ class Subject:
         if self.control.kind == PCA:
             train, test, self._control_nmse = _principal_components(*images, self.control.config.model.latent_dim)
             return self._rows(train, test)
+        if self.control.kind == CHANCE:
+            rng, d = np.random.default_rng(self.control.config.train.seed), self.control.config.model.latent_dim
+            return self._rows(*(rng.standard_normal((len(split), d), np.float32) for split in (self.train, self.test)))
+        if self.control.kind == FILE:
+            return self._file_rows(Path(str(self.control.path)))
         return self.representation_rows("z_e")
 
     @property
@@ -169,6 +187,37 @@ class Subject:
             represent(model, self.train.images, what, self._reporter),
             represent(model, self.test.images, what, self._reporter),
         )
+
+    def _file_rows(self, path: Path) -> Rows:
+        """The rows of a file, divided as the images are.
+
+        Raises:
+            InputError: it has another number of rows, or other labels.
+        """
+        from softvq_cli import embeddings
+        from softvq_cli.datasets.dataset import training_rows
+
+        assert self.control is not None
+        embedding, count = embeddings.read(path), len(self.train) + len(self.test)
+        if len(embedding) != count:
+            raise InputError(
+                "{} has {} rows, and the data have {} images: it needs one row per image, in the order of {split} all",
+                *(path, len(embedding), count),
+            )
+        order = np.arange(count)
+        if self.train.drawn:
+            labels = self._load("all").labels
+            train = training_rows(count, labels, None, self.control.config.data)
+            order = np.concatenate([np.flatnonzero(train), np.flatnonzero(~train)])
+        if embedding.labels is not None and self.train.labels is not None and self.test.labels is not None:
+            labels = np.concatenate([self.train.labels, self.test.labels])
+            pairs = np.unique(np.stack([labels, embedding.labels[order]]), axis=1)
+            if any(len(np.unique(side)) < len(side) for side in pairs):
+                raise InputError(
+                    f"the labels of {path} are not those of the data: it is of other images, or in another order"
+                )
+        z = np.asarray(embedding.z, dtype=np.float32)[order]
+        return self._rows(z[: len(self.train)], z[len(self.train) :])
 
     def _rows(self, train: np.ndarray, test: np.ndarray) -> Rows:
         return Rows(train, self.train.labels, test, self.test.labels)

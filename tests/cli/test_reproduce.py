@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,31 @@ def test_ctrl_c_leaves_checkpoints_and_says_how_to_go_on(where, stopped, images,
     assert checkpoint.load(run / "ckpt.pt").step > 0
 
 
+def test_jobs_end_with_their_checkpoints_when_the_command_is_killed(images, tmp_path, zygote):
+    endless = ("--iterations", 10**7, "--log-every", 100, "--batch-size", 16, "--device", "cpu", "--jobs", 1)
+    words = ("reproduce", "table1", "--data", f"mnist={images}", "--seeds", 1, "--only", "ae", "--out", "out", *endless)
+    fork = zygote.begin(*words, cwd=tmp_path)
+    run = tmp_path / "out" / "runs" / "blobs-ae-s0"
+    wait_for(run / "metrics.jsonl")
+    fork.send(signal.SIGKILL)
+    assert fork.end().code == -signal.SIGKILL
+    for _ in range(600):  # the process of the job notices, and takes its progress away when it has stopped
+        if not (run / "progress.json").exists():
+            break
+        time.sleep(0.1)
+    assert not (run / "progress.json").exists()
+    assert checkpoint.load(run / "ckpt.pt").step > 0
+
+
+def test_bottlenecks_are_compared_on_ones_own_data(softvq, images):
+    words = ("compare", "--data", images, "--bottleneck", "ae,vq", "--seeds", 1, *SMALL)
+    result = softvq(*words)
+    assert (result.code, result.out) == (0, "compare/blobs/compare.json\n"), result.err
+    document = softvq(*words, "--json", "-q").document
+    assert [row["row"] for row in document["rows"]][:3] == ["ae", "vq", "chance"]
+    assert document["command"].startswith("softvq compare --bottleneck ae,vq --seeds 1 --data ")
+
+
 def test_a_sweep_prints_the_path_of_its_report(softvq, images):
     words = ("sweep", "--over", "K=2,4", "--bottleneck", "vq", "--data", images, "--iterations", 3, "--batch-size", 16)
     result = softvq(*words, "--arch", "mlp", "--latent-dim", 3, "--device", "cpu", "--jobs", 1, "--json")
@@ -165,7 +191,7 @@ def test_a_scheduler_that_is_not_there_is_named(softvq, images, monkeypatch):
     softvq(*words).refused(1, "there is no Dask scheduler at tcp://127.0.0.1:9")
 
 
-@pytest.mark.parametrize("name", ["reproduce", "sweep"])
+@pytest.mark.parametrize("name", ["compare", "reproduce", "sweep"])
 def test_the_help_page_needs_no_heavy_library(name):
     code = f"import sys; from softvq_cli.__main__ import main; main([{name!r}, '-h']); print('torch' in sys.modules)"
     done = python(code + "; print('numpy' in sys.modules)")

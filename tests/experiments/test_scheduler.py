@@ -69,7 +69,7 @@ class Acting(Reporter):
 
 
 def test_a_killed_workers_job_is_completed_by_another_with_the_same_numbers(site, make_job):
-    jobs = [make_job("soft-vq", seed, iterations=1500, checkpoint_every=20, log_every=500) for seed in (0, 1)]
+    jobs = [make_job("soft-vq", seed, iterations=600, checkpoint_every=20, log_every=200) for seed in (0, 1)]
     reference = [do(job).numbers for job in jobs]
     for job in jobs:
         for file in job.folder.iterdir():

@@ -1,0 +1,93 @@
+"""softvq compare."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from softvq_cli.cli.options import Streams, list_completion
+from softvq_cli.cli.output import option_words
+from softvq_cli.cli.studies import WorkOptions, carry_out, command_text, settings_without, words_of
+from softvq_cli.words import BOTTLENECKS
+
+if TYPE_CHECKING:
+    from softvq_cli.experiments.compare import CompareRequest
+
+_Settings = settings_without("bottleneck", "seed")
+
+
+def compare(
+    *,
+    bottleneck: Annotated[
+        str,
+        typer.Option(
+            "--bottleneck",
+            "-b",
+            metavar="NAME,…",
+            help="The bottlenecks to compare, with commas between them.",
+            autocompletion=list_completion(tuple(BOTTLENECKS)),
+        ),
+    ] = "ae,vq,soft-vq",
+    seeds: Annotated[
+        int, typer.Option("--seeds", metavar="INT", help="Trainings of each bottleneck, with the seeds 0, 1, …")
+    ] = 3,
+    also: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--also",
+            metavar="FILE",
+            help="Embeddings that another program made of the same images (.npy or .parquet, one row per image in the "
+            "order of --split all), measured in the same way. Can be given several times.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="DIR", help="Folder of runs and report. Default: compare/DATA."),
+    ] = None,
+    work: WorkOptions,
+    settings: _Settings,  # type: ignore[valid-type]
+    terminal: Streams,
+) -> None:
+    """Compare bottlenecks on your own data: which one separates the classes best?
+
+    Each is trained with the settings of that data and several seeds, and evaluated by clustering and by a probe. The
+    table has four controls: random vectors (chance), raw pixels, PCA, and an encoder before its training. It goes to
+    DIR/compare.json, .md, .csv and .tex, with a figure in compare.png; each run has a folder in DIR/runs. Given again,
+    the command goes on where it stopped.
+
+    Examples:
+      softvq compare --data photos/
+      softvq compare --data photos/ --bottleneck ae,vae,vq,soft-vq --seeds 5
+      softvq compare --data photos/ --also clip.npy -o comparison
+    """
+    from softvq_cli.experiments.compare import CompareRequest
+
+    data = str(settings.get("data") or "digits")  # type: ignore[attr-defined]
+    request = CompareRequest(
+        bottlenecks=words_of(bottleneck),
+        also=tuple(also or ()),
+        out=out or Path("compare") / (Path(data).stem or "data"),
+        seeds=seeds,
+        settings=settings,
+    )
+    for report in carry_out(replace(request, command=command_of(request)), work, terminal):
+        terminal.hint("softvq", "run", "--data", data, "--bottleneck", _best(report.document))
+
+
+def _best(document: Mapping[str, Any]) -> str:
+    """The bottleneck with the highest mean clustering accuracy."""
+    [column, *_] = document["columns"]
+    models: Sequence[Mapping[str, Any]] = [row for row in document["rows"] if row["kind"] == "model"]
+    return str(max(models, key=lambda row: row["cells"][column["key"]]["mean"] or 0.0)["row"])
+
+
+def command_of(request: CompareRequest) -> str:
+    """The command that asks for this."""
+    words = ["compare", *option_words({"bottleneck": ",".join(request.bottlenecks), "seeds": request.seeds})]
+    for path in request.also:
+        words += ["--also", str(path)]
+    return command_text(words, {**request.settings, "out": request.out})
