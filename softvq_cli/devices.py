@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from softvq_cli.errors import Message, UsageError, unknown_name
+from softvq_cli.version import __version__
 from softvq_cli.words import DEVICES
 
 if TYPE_CHECKING:
@@ -142,14 +143,14 @@ def uses_bfloat16(precision: str, device: torch.device) -> bool:
 
 
 def machine(device: str = "auto") -> dict[str, str]:
-    """``host``, the name of this machine, and ``processor``, what :func:`pick` finds to work on."""
+    """``host``, the name of this machine, ``processor``, what :func:`pick` finds to work on, and who works there."""
     import platform
 
     import torch
 
     target = pick(device)
     name = torch.cuda.get_device_name(target) if target.type == "cuda" else _processor()
-    return {"host": platform.node(), "processor": name}
+    return {"host": platform.node(), "processor": name, "softvq": __version__, "torch": torch.__version__}
 
 
 def _processor() -> str:

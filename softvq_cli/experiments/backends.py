@@ -118,6 +118,9 @@ class Workers(abc.ABC):
     def announce(self, reporter: Reporter) -> None:  # noqa: B027 (not all have something to say)
         """Say what a user should know before they begin."""
 
+    def watch(self, reporter: Reporter) -> None:  # noqa: B027
+        """Say what a user should know while they work."""
+
     @abc.abstractmethod
     def warm(self) -> None:
         """Begin to start them, and go on with something else meanwhile (SoftVQError)."""
@@ -310,7 +313,7 @@ class SchedulerWorkers(Workers):
         super().__init__(where, most)
         self.client: Any = None
         self._tasks: list[Any] = []
-        self._stopped = False
+        self._stopped, self._staffed = False, True
 
     def warm(self) -> None:
         if self.client is not None:
@@ -335,8 +338,15 @@ class SchedulerWorkers(Workers):
         self.warm()
         if self.client.dashboard_link:
             reporter.note(f"dashboard: {self.client.dashboard_link}")
-        if not self.client.scheduler_info()["workers"]:
-            reporter.warn("the scheduler has no worker yet: the jobs wait for one")
+        self._staffed = True
+        self.watch(reporter)
+
+    def watch(self, reporter: Reporter) -> None:
+        # What the client last heard, for a question would wait for an answer while the network is away.
+        staffed = bool(self.client._scheduler_identity.get("workers"))
+        if self._staffed and not staffed:
+            reporter.warn("the scheduler has no worker: the jobs wait for one")
+        self._staffed = staffed
 
     def submit(self, group: tuple[Job, ...], order: Order) -> Future[list[Answer]]:
         self.warm()

@@ -37,22 +37,29 @@ def document(study: Study, outcome: Outcome) -> dict[str, Any]:
         "softvq": __version__,
         "command": shared_command(study.command),
         "seeds": list(study.seeds),
-        "processors": _processors(study, outcome),
+        "processors": _measured_by(study, outcome, "processor"),
+        "torch": _measured_by(study, outcome, "torch"),
         "data": {name: {**data.as_dict(), "settings": _settings(study, name)} for name, data in study.data.items()},
         "figure": study.figure,
         "baseline": study.baseline,
         "columns": [_column(study, column) for column in study.columns],
         "rows": rows,
         "failed": [{"cell": cell, "error": shared_text(error, places)} for cell, error in failures.items()],
-        "notes": [*study.notes, *_unfinished_probes(rows)],
+        "notes": [*study.notes, *_other_versions(study, outcome), *_unfinished_probes(rows)],
         **study.further,
     }
 
 
-def _processors(study: Study, outcome: Outcome) -> list[str]:
-    """Where it was measured, as far as that is known; the names of machines are nobody's business."""
+def _measured_by(study: Study, outcome: Outcome, name: str) -> list[str]:
+    """Processors or versions that measured it, as far as that is known; the names of machines are private."""
     machines = (outcome.evaluations[job].machine for job in study.jobs if job in outcome.evaluations)
-    return sorted({machine["processor"] for machine in machines if machine and "processor" in machine})
+    return sorted({machine[name] for machine in machines if machine and name in machine})
+
+
+def _other_versions(study: Study, outcome: Outcome) -> list[str]:
+    """A note where evaluations of another softvq were used again."""
+    others = [version for version in _measured_by(study, outcome, "softvq") if version != __version__]
+    return [f"some of it was measured by softvq {', '.join(others)}"] if others else []
 
 
 def _places(study: Study) -> list[str | Path]:

@@ -254,7 +254,8 @@ def _how(document: Mapping[str, Any]) -> str:
             + ("" if data["name"] in IMAGE_SHAPES else _fingerprints(data))
         )
         lines += [f"- {text}" for text in settings_lines(data["settings"])]
-    where = f"; measured on {', '.join(document['processors'])}" if document["processors"] else ""
+    torch = f" with PyTorch {', '.join(document['torch'])}" if document.get("torch") else ""
+    where = f"; measured on {', '.join(document['processors'])}{torch}" if document["processors"] else ""
     lines.append(f"- seeds: {', '.join(map(str, document['seeds']))}; softvq {document['softvq']}{where}")
     return "\n".join(lines + [f"- {note}" for note in document["notes"]])
 

@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
+from pathlib import Path
 
 from softvq_cli.errors import Interrupted, Message
 from softvq_cli.experiments.backends import Workers
@@ -28,7 +29,9 @@ from softvq_cli.experiments.worker import (
     JobProgress,
     Order,
     read_progress,
+    versions,
 )
+from softvq_cli.files import make_folder, write_text
 from softvq_cli.reporter import Reporter
 from softvq_cli.results.evaluate import Evaluation
 
@@ -36,6 +39,8 @@ _LOOK_EVERY = 0.2
 """Seconds between two looks at the stop event."""
 READ_EVERY = 1.0
 """Seconds between two readings of the jobs' progress files."""
+TOKEN = ".shared"
+"""The file next to the jobs' folders by which a worker sees that it is in the command's folder."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,8 @@ def run(
         except BaseException:
             workers.close()  # nobody waits for what they do
             raise
+        finally:
+            course.close()
         evaluations |= course.evaluations
         failures = course.failures
     return Outcome({job: evaluations[job] for job in jobs if job in evaluations}, failures)
@@ -135,7 +142,11 @@ class _Course:
             threads=workers.threads,
             folder=os.getcwd(),
             environment={name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
+            versions=versions(),
+            token="" if workers.where.scheduler is None else str(groups[0][0].folder.parent / TOKEN),
         )
+        if self._order.token:
+            write_text(make_folder(Path(self._order.token).parent) / TOKEN, self._order.id)
         workers.announce(reporter)
         self.waiting: dict[Future[list[Answer]], tuple[Job, ...]] = {}
         for group in groups:
@@ -152,6 +163,7 @@ class _Course:
         if time.monotonic() - self._read_at >= READ_EVERY or not self.waiting:
             self._read_at = time.monotonic()
             self._report()
+            self._workers.watch(self._reporter)
 
     def stop(self) -> None:
         """Ask all workers to end as soon as nothing is lost by it, and wait for those that train."""
@@ -162,6 +174,11 @@ class _Course:
             self._report()
             if not any(progress.doing == TRAINING for progress in self._progress.values()):
                 return
+
+    def close(self) -> None:
+        """Remove the token."""
+        if self._order.token:
+            Path(self._order.token).unlink(missing_ok=True)
 
     def _report(self) -> None:
         waiting = [job for group in self.waiting.values() for job in group]

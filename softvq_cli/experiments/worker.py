@@ -7,19 +7,22 @@ PyTorch are loaded.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
+import platform
 import signal
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from softvq_cli.errors import Interrupted, Message, SoftVQError, one_line
 from softvq_cli.reporter import Reporter
+from softvq_cli.version import __version__
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -42,7 +45,8 @@ LONGEST_STOP = 120.0
 _WRITE_EVERY = 1.0
 """Seconds between two writings of the progress; a new stage and a note are written at once."""
 _LOOK_EVERY = 0.2
-"""Seconds between two looks at whether a Dask task is still wanted."""
+"""Seconds between two looks at whether a Dask task is still wanted, and at the token of a shared folder."""
+_TOKEN_LOOKS = 50
 
 _one_at_a_time = threading.Lock()
 """A worker with several threads must not train in two of them: PyTorch has one generator and one number of threads."""
@@ -63,6 +67,10 @@ class Order:
     folder: str
     """The current folder: paths are relative to it."""
     environment: Mapping[str, str]
+    versions: Mapping[str, str]
+    """What :func:`versions` says where the command runs."""
+    token: str = ""
+    """A file with the order's id that a worker on another machine must be able to read."""
 
 
 @dataclass(frozen=True)
@@ -161,8 +169,10 @@ def work(group: tuple[Job, ...], order: Order, stop: threading.Event | None = No
     answers: dict[Job, Answer] = {}
     with _one_at_a_time, contextlib.ExitStack() as context:
         try:
+            _check_versions(order, list(files.values()))
             limit_threads(order.threads)
             context.enter_context(_environment_of(order))
+            _check_token(order)
             outcomes = complete(
                 group,
                 device=order.device,
@@ -189,6 +199,60 @@ def work(group: tuple[Job, ...], order: Order, stop: threading.Event | None = No
     return [answers[job] for job in group]
 
 
+def versions() -> dict[str, str]:
+    """Of softvq, of PyTorch, and of the settings that a run can have."""
+    import torch
+
+    from softvq_cli.config import SETTINGS
+
+    settings = json.dumps([(name, repr(setting.default)) for name, setting in SETTINGS.items()])
+    return {
+        "softvq": __version__,
+        "settings": hashlib.sha256(settings.encode()).hexdigest()[:16],
+        "torch": torch.__version__,
+    }
+
+
+def _check_versions(order: Order, files: Sequence[_ProgressFile]) -> None:
+    """Refuse another softvq, whose numbers would stand under this one's name; say that PyTorch is another.
+
+    Raises:
+        SoftVQError: this process has another softvq than the command, or another state of it.
+    """
+    own, host = versions(), platform.node()
+    if own["softvq"] != order.versions["softvq"]:
+        raise SoftVQError(
+            f"the worker on {host} has softvq {own['softvq']}, and the command {order.versions['softvq']}: install "
+            "the same version on all machines"
+        )
+    if own["settings"] != order.versions["settings"]:
+        raise SoftVQError(f"the worker on {host} has softvq {own['softvq']} with other settings than the command's")
+    if own["torch"] != order.versions["torch"]:
+        for file in files:
+            file.notes.append(
+                f"computed with PyTorch {own['torch']}; the command has {order.versions['torch']}, which may round "
+                "otherwise in the last digit"
+            )
+
+
+def _check_token(order: Order) -> None:
+    """Make sure that this process sees the command's folder, not one of the same name.
+
+    Raises:
+        SoftVQError: it does not.
+    """
+    for _ in range(_TOKEN_LOOKS if order.token else 0):
+        with contextlib.suppress(OSError):
+            if Path(order.token).read_text(encoding="utf-8") == order.id:
+                return
+        time.sleep(_LOOK_EVERY)  # a network file system may show it a moment later
+    if order.token:
+        raise SoftVQError(
+            f"{Path(order.token).parent} on {platform.node()} is not the folder that the command writes to: the "
+            "workers and the command need a shared file system"
+        )
+
+
 @contextlib.contextmanager
 def _environment_of(order: Order) -> Iterator[None]:
     """The current folder and the environment of the command that gave the order."""
@@ -197,8 +261,8 @@ def _environment_of(order: Order) -> Iterator[None]:
         os.chdir(order.folder)
     except OSError as error:
         raise SoftVQError(
-            f"the folder {order.folder} is not there on {os.uname().nodename}: the workers and the command need a "
-            f"shared file system"
+            f"the folder {order.folder} is not there on {platform.node()}: the workers and the command need a shared "
+            "file system"
         ) from error
     try:
         os.environ |= order.environment

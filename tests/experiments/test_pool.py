@@ -17,6 +17,7 @@ from softvq_cli.experiments.backends import LocalWorkers, Where
 from softvq_cli.experiments.job import inspect
 from softvq_cli.experiments.worker import Order
 from softvq_cli.reporter import Reporter
+from softvq_cli.version import __version__
 from tests.helpers import do
 
 HERE = Where(jobs=1, device="cpu")
@@ -243,7 +244,38 @@ def test_a_progress_file_that_is_half_written_or_of_an_earlier_command_says_noth
     job = make_job("ae")
     job.folder.mkdir()
     (job.folder / worker.PROGRESS).write_text(text)
-    assert worker.read_progress(job, Order("this", "cpu", 1, "", {})) is None
+    assert worker.read_progress(job, Order("this", "cpu", 1, "", {}, {})) is None
+
+
+@pytest.mark.parametrize(
+    ("versions", "token", "words"),
+    [
+        ({"softvq": "9.9"}, False, ("9.9", __version__)),
+        ({"settings": "other"}, False, ("settings",)),
+        ({}, True, ("runs",)),
+    ],
+)
+def test_a_worker_with_another_softvq_or_another_folder_does_nothing(
+    versions, token, words, make_job, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(worker, "_TOKEN_LOOKS", 1)
+    job = make_job("pca")
+    order = Order("this", "cpu", 1, str(tmp_path), {}, {**worker.versions(), **versions}, "runs/.shared" * token)
+    if token:
+        (tmp_path / "runs").mkdir()
+        (tmp_path / "runs" / ".shared").write_text("of another command")
+    [answer] = worker.work((job,), order)
+    assert answer.evaluation is None and answer.error is not None
+    assert [word for word in words if word not in answer.error] == []
+    assert not job.folder.exists()
+
+
+def test_another_pytorch_is_said_and_recorded(make_job, tmp_path):
+    job = make_job("pca")
+    [answer] = worker.work((job,), Order("this", "cpu", 1, str(tmp_path), {}, {**worker.versions(), "torch": "0.1"}))
+    assert answer.evaluation.machine["torch"] == worker.versions()["torch"]
+    assert answer.evaluation.machine["softvq"] == __version__
+    assert ["0.1" in note for note in answer.notes] == [True]
 
 
 def test_how_many_processes_start():
