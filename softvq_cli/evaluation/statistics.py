@@ -41,7 +41,7 @@ def summary(values: Sequence[float] | np.ndarray) -> Summary:
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """The mean of a_i - b_i over pairs, with Student's t confidence interval."""
+    """The mean of a - b with a confidence interval."""
 
     mean: float
     low: float | None
@@ -76,6 +76,39 @@ def paired_difference(
     t = abs(mean) / error if error > 0 else np.inf * mean if mean else 0.0
     p = float(2 * stats.t.sf(abs(t), n - 1))
     return PairedDifference(mean, mean - half, mean + half, p, n, confidence)
+
+
+def welch_difference(
+    a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray, *, confidence: float = CONFIDENCE
+) -> PairedDifference | None:
+    """The same for independent samples with variances of their own, by Welch's t; None where one has a single value.
+
+    Where values of the same seed do not correlate, pairing them only costs degrees of freedom.
+    """
+    from scipy import stats
+
+    x, y = _finite(a), _finite(b)
+    if len(x) < 2 or len(y) < 2:
+        return None
+    mean = float(x.mean() - y.mean())
+    parts = float(x.var(ddof=1)) / len(x), float(y.var(ddof=1)) / len(y)
+    error = sum(parts) ** 0.5
+    if error == 0:
+        return PairedDifference(mean, mean, mean, float(mean == 0), len(x), confidence)
+    freedom = sum(parts) ** 2 / (parts[0] ** 2 / (len(x) - 1) + parts[1] ** 2 / (len(y) - 1))
+    half = float(stats.t.ppf((1 + confidence) / 2, freedom)) * error
+    p = float(2 * stats.t.sf(abs(mean) / error, freedom))
+    return PairedDifference(mean, mean - half, mean + half, p, len(x), confidence)
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """p values corrected for being several (Holm 1979), in their order: for tests that were chosen after a look."""
+    order = sorted(range(len(p)), key=lambda i: p[i])
+    corrected, largest = [0.0] * len(p), 0.0
+    for rank, i in enumerate(order):
+        largest = max(largest, min(1.0, (len(p) - rank) * p[i]))
+        corrected[i] = largest
+    return corrected
 
 
 @dataclass(frozen=True)

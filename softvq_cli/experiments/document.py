@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from softvq_cli.evaluation.statistics import paired_difference, summary
+from softvq_cli.evaluation.statistics import paired_difference, summary, welch_difference
 from softvq_cli.experiments.paper import Column
 from softvq_cli.experiments.pool import Outcome
 from softvq_cli.experiments.study import Row, Study
@@ -148,12 +148,14 @@ def _numbers(values: Values) -> dict[str, dict[str, Any]]:
 
 
 def _versus(name: str, values: Values, baseline: Values) -> dict[str, Any] | None:
-    """The differences to the baseline over the seeds that both have."""
-    common = [seed for seed in values if name in values[seed] and name in baseline.get(seed, {})]
+    """The differences to the baseline, over the seeds that both have and, by Welch's t, of all."""
+    ours, theirs = ({seed: of_seed[name] for seed, of_seed in v.items() if name in of_seed} for v in (values, baseline))
+    common = [seed for seed in ours if seed in theirs]
     if not common:
         return None
-    ours, theirs = ([of_row[seed][name] for seed in common] for of_row in (values, baseline))
-    return paired_difference(ours, theirs).as_dict()
+    paired = paired_difference([ours[seed] for seed in common], [theirs[seed] for seed in common])
+    welch = welch_difference(list(ours.values()), list(theirs.values()))
+    return {**paired.as_dict(), "welch": welch and {"low": welch.low, "high": welch.high, "p": welch.p}}
 
 
 def _unfinished_probes(rows: Sequence[Mapping[str, Any]]) -> list[str]:

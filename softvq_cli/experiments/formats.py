@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from softvq_cli.evaluation.clustering import N_INIT
-from softvq_cli.evaluation.statistics import summary, variance_components
+from softvq_cli.evaluation.statistics import holm, summary, variance_components, welch_difference
 from softvq_cli.experiments.paper import BASELINE
 from softvq_cli.results.measures import BEYOND, CARRIED, MEASURES, STARTS
 from softvq_cli.results.measures import measure as _measure
@@ -23,8 +23,12 @@ from softvq_cli.words import BOTTLENECKS, IMAGE_SHAPES
 Table = tuple[list[str], list[list[str]]]
 """(header, rows) as texts."""
 _NONE = "–"
+FEWEST = 3
+"""Trainings from which a standard deviation is shown."""
+_LEVEL = 0.05
+"""Of significance."""
 
-_MEANS = "Mean ± sample standard deviation over n trainings, in per cent for accuracies."
+_MEANS = "Mean ± sample standard deviation over n trainings{}, in per cent for accuracies."
 _COLUMN_LEGENDS = {
     "clustering_accuracy": "Clustering: K-means on z_e of the test split, 100 starts, the lowest inertia kept, "
     "Hungarian assignment; NMI with the arithmetic mean of the entropies.",
@@ -36,7 +40,12 @@ _INPUTS = "; ẑ_q is the decoder's input of the same models"
 _TO_PAPER = "To the paper: our mean minus the published number."
 _TO_BASELINE = """\
 To the baseline: the mean of the differences to the {} with the same seed and, from two seeds on,
-their 95 % confidence interval (Student's t)."""
+their 95 % confidence interval (Student's t){}."""
+_WELCH = "; after the semicolon, the interval that does not pair them by seed (Welch's t)"
+_ORDERS = """\
+Pairs of models whose means differ, by Welch's t at 5 % after Holm's correction for all pairs of a column; p is the
+corrected one. An order that is read off a table after a look at it needs that correction; a comparison that was fixed
+beforehand, of one model with each other, does not."""
 _CARRIED = """\
 On the test split, without noise. nMSE: squared error over the variance of the training pixels. Bits per image: for
 codebooks the information between image and codeword, at most log2 K; for the VAEs KL / ln 2 and for information
@@ -74,11 +83,14 @@ def value_text(measure: str, value: float | None, *, signed: bool = False) -> st
 
 
 def mean_text(measure: str, cell: Mapping[str, Any] | None) -> str:
-    """``77.64 ± 0.31``; only the mean of one run."""
+    """``77.64 ± 0.31``; of two runs the mean and both values, whose standard deviation would say little."""
     if cell is None or cell["mean"] is None:
         return _NONE
     mean = value_text(measure, cell["mean"])
-    return mean if cell["std"] is None else f"{mean} ± {value_text(measure, cell['std'])}"
+    if cell["n"] < FEWEST:
+        low, high = (value_text(measure, end(cell["values"])) for end in (min, max))
+        return mean if cell["n"] == 1 else f"{mean} ({low}–{high})"
+    return f"{mean} ± {value_text(measure, cell['std'])}"
 
 
 def cell_of(row: Mapping[str, Any], data: str, measure: str) -> Mapping[str, Any] | None:
@@ -157,12 +169,12 @@ def measures_table(document: Mapping[str, Any], data: str, names: Sequence[str])
 
 
 def spread_table(document: Mapping[str, Any], data: str) -> Table:
-    """What the spread of the clustering accuracy is made of; of rows with two trainings or more."""
+    """What the spread of the clustering accuracy is made of; of rows with enough trainings."""
     text = partial(value_text, "clustering_accuracy")
     texts = []
     for row in document["rows"]:
         cells = [cell_of(row, data, name) for name in ("clustering_accuracy", "starts_mean", "starts_std")]
-        if cells[2] is None or cells[2]["n"] < 2:
+        if cells[2] is None or cells[2]["n"] < FEWEST:
             continue
         picked, means, stds = (cell["values"] for cell in cells if cell)
         parts = variance_components(means, stds, N_INIT)
@@ -172,6 +184,22 @@ def spread_table(document: Mapping[str, Any], data: str) -> Table:
         kept = f"{text(gains.mean, signed=True)} ± {text(gains.std)}"
         texts.append([row["label"], str(len(means)), *spreads, seeds, text(parts.starts), kept])
     return ["", "n", "std of the table", "std of the starts' means", "σ_seed", "σ_start", "kept − mean"], texts
+
+
+def order_table(document: Mapping[str, Any], data: str) -> Table:
+    """Per column the pairs of models that are told apart."""
+    texts = []
+    for column in document["columns"]:
+        cells = {row["label"]: row["cells"][column["key"]] for row in document["rows"] if row["kind"] == "model"}
+        models = [label for label, cell in cells.items() if cell["n"] >= FEWEST]
+        if column["data"] != data or len(models) < 2:
+            continue
+        pairs = list(itertools.combinations(sorted(models, key=lambda label: -cells[label]["mean"]), 2))
+        tests = [welch_difference(cells[high]["values"], cells[low]["values"]) for high, low in pairs]
+        corrected = holm([test.p for test in tests if test is not None and test.p is not None])
+        apart = [f"{a} > {b} (p = {p:.2g})" for (a, b), p in zip(pairs, corrected, strict=True) if p < _LEVEL]
+        texts.append([_measure(column["measure"]).title, f"{len(apart)} of {len(pairs)}", "; ".join(apart) or _NONE])
+    return ["", "pairs", "told apart"], texts
 
 
 def course_of(row: Mapping[str, Any], data: str, measure: str) -> dict[int, Mapping[str, Any]]:
@@ -217,6 +245,7 @@ def markdown(document: Mapping[str, Any]) -> str:
     sections = (
         ("What the bottleneck carries", _CARRIED, others(*CARRIED, *_unlisted(document))),
         ("All K-means starts", _STARTS, others(*STARTS)),
+        ("Which models differ", _ORDERS, partial(order_table, document)),
         ("Seeds and starts", _SPREAD, partial(spread_table, document)),
         ("Beyond the paper's evaluation", _beyond_legend(document, shown), others(*BEYOND)),
         ("Along the training", _COURSE, partial(course_table, document)),
@@ -306,12 +335,14 @@ def csv_text(document: Mapping[str, Any]) -> str:
     return out.getvalue()
 
 
+_VERSUS = ("", "low", "high", "p", "welch_low", "welch_high", "welch_p")
 _CSV_NUMBERS = ("mean", "std", "n", "values", "paper")
-_CSV_VERSUS = {f"versus_baseline{name and '_' + name}": name or "mean" for name in ("", "low", "high", "p")}
+_CSV_VERSUS = {f"versus_baseline{name and '_' + name}": name or "mean" for name in _VERSUS}
 
 
 def _csv_numbers(numbers: Mapping[str, Any]) -> list[Any]:
     versus = numbers.get("versus_baseline") or {}
+    versus = {**versus, **{f"welch_{name}": value for name, value in (versus.get("welch") or {}).items()}}
     texts = {**numbers, "values": " ".join(map(repr, numbers["values"]))}
     return [*(texts.get(name) for name in _CSV_NUMBERS), *(versus.get(name) for name in _CSV_VERSUS.values())]
 
@@ -395,20 +426,28 @@ def _range_of_n(cells: Iterable[Mapping[str, Any] | None]) -> str:
 
 
 def _interval(measure: str, versus: Mapping[str, Any] | None) -> str:
-    """``+3.83 [+1.20, +6.46]``."""
+    """``+3.83 [+1.20, +6.46]; [+1.02, +6.64]``: paired, and Welch's."""
     if versus is None:
         return _NONE
     mean = value_text(measure, versus["mean"], signed=True)
     if versus["low"] is None:
         return mean
-    low, high = (value_text(measure, versus[name], signed=True) for name in ("low", "high"))
-    return f"{mean} [{low}, {high}]"
+    ends = [versus, *([versus["welch"]] if versus.get("welch") else [])]
+    intervals = (
+        f"[{', '.join(value_text(measure, interval[name], signed=True) for name in ('low', 'high'))}]"
+        for interval in ends
+    )
+    return f"{mean} {'; '.join(intervals)}"
 
 
 def _table_legend(document: Mapping[str, Any], *, controls: bool) -> str:
     """What the table's columns and its rows in italics are."""
     shown = {column["measure"] for column in document["columns"]}
-    sentences = [_MEANS, *(text for name, text in _COLUMN_LEGENDS.items() if name in shown)]
+    two = any(cell["n"] == 2 for row in document["rows"] for cell in row["cells"].values())
+    sentences = [
+        _MEANS.format(" (of two, both values)" * two),
+        *(text for name, text in _COLUMN_LEGENDS.items() if name in shown),
+    ]
     if controls:
         inputs = any(row["row"].endswith(":z_q") for row in document["rows"])
         sentences.append(_ITALICS + (_INPUTS if inputs else "") + ".")
@@ -421,7 +460,9 @@ def _difference_legend(document: Mapping[str, Any]) -> str:
     published = any(column["published"] for column in document["columns"])
     compared = any(row["cells"][key]["versus_baseline"] for row in document["rows"] for key in keys)
     baseline = [row["label"] for row in document["rows"] if row["row"] == document.get("baseline")]
-    versus = _TO_BASELINE.format(*baseline or [BOTTLENECKS[BASELINE].label])
+    cells = [row["cells"][key]["versus_baseline"] for row in document["rows"] for key in keys]
+    welch = any(versus and versus.get("welch") for versus in cells)
+    versus = _TO_BASELINE.format(*baseline or [BOTTLENECKS[BASELINE].label], _WELCH * welch)
     return _wrapped(" ".join([*[_TO_PAPER] * published, *[versus] * compared]))
 
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _EVALUATION_UNITS = 1000
 """An evaluation of 64 columns takes about as long as this many iterations: enough to sort jobs and guess the end."""
+_ITERATION: dict[str, tuple[int, float]] = {"mlp": (784, 0.0165), "cnn": (3072, 0.107)}
+"""Architecture → the pixels of the images on which an iteration of 32 was timed, and its seconds."""
 _OF_NO_EFFECT = (*DataConfig.__dataclass_fields__, *run_directory.CHANGEABLE, "log_every")
 """Settings in which a run may differ from its job. That the data are the same is seen from their fingerprint."""
 
@@ -81,6 +83,12 @@ class Job:
         """``parts``, and with the paper's measures of a codebook's z_e those of the decoder's input."""
         quantised = self.trains and BOTTLENECKS[self.subject].has_codebook and BASIC in self.parts
         return (*self.parts, *((QUANTISED,) if quantised else ()))
+
+    def seconds(self, iterations: int) -> float:
+        """About how long so many of its iterations take on one core (docs/PERFORMANCE.md)."""
+        model, train = self.config.model, self.config.train
+        pixels, seconds = _ITERATION.get(model.arch, _ITERATION["mlp"])
+        return float(iterations * seconds * train.batch_size / 32 * (0.5 + 0.5 * self.pixels / pixels))
 
     @property
     def evaluation_units(self) -> int:

@@ -18,6 +18,7 @@ from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from pathlib import Path
 
+from softvq_cli.devices import pick
 from softvq_cli.errors import Interrupted, Message
 from softvq_cli.experiments.backends import Workers
 from softvq_cli.experiments.job import Job, State, inspect
@@ -37,6 +38,8 @@ from softvq_cli.results.evaluate import Evaluation
 
 _LOOK_EVERY = 0.2
 """Seconds between two looks at the stop event."""
+_WORTH_A_NOTE = 0.2
+"""Hours from which the cost of the jobs is said beforehand."""
 READ_EVERY = 1.0
 """Seconds between two readings of the jobs' progress files."""
 TOKEN = ".shared"
@@ -84,6 +87,7 @@ def run(
     if jobs:
         done = f", {len(evaluations)} done before" if evaluations else ""
         reporter.note(f"{len(todo)} {'job' if len(todo) == 1 else 'jobs'} to do{done}")
+        _note_cost(todo, states, workers, reporter)
     reporter.stage("jobs", stoppable=True)
     failures: dict[Job, str] = {}
     if todo:
@@ -103,6 +107,20 @@ def run(
         evaluations |= course.evaluations
         failures = course.failures
     return Outcome({job: evaluations[job] for job in jobs if job in evaluations}, failures)
+
+
+def _note_cost(todo: Sequence[Job], states: Mapping[Job, State], workers: Workers, reporter: Reporter) -> None:
+    """Say beforehand what takes long."""
+    left = {job: job.steps - states[job].step for job in todo if job.trains}
+    hours = sum(job.seconds(iterations) for job, iterations in left.items()) / 3600
+    if hours < _WORTH_A_NOTE or pick(workers.where.device).type != "cpu":
+        return
+    here = workers.where.processes(workers.most) if workers.where.scheduler is None else 1
+    side_by_side = f", and about {hours / here:.2g} with {here} processes" if here > 1 else ""
+    reporter.note(
+        f"{len(left)} trainings, {sum(left.values()):,} iterations in all: about {hours:.2g} hours of one core"
+        f"{side_by_side}. It can be stopped and goes on where it was"
+    )
 
 
 def _groups(todo: Sequence[Job], states: Mapping[Job, State], together: int) -> list[tuple[Job, ...]]:

@@ -102,8 +102,9 @@ def _draw_bars(path: Path, document: Document, reporter: Reporter) -> None:
     for column in document["columns"]:
         title, scale = _unit(column["measure"])
         cells = [row["cells"][column["key"]] for row in document["rows"]]
+        shown = [cell if cell["n"] >= formats.FEWEST else {**cell, "std": None} for cell in cells]
         numbers = (
-            [None if cell[name] is None else scale * cell[name] for cell in cells] for name in ("mean", "std", "paper")
+            [None if cell[name] is None else scale * cell[name] for cell in shown] for name in ("mean", "std", "paper")
         )
         columns.append(bars.Column(_panel_title(document, column["data"], title), *numbers))
     published = dict.fromkeys(formats.paper_name(document, column["data"]) for column in document["columns"])

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from softvq_cli.errors import InputError, UsageError
-from softvq_cli.evaluation.statistics import paired_difference, summary, variance_components
+from softvq_cli.evaluation.statistics import holm, paired_difference, summary, variance_components, welch_difference
 
 A = [77.1, 75.9, 78.3, 76.4]
 B = [54.0, 52.2, 57.1, 53.9]
@@ -84,3 +84,17 @@ def test_seeds_that_differ_by_less_than_their_starts_explain_have_no_part() -> N
     found = variance_components([0.50, 0.51], [0.2, 0.2], 100)
     assert found.seeds == 0
     assert found.starts == pytest.approx(0.2)
+
+
+def test_welchs_interval_is_scipys():
+    a, b = [0.71, 0.74, 0.78, 0.69], [0.51, 0.62, 0.55]
+    ours, theirs = welch_difference(a, b), stats.ttest_ind(a, b, equal_var=False)
+    interval = theirs.confidence_interval(0.95)
+    assert (ours.low, ours.high, ours.p) == pytest.approx((interval.low, interval.high, theirs.pvalue))
+    assert welch_difference(a, [0.5]) is None
+    assert welch_difference([0.5, 0.5], [0.5, 0.5]).p == 1
+
+
+def test_holms_correction():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([]) == []

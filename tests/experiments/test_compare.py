@@ -102,8 +102,9 @@ def test_a_file_of_other_images_is_refused_before_anything_is_trained(request_of
 
 def test_a_file_in_another_order_is_reported(request_of_all, tmp_path, pixels):
     other = tmp_path / "other.npy"
-    np.save(other, np.load(pixels)[::-1])
-    np.save(tmp_path / "other.labels.npy", np.load(pixels.with_suffix(".labels.npy"))[::-1])
+    order = np.random.default_rng(0).permutation(150)
+    np.save(other, np.load(pixels)[order])
+    np.save(tmp_path / "other.labels.npy", np.load(pixels.with_suffix(".labels.npy"))[order])
     request = CompareRequest(
         bottlenecks=("ae",), also=(other,), out=request_of_all.out, seeds=1, settings=request_of_all.settings
     )

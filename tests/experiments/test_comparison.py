@@ -16,7 +16,7 @@ import pytest
 from softvq_cli.cli.reproduce import command_of
 from softvq_cli.devices import machine
 from softvq_cli.errors import InputError, RefusedError, UsageError
-from softvq_cli.evaluation.statistics import paired_difference
+from softvq_cli.evaluation.statistics import paired_difference, welch_difference
 from softvq_cli.experiments import formats
 from softvq_cli.experiments.backends import Where
 from softvq_cli.experiments.comparison import PaperRequest
@@ -35,7 +35,7 @@ def request_of_table1(npz, tmp_path_factory) -> PaperRequest:
     return PaperRequest(
         names=("table1",),
         out=tmp_path_factory.mktemp("reproduce") / "table1",
-        seeds=2,
+        seeds=3,
         only=("ae", "vq", "raw"),
         data={"mnist": str(npz)},
         settings=SMALL,
@@ -75,17 +75,21 @@ def test_every_cell_has_its_runs_mean_deviation_and_the_papers_number(document, 
     accuracy = cell(document, "vq", "mnist.clustering_accuracy")
     evaluations = [
         json.loads((request_of_table1.out / "runs" / f"blobs-vq-s{seed}" / "evaluation.json").read_text())
-        for seed in (0, 1)
+        for seed in (0, 1, 2)
     ]
     values = [one["numbers"]["z_e"]["clustering_accuracy"] for one in evaluations]
     assert accuracy["values"] == values
     assert accuracy["mean"] == pytest.approx(np.mean(values))
     assert accuracy["std"] == pytest.approx(np.std(values, ddof=1))
-    assert accuracy["n"] == 2
+    assert accuracy["n"] == 3
     assert accuracy["paper"] == 0.5148
     assert formats.difference(accuracy) == pytest.approx(np.mean(values) - 0.5148)
     baseline = cell(document, "ae", "mnist.clustering_accuracy")
-    assert accuracy["versus_baseline"] == paired_difference(values, baseline["values"]).as_dict()
+    welch = welch_difference(values, baseline["values"])
+    assert accuracy["versus_baseline"] == {
+        **paired_difference(values, baseline["values"]).as_dict(),
+        "welch": {"low": welch.low, "high": welch.high, "p": welch.p},
+    }
     assert baseline["versus_baseline"] is None
 
 
@@ -93,7 +97,7 @@ def test_rows_stand_in_the_papers_order_with_the_decoders_input_below(document):
     assert [row["row"] for row in document["rows"]] == ["raw", "ae", "vq", "vq:z_q"]
     assert [row["kind"] for row in document["rows"]] == ["control", "model", "model", "control"]
     inputs = cell(document, "vq:z_q", "mnist.nmi")
-    assert (inputs["n"], inputs["paper"]) == (2, None)
+    assert (inputs["n"], inputs["paper"]) == (3, None)
     raw = cell(document, "raw", "mnist.probe_accuracy")
     assert (raw["n"], raw["std"], raw["paper"], raw["versus_baseline"]) == (1, None, 0.9244, None)
 
@@ -112,7 +116,7 @@ def test_what_the_bottleneck_carries_and_the_spread_of_the_starts_are_there(docu
 def test_the_markdown_tells_the_spread_of_seeds_from_that_of_the_starts(document, found):
     text = found.reports[0].path.with_suffix(".md").read_text()
     table = text[text.index("## Seeds and starts") :]
-    [line] = [line for line in table.splitlines() if line.startswith("| VQ-VAE | 2 ")]
+    [line] = [line for line in table.splitlines() if line.startswith("| VQ-VAE | 3 ")]
     means, stds = (np.array(cell(document, "vq", f"mnist.starts_{name}")["values"]) for name in ("mean", "std"))
     between = max(0.0, np.var(means, ddof=1) - (stds**2).mean() / 100) ** 0.5
     shown = [float(number) for cell in line.split("|")[3:7] for number in re.findall(r"[\d.]+", cell)]
@@ -129,7 +133,7 @@ def test_the_report_says_how_it_was_made_and_on_which_data(document, npz):
     assert document["data"]["mnist"]["settings"]["vq"]["K"] == 6
     assert document["data"]["mnist"]["settings"]["vq"]["arch"] == "mlp"  # the settings of mnist, whatever the data
     assert document["command"] == "softvq reproduce table1"
-    assert document["seeds"] == [0, 1]
+    assert document["seeds"] == [0, 1, 2]
     assert document["processors"] == [machine("cpu")["processor"]]
     assert f"softvq {document['softvq']}; measured on {document['processors'][0]}" in formats.markdown(document)
 
@@ -139,7 +143,7 @@ def test_the_markdown_and_the_latex_have_the_numbers_of_the_json(document, found
     accuracy = cell(document, "vq", "mnist.clustering_accuracy")
     shown = f"{100 * accuracy['mean']:.2f} ± {100 * accuracy['std']:.2f}"
     table, _, _ = text.partition("## Differences")
-    [row] = [line for line in table.splitlines() if line.startswith("| VQ-VAE | 2 ")]
+    [row] = [line for line in table.splitlines() if line.startswith("| VQ-VAE | 3 ")]
     assert row.split(" | ")[2:4] == [shown, "51.48"]
     assert document["command"] in text
     assert "in the place of the paper's MNIST" in text
@@ -147,7 +151,7 @@ def test_the_markdown_and_the_latex_have_the_numbers_of_the_json(document, found
     assert "![Table 1, blobs](table1.png)" in text
     assert found.reports[0].path.with_suffix(".png").stat().st_size > 1000
     latex = found.reports[0].path.with_suffix(".tex").read_text()
-    assert f"VQ-VAE & 2 & {shown.replace('±', '$' + chr(92) + 'pm$')} & 51.48 &" in latex
+    assert f"VQ-VAE & 3 & {shown.replace('±', '$' + chr(92) + 'pm$')} & 51.48 &" in latex
 
 
 def test_the_csv_has_one_line_a_figure(document, found):
@@ -190,10 +194,10 @@ def test_kept_checkpoints_become_a_course_in_the_report(request_of_table1, tmp_p
 
 def test_more_seeds_train_only_the_new_ones(found, request_of_table1):
     recorder = Recorder()
-    wider = dataclasses.replace(request_of_table1, seeds=3, only=("ae",))
+    wider = dataclasses.replace(request_of_table1, seeds=4, only=("ae",))
     again = carry_out(wider, where=HERE, reporter=recorder)
-    assert recorder.done == ["blobs-ae-s2"]
-    assert again.reports[0].document["rows"][0]["cells"]["mnist.nmi"]["n"] == 3
+    assert recorder.done == ["blobs-ae-s3"]
+    assert again.reports[0].document["rows"][0]["cells"]["mnist.nmi"]["n"] == 4
 
 
 def test_other_settings_in_the_same_folder_are_refused(found, request_of_table1):

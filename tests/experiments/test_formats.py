@@ -11,13 +11,14 @@ from softvq_cli.experiments.formats import (
     markdown,
     mean_text,
     measures_table,
+    order_table,
     settings_lines,
     value_text,
 )
 
 
 def cell(mean, std=None, paper=None, versus=None):
-    numbers = {"n": 0 if mean is None else 2, "values": [] if mean is None else [mean]}
+    numbers = {"n": 0 if mean is None else 3 if std is not None else 1, "values": [] if mean is None else [mean]}
     return {"mean": mean, "std": std, "paper": paper, "versus_baseline": versus, **numbers}
 
 
@@ -73,6 +74,7 @@ def test_accuracies_are_per_cent_and_the_others_as_they_are():
     assert value_text("nmi", None) == "–"
     assert mean_text("probe_accuracy", cell(0.5, 0.001)) == "50.00 ± 0.10"
     assert mean_text("probe_accuracy", cell(0.5)) == "50.00"
+    assert mean_text("probe_accuracy", {**cell(0.5, 0.1), "n": 2, "values": [0.4, 0.6]}) == "50.00 (40.00–60.00)"
 
 
 def test_the_papers_numbers_stand_beside_ours_where_there_are_any():
@@ -94,9 +96,9 @@ def test_other_figures_have_their_own_n():
     shown = document()
     shown["rows"][0]["cells"] |= {"mnist.test_nmse": cell(0.1, 0.01), "mnist.knn_accuracy": {**cell(0.9), "n": 1}}
     nmse, neighbours = "0.100 ± 0.010", "90.00"
-    assert measures_table(shown, "mnist", ["test_nmse"]) == (["", "n", "nMSE"], [["a & b_c", "2", nmse]])
+    assert measures_table(shown, "mnist", ["test_nmse"]) == (["", "n", "nMSE"], [["a & b_c", "3", nmse]])
     assert measures_table(shown, "mnist", ["knn_accuracy"])[1] == [["a & b_c", "1", neighbours]]
-    assert measures_table(shown, "mnist", ["test_nmse", "knn_accuracy"])[1] == [["a & b_c", "1–2", nmse, neighbours]]
+    assert measures_table(shown, "mnist", ["test_nmse", "knn_accuracy"])[1] == [["a & b_c", "1–3", nmse, neighbours]]
 
 
 def test_models_on_the_way_have_a_column_for_each_number_of_iterations():
@@ -113,7 +115,20 @@ def test_models_on_the_way_have_a_column_for_each_number_of_iterations():
         ],
     )
     assert course_table(shown, "svhn")[1] == []
-    assert "ae,mnist,probe_accuracy,20000,0.5,0.01,2,0.5," in csv_text(shown)
+    assert "ae,mnist,probe_accuracy,20000,0.5,0.01,3,0.5," in csv_text(shown)
+
+
+def test_two_intervals_and_the_pairs_that_are_told_apart():
+    shown = document()
+    for row, level in zip(shown["rows"][:2], (0.2, 0.5), strict=True):
+        row["cells"]["mnist.probe_accuracy"] |= {"values": [level, level + 0.01, level + 0.02], "n": 3}
+    shown["rows"][1]["cells"]["mnist.probe_accuracy"]["versus_baseline"]["welch"] = {"low": -0.01, "high": 0.03}
+    assert difference_table(shown)[1][1][-1] == "+1.23 [-2.00, +4.46]; [-1.00, +3.00]"
+    assert "Welch" in markdown(shown)
+    [[title, pairs, apart]] = order_table(shown, "mnist")[1]
+    assert (title, pairs) == ("classification", "1 of 1")
+    assert apart.startswith("β-VAE > a & b_c (p = ")
+    assert order_table(shown, "svhn")[1] == []
 
 
 def test_latex_is_escaped():
