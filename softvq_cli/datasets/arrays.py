@@ -1,13 +1,17 @@
-"""Images in arrays: .npz, .npy with labels next to it, and .mat in SVHN's layout."""
+"""Arrays of images or vectors: .npz, .npy with labels next to it, .mat in SVHN's layout, and MNIST's idx files."""
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import math
+import os
 import re
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +21,8 @@ from softvq_cli.config import DataConfig, image_shape
 from softvq_cli.datasets import cache, limits, pixel_range, vectors
 from softvq_cli.datasets.dataset import Dataset, training_rows
 from softvq_cli.datasets.labels import distinct, numbered, unlabelled
-from softvq_cli.datasets.naming import Role, role_of, shorten
+from softvq_cli.datasets.named import idx_header, read_idx
+from softvq_cli.datasets.naming import Role, is_document, role_of, shorten
 from softvq_cli.datasets.records import second_split
 from softvq_cli.errors import InputError, Message, one_line
 
@@ -43,7 +48,13 @@ def read(path: Path, config: DataConfig) -> Dataset:
     """
     suffix = path.suffix.lower()
     arrays: Mapping[str, Callable[[], np.ndarray]] = (
-        _npy(path) if suffix == ".npy" else _npz(path) if suffix == ".npz" else _mat(path)
+        _npy(path)
+        if suffix == ".npy"
+        else _npz(path)
+        if suffix == ".npz"
+        else _mat(path)
+        if suffix == ".mat"
+        else _idx(path)
     )
     parts, unused, notes = _parts(path, arrays)
     notes += [f"arrays of {path.name} that are not used: {shorten(unused, 8)}"] if unused else []
@@ -333,6 +344,73 @@ def _flat_hint(columns: int) -> str:
 
 # ---- the files
 
+_IDX = re.compile(r"(?P<set>.*?)(?P<kind>images?|labels?)?[-._]idx\d?(?:-[a-z0-9]+)?(?:\.gz)?", re.IGNORECASE)
+"""``train-images-idx3-ubyte``, ``emnist-letters-test-labels-idx1-ubyte.gz``, ``images.idx``."""
+
+
+def is_array(path: Path) -> bool:
+    """Whether this is a file of arrays, or a folder that holds nothing but idx files and documents."""
+    if not path.is_dir():
+        return path.name.lower().endswith(ENDINGS) or _IDX.fullmatch(path.name) is not None
+    try:
+        names = [name for name in os.listdir(path) if not name.startswith(".") and not is_document(name)]
+    except OSError:
+        return False
+    return bool(names) and all(_IDX.fullmatch(name) for name in names)
+
+
+def _idx(path: Path) -> dict[str, Callable[[], np.ndarray]]:
+    """The arrays of the idx files that belong together: those of ``path``, a folder, or of the set of ``path``, a file.
+
+    A file has its labels and the other split next to it, by its name.
+    """
+    folder = path if path.is_dir() else path.parent
+    sets: dict[str, dict[str, Path]] = {}
+    for name in sorted(os.listdir(folder), reverse=True):  # what is unpacked wins over a .gz
+        match = _IDX.fullmatch(name)
+        if match is None or (not path.is_dir() and match["kind"] is None and name != path.name):
+            continue
+        words = [word for word in re.split(r"[-._]+", match["set"]) if word]
+        roles = [word for word in words if word.lower() == "t10k" or role_of(word) is not None]
+        role = None if len(roles) != 1 else "test" if roles[0].lower() == "t10k" else role_of(roles[0])
+        kind = "labels" if (match["kind"] or "images").lower().startswith("label") else "images"
+        rest = " ".join(word for word in words if word not in roles or role is None)
+        sets.setdefault(rest, {})[kind if role is None else f"{kind}_{role}"] = folder / name
+    if path.is_dir():
+        if len(sets) > 1:
+            raise InputError(f"{path} holds several sets of idx files, {shorten(sorted(sets))}: give a file of one")
+        (chosen,) = sets.values()
+    else:
+        given = _unpacked_name(path)
+        chosen = next(files for files in sets.values() if given in map(_unpacked_name, files.values()))
+    if not any(name.startswith("images") for name in chosen):
+        raise InputError(f"{path} holds labels, and there are no images next to it")
+    if sum(name.startswith("images_") for name in chosen) == 1:  # one split alone is the whole
+        chosen = {name.partition("_")[0]: file for name, file in chosen.items()}
+    return {name: partial(_idx_array, file) for name, file in chosen.items()}
+
+
+def _unpacked_name(path: Path) -> str:
+    return path.name.removesuffix(".gz")
+
+
+def _idx_array(path: Path) -> np.ndarray:
+    """The array in an idx file; its size is compared with what its header says before it is unpacked."""
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+            start = file.read(4)
+            start += file.read(4 * start[3]) if len(start) == 4 else b""
+            header = idx_header(start)
+            size = 0 if header is None else math.prod(header[1]) * header[0].itemsize
+            limits.check_expansion(path, path.stat().st_size, size)
+            if path.suffix != ".gz" and path.stat().st_size != len(start) + size:
+                size = 0  # it is damaged, which is found below without reading it
+            return read_idx(start + file.read(size + 1), str(path), "")
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or one_line(error)}") from error
+    except (EOFError, zlib.error, MemoryError) as error:
+        raise InputError(f"{path} is damaged: {one_line(error)}") from error
+
 
 def _npy(path: Path) -> dict[str, Callable[[], np.ndarray]]:
     """The images, mapped, and ``NAME.labels.npy`` if it is there."""
@@ -391,4 +469,8 @@ def _mat(path: Path) -> dict[str, Callable[[], np.ndarray]]:
 
 
 def _key(path: Path, config: DataConfig) -> str:
-    return cache.key_of("array", str(path.resolve()), cache.File.at("", path).status, config.image_shape)
+    files = [path] if not path.is_dir() and path.name.lower().endswith(ENDINGS) else []
+    folder = path if path.is_dir() else path.parent
+    files = files or sorted(file for file in folder.iterdir() if _IDX.fullmatch(file.name))
+    stamps = [cache.File.at("", file).status for file in files]
+    return cache.key_of("array", str(path.resolve()), stamps, config.image_shape)

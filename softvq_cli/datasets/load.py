@@ -53,7 +53,7 @@ def load(
         raise UsageError(
             "{}; nor is there a file or folder of that name", unknown_name("data set", config.data, names())
         )
-    if config.image_size is not None and (path is None or path.name.lower().endswith(arrays.ENDINGS)):
+    if config.image_size is not None and (path is None or arrays.is_array(path)):
         raise UsageError("{image_size} is for folders and archives of images; {} is neither", config.data)
     if path is None:
         return _load_named(config, split, reporter)
@@ -128,7 +128,7 @@ def _namesake(name: str) -> tuple[str, ...]:
 
 def _read(path: Path, config: DataConfig, reporter: Reporter) -> Dataset:
     """All images of a folder, file or pattern."""
-    if path.name.lower().endswith(arrays.ENDINGS) and not path.is_dir():
+    if arrays.is_array(path):
         return arrays.read(path, config)
     if path.name.lower().endswith((".csv", ".tsv")) and path.is_file():
         of_vectors = vectors.read_csv(path, config)

@@ -142,17 +142,27 @@ def _md5(content: bytes) -> str:
 # ---- the published files
 
 
-def read_idx(data: bytes, where: str) -> np.ndarray:
-    """MNIST's format: two zero bytes, the type (8: uint8), the number of axes, their lengths, the numbers.
+_IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 
-    Raises:
-        InputError: it is not such a file, or not exactly as long as it says.
+
+def idx_header(data: bytes) -> tuple[np.dtype, tuple[int, ...]] | None:
+    """(type, shape) by the start of a file in MNIST's format; None where it is none.
+
+    Two zero bytes, the type, the number of axes, their lengths.
     """
-    axes = data[3] if data[:3] == b"\0\0\x08" and len(data) > 3 else 0
-    shape = tuple(int(length) for length in np.frombuffer(data[4 : 4 + 4 * axes], ">u4")) if axes else ()
-    if not axes or len(shape) != axes or len(data) != 4 + 4 * axes + math.prod(shape):
-        raise InputError(f"{where} is damaged or not an idx file; delete it, and it is fetched again")
-    return np.frombuffer(data, np.uint8, offset=4 + 4 * axes).reshape(shape)
+    kind = _IDX_TYPES.get(data[2]) if data[:2] == b"\0\0" and len(data) > 3 else None
+    if kind is None or not data[3] or len(data) < 4 + 4 * data[3]:
+        return None
+    return np.dtype(kind), tuple(int(length) for length in np.frombuffer(data[4 : 4 + 4 * data[3]], ">u4"))
+
+
+def read_idx(data: bytes, where: str, hint: str = "; delete it, and it is fetched again") -> np.ndarray:
+    """The array in a file of MNIST's format, read-only; InputError: it is none, or not as long as it says."""
+    header = idx_header(data)
+    if header is None or len(data) != 4 + 4 * data[3] + math.prod(header[1]) * header[0].itemsize:
+        raise InputError(f"{where} is damaged or not an idx file{hint}")
+    values = np.frombuffer(data, header[0], offset=4 + 4 * data[3]).reshape(header[1])
+    return values if header[0].itemsize == 1 else values.astype(header[0].newbyteorder("="))
 
 
 def _read_idx_files(named: Named, data: Path, split: str, doubt: Doubt) -> Arrays:
@@ -160,7 +170,13 @@ def _read_idx_files(named: Named, data: Path, split: str, doubt: Doubt) -> Array
     names = (f"{start}-images-idx3-ubyte", f"{start}-labels-idx1-ubyte")
     where = str(data / named.folder)
     images, labels = (read_idx(named.contents(data, name, doubt), f"{where}/{name}") for name in names)
-    if images.ndim != 3 or labels.shape != images.shape[:1] or not len(labels) or labels.max() > 9:
+    if (
+        images.ndim != 3
+        or images.dtype != np.uint8
+        or labels.shape != images.shape[:1]
+        or not len(labels)
+        or labels.max() > 9
+    ):
         raise InputError(f"{where}/{names[0]} and {names[1]} do not belong together; delete them to fetch them again")
     return images[..., None], labels.astype(np.int64)
 

@@ -117,7 +117,8 @@ class TableSource(Source):
     def __init__(self, path: Path, config: DataConfig, names: Sequence[str] | None = None) -> None:
         self.names = [path.name] if names is None else sorted(names)
         self.tables = [_Table(path)] if names is None else [_Table(path / name) for name in self.names]
-        self.roles = [None] if names is None else roles_of_files(self.names)
+        self.roles: list[Role | None] = [None] if names is None else roles_of_files(self.names)
+        self.notes = self._leave_out()
         self.config = config
         self.starts = np.zeros(1, np.int64)
         """The first row of each table, and the number of all."""
@@ -134,12 +135,23 @@ class TableSource(Source):
         ]
         super().__init__(path, stamp(files))
 
+    def _leave_out(self) -> list[str]:
+        """Leave out what is neither train nor test where others are: ``extra-00000-of-00002.parquet`` of SVHN."""
+        if "train" not in self.roles or not {"test", "validation"} & set(self.roles):
+            return []
+        rows = zip(self.names, self.tables, self.roles, strict=True)
+        kept = [row for row in rows if row[2] is not None or "-of-" not in row[0]]
+        left = sorted({*self.names} - {name for name, _, _ in kept})
+        self.names, self.tables = [name for name, _, _ in kept], [table for _, table, _ in kept]
+        self.roles = [role for _, _, role in kept]
+        return [f"not used, for they are neither train nor test: {shorten(left)}"] if left else []
+
     def records(self) -> Records:
         """The rows of the tables; splits from a column or from the names of files and folders."""
         rows, roles, labels = Records.empty(), [], []
         class_names: list[str] | None = None
         labelled = False
-        notes = missing_parts(self.names)
+        notes = [*self.notes, *missing_parts(self.names)]
         counts: list[int] = []
         for name, table, role in zip(self.names, self.tables, self.roles, strict=True):
             columns = table.columns(self.config)

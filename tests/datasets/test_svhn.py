@@ -10,7 +10,7 @@ import pytest
 
 from tests.helpers import PUBLISHED, encoded, pixels, read, softvq
 
-LABELS = {"train": (np.arange(40) % 10).tolist(), "test": (np.arange(20) % 10).tolist()}
+LABELS = {"train": (np.arange(40) % 10).tolist(), "test": (np.arange(20) % 10).tolist(), "extra": [3, 1, 4]}
 
 
 def images(split: str) -> np.ndarray:
@@ -40,7 +40,7 @@ def test_hugging_faces_tables_give_the_published_splits(tmp_path: Path) -> None:
     for split in ("train", "test"):
         data = read(folder, split)
         assert np.array_equal(data.images, images(split)) and data.labels.tolist() == LABELS[split]
-        assert data.class_names == tuple("0123456789")
+        assert data.class_names == tuple("0123456789") and any("extra" in note for note in data.notes)
 
 
 @pytest.mark.parametrize("layout", ["mat", "tables"])
