@@ -22,6 +22,7 @@ from softvq_cli.ranges import KINDS, MOST_COUNT, MOST_SEED, as_float, in_range, 
 from softvq_cli.sharing import shared_path
 from softvq_cli.words import (
     BOTTLENECKS,
+    BROKEN,
     IMAGE_SHAPES,
     Arch,
     CodebookInit,
@@ -324,6 +325,8 @@ def check(name: str, value: Any) -> Any:
     if value is None:
         return None
     if name == "bottleneck" and value not in BOTTLENECKS:
+        if value in BROKEN:
+            raise UsageError(f"the bottleneck {value} is another package's, and {BROKEN[value]}")
         labels = {entry.label.replace(" ", "-"): known for known, entry in BOTTLENECKS.items()}
         raise UsageError(unknown_name("bottleneck", value, BOTTLENECKS, labels))
     if name == "pixel_range":

@@ -1,13 +1,16 @@
 """Every list of names that a user may type, once. Nothing heavy is imported here, so that help pages are quick.
 
-A new bottleneck is one line in :data:`BOTTLENECKS`.
+A new bottleneck is one line in :data:`BOTTLENECKS`, or comes with another package, by an entry point.
 """
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 Arch = Literal["mlp", "cnn"]
 SigmaForm = Literal["input", "codeword"]
@@ -26,8 +29,31 @@ Folders = Literal["auto", "classes", "splits"]
 Pages = Literal["first", "all"]
 """Which pages of a TIFF or frames of a DICOM file are images."""
 
-LOGGERS = ("tensorboard",)
+
+def _plugins() -> dict[str, dict[str, Any]]:
+    """Group → name → entry point, of the packages that are installed.
+
+    Their files are searched first: ``importlib.metadata`` takes longer to load than all else that a help page needs.
+    """
+    groups: dict[str, dict[str, Any]] = {"softvq.bottlenecks": {}, "softvq.loggers": {}}
+    for path in (file for folder in sys.path for file in Path(folder).glob("*-info/entry_points.txt")):
+        with contextlib.suppress(OSError):
+            if b"[softvq." in path.read_bytes():
+                break
+    else:
+        return groups
+    from importlib.metadata import entry_points
+
+    return {group: {point.name: point for point in entry_points(group=group)} for group in groups}
+
+
+_PLUGINS = _plugins()
+LOGGER_PLUGINS: Mapping[str, Any] = _PLUGINS["softvq.loggers"]
+"""Name → entry point of a class like :class:`softvq_cli.training.tensorboard.TensorBoard`."""
+LOGGERS = ("tensorboard", *LOGGER_PLUGINS)
 """Where else a training can be written to."""
+BROKEN: dict[str, str] = {}
+"""Bottlenecks of other packages that cannot be used → why."""
 
 VectorScale = Literal["rms", "columns"]
 """What vectors are divided by: one number, or one for each column."""
@@ -57,7 +83,7 @@ class Entry:
     """One bottleneck: where its class is, what people call it, and which settings it reads."""
 
     module: str
-    """In ``softvq_cli.model.bottlenecks``."""
+    """In ``softvq_cli.model.bottlenecks``; of another package with its full name, ``their_package.noise``."""
     class_name: str
     label: str
     settings: tuple[str, ...] = ()
@@ -88,6 +114,24 @@ BOTTLENECKS: Mapping[str, Entry] = {
 }
 """Every bottleneck: the paper's in the order of its tables, then those that came since. One line here and one file."""
 
+
+def _registered(known: Mapping[str, Entry]) -> Mapping[str, Entry]:
+    """With those of other packages, whose entry points are an :class:`Entry`; ours keep their names."""
+    bottlenecks = dict(known)
+    for name, point in _PLUGINS["softvq.bottlenecks"].items():
+        try:
+            entry = point.load()
+        except Exception as error:  # whatever is wrong there must not stop the others
+            BROKEN[name] = f"{point.value} cannot be loaded: {type(error).__name__}: {error}"
+            continue
+        if isinstance(entry, Entry) and name not in bottlenecks:
+            bottlenecks[name] = entry
+        elif name not in bottlenecks:
+            BROKEN[name] = f"{point.value} is no softvq_cli.words.Entry"
+    return bottlenecks
+
+
+BOTTLENECKS = _registered(BOTTLENECKS)
 CHANCE, RAW, PCA, UNTRAINED = "chance", "raw", "pca", "untrained"
 CONTROLS: Mapping[str, str] = {
     RAW: "raw data",

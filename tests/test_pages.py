@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import softvq_cli as softvq
-from softvq_cli import datasets, training
+from softvq_cli import datasets, training, words
 from softvq_cli.config import DataConfig
 from tests.helpers import ROOT, Zygote
 
@@ -50,7 +55,7 @@ sys.exit(pytest.main([*files, "-k", "gaussian-noise", "-p", "no:cacheprovider", 
 
 
 def test_a_bottleneck_is_added_as_the_page_says(tmp_path: Path, zygote: Zygote) -> None:
-    source, line = blocks("adding-a-bottleneck.md", "python")
+    source, line, *_ = blocks("adding-a-bottleneck.md", "python")
     package = tmp_path / "packages" / "softvq_cli"
     shutil.copytree(ROOT / "softvq_cli", package, ignore=shutil.ignore_patterns("__pycache__"))
     (package / "model" / "bottlenecks" / "gaussian_noise.py").write_text(source, encoding="utf-8")
@@ -81,6 +86,48 @@ def test_a_bottleneck_is_added_as_the_page_says(tmp_path: Path, zygote: Zygote) 
     assert "gaussian-noise: noise std 0.5" in table
 
     zygote.python(REGISTRY_TESTS, package.parent, str(ROOT), cwd=tmp_path, small=False).done()
+
+
+def test_a_package_adds_a_bottleneck_and_a_logger_as_the_page_says(tmp_path: Path) -> None:
+    source, _, entry, logger = blocks("adding-a-bottleneck.md", "python")
+    [project] = blocks("adding-a-bottleneck.md", "toml")
+    package, metadata = tmp_path / "my_noise", tmp_path / "my_noise-1.dist-info"
+    for folder in (package, metadata):
+        folder.mkdir()
+    for name, text in {"__init__": entry, "noise": source, "lines": logger}.items():
+        (package / f"{name}.py").write_text(text, encoding="utf-8")
+    groups = tomllib.loads(project)["project"]["entry-points"]
+    lines = [f"[{group}]\n" + "".join(f"{n} = {v}\n" for n, v in points.items()) for group, points in groups.items()]
+    (metadata / "entry_points.txt").write_text("\n".join(lines), encoding="utf-8")
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: my-noise\nVersion: 1\n", encoding="utf-8")
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    words = ("--bottleneck", "gaussian-noise", "--log", "lines", "--iterations", "20", "--log-every", "10", "-o", "run")
+    done = subprocess.run(
+        [sys.executable, "-m", "softvq_cli", "train", *words, "--device", "cpu", "--json"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["config"]["model"]["bottleneck"] == "gaussian-noise"
+    assert "power" in document["metrics"]
+    logged = (tmp_path / "run" / "lines.txt").read_text().splitlines()
+    assert [line.split()[0] for line in logged] == ["10", "20"]
+
+
+def test_a_bottleneck_that_cannot_be_loaded_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = {
+        "absent": EntryPoint("absent", "not_there:ENTRY", "softvq.bottlenecks"),
+        "number": EntryPoint("number", "math:pi", "softvq.bottlenecks"),
+        "vq": EntryPoint("vq", "math:pi", "softvq.bottlenecks"),
+    }
+    monkeypatch.setitem(words._PLUGINS, "softvq.bottlenecks", points)
+    monkeypatch.setattr(words, "BROKEN", {})
+    assert words._registered(words.BOTTLENECKS) == words.BOTTLENECKS
+    assert set(words.BROKEN) == {"absent", "number"}
 
 
 @pytest.fixture

@@ -13,11 +13,14 @@ from softvq_cli.cli.options import Streams
 def info(
     *,
     path: Annotated[
-        Path, typer.Argument(metavar="PATH", help="A checkpoint, a .npy file of embeddings, or the folder of a run.")
+        Path,
+        typer.Argument(
+            metavar="PATH", help="A checkpoint, embeddings, an .onnx file, or the folder of a run or study."
+        ),
     ],
     terminal: Streams,
 ) -> None:
-    """Say what a checkpoint, an embedding file or a run is: its settings, steps, data and results.
+    """Say what a checkpoint, an embedding file, a run or a study is: its settings, steps, data and results.
 
     The data themselves are not needed.
 
@@ -32,4 +35,5 @@ def info(
     document = describe(path)
     terminal.result(document, lambda: info_tables(document))
     following = {"checkpoint": "embed", "run": "embed", "embeddings": "cluster"}
-    terminal.hint("softvq", following[document["kind"]], path)
+    if document["kind"] in following:
+        terminal.hint("softvq", following[document["kind"]], path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -141,21 +142,23 @@ Streams = Annotated[
 """Both streams. As a parameter, ``--json``, ``--quiet`` and ``--debug`` (which :mod:`softvq_cli.cli.app` reads)."""
 
 
+_CONFIG = "config.json"
+"""A run's settings, in its folder."""
+
+
 def read_config(path: Path) -> dict[str, Any]:
-    """The settings in a TOML file, by name; they stand at the top or in the sections of ``config.json``.
+    """The settings by name, in a TOML file, at its top or in the sections of ``config.json``, or in a run's own file.
+
+    Args:
+        path: of a TOML file, of a run's ``config.json``, or of its folder.
 
     Raises:
-        InputError: the file cannot be read or is not TOML.
+        InputError: the file cannot be read or is neither.
         UsageError: an unknown name, a wrong type, or a value out of range.
     """
-    import tomllib
-
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not a TOML file: {one_line(error)}") from error
+    path = path / _CONFIG if path.is_dir() else path
+    text = _text_of(path)
+    content = _settings_of_run(path, text) if path.suffix == ".json" else _toml(path, text)
     values: dict[str, Any] = {}
     for section, key, value in _entries(path, content):
         name = key.replace("-", "_")
@@ -170,6 +173,42 @@ def read_config(path: Path) -> dict[str, Any]:
         except UsageError as error:
             raise UsageError("{}: {}", path, error.message) from error
     return values
+
+
+def _text_of(path: Path) -> str:
+    """With or without the byte order mark that some editors write."""
+    try:
+        raw = path.read_bytes()
+        return raw.decode("utf-8-sig")
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        found = "UTF-16" if raw.startswith((b"\xff\xfe", b"\xfe\xff")) else "not UTF-8"
+        raise InputError(f"{path} is {found}: save it as UTF-8") from error
+
+
+def _toml(path: Path, text: str) -> dict[str, Any]:
+    import tomllib
+
+    if "\0" in text:
+        raise InputError(f"{path} holds zero bytes, as UTF-16 does: save it as UTF-8")
+    try:
+        return tomllib.loads(text.replace("\r\n", "\n"))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not a TOML file: {one_line(error)}") from error
+
+
+def _settings_of_run(path: Path, text: str) -> dict[str, Any]:
+    """The sections of a ``config.json`` without what its bottleneck does not read."""
+    try:
+        content = json.loads(text)
+        sections = {name: content[name] for name in SECTIONS}
+        bottleneck = sections["model"]["bottleneck"]
+        given = {name: {n: v for n, v in section.items() if v is not None} for name, section in sections.items()}
+        unused = unused_settings(bottleneck, {n: v for section in given.values() for n, v in section.items()})
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(f"{path} is not the {_CONFIG} of a run: {one_line(error)}") from error
+    return {name: {n: v for n, v in section.items() if n not in unused} for name, section in given.items()}
 
 
 def _entries(path: Path, content: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
@@ -188,8 +227,8 @@ def _parameters() -> list[inspect.Parameter]:
     config = typer.Option(
         "--config",
         "-c",
-        metavar="FILE",
-        help="Read settings from a TOML file; options win over it.",
+        metavar="PATH",
+        help="Read settings from a TOML file, or from a run's folder or config.json; options win over it.",
         show_default=False,
     )
     parameters = [parameter("config", Path | None, config)]

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 PIPE = Path("-")
 """The name of standard input and output in the place of a file."""
+VERSION = 1
+"""Of the JSON documents: it grows when a name in them changes its meaning or goes. See docs/schemas."""
 _ERRORS = "softvq.shown"
 _PLAIN = {"…": "...", "→": "->", "×": "x", "–": "-", "−": "-", "±": "+-", "β": "beta", "’": "'", "²": "2"}
 _UNBOUNDED = 10_000
@@ -96,9 +98,10 @@ def print_path(path: Path | str) -> None:
 
 
 def print_json(document: Mapping[str, Any]) -> None:
-    """Print JSON, each list of plain values on one line; escaped where the stream is not UTF-8."""
+    """Print JSON with its version, each list of plain values on one line; escaped where the stream is not UTF-8."""
     import json
 
+    document = {"version": VERSION, **document}
     escaped = codecs.lookup(_encoding_of(sys.stdout)).name != "utf-8"
     text = json.dumps(document, indent=2, ensure_ascii=escaped, allow_nan=False)
     text = text.encode(errors="backslashreplace").decode()  # what is no text stands there as JSON escapes it

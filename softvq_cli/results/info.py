@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
 
-from softvq_cli.errors import InputError
+from softvq_cli.config import RunConfig
+from softvq_cli.errors import InputError, one_line
+from softvq_cli.files import read_json
+from softvq_cli.presets import unused_settings
 from softvq_cli.results import evaluate
 
 _RECORDED = ("dataset", "split", "representation", "step", "checkpoint_sha256", "class_names", "config")
 
 
 def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """A checkpoint, an embedding file or a run's folder as one JSON-ready document; ``kind`` says which.
+    """A checkpoint, a file of embeddings or ONNX, or the folder of a run or study as one document; ``kind`` says which.
 
     Raises:
         InputError: it is none of them, or damaged.
     """
     path = Path(path)
     if path.is_dir():
-        return _run(path)
+        return _studies(path) or _run(path)
     if not path.exists():
         raise InputError(f"there is no file {path}")
+    if path.suffix == ".onnx":
+        return _onnx(path)
     return _embeddings(path) if path.suffix in (".npy", ".parquet") else _checkpoint(path)
 
 
@@ -45,8 +51,60 @@ def _checkpoint(path: Path) -> dict[str, Any]:
             "fingerprint": trained.dataset.fingerprint,
         },
         "metrics": trained.metrics,
-        "config": trained.config.as_dict(),
+        "config": _read_settings(trained.config),
     }
+
+
+def _read_settings(config: RunConfig) -> dict[str, dict[str, Any]]:
+    """By section, without those that the bottleneck does not read."""
+    unused = unused_settings(config.model.bottleneck, config.flat())
+    sections = config.as_dict().items()
+    return {title: {n: v for n, v in section.items() if n not in unused} for title, section in sections}
+
+
+def _onnx(path: Path) -> dict[str, Any]:
+    """The inputs and outputs of a model for an ONNX runtime, and what its export says of it."""
+    try:
+        import onnx
+    except ImportError as error:
+        raise InputError(f"{path} needs onnx: pip install 'softvq[onnx]'") from error
+    try:
+        model = onnx.load(path, load_external_data=False)
+        sides = {"inputs": model.graph.input, "outputs": model.graph.output}
+    except Exception as error:  # protobuf has errors of its own
+        raise InputError(f"{path} is damaged or no ONNX file: {one_line(error)}") from error
+    return {
+        "kind": "onnx",
+        "path": str(path),
+        "metadata": {entry.key: one_line(entry.value) for entry in model.metadata_props},
+        **{side: {value.name: _tensor(value.type.tensor_type) for value in values} for side, values in sides.items()},
+    }
+
+
+def _tensor(tensor: Any) -> str:
+    """``uint8 (N, 8, 8, 1)``."""
+    import onnx
+
+    sizes = [size.dim_param or str(size.dim_value) for size in tensor.shape.dim]
+    return f"{onnx.TensorProto.DataType.Name(tensor.elem_type).lower()} ({', '.join(sizes)})"
+
+
+def _studies(folder: Path) -> dict[str, Any] | None:
+    """The tables that reproduce, sweep and compare wrote into a folder; None where it holds none."""
+    studies = {}
+    for path in sorted(folder.glob("*.json")):
+        with contextlib.suppress(InputError):
+            document = read_json(path)
+            if isinstance(document, dict) and {"name", "title", "rows", "command"} <= document.keys():
+                studies[path.name] = document
+    if not studies:
+        return None
+    document = {"kind": "study", "path": str(folder), "files": list(studies)}
+    for study in studies.values():
+        rows = [row["label"] for row in study["rows"]]
+        failed = len(study.get("failed", ()))
+        document[study["name"]] = {"title": study["title"], "command": study["command"], "rows": rows, "failed": failed}
+    return document
 
 
 def _embeddings(path: Path) -> dict[str, Any]:
@@ -86,7 +144,7 @@ def _run(folder: Path) -> dict[str, Any]:
         numbers = evaluate.of_checkpoint(folder, document["sha256"]).numbers
     else:  # stopped before the first checkpoint
         lines = run_directory.read_metrics(folder)
-        config = run_directory.stored_config(folder).as_dict()
+        config = _read_settings(run_directory.stored_config(folder))
         document |= {"step": 0, "finished": False, "metrics": lines[-1] if lines else {}, "config": config}
         numbers = {}
     document["results"] = dict(numbers.get("z_e", {}))

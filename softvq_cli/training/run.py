@@ -15,7 +15,7 @@ from softvq_cli import datasets
 from softvq_cli.config import DataConfig, RunConfig, parse_keep, resolve
 from softvq_cli.datasets.dataset import Dataset
 from softvq_cli.devices import pick
-from softvq_cli.errors import InputError, Message, SoftVQError, UsageError, unknown_name
+from softvq_cli.errors import InputError, Message, SoftVQError, UsageError, one_line, unknown_name
 from softvq_cli.model import Autoencoder
 from softvq_cli.reporter import Reporter, Reporters
 from softvq_cli.training import checkpoint, run_directory, tensorboard
@@ -24,7 +24,7 @@ from softvq_cli.training.run_directory import Run
 from softvq_cli.training.session import Session
 from softvq_cli.training.tensorboard import TensorBoard
 from softvq_cli.training.trainer import RunFiles, Trainer, run_in_turn
-from softvq_cli.words import LOGGERS
+from softvq_cli.words import LOGGER_PLUGINS, LOGGERS
 
 DATA = frozenset(DataConfig.__dataclass_fields__)
 _Place = tuple[Path, tuple[Dataset, Dataset]]
@@ -83,7 +83,7 @@ def train(
     for name in logs:
         if name not in LOGGERS:
             raise UsageError(unknown_name("logger", name, LOGGERS))
-        tensorboard.require()
+        _logger(name)
     request = TrainRequest(chosen, out, resume, overwrite, reporter or Reporter(), logs)
     [result] = train_together([request], device=device, stop=stop)
     if isinstance(result, SoftVQError):
@@ -226,10 +226,26 @@ def _open_run(request: TrainRequest, device: str) -> Iterator[Run | tuple[_Place
             # A run may have been stopped between saving and keeping; and the end that it had is not to be lost.
             if session.step in (*config.train.kept, had):
                 files.keep(session.step)
-            if request.logs:
-                board = opened.enter_context(contextlib.closing(TensorBoard(folder, session, validation)))
-                reporter = Reporters(board, reporter)
+            for name in dict.fromkeys(request.logs):
+                logger = opened.enter_context(contextlib.closing(_logger(name)(folder, session, validation)))
+                reporter = Reporters(logger, reporter)
             yield (folder, (dataset, validation)), Trainer(session, files, reporter, saved.metrics if saved else None)
+
+
+def _logger(name: str) -> Any:
+    """The class of that name: ours, or another package's.
+
+    Raises:
+        SoftVQError: it cannot be loaded.
+    """
+    if name not in LOGGER_PLUGINS:
+        tensorboard.require()
+        return TensorBoard
+    try:
+        return LOGGER_PLUGINS[name].load()
+    except Exception as error:  # of a stranger's module
+        where = LOGGER_PLUGINS[name].value
+        raise SoftVQError(f"the logger {name}, {where}, cannot be loaded: {one_line(error)}") from error
 
 
 def _place(request: TrainRequest, config: RunConfig, folder: Path, saved: Checkpoint | None) -> DataConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import get_args
 
@@ -12,8 +13,8 @@ from softvq_cli.cli.app import command
 from softvq_cli.cli.errors import describe
 from softvq_cli.cli.options import Settings, read_config
 from softvq_cli.cli.output import option_name
-from softvq_cli.config import SETTINGS
-from softvq_cli.errors import InputError, SoftVQError, UsageError
+from softvq_cli.config import SETTINGS, resolve
+from softvq_cli.errors import InputError, UsageError
 
 
 @pytest.fixture
@@ -127,17 +128,38 @@ def test_a_wrong_file_is_a_usage_error_that_names_file_and_setting(toml, text, m
     assert message in as_shown(caught.value)
 
 
-@pytest.mark.parametrize("content", [b"K = ", b"\xff\xfe", b"[" * 5000, b"K = 1\nK = 2"])
-def test_a_file_that_is_no_toml_is_bad_input(tmp_path, content):
-    path = tmp_path / "settings.toml"
-    path.write_bytes(content)
-    with pytest.raises(InputError, match="is not a TOML file"):
+@pytest.mark.parametrize(
+    ("name", "content", "cause"),
+    [
+        *[("settings.toml", content, "settings.toml") for content in (b"K = ", b"\xff", b"[" * 5000, b"K = 1\nK = 2")],
+        *[("settings.toml", "K = 3".encode(code), "UTF-16") for code in ("utf-16", "utf-16-le", "utf-16-be")],
+        *[("config.json", content, "config.json") for content in (b"", b"[]", b'{"model": {}}', b"[" * 100_000)],
+        ("none.toml", None, "none.toml"),
+    ],
+)
+def test_a_file_of_no_settings_is_bad_input(tmp_path, name, content, cause):
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError) as caught:
         read_config(path)
+    assert name in str(caught.value) and cause in str(caught.value) and len(str(caught.value)) < 300 + len(str(path))
 
 
-def test_a_missing_file_is_bad_input(tmp_path):
-    with pytest.raises(SoftVQError, match=r"cannot read .*none\.toml: No such file"):
-        read_config(tmp_path / "none.toml")
+def test_a_byte_order_mark_is_no_part_of_the_settings(tmp_path):
+    path = tmp_path / "settings.toml"
+    path.write_bytes("\ufeffK = 3\r\n".encode())
+    assert read_config(path) == {"K": 3}
+
+
+def test_the_settings_of_a_run_are_read_from_its_folder(tmp_path):
+    config = resolve("digits", (8, 8, 1), {"bottleneck": "vae", "latent_dim": 5})
+    (tmp_path / "config.json").write_text(json.dumps({"softvq": "0", "data_path": "/x", **config.as_dict()}))
+    values = read_config(tmp_path)
+    assert values == read_config(tmp_path / "config.json")
+    assert (values["bottleneck"], values["latent_dim"]) == ("vae", 5)
+    assert not {"K", "levels", "data_dir"} & {*values}
+    assert resolve("digits", (8, 8, 1), values) == config
 
 
 def test_names_are_completed_in_the_shell():

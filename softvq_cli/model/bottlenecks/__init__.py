@@ -15,6 +15,6 @@ __all__ = ["Bottleneck", "CodebookUsage", "Output", "build_bottleneck"]
 def build_bottleneck(config: ModelConfig, hidden_dim: int) -> Bottleneck:
     """The bottleneck that ``config.bottleneck`` names, for an encoder whose last hidden layer has ``hidden_dim``."""
     entry = BOTTLENECKS[config.bottleneck]
-    module = importlib.import_module(f"{__name__}.{entry.module}")
+    module = importlib.import_module(entry.module if "." in entry.module else f"{__name__}.{entry.module}")
     bottleneck: Bottleneck = getattr(module, entry.class_name)(config, hidden_dim)
     return bottleneck
