@@ -1,7 +1,8 @@
-"""Means over repeated trainings, differences over the same seeds, and what a spread is made of."""
+"""Means over repeated trainings with their intervals, differences over the same seeds, and what agrees between them."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -145,6 +146,82 @@ def variance_components(means: Sequence[float], stds: Sequence[float], starts: i
     low, high = (freedom * variance / float(stats.chi2.isf((1 + side * CONFIDENCE) / 2, freedom)) for side in (-1, 1))
     seeds, low, high = (max(0.0, total - within / starts) ** 0.5 for total in (variance, low, high))
     return Components(seeds, low, high, within**0.5)
+
+
+def hierarchical_bootstrap(
+    groups: Sequence[Sequence[float] | np.ndarray],
+    scores: Sequence[Sequence[float] | np.ndarray] | None = None,
+    *,
+    draws: int = 10_000,
+    confidence: float = CONFIDENCE,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """The percentile interval of a mean over trainings, whose spread comes from seeds and from starts within each.
+
+    A draw takes as many trainings as there are, with replacement, and of each as many starts (Davison and Hinkley 1997,
+    section 3.8). With one training the interval is that of its starts alone.
+
+    Args:
+        groups: a training each, with the value of each of its starts; one where there are none.
+        scores: as ``groups``. A training then stands for the value of the start with the lowest score, as K-means
+            reports the start with the lowest inertia; without scores for the mean of its values.
+        draws: number of draws.
+        confidence: of the interval.
+        seed: of the draws.
+    """
+    if not 0 < confidence < 1:
+        raise UsageError(f"the confidence must lie between 0 and 1, not {confidence}")
+    values = [_finite(group) for group in groups]
+    if not values or (scores is not None and list(map(len, scores)) != list(map(len, values))):
+        raise InputError("a bootstrap needs a training at least, and a score for each of its values or none at all")
+    rng, n = np.random.default_rng(seed), len(values)
+    chosen = rng.integers(n, size=(draws, n))
+    drawn = np.empty((draws, n))
+    for g, group in enumerate(values):
+        where = chosen == g
+        starts = rng.integers(len(group), size=(int(where.sum()), len(group)))
+        if scores is None:
+            drawn[where] = group[starts].mean(axis=1)
+        else:  # in the order of the scores, the best of the drawn starts is the first of them
+            drawn[where] = group[np.argsort(scores[g], kind="stable")][starts.min(axis=1)]
+    low, high = np.quantile(drawn.mean(axis=1), [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
+def stability(assignments: Sequence[np.ndarray]) -> Summary:
+    """The adjusted Rand indices of all pairs of clusterings, int (N,), of the same rows: 1 where they are the same."""
+    from sklearn.metrics import adjusted_rand_score
+
+    if len(assignments) < 2:
+        raise InputError(f"{len(assignments)} clustering has none to agree with: give two or more")
+    if len({len(each) for each in assignments}) > 1:
+        raise InputError("clusterings of different numbers of rows cannot be compared")
+    return summary([float(adjusted_rand_score(a, b)) for a, b in itertools.combinations(assignments, 2)])
+
+
+@dataclass(frozen=True)
+class CodeUse:
+    """What the codes of a codebook are used for."""
+
+    counts: np.ndarray
+    """int64 (K,): rows that have each code."""
+    purity: np.ndarray
+    """float64 (K,): share of the commonest class among these; NaN for a code that no row has."""
+    used: int
+    mean_purity: float
+    """Over rows: the accuracy of a code's commonest class. It grows with K, up to 1 for a code per row."""
+
+
+def code_use(codes: np.ndarray, labels: np.ndarray, size: int) -> CodeUse:
+    """How pure the classes ``labels``, int (N,), are within each of ``size`` codes, int (N,)."""
+    if len(codes) != len(labels) or not len(codes):
+        raise InputError(f"{len(labels)} labels for {len(codes)} codes: they must be equal in number, and some")
+    _, y = np.unique(labels, return_inverse=True)
+    classes = int(y.max()) + 1
+    table = np.bincount(codes.astype(np.int64) * classes + y, minlength=size * classes).reshape(size, classes)
+    counts, commonest = table.sum(axis=1), table.max(axis=1)
+    purity = np.divide(commonest, counts, out=np.full(size, np.nan), where=counts > 0)
+    return CodeUse(counts, purity, int((counts > 0).sum()), float(commonest.sum() / len(codes)))
 
 
 def _finite(values: Sequence[float] | np.ndarray) -> np.ndarray:

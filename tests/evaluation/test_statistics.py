@@ -8,9 +8,19 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy import stats
+from sklearn.metrics import adjusted_rand_score
 
 from softvq_cli.errors import InputError, UsageError
-from softvq_cli.evaluation.statistics import holm, paired_difference, summary, variance_components, welch_difference
+from softvq_cli.evaluation.statistics import (
+    code_use,
+    hierarchical_bootstrap,
+    holm,
+    paired_difference,
+    stability,
+    summary,
+    variance_components,
+    welch_difference,
+)
 
 A = [77.1, 75.9, 78.3, 76.4]
 B = [54.0, 52.2, 57.1, 53.9]
@@ -53,6 +63,12 @@ def test_equal_differences_have_an_interval_of_no_width() -> None:
         (paired_difference, (A, B[:3]), {}, InputError),
         (paired_difference, (A, B), {"confidence": 95}, UsageError),
         (variance_components, ([0.5], [0.1], 100), {}, InputError),
+        (hierarchical_bootstrap, ([],), {}, InputError),
+        (hierarchical_bootstrap, ([A], [B[:3]]), {}, InputError),
+        (hierarchical_bootstrap, ([A],), {"confidence": 95}, UsageError),
+        (stability, ([np.zeros(3)],), {}, InputError),
+        (stability, ([np.zeros(3), np.zeros(4)],), {}, InputError),
+        (code_use, (np.zeros(3, int), np.zeros(4, int), 2), {}, InputError),
     ],
 )
 def test_what_has_no_statistics_is_refused(function: Any, values: Any, options: Any, error: type[Exception]) -> None:
@@ -98,3 +114,52 @@ def test_welchs_interval_is_scipys():
 def test_holms_correction():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([]) == []
+
+
+@pytest.mark.parametrize("by_score", [False, True])
+def test_the_hierarchical_bootstrap_is_that_of_plain_loops(by_score: bool) -> None:
+    rng = np.random.default_rng(0)
+    groups = [rng.normal(centre, 0.3, size) for centre, size in ((0.0, 6), (1.0, 9), (0.4, 3))]
+    scores = [rng.normal(size=len(group)) for group in groups]
+    means = []
+    for _ in range(4000):
+        taken = []
+        for g in rng.integers(3, size=3):
+            starts = rng.integers(len(groups[g]), size=len(groups[g]))
+            best = min(starts, key=lambda i: scores[g][i])
+            taken.append(groups[g][best] if by_score else groups[g][starts].mean())
+        means.append(np.mean(taken))
+    found = hierarchical_bootstrap(groups, scores if by_score else None, confidence=0.9)
+    assert found == pytest.approx(np.quantile(means, [0.05, 0.95]), abs=0.04)
+    assert found == hierarchical_bootstrap(groups, scores if by_score else None, confidence=0.9)
+
+
+def test_the_interval_of_the_bootstrap_holds_the_mean_about_as_often_as_it_says() -> None:
+    rng, inside = np.random.default_rng(2), 0
+    for i in range(300):
+        centres = rng.normal(0.5, 0.1, 12)
+        low, high = hierarchical_bootstrap([rng.normal(c, 0.05, 10) for c in centres], draws=500, seed=i)
+        inside += low <= 0.5 <= high
+    assert 0.86 < inside / 300 < 0.99  # a percentile interval of twelve is a little narrow
+
+
+@pytest.mark.parametrize(("groups", "expected"), [([[0.5]], 0.5), ([[0.5], [0.5]], 0.5), ([[0.2, 0.2]], 0.2)])
+def test_without_spread_the_interval_has_no_width(groups: list[list[float]], expected: float) -> None:
+    assert hierarchical_bootstrap(groups) == (expected, expected)
+
+
+def test_stability_is_the_mean_rand_index_of_all_pairs() -> None:
+    rng = np.random.default_rng(0)
+    one, other = rng.integers(4, size=(2, 200))
+    renamed = (one + 1) % 4
+    found = stability([one, renamed, other])
+    a, b = adjusted_rand_score(one, renamed), adjusted_rand_score(one, other)
+    assert found.values == pytest.approx((a, b, b)) and a == 1.0 and found.n == 3
+
+
+def test_the_purity_of_a_code_is_the_share_of_its_commonest_class() -> None:
+    codes, labels = np.array([0, 0, 0, 2, 2, 3]), np.array([7, 7, -1, 7, -1, -1])
+    found = code_use(codes, labels, 5)
+    assert found.counts.tolist() == [3, 0, 2, 1, 0]
+    np.testing.assert_allclose(found.purity, [2 / 3, np.nan, 1 / 2, 1, np.nan])
+    assert (found.used, found.mean_purity) == (3, pytest.approx(4 / 6))
