@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from softvq_cli.cli.options import Data, DataDir, Device, Jobs, Overwrite, Reading, Streams
+from softvq_cli.words import Split
 
 if TYPE_CHECKING:
     from softvq_cli.config import RunConfig
+    from softvq_cli.plots.page import Table
 
 
 def report(
     *,
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN", help="The folder of a run or of a job of reproduce, or a ckpt.pt.")
+        list[Path],
+        typer.Argument(metavar="RUN", help="The folder of a run, of a job or of a study, or a ckpt.pt."),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The page to write.")] = Path("report.html"),
     title: Annotated[
@@ -29,6 +33,9 @@ def report(
         int,
         typer.Option("--max-points", metavar="INT", min=4, help="Images on the page; of more so many are drawn."),
     ] = 20_000,
+    split: Annotated[
+        Split, typer.Option("--split", metavar="SPLIT", help="Whose images are shown: test, train or all.")
+    ] = "test",
     data: Data = None,
     data_dir: DataDir = None,
     reading: Reading,
@@ -44,7 +51,7 @@ def report(
     The page is one file, opens without a network, and can be sent to others.
 
     What a folder does not have is measured first; after run that is little, after train it takes as long as cluster,
-    probe and tsne do.
+    probe and tsne do. Of the folder of a study its table is shown.
 
     Examples:
       softvq report runs/first
@@ -58,6 +65,8 @@ def report(
     check_suffix(out)
     refuse_existing(out, overwrite=overwrite)
     page.require_bokeh()
+    documents = {path: _study(path) for path in runs}
+    tables = [_table(document) for document in documents.values() if document is not None]
     titles = _titles(runs)
     views = [
         collect(
@@ -65,6 +74,7 @@ def report(
             name,
             jobs=jobs,
             max_points=max_points,
+            split=split,
             again=_command_of,
             reporter=terminal,
             device=device,
@@ -73,11 +83,36 @@ def report(
             reading=reading,
         )
         for path, name in zip(runs, titles, strict=True)
+        if documents[path] is None
     ]
-    page.write(out, views, title=title or ", ".join(titles))
+    page.write(out, views, title=title or ", ".join(titles), tables=tables)
     images = {view.title: len(view.rows) for view in views}
     terminal.wrote(out, document={"images": images, "bytes": out.stat().st_size})
     terminal.note(f"open {out} in a browser")
+
+
+def _study(path: Path) -> dict[str, Any] | None:
+    """The document in the folder of a study, NAME.json; None for anything else."""
+    if not path.is_dir() or (path / "ckpt.pt").exists():
+        return None
+    for file in sorted(path.glob("*.json")):
+        try:
+            document = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(document, dict) and {"title", "columns", "rows", "figure"} <= document.keys():
+            return document
+    return None
+
+
+def _table(document: dict[str, Any]) -> Table:
+    """A study's table as it stands in its Markdown."""
+    from softvq_cli.experiments.formats import main_table
+    from softvq_cli.plots.page import Table
+
+    columns, rows = main_table(document)
+    plain = [[text.replace("**", "").replace("*", "") for text in row] for row in rows]
+    return Table(document["title"], columns, plain, [f"Made by: {document['command']}"])
 
 
 def _titles(runs: Sequence[Path]) -> list[str]:

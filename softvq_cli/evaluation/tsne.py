@@ -9,14 +9,19 @@ import numpy as np
 from softvq_cli.devices import evaluation_threads, processors
 from softvq_cli.errors import InputError, UsageError, unknown_name
 from softvq_cli.evaluation.numerics import prepare
-from softvq_cli.evaluation.search import nearest
+from softvq_cli.evaluation.search import nearest, nearly_nearest
 from softvq_cli.ranges import check_jobs, check_number, check_seed
+from softvq_cli.reporter import Reporter
 from softvq_cli.words import MAP_INITS, MapInit
 
 FEWEST_ROWS = 4
 """Of a map: with fewer even a perplexity of 1 is too large."""
 FFT_FROM = 10_000
 """Rows from which openTSNE's interpolation is faster than its Barnes-Hut trees."""
+APPROXIMATE_FROM = 50_000
+"""Rows above which the neighbours are nearly the nearest, by random projections: exact ones take the square of that."""
+MOST_MAPPED = 100_000
+"""Rows of a map; of more, so many are drawn."""
 _EARLY = 12.0
 """Exaggeration of the early phase, openTSNE's default; more than that later has no sense."""
 _EXPONENTS = 40
@@ -33,23 +38,41 @@ def tsne(
     seed: int = 0,
     jobs: int | None = None,
     init: MapInit = "pca",
+    reporter: Reporter | None = None,
 ) -> np.ndarray:
-    """float64 (N, dimensions): t-SNE by openTSNE, with exact neighbours and its faster gradient for this many rows.
+    """float64 (N, dimensions): t-SNE by openTSNE, with its faster gradient for this many rows.
 
-    The result is decided by ``seed``, not by ``jobs``: each thread sums its own rows.
+    The neighbours are exact up to APPROXIMATE_FROM rows. Of more than MOST_MAPPED rows so many are drawn, and the
+    others have NaN for coordinates (see :func:`mapped`). The result is decided by ``seed``, not by ``jobs``: each
+    thread sums its own rows.
 
     Args:
         z: (N, d).
         perplexity: about how many neighbours count; at most (N - 1) / 3.
         exaggeration: of the attraction between neighbours after the early phase; above 1 clusters shrink and part.
         dimensions: of the map, 1 or 2.
-        seed: of the random start, and of PCA's solver.
+        seed: of the drawn rows, the random start, PCA's solver and the approximate neighbours.
         jobs: threads; :func:`softvq_cli.devices.processors` unless given.
         init: "pca" keeps the large distances, "random" does not.
+        reporter: is told of rows that are not mapped.
     """
     import openTSNE
     from openTSNE.nearest_neighbors import PrecomputedNeighbors
 
+    if len(z) > MOST_MAPPED:
+        rows = np.sort(np.random.default_rng(seed).choice(len(z), MOST_MAPPED, replace=False))
+        (reporter or Reporter()).note(f"the t-SNE map shows {MOST_MAPPED:,} of {len(z):,} rows, drawn by the seed")
+        coordinates = np.full((len(z), dimensions), np.nan)
+        coordinates[rows] = tsne(
+            z[rows],
+            perplexity=perplexity,
+            exaggeration=exaggeration,
+            dimensions=dimensions,
+            seed=seed,
+            jobs=jobs,
+            init=init,
+        )
+        return coordinates
     largest = (len(z) - 1) / 3
     perplexity = float(check_number("perplexity", perplexity, float, low=1))
     exaggeration = float(check_number("exaggeration", exaggeration, float, low=1, high=_EARLY))
@@ -64,7 +87,11 @@ def tsne(
         )
     if init not in MAP_INITS:
         raise UsageError(unknown_name("init", init, MAP_INITS))
-    distances, rows = nearest(z, int(3 * perplexity), jobs=jobs)
+    k = int(3 * perplexity)
+    if len(z) > APPROXIMATE_FROM and prepare(z).products:
+        distances, rows = nearly_nearest(z, k, _seed_of_32_bits(seed))
+    else:
+        distances, rows = nearest(z, k, jobs=jobs)
     # A row's affinities do not change with its scale, and openTSNE's search for their width fails from 1e18 on.
     _, exponents = np.frexp(distances.max(axis=1, keepdims=True))
     distances = np.ldexp(distances, np.where(np.abs(exponents) > _EXPONENTS, -exponents, 0))
@@ -80,6 +107,11 @@ def tsne(
         random_state=_seed_of_32_bits(seed),
     ).fit(np.asarray(z, dtype=np.float64))
     return np.asarray(fitted)
+
+
+def mapped(coordinates: np.ndarray) -> np.ndarray:
+    """bool (N,): which rows the map shows."""
+    return np.asarray(np.isfinite(coordinates[:, 0]))
 
 
 def _initial(z: np.ndarray, init: MapInit, seed: int) -> np.ndarray:

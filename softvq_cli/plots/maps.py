@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +51,7 @@ def plot(path: str | os.PathLike[str], maps: Sequence[Panel], reporter: Reporter
     for panel in maps:
         if panel.labels is not None and len(panel.labels) != len(panel.coordinates):
             raise InputError(f"{panel.title}: {len(panel.labels)} labels for {len(panel.coordinates)} points")
+    maps = [_shown(panel) for panel in maps]
     text.load_matplotlib(Path(path).parent)  # before the first name is measured
     classes = _classes(maps)
     colour = dict(zip(classes, style.colours(len(classes)), strict=True))
@@ -76,6 +77,13 @@ def plot(path: str | os.PathLike[str], maps: Sequence[Panel], reporter: Reporter
             style.legend_below(drawing, list(map(_key, keys, colour.values())), in_a_row)
         elif below:
             drawing.supxlabel(text.fitted([below], size * columns - 0.2, style.LEGEND_SIZE)[0], size=style.LEGEND_SIZE)
+
+
+def _shown(panel: Panel) -> Panel:
+    """Without the rows that a map leaves out, whose coordinates are NaN."""
+    shown = np.isfinite(panel.coordinates[:, 0])
+    labels = panel.labels if panel.labels is None else panel.labels[shown]
+    return panel if shown.all() else replace(panel, coordinates=panel.coordinates[shown], labels=labels)
 
 
 def _classes(maps: Sequence[Panel]) -> list[str]:

@@ -102,7 +102,7 @@ def cluster_file(
     from softvq_cli import embeddings
     from softvq_cli.evaluation.clustering import cluster
     from softvq_cli.evaluation.quality import map_quality
-    from softvq_cli.evaluation.tsne import tsne
+    from softvq_cli.evaluation.tsne import mapped, tsne
 
     reporter = reporter or Reporter()
     rows = embeddings.read(path, labels)
@@ -113,9 +113,10 @@ def cluster_file(
     reporter.stage("mapping")
     jobs, perplexity = clustering.get("jobs"), on_map["perplexity"]
     settings = {**on_map, "perplexity": perplexity_for(len(rows), reporter) if perplexity is None else perplexity}
-    coordinates = tsne(rows.z, **settings, seed=clustering.get("seed", 0), jobs=jobs)
-    of_map = cluster(coordinates, rows.labels, **clustering)
-    quality = map_quality(rows.z, coordinates, jobs=jobs)
+    coordinates = tsne(rows.z, **settings, seed=clustering.get("seed", 0), jobs=jobs, reporter=reporter)
+    shown = mapped(coordinates)
+    of_map = cluster(coordinates[shown], None if rows.labels is None else rows.labels[shown], **clustering)
+    quality = map_quality(rows.z[shown], coordinates[shown], jobs=jobs)
     return FileClustering(
         of_rows, OnMap(coordinates, settings["perplexity"], settings["exaggeration"], of_map, quality)
     )
@@ -267,7 +268,7 @@ def draw_maps(
     for title, rows in zip(titles, embeddings, strict=True):
         reporter.stage(f"t-SNE of {rows.path}")
         fitted = perplexity_for(len(rows), reporter) if perplexity is None else perplexity
-        coordinates = tsne(rows.z, perplexity=fitted, seed=seed, jobs=jobs)
+        coordinates = tsne(rows.z, perplexity=fitted, seed=seed, jobs=jobs, reporter=reporter)
         panels.append(Panel(title, coordinates, rows.labels, rows.class_names))
     plot(out, panels, reporter)
     return [panel.coordinates for panel in panels]
@@ -341,7 +342,7 @@ def _columns(rows: Embedding, dataset: Dataset, names: Sequence[str], clusters: 
         assignments = cluster(rows.z, rows.labels, clusters=clusters).assignments
     if "map" in names and plane is None:
         reporter.stage("mapping")
-        plane = tsne(rows.z, perplexity=perplexity_for(len(rows), reporter))
+        plane = tsne(rows.z, perplexity=perplexity_for(len(rows), reporter), reporter=reporter)
     if "neighbours" in names:
         reporter.stage("searching neighbours")
         nearest = nearest_rows(rows.z, NEIGHBOURS)

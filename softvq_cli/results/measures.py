@@ -191,17 +191,22 @@ def tsne_map(z: np.ndarray, jobs: int | None, reporter: Reporter) -> Measured:
 
     reporter.stage("mapping")
     perplexity = perplexity_for(len(z), reporter)
-    return Measured({}, {"map": tsne(z, perplexity=perplexity, jobs=jobs)}, {"map_perplexity": perplexity})
+    return Measured(
+        {}, {"map": tsne(z, perplexity=perplexity, jobs=jobs, reporter=reporter)}, {"map_perplexity": perplexity}
+    )
 
 
 def of_map(rows: Rows, coordinates: np.ndarray, jobs: int | None) -> Measured:
     """How well clusters on the map agree with the classes, and how much of the neighbourhoods it keeps."""
     from softvq_cli.evaluation.clustering import cluster
     from softvq_cli.evaluation.quality import map_quality
+    from softvq_cli.evaluation.tsne import mapped
 
-    clustering = cluster(coordinates, rows.test_labels, jobs=jobs)
+    shown, labels = mapped(coordinates), rows.test_labels
+    coordinates, labels = coordinates[shown], None if labels is None else labels[shown]
+    clustering = cluster(coordinates, labels, jobs=jobs)
     assert clustering.accuracy is not None and clustering.nmi is not None  # it has labels
-    quality = map_quality(rows.test, coordinates, jobs=jobs)
+    quality = map_quality(rows.test[shown], coordinates, jobs=jobs)
     return Measured(
         {
             "map_clustering_accuracy": clustering.accuracy,

@@ -17,11 +17,13 @@ from softvq_cli.results import evaluate
 from softvq_cli.results.evaluate import BASIC, EVALUATION, Evaluation
 from softvq_cli.results.measures import CLUSTERS, perplexity_for
 from softvq_cli.results.source import Source
-from softvq_cli.results.subject import Subject, decoded_codewords
+from softvq_cli.results.subject import Encoding, Subject, decoded_codewords, encode
 from softvq_cli.sharing import shared_path
+from softvq_cli.words import Split
 
 if TYPE_CHECKING:
     from softvq_cli.config import RunConfig
+    from softvq_cli.datasets.dataset import Dataset
     from softvq_cli.training.checkpoint import Checkpoint
 
 MAX_POINTS = 20_000
@@ -53,6 +55,7 @@ def collect(
     *,
     jobs: int | None = None,
     max_points: int = MAX_POINTS,
+    split: Split = "test",
     again: Callable[[RunConfig], str] = lambda _: "",
     reporter: Reporter | None = None,
     **source: Any,
@@ -64,6 +67,7 @@ def collect(
         title: of its tab.
         jobs: threads; one per core unless given.
         max_points: images on the page.
+        split: whose images are shown; the numbers are of the test split in any case.
         again: the command that makes a run of this configuration.
         reporter: is told of stages, progress and notes; the page has the notes on the data, too.
         source: device and other data, see :meth:`softvq_cli.results.source.Source.open`.
@@ -77,11 +81,18 @@ def collect(
     subject = opened.subject(shown=lambda n: drawn_rows(n, max_points))
     if len(subject.test) < 2:
         raise InputError(f"the test split of {subject.test.name} has one image: a report compares at least two")
+    shown = subject.test if split == "test" else opened.load(split, choice=True)
+    if len(shown) < 2:
+        raise InputError(f"the {split} split of {shown.name} has one image: a report compares at least two")
     folder = path if path.is_dir() else path.parent
     evaluation = evaluate.evaluate(subject, (BASIC,), folder=folder, keep=False, threads=jobs, reporter=reporter)
-    return _Run(opened.checkpoint, subject, evaluation, folder, jobs, reporter).view(
-        title, drawn_rows(len(subject.test), max_points), again
-    )
+    rows = drawn_rows(len(shown), max_points)
+    if split == "test":
+        images = _Images.of_test(subject, evaluation)
+    else:
+        reporter.stage(f"measuring the images of {title}")
+        images = _Images.of(subject, shown, rows, jobs, reporter)
+    return _Run(opened.checkpoint, subject, images, split, evaluation, folder, jobs, reporter).view(title, rows, again)
 
 
 def drawn_rows(n: int, most: int) -> np.ndarray:
@@ -92,11 +103,48 @@ def drawn_rows(n: int, most: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
+class _Images:
+    """The images of a split, and what is known of each."""
+
+    dataset: Dataset
+    encoding: Encoding
+    clusters: np.ndarray
+    predicted: np.ndarray | None
+    coordinates: np.ndarray | None
+    """The map of all of them, where there is one."""
+
+    @classmethod
+    def of_test(cls, subject: Subject, evaluation: Evaluation) -> _Images:
+        """From the evaluation."""
+        clusters = evaluation.array("clusters")
+        assert clusters is not None  # every evaluation has them
+        return cls(subject.test, subject.encoding, clusters, evaluation.array("predictions"), evaluation.array("map"))
+
+    @classmethod
+    def of(cls, subject: Subject, dataset: Dataset, rows: np.ndarray, jobs: int | None, reporter: Reporter) -> _Images:
+        """Measured: the clusters are those of K-means on these images, the probe is that of the training split."""
+        from softvq_cli.evaluation.clustering import cluster
+        from softvq_cli.evaluation.probe import probe
+
+        assert subject.checkpoint is not None
+        encoding = encode(subject.checkpoint.model, dataset.images, rows, reporter=reporter)
+        clusters = None if dataset.labels is not None else min(CLUSTERS, len(dataset))
+        assignments = cluster(encoding.z, dataset.labels, clusters=clusters, jobs=jobs, silhouette=False).assignments
+        predicted, labels = None, subject.train.labels
+        if labels is not None and dataset.labels is not None and len(np.unique(labels)) > 1:
+            result = probe(subject.train_z, labels, encoding.z, dataset.labels)
+            predicted = np.unique(np.concatenate([labels, dataset.labels]))[result.predicted]
+        return cls(dataset, encoding, assignments, predicted, None)
+
+
+@dataclass(frozen=True)
 class _Run:
     """One run while it is read."""
 
     checkpoint: Checkpoint
     subject: Subject
+    shown: _Images
+    split: Split
     evaluation: Evaluation
     folder: Path
     jobs: int | None
@@ -107,14 +155,13 @@ class _Run:
         from softvq_cli.evaluation import quality
         from softvq_cli.training import run_directory
 
-        test, encoding = self.subject.test, self.subject.encoding
+        test, encoding = self.shown.dataset, self.shown.encoding
         coordinates = self._coordinates(title, rows)
         self.reporter.stage(f"neighbours of {title}")
         z, images = encoding.z[rows], np.ascontiguousarray(test.images[rows])
         near = quality.nearest_rows(z, NEIGHBOURS, jobs=self.jobs)
         pairs = quality.similar_pairs(images, near, PAIRS)
-        clusters, predicted = self.evaluation.array("clusters"), self.evaluation.array("predictions")
-        assert clusters is not None  # every evaluation has them
+        clusters, predicted = self.shown.clusters, self.shown.predicted
         distances = encoding.codeword_distances
         return View(
             title=title,
@@ -148,22 +195,23 @@ class _Run:
         """The map of the images that are shown, (n, 2); None of too few."""
         from softvq_cli.evaluation.tsne import tsne
 
-        stored = self.evaluation.array("map")
-        if stored is not None:
+        stored = self.shown.coordinates
+        if stored is not None and np.isfinite(stored[rows]).all():
             return np.asarray(stored[rows])
         if len(rows) < FEWEST_ROWS:
             return None
         self.reporter.stage(f"t-SNE of {title}")
-        z = self.subject.encoding.z[rows]
+        z = self.shown.encoding.z[rows]
         coordinates: np.ndarray = tsne(z, perplexity=perplexity_for(len(z), Reporter()), jobs=self.jobs)
         return coordinates
 
     def _codebook(self) -> Codebook | None:
-        usage, codewords, model = self.subject.encoding.usage, self.subject.encoding.codewords, self.checkpoint.model
+        encoding, model = self.shown.encoding, self.checkpoint.model
+        usage, codewords = encoding.usage, encoding.codewords
         if usage is None or codewords is None:
             return None
         numbers = np.sort(np.argsort(-usage, kind="stable")[:CODEWORDS])
-        sigma = _median_sigma(model, self.subject.test.images)
+        sigma = _median_sigma(model, self.shown.dataset.images)
         return Codebook(
             images=None if model.of_vectors else decoded_codewords(model, numbers),
             numbers=numbers,
@@ -174,10 +222,16 @@ class _Run:
         )
 
     def _notes(self, shown: int) -> list[str]:
-        notes, test = [], self.subject.test
+        notes, test = [], self.shown.dataset
+        kind = {"test": "test images", "train": "training images", "all": "training and test images"}[self.split]
+        if self.split != "test":
+            notes.append(
+                f"the {kind} are shown; the numbers above are of the test images alone, the clusters below are those "
+                "of the images that are shown"
+            )
         if shown < len(test):
             notes.append(
-                f"{shown} of the {len(test)} test images are shown, drawn at random; neighbours, pairs "
+                f"{shown:,} of the {len(test):,} {kind} are shown, drawn at random; neighbours, pairs "
                 "and counts are among these, the numbers above are of all"
             )
         if not self.checkpoint.finished:

@@ -8,7 +8,8 @@ from sklearn.datasets import load_digits
 
 from softvq_cli.errors import InputError, UsageError
 from softvq_cli.evaluation.quality import map_quality
-from softvq_cli.evaluation.tsne import tsne
+from softvq_cli.evaluation.tsne import mapped, tsne
+from softvq_cli.reporter import Reporter
 
 Z, Y = load_digits(return_X_y=True)
 Z, Y = Z[:300].astype(np.float32), Y[:300]
@@ -145,3 +146,33 @@ def test_a_map_of_other_rows_is_refused(points: np.ndarray) -> None:
         map_quality(Z[:21], points[:21])
     with pytest.raises(UsageError, match="k"):
         map_quality(Z, points, k=0)
+
+
+class Notes(Reporter):
+    """Keeps the notes."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def test_of_many_rows_a_drawn_sample_is_mapped_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("softvq_cli.evaluation.tsne.MOST_MAPPED", 60)
+    reporter = Notes()
+    points = tsne(Z[:100], perplexity=5, jobs=1, reporter=reporter)
+    shown = mapped(points)
+    assert points.shape == (100, 2) and shown.sum() == 60 and np.isnan(points[~shown]).all()
+    assert len(reporter.notes) == 1 and "60" in reporter.notes[0] and "100" in reporter.notes[0]
+    assert points[shown].tobytes() == tsne(Z[:100][shown], perplexity=5, jobs=1).tobytes()
+    assert (mapped(tsne(Z[:100], perplexity=5, jobs=1, seed=1)) != shown).any()
+
+
+def test_a_map_of_approximate_neighbours_is_as_good_and_decided_by_the_seed(
+    monkeypatch: pytest.MonkeyPatch, points: np.ndarray
+) -> None:
+    monkeypatch.setattr("softvq_cli.evaluation.tsne.APPROXIMATE_FROM", 100)
+    first, again = tsne(Z, jobs=1), tsne(Z, jobs=2)
+    assert first.tobytes() == again.tobytes()
+    assert map_quality(Z, first).trustworthiness == pytest.approx(map_quality(Z, points).trustworthiness, abs=0.02)

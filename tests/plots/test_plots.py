@@ -344,6 +344,12 @@ def test_the_backend_does_not_matter(tmp_path: Path, backend: str) -> None:
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
+def test_rows_that_a_map_leaves_out_are_not_drawn(tmp_path: Path, drawn: list[Figure]) -> None:
+    some = np.where((np.arange(60) < 20)[:, None], POINTS, np.nan)
+    plot_maps(tmp_path / "a.png", [Panel("a", some, np.arange(60) // 20)])
+    assert len(drawn[0].axes[0].collections[0].get_offsets()) == 20 and not drawn[0].legends
+
+
 def test_without_labels_the_points_have_one_colour(tmp_path: Path, drawn: list[Figure]) -> None:
     plot_maps(tmp_path / "a.png", [Panel("a", POINTS)])
     assert len(np.unique(drawn[0].axes[0].collections[0].get_facecolors(), axis=0)) == 1

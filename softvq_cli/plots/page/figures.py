@@ -58,6 +58,10 @@ def map_figure() -> Any:
     plot.grid.visible = False
     dots = plot.scatter("x", "y", size=5, color="colour", line_color=None, alpha=0.8, source=points, name="dots")
     dots.nonselection_glyph.fill_alpha = 0.12
+    # One of its own, or the page could not make the points that are selected larger.
+    dots.selection_glyph = models.Scatter(
+        x="x", y="y", size=9, fill_color="colour", line_color=style.NEUTRAL, line_width=0.5
+    )
     plot.add_tools(models.HoverTool(name="hover", renderers=[dots], tooltips=None))
     plot.scatter("x", "y", size=15, fill_color=None, line_color="#e0218a", line_width=3, source=picked, name="ring")
     return _bokeh("embed").json_item(plot)

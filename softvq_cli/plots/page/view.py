@@ -22,6 +22,17 @@ class Number:
 
 
 @dataclass(frozen=True)
+class Table:
+    """The table of a study, all of it text."""
+
+    title: str
+    columns: Sequence[str]
+    """The first is that of the rows' names."""
+    rows: Sequence[Sequence[str]]
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
 class Codebook:
     """The K codewords of a run, those that are shown."""
 

@@ -26,7 +26,7 @@ from softvq_cli.errors import UsageError
 from softvq_cli.files import write_text
 from softvq_cli.plots import style
 from softvq_cli.plots.page import figures
-from softvq_cli.plots.page.view import Codebook, View
+from softvq_cli.plots.page.view import Codebook, Table, View
 from softvq_cli.version import __version__
 
 _SCRIPTS = ("core.js", "map.js", "sections.js", "page.js")
@@ -45,10 +45,10 @@ _EXACT = 1_000_000
 """Numbers in a picture up to which it loses nothing: 8x8 pixels would be smeared otherwise."""
 
 
-def write(path: str | os.PathLike[str], views: Sequence[View], *, title: str) -> None:
-    """Write the page of ``views``, a tab each."""
+def write(path: str | os.PathLike[str], views: Sequence[View], *, title: str, tables: Sequence[Table] = ()) -> None:
+    """Write the page of ``views``, a tab each, with the tables of studies above them."""
     check_suffix(path)
-    if not views:
+    if not views and not tables:
         raise UsageError("there is no run to report on")
     sprites = Sprites()
     runs = [_run(view, sprites) for view in views]
@@ -58,6 +58,7 @@ def write(path: str | os.PathLike[str], views: Sequence[View], *, title: str) ->
         "colours": style.colours(style.MOST_COLOURS),
         "sprites": sprites.pictures,
         "map": figures.map_figure(),
+        "tables": [vars(table) for table in tables],
         "runs": runs,
     }
     scripts = [figures.script(), "\n".join(map(_asset, _SCRIPTS))]

@@ -34,11 +34,44 @@ function decoded(packed) {
   return packed.unit ? Float32Array.from(values, value => value * packed.unit) : values;
 }
 
+/** A number as text; of the kind "setting" as a command takes it, without separators. */
 function written(value, kind = "number") {
   if (value === undefined || value === null) return "–";
-  if (typeof value !== "number") return Array.isArray(value) ? value.map(one => written(one)).join(", ") : String(value);
+  if (typeof value !== "number") return Array.isArray(value) ? value.map(one => written(one, kind)).join(", ") : String(value);
   if (kind === "share") return `${(100 * value).toFixed(2)} %`;
-  return kind === "count" || Number.isInteger(value) ? String(Math.round(value)) : String(Number(value.toPrecision(4)));
+  if (kind === "setting") return String(value);
+  return kind === "count" || Number.isInteger(value) ? Math.round(value).toLocaleString("en-US") : String(Number(value.toPrecision(4)));
+}
+
+/** "1 image", "20,000 images". */
+function counted(n, noun = "image") {
+  return `${written(n)} ${noun}${n === 1 ? "" : "s"}`;
+}
+
+/** What a reader may not know, by the words that stand for it. */
+const TERMS = {
+  "nMSE": "Normalised mean squared error: the mean squared error of the pixels over the variance of the training pixels. 0 is perfect, 1 is no better than the mean image.",
+  "perplexity": "How many codewords are used, counted as if all were used equally often: 1 to K.",
+  "codewords": "The vectors that the bottleneck has to choose from. An image is assigned to the most probable or the nearest one.",
+  "codeword": "One of the vectors that the bottleneck has to choose from. An image is assigned to the most probable or the nearest one.",
+  "NMI": "Normalised mutual information of clusters and classes: 0 is chance, 1 is perfect agreement.",
+  "ARI": "Adjusted Rand index of clusters and classes: 0 is chance, 1 is perfect agreement.",
+  "clustering accuracy": "Share of the images whose cluster is that of their class, under the best one-to-one assignment of clusters to classes.",
+  "probe accuracy": "Share of the test images that a softmax layer, trained on the latents of the training images, classifies right.",
+  "silhouette": "How much nearer an image is to its own cluster than to the next one: -1 to 1.",
+  "posterior entropy": "How many bits the choice of a codeword leaves open, on average: 0 is a certain choice.",
+  "z_e": "The latent vector that the encoder gives for an image.",
+};
+const TERM = new RegExp(`(?<![\\w-])(${Object.keys(TERMS).sort((a, b) => b.length - a.length).join("|")})(?![\\w-])`);
+
+/** Text in which the first use of each term says what it means when it is pointed at. */
+function explained(text, known = new Set()) {
+  const found = TERM.exec(text);
+  if (!found) return [text];
+  const [term] = found, end = found.index + term.length;
+  const shown = known.has(term) ? term : el("abbr", {title: TERMS[term], text: term});
+  known.add(term);
+  return [text.slice(0, found.index), shown, ...explained(text.slice(end), known)].filter(part => part !== "");
 }
 
 /** 0 … n - 1, sorted by `key`, the smallest first. */
@@ -97,6 +130,20 @@ class Run {
   className(c) { return this.classes[c] ?? String(c); }
   label(i) { return this.labels ? this.className(this.labels[i]) : null; }
   neighboursOf(i) { return range(this.k).map(j => [this.neighbours[i * this.k + j], this.distances[i * this.k + j]]); }
+  /** Those whose name or class has the text, in any case. */
+  search(text) {
+    const wanted = text.toLowerCase();
+    return range(this.n).filter(i => this.name(i).toLowerCase().includes(wanted) || this.label(i)?.toLowerCase().includes(wanted));
+  }
+  /** The images as a table: a line of names, then one per image. */
+  csv(images) {
+    const cell = value => /[",\r\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value;
+    const columns = [["file", i => this.name(i)], ["row", i => String(this.rows[i])], ["class", this.labels && (i => this.label(i))],
+      ["predicted", this.predicted && (i => this.className(this.predicted[i]))], ["cluster", i => String(this.clusters[i])],
+      ["codeword", this.codewords && (i => String(this.codewords[i]))], ["nmse", i => String(this.errors[i])]].filter(([, of]) => of);
+    return [columns.map(([name]) => name), ...images.map(i => columns.map(([, of]) => of(i)))]
+      .map(line => line.map(cell).join(",") + "\r\n").join("");
+  }
   /** Name and value of everything that is known of an image. */
   facts_of(i) {
     return [
@@ -116,7 +163,7 @@ class Run {
 function gallery(run, images, {size = 48, most = 200, caption = () => null, what = "images"} = {}) {
   const shown = Array.from(images).slice(0, most);
   const list = el("ul", {class: "gallery"}, shown.map(i => el("li", {}, button(run, i, size, caption(i), what))));
-  if (images.length > most) list.append(el("li", {class: "more", text: `and ${images.length - most} more`}));
+  if (images.length > most) list.append(el("li", {class: "more", text: `and ${written(images.length - most)} more`}));
   return list;
 }
 
@@ -145,8 +192,8 @@ function showDetail(run, i) {
       el("figure", {}, tile(run.images, i, large, `image ${run.alt(i)}`), el("figcaption", {text: "image"})),
       el("figure", {}, tile(run.reconstructions, i, large, `reconstruction of ${run.name(i)}`),
         el("figcaption", {text: "reconstruction"}))),
-    el("dl", {}, run.facts_of(i).map(([name, value]) => [el("dt", {text: name}), el("dd", {text: value, dir: "auto"})]).flat()),
-    el("h4", {text: "Nearest in z_e"}),
+    el("dl", {}, run.facts_of(i).map(([name, value]) => [el("dt", {}, explained(name)), el("dd", {text: value, dir: "auto"})]).flat()),
+    el("h4", {}, explained("Nearest in z_e")),
     el("ul", {class: "gallery"}, run.neighboursOf(i).map(([j, distance]) =>
       el("li", {}, button(run, j, 56, `${run.label(j) ?? ""} ${written(distance)}`.trim())))));
   panel.focus({preventScroll: true});
@@ -154,8 +201,8 @@ function showDetail(run, i) {
 }
 
 /** Offer text as a file. */
-function save(name, text) {
-  const url = URL.createObjectURL(new Blob([text], {type: "text/plain;charset=utf-8"}));
+function save(name, text, type = "text/plain") {
+  const url = URL.createObjectURL(new Blob([text], {type: `${type};charset=utf-8`}));
   el("a", {href: url, download: name}).click();
   setTimeout(() => URL.revokeObjectURL(url), 1000);
 }

@@ -34,7 +34,7 @@ class MapView {
     this.x = run.coordinates.filter((_, i) => i % 2 === 0);
     this.y = run.coordinates.filter((_, i) => i % 2 === 1);
     this.plot = el("div", {class: "plot", tabindex: 0, role: "application",
-      "aria-label": `Map of ${run.n} images. Arrow keys move, plus and minus zoom, 0 resets, Enter opens the image nearest the middle, S selects what is in view.`,
+      "aria-label": `Map of ${counted(run.n)}. Arrow keys move, plus and minus zoom, 0 resets, Enter opens the image nearest the middle, S selects what is in view.`,
       onkeydown: event => this.key(event)});
     this.tip = el("div", {class: "tip", hidden: true});
     this.legend = el("div", {class: "legend", role: "group", "aria-label": "Legend: press to hide or show"});
@@ -47,12 +47,17 @@ class MapView {
     const modes = [["pan", "move"], ["box", "select in a box"], ["lasso", "select with a lasso"]];
     const drag = el("select", {onchange: event => this.drag(event.target.value)},
       modes.map(([value, text]) => el("option", {value, text})));
+    const search = el("input", {type: "search", placeholder: "file or class", "aria-label": "Search file names and classes",
+      oninput: event => {
+        clearTimeout(this.searching);
+        this.searching = setTimeout(() => this.search(event.target.value), 200);
+      }});
     const press = (text, label, action) => el("button", {type: "button", "aria-label": label, title: label, onclick: action}, text);
     return el("div", {class: "controls"},
       el("label", {}, "colour by ", choice), el("label", {}, "dragging is to ", drag),
       press("+", "Zoom in", () => this.zoom(0.7)), press("−", "Zoom out", () => this.zoom(1 / 0.7)),
       press("reset", "Show the whole map", () => this.reset()),
-      press("select view", "Select all images in view", () => this.selectView()));
+      press("select view", "Select all images in view", () => this.selectView()), el("label", {}, "search ", search));
   }
 
   async draw() {
@@ -65,7 +70,8 @@ class MapView {
     this.ranges = [this.figure.model.x_range, this.figure.model.y_range];
     this.gestures = Object.fromEntries(["pan", "box", "lasso"].map(name => [name, find(name)]));
     const size = Math.min(Math.max(400 / Math.sqrt(this.run.n), 4), 10), dots = find("dots");
-    for (const glyph of [dots.glyph, dots.selection_glyph, dots.nonselection_glyph]) glyph.setv?.({size});
+    for (const glyph of [dots.glyph, dots.nonselection_glyph]) glyph.setv({size});
+    dots.selection_glyph.setv({size: 1.4 * size + 2});
     const {width} = this.plot.getBoundingClientRect();
     this.figure.model.setv({height: Math.min(Math.max(Math.round(width), 320), 560)});
     this.plot.style.minHeight = `${this.figure.model.height + 2}px`;
@@ -130,7 +136,7 @@ class MapView {
       this.legend.append(el("span", {text: `${present.length} colours: point at an image to read which it has`}));
       return;
     }
-    const keys = new Map(present.map(c => [c, this.legendKey(c, n, `${name(c)} (${counts.get(c)})`)]));
+    const keys = new Map(present.map(c => [c, this.legendKey(c, n, `${name(c)} (${written(counts.get(c))})`)]));
     const all = hide => {
       this.hidden = new Set(hide ? present : []);
       for (const [c, key] of keys) key.setAttribute("aria-pressed", String(!this.hidden.has(c)));
@@ -201,6 +207,12 @@ class MapView {
   select(indices) {
     this.click = null;
     this.points.selected.indices = indices;
+  }
+
+  search(text) {
+    const found = text ? this.run.search(text) : [];
+    this.select(found);
+    if (text && !found.length) this.onSelect(found, `No file name and no class has “${text}” in it.`);
   }
 
   selectView() {

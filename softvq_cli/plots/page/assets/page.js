@@ -12,7 +12,17 @@ function numbersTable(runs) {
   };
   return el("table", {class: "numbers"}, el("thead", {}, el("tr", {}, el("td"),
     runs.map(run => el("th", {scope: "col", text: run.title, dir: "auto"})))),
-    el("tbody", {}, names.map(name => el("tr", {}, el("th", {scope: "row", text: name}), runs.map(run => value(run, name))))));
+    el("tbody", {}, names.map(name => el("tr", {}, el("th", {scope: "row"}, explained(name)), runs.map(run => value(run, name))))));
+}
+
+/** The table of a study, as its Markdown has it. */
+function studyTable({title, columns, rows, notes}) {
+  const [, ...names] = columns;
+  return el("figure", {class: "study"}, el("figcaption", {}, el("b", {text: title, dir: "auto"})),
+    el("div", {class: "scroll"}, el("table", {class: "numbers"}, el("thead", {}, el("tr", {}, el("td"),
+      names.map(name => el("th", {scope: "col"}, explained(name))))),
+    el("tbody", {}, rows.map(([label, ...cells]) => el("tr", {}, el("th", {scope: "row", text: label, dir: "auto"}),
+      cells.map(cell => el("td", {text: cell}))))))), notes.map(text => el("p", {class: "explanation", text, dir: "auto"})));
 }
 
 function tabs(runs) {
@@ -63,8 +73,8 @@ async function start() {
   const runs = page.runs.map((stored, number) => new Run(stored, number));
   document.querySelector("h1").textContent = page.title;
   document.querySelector(".made").textContent = `softvq ${page.softvq}`;
-  document.querySelector("#numbers .scroll").append(numbersTable(runs));
-  await tabs(runs);
+  document.querySelector("#numbers .scroll").append(...page.tables.map(studyTable), runs.length ? numbersTable(runs) : "");
+  if (runs.length) await tabs(runs);
   document.body.dataset.ready = "true";
   performance.mark("ready");
 }

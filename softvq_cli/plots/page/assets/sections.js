@@ -9,7 +9,7 @@ const MANY = 40;  // pairs, and images that are alone
 function section(run, name, title, explanation, content, draw = () => {}) {
   const id = `run${run.number}-${name}`;
   const made = el("section", {id, "aria-labelledby": `${id}-title`}, el("h2", {id: `${id}-title`, text: title}),
-    explanation ? el("p", {class: "explanation", text: explanation}) : null);
+    explanation ? el("p", {class: "explanation"}, explained(explanation)) : null);
   run.waiting.push(async () => {
     made.append(...content().flat().filter(Boolean));
     await draw();
@@ -27,7 +27,8 @@ function grouped(of) {
 function aboutSection(run) {
   const table = ([title, facts]) => el("details", {open: title === "data"}, el("summary", {text: title}),
     el("dl", {class: "facts"}, Object.entries(facts).filter(([, value]) => value !== null).map(([name, value]) =>
-      [el("dt", {text: name.replaceAll("_", " ")}), el("dd", {text: written(value), dir: "auto"})]).flat()));
+      [el("dt", {}, explained(name.replaceAll("_", " "))),
+        el("dd", {text: written(value, title.endsWith("settings") ? "setting" : "number"), dir: "auto"})]).flat()));
   const again = () => el("div", {class: "again"}, el("h3", {text: "To make it again"}), el("code", {text: run.again}),
     el("button", {type: "button", text: "copy", onclick: () => copy(run.again)}));
   return section(run, "about", "About this run", null, () =>
@@ -38,28 +39,30 @@ function mapSection(run) {
   if (!run.coordinates) return null;
   const host = el("div", {class: "map"}), selection = el("div", {class: "selection", "aria-live": "polite"});
   const content = () => {
-    run.map = new MapView(run, host, images => showSelection(run, selection, images));
+    run.map = new MapView(run, host, (images, empty) => showSelection(run, selection, images, empty));
     return [host, selection];
   };
-  return section(run, "map", "Map", `t-SNE of z_e of the ${run.n} images: near points have similar latents. Point at one to see ` +
+  return section(run, "map", "Map", `t-SNE of z_e of ${run.n === 1 ? "the image" : `the ${counted(run.n)}`}: near points have similar latents. Point at one to see ` +
     "its image, click it for its reconstruction and its nearest neighbours in z_e; drag a box or a lasso to collect several. " +
     "Keys: arrows, + and −, 0 for all, Enter for the image in the middle, S for all in view.", content, () => run.map.draw());
 }
 
-function showSelection(run, host, images) {
+function showSelection(run, host, images, empty = "") {
   const names = () => images.map(i => run.name(i)).join("\n") + "\n";
   host.replaceChildren();
+  if (empty) host.append(el("p", {text: empty, dir: "auto"}));
   if (!images.length) return;
-  host.append(el("div", {class: "controls"}, el("b", {text: `${images.length} selected`}),
+  host.append(el("div", {class: "controls"}, el("b", {text: `${written(images.length)} selected`}),
     el("button", {type: "button", text: "copy names", onclick: () => copy(names())}),
     el("button", {type: "button", text: "save names", onclick: () => save("names.txt", names())}),
+    el("button", {type: "button", text: "save CSV", onclick: () => save("selection.csv", run.csv(images), "text/csv")}),
     el("button", {type: "button", text: "clear", onclick: () => run.map.select([])})), gallery(run, images));
 }
 
 function clustersSection(run) {
   const card = (c, images) => {
     const inner = sortedBy(i => run.centre_distances[i], images);
-    return el("article", {class: "card"}, el("h3", {text: `cluster ${c}: ${inner.length} images`}), classShares(run, inner),
+    return el("article", {class: "card"}, el("h3", {text: `cluster ${c}: ${counted(inner.length)}`}), classShares(run, inner),
       el("h4", {text: "nearest its centre"}), gallery(run, inner.slice(0, SOME / 2), {size: 40}),
       el("h4", {text: "least typical"}), gallery(run, inner.slice(-SOME / 2).reverse(), {size: 40}));
   };
@@ -91,7 +94,7 @@ function codebookSection(run) {
   const host = el("div", {class: "selection", "aria-live": "polite"});
   const order = sortedBy(k => -book.usage[k], range(book.numbers.length));
   const dead = book.counts.filter(count => count === 0).length;
-  const words = k => [`codeword ${book.numbers[k]}`, `use ${written(book.usage[k], "share")}`, `${book.counts[k]} images`,
+  const words = k => [`codeword ${book.numbers[k]}`, `use ${written(book.usage[k], "share")}`, counted(book.counts[k]),
     book.sigma ? `σ ${written(book.sigma[k])}` : null, book.counts[k] ? null : "dead"].filter(Boolean);
   const code = k => el("button", {type: "button", class: book.counts[k] ? "thumb" : "thumb dead", onclick: () => open(k)},
     book.images === null ? el("span", {class: "named", text: `codeword ${book.numbers[k]}`}) : tile(book.images, k, 48, words(k).join(", ")),
@@ -101,8 +104,8 @@ function codebookSection(run) {
     host.replaceChildren(el("h3", {text: words(k).join(" · ")}),
       images.length ? gallery(run, images.slice(0, 3 * SOME)) : el("p", {text: "No image that is shown uses it."}));
   };
-  const shown = book.numbers.length < book.size ? ` The ${book.numbers.length} that are used most are shown.` : "";
-  return section(run, "codebook", "Codebook", `${book.size} codewords, each as the decoder draws it, the most used first; ${dead} of those ` +
+  const shown = book.numbers.length < book.size ? ` The ${written(book.numbers.length)} that are used most are shown.` : "";
+  return section(run, "codebook", "Codebook", `${counted(book.size, "codeword")}, each as the decoder draws it, the most used first; ${dead} of those ` +
     `shown are dead: no image has them as its most probable one.${shown} Press one to see the images whose most probable codeword it is, ` +
     "the nearest to it in z_e first.", () => [el("ul", {class: "gallery atlas"}, order.map(k => el("li", {}, code(k)))), host]);
 }
@@ -162,9 +165,9 @@ function confusion(run, name, title, of, columnName, square) {
   const totals = grouped(run.labels), host = el("div", {class: "selection", "aria-live": "polite"});
   const cell = (r, c) => {
     const images = cells.get(`${r} ${c}`) ?? [], share = images.length / (totals.get(r)?.length ?? 1);
-    const made = el("td", {class: square && r === c ? "right" : ""}, images.length ? el("button", {type: "button", text: images.length,
-      "aria-label": `${images.length} images, class ${run.className(r)}, ${columnName(c)}`, onclick: () => {
-        host.replaceChildren(el("h4", {text: `${run.className(r)} → ${columnName(c)}: ${images.length}`, dir: "auto"}), gallery(run, images));
+    const made = el("td", {class: square && r === c ? "right" : ""}, images.length ? el("button", {type: "button", text: written(images.length),
+      "aria-label": `${counted(images.length)}, class ${run.className(r)}, ${columnName(c)}`, onclick: () => {
+        host.replaceChildren(el("h4", {text: `${run.className(r)} → ${columnName(c)}: ${written(images.length)}`, dir: "auto"}), gallery(run, images));
       }}) : null);
     made.style.setProperty("--share", share.toFixed(3));
     return made;
