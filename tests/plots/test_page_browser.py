@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 import time
@@ -57,7 +58,7 @@ class Browser:
         self.driver.get_log("browser"), self.driver.get_log("performance")  # what an earlier page left
         self.driver.get(path.as_uri())
         self.wait(lambda: self.script(drawn) == "true")
-        self.script("document.querySelector('.plot').scrollIntoView({block: 'center', behavior: 'instant'})")
+        self.script("document.querySelector('.plot')?.scrollIntoView({block: 'center', behavior: 'instant'})")
 
     def wait(self, condition, seconds: float = 30.0) -> None:
         end = time.monotonic() + seconds
@@ -190,6 +191,58 @@ def test_what_is_selected_is_shown_and_its_names_can_be_saved(opened, mode, tmp_
     names = (tmp_path / "names.txt").read_text("utf-8").splitlines()
     assert len(names) == count
     assert set(names) <= set(view().file_names)
+
+
+SIZES = """
+const dots = Bokeh.index.roots[0].model.document.get_model_by_name("dots");
+return [dots.glyph.size.value, dots.selection_glyph.size.value];
+"""
+
+
+def test_a_search_selects_files_and_classes_whose_points_become_larger(opened, tmp_path):
+    field = opened.one(".map input[type=search]")
+    field.send_keys("/11")
+    opened.wait(lambda: opened.all(".selection b"))
+    assert opened.one(".selection b").text == "11 selected"  # 11, and 110 to 119
+    small, large = opened.script(SIZES)
+    assert large > small
+    folder = {"behavior": "allow", "downloadPath": str(tmp_path)}
+    opened.driver.execute_cdp_cmd("Browser.setDownloadBehavior", folder)
+    opened.all(".selection .controls button")[2].click()
+    opened.wait((tmp_path / "selection.csv").exists)
+    with (tmp_path / "selection.csv").open(encoding="utf-8", newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["file"] for line in lines] == [view().file_names[i] for i in (11, *range(110, 120))]
+    for line, i in zip(lines, (11, *range(110, 120)), strict=True):
+        assert line["class"] == HOSTILE[i % 3] and line["cluster"] == str(i % 4) and line["codeword"] == str(i % 5)
+        assert float(line["nmse"]) == pytest.approx(view().errors[i], rel=1e-6)
+    field.clear()
+    field.send_keys("<SCRIPT")
+    opened.wait(lambda: opened.script("return document.querySelector('.selection b')?.textContent") == "40 selected")
+    field.send_keys("nowhere")
+    opened.wait(lambda: not opened.all(".selection b") and opened.all(".selection p"))
+
+
+def test_terms_are_explained_and_counts_have_separators(opened):
+    terms = {one.text for one in opened.all("abbr[title]")}
+    assert {"nMSE", "codewords", "z_e"} <= terms
+    assert opened.script("return [counted(1), counted(20000)]") == ["1 image", "20,000 images"]
+    edge = "return getComputedStyle(document.querySelector('.tile'), '::after').boxShadow"
+    assert "inset" in opened.script(edge)
+
+
+def test_a_page_may_show_the_table_of_a_study_alone(browser, tmp_path):
+    table = page.Table(HOSTILE[0], ["model", "nMSE"], [[HOSTILE[1], "0.1 ± 0.2"], ["ae", "–"]], ["a note"])
+    page.write(tmp_path / "study.html", [], title="study", tables=[table])
+    browser.open(tmp_path / "study.html", width=400, drawn="return document.body.dataset.ready")
+    assert [cell.text for cell in browser.all(".study th[scope=row], .study td")][1:] == [
+        HOSTILE[1],
+        "0.1 ± 0.2",
+        "ae",
+        "–",
+    ]
+    assert browser.script("return document.documentElement.scrollWidth") <= 400
+    assert browser.script("return window.hacked") is None and browser.complaints() == []
 
 
 def test_the_legend_switches_a_class_off(opened):

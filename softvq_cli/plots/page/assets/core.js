@@ -133,7 +133,7 @@ class Run {
   /** Those whose name or class has the text, in any case. */
   search(text) {
     const wanted = text.toLowerCase();
-    return range(this.n).filter(i => this.name(i).toLowerCase().includes(wanted) || this.label(i)?.toLowerCase().includes(wanted));
+    return range(this.n).filter(i => this.files?.[i].toLowerCase().includes(wanted) || this.label(i)?.toLowerCase().includes(wanted));
   }
   /** The images as a table: a line of names, then one per image. */
   csv(images) {

@@ -184,8 +184,8 @@ function oddSection(run) {
     return el("li", {class: differ ? "couple differ" : "couple"}, button(run, i, 48, run.label(i)), button(run, j, 48, run.label(j)),
       el("span", {class: "caption", text: written(run.differences[p]) + (differ ? ", classes differ" : "")}));
   };
-  return section(run, "odd", "Alone, and nearly equal", "What to look at when a data set is cleaned.", () => [
-    el("h3", {text: "alone: farthest from their fifth-nearest neighbour in z_e (the number is that distance)"}),
+  return section(run, "odd", "Outliers and near-duplicates", "What to look at when a data set is cleaned.", () => [
+    el("h3", {text: "outliers: farthest from their fifth-nearest neighbour in z_e (the number is that distance)"}),
     gallery(run, sortedBy(i => -run.loneliness[i], range(run.n)).slice(0, MANY), {caption: i => written(run.loneliness[i])}),
     el("h3", {text: "nearly equal pairs: neighbours in z_e with the least difference of pixels (root mean square, of 255)"}),
     el("ul", {class: "gallery"}, range(run.differences.length).map(couple))]);
