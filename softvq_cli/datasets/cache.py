@@ -46,6 +46,8 @@ HASHED_BYTES = 256 << 20
 """Up to so many bytes the content itself is hashed."""
 _GRAIN_NS = 20_000_000
 """Two changes within this time may get the same time of change: a tick of the kernel's clock, with room."""
+_REST_NS = 2_000_000_000
+"""Since when files must be unchanged for the hash of their content to be kept."""
 
 
 def cache_folder() -> Path:
@@ -150,6 +152,7 @@ def write_notes(key: str, notes: Any, suffix: str = ".json") -> None:
     """Keep JSON beside the array; a cache that cannot be written is no error."""
     text = json.dumps(notes)
     with contextlib.suppress(SoftVQError):
+        make_folder(_folder())
         write_text(_folder() / f"{key}{suffix}", json.dumps({"sha256": _digest(text), "notes": text}))
 
 
@@ -211,15 +214,15 @@ class File:
 
     name: str
     """The path within the source, which the stamp has."""
-    path: Path
+    path: str | Path
     status: tuple[int, ...]
     """Size, times of content and inode in ns, device and inode."""
 
     @classmethod
-    def at(cls, name: str, path: Path, status: os.stat_result | None = None) -> File:
+    def at(cls, name: str, path: str | Path, status: os.stat_result | None = None) -> File:
         """The file at ``path``; InputError: it cannot be read."""
         try:
-            status = path.stat() if status is None else status
+            status = os.stat(path) if status is None else status
         except OSError as error:
             raise InputError(f"cannot read {path}: {error.strerror}") from error
         if not stat.S_ISREG(status.st_mode):
@@ -234,7 +237,14 @@ def stamp(files: Iterable[File], folders: Iterable[str] = ()) -> str:
     if 0 <= time.time_ns() - newest < _GRAIN_NS:  # a change right after this would get the same time
         time.sleep(_GRAIN_NS / 1e9)
     if sum(status[0] for _, _, status in statuses) <= HASHED_BYTES:
-        return _digest_of(_content(statuses), sorted(folders))
+        # Of files that have rested the hash is kept: who changes one changes the time of its inode, too.
+        key = key_of("content", _digest_of(statuses)) if time.time_ns() - newest > _REST_NS else None
+        content = None if key is None else read_notes(key, ".fact")
+        if content is None:
+            content = _content(statuses)
+            if key is not None:
+                write_notes(key, content, ".fact")
+        return _digest_of(content, sorted(folders))
     return _digest_of(statuses, sorted(folders))
 
 

@@ -36,7 +36,7 @@ def open_folder(root: Path) -> Source:
                     hidden.add(as_utf8(f"{folder}{entry.name}"))
                 continue
             on_disk = f"{folder}{entry.name}"
-            name = as_utf8(on_disk)
+            name = on_disk if on_disk.isascii() else as_utf8(on_disk)
             status = _status(entry)
             check_text(root, name)
             if stat.S_ISDIR(status.st_mode):
@@ -45,7 +45,7 @@ def open_folder(root: Path) -> Source:
             elif stat.S_ISREG(status.st_mode):
                 found.add(name, len(paths), status.st_size)
                 paths.append(on_disk)
-                files.append(File.at(name, Path(entry.path), status))
+                files.append(File.at(name, entry.path, status))
                 limits.check_count(root, len(paths))
             else:
                 raise InputError(f"{root}: {name} is neither a file nor a folder; remove it")
