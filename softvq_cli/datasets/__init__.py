@@ -5,12 +5,10 @@ from softvq_cli.datasets.fetch import fetch
 from softvq_cli.datasets.load import find, load
 from softvq_cli.datasets.named import Status, data_folder, describe, names
 from softvq_cli.datasets.overview import Overview, look
-from softvq_cli.datasets.progress import Progress
 
 __all__ = [
     "Dataset",
     "Overview",
-    "Progress",
     "Status",
     "data_folder",
     "describe",

@@ -19,7 +19,6 @@ from softvq_cli.datasets.folder import open_folder
 from softvq_cli.datasets.layout import arrange
 from softvq_cli.datasets.named import names
 from softvq_cli.datasets.naming import is_document, role_of, shorten
-from softvq_cli.datasets.progress import Progress, Told
 from softvq_cli.datasets.records import Records, Source
 from softvq_cli.errors import InputError, Message, SoftVQError, UsageError, unknown_name
 from softvq_cli.files import as_utf8, is_address, on_disk
@@ -29,9 +28,7 @@ from softvq_cli.words import SPLITS, Split
 _SUFFIXES = (*archive.ENDINGS, *arrays.ENDINGS, *tables.ENDINGS, *lists.ENDINGS)
 
 
-def load(
-    config: DataConfig, split: Split, *, reporter: Reporter | None = None, progress: Progress | None = None
-) -> Dataset:
+def load(config: DataConfig, split: Split, *, reporter: Reporter | None = None) -> Dataset:
     """Load one split of the data set that ``config.data`` names.
 
     A known name is downloaded if it is missing. Image files are decoded the first time and mapped from the
@@ -43,7 +40,7 @@ def load(
         InputError: the data is missing, damaged or of no use.
         SoftVQError: it cannot be downloaded.
     """
-    reporter = reporter or (Reporter() if progress is None else Told(progress))
+    reporter = reporter or Reporter()
     if split not in SPLITS:
         raise UsageError(unknown_name("split", split, SPLITS))
     if is_address(config.data):
@@ -249,7 +246,6 @@ def find(
     was: str | None,
     fingerprint: str | None,
     reporter: Reporter | None = None,
-    progress: Progress | None = None,
 ) -> DataConfig:
     """``config`` with the place where its data lie now: as it stands there, else next to the run, else where they were.
 
@@ -261,7 +257,6 @@ def find(
         was: the absolute path that the data had.
         fingerprint: of the training split; None: the first place will do.
         reporter: told of decoding, where several places have to be compared.
-        progress: the same as a function.
 
     Raises:
         InputError: there is none.
@@ -276,7 +271,7 @@ def find(
         )
     if len(places) == 1 or fingerprint is None:
         return places[0]
-    splits = ((place, load(place, "train", reporter=reporter, progress=progress)) for place in places)
+    splits = ((place, load(place, "train", reporter=reporter)) for place in places)
     return next((place for place, split in splits if split.fingerprint == fingerprint), places[0])
 
 

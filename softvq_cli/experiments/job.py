@@ -198,7 +198,7 @@ def subject_of(job: Job, checkpoint: Checkpoint | None, reporter: Reporter | Non
     reporter = reporter or Reporter()
     return Subject(
         checkpoint or Control(job.subject, job.config, job.file),
-        lambda split: datasets.load(job.config.data, split, progress=reporter.progress),
+        lambda split: datasets.load(job.config.data, split, reporter=reporter),
         fingerprints=job.fingerprints,
         reporter=reporter,
     )

@@ -185,9 +185,8 @@ def load_data(config: DataConfig, stands_for: str | None = None, reporter: Repor
     """
     from softvq_cli import datasets
 
-    progress = (reporter or Reporter()).progress
-    train = datasets.load(config, "train", progress=progress)
-    test = datasets.load(config, "test", progress=progress)
+    train = datasets.load(config, "train", reporter=reporter)
+    test = datasets.load(config, "test", reporter=reporter)
     for dataset in (train, test):
         if dataset.labels is None:
             raise InputError(

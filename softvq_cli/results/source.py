@@ -222,7 +222,7 @@ class Source:
         from softvq_cli import datasets
 
         if split not in self._splits:
-            self._splits[split] = datasets.load(self._place, split, progress=self.reporter.progress)
+            self._splits[split] = datasets.load(self._place, split, reporter=self.reporter)
         return self._splits[split]
 
     @cached_property
@@ -241,7 +241,7 @@ class Source:
             folder,
             was=run_directory.data_path(folder),
             fingerprint=self.checkpoint.dataset.fingerprint,
-            progress=self.reporter.progress,
+            reporter=self.reporter,
         )
         if found.data != config.data:
             self.reporter.note(f"{config.data} is read from {found.data}")

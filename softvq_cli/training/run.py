@@ -202,14 +202,14 @@ def _open_run(request: TrainRequest, device: str) -> Iterator[Run | tuple[_Place
             yield Run(folder, saved.config, saved.metrics, finished_before=True)
             return
         place = _place(request, config, folder, saved)
-        dataset = dataset or datasets.load(place, "train", progress=reporter.progress)
+        dataset = dataset or datasets.load(place, "train", reporter=reporter)
         for note in dataset.notes:
             reporter.note(Message("{}: {}", dataset.name, note))
         info = DatasetInfo.of(dataset)
         if saved:
             _check_saved(saved, config, info)
             info = saved.dataset
-        validation = datasets.load(place, "test", progress=reporter.progress)
+        validation = datasets.load(place, "test", reporter=reporter)
         session = Session(config, dataset, validation, target, reporter.note)
         if saved:
             _restore(session, saved)
@@ -260,7 +260,7 @@ def _place(request: TrainRequest, config: RunConfig, folder: Path, saved: Checkp
         folder,
         was=run_directory.data_path(folder),
         fingerprint=saved.dataset.fingerprint if saved else None,
-        progress=request.reporter.progress,
+        reporter=request.reporter,
     )
 
 
@@ -270,7 +270,7 @@ def _plan(request: TrainRequest) -> tuple[Dataset | None, RunConfig, Path]:
     if request.resume and out is not None and run_directory.is_used(out):
         return None, run_directory.for_resume(out, chosen), out
     data = DataConfig(**{name: value for name, value in RunConfig.from_flat(chosen).flat().items() if name in DATA})
-    dataset = datasets.load(data, "train", progress=request.reporter.progress)
+    dataset = datasets.load(data, "train", reporter=request.reporter)
     if data.pixel_range == "auto" and dataset.pixel_range is not None:
         chosen["pixel_range"] = dataset.pixel_range  # whatever is embedded later is read by the same range
     config = resolve(data.data, dataset.image_shape, chosen)

@@ -15,7 +15,7 @@ from PIL import Image
 from softvq_cli.datasets import cache, decode
 from softvq_cli.datasets.dataset import Dataset
 from softvq_cli.errors import InputError
-from tests.helpers import CATS_AND_DOGS, encoded, grey_files, make_zip, pixels, read, write_folder
+from tests.helpers import CATS_AND_DOGS, Listener, encoded, grey_files, make_zip, pixels, read, write_folder
 
 
 @pytest.fixture
@@ -62,9 +62,9 @@ def test_progress_is_told_while_decoding(folder: Path) -> None:
     from softvq_cli.config import DataConfig
     from softvq_cli.datasets import load
 
-    told: list[tuple[str, int, int | None]] = []
-    load(DataConfig(data=str(folder)), "all", progress=lambda *what: told.append(what))
-    assert told == [("decoding pets", 10, 10)]
+    listener = Listener()
+    load(DataConfig(data=str(folder)), "all", reporter=listener)
+    assert listener.told == [("decoding pets", 10, 10)]
 
 
 @pytest.mark.parametrize("change", ["another image", "one more", "one fewer", "another name"])

@@ -15,7 +15,7 @@ from softvq_cli.config import DataConfig
 from softvq_cli.datasets import describe, fetch, load
 from softvq_cli.errors import SoftVQError, UsageError
 from softvq_cli.reporter import Reporter
-from tests.helpers import PUBLISHED, Mirror
+from tests.helpers import PUBLISHED, Listener, Mirror
 
 FORK = "fork" in multiprocessing.get_all_start_methods()
 
@@ -26,13 +26,13 @@ def everything_in(folder: Path) -> set[str]:
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_missing_data_set_is_fetched_by_load_and_then_left_alone(tmp_path: Path, mirror: Mirror, name: str) -> None:
-    told: list[tuple[str, int, int | None]] = []
+    listener = Listener()
     config = DataConfig(data=name, data_dir=str(tmp_path))
-    data = load(config, "test", progress=lambda *what: told.append(what))
+    data = load(config, "test", reporter=listener)
     status = describe(name, tmp_path)
     assert status.complete and status.intact and len(data) > 0
-    assert all(what.startswith("downloading ") and done == total for what, done, total in told)
-    assert sum(done for _, done, _ in told) == sum(len(mirror.files[request]) for request in mirror.requests)
+    assert all(what.startswith("downloading ") and done == total for what, done, total in listener.told)
+    assert sum(done for _, done, _ in listener.told) == sum(len(mirror.files[request]) for request in mirror.requests)
     requests = len(mirror.requests)
     assert load(config, "test").fingerprint == data.fingerprint and fetch(name, tmp_path) == status
     assert len(mirror.requests) == requests

@@ -15,6 +15,7 @@ from PIL import Image
 from softvq_cli.config import DataConfig
 from softvq_cli.datasets import Dataset, load
 from softvq_cli.errors import InputError
+from softvq_cli.reporter import Reporter
 
 
 def blobs(n: int = 64, shape: tuple[int, int, int] = (8, 8, 1), classes: int = 3, seed: int = 0) -> Dataset:
@@ -90,6 +91,16 @@ def notes(data: Dataset) -> tuple[str, ...]:
 
 def read(path: object, split: str = "all", **settings: object) -> Dataset:
     return load(DataConfig(data=str(path), **settings), split)  # type: ignore[arg-type]
+
+
+class Listener(Reporter):
+    """Keeps what it is told of progress, as tuples."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, float, int | None]] = []
+
+    def progress(self, name: str, done: float, total: int | None, detail: str = "") -> None:
+        self.told.append((name, done, total))
 
 
 def unusable(
