@@ -85,7 +85,7 @@ class DataConfig:
     )
     image_column: str | None = setting(None, "The column of a table that holds the images or their paths.")
     label_column: str | None = setting(
-        None, "The column of a table, or the key of a WebDataset's samples, that holds the label."
+        None, "The column of a table, or the key of a WebDataset's samples, that holds the label; none: no labels."
     )
     split_column: str | None = setting(None, "The column of a table that says train or test.")
     name_encoding: str | None = setting(None, "Encoding of the file names in a .zip or .tar: shift_jis, gbk, cp866 …")
