@@ -1,5 +1,6 @@
 """Write docs/commands.md from the live help pages, the list of files in docs/architecture.md from their docstrings, and
 in docs/results whatever is made from the JSON documents: tables and figures, but for maps, whose points are not there.
+In docs/RESULTS.md the tables from ``<!-- table FILE MEASURE… -->`` to ``<!-- end -->`` come from these documents, too.
 
 ``python docs/generate.py``
 """
@@ -9,17 +10,20 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 from softvq_cli.cli.app import COMMANDS
+from softvq_cli.experiments import formats
 from softvq_cli.experiments.report import write_forms
 
 WIDTH = 80
 PAGE = Path(__file__).with_name("commands.md")
 ARCHITECTURE = Path(__file__).with_name("architecture.md")
 RESULTS = Path(__file__).with_name("results")
+RESULTS_PAGE = Path(__file__).with_name("RESULTS.md")
 PACKAGE = Path(__file__).resolve().parents[1] / "softvq_cli"
 INTRODUCTION = """\
 # The commands
@@ -91,7 +95,38 @@ def architecture() -> str:
     return f"{before}{start}{files()}\n{end}{after}"
 
 
+def results_page() -> str:
+    """docs/RESULTS.md with its tables as the documents have them."""
+    text = RESULTS_PAGE.read_text(encoding="utf-8")
+    return re.sub(
+        r"(<!-- table ([^>\n]+) -->\n).*?(<!-- end -->)",
+        lambda found: f"{found[1]}{results_table(*found[2].split())}\n{found[3]}",
+        text,
+        flags=re.DOTALL,
+    )
+
+
+def results_table(names: str, *measures: str) -> str:
+    """The table of a document, or chosen measures of some (``A+B``); ``spread`` adds what the spread is made of."""
+    documents = [json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8")) for name in names.split("+")]
+    if not measures:
+        [document] = documents
+        return formats.markdown_table(document)
+    header, rows = [""], []
+    for document in documents:
+        [data] = document["data"]
+        header, of_measures = formats.measures_table(document, data, [name for name in measures if name != "spread"])
+        spread_header, of_spread = formats.spread_table(document, data)
+        spread = {row[0]: row[2:] for row in of_spread}
+        if "spread" in measures:
+            header = [*header, *spread_header[2:]]
+            of_measures = [[*row, *spread[row[0]]] for row in of_measures if row[0] in spread]
+        rows += of_measures
+    return formats.markdown_rows(header, rows)
+
+
 if __name__ == "__main__":
+    RESULTS_PAGE.write_text(results_page(), encoding="utf-8")
     PAGE.write_text(page(), encoding="utf-8")
     ARCHITECTURE.write_text(architecture(), encoding="utf-8")
     for path in RESULTS.rglob("*.json"):

@@ -230,13 +230,13 @@ def course_table(document: Mapping[str, Any], data: str) -> Table:
 def markdown(document: Mapping[str, Any]) -> str:
     """The whole report."""
     models = _models(document)
-    parts = [f"# {document['title']}", _how(document), _md_table(*main_table(document), split=models)]
+    parts = [f"# {document['title']}", _how(document), markdown_table(document)]
     parts.append(_table_legend(document, controls=models < len(document["rows"])))
     if document["failed"]:
         parts.append("Not available:\n\n" + "\n".join(f"- {f['cell']}: {f['error']}" for f in document["failed"]))
     header, rows = difference_table(document)
     if rows:
-        parts += ["## Differences", _difference_legend(document), _md_table(header, rows)]
+        parts += ["## Differences", _difference_legend(document), markdown_rows(header, rows)]
     shown = {column["measure"] for column in document["columns"]}
 
     def others(*names: str) -> Callable[[str], Table]:
@@ -257,7 +257,7 @@ def markdown(document: Mapping[str, Any]) -> str:
         for data, (header, rows) in tables.items():
             if rows:
                 parts += [f"{document['data'][data]['title']}:"] * (len(document["data"]) > 1)
-                parts.append(_md_table(header, rows))
+                parts.append(markdown_rows(header, rows))
     return "\n\n".join(parts) + "\n"
 
 
@@ -392,13 +392,18 @@ _TEX = {
 }
 
 
+def markdown_table(document: Mapping[str, Any]) -> str:
+    """The table itself, with controls in italics."""
+    return markdown_rows(*main_table(document), split=_models(document))
+
+
 def _models(document: Mapping[str, Any]) -> int:
     """How many rows come before the controls that stand below the models."""
     kinds = [row["kind"] for row in document["rows"]]
     return max((i + 1 for i, kind in enumerate(kinds) if kind == "model"), default=len(kinds))
 
 
-def _md_table(header: Sequence[str], rows: Sequence[Sequence[str]], split: int | None = None) -> str:
+def markdown_rows(header: Sequence[str], rows: Sequence[Sequence[str]], split: int | None = None) -> str:
     """A Markdown table; controls, from row ``split`` on, are in italics."""
     lines = ["| " + " | ".join(header) + " |", "|---|" + "---:|" * (len(header) - 1)]
     for i, row in enumerate(rows):

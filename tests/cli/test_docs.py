@@ -23,5 +23,11 @@ def test_the_reference_is_up_to_date(generate):
     assert generate.PAGE.read_text(encoding="utf-8") == generate.page(), "run: python docs/generate.py"
 
 
+def test_the_tables_of_the_results_are_those_of_their_documents(generate):
+    page = generate.RESULTS_PAGE.read_text(encoding="utf-8")
+    assert page.count("<!-- table ") == page.count("<!-- end -->") >= 7
+    assert page == generate.results_page(), "run: python docs/generate.py"
+
+
 def test_the_list_of_files_is_up_to_date(generate):
     assert generate.ARCHITECTURE.read_text(encoding="utf-8") == generate.architecture(), "run: python docs/generate.py"

@@ -18,7 +18,8 @@ from softvq_cli.experiments.formats import (
 
 
 def cell(mean, std=None, paper=None, versus=None):
-    numbers = {"n": 0 if mean is None else 3 if std is not None else 1, "values": [] if mean is None else [mean]}
+    n = 0 if mean is None else 3 if std is not None else 1
+    numbers = {"n": n, "values": [mean] * n}
     return {"mean": mean, "std": std, "paper": paper, "versus_baseline": versus, **numbers}
 
 
