@@ -116,7 +116,7 @@ def test_models_on_the_way_have_a_column_for_each_number_of_iterations():
         ],
     )
     assert course_table(shown, "svhn")[1] == []
-    assert "ae,mnist,probe_accuracy,20000,0.5,0.01,3,0.5," in csv_text(shown)
+    assert "ae,mnist,probe_accuracy,20000,0.5,0.01,3,0.5 0.5 0.5," in csv_text(shown)
 
 
 def test_two_intervals_and_the_pairs_that_are_told_apart():
