@@ -34,9 +34,6 @@ def open_archive(path: Path, name_encoding: str | None = None) -> Source:
     Args:
         path: how its name ends says what it is.
         name_encoding: of the names that are not marked as UTF-8; None: they have to be ASCII or UTF-8.
-
-    Raises:
-        InputError: it cannot be read; once listed, that it is damaged, hostile, or has names in another encoding.
     """
     kind = _Zip if path.name.lower().endswith(".zip") else Tar
     return kind(path, name_encoding)

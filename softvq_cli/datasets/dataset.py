@@ -130,11 +130,7 @@ def blocks(images: np.ndarray, size: int = 16 << 20) -> Iterator[np.ndarray]:
 
 
 def part_of(whole: Dataset, config: DataConfig, split: Split) -> Dataset:
-    """One split of all images, in the order that they have in the whole.
-
-    Raises:
-        InputError: they are not divided, and too few to be.
-    """
+    """One split of all images, in the order that they have in the whole."""
     rows: slice | np.ndarray
     if split == "all":
         rows = slice(None)

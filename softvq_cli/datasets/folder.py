@@ -16,11 +16,7 @@ from softvq_cli.files import as_utf8
 
 
 def open_folder(root: Path) -> Source:
-    """Every file under ``root``. Links are followed, as a folder of links is a usual way to make a subset.
-
-    Raises:
-        InputError: it cannot be listed, or holds what is no file, too much, or itself.
-    """
+    """Every file under ``root``. Links are followed, as a folder of links is a usual way to make a subset."""
     found = Records.empty()
     paths: list[str] = []
     files: list[File] = []

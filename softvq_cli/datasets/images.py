@@ -32,9 +32,6 @@ def read(source: Source, arrange: Callable[[], Records], config: DataConfig, rep
         arrange: finds the images, their labels and splits; asked only if something has to be decoded.
         config: how to read them.
         reporter: told as the images are decoded.
-
-    Raises:
-        InputError: the source, its layout or one of its files cannot be used.
     """
     base = cache.key_of(
         "images", PIL.__version__, source.stamp, source.archive, {name: getattr(config, name) for name in _READING}
@@ -256,11 +253,7 @@ class _Rows:
         cache.write_notes(cache.key_of(base, "extents"), [self.extents, self.labels, self.train])
 
     def range(self, config: DataConfig) -> tuple[pixel_range.Scale, str]:
-        """The range of the training split, and the line that says so.
-
-        Raises:
-            InputError: the images have pixels of several kinds, which have no range in common.
-        """
+        """The range of the training split, and the line that says so."""
         kinds = {kind for _, _, kind in self.extents}
         if kinds == {"", "u"}:
             most = max(high for _, high, kind in self.extents if kind)

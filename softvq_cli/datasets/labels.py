@@ -59,9 +59,6 @@ def numbered(parts: Sequence[Given], svhn: bool = False) -> tuple[np.ndarray | N
     Args:
         parts: of each split.
         svhn: images as SVHN has them, whose label 10 means the digit 0.
-
-    Raises:
-        InputError: they are not one an image, or no labels.
     """
     notes: list[str] = []
     bare = unlabelled({role: [] if labels is None else distinct(labels) for labels, _, _, role in parts})
@@ -124,11 +121,7 @@ def _is_one_hot(labels: np.ndarray) -> bool:
 
 
 def plain_labels(where: str, cells: Iterable[Any]) -> list[int | str | None]:
-    """The cells of a column as labels; empty text, None and NaN are none.
-
-    Raises:
-        InputError: one is a list, an object or a fraction: they are no classes.
-    """
+    """The cells of a column as labels; empty text, None and NaN are none."""
     values = [_plain_label(where, cell) for cell in cells]
     texts = {value for value in values if value is not None}
     if not all(isinstance(text, str) and _FLOAT.fullmatch(text) for text in texts) or not texts:
@@ -182,9 +175,6 @@ def number(
         values: the label of each row.
         images: what each row is called.
         class_names: of labels that are numbers, where the table has them.
-
-    Raises:
-        InputError: a row has no label, or labels are of several kinds or have no name.
     """
     for role, rows in parts.items():
         missing = [row for row in rows if values[row] is None or (class_names and values[row] == NONE)]

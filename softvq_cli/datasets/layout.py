@@ -67,9 +67,6 @@ def arrange(source: Source, folders: Folders = "auto") -> Records:
     Args:
         source: the files and folders.
         folders: whether the folders at the top are classes or splits; ``auto``: as their names say.
-
-    Raises:
-        InputError: there are no images, a class is the only one, or the layout is mixed or may be two things.
     """
     files, where = source.listing.files, str(source.path)
     notes = list(files.notes)
@@ -132,11 +129,7 @@ def _without_outer(tree: _Tree, *, archive: bool) -> _Tree:
 
 
 def _roles(tree: _Tree, folders: Folders, notes: list[str]) -> dict[str, Role] | None:
-    """The split that each folder at the top stands for, or None where they are classes.
-
-    Raises:
-        InputError: they may be either.
-    """
+    """The split that each folder at the top stands for, or None where they are classes."""
     if folders == "classes" or not tree.folders:
         return None
     named = {name: role for name, role in sorted(roles_of(tree.folders).items()) if role is not None}

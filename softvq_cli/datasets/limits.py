@@ -31,21 +31,13 @@ def check_count(where: Path, count: int, packed: int | None = None) -> None:
 
 
 def check_file_size(where: Path, name: str, size: int) -> None:
-    """Refuse an image file of more than MAX_FILE_BYTES.
-
-    Raises:
-        InputError: it is larger.
-    """
+    """Refuse an image file of more than MAX_FILE_BYTES."""
     if size > MAX_FILE_BYTES:
         raise InputError(f"{where}: {name} has {size} bytes, more than the {MAX_FILE_BYTES} an image file may have")
 
 
 def check_expansion(where: Path, packed: int, unpacked: int) -> None:
-    """Refuse what unpacks to implausibly much.
-
-    Raises:
-        InputError: more than FREE_BYTES, and more than MAX_EXPANSION times the packed size.
-    """
+    """Refuse what unpacks to implausibly much."""
     if unpacked > FREE_BYTES and unpacked > MAX_EXPANSION * packed:
         raise InputError(
             f"{where} has {packed} bytes and unpacks to at least {unpacked}, as if made to fill a disk; "

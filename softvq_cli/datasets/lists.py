@@ -27,11 +27,7 @@ class ListSource(PathSource):
     """The files that a list names, relative to it."""
 
     def __init__(self, path: Path, config: DataConfig) -> None:
-        """Read the list.
-
-        Raises:
-            InputError: it is damaged, or names what is not there.
-        """
+        """Read the list."""
         try:
             rows = _parsed(str(path), path.name, path.read_bytes())
         except OSError as error:
@@ -90,9 +86,6 @@ def metadata_records(source: Source, config: DataConfig) -> Records | None:
     """The images of a folder by its ``metadata.csv`` or ``metadata.jsonl``; None where there is none.
 
     They stand in the folder itself or in each of its splits, and name the files with ``file_name``.
-
-    Raises:
-        InputError: a file that is named is not there.
     """
     files = source.listing.files
     lists = [row for row, name in enumerate(files.names) if name.rsplit("/", 1)[-1].lower() in _METADATA]
@@ -153,11 +146,7 @@ def _mark(header: str) -> str:
 
 
 def _parsed(where: str, name: str, data: bytes) -> list[dict[str, Any]]:
-    """The rows of a list by column.
-
-    Raises:
-        InputError: it is no such list.
-    """
+    """The rows of a list by column."""
     try:
         if name.lower().endswith(".parquet"):
             return _rows_of_parquet(data)

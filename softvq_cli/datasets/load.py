@@ -59,11 +59,7 @@ def load(config: DataConfig, split: Split, *, reporter: Reporter | None = None) 
 
 
 def path_of(data: str) -> Path | None:
-    """The file, folder or pattern that ``data`` means, or None if it is a name. A known name wins over a file.
-
-    Raises:
-        InputError: it can only be a path, and leads nowhere.
-    """
+    """The file, folder or pattern that ``data`` means, or None if it is a name. A known name wins over a file."""
     if data in names():
         return None
     try:

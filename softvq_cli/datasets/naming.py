@@ -151,11 +151,7 @@ def is_image_name(name: str) -> bool:
 
 
 def check_text(path: Path, name: str) -> None:
-    """Refuse a file name that cannot be written down in one line of UTF-8.
-
-    Raises:
-        InputError: it is very long, no valid UTF-8, or holds a line break or another control character.
-    """
+    """Refuse a file name that cannot be written down in one line of UTF-8."""
     if len(name) > _LONGEST_NAME or _NO_TEXT.search(name):
         raise InputError(f"{path}: the file name {name[:200]!r} is too long or is no text; rename it")
 

@@ -94,11 +94,7 @@ class Source:
 
     @cached_property
     def listing(self) -> Listing:
-        """What it holds; listing an archive takes its time.
-
-        Raises:
-            InputError: it is damaged or hostile.
-        """
+        """What it holds; listing an archive takes its time."""
         return self._list()
 
     def _list(self) -> Listing:

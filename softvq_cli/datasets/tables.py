@@ -56,9 +56,6 @@ def columns_of(
         chosen: the settings ``image_column``, ``label_column`` and ``split_column``.
         images: columns that can only be images, by their type.
         labels: columns that can only be labels, by their type.
-
-    Raises:
-        InputError: there is no such column, or none that is plainly the image.
     """
     chosen = dict(chosen)
     unlabelled = chosen["label_column"] == "none" and "none" not in names
@@ -92,11 +89,7 @@ def column_called(names: Sequence[str], known: Sequence[str]) -> str | None:
 
 
 def role_of_value(where: str, value: Any) -> Role:
-    """The split that a cell of the split column names.
-
-    Raises:
-        InputError: it names none.
-    """
+    """The split that a cell of the split column names."""
     role = role_of(str(value))
     if role is None:
         raise InputError(f"{where}: {str(value)[:80]!r} is no split; write train, validation or test there")
@@ -171,11 +164,7 @@ class TableSource(Source):
         return divided(str(self.path), rows, roles, labels, class_names, notes)
 
     def of_vectors(self) -> bool:
-        """Whether the column that is read holds vectors, in every table.
-
-        Raises:
-            InputError: in some only, or a column cannot be used.
-        """
+        """Whether the column that is read holds vectors, in every table."""
         kinds = {_holds_vectors(table.kind_of(table.columns(self.config).image)) for table in self.tables}
         if len(kinds) > 1:
             raise InputError(f"{self.path} holds tables of images and tables of vectors: give the path of one kind")
@@ -378,11 +367,7 @@ def _holds_vectors(kind: Any) -> bool:
 
 
 def vectors_of(column: Any, where: str) -> np.ndarray:
-    """(N, D) of a column of lists of numbers, all of one length.
-
-    Raises:
-        InputError: it holds something else.
-    """
+    """(N, D) of a column of lists of numbers, all of one length."""
     import pyarrow as pa
     import pyarrow.compute
 

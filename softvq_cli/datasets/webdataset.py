@@ -25,11 +25,7 @@ _MOST_SHARDS = 100_000
 
 
 def expand(pattern: str) -> list[str]:
-    """The names that ``train-{000000..000009}.tar`` and ``{train,test}.tar`` stand for.
-
-    Raises:
-        InputError: they are too many.
-    """
+    """The names that ``train-{000000..000009}.tar`` and ``{train,test}.tar`` stand for."""
     parts: list[list[str]] = []
     end = 0
     for match in _BRACES.finditer(pattern):
@@ -131,9 +127,6 @@ def sample_records(source: Source, config: DataConfig) -> Records:
     Args:
         source: the archive, or the shards, whose names say which split they are.
         config: ``label_column`` names the file (``cls``), or the key in the ``.json``, that holds the label.
-
-    Raises:
-        InputError: a sample has several images or no label, or its label cannot be read.
     """
     files = source.listing.files
     samples: dict[str, dict[str, int]] = {}
