@@ -27,7 +27,7 @@ def main(iterations: int) -> None:
     classifier.fit(train, train_labels)
     print(f"linear probe on z_e: {classifier.score(test, test_labels):.1%}")
 
-    codes = softvq.embed(embedder.model_, test, "indices")[:, 0]
+    codes = softvq.embed(embedder.model_, test, "codes")[:, 0]
     code = np.bincount(codes).argmax()
     members = np.bincount(test_labels[codes == code], minlength=10)
     print(f"codeword {code} is used for {members.sum()} test images, {members.max()} of them digit {members.argmax()}")

@@ -40,7 +40,7 @@ def embed(model: Checkpoint | Autoencoder, images: np.ndarray, what: str = "z_e"
         images: uint8 (N, H, W, C) or, for grey ones, (N, H, W), 0 black and 255 white. For a checkpoint that was
             trained on other numbers than bytes also such numbers, in the units of the training: they are mapped as
             there, but neither rounded nor cut off. For one that was trained on rows also rows (N, H*W*C).
-        what: ``z_e`` (default), ``z_q``, ``indices``, ``reconstruction`` or ``pixels``;
+        what: ``z_e`` (default), ``z_q``, ``codes``, ``reconstruction`` or ``pixels``;
             see :func:`softvq_cli.model.represent`.
 
     Returns:

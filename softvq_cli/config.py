@@ -29,7 +29,9 @@ from softvq_cli.words import (
     Folders,
     Pages,
     Precision,
+    Recipe,
     SigmaForm,
+    SoftWeights,
     VectorScale,
 )
 
@@ -106,8 +108,22 @@ class ModelConfig:
     bottleneck: str = setting("soft-vq", f"The bottleneck: {', '.join(BOTTLENECKS)}.")
     latent_dim: int = setting(64, "d, the dimensions of z_e.", low=1, high=65536)
     K: int = setting(128, "Number of centroids in the codebook.", low=1, high=MOST_CODES)
+    grid: int = setting(
+        0, "z_e is a grid of this many positions a side, each with a code of its own; 0: one vector.", low=0, high=256
+    )
+    stages: int = setting(3, "rvq: how many codebooks of K, each for what the ones before leave.", low=1, high=64)
+    recipe: Recipe = setting(
+        "paper", "Whose settings hold where none is given: the paper's, or its authors' notebook's."
+    )
     codebook_init: CodebookInit = setting(
-        "uniform", "How the centroids begin: uniform, or at a kmeans of the untrained encoder's first outputs."
+        "uniform",
+        "How the centroids begin: uniform, at a kmeans of the untrained encoder's first outputs, or as in the notebook "
+        "for SVHN: a normal of variance 1/d, cut off at two standard deviations.",
+    )
+    cosine: bool = setting(False, "vq, ema-vq, rotation-vq: z_e and the centroids are put on the unit sphere.")
+    soft_weights: SoftWeights = setting(
+        "posterior",
+        "soft-vq: weigh the centroids by the posterior, or as in the notebook for SVHN by sigma_k times it.",
     )
     sigma_form: SigmaForm = setting(
         "input", "soft-vq: log sigma_k predicted from each input, or one learned value a codeword."
@@ -137,6 +153,8 @@ class ModelConfig:
     temperature: float = setting(1.0, "sq-vae, gumbel-vq: temperature tau of the relaxed draw at first.", above=0.0)
     temperature_decay: float = setting(1e-4, "sq-vae, gumbel-vq: tau falls by exp(-this) a step.", low=0.0)
     temperature_min: float = setting(0.5, "sq-vae, gumbel-vq: tau falls no lower.", above=0.0)
+    kl_start: float = setting(1.0, "gumbel-vq: the KL's weight is this many times beta at first.", low=1.0)
+    kl_decay: float = setting(500.0, "gumbel-vq: that factor falls by 1/e in so many steps, down to 1.", above=0.0)
 
 
 @dataclass(frozen=True)
@@ -157,6 +175,7 @@ class TrainConfig:
     """How it is trained."""
 
     iterations: int = setting(40_000, "Optimiser steps.", low=1, high=MOST_COUNT)
+    epochs: float | None = setting(None, "Passes over the training images, in place of iterations.", above=0.0)
     batch_size: int = setting(32, "Images a step.", low=1, high=MOST_COUNT)
     lr: float = setting(3e-4, "Adam's learning rate.", above=0.0)
     seed: int = setting(0, "Seed of the weights, the batches and the noise.", low=0, high=MOST_SEED)
@@ -246,19 +265,27 @@ class RunConfig:
         return cls.from_flat(flat)
 
 
-def resolve(data: str, image_shape: tuple[int, ...], chosen: Mapping[str, Any]) -> RunConfig:
+def resolve(data: str, image_shape: tuple[int, ...], chosen: Mapping[str, Any], images: int | None = None) -> RunConfig:
     """The whole configuration: the defaults, the preset of this data set and bottleneck, what was chosen.
 
     Args:
         data: as in :class:`DataConfig`; a known name picks its preset, a path does not.
         image_shape: (H, W, C) of its images.
         chosen: settings by name, from options and files; they win.
+        images: how many the training split has, for ``epochs``.
 
     Raises:
         UsageError: an unknown name, a wrong type or a value out of range.
     """
     bottleneck = check("bottleneck", chosen.get("bottleneck", ModelConfig.bottleneck))
-    config = RunConfig.from_flat({**preset(data, image_shape, bottleneck), **chosen})
+    recipe = check("recipe", chosen.get("recipe", ModelConfig.recipe))
+    config = RunConfig.from_flat({**preset(data, image_shape, bottleneck, recipe), **chosen})
+    if config.train.epochs is not None:
+        if "iterations" in chosen or images is None:
+            raise UsageError("{epochs} goes with a training of its own and without {iterations}")
+        iterations = max(1, math.ceil(config.train.epochs * images / config.train.batch_size))
+        train = dataclasses.replace(config.train, iterations=iterations, epochs=None)
+        config = dataclasses.replace(config, train=train)
     if "threads" in chosen:
         return config
     fitting = threads(config.model.arch, config.train.batch_size)
@@ -399,12 +426,12 @@ def parse_levels(text: str) -> tuple[int, ...]:
     """The setting of this name, ``5,5,5``, as numbers.
 
     Raises:
-        UsageError: it is no list of whole numbers from 2 up, or their product is too large.
+        UsageError: it is no list of whole numbers from 3 up, or their product is too large.
     """
     words = [word.strip() for word in text.split(",")]
     numbers = tuple(int(word) for word in words if word.isascii() and word.isdigit() and len(word) < 9)
-    if len(numbers) < len(words) or min(numbers) < 2:
-        raise UsageError("{levels} takes whole numbers from 2 up with commas between them, not {}", shown(text))
+    if len(numbers) < len(words) or min(numbers) < 3:  # of two levels, one is where every number begins, and stays
+        raise UsageError("{levels} takes whole numbers from 3 up with commas between them, not {}", shown(text))
     if math.prod(numbers) > MOST_CODES:
         raise UsageError("{levels} {} make {} codes: at most {}", text, math.prod(numbers), MOST_CODES)
     return numbers

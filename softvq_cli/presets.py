@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from softvq_cli.errors import UsageError
 from softvq_cli.words import BOTTLENECKS
 
 _OPTIONAL = frozenset(name for entry in BOTTLENECKS.values() for name in entry.settings)
@@ -26,6 +27,8 @@ _SINCE: dict[str, dict[str, Any]] = {
     "rotation-vq": {"latent_weight": 1.0, "beta": 0.25},
     "sq-vae": {"latent_weight": 1.0, "temperature_decay": 1e-5, "temperature_min": 1e-3},
     "gumbel-vq": {"latent_weight": 1.0, "beta": 1.0},
+    "simvq": {"latent_weight": 1.0, "beta": 0.25},
+    "rvq": {"latent_weight": 1.0, "beta": 0.25, "codebook_init": "kmeans"},
 }
 # The two families of the paper. "*" holds for every bottleneck; a bottleneck's own line overrides it.
 _MNIST: dict[str, dict[str, Any]] = {
@@ -56,6 +59,24 @@ _DIGITS: dict[str, dict[str, Any]] = {
     "*": {"arch": "mlp", "latent_dim": 16, "K": 32, "iterations": 2_000, "batch_size": 64},
     "fsq": {"levels": "8,4"},
 }
+# The authors' notebooks to the letter (PAPER.md), beside _MNIST and _SVHN: what they have otherwise.
+_MNIST_NOTEBOOK: dict[str, dict[str, Any]] = {
+    "*": {"batch_size": 64},
+    "beta-vae": {"reconstruction_scale": 784.0},
+    "vq": {"latent_weight": 3.0, "beta": 2.5},
+}
+_GRID = {"grid": 2, "reconstruction_scale": 1024.0}
+_SVHN_NOTEBOOK: dict[str, dict[str, Any]] = {
+    "*": {"batch_size": 64, "codebook_init": "notebook"},
+    # The KL of a 2x2x64 latent is summed over one axis of length 2 and averaged over the others.
+    "vae": {**_GRID, "beta": 1 / 128},
+    "beta-vae": {**_GRID, "beta": 100 / 128},
+    "info-dropout": _GRID,
+    "vq": {"grid": 2},
+    "soft-vq": {"soft_weights": "notebook", "sigma_power": "0"},
+}
+_NOTEBOOKS = {"mnist": _MNIST_NOTEBOOK, "svhn": _SVHN_NOTEBOOK, "cifar10": _SVHN_NOTEBOOK}
+_IN_NOTEBOOKS = ("ae", "vae", "beta-vae", "info-dropout", "vq", "soft-vq")
 _FAMILIES = {"mnist": _MNIST, "fashion-mnist": _MNIST, "svhn": _SVHN, "cifar10": _SVHN, "digits": _DIGITS}
 
 # These weigh the reconstruction by a multiple of the number of pixel positions (784, 1024: once in the
@@ -78,7 +99,7 @@ def threads(arch: str, batch_size: int) -> int:
     return 2 if arch == "cnn" or batch_size >= 128 else 1
 
 
-def preset(data: str, image_shape: tuple[int, ...], bottleneck: str) -> dict[str, Any]:
+def preset(data: str, image_shape: tuple[int, ...], bottleneck: str, recipe: str = "paper") -> dict[str, Any]:
     """The settings of a data set and a bottleneck, as overrides of the defaults in the config.
 
     Args:
@@ -86,6 +107,10 @@ def preset(data: str, image_shape: tuple[int, ...], bottleneck: str) -> dict[str
             get the CNN and the SVHN family's weights from 16x16 pixels up, the MLP's below.
         image_shape: (H, W, C), or of vectors (D,), which get the MLP, from 256 numbers up as MNIST does.
         bottleneck: a name in :data:`softvq_cli.words.BOTTLENECKS`.
+        recipe: whose settings, of ``words.Recipe``.
+
+    Raises:
+        UsageError: the notebooks have no such data or bottleneck.
     """
     height, width, channels = image_shape if len(image_shape) == 3 else (*image_shape, 1, 1)
     own = _SVHN if min(height, width) >= CNN_SMALLEST else _DIGITS
@@ -97,5 +122,12 @@ def preset(data: str, image_shape: tuple[int, ...], bottleneck: str) -> dict[str
         settings["reconstruction_scale"] = float(_RECONSTRUCTION_PER_PIXEL[bottleneck] * height * width)
     if bottleneck in _RECONSTRUCTION_PER_VALUE:
         settings["reconstruction_scale"] = float(_RECONSTRUCTION_PER_VALUE[bottleneck] * height * width * channels)
+    if recipe == "notebook":
+        if data not in _NOTEBOOKS or bottleneck not in _IN_NOTEBOOKS:
+            raise UsageError(
+                "{recipe} notebook has the settings of {} for {}, not of {} for {}",
+                *(", ".join(_IN_NOTEBOOKS), ", ".join(_NOTEBOOKS), bottleneck, data),
+            )
+        settings |= {**_NOTEBOOKS[data]["*"], **_NOTEBOOKS[data].get(bottleneck, {})}
     settings["threads"] = threads(settings["arch"], settings.get("batch_size", 0))
     return settings

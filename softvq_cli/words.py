@@ -14,11 +14,13 @@ from typing import Any, Literal, get_args
 
 Arch = Literal["mlp", "cnn"]
 SigmaForm = Literal["input", "codeword"]
-CodebookInit = Literal["uniform", "kmeans"]
+CodebookInit = Literal["uniform", "kmeans", "notebook"]
+SoftWeights = Literal["posterior", "notebook"]
+Recipe = Literal["paper", "notebook"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Split = Literal["train", "test", "all"]
-Representation = Literal["z_e", "z_q", "indices", "reconstruction", "pixels"]
+Representation = Literal["z_e", "z_q", "codes", "reconstruction", "pixels"]
 Solver = Literal["lbfgs", "adam"]
 Init = Literal["k-means++", "random"]
 """How a start of K-means draws its centres."""
@@ -104,13 +106,20 @@ BOTTLENECKS: Mapping[str, Entry] = {
     "vae": Entry("vae", "VAE", "VAE", ("latent_weight", "beta")),
     "beta-vae": Entry("beta_vae", "BetaVAE", "β-VAE", ("latent_weight", "beta")),
     "info-dropout": Entry("info_dropout", "InfoDropout", "information dropout", ("latent_weight", "alpha_max")),
-    "vq": Entry("vq", "VQ", "VQ-VAE", _CODEBOOK),
-    "soft-vq": Entry("soft_vq", "SoftVQ", "soft VQ-VAE", (*_CODEBOOK, "sigma_form", "sigma_power")),
-    "ema-vq": Entry("ema_vq", "EMAVQ", "VQ-VAE, EMA", _MOVING),
-    "rotation-vq": Entry("rotation_vq", "RotationVQ", "VQ-VAE, rotation trick", _MOVING),
+    "vq": Entry("vq", "VQ", "VQ-VAE", (*_CODEBOOK, "cosine")),
+    "soft-vq": Entry("soft_vq", "SoftVQ", "soft VQ-VAE", (*_CODEBOOK, "sigma_form", "sigma_power", "soft_weights")),
+    "ema-vq": Entry("ema_vq", "EMAVQ", "VQ-VAE, EMA", (*_MOVING, "cosine")),
+    "rotation-vq": Entry("rotation_vq", "RotationVQ", "VQ-VAE, rotation trick", (*_MOVING, "cosine")),
     "fsq": Entry("fsq", "FSQ", "FSQ", ("levels", "decay")),
     "sq-vae": Entry("sq_vae", "SQVAE", "SQ-VAE", ("K", "codebook_init", "latent_weight", *_TEMPERATURE)),
-    "gumbel-vq": Entry("gumbel_vq", "GumbelVQ", "Gumbel-softmax VQ", ("K", "latent_weight", "beta", *_TEMPERATURE)),
+    "gumbel-vq": Entry(
+        "gumbel_vq",
+        "GumbelVQ",
+        "Gumbel-softmax VQ",
+        ("K", "latent_weight", "beta", "kl_start", "kl_decay", *_TEMPERATURE),
+    ),
+    "simvq": Entry("simvq", "SimVQ", "SimVQ", ("K", "codebook_init", "latent_weight", "beta")),
+    "rvq": Entry("rvq", "RVQ", "residual VQ", (*_MOVING, "stages")),
 }
 """Every bottleneck: the paper's in the order of its tables, then those that came since. One line here and one file."""
 

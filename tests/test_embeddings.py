@@ -361,7 +361,7 @@ def checkpoint(bottleneck: str = "soft-vq") -> Any:
     return SimpleNamespace(model=model, config=config, dataset=trained_on, sha256="ab" * 32, step=20)
 
 
-@pytest.mark.parametrize("what", ["z_e", "z_q", "reconstruction", "pixels", "indices"])
+@pytest.mark.parametrize("what", ["z_e", "z_q", "reconstruction", "pixels", "codes"])
 def test_embeds_every_image_in_order(tmp_path: Path, small_dataset: Dataset, what: str) -> None:
     trained = checkpoint()
     seen = []
@@ -402,7 +402,7 @@ def test_one_image_is_embedded_but_too_little_to_compare(tmp_path: Path, small_d
 
 def test_what_cannot_be_embedded_leaves_no_file(tmp_path: Path, small_dataset: Dataset) -> None:
     with pytest.raises(InputError, match="no codebook"):
-        embeddings.embed(checkpoint("ae"), small_dataset, tmp_path / "a.npy", what="indices")
+        embeddings.embed(checkpoint("ae"), small_dataset, tmp_path / "a.npy", what="codes")
     with pytest.raises(InputError, match="no images"):
         embeddings.embed(checkpoint(), Dataset("none", "test", small_dataset.images[:0], None, ()), tmp_path / "a.npy")
     broken = checkpoint()

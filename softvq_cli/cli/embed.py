@@ -80,7 +80,7 @@ def embed(
 ) -> None:
     """Write what a trained model makes of each image to NumPy files, and print the path.
 
-    NAME.npy holds one row an image, float32 (int64 for indices), in the order of the data set; NAME.labels.npy
+    NAME.npy holds one row an image, float32 (int64 for codes), in the order of the data set; NAME.labels.npy
     and NAME.json stand beside it. z_e is the encoder's output, before noise and bottleneck; z_q is the decoder's input.
 
     NAME.parquet is one table for other programs, with the vector, the label, the class, the file and the number of
@@ -118,7 +118,7 @@ def embed(
     terminal.wrote(written.path, document=document)
     if renumbered := _renumbered(written.class_names):
         terminal.note(f"labels count from 0: {renumbered}")
-    if what != "indices":
+    if what != "codes":
         terminal.hint("softvq", "cluster", written.path, *([] if written.labels is not None else ["--clusters", "10"]))
 
 

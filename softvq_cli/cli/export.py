@@ -39,7 +39,7 @@ def export(
     probe and info read it like a checkpoint.
 
     --onnx: a model that takes images, uint8 (N, H, W, C), or vectors, float32 (N, D), as they are and gives z_e, the
-    indices of a codebook and the reconstruction. It needs nothing of this program.
+    codes and the reconstruction. It needs nothing of this program.
 
     Examples:
       softvq export runs/first --safetensors

@@ -84,7 +84,7 @@ def read(
     embedding = open_rows(Path(path), None if labels is None else Path(labels))
     if len(embedding) < 2:
         raise InputError(f"{path} has one row: at least two are needed to compare")
-    if embedding.info.get("representation") == "indices" and not indices:
+    if embedding.info.get("representation") == "codes" and not indices:
         raise InputError(
             "{} holds the numbers of codewords, between which there is no distance: embed with {what} z_q "
             "for the codewords themselves",

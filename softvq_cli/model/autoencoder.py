@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from softvq_cli.config import BATCH, ModelConfig
 from softvq_cli.devices import as_tensor
 from softvq_cli.errors import InputError, UsageError
 from softvq_cli.model.bottlenecks import CodebookUsage, Output, build_bottleneck
 from softvq_cli.model.decoder import CNNDecoder, MLPDecoder
-from softvq_cli.model.encoder import CNNEncoder, MLPEncoder
+from softvq_cli.model.encoder import CNN_CHANNELS, CNNEncoder, MLPEncoder, feature_sizes
 from softvq_cli.presets import CNN_SMALLEST
+
+MEMORY = 512 << 20
+"""Bytes that a batch may take outside training; up to 64x64 pixels :data:`BATCH` images have room."""
 
 
 class Reconstruction(NamedTuple):
@@ -24,7 +29,7 @@ class Reconstruction(NamedTuple):
     x_hat: Tensor
     """(B, C, H, W), on the scale of the scaled input."""
     z_e: Tensor
-    """(B, d), the encoder's output before noise and quantisation."""
+    """(B, d), or of a grid (B·P, c): the encoder's output before noise and quantisation."""
     bottleneck: Output
 
 
@@ -34,13 +39,17 @@ class Autoencoder(nn.Module):
     Weights are Glorot uniform and biases zero, drawn from PyTorch's global generator: seed it first. The bottleneck's
     come last, so that encoder and decoder start alike whatever is between them.
 
+    With ``config.grid`` = G, z_e is a grid of P = G·G positions of c = d/P numbers, made by a 3x3 convolution. A
+    bottleneck sees (B·P, c) rows, and as h the 3x3 neighbourhood of each position, so that a linear head of h is a
+    convolution, too. :meth:`flat` has the rows of an image side by side.
+
     Args:
         config: network and bottleneck.
         image_shape: (H, W, C), or (D,) of vectors.
         pixel_variance: the variance of the scaled training data, pixels on [0, 1], the denominator of nMSE.
 
     Raises:
-        UsageError: the CNN is asked for vectors, or for images smaller than 16x16.
+        UsageError: the CNN is asked for vectors or for images smaller than 16x16, or the grid does not fit them.
     """
 
     pixel_variance: Tensor
@@ -62,10 +71,24 @@ class Autoencoder(nn.Module):
         self.image_shape = image_shape
         # The paper's pixels: [0, 1] for the sigmoid of the MLP, [-0.5, 0.5] for the CNN's linear output.
         self.pixel_shift = 0.0 if config.arch == "mlp" else 0.5
-        self.encoder = MLPEncoder(image_shape) if config.arch == "mlp" else CNNEncoder(image_shape)
-        self.to_latent = nn.Linear(self.encoder.hidden_dim, config.latent_dim)
-        decoder = MLPDecoder if config.arch == "mlp" else CNNDecoder
-        self.decoder = decoder(config.latent_dim, image_shape)
+        self.positions = max(1, config.grid) ** 2
+        """P."""
+        _check_grid(config, image_shape)
+        self.encoder: MLPEncoder | CNNEncoder
+        self.decoder: MLPDecoder | CNNDecoder
+        self.to_latent: nn.Linear | nn.Conv2d
+        if config.arch == "mlp":
+            self.encoder = MLPEncoder(image_shape)
+        else:
+            self.encoder = CNNEncoder(image_shape, config.grid)
+        if isinstance(self.encoder, CNNEncoder) and config.grid:
+            self.to_latent = nn.Conv2d(self.encoder.channels, config.latent_dim // self.positions, 3, padding=1)
+        else:
+            self.to_latent = nn.Linear(self.encoder.hidden_dim, config.latent_dim)
+        if config.arch == "mlp":
+            self.decoder = MLPDecoder(config.latent_dim, image_shape)
+        else:
+            self.decoder = CNNDecoder(config.latent_dim, image_shape, config.grid)
         self.apply(_glorot)
         self.bottleneck = build_bottleneck(config, self.encoder.hidden_dim).apply(_glorot)
         self.register_buffer("pixel_variance", torch.tensor(pixel_variance))
@@ -73,8 +96,21 @@ class Autoencoder(nn.Module):
             self.register_buffer("mean", torch.zeros(image_shape))
             self.register_buffer("spread", torch.ones(image_shape))
 
+    @property
+    def batch_size(self) -> int:
+        """Images at a time outside training: :data:`BATCH`, or fewer where they would take more than MEMORY."""
+        first = 0
+        if self.config.arch == "cnn":
+            first = CNN_CHANNELS[0] * ((self.image_shape[0] + 1) // 2) * ((self.image_shape[1] + 1) // 2)
+        hidden = self.positions * self.encoder.hidden_dim if self.config.grid else 0
+        return max(1, min(BATCH, MEMORY // (16 * max(math.prod(self.image_shape), first, hidden))))
+
     def batches(self, images: np.ndarray, size: int = BATCH) -> Iterator[Tensor]:
-        """``images`` (N, H, W, C) or (N, D), perhaps mapped → scaled x (B, C, H, W) or (B, D) on the model's device."""
+        """``images`` (N, H, W, C) or (N, D), perhaps mapped → scaled x (B, C, H, W) or (B, D) on the model's device.
+
+        At most ``size`` and :attr:`batch_size` at a time.
+        """
+        size = min(size, self.batch_size)
         for start in range(0, len(images), size):
             batch = np.ascontiguousarray(images[start : start + size])
             yield self.scale(as_tensor(batch).to(self.pixel_variance.device))
@@ -123,12 +159,30 @@ class Autoencoder(nn.Module):
         return (x.float() + self.pixel_shift).clamp(0.0, 1.0).permute(0, 2, 3, 1)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, C, H, W) → z_e (B, d) and the last hidden layer h (B, hidden_dim)."""
+        """(B, C, H, W) → z_e (B, d) and the last hidden layer h (B, hidden_dim); of a grid B·P rows of each."""
         h = self.encoder(x)
-        return self.to_latent(h), h
+        z_e = self.to_latent(h)
+        if not self.config.grid:
+            return z_e, h
+        around = F.unfold(h, 3, padding=1)  # (B, 9 C, P)
+        return z_e.permute(0, 2, 3, 1).flatten(0, 2), around.transpose(1, 2).flatten(0, 1)
+
+    def flat(self, rows: Tensor) -> Tensor:
+        """(B·P, …), a row a position, → (B, …) with the positions of an image side by side."""
+        return rows.reshape(-1, self.positions * rows[0].numel()) if self.positions > 1 else rows
+
+    def codes(self, z_e: Tensor, h: Tensor) -> Tensor | None:
+        """(B, number of codes) int64: all codes of each image, position by position; None without a codebook."""
+        assigned = self.bottleneck.assign(z_e, h)
+        return None if assigned is None else self.flat(assigned.reshape(len(assigned), -1))
+
+    def decode_codewords(self, codewords: Tensor) -> Tensor:
+        """(S, c) → (S, C, H, W): images all of whose positions have the same codeword."""
+        x: Tensor = self.decoder(codewords.repeat_interleave(self.positions, 0))
+        return x
 
     def forward(self, x: Tensor, eps: Tensor | None = None) -> Reconstruction:
-        """Reconstruct x (B, C, H, W); ``eps`` (B, d) is the bottleneck's noise, None outside training."""
+        """Reconstruct x (B, C, H, W); ``eps`` is the bottleneck's noise, None outside training."""
         z_e, h = self.encode(x)
         z_e, h = z_e.float(), h.float()
         with torch.autocast(x.device.type, enabled=False):  # distances, KL and entropy need float32
@@ -138,6 +192,24 @@ class Autoencoder(nn.Module):
     def nmse(self, x: Tensor, x_hat: Tensor) -> Tensor:
         """Mean squared error over batch and pixels divided by the pixel variance ("normalised MSE"), a scalar."""
         return (x - x_hat.float()).square().mean() / self.pixel_variance
+
+
+def _check_grid(config: ModelConfig, image_shape: tuple[int, ...]) -> None:
+    if not config.grid:
+        return
+    if config.arch != "cnn":
+        raise UsageError("{grid} needs {arch} cnn, not {}", config.arch)
+    height, width = feature_sizes(image_shape, config.grid)[-1]
+    if (height, width) != (config.grid, config.grid):
+        raise UsageError(
+            "{grid} {} cannot be had of images of {}x{}, whose sides are halved: the next is {}x{}",
+            *(config.grid, image_shape[1], image_shape[0], width, height),
+        )
+    if config.latent_dim % config.grid**2:
+        raise UsageError(
+            "{latent_dim} {} is no multiple of the {} positions of {grid} {}",
+            *(config.latent_dim, config.grid**2, config.grid),
+        )
 
 
 def _glorot(module: nn.Module) -> None:

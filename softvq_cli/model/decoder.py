@@ -7,7 +7,7 @@ import math
 
 from torch import Tensor, nn
 
-from softvq_cli.model.encoder import CNN_CHANNELS, MLP_WIDTHS, feature_sizes
+from softvq_cli.model.encoder import MLP_WIDTHS, cnn_channels, feature_sizes
 
 
 class MLPDecoder(nn.Module):
@@ -30,16 +30,23 @@ class MLPDecoder(nn.Module):
 
 
 class CNNDecoder(nn.Module):
-    """Linear with ReLU to the encoder's last feature map, then four 3x3 transposed convolutions, the last linear."""
+    """Linear with ReLU to the encoder's last feature map, then as many 3x3 transposed convolutions, the last linear.
 
-    def __init__(self, latent_dim: int, image_shape: tuple[int, ...]) -> None:
+    With ``grid`` there is no linear layer: the convolutions start from the grid of latents.
+    """
+
+    def __init__(self, latent_dim: int, image_shape: tuple[int, ...], grid: int = 0) -> None:
         super().__init__()
-        sizes = feature_sizes(image_shape)[::-1]
-        channels = (*reversed(CNN_CHANNELS), image_shape[2])
+        sizes = feature_sizes(image_shape, grid)[::-1]
+        channels = [*reversed(cnn_channels(image_shape, grid)), image_shape[2]]
+        self.grid = grid
+        if grid:
+            channels[0] = latent_dim // grid**2
+        else:
+            self.linear = nn.Sequential(nn.Linear(latent_dim, channels[0] * sizes[0][0] * sizes[0][1]), nn.ReLU())
         self.feature_shape = (channels[0], *sizes[0])
-        self.linear = nn.Sequential(nn.Linear(latent_dim, channels[0] * sizes[0][0] * sizes[0][1]), nn.ReLU())
         layers: list[nn.Module] = []
-        for i in range(len(CNN_CHANNELS)):
+        for i in range(len(channels) - 1):
             # A stride-2 convolution maps 2n and 2n - 1 pixels to n; the extra row or column tells which it was.
             (height, width), (larger_height, larger_width) = sizes[i], sizes[i + 1]
             extra = (larger_height - (2 * height - 1), larger_width - (2 * width - 1))
@@ -50,6 +57,10 @@ class CNNDecoder(nn.Module):
         self.layers = nn.Sequential(*layers[:-1])
 
     def forward(self, z: Tensor) -> Tensor:
-        """(B, d) → (B, C, H, W)."""
-        pixels: Tensor = self.layers(self.linear(z).view(-1, *self.feature_shape))
+        """(B, d), or of a grid (B·P, c), → (B, C, H, W)."""
+        if self.grid:
+            features = z.reshape(-1, self.grid, self.grid, self.feature_shape[0]).permute(0, 3, 1, 2)
+        else:
+            features = self.linear(z).view(-1, *self.feature_shape)
+        pixels: Tensor = self.layers(features)
         return pixels

@@ -9,6 +9,10 @@ from torch import Tensor, nn
 
 MLP_WIDTHS = (500, 500, 2000)
 CNN_CHANNELS = (64, 128, 256, 512)
+LARGE = 64
+"""Pixels a side above which images are halved more often than in the paper, with at most the third's channels."""
+SMALL_MAP = 4
+"""Positions a side of the last feature map of such images, at most."""
 
 
 class MLPEncoder(nn.Module):
@@ -30,28 +34,46 @@ class MLPEncoder(nn.Module):
 
 
 class CNNEncoder(nn.Module):
-    """Four 3x3 convolutions of stride 2 with ReLU; each halves the sides, rounding up."""
+    """3x3 convolutions of stride 2 with ReLU, each of which halves the sides, rounding up: :func:`cnn_channels`.
 
-    def __init__(self, image_shape: tuple[int, ...]) -> None:
+    With ``grid`` the last feature map is not flattened: (B, C, grid, grid).
+    """
+
+    def __init__(self, image_shape: tuple[int, ...], grid: int = 0) -> None:
         super().__init__()
-        channels = (image_shape[2], *CNN_CHANNELS)
+        channels = (image_shape[2], *cnn_channels(image_shape, grid))
         layers: list[nn.Module] = []
         for fan_in, fan_out in itertools.pairwise(channels):
             layers += [nn.Conv2d(fan_in, fan_out, 3, stride=2, padding=1), nn.ReLU()]
         self.layers = nn.Sequential(*layers)
-        height, width = feature_sizes(image_shape)[-1]
-        self.hidden_dim = CNN_CHANNELS[-1] * height * width  # 2048 for 32x32 images
+        height, width = feature_sizes(image_shape, grid)[-1]
+        self.channels, self.grid = channels[-1], grid
+        # 2048 for 32x32 images; of a grid, a position and the eight around it.
+        self.hidden_dim = 9 * channels[-1] if grid else channels[-1] * height * width
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) → (B, hidden_dim)."""
-        h: Tensor = self.layers(x).flatten(1)
-        return h
+        """(B, C, H, W) → (B, hidden_dim), or the feature map of a grid."""
+        h: Tensor = self.layers(x)
+        return h if self.grid else h.flatten(1)
 
 
-def feature_sizes(image_shape: tuple[int, ...]) -> list[tuple[int, int]]:
+def cnn_channels(image_shape: tuple[int, ...], grid: int = 0) -> tuple[int, ...]:
+    """Of each convolution: the paper's four for images up to 64x64; until the map is 4x4, or the grid, otherwise."""
+    side = max(image_shape[:2])
+    if not grid and side <= LARGE:
+        return CNN_CHANNELS
+    most = CNN_CHANNELS[2] if side > LARGE else CNN_CHANNELS[-1]
+    channels: list[int] = []
+    while side > (grid or SMALL_MAP):
+        channels.append(min(CNN_CHANNELS[min(len(channels), len(CNN_CHANNELS) - 1)], most))
+        side = (side + 1) // 2
+    return tuple(channels)
+
+
+def feature_sizes(image_shape: tuple[int, ...], grid: int = 0) -> list[tuple[int, int]]:
     """(height, width) of the image and after each convolution: 32 → 16 → 8 → 4 → 2; 17 → 9 → 5 → 3 → 2."""
     sizes = [(image_shape[0], image_shape[1])]
-    for _ in CNN_CHANNELS:
+    for _ in cnn_channels(image_shape, grid):
         height, width = sizes[-1]
         sizes.append(((height + 1) // 2, (width + 1) // 2))
     return sizes

@@ -20,14 +20,15 @@ def represent(model: Autoencoder, images: np.ndarray, what: str = "z_e") -> np.n
         model: in evaluation mode.
         images: uint8 (N, H, W, C) of the model's image shape, at least one.
         what: ``z_e`` the encoder's output (the mean, for the Gaussian bottlenecks), ``z_q`` the decoder's
-            input, ``indices`` the most probable centroid, ``reconstruction`` or ``pixels``.
+            input, ``codes`` the numbers of the codewords, ``reconstruction`` or ``pixels``.
 
     Returns:
-        float32 (N, d) for z_e and z_q, int64 (N, 1) for indices, float32 (N, H*W*C) in [0, 1] for the others.
+        float32 (N, d) for z_e and z_q, int64 (N, codes of an image) for codes, float32 (N, H*W*C) in [0, 1]
+        for the others.
 
     Raises:
         UsageError: an unknown ``what``.
-        InputError: no images, images of another shape, or indices of a bottleneck without a codebook.
+        InputError: no images, images of another shape, or codes of a bottleneck without a codebook.
     """
     return np.concatenate(list(representations(model, images, what)))
 
@@ -56,11 +57,11 @@ def _read(model: Autoencoder, x: torch.Tensor, what: str) -> torch.Tensor:
         return model.unscale(x).flatten(1)
     z_e, h = model.encode(x)
     if what == "z_e":
-        return z_e
-    if what == "indices":
-        indices = model.bottleneck.assign(z_e, h)
-        if indices is None:
-            raise InputError(f"a {model.config.bottleneck} model has no codebook, so it has no indices")
-        return indices[:, None]
-    z_q = model.bottleneck(z_e, h).z_q
+        return model.flat(z_e)
+    if what == "codes":
+        codes = model.codes(z_e, h)
+        if codes is None:
+            raise InputError(f"a {model.config.bottleneck} model has no codebook, so it has no codes")
+        return codes
+    z_q = model.flat(model.bottleneck(z_e, h).z_q)
     return z_q if what == "z_q" else model.unscale(model.decoder(z_q)).flatten(1)

@@ -155,13 +155,13 @@ def _draw(folder: Path, subject: Subject, evaluation: Evaluation, reporter: Repo
     if centroids is not None and not ((folder / USAGE).exists() and (folder / CODEWORDS).exists()):
         reporter.stage("drawing the codebook")
         usage, codewords = subject.encoding.usage, subject.encoding.codewords
-        assert usage is not None and codewords is not None
-        dead = len(usage) - len(np.unique(codewords))
+        assert usage is not None
+        dead = int((usage == 0).sum()) if codewords is None else len(usage) - len(np.unique(codewords))
         images.codebook_usage(folder / USAGE, usage, dead=dead)
         if test.of_vectors:
             reporter.note("vectors have no pictures: neither reconstructions nor codewords are drawn")
         else:
-            images.codewords(folder / CODEWORDS, decoded_codewords(model, np.arange(len(centroids))), usage)
+            images.codewords(folder / CODEWORDS, decoded_codewords(model, np.arange(len(usage))), usage)
     if not (folder / CURVES).exists():
         reporter.stage("drawing curves")
         lines.training(folder / CURVES, run_directory.read_metrics(folder))

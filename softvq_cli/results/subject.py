@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from softvq_cli.config import BATCH, RunConfig
+from softvq_cli.config import RunConfig
 from softvq_cli.datasets.vectors import standard_of
 from softvq_cli.errors import InputError
 from softvq_cli.reporter import Reporter
@@ -273,15 +273,16 @@ def encode(model: Autoencoder, images: np.ndarray, shown: np.ndarray, *, reporte
             nmse += model.nmse(x, x_hat).item() * len(x)
             squares = (x - x_hat).double().square().flatten(1).mean(1) / model.pixel_variance.double()
             errors.append(squares.cpu().numpy())
-            z.append(z_e.cpu().numpy())
+            z.append(model.flat(z_e).cpu().numpy())
             kept = torch.from_numpy(wanted[done : done + len(x)]).to(x.device)
             pixels.append(_bytes(model, x_hat[kept]))
             if centroids is not None:
+                usage = output.stats["usage"].double() + (0 if usage is None else usage)
+            if centroids is not None and model.positions == 1 and centroids.dim() == 2:  # one code an image
                 index = model.bottleneck.assign(z_e, h)
                 assert index is not None  # there are centroids
                 codewords.append(index.cpu().numpy())
                 distances.append((z_e - centroids[index]).double().norm(dim=1).cpu().numpy())
-                usage = output.stats["usage"].double() + (0 if usage is None else usage)
             done += len(x)
             reporter.progress("encoding", done, len(images))
             yield z_e, h
@@ -298,7 +299,7 @@ def encode(model: Autoencoder, images: np.ndarray, shown: np.ndarray, *, reporte
         reconstructions=np.concatenate(pixels),
         codewords=np.concatenate(codewords) if codewords else None,
         codeword_distances=np.concatenate(distances) if distances else None,
-        usage=None if usage is None else usage.cpu().numpy() / len(images),
+        usage=None if usage is None else (usage.flatten() / (len(images) * model.positions)).cpu().numpy(),
     )
 
 
@@ -309,8 +310,9 @@ def decoded_codewords(model: Autoencoder, numbers: np.ndarray) -> np.ndarray:
     centroids = model.bottleneck.centroids()
     assert centroids is not None
     with torch.inference_mode():
-        parts = (centroids[numbers[i : i + BATCH]] for i in range(0, len(numbers), BATCH))
-        return np.concatenate([_bytes(model, model.decoder(part)) for part in parts])
+        codewords = centroids.flatten(0, -2)[numbers]
+        parts = torch.split(codewords, max(1, model.batch_size // model.positions))
+        return np.concatenate([_bytes(model, model.decode_codewords(part)) for part in parts])
 
 
 def _bytes(model: Autoencoder, x_hat: Any) -> np.ndarray:

@@ -32,10 +32,10 @@ INPUT = "images"
 """The input of the ONNX model: uint8 (N, H, W, C), or float32 (N, D) of vectors, N free."""
 MEANINGS = {
     "z_e": "float32 (N, d): the encoder's output, without noise",
-    "indices": "int64 (N,): the most probable centroid of the codebook",
+    "codes": "int64 (N,), or (N, number of codes of an image): the most probable centroid of the codebook",
     "reconstruction": "float32 (N, H, W, C) in [0, 1]: what the decoder makes of it",
 }
-"""The outputs by name; those of a model without a codebook have no indices."""
+"""The outputs by name; those of a model without a codebook have no codes."""
 _OPSET = 18
 
 
@@ -106,9 +106,12 @@ class Deployed(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """The outputs that :func:`outputs_of` names, in that order."""
         z_e, h = self.model.encode(self.model.scale(images))
-        indices = self.model.bottleneck.assign(z_e, h)
+        codes = self.model.codes(z_e, h)
         x_hat = self.model.unscale(self.model.decoder(self.model.bottleneck(z_e, h).z_q))
-        return (z_e, x_hat) if indices is None else (z_e, indices, x_hat)
+        z_e = self.model.flat(z_e)
+        if codes is None:
+            return z_e, x_hat
+        return z_e, codes[:, 0] if codes.shape[1] == 1 else codes, x_hat
 
 
 def meanings(model: Autoencoder) -> dict[str, str]:
@@ -121,7 +124,7 @@ def meanings(model: Autoencoder) -> dict[str, str]:
 
 def outputs_of(model: Autoencoder) -> tuple[str, ...]:
     """The names of the outputs, in order."""
-    return tuple(name for name in MEANINGS if name != "indices" or model.bottleneck.centroids() is not None)
+    return tuple(name for name in MEANINGS if name != "codes" or model.bottleneck.centroids() is not None)
 
 
 def write_onnx(path: str | os.PathLike[str], content: Mapping[str, Any], model: Autoencoder) -> None:

@@ -216,7 +216,8 @@ def _open_run(request: TrainRequest, device: str) -> Iterator[Run | tuple[_Place
         _prepare_folder(folder, request, session)
         _note_not_kept(folder, session, reporter)
         files = RunFiles(folder, info, device, tuple(request.logs))
-        reporter.note(f"training in {folder}" + (f", from step {session.step}" if session.step else ""))
+        start = f", from step {session.step}" if session.step else ""
+        reporter.note(f"training in {folder}{start}: {_size(session, len(dataset))}")
         reporter.stage("training", stoppable=True)
         reporter.progress("training", session.step, config.train.iterations)
         had = saved.config.train.iterations if saved else config.train.iterations
@@ -273,7 +274,7 @@ def _plan(request: TrainRequest) -> tuple[Dataset | None, RunConfig, Path]:
     dataset = datasets.load(data, "train", reporter=request.reporter)
     if data.pixel_range == "auto" and dataset.pixel_range is not None:
         chosen["pixel_range"] = dataset.pixel_range  # whatever is embedded later is read by the same range
-    config = resolve(data.data, dataset.image_shape, chosen)
+    config = resolve(data.data, dataset.image_shape, chosen, len(dataset))
     folder = out or run_directory.default_folder(config, dataset.name)
     if request.resume and run_directory.is_used(folder):
         config = run_directory.for_resume(folder, chosen)
@@ -314,6 +315,16 @@ def _note_longer(folder: Path, session: Session, reporter: Reporter, had: int) -
     kept = f"; what it was then is kept in {run_directory.kept_checkpoint(folder, had)}" if session.step == had else ""
     reporter.note(
         f"the run in {folder} was to have {had} iterations and goes on to {session.config.train.iterations}{kept}"
+    )
+
+
+def _size(session: Session, images: int) -> str:
+    """``2.7 M parameters, a checkpoint of 32 MB; 40000 steps of 32 are 21.3 epochs of 60000 images``."""
+    train, parameters = session.config.train, sum(weights.numel() for weights in session.model.parameters())
+    epochs = train.iterations * train.batch_size / images
+    return (
+        f"{parameters / 1e6:.3g} M parameters, a checkpoint of {12 * parameters / 1e6:.3g} MB; "
+        f"{train.iterations} steps of {train.batch_size} are {epochs:.3g} epochs of {images} images"
     )
 
 

@@ -95,10 +95,10 @@ class Session:
     def _start(self, images: np.ndarray) -> None:
         """Show the bottleneck the encodings of the first batches, if it asks for them."""
         bottleneck, n = self.model.bottleneck, len(images)
-        wanted = min(n, bottleneck.encodings_to_start)
+        wanted = min(n, -(-bottleneck.encodings_to_start // bottleneck.positions))
         if not wanted:
             return
-        if n < self.config.model.K:
+        if n * bottleneck.positions < self.config.model.K:
             raise UsageError(
                 "{codebook_init} kmeans needs at least as many images as codes: there are {}, and {K} is {}",
                 *(n, self.config.model.K),
@@ -123,7 +123,7 @@ class Session:
 
     def validation_nmse(self) -> float:
         """nMSE of the deterministic reconstruction of the validation images."""
-        parts = torch.split(self.validation, 256)
+        parts = torch.split(self.validation, min(256, self.model.batch_size))
         with torch.inference_mode():
             scaled = (self.model.scale(images).contiguous(memory_format=self._layout) for images in parts)
             errors: list[float] = torch.stack([self.model.nmse(x, self.model(x).x_hat) for x in scaled]).tolist()

@@ -79,7 +79,7 @@ class TensorBoard(Reporter):
                 pair = torch.cat([model.unscale(x), model.unscale(model(x).x_hat)], dim=2)  # (B, H, 2 W, C)
                 self._writer.add_images("reconstructions", pair.cpu(), step, dataformats="NHWC")
             if centroids is not None and not model.of_vectors:
-                decoded = model.unscale(model.decoder(centroids[:_CENTROIDS]))
+                decoded = model.unscale(model.decode_codewords(centroids.flatten(0, -2)[:_CENTROIDS]))
                 self._writer.add_images("codebook", decoded.cpu(), step, dataformats="NHWC")
             if step == session.config.train.iterations:
                 self._project(session)

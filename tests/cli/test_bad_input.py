@@ -186,7 +186,7 @@ def test_a_folder_without_a_run(softvq, tmp_path):
 
 def test_indices_of_a_model_without_a_codebook(softvq, tmp_path):
     assert softvq("train", "-b", "ae", "-o", "run", "-q", *QUICK).code == 0
-    softvq("embed", "run", "--what", "indices").refused(3, "no codebook")
+    softvq("embed", "run", "--what", "codes").refused(3, "no codebook")
     softvq("embed", "run", "--what", "zq").refused(2, "unknown representation 'zq'", "did you mean 'z_q'?")
     assert not list(tmp_path.glob("embeddings*"))
 

@@ -115,7 +115,7 @@ def test_embed_takes_any_split(softvq, trained, tmp_path, split, rows):
     assert len(np.load(tmp_path / "embeddings.npy")) == rows
 
 
-@pytest.mark.parametrize(("what", "columns"), [("z_q", 16), ("indices", 1), ("reconstruction", 64), ("pixels", 64)])
+@pytest.mark.parametrize(("what", "columns"), [("z_q", 16), ("codes", 1), ("reconstruction", 64), ("pixels", 64)])
 def test_embed_writes_other_representations(softvq, trained, tmp_path, what, columns):
     assert softvq("embed", trained, "--what", what).code == 0
     assert np.load(tmp_path / "embeddings.npy").shape == (359, columns)

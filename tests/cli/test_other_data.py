@@ -49,7 +49,7 @@ def test_other_data_may_be_read_otherwise(command, softvq, run, tmp_path):
 
 
 def test_numbers_of_codewords_are_not_clustered_as_if_they_were_coordinates(softvq, run):
-    assert softvq("embed", run, "--what", "indices", "-o", "codes.npy").code == 0
+    assert softvq("embed", run, "--what", "codes", "-o", "codes.npy").code == 0
     for words in (("cluster", "codes.npy"), ("tsne", "codes.npy", "-o", "a.png"), ("probe", "codes.npy", "codes.npy")):
         softvq(*words).refused(3, "codes.npy holds the numbers of codewords", "--what z_q")
     assert softvq("info", "codes.npy").code == 0

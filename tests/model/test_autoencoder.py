@@ -82,14 +82,14 @@ def test_each_representation_has_its_documented_shape_and_type(bottleneck: str) 
     ae = model("mlp", (8, 8, 1), bottleneck)
     raw = images((8, 8, 1), n=4)
     for what in REPRESENTATIONS:
-        if what == "indices" and ae.bottleneck.centroids() is None:
+        if what == "codes" and ae.bottleneck.centroids() is None:
             with pytest.raises(InputError, match="no codebook"):
                 represent(ae, raw, what)
             continue
         rows = represent(ae, raw, what)
-        width = {"z_e": 8, "z_q": 8, "indices": 1}.get(what, 64)
+        width = {"z_e": 8, "z_q": 8, "codes": 1}.get(what, 64)
         assert rows.shape == (4, width)
-        assert rows.dtype == (np.int64 if what == "indices" else np.float32)
+        assert rows.dtype == (np.int64 if what == "codes" else np.float32)
     pixels = represent(ae, raw, "pixels")
     np.testing.assert_allclose(pixels, raw.reshape(4, -1) / 255.0, atol=1e-6)
 

@@ -108,7 +108,7 @@ def test_sigma_is_that_of_images_evenly_spaced_over_the_split(monkeypatch):
 def test_hard_quantisation_is_certain_and_its_own_nearest_codeword(images, small_batches):
     model = model_of("vq")
     figures = model.evaluate(images)
-    indices = represent(model, images, "indices")[:, 0]
+    indices = represent(model, images, "codes")[:, 0]
     counts = np.bincount(indices, minlength=K)
     np.testing.assert_array_equal(model.codebook_usage(images).counts, counts)
     share = counts[counts > 0] / 70

@@ -108,7 +108,7 @@ VALID = {
     "--config": ("{text.toml}", "{wrong.toml}", "{broken.toml}", "{empty}"),
     "--out": ("new", "new.npy", "new.png", "new.svg", "new.safetensors"),
     "--split": ("train", "test", "all"),
-    "--what": ("z_e", "z_q", "indices", "reconstruction", "pixels"),
+    "--what": ("z_e", "z_q", "codes", "reconstruction", "pixels"),
     "--solver": ("lbfgs", "adam"),
     "--labels": ("{labels.npy}", "{rows.npy}"),
     "--clusters": ("1", "2", "3", "12", "13"),

@@ -44,16 +44,16 @@ def test_the_onnx_model_gives_what_the_package_gives(bottleneck, arch, tmp_path)
     model.export(tmp_path / "model.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     names = [output.name for output in session.get_outputs()]
-    assert names == [n for n in ("z_e", "indices", "reconstruction") if n != "indices" or bottleneck not in WITHOUT]
+    assert names == [n for n in ("z_e", "codes", "reconstruction") if n != "codes" or bottleneck not in WITHOUT]
     for n in (80, 1):  # N is free
         found = dict(zip(names, session.run(None, {"images": images[:n]}), strict=True))
         expected = {name: represent(model.model, images[:n], name) for name in names}
         np.testing.assert_allclose(found["z_e"], expected["z_e"], atol=1e-5)
         assert found["reconstruction"].shape == (n, 16, 17, 3)
         np.testing.assert_allclose(found["reconstruction"].reshape(n, -1), expected["reconstruction"], atol=1e-5)
-        if "indices" in names:
-            assert found["indices"].dtype == np.int64
-            assert (found["indices"] == expected["indices"][:, 0]).all()
+        if "codes" in names:
+            assert found["codes"].dtype == np.int64
+            assert (found["codes"] == expected["codes"][:, 0]).all()
 
 
 def test_the_file_says_what_it_is_and_not_where_it_was_made(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 
 from softvq_cli.config import ModelConfig
@@ -13,8 +14,12 @@ __all__ = ["Bottleneck", "CodebookUsage", "Output", "build_bottleneck"]
 
 
 def build_bottleneck(config: ModelConfig, hidden_dim: int) -> Bottleneck:
-    """The bottleneck that ``config.bottleneck`` names, for an encoder whose last hidden layer has ``hidden_dim``."""
+    """The bottleneck that ``config.bottleneck`` names, for an encoder whose last hidden layer has ``hidden_dim``.
+
+    Of a grid it is that of one position, with ``latent_dim`` c.
+    """
     entry = BOTTLENECKS[config.bottleneck]
+    config = dataclasses.replace(config, latent_dim=config.latent_dim // max(1, config.grid) ** 2)
     module = importlib.import_module(entry.module if "." in entry.module else f"{__name__}.{entry.module}")
     bottleneck: Bottleneck = getattr(module, entry.class_name)(config, hidden_dim)
     return bottleneck

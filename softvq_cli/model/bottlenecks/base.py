@@ -14,7 +14,7 @@ from softvq_cli.config import ModelConfig
 from softvq_cli.model.bottlenecks.usage import CodebookUsage
 
 Codes = Iterable[tuple[Tensor, Tensor]]
-"""Batches of (z_e (B, d), h (B, hidden_dim)) on the model's device, made without noise and without gradients."""
+"""Batches of (z_e (B·P, d), h (B·P, hidden_dim)) on the model's device, made without noise and without gradients."""
 
 
 class Output(NamedTuple):
@@ -34,7 +34,9 @@ class Bottleneck(nn.Module, ABC):
     """A pure function of (z_e, h, eps) with learned parameters and buffers.
 
     The noise comes from outside and what a step changes in the buffers is returned, so that a step can be repeated,
-    compiled, stacked over seeds and captured in a CUDA graph: ``eps`` is what :meth:`noise` draws, N(0, I) of z_e's
+    compiled, stacked over seeds and captured in a CUDA graph. Of a grid it sees the B·P positions of a batch as rows; B
+    stands for their number below, d for the numbers of one. A KL is a sum over the P positions of an image, and means
+    stay means. ``eps`` is what :meth:`noise` draws, N(0, I) of z_e's
     shape unless a bottleneck says otherwise, or None for the deterministic map of evaluation.
     """
 
@@ -49,6 +51,8 @@ class Bottleneck(nn.Module, ABC):
         super().__init__()
         self.config = config
         self.hidden_dim = hidden_dim
+        self.positions = max(1, config.grid) ** 2
+        """P, the rows of an image."""
 
     @abstractmethod
     def forward(self, z_e: Tensor, h: Tensor, eps: Tensor | None = None) -> Output:
@@ -64,7 +68,7 @@ class Bottleneck(nn.Module, ABC):
         """The eps of a training batch of ``n`` images, on the generator's device; None where training has none."""
         if not self.stochastic:
             return None
-        return torch.randn(n, self.config.latent_dim, generator=generator, device=generator.device)
+        return torch.randn(n * self.positions, self.config.latent_dim, generator=generator, device=generator.device)
 
     def start(self, z_e: Tensor, seed: int) -> None:
         """Look at ``encodings_to_start`` of the untrained encoder's outputs z_e (N, d) before the first step."""
@@ -79,16 +83,16 @@ class Bottleneck(nn.Module, ABC):
         """−log p(x | z) up to a constant and ``reconstruction_scale``: nMSE, for a Gaussian of fixed variance."""
         return nmse
 
-    def term_weights(self, beta: float) -> dict[str, float]:
+    def term_weights(self, beta: float) -> dict[str, float | Tensor]:
         """The factor of each loss term inside the extra loss; ``beta`` weighs the term the method names so."""
         return dict.fromkeys(self.term_names, 1.0)
 
     def centroids(self) -> Tensor | None:
-        """(K, d), the codebook, or None."""
+        """(K, d), the codebook, or None; of G stages (G, K, d)."""
         return None
 
     def assign(self, z_e: Tensor, h: Tensor) -> Tensor | None:
-        """(B,) int64: the most probable centroid of each row, or None without a codebook."""
+        """(B,) int64: the most probable centroid of each row; of G stages (B, G); None without a codebook."""
         return None
 
     def sigma(self, h: Tensor) -> Tensor | None:

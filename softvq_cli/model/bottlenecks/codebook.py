@@ -61,7 +61,10 @@ class CodebookBottleneck(Bottleneck):
     def summarise(self, stats: Mapping[str, Tensor], n: int) -> dict[str, float]:
         """``perplexity`` of the usage, ``active_codes`` (most probable for at least one image), posterior entropy."""
         summary = {"perplexity": perplexity(stats["usage"]), "active_codes": int((stats["counts"] > 0).sum())}
-        return {**summary, "posterior_entropy_bits": max(0.0, stats["entropy"].item() / n / math.log(2))}
+        return {
+            **summary,
+            "posterior_entropy_bits": max(0.0, stats["entropy"].item() / (n * self.positions) / math.log(2)),
+        }
 
     def evaluate(self, codes: Codes, n: int) -> dict[str, float]:
         return self.usage(codes).figures()
@@ -88,6 +91,7 @@ class CodebookBottleneck(Bottleneck):
             posterior_entropy_bits=max(0.0, entropy / n / math.log(2)),
             soft_hard_distance=distance / n,
             soft_hard_relative=math.sqrt(squared_distance / squared_norm) if squared_norm > 0 else 0.0,
+            positions=self.positions,
         )
 
     def diagnose(self, summary: Mapping[str, float], n: int) -> str | None:

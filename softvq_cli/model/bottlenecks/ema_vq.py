@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from softvq_cli.config import ModelConfig
 from softvq_cli.errors import Message
@@ -42,6 +43,7 @@ class EMAVQ(VQ):
         return torch.rand(self.K, generator=generator, device=generator.device) if self.stochastic else None
 
     def forward(self, z_e: Tensor, h: Tensor, eps: Tensor | None = None) -> Output:
+        z_e = self.prepared(z_e)
         quantised, stats = self.quantise(z_e, h)
         losses = {"commitment": (z_e - quantised).square().mean()}
         state = self.moved(z_e.detach(), self.assign(z_e, h), eps)
@@ -49,25 +51,37 @@ class EMAVQ(VQ):
 
     def moved(self, z: Tensor, indices: Tensor, eps: Tensor | None) -> dict[str, Tensor]:
         """Codebook and counts after the codes z (B, d), which chose ``indices`` (B,); ``eps`` (K,) revives the dead."""
-        decay, share = self.config.decay, z.shape[0] / self.K
-        chosen = (indices[:, None] == torch.arange(self.K, device=z.device)).to(z.dtype)  # (B, K)
-        n = chosen.sum(0)
-        count = decay * self.count + (1 - decay) * n
-        pull = chosen.T @ z - n[:, None] * self.codebook  # (K, d), Σ z − n_k μ_k
-        codebook = self.codebook + (1 - decay) * pull / count.clamp_min(SMALLEST)[:, None]
-        if eps is not None:
-            dead = count < self.config.revive * share
-            rows = (eps * z.shape[0]).long().clamp_max(z.shape[0] - 1)
-            codebook = torch.where(dead[:, None], z[rows], codebook)
-            count = torch.where(dead, share, count)
-        return {"codebook": codebook, "count": count}
+        codebook, count = followed(self.centroids(), self.count, z, indices, eps, self.config)
+        return {"codebook": F.normalize(codebook, dim=1) if self.config.cosine else codebook, "count": count}
 
     def start(self, z_e: Tensor, seed: int) -> None:
         super().start(z_e, seed)
         self.count.fill_(1.0)
 
-    def term_weights(self, beta: float) -> dict[str, float]:
+    def term_weights(self, beta: float) -> dict[str, float | Tensor]:
         return {"commitment": beta}
 
     def remedy(self) -> str:
         return Message("a larger {revive}, a smaller {K}, a larger {beta} or another {seed}")
+
+
+def followed(
+    codebook: Tensor, count: Tensor, z: Tensor, indices: Tensor, eps: Tensor | None, config: ModelConfig
+) -> tuple[Tensor, Tensor]:
+    """Codebook (K, d) and counts N_k (K,) after the codes z (B, d), which chose ``indices`` (B,): see :class:`EMAVQ`.
+
+    ``eps`` (K,), uniform on [0, 1), says on which code a dead centroid is put; None revives none.
+    """
+    K, decay = len(codebook), config.decay
+    share = z.shape[0] / K
+    chosen = (indices[:, None] == torch.arange(K, device=z.device)).to(z.dtype)  # (B, K)
+    n = chosen.sum(0)
+    count = decay * count + (1 - decay) * n
+    pull = chosen.T @ z - n[:, None] * codebook  # (K, d), Σ z − n_k μ_k
+    codebook = codebook + (1 - decay) * pull / count.clamp_min(SMALLEST)[:, None]
+    if eps is not None:
+        dead = count < config.revive * share
+        rows = (eps * z.shape[0]).long().clamp_max(z.shape[0] - 1)
+        codebook = torch.where(dead[:, None], z[rows], codebook)
+        count = torch.where(dead, share, count)
+    return codebook, count

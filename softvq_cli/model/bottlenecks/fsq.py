@@ -15,7 +15,10 @@ from softvq_cli.model.bottlenecks.codebook import CodebookBottleneck, hard_stats
 from softvq_cli.model.bottlenecks.usage import CodebookUsage
 
 MARGIN = 1e-3
-"""The bound is this much wider than the outermost levels, so that they are reached (the paper's listing)."""
+"""The bound is this share wider than the outermost levels, so that they are reached. Ours: the paper's is narrower by
+a small share, so that they are reached only by rounding."""
+WIDEST = 0.25
+"""And at most so much wider: half a level more would be rounded to a level that is not there."""
 
 SMALLEST = 1e-10
 """Below this a variance is taken for this."""
@@ -24,11 +27,12 @@ SMALLEST = 1e-10
 class FSQ(CodebookBottleneck):
     """A few numbers u, each bounded and rounded to one of L_i levels; the codebook is the grid of all ∏ L_i.
 
-        f(u) = (L − 1)(1 + 10⁻³)/2 · tanh(u + s) − o,   û = round f(u) / ⌊L/2⌋
+        f(u) = min((L − 1)(1 + 10⁻³)/2, (L − 1)/2 + ¼) · tanh(u + s) − o,   û = round f(u) / ⌊L/2⌋
 
-    where o is ½ for even L and 0 for odd, and s makes f(0) = 0 (section 3.1, and the listing in the appendix, whose
-    tan is meant as the inverse of tanh). Rounding passes the gradient straight through. There is nothing to learn in
-    the codebook, hence no extra loss.
+    where o is ½ for even L and 0 for odd, and s makes f(0) = 0 (section 3.1; the paper's listing has 1 − ε in place of
+    1 + 10⁻³, and tan, where we take the inverse of tanh). Two levels
+    cannot be had: one of them is never left. Rounding passes the gradient straight through. There is nothing to learn
+    in the codebook, hence no extra loss.
 
     Linear layers project z_e (d) to as many numbers as there are levels, and û back to d, as the authors do with the
     last layer of an encoder and the first of a decoder. Ours: each of the numbers is standardised, as in batch
@@ -84,7 +88,7 @@ class FSQ(CodebookBottleneck):
 
     def bound(self, u: Tensor) -> Tensor:
         """f(u), (B, number of levels): its nearest whole numbers are L."""
-        half = (self.levels - 1) * (1 + MARGIN) / 2
+        half = ((self.levels - 1) * (1 + MARGIN) / 2).minimum((self.levels - 1) / 2 + WIDEST)
         offset = 0.5 * (self.levels % 2 == 0)
         return torch.tanh(u + torch.atanh(offset / half)) * half - offset
 

@@ -13,7 +13,9 @@ class GumbelVQ(RelaxedCodebook):
     """p(k | x) = softmax(W z_e + b): a linear head of z_e, whose codewords only the decoder meets.
 
     Extra loss ``kl``: KL(p ‖ uniform) = log K − H(p) in nats, averaged over the batch; its weight is beta. With the
-    sum over the image as its reconstruction term this is the ELBO of dVAE (Ramesh et al. 2021, arXiv 2102.12092).
+    sum over the image as its reconstruction term this is the ELBO of dVAE (Ramesh et al. 2021, arXiv 2102.12092). At
+    step t beta is multiplied by max(1, ``kl_start`` · e^(−t / ``kl_decay``)): a posterior that is pressed towards the
+    uniform one first spreads over the codes, and is told apart later.
     Distances to the codewords play no part, so K-means has nothing to place.
     """
 
@@ -30,5 +32,6 @@ class GumbelVQ(RelaxedCodebook):
     def terms(self, z_e: Tensor, z_q: Tensor, log_p: Tensor) -> dict[str, Tensor]:
         return {"kl": self.divergence(log_p)}
 
-    def term_weights(self, beta: float) -> dict[str, float]:
-        return {"kl": beta}
+    def term_weights(self, beta: float) -> dict[str, float | Tensor]:
+        start, decay = self.config.kl_start, self.config.kl_decay
+        return {"kl": beta if start == 1 else beta * (start * torch.exp(-self.steps / decay)).clamp_min(1.0)}

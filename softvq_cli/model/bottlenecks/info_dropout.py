@@ -64,4 +64,5 @@ class InfoDropout(Bottleneck):
             means.append(z_e.cpu().numpy())
             share = torch.sigmoid(self.alpha_head(h).cpu().double())  # in float32 a small one would be 0
             scales.append(self.config.alpha_max * share.numpy())
-        return {"bits_per_image": bits(np.concatenate(means), np.concatenate(scales))}
+        side_by_side = [np.concatenate(rows).reshape(n, -1) for rows in (means, scales)]
+        return {"bits_per_image": bits(*side_by_side)}

@@ -15,13 +15,16 @@ from softvq_cli.model.bottlenecks.codebook import CodebookBottleneck, straight_t
 
 ENCODINGS_A_CODEWORD = 8
 """What K-means starts from, on average."""
+CUT_DEVIATION = 0.87962566103423978
+"""The standard deviation of a standard normal that is cut off at 2."""
 
 
 class LearnedCodebook(CodebookBottleneck):
     """Centroids μ_k in R^d, a parameter or, where ``by_gradient`` is not set, a buffer.
 
     They are drawn by "uniform unit scaling", U(−√(3/d), √(3/d)), which gives them a squared norm of 1 on average.
-    ``codebook_init="kmeans"`` moves them to the centres of a K-means of the untrained encoder's first outputs.
+    ``codebook_init="kmeans"`` moves them to the centres of a K-means of the untrained encoder's first outputs, and
+    ``"notebook"`` draws a normal of variance 1/d, cut off at two standard deviations, as the authors do for SVHN.
     """
 
     by_gradient = True
@@ -30,7 +33,12 @@ class LearnedCodebook(CodebookBottleneck):
     def __init__(self, config: ModelConfig, hidden_dim: int) -> None:
         super().__init__(config, hidden_dim, config.K)
         limit = math.sqrt(3.0 / config.latent_dim)
-        drawn = torch.empty(config.K, config.latent_dim).uniform_(-limit, limit)
+        drawn = torch.empty(config.K, config.latent_dim)
+        if config.codebook_init == "notebook":
+            std = config.latent_dim**-0.5 / CUT_DEVIATION
+            nn.init.trunc_normal_(drawn, std=std, a=-2 * std, b=2 * std)
+        else:
+            drawn.uniform_(-limit, limit)
         if self.by_gradient:
             self.codebook = nn.Parameter(drawn)
         else:
@@ -59,6 +67,7 @@ class VectorQuantiser(LearnedCodebook):
         self.stochastic = config.noise_std > 0
 
     def forward(self, z_e: Tensor, h: Tensor, eps: Tensor | None = None) -> Output:
+        z_e = self.prepared(z_e)
         noisy = z_e if eps is None else z_e + self.config.noise_std * eps  # z'_e
         quantised, stats = self.quantise(noisy, h)  # ẑ_q
         losses = {
@@ -67,11 +76,15 @@ class VectorQuantiser(LearnedCodebook):
         }
         return Output(self.decoder_input(z_e, quantised.detach()), losses, stats)
 
+    def prepared(self, z_e: Tensor) -> Tensor:
+        """z_e as it is compared with the codebook."""
+        return z_e
+
     def decoder_input(self, z_e: Tensor, quantised: Tensor) -> Tensor:
         """Straight through: the value of ẑ_q, the gradient of the decoder's input copied to z_e."""
         return straight_through(z_e, quantised)
 
-    def term_weights(self, beta: float) -> dict[str, float]:
+    def term_weights(self, beta: float) -> dict[str, float | Tensor]:
         return {"codebook": 1.0, "commitment": beta}
 
 

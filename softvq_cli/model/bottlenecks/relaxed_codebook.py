@@ -38,7 +38,7 @@ class RelaxedCodebook(LearnedCodebook):
         self.register_buffer("steps", torch.zeros(()))  # t, whole up to 2^24
 
     def noise(self, n: int, generator: torch.Generator) -> Tensor:
-        return torch.rand(n, self.K, generator=generator, device=generator.device)
+        return torch.rand(n * self.positions, self.K, generator=generator, device=generator.device)
 
     @abstractmethod
     def log_posterior(self, z: Tensor) -> Tensor:
@@ -85,8 +85,8 @@ class RelaxedCodebook(LearnedCodebook):
         )
 
     def divergence(self, log_p: Tensor) -> Tensor:
-        """KL of the posterior log_p (B, K) to the uniform prior, log K − H(p), in nats, the mean over the batch."""
-        return (log_p.exp() * log_p).sum(1).mean() + math.log(self.K)
+        """KL of the posterior log_p (B, K) to the uniform prior, log K − H(p), in nats, the mean over the images."""
+        return ((log_p.exp() * log_p).sum(1).mean() + math.log(self.K)) * self.positions
 
     def remedy(self) -> str:
         return Message("a larger {reconstruction_scale}, a smaller {K} or another {seed}")

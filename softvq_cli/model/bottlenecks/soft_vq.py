@@ -44,7 +44,9 @@ class SoftVQ(VectorQuantiser):
     """ẑ_q = Σ_k μ_k p(μ_k | z'_e): the minimum mean squared error estimate of the centroid.
 
     σ_k is learned: ``sigma_form="input"`` predicts log σ_k(x) by a second linear head of h, ``"codeword"``
-    keeps one vector for all inputs. As σ_k → 0 this becomes :class:`~softvq_cli.model.bottlenecks.vq.VQ`.
+    keeps one vector for all inputs. With ``soft_weights="notebook"`` the centroids are weighed by σ_k · p(μ_k | z'_e),
+    which do not sum to 1, as in the authors' notebook for SVHN; there ``sigma_power`` is 0. As σ_k → 0 this becomes
+    :class:`~softvq_cli.model.bottlenecks.vq.VQ`.
     """
 
     def __init__(self, config: ModelConfig, hidden_dim: int) -> None:
@@ -71,11 +73,15 @@ class SoftVQ(VectorQuantiser):
 
     def quantise(self, z: Tensor, h: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         log_p = self.log_posterior(z, h)  # (B, K)
-        return log_p.exp() @ self.codebook, posterior_stats(log_p)
+        weights = log_p.exp()
+        if self.config.soft_weights == "notebook":
+            weights = weights * self.log_sigma(h).clamp(-LOG_SIGMA_LIMIT, LOG_SIGMA_LIMIT).exp()
+        return weights @ self.codebook, posterior_stats(log_p)
 
     def evaluate(self, codes: Codes, n: int) -> dict[str, float]:
         """Also the quantiles of σ_k over images and codewords."""
-        rows = np.linspace(0, n - 1, min(n, SIGMA_IMAGES)).round().astype(np.int64)
+        n_rows = n * self.positions
+        rows = np.linspace(0, n_rows - 1, min(n_rows, SIGMA_IMAGES)).round().astype(np.int64)
         log_sigma: list[np.ndarray] = []
 
         def seen() -> Iterator[tuple[Tensor, Tensor]]:

@@ -49,7 +49,7 @@ class SQVAE(RelaxedCodebook):
         return torch.log_softmax(-0.5 * squared_distances(z, self.codebook) / self.variance(), dim=1)
 
     def terms(self, z_e: Tensor, z_q: Tensor, log_p: Tensor) -> dict[str, Tensor]:
-        apart = (z_e - z_q).square().sum(1).mean()
+        apart = (z_e - z_q).square().sum(1).mean() * self.positions
         return {"kl_discrete": self.divergence(log_p), "kl_continuous": 0.5 * apart / self.variance()}
 
     def reconstruction(self, nmse: Tensor) -> Tensor:
@@ -61,7 +61,7 @@ class SQVAE(RelaxedCodebook):
 
     def summarise(self, stats: Mapping[str, Tensor], n: int) -> dict[str, float]:
         """Also σ_φ."""
-        return {**super().summarise(stats, n), "sigma": stats["sigma"].item() / n}
+        return {**super().summarise(stats, n), "sigma": stats["sigma"].item() / (n * self.positions)}
 
     def evaluate(self, codes: Codes, n: int) -> dict[str, float]:
         """Also σ_φ, as the median of σ."""

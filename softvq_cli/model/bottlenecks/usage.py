@@ -21,6 +21,8 @@ class CodebookUsage:
     """Mean Euclidean distance between ẑ_q and the most probable codeword."""
     soft_hard_relative: float
     """The same as a share: root mean square distance over the root mean square norm of the codewords chosen."""
+    positions: int = 1
+    """P: codes of an image."""
 
     @property
     def usage_entropy_bits(self) -> float:
@@ -30,8 +32,8 @@ class CodebookUsage:
 
     @property
     def bits_per_image(self) -> float:
-        """I(X; k) = H(mean posterior) − mean H(posterior)."""
-        return max(0.0, self.usage_entropy_bits - self.posterior_entropy_bits)
+        """I(X; k) = H(mean posterior) − mean H(posterior), summed over the positions."""
+        return self.positions * max(0.0, self.usage_entropy_bits - self.posterior_entropy_bits)
 
     @property
     def perplexity(self) -> float:

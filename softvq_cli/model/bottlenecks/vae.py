@@ -35,7 +35,7 @@ class VAE(Bottleneck):
     def forward(self, z_e: Tensor, h: Tensor, eps: Tensor | None = None) -> Output:
         log_var = self.log_var(h)  # (B, d)
         z = z_e if eps is None else z_e + torch.exp(0.5 * log_var) * eps
-        kl = 0.5 * (z_e.square() + log_var.exp() - 1.0 - log_var).sum(1).mean()
+        kl = 0.5 * (z_e.square() + log_var.exp() - 1.0 - log_var).sum(1).mean() * self.positions
         return Output(z, {"kl": kl}, {})
 
     def log_var(self, h: Tensor) -> Tensor:
@@ -47,7 +47,7 @@ class VAE(Bottleneck):
         """``kl_nats``, the mean KL over all images, and the same in bits."""
         total = 0.0
         for z_e, h in codes:
-            total += self(z_e, h).losses["kl"].item() * len(z_e)
+            total += self(z_e, h).losses["kl"].item() * (len(z_e) // self.positions)
         return {"bits_per_image": total / n / math.log(2), "kl_nats": total / n}
 
     def diagnose(self, summary: Mapping[str, float], n: int) -> str | None:
@@ -60,5 +60,5 @@ class VAE(Bottleneck):
             summary["kl"],
         )
 
-    def term_weights(self, beta: float) -> dict[str, float]:
+    def term_weights(self, beta: float) -> dict[str, float | Tensor]:
         return {"kl": beta}

@@ -10,11 +10,21 @@ from softvq_cli.model.bottlenecks.learned_codebook import VectorQuantiser
 
 
 class VQ(VectorQuantiser):
-    """ẑ_q = μ_k with k = argmin_k ‖z'_e − μ_k‖² (eq. 1 and 2 there): the limit σ → 0 of soft VQ-VAE."""
+    """ẑ_q = μ_k with k = argmin_k ‖z'_e − μ_k‖² (eq. 1 and 2 there): the limit σ → 0 of soft VQ-VAE.
+
+    With ``cosine``, z_e and all μ_k are divided by their norms first, and the decoder receives unit vectors
+    (Yu et al. 2021, arXiv 2110.04627, section 3.2).
+    """
+
+    def prepared(self, z_e: Tensor) -> Tensor:
+        return F.normalize(z_e, dim=1) if self.config.cosine else z_e
+
+    def centroids(self) -> Tensor:
+        return F.normalize(self.codebook, dim=1) if self.config.cosine else self.codebook
 
     def quantise(self, z: Tensor, h: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         indices = self.assign(z, h)
-        return F.embedding(indices, self.codebook), hard_stats(indices, self.K)
+        return F.embedding(indices, self.centroids()), hard_stats(indices, self.K)
 
     def assign(self, z_e: Tensor, h: Tensor) -> Tensor:
-        return squared_distances(z_e.detach(), self.codebook.detach()).argmin(1)
+        return squared_distances(self.prepared(z_e.detach()), self.centroids().detach()).argmin(1)
