@@ -20,7 +20,7 @@ STAGES = (
     ("evaluation", "plots"),
     ("results",),
     ("experiments",),
-    ("estimators", "api", "__init__"),
+    ("estimators", "api", "layers", "__init__"),
     ("cli",),
     ("__main__",),
 )
