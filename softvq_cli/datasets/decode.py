@@ -330,7 +330,7 @@ def _register_heif(name: str) -> None:
         import pillow_heif
     except ImportError as error:
         raise InputError(f"{name} is a HEIC file, which needs pillow-heif: pip install 'softvq[heif]'") from error
-    if "HEIF" not in Image.OPEN:
+    if "HEIF" not in _formats():
         pillow_heif.register_heif_opener()
         _formats.cache_clear()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -216,24 +216,27 @@ def to_bytes(values: np.ndarray, limits: Range) -> np.ndarray:
 
 
 _BULK, _LEVELS = 0.999, 16
+_SAMPLE = 1024
+"""Images, of those that are decoded on demand."""
 
 
-def check_contrast(name: str, images: np.ndarray, rows: np.ndarray, limits: Range) -> None:
+def check_contrast(name: str, images: Any, rows: np.ndarray, limits: Range) -> None:
     """Refuse a range that a few pixels have decided, so that nearly all others look the same.
 
     Args:
         name: what to call the data.
-        images: uint8, made by ``limits``.
+        images: uint8 (N, H, W, C), an array or decoded on demand, made by ``limits``.
         rows: bool (N,), the training split.
         limits: the range that was found in it.
 
     Raises:
         InputError: 99.9 % of the pixels have fewer than 16 of the 256 grey levels; it says which values they have.
     """
-    counts = np.zeros(256, np.int64)
-    for start in range(0, len(images), 256):
-        block = images[start : start + 256][rows[start : start + 256]]
-        counts += np.bincount(block.reshape(-1), minlength=256)
+    numbers, counts = np.flatnonzero(rows), np.zeros(256, np.int64)
+    if not isinstance(images, np.ndarray):  # decoded on demand, which costs as much as training on them
+        numbers = numbers[:: -(-len(numbers) // _SAMPLE)]
+    for start in range(0, len(numbers), 256):
+        counts += np.bincount(images[numbers[start : start + 256]].reshape(-1), minlength=256)
     sums = np.concatenate([[0], np.cumsum(counts)])
     inside = sums[_LEVELS - 1 :] - sums[: -(_LEVELS - 1)]  # pixels in each window of 15 levels
     first = int(inside.argmax())
