@@ -85,10 +85,11 @@ def cluster(
       softvq cluster embeddings.npy --json | jq .nmi
     """
     from softvq_cli.cli import output
-    from softvq_cli.cli.output import refuse_existing, write_array
+    from softvq_cli.cli.output import check_present, refuse_existing, write_array
     from softvq_cli.cli.tables import clustering_tables
     from softvq_cli.results.embedded import cluster_file
 
+    check_present(embeddings, *([] if labels is None else [labels]))
     if assignments is not None:
         refuse_existing(assignments, overwrite=overwrite)
     settings = {"perplexity": perplexity, "exaggeration": exaggeration, "dimensions": dimensions}

@@ -83,8 +83,9 @@ def embed(
     NAME.npy holds one row an image, float32 (int64 for codes), in the order of the data set; NAME.labels.npy
     and NAME.json stand beside it. z_e is the encoder's output, before noise and bottleneck; z_q is the decoder's input.
 
-    NAME.parquet is one table for other programs, with the vector, the label, the class, the file and the number of
-    each image, and what --with adds: the image, its place on a t-SNE map, its K-means cluster, its nearest neighbours.
+    NAME.parquet is one table for other programs, with the vector, the label, the class, the file, the split and
+    the number of each image, and what --with adds: the image, its place on a t-SNE map, its K-means cluster, its
+    nearest neighbours.
 
     The images come from where train found them, unless --data or --data-dir says otherwise; other data are read as
     those of the training were, unless a data setting below says otherwise. Labels are indices into the class_names of
@@ -101,8 +102,8 @@ def embed(
     from softvq_cli.results.source import Source
 
     names = _columns(columns, out, clusters)
-    _check_target(out, overwrite=overwrite, as_json=terminal.as_json)
     source = Source.open(checkpoint, data=data, data_dir=data_dir, reading=reading, device=device, reporter=terminal)
+    _check_target(out, overwrite=overwrite, as_json=terminal.as_json)
     if out == output.PIPE:
         with temporary_folder() as folder:
             rows = source.embed(split, folder / "rows.npy", what=what, batch_size=batch_size)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from softvq_cli.errors import RefusedError, SoftVQError, UsageError, spelled
+from softvq_cli.errors import InputError, RefusedError, SoftVQError, UsageError, spelled
 from softvq_cli.files import atomic_write, temporary_folder
 
 if TYPE_CHECKING:
@@ -193,6 +193,13 @@ def refuse_existing(*paths: Path, overwrite: bool, makes_folder: bool = False) -
             raise SoftVQError(f"cannot write {path}: there is no folder {path.parent}; make it first")
         if path.is_file() and not overwrite:  # a device takes what it gets
             raise RefusedError("{} is there already: {overwrite} replaces it, or give another name", path)
+
+
+def check_present(*paths: Path) -> None:
+    """Make sure that inputs are there, before anything is said of outputs (InputError)."""
+    for path in paths:
+        if path != PIPE and not path.exists():
+            raise InputError(f"there is no file {path}")
 
 
 def refuse_both(*, resume: bool, overwrite: bool) -> None:

@@ -57,12 +57,13 @@ def report(
       softvq report runs/first
       softvq report runs/first runs/vq -o both.html --title "Two codebooks"
     """
-    from softvq_cli.cli.output import refuse_existing
+    from softvq_cli.cli.output import check_present, refuse_existing
     from softvq_cli.plots import page
     from softvq_cli.plots.page.writing import check_suffix
     from softvq_cli.results.page_data import collect
 
     check_suffix(out)
+    check_present(*runs)
     refuse_existing(out, overwrite=overwrite)
     page.require_bokeh()
     documents = {path: _study(path) for path in runs}

@@ -50,11 +50,12 @@ def tsne(
     """
     from softvq_cli import embeddings as files
     from softvq_cli.cli import output
-    from softvq_cli.cli.output import numbered, refuse_existing, write_array
+    from softvq_cli.cli.output import check_present, numbered, refuse_existing, write_array
     from softvq_cli.embeddings.labels import align
     from softvq_cli.results.embedded import draw_maps
 
     saved = [] if save_coords is None else numbered(save_coords, len(embeddings))
+    check_present(*embeddings, *([] if labels is None else [labels]))
     refuse_existing(out, *saved, overwrite=overwrite)
     with output.received(embeddings) as paths:
         rows, notes = align([files.read(path, labels) for path in paths])

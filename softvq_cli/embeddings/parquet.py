@@ -38,6 +38,8 @@ class Columns:
     """int (N,)."""
     neighbours: tuple[np.ndarray, np.ndarray] | None = None
     """Rows, int (N, k), and distances, float (N, k)."""
+    trained: int | None = None
+    """Of all rows of data with splits of their own, so many first ones are the training split."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,8 @@ def _fields(rows: Embedding, columns: Columns) -> dict[str, tuple[Any, Any]]:
             fields["class"] = (pa.string(), value("string"))
     if rows.info.get("file_names"):
         fields["file"] = (pa.string(), value("string"))
+    if "split" in rows.info:
+        fields["split"] = (pa.string(), value("string"))
     if columns.images is not None:
         fields["image"] = (pa.struct([("bytes", pa.binary()), ("path", pa.string())]), {"_type": "Image"})
     if columns.map is not None:
@@ -160,6 +164,7 @@ def _batch(schema: Any, rows: Embedding, columns: Columns, part: slice) -> Any:
         content["label"] = rows.labels[part]
         content["class"] = [_text(rows.class_names[label]) for label in rows.labels[part]] if rows.class_names else []
     content["file"] = files
+    content["split"] = [_split(rows.info.get("split"), number, columns.trained) for number in numbers]
     if columns.images is not None:
         paths = files or [f"{number}.png" for number in numbers]
         images = map(_png, columns.images[part])
@@ -178,6 +183,13 @@ def _batch(schema: Any, rows: Embedding, columns: Columns, part: slice) -> Any:
         for field in schema
     ]
     return pa.record_batch(arrays, schema=schema)
+
+
+def _split(split: Any, number: int, trained: int | None) -> str | None:
+    """Of one row; None where all rows were asked for and the data have no splits of their own."""
+    if split != "all":
+        return str(split)
+    return None if trained is None else "train" if number < trained else "test"
 
 
 def _png(image: np.ndarray) -> bytes:

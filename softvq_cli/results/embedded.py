@@ -352,6 +352,7 @@ def _columns(rows: Embedding, dataset: Dataset, names: Sequence[str], clusters: 
         plane if "map" in names else None,
         assignments if "cluster" in names else None,
         neighbours,
+        len(source.load("train")) if dataset.split == "all" and not dataset.drawn else None,
     )
 
 
