@@ -2,6 +2,8 @@
 in docs/results whatever is made from the JSON documents: tables and figures, but for maps, whose points are not there.
 In docs/RESULTS.md the tables from ``<!-- table FILE MEASURE… -->`` to ``<!-- end -->`` come from these documents, too.
 
+The schemas of what commands print, docs/schemas, are made of the classes in softvq_cli/cli/documents.py.
+
 ``python docs/generate.py``
 """
 
@@ -14,8 +16,11 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, NotRequired, Union, get_args, get_origin, get_type_hints
 
 from softvq_cli.cli.app import COMMANDS
+from softvq_cli.cli.documents import DOCUMENTS, OPEN
 from softvq_cli.experiments import formats
 from softvq_cli.experiments.report import write_forms
 
@@ -25,6 +30,8 @@ ARCHITECTURE = Path(__file__).with_name("architecture.md")
 RESULTS = Path(__file__).with_name("results")
 RESULTS_PAGE = Path(__file__).with_name("RESULTS.md")
 PACKAGE = Path(__file__).resolve().parents[1] / "softvq_cli"
+SCHEMAS = Path(__file__).with_name("schemas")
+PLAIN = {str: "string", bool: "boolean", int: "integer", float: "number", NoneType: "null"}
 INTRODUCTION = """\
 # The commands
 
@@ -73,6 +80,40 @@ def page() -> str:
         for name in names:
             sections.append(f"## softvq {name}\n\n```text\n{help_page(name)}\n```\n")
     return "\n".join(sections)
+
+
+def schema(kind: Any) -> dict[str, Any]:  # noqa: PLR0911 (one for each kind of type)
+    """The JSON schema of a type: of a class with named fields, of a container, or of plain values."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if kind is Any:
+        return {}
+    if origin is Literal:
+        return {"enum": list(arguments)}
+    if origin is NotRequired:
+        return schema(arguments[0])
+    if origin in (Union, UnionType):
+        return {"anyOf": [schema(each) for each in arguments]}
+    if origin is list:
+        return {"type": "array", "items": schema(arguments[0])}
+    if origin is dict:
+        return {"type": "object", "additionalProperties": schema(arguments[1])}
+    if kind in PLAIN:
+        return {"type": PLAIN[kind]}
+    fields = get_type_hints(kind, include_extras=True)
+    return {
+        "description": " ".join((kind.__doc__ or "").split()),
+        "type": "object",
+        "properties": {name: schema(of_field) for name, of_field in fields.items()},
+        "required": [name for name, of_field in fields.items() if get_origin(of_field) is not NotRequired],
+        "additionalProperties": kind in OPEN,
+    }
+
+
+def schemas() -> dict[str, str]:
+    """Name of a file in docs/schemas → its text."""
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    documents = {name: {**head, "title": f"softvq {name}", **schema(kind)} for name, kind in DOCUMENTS.items()}
+    return {f"{name}.json": json.dumps(each, indent=2, ensure_ascii=False) + "\n" for name, each in documents.items()}
 
 
 def files() -> str:
@@ -129,5 +170,8 @@ if __name__ == "__main__":
     RESULTS_PAGE.write_text(results_page(), encoding="utf-8")
     PAGE.write_text(page(), encoding="utf-8")
     ARCHITECTURE.write_text(architecture(), encoding="utf-8")
+    SCHEMAS.mkdir(exist_ok=True)
+    for name, text in schemas().items():
+        (SCHEMAS / name).write_text(text, encoding="utf-8")
     for path in RESULTS.rglob("*.json"):
         write_forms(json.loads(path.read_text(encoding="utf-8")), path.parent)

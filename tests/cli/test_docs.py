@@ -1,11 +1,18 @@
-"""docs/commands.md and docs/architecture.md are what the program says of itself."""
+"""docs/commands.md, docs/architecture.md and docs/schemas are what the program says of itself."""
 
 from __future__ import annotations
 
 import importlib.util
+import json
+import shutil
 from pathlib import Path
 
+import jsonschema
 import pytest
+
+from softvq_cli.cli.app import COMMANDS
+from softvq_cli.cli.documents import DOCUMENTS
+from tests.helpers import QUICK
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -31,3 +38,56 @@ def test_the_tables_of_the_results_are_those_of_their_documents(generate):
 
 def test_the_list_of_files_is_up_to_date(generate):
     assert generate.ARCHITECTURE.read_text(encoding="utf-8") == generate.architecture(), "run: python docs/generate.py"
+
+
+def test_the_schemas_are_up_to_date(generate):
+    stored = {path.name: path.read_text(encoding="utf-8") for path in generate.SCHEMAS.iterdir()}
+    assert stored == generate.schemas(), "run: python docs/generate.py"
+
+
+def check(name, document):
+    schema = json.loads((DOCS / "schemas" / f"{name}.json").read_text(encoding="utf-8"))
+    jsonschema.validate(document, schema)
+
+
+PRINTED = {
+    "data": [("data",)],
+    "data-show": [("data", "show", "digits")],
+    "train": [("train", "-o", "again", *QUICK)],
+    "run": [("run", "-o", "whole", *QUICK)],
+    "embed": [("embed", "run", "-o", "z.npy"), ("embed", "run", "-o", "z.parquet")],
+    "cluster": [("cluster", "run/embeddings-test.npy", "--n-init", "2", "--on-map")],
+    "probe": [("probe", "run", "--neighbours", "3", "--few-labels", "5")],
+    "tsne": [("tsne", "run/embeddings-test.npy", "-o", "z.png", "--save-coords", "c.npy")],
+    "report": [("report", "run", "-o", "page.html")],
+    "info": [("info", "run"), ("info", "run/ckpt.pt"), ("info", "run/embeddings-test.npy")],
+    "export": [("export", "run", "--safetensors", "-o", "m.safetensors"), ("export", "run", "--onnx", "m.onnx")],
+    "sweep": [("sweep", "--over", "K=2,3", *QUICK, "-o", "study", "--jobs", "1")],
+}
+
+
+@pytest.mark.parametrize("name", PRINTED)
+def test_what_a_command_prints_has_its_schema(name, softvq, chained, tmp_path, small_networks):
+    if any("run" in word for words in PRINTED[name] for word in words):
+        shutil.copytree(chained, tmp_path / "run")
+    for words in PRINTED[name]:
+        result = softvq(*words, "--json", "--quiet")
+        assert result.code == 0, result.err
+        check(name, json.loads(result.out))
+        if name == "export" and "--onnx" in words:
+            check("info", softvq("info", words[-1]).document)
+    if name == "sweep":
+        document = softvq("info", "study").document
+        check("info", document)
+        assert document["kind"] == "study"
+
+
+@pytest.mark.parametrize("path", sorted((DOCS / "results").rglob("*.json")), ids=lambda path: path.stem)
+def test_committed_studies_have_their_schema(path):
+    check("reproduce", {"version": 1, **json.loads(path.read_text(encoding="utf-8"))})
+
+
+def test_every_command_has_a_schema():
+    commands = {name for names in COMMANDS.values() for name in names}
+    assert commands - {*DOCUMENTS} <= {"help", "predict", "issues"}
+    assert {"compare", "reproduce", *PRINTED} == {*DOCUMENTS}
