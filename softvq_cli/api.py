@@ -11,7 +11,7 @@ from softvq_cli.datasets.vectors import checked
 from softvq_cli.devices import pick
 from softvq_cli.errors import InputError
 from softvq_cli.estimators import AutoencoderEmbedder, KMeansManyStarts
-from softvq_cli.estimators.pixels import Numbers, as_images
+from softvq_cli.estimators.pixels import Numbers, as_images, check_bytes
 from softvq_cli.model import Autoencoder, represent
 from softvq_cli.training import Checkpoint, checkpoint
 
@@ -74,6 +74,5 @@ def _bytes_or_scaled(images: np.ndarray, trained: Checkpoint) -> np.ndarray:
 
 
 def _bytes(images: np.ndarray, otherwise: str) -> np.ndarray:
-    if images.dtype != np.uint8:
-        raise InputError(f"the images are {images.dtype}, and {otherwise}")
+    check_bytes(images, otherwise)
     return as_images(images)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import glob
+import importlib
 import json
 import math
 import os
@@ -14,6 +16,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from softvq_cli.errors import InputError, SoftVQError, UsageError, one_line
+
+fcntl: Any = importlib.import_module("fcntl") if os.name == "posix" else None
 
 
 @contextlib.contextmanager
@@ -35,12 +39,17 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp", delete=False) as file:
             temporary = file.name
+            _hold(file)
             yield file  # type: ignore[misc]
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-        temporary = None
+            os.chmod(temporary, 0o666 & ~_umask())
+            if fcntl is not None:  # while it is held, so that nobody takes it for abandoned
+                os.replace(temporary, path)
+                temporary = None
+        if temporary is not None:
+            os.replace(temporary, path)
+            temporary = None
         _sync_folder(path.parent)
     except OSError as error:
         reason = error.strerror or str(error)
@@ -94,6 +103,23 @@ def discard_unfinished(folder: Path, names: Iterable[str]) -> None:
         for left in folder.glob(f".{name}.*.tmp"):
             with contextlib.suppress(OSError):
                 left.unlink()
+
+
+def discard_abandoned(path: Path) -> None:
+    """Remove what killed processes left of ``path``: a temporary file that no process holds any more."""
+    if fcntl is None:
+        return
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        with contextlib.suppress(OSError), left.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            left.unlink()
+
+
+def _hold(file: Any) -> None:
+    """Mark a temporary file as being written, for as long as it is open."""
+    if fcntl is not None:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

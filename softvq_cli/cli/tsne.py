@@ -48,17 +48,16 @@ def tsne(
       softvq tsne embeddings.npy -o map.png
       softvq tsne a.npy b.npy --titles AE,VQ -o maps.pdf
     """
-    from softvq_cli import embeddings as files
     from softvq_cli.cli import output
     from softvq_cli.cli.output import check_present, numbered, refuse_existing, write_array
     from softvq_cli.embeddings.labels import align
-    from softvq_cli.results.embedded import draw_maps
+    from softvq_cli.results.embedded import draw_maps, read
 
     saved = [] if save_coords is None else numbered(save_coords, len(embeddings))
     check_present(*embeddings, *([] if labels is None else [labels]))
     refuse_existing(out, *saved, overwrite=overwrite)
     with output.received(embeddings) as paths:
-        rows, notes = align([files.read(path, labels) for path in paths])
+        rows, notes = align([read(path, labels, terminal) for path in paths])
         for note in notes:
             terminal.note(note)
         coordinates = draw_maps(

@@ -24,7 +24,7 @@ from softvq_cli.config import BATCH, RunConfig
 from softvq_cli.embeddings import parquet
 from softvq_cli.embeddings.embedding import Embedding
 from softvq_cli.errors import InputError, SoftVQError, UsageError, shown
-from softvq_cli.files import atomic_write, read_json
+from softvq_cli.files import atomic_write, discard_abandoned, read_json
 from softvq_cli.reporter import Reporter
 
 if TYPE_CHECKING:
@@ -288,6 +288,8 @@ def writer(
     """
     path = Path(path)
     check_name(path)
+    for target in (path, labels_path(path), info_path(path)):
+        discard_abandoned(target)
     with contextlib.ExitStack() as stack:  # left in the opposite order: latents, labels, info
         side_files = []
         if info is not None:

@@ -18,7 +18,7 @@ import numpy as np
 from softvq_cli.datasets.tables import vectors_of
 from softvq_cli.embeddings.embedding import Embedding
 from softvq_cli.errors import InputError, SoftVQError, one_line
-from softvq_cli.files import arrow_errors, arrow_file, atomic_write
+from softvq_cli.files import arrow_errors, arrow_file, atomic_write, discard_abandoned
 
 _ROWS = 1024
 """In a row group: as many images are encoded in memory at a time."""
@@ -79,6 +79,7 @@ def write(path: Path, rows: Embedding, columns: Columns) -> None:
     from pyarrow.parquet import ParquetWriter
 
     schema = _schema(rows, _fields(rows, columns))
+    discard_abandoned(path)
     with atomic_write(path) as file, ParquetWriter(file, schema) as writer:
         for start in range(0, len(rows), _ROWS):
             writer.write_batch(_batch(schema, rows, columns, slice(start, start + _ROWS)))

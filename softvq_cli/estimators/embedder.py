@@ -17,7 +17,7 @@ from softvq_cli.config import BATCH, SETTINGS, RunConfig, image_shape, resolve
 from softvq_cli.datasets.dataset import Dataset
 from softvq_cli.devices import pick
 from softvq_cli.errors import InputError, UsageError, param
-from softvq_cli.estimators.pixels import Numbers, are_images, as_images, row_shape
+from softvq_cli.estimators.pixels import Numbers, are_images, as_images, check_bytes, row_shape
 from softvq_cli.estimators.seeds import seed_of
 from softvq_cli.model import represent
 from softvq_cli.reporter import Reporter
@@ -263,6 +263,8 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         if not are_images(X):
             return self._numbers().images(validate_data(self, X, reset=False))
         images = as_images(X)
+        if Numbers.of(self.config_, self.model_.image_shape) is None:
+            check_bytes(images, "the estimator was fitted on bytes: give uint8 from 0, black, to 255, white")
         if images.dtype != np.uint8:
             images = check_array(images.reshape(len(images), -1)).reshape(images.shape)
         return self._numbers().of_images(images)  # of another shape, the model refuses them

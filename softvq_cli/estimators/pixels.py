@@ -35,6 +35,20 @@ def as_images(images: np.ndarray) -> np.ndarray:
     return images
 
 
+def check_bytes(images: np.ndarray, otherwise: str) -> None:
+    """Refuse numbers for a model of bytes: of those between 0 and 1 it would make nearly black images.
+
+    Args:
+        images: of any shape.
+        otherwise: what to give in their place.
+
+    Raises:
+        InputError: they are not uint8.
+    """
+    if images.dtype != np.uint8:
+        raise InputError(f"the images are {images.dtype}, and {otherwise}")
+
+
 @dataclass(frozen=True)
 class Numbers:
     """How numbers become images: the shape of an image, and the numbers that are black and white.
@@ -79,7 +93,16 @@ class Numbers:
         return settings | ({"image_shape": ",".join(map(str, self.shape))} if self.of_rows else {})
 
     def images(self, X: np.ndarray) -> np.ndarray:
-        """uint8 (N, H, W, C) of bytes that keep their scale, else float32 with black 0 and white 255."""
+        """uint8 (N, H, W, C) of bytes that keep their scale, else float32 with black 0 and white 255.
+
+        Raises:
+            InputError: the scale is that of bytes, and these numbers are fractions from 0 to 1.
+        """
+        of_bytes = X.dtype != np.uint8 and (self.low, self.high) == (0.0, WHITE) and len(X)
+        if of_bytes and X.min() >= 0 and X.max() <= 1 and (X.round() != X).any():
+            raise InputError(
+                "these numbers are fractions from 0 to 1, and the model was trained on bytes: give 0 to 255"
+            )
         if X.dtype != np.uint8 or (self.low, self.high) != (0.0, WHITE):
             X = ((X.astype(np.float64) - self.low) * (WHITE / (self.high - self.low))).astype(np.float32)
         return X.reshape(len(X), *self.shape)

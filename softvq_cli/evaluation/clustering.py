@@ -70,6 +70,12 @@ class Clustering:
     @property
     def notes(self) -> tuple[str, ...]:
         """Why the measures say less than they seem to, a line each."""
+        used = len(np.unique(self.assignments))
+        if self.method == "kmeans" and used < self.clusters:
+            return (f"there are only {used} different rows for {self.clusters} clusters", *self._agreement_notes())
+        return self._agreement_notes()
+
+    def _agreement_notes(self) -> tuple[str, ...]:
         if self.classes is None:
             return ()
         if self.classes == 1:

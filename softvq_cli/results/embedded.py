@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,53 @@ if TYPE_CHECKING:
 
 NEIGHBOURS = 10
 """Nearest rows of each row of a table."""
+
+
+def read(path: Path, labels: Path | None, reporter: Reporter) -> Embedding:
+    """An embedding file, with a warning where it is not of the checkpoint next to it, or rows have the label -1.
+
+    Raises:
+        InputError: as :func:`softvq_cli.embeddings.read`.
+    """
+    from softvq_cli import embeddings
+    from softvq_cli.training import checkpoint
+
+    rows = embeddings.read(path, labels)
+    seal, seals = rows.info.get("checkpoint_sha256"), set()
+    for file in sorted(path.parent.glob("ckpt*.pt")) if seal else ():
+        with contextlib.suppress(InputError):
+            seals.add(checkpoint.read_header(file)[0].sha256)
+    if seals and seal not in seals:
+        reporter.warn(f"{path} is not of {path.parent / 'ckpt.pt'}, the checkpoint next to it: embed again, or move it")
+    unlabelled = 0 if rows.labels is None else int((rows.labels == -1).sum())
+    if unlabelled:
+        reporter.warn(
+            f"{unlabelled} rows of {path} have the label -1, which counts as a class here: leave them out if it means "
+            "that they have none"
+        )
+    return rows
+
+
+def check_pair(train: Embedding, test: Embedding, reporter: Reporter) -> None:
+    """Refuse two files that are not of one model; warn where they are not its training and its test split.
+
+    Raises:
+        InputError: they name two checkpoints, or two representations.
+    """
+    for name, kind in (("checkpoint_sha256", "checkpoints"), ("representation", "representations")):
+        first, second = train.info.get(name), test.info.get(name)
+        if first and second and first != second:
+            raise InputError(
+                f"{train.path} and {test.path} are of two {kind} ({first[:16]}, {second[:16]}), and their rows cannot "
+                "be compared: embed both splits with one checkpoint"
+            )
+    splits = train.info.get("split"), test.info.get("split")
+    if splits[0] == "test" or splits[1] == "train":
+        reporter.warn(
+            f"the train rows {train.path} are of the {splits[0]} split, the test rows {test.path} of {splits[1]}"
+        )
+    elif train.info.get("fingerprint", "") == test.info.get("fingerprint"):
+        reporter.warn(f"{train.path} and {test.path} are of the same images: the accuracy is that of the training")
 
 
 @dataclass(frozen=True)
@@ -99,13 +147,12 @@ def cluster_file(
         InputError: a file cannot be used, or has too few rows.
         UsageError: as clustering does.
     """
-    from softvq_cli import embeddings
     from softvq_cli.evaluation.clustering import cluster
     from softvq_cli.evaluation.quality import map_quality
     from softvq_cli.evaluation.tsne import mapped, tsne
 
     reporter = reporter or Reporter()
-    rows = embeddings.read(path, labels)
+    rows = read(path, labels, reporter)
     reporter.stage("clustering")
     of_rows = cluster(rows.z, rows.labels, **clustering)
     if on_map is None:
@@ -192,11 +239,12 @@ def _embedded_splits(
     files: Sequence[Path], labels: Sequence[Path], reporter: Reporter
 ) -> tuple[tuple[Any, ...], tuple[str, ...]]:
     """(train rows, train labels, test rows, test labels), and the names of the classes."""
-    from softvq_cli import embeddings
     from softvq_cli.embeddings.labels import align
 
     pairs = zip(files, labels or (None, None), strict=True)
-    (train, test), notes = align([embeddings.read(path, its_labels) for path, its_labels in pairs])
+    train, test = (read(path, its_labels, reporter) for path, its_labels in pairs)
+    check_pair(train, test, reporter)
+    (train, test), notes = align([train, test])
     for note in notes:
         reporter.note(note)
     return (train.z, train.labels, test.z, test.labels), train.class_names

@@ -199,7 +199,7 @@ def _measure(
         return replace(measured, numbers={**measured.numbers, **subject.numbers}, arrays={**measured.arrays, **errors})
     if part == QUANTISED:
         rows = subject.representation_rows("z_q")
-        return measures.agreement(rows, subject.train.class_names, threads, reporter)
+        return measures.agreement(rows, subject.train.class_names, threads, Reporter())  # few codewords are no news
     if part == PROBES:
         return measures.other_probes(subject.rows, threads)
     coordinates = evaluation.array("map")

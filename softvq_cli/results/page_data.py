@@ -153,7 +153,6 @@ class _Run:
     def view(self, title: str, rows: np.ndarray, again: Callable[[RunConfig], str]) -> View:
         """All of it, for the rows that are shown."""
         from softvq_cli.evaluation import quality
-        from softvq_cli.training import run_directory
 
         test, encoding = self.shown.dataset, self.shown.encoding
         coordinates = self._coordinates(title, rows)
@@ -188,8 +187,19 @@ class _Run:
             codewords=None if encoding.codewords is None else encoding.codewords[rows],
             codeword_distances=None if distances is None else distances[rows],
             codebook=self._codebook(),
-            curves=run_directory.read_metrics(self.folder),
+            curves=self._curves(),
         )
+
+    def _curves(self) -> list[dict[str, float]]:
+        """The lines of the log, if it is the checkpoint's."""
+        from softvq_cli.training import run_directory
+
+        lines, last = run_directory.read_metrics(self.folder), self.checkpoint.metrics
+        if lines and last and last not in lines:
+            path = self.folder / run_directory.METRICS
+            self.reporter.warn(f"{path} is not the log of the checkpoint next to it: its curves are not shown")
+            return []
+        return lines
 
     def _coordinates(self, title: str, rows: np.ndarray) -> np.ndarray | None:
         """The map of the images that are shown, (n, 2); None of too few."""

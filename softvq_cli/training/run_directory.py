@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -27,6 +28,12 @@ CONFIG = "config.json"
 DATA_PATH = "data_path"
 """The entry of ``config.json`` with the absolute path of the data, which nothing else repeats."""
 LOCK = ".lock"
+_OWN = (
+    *(CHECKPOINT, METRICS, CONFIG, "evaluation.json", "model.safetensors"),
+    *("map-test.npy", "clusters-test.npy", "predictions-test.npy", "errors-test.npy", "probe.npy"),
+    *("tsne.png", "reconstructions.png", "curves.png", "codebook-usage.png", "codebook-centroids.png"),
+)
+"""What commands write into the folder of a run under names of their own."""
 _KEPT = "ckpt-[0-9]*.pt"
 """What :func:`kept_checkpoint` names."""
 
@@ -129,9 +136,20 @@ def claim(folder: Path, config: RunConfig, *, overwrite: bool) -> None:
             raise RefusedError(
                 "{} holds a run: {resume} goes on with it, {overwrite} replaces it, {out} gives another folder", folder
             )
-        for path in (*(folder / name for name in (CHECKPOINT, METRICS, CONFIG)), *folder.glob(_KEPT)):
+        for path in _files_of_run(folder):
             path.unlink(missing_ok=True)
+        shutil.rmtree(folder / "tensorboard", ignore_errors=True)
     write_config(folder, config)
+
+
+def _files_of_run(folder: Path) -> list[Path]:
+    """What the run wrote, and what was made of its model there: its evaluation, pictures, embeddings, exports."""
+    found = [path for pattern in (*_OWN, _KEPT) for path in folder.glob(pattern)]
+    for info in folder.glob("*.json"):
+        with contextlib.suppress(InputError):
+            if isinstance(value := read_json(info), dict) and value.get("format") == "softvq-embedding":
+                found += [info, info.with_suffix(".npy"), info.with_suffix(".labels.npy")]
+    return found
 
 
 def write_config(folder: Path, config: RunConfig) -> None:
