@@ -36,5 +36,7 @@ def run(
         settings, out=out, resume=resume, overwrite=overwrite, device=device, reporter=terminal, stop=terminal.stop
     )
     terminal.result(result.as_dict(), lambda: run_table(result))
+    for remark in result.remarks:
+        terminal.note(remark)
     terminal.note(f"all files are in {result.folder}")
     terminal.hint("softvq", "report", result.folder)

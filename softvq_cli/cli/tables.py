@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from softvq_cli.evaluation.probe import FewLabels, Probe
     from softvq_cli.results.embedded import FileClustering, OnMap, Probing
     from softvq_cli.results.pipeline import RunResult
+    from softvq_cli.results.predict import Prediction
 
 Entries = Iterable[tuple[str, object]]
 _CLASSES = 50
@@ -38,6 +39,7 @@ _RESULTS = {
     "kl_nats": "KL (nats)",
 }
 """Which numbers of an evaluation are shown."""
+_BASELINES = {"chance": "chance", "pixels": "raw pixels", "pca": "PCA"}
 _METHODS = {"gmm": "mixture of Gaussians", "agglomerative": "merged by Ward's criterion"}
 
 
@@ -182,11 +184,36 @@ def overview_tables(overview: Overview) -> Group:
 
 
 def run_table(result: RunResult) -> Group:
-    """The results of a run on the test split, with those of the paper's tables first."""
+    """The results of a run on the test split, with those of the paper's tables first, next to the baselines."""
     numbers, model, data = result.evaluation.numbers["z_e"], result.config.model, result.config.data
-    entries = [(_RESULTS[name], _result(name, numbers[name])) for name in _RESULTS if name in numbers]
-    title = f"{BOTTLENECKS[model.bottleneck].label} on {data.data}"
-    return rows(f"{title}, {numbers['iterations']:.0f} iterations, test split", entries)
+    baselines = result.evaluation.baselines
+    label = BOTTLENECKS[model.bottleneck].label
+    table = Table(box=box.SIMPLE_HEAD, show_header=bool(baselines), show_edge=False)
+    table.add_column()
+    for name in (label, *(_BASELINES[name] for name in baselines)):
+        table.add_column(name, justify="right")
+    for name, shown in _RESULTS.items():
+        if name in numbers:
+            others = (_result(name, of[name]) if name in of else "–" for of in baselines.values())
+            table.add_row(shown, _result(name, numbers[name]), *others)
+    return titled(one_line(f"{label} on {data.data}, {numbers['iterations']:.0f} iterations, test split", None), table)
+
+
+def predictions_table(predictions: Sequence[Prediction]) -> Group:
+    """New images: what they are, how unusual, and what is near."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False)
+    labelled = any(prediction.cls is not None for prediction in predictions)
+    table.add_column("file", overflow="fold")
+    for name in (*(("class", "probability") if labelled else ()), "cluster", "outlier"):
+        table.add_column(name, justify="left" if name == "class" else "right")
+    table.add_column("nearest training image", overflow="fold")
+    for one in predictions:
+        named = [one_line(one.cls or "–", 40), per_cent(one.probability)] if labelled else []
+        near = one.neighbours[0] if one.neighbours else None
+        nearest = "–" if near is None else near.file + ("" if near.cls is None else f" ({near.cls})")
+        cells = (one_line(one.file, None), *named, str(one.cluster), f"{one.outlier:.2f}", one_line(nearest, None))
+        table.add_row(*map(Text, cells))
+    return titled(f"{len(predictions)} {'image' if len(predictions) == 1 else 'images'}", table)
 
 
 def info_tables(document: Mapping[str, Any]) -> Group:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,6 +47,8 @@ class Probe:
     n_test: int
     method: dict[str, Any]
     """What was fitted: the solver or the number of neighbours, and its settings."""
+    weights: np.ndarray | None = None
+    """float64 (C, d + 1): W and, last, b of a softmax probe; not in the JSON."""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -119,7 +121,8 @@ def probe(
         W, b = fit_adam(train_z, y, lr=lr, iterations=iterations, batch_size=batch_size, seed=seed)
         settings = {"lr": lr, "iterations": iterations, "batch_size": batch_size, "seed": seed}
     names = name_classes(classes, class_names)
-    return measure(y, _predict(train_z, W, b), y_test, _predict(test_z, W, b), names, {"solver": solver, **settings})
+    found = measure(y, _predict(train_z, W, b), y_test, _predict(test_z, W, b), names, {"solver": solver, **settings})
+    return replace(found, weights=np.column_stack([W, b]))
 
 
 def few_labels(

@@ -1,4 +1,4 @@
-"""The evaluation of a checkpoint or a control: named numbers, arrays with one row per test image, one JSON.
+"""The evaluation of a checkpoint or a control: named numbers, arrays, most with one row per test image, one JSON.
 
 ``evaluation.json`` stands in the run's folder. It says what was measured (the checkpoint's seal, or the settings of a
 control, and the fingerprints of both splits) and is made again when that is not what is asked for. The arrays are plain
@@ -34,28 +34,39 @@ VERSION = 5
 nearer to its optimum. 4: it also does for rows of few places, the decoder's input of hard codes. 5: arrays, and
 ``nmse``."""
 
-BASIC, QUANTISED, PROBES, TSNE, MAP = "basic", "z_q", "probes", "tsne", "map"
+BASIC, QUANTISED, PROBES, TSNE, MAP, BASELINES = "basic", "z_q", "probes", "tsne", "map", "baselines"
 """The parts of an evaluation: the paper's measures and what the bottleneck carries; the paper's measures of the
-decoder's input; other probes; the t-SNE map; what the map is worth."""
+decoder's input; other probes; the t-SNE map; what the map is worth; the paper's measures of chance, raw
+pixels and PCA."""
 _TITLES: Mapping[str, str] = {
     BASIC: "the paper's measures",
     QUANTISED: "the decoder's input",
     PROBES: "the other probes",
     TSNE: "the t-SNE map",
     MAP: "the measures of the t-SNE map",
+    BASELINES: "the baselines",
 }
 ARRAYS: Mapping[str, str] = {
     "map": "map-test.npy",
     "clusters": "clusters-test.npy",
     "predictions": "predictions-test.npy",
     "errors": "errors-test.npy",
+    "centres": "centres.npy",
+    "probe": "probe.npy",
 }
 """Array → its file. The t-SNE map, float64 (M, 2); the cluster of each image, int64 (M,), of the best start of K-means;
-the label that the softmax probe gives it, int64 (M,); its nMSE, float64 (M,)."""
-_NEEDS: Mapping[str, tuple[str, ...]] = {BASIC: ("clusters", "predictions", "errors"), TSNE: ("map",), MAP: ("map",)}
+the label that the softmax probe gives it, int64 (M,); its nMSE, float64 (M,). For other images:
+the centres of the clusters, float64 (K, d), NaN of one without images; the softmax probe, float64 (C, 1 + d + 1), each
+class with its label, its weights and its bias."""
+_NEEDS: Mapping[str, tuple[str, ...]] = {
+    BASIC: ("clusters", "predictions", "errors", "centres", "probe"),
+    TSNE: ("map",),
+    MAP: ("map",),
+}
 """Part → the arrays without which it is measured again."""
 FILES = (EVALUATION, *ARRAYS.values())
 _AT = "z_e@"
+_BASELINES = ("chance", "pixels", "pca")
 
 
 def at(step: int) -> str:
@@ -92,6 +103,11 @@ class Evaluation:
     memory: Mapping[str, np.ndarray] = field(default_factory=dict, compare=False, repr=False)
     """Arrays that are in no file."""
 
+    @property
+    def baselines(self) -> dict[str, Mapping[str, float]]:
+        """``chance``, ``pixels`` and ``pca``, as far as they were measured with the model."""
+        return {name: self.numbers[name] for name in _BASELINES if BASELINES in self.parts and name in self.numbers}
+
     def has(self, parts: Sequence[str]) -> bool:
         """Whether all of ``parts`` were measured."""
         return set(parts) <= set(self.parts)
@@ -106,13 +122,16 @@ class Evaluation:
         self, part: str, representation: str, measured: Measured, machine: Mapping[str, str] | None = None
     ) -> Evaluation:
         """This, and the values of another part, measured on ``machine``."""
+        parts = (*(name for name in self.parts if name != part), part)
+        if part == BASELINES:
+            return replace(self, numbers={**self.numbers, **measured.details}, parts=parts)
         numbers = {name: dict(values) for name, values in self.numbers.items()}
         numbers[representation] = {**numbers.get(representation, {}), **measured.numbers}
         own = part not in (QUANTISED, representation)  # arrays and details are those of the subject's own rows
         return replace(
             self,
             numbers=numbers,
-            parts=(*(name for name in self.parts if name != part), part),
+            parts=parts,
             details={**self.details, **(measured.details if own else {})},
             memory={**self.memory, **(measured.arrays if own else {})},
             machine=machine or self.machine,
@@ -159,7 +178,11 @@ def evaluate(
         if stop is not None and stop.is_set():
             raise Interrupted(f"stopped before measuring {title(part)}")
         try:
-            measured = _measure(part, subject, evaluation, threads, kept, reporter)
+            measured = (
+                _baselines(subject, threads, reporter)
+                if part == BASELINES
+                else _measure(part, subject, evaluation, threads, kept, reporter)
+            )
         except SoftVQError as error:
             if part == BASIC:  # without it there is no result
                 raise
@@ -209,6 +232,27 @@ def _measure(
         return plane
     of_map = measures.of_map(subject.rows, plane.arrays["map"] if coordinates is None else coordinates, threads)
     return measures.Measured(of_map.numbers, plane.arrays, plane.details)
+
+
+def _baselines(subject: Subject, threads: int | None, reporter: Reporter) -> Measured:
+    """The paper's measures of chance, raw pixels and PCA; in the details, by name."""
+    from softvq_cli.results.measures import Measured, agreement, chance
+    from softvq_cli.results.subject import Control
+    from softvq_cli.words import PCA, RAW
+
+    if subject.checkpoint is None or subject.train.labels is None or subject.test.labels is None:
+        return Measured({})
+    numbers = {"chance": chance(subject.train.labels, subject.test.labels)}
+    for kind in (RAW, PCA):
+        reporter.stage(f"measuring {'raw pixels' if kind == RAW else 'PCA'} for comparison")
+        control = subject.compared_with(Control(kind, subject.checkpoint.config))
+        try:
+            found = agreement(control.rows, subject.train.class_names, threads, Reporter())
+        except SoftVQError as error:
+            reporter.note(Message("without {}: {}", kind, error.message))
+            continue
+        numbers[control.representation] = {**found.numbers, **control.numbers}
+    return Measured({}, details=numbers)
 
 
 def read(folder: Path, key: Mapping[str, Any]) -> Evaluation:

@@ -91,7 +91,7 @@ class Measured:
 
     numbers: dict[str, float]
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
-    """One row per test image."""
+    """By a name in :data:`softvq_cli.results.evaluate.ARRAYS`."""
     details: dict[str, Any] = field(default_factory=dict)
     """What is neither: the value of every start of K-means, the accuracy of every class."""
 
@@ -110,7 +110,11 @@ def agreement(rows: Rows, class_names: tuple[str, ...], jobs: int | None, report
         reporter.note(note)
     starts = {"inertia": clustering.inertias.tolist()}
     details: dict[str, Any] = {"clusters": clustering.clusters, "n_init": clustering.n_init, "starts": starts}
-    arrays = {"clusters": clustering.assignments}
+    members = (rows.test[clustering.assignments == k] for k in range(clustering.clusters))
+    centres = [
+        part.mean(axis=0, dtype=np.float64) if len(part) else np.full(rows.test.shape[1], np.nan) for part in members
+    ]
+    arrays = {"clusters": clustering.assignments, "centres": np.stack(centres)}
     if clustering.accuracy is None:
         found = {"silhouette": clustering.silhouette, "inertia": clustering.inertia}
         return Measured({name: value for name, value in found.items() if value is not None}, arrays, details)
@@ -134,6 +138,14 @@ def agreement(rows: Rows, class_names: tuple[str, ...], jobs: int | None, report
     return Measured({**numbers, **probe.numbers, **spread}, arrays | probe.arrays, details | probe.details)
 
 
+def chance(train_labels: np.ndarray, test_labels: np.ndarray) -> dict[str, float]:
+    """What no latents give: all images in one cluster, and the most frequent class of the training split for each."""
+    labels, counts = np.unique(train_labels, return_counts=True)
+    largest = np.unique(test_labels, return_counts=True)[1].max() / len(test_labels)
+    guessed = (test_labels == labels[counts.argmax()]).mean()
+    return {"clustering_accuracy": float(largest), "nmi": 0.0, "ari": 0.0, "probe_accuracy": float(guessed)}
+
+
 def _probe(rows: Rows, class_names: tuple[str, ...], reporter: Reporter) -> Measured:
     """The softmax probe; nothing where there are no two classes to learn."""
     from softvq_cli.evaluation.probe import probe
@@ -146,13 +158,14 @@ def _probe(rows: Rows, class_names: tuple[str, ...], reporter: Reporter) -> Meas
     # The probe counts the classes that occur in either split, in order.
     classes = np.unique(np.concatenate([rows.train_labels, rows.test_labels]))
     document = fitted.as_dict()
+    assert fitted.weights is not None  # it is a softmax probe
     return Measured(
         {
             "probe_accuracy": fitted.accuracy,
             "train_accuracy": fitted.train_accuracy,
             "probe_converged": float(fitted.method["converged"]),
         },
-        {"predictions": np.asarray(classes[fitted.predicted])},
+        {"predictions": np.asarray(classes[fitted.predicted]), "probe": np.column_stack([classes, fitted.weights])},
         {name: document[name] for name in ("per_class", "confusion", "classes", "n_train", "n_test")},
     )
 

@@ -14,7 +14,7 @@ import numpy as np
 from softvq_cli.errors import InputError, Interrupted, Message
 from softvq_cli.reporter import Reporter
 from softvq_cli.results import evaluate
-from softvq_cli.results.evaluate import BASIC, TSNE, Evaluation
+from softvq_cli.results.evaluate import BASELINES, BASIC, TSNE, Evaluation
 from softvq_cli.results.subject import Subject
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from softvq_cli.training import Run
     from softvq_cli.training.checkpoint import Checkpoint
 
+OVERFITTING = 0.2
+"""Difference of the probe's accuracies from which it is said."""
 SHOWN = 30
 """Images in the picture of reconstructions."""
 MAP, RECONSTRUCTIONS, CURVES = "tsne.png", "reconstructions.png", "curves.png"
@@ -40,6 +42,25 @@ class RunResult:
     """The last line of the log."""
     checkpoint_sha256: str
     evaluation: Evaluation
+    training_images: int
+
+    @property
+    def remarks(self) -> list[str]:
+        """A sentence on whatever is off."""
+        numbers, raw = self.evaluation.numbers["z_e"], self.evaluation.baselines.get("pixels", {})
+        seen, remarks = self.training["step"] * self.config.train.batch_size, []
+        if seen < self.training_images:
+            remarks.append(f"fewer than one epoch was seen: {seen:.0f} of {self.training_images} training images")
+        train, test = numbers.get("train_accuracy"), numbers.get("probe_accuracy")
+        if train is not None and test is not None and train - test > OVERFITTING:
+            remarks.append(
+                f"the probe is right for {100 * train:.1f} % of the training images and {100 * test:.1f} % of the test "
+                "images: overfitting, for which there are too few images or too many latent dimensions"
+            )
+        compared = [name for name in ("clustering_accuracy", "probe_accuracy") if name in numbers and name in raw]
+        if compared and all(numbers[name] <= raw[name] for name in compared):
+            remarks.append("the latents are no better than raw pixels, neither for the clusters nor for the probe")
+        return remarks
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -49,6 +70,8 @@ class RunResult:
             "config": self.config.as_dict(),
             "training": self.training,
             "results": self.evaluation.numbers["z_e"],
+            "baselines": self.evaluation.baselines,
+            "remarks": self.remarks,
             **self.evaluation.details,
         }
 
@@ -87,12 +110,12 @@ def run_pipeline(
             reporter.stage(doing)
             _write_embeddings(run.folder, subject)
             doing = "evaluating"
-            evaluation = evaluate.evaluate(subject, (BASIC, TSNE), folder=run.folder, reporter=reporter)
+            evaluation = evaluate.evaluate(subject, (BASIC, TSNE, BASELINES), folder=run.folder, reporter=reporter)
             doing = "drawing"
             _draw(run.folder, subject, evaluation, reporter)
         except KeyboardInterrupt as error:
             raise Interrupted(f"stopped while {doing}", {"out": run.folder, "resume": True}) from error
-    return RunResult(run.folder, run.config, run.metrics, trained.sha256, evaluation)
+    return RunResult(run.folder, run.config, run.metrics, trained.sha256, evaluation, trained.dataset.n)
 
 
 def _subject(run: Run, trained: Checkpoint, reporter: Reporter) -> Subject:

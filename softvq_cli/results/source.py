@@ -121,6 +121,15 @@ class Source:
             self.reporter.note(f"{dataset.name}: grey images for a model of colour: repeated to three channels")
             colour = np.broadcast_to(dataset.images, (*dataset.images.shape[:3], 3))
             dataset = dataclasses.replace(dataset, images=colour, key=None)
+        if (
+            (*dataset.image_shape[:2], 1) == trained.image_shape
+            and dataset.image_shape[2] == 3
+            and self.data is not None
+        ):
+            from softvq_cli.datasets.loose import grey_of
+
+            self.reporter.note(f"{dataset.name}: colour images for a model of grey ones: made grey")
+            dataset = dataclasses.replace(dataset, images=grey_of(dataset.images), key=None)
         if dataset.image_shape != trained.image_shape:
             grey = dataset.image_shape[2] == 3 and trained.image_shape[2] == 1
             raise InputError(
@@ -219,11 +228,37 @@ class Source:
         )
 
     def _load(self, split: Split) -> Dataset:
-        from softvq_cli import datasets
-
         if split not in self._splits:
-            self._splits[split] = datasets.load(self._place, split, reporter=self.reporter)
+            self._splits[split] = self._read(split)
         return self._splits[split]
+
+    def _read(self, split: Split) -> Dataset:
+        """The split; other data take the model's size where they are files and no size is asked for."""
+        from softvq_cli import datasets
+        from softvq_cli.datasets.naming import is_image_name
+
+        trained, reporter = self.checkpoint.dataset, self.reporter
+        if self.data is not None and Path(self.data).is_file() and is_image_name(self.data):
+            return self._single(Path(self.data), split)
+        height, width, _ = trained.image_shape
+        fits = self.data is not None and "image_size" not in self.reading and height == width
+        try:
+            dataset = datasets.load(self._place, split, progress=reporter.progress)
+            if not fits or dataset.image_shape[:2] == (height, width) or dataset.file_names is None:
+                return dataset
+        except InputError as error:
+            if not fits or "image_size" not in error.settings:
+                raise
+        reporter.note(f"the images of {self.data} are resized to {height}x{height}, as the model takes them")
+        return datasets.load(dataclasses.replace(self._place, image_size=height), split, progress=reporter.progress)
+
+    def _single(self, path: Path, split: Split) -> Dataset:
+        """One image file."""
+        from softvq_cli.datasets.loose import read_images
+
+        config = self.checkpoint.config.data
+        images = read_images([path], self.checkpoint.dataset.image_shape, config.pixel_range, self.reporter)
+        return Dataset(path.stem, split, images, None, (), (path.name,))
 
     @cached_property
     def _place(self) -> DataConfig:

@@ -180,6 +180,10 @@ class Subject:
         _ = self.rows  # they bring PCA's nMSE
         return {} if self._control_nmse is None else {"test_nmse": self._control_nmse}
 
+    def compared_with(self, control: Control) -> Subject:
+        """A control on the same splits."""
+        return Subject(control, lambda split: self.train if split == "train" else self.test)
+
     def representation_rows(self, what: str, model: Autoencoder | None = None) -> Rows:
         """Another representation of both splits, see :func:`softvq_cli.model.represent`, by ``model`` or its own."""
         model = model or self._model

@@ -30,7 +30,7 @@ DATA_PATH = "data_path"
 LOCK = ".lock"
 _OWN = (
     *(CHECKPOINT, METRICS, CONFIG, "evaluation.json", "model.safetensors"),
-    *("map-test.npy", "clusters-test.npy", "predictions-test.npy", "errors-test.npy", "probe.npy"),
+    *("map-test.npy", "clusters-test.npy", "predictions-test.npy", "errors-test.npy", "centres.npy", "probe.npy"),
     *("tsne.png", "reconstructions.png", "curves.png", "codebook-usage.png", "codebook-centroids.png"),
 )
 """What commands write into the folder of a run under names of their own."""

@@ -279,6 +279,9 @@ def test_run_does_everything_in_one_folder(softvq, chained):
     assert details["starts"]["clustering_accuracy"] == clustering["starts"]["clustering_accuracy"]["values"]
     assert (numbers["probe_accuracy"], numbers["train_accuracy"]) == (probe["probe_accuracy"], probe["train_accuracy"])
     assert (details["per_class"], details["confusion"]) == (probe["per_class"], probe["confusion"])
+    chance, raw, pca = (found["numbers"][name] for name in ("chance", "pixels", "pca"))
+    assert 0.09 < chance["probe_accuracy"] < 0.12 and chance["nmi"] == 0
+    assert raw["probe_accuracy"] > 0.9 and pca["nmi"] > 0.5 and 0 < pca["test_nmse"] < 1
 
 
 def test_run_loads_and_encodes_each_split_once(softvq, tmp_path, monkeypatch):
@@ -306,6 +309,8 @@ def test_run_goes_on_with_what_is_missing_and_ends_in_a_table(softvq, chained, t
     numbers = evaluation(folder)["numbers"]["z_e"]
     assert f"{100 * numbers['clustering_accuracy']:.2f} %" in result.out
     assert f"{numbers['perplexity']:.4g}" in result.out  # of the test split, as the table says
+    assert all(name in result.out for name in ("chance", "raw pixels", "PCA"))
+    assert "raw pixels" in result.err and "epoch" in result.err  # 6 iterations of 32 images are worth little
 
 
 def test_run_without_labels_has_clusters_and_no_accuracy(softvq, tmp_path):

@@ -210,7 +210,7 @@ def test_what_a_killed_process_was_writing_is_removed(make_job):
     for name in (".evaluation.json.x.tmp", ".map-test.npy.x.tmp"):
         (job.folder / name).write_text("half")
     do(job)
-    arrays = ["clusters-test.npy", "evaluation.json", "predictions-test.npy"]
+    arrays = ["centres.npy", "clusters-test.npy", "evaluation.json", "predictions-test.npy", "probe.npy"]
     assert sorted(path.name for path in job.folder.iterdir()) == [".lock", *arrays]
 
 

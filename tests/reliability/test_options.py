@@ -227,6 +227,7 @@ COUNTS = {
     "sweep": 12,
     "help": 8,
     "report": 6,
+    "predict": 6,
 }
 SLOW = ("run", "reproduce", "sweep")
 """A mix that is right trains and measures."""

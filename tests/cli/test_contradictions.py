@@ -12,16 +12,13 @@ from softvq_cli.errors import InputError
 from softvq_cli.files import atomic_write
 from softvq_cli.reporter import Reporter
 from softvq_cli.results import embedded
-from tests.helpers import QUICK, shrunk_networks
+from tests.helpers import QUICK
 
 Z = np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32)
 LABELS = np.arange(12) % 3
 
 
-@pytest.fixture(autouse=True)
-def small_networks():
-    with shrunk_networks():
-        yield
+pytestmark = pytest.mark.usefixtures("small_networks")
 
 
 class Told(Reporter):

@@ -1,0 +1,56 @@
+"""softvq predict."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import typer
+
+from softvq_cli.cli.options import CheckpointFile, Device, Overwrite, Streams
+
+
+def predict(
+    *,
+    run: CheckpointFile,
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH…", help="Images, or folders of images.")],
+    neighbours: Annotated[
+        int, typer.Option("--neighbours", metavar="K", help="Number of nearest training images to name.")
+    ] = 3,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write a .parquet or .csv file instead.")
+    ] = None,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    terminal: Streams,
+) -> None:
+    """Say what a trained model makes of new images: class, cluster, how unusual, and the nearest training images.
+
+    The class and its probability come from the softmax probe of the run, if its images have labels. The outlier score
+    is between 0 and 1: the share of training images that are nearer to their own neighbours. New images take the
+    model's size, channels and range of values. After softvq run the folder has all that is needed; otherwise it is
+    measured first.
+
+    Examples:
+      softvq predict runs/first new.png
+      softvq predict runs/first new/ --json | jq '.[].class'
+      softvq predict runs/first new/ -o predictions.csv
+    """
+    from softvq_cli.cli.output import refuse_existing
+    from softvq_cli.cli.tables import predictions_table
+    from softvq_cli.errors import UsageError
+    from softvq_cli.results import predict as results
+
+    if out is not None:
+        if out.suffix not in results.ENDINGS:
+            raise UsageError(
+                f"predictions are written to a file that ends in {' or '.join(results.ENDINGS)}, not {out}"
+            )
+        refuse_existing(out, overwrite=overwrite)
+    predictions = results.predict(run, paths, neighbours=neighbours, device=device, reporter=terminal)
+    if out is not None:
+        results.write(out, predictions)
+        terminal.wrote(out, document={"images": len(predictions)})
+        return
+    document: Any = [prediction.as_dict() for prediction in predictions]
+    terminal.result(cast(Any, document), lambda: predictions_table(predictions))

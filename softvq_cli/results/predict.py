@@ -1,0 +1,204 @@
+"""What a run says of new images: class, cluster, how unusual, and the nearest training images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from softvq_cli.errors import InputError
+from softvq_cli.files import as_utf8, atomic_write, write_text
+from softvq_cli.ranges import MOST_COUNT, check_number
+from softvq_cli.reporter import Reporter
+from softvq_cli.results import evaluate
+from softvq_cli.results.evaluate import BASIC
+from softvq_cli.results.source import Source
+from softvq_cli.results.subject import represent
+
+LONELY = 5
+"""An image is as unusual as its distance to this nearest training image is large."""
+SAMPLE = 5000
+"""Training images whose own distances it is compared with, at most."""
+ENDINGS = (".parquet", ".csv")
+"""Of files of predictions."""
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A training image near a new one."""
+
+    file: str
+    """Its name; where the data have no file names, its number in the training split."""
+    cls: str | None
+    distance: float
+    """In z_e."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What is said of one new image."""
+
+    file: str
+    cls: str | None
+    """The most probable class; None where the training images have no labels."""
+    probability: float | None
+    cluster: int
+    outlier: float
+    """The share of training images that are nearer to their neighbours, 0 … 1: near 1 is unusual."""
+    neighbours: tuple[Neighbour, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        document = asdict(self)
+        for entry in (document, *document["neighbours"]):
+            entry["class"] = entry.pop("cls")
+        order = ("file", "class", "probability", "cluster", "outlier", "neighbours")
+        nearest = [{name: n[name] for name in ("file", "class", "distance")} for n in document["neighbours"]]
+        return {**{name: document[name] for name in order}, "neighbours": nearest}
+
+
+@dataclass(frozen=True)
+class _Training:
+    """What the run knows of its training images."""
+
+    z: np.ndarray
+    labels: np.ndarray | None
+    class_names: tuple[str, ...]
+    file_names: Sequence[str] | None
+
+    def neighbour(self, row: int, distance: float) -> Neighbour:
+        name = f"#{row}" if self.file_names is None else self.file_names[row]
+        return Neighbour(name, None if self.labels is None else self.class_of(int(self.labels[row])), distance)
+
+    def class_of(self, label: int) -> str:
+        return self.class_names[label] if 0 <= label < len(self.class_names) else str(label)
+
+
+def predict(
+    run: Path, paths: Sequence[Path], *, neighbours: int = 3, device: str = "auto", reporter: Reporter | None = None
+) -> list[Prediction]:
+    """Classify new images by the probe of a run, and look them up among its training images.
+
+    Args:
+        run: its folder, or the checkpoint. What the folder does not have is measured; nothing is written.
+        paths: images, or folders of them. They take the model's size, channels and range of values.
+        neighbours: how many training images are named.
+        device: to encode on.
+        reporter: is told of stages, progress and notes.
+
+    Raises:
+        InputError: no checkpoint, an image that cannot be read, or data that cannot be found.
+        UsageError: a number out of range.
+    """
+    from softvq_cli.datasets.loose import image_files, read_images
+    from softvq_cli.evaluation.search import nearest
+
+    reporter = reporter or Reporter()
+    neighbours = int(check_number("neighbours", neighbours, low=1, high=MOST_COUNT))
+    files = image_files(paths)
+    if not files:
+        raise InputError("there are no images to look at")
+    source = Source.open(run, device=device, reporter=reporter)
+    model = source.checkpoint.model
+    images = read_images(files, model.image_shape, source.checkpoint.config.data.pixel_range, reporter)
+    training, evaluation = _known(source, reporter)
+    z = represent(model, images, "z_e", reporter)
+    reporter.stage("searching neighbours")
+    k = min(max(neighbours, LONELY), len(training.z) - 1)
+    distances, rows = nearest(training.z, k, queries=z)
+    outlier = _outliers(training.z, distances[:, min(LONELY, k) - 1])
+    clusters = _nearest_centre(z, evaluation.array("centres"))
+    labels, probabilities = _classified(z, evaluation)
+    return [
+        Prediction(
+            as_utf8(str(file)),
+            None if labels is None else training.class_of(int(labels[i])),
+            None if probabilities is None else float(probabilities[i]),
+            int(clusters[i]),
+            float(outlier[i]),
+            tuple(training.neighbour(int(rows[i, j]), float(distances[i, j])) for j in range(min(neighbours, k))),
+        )
+        for i, file in enumerate(files)
+    ]
+
+
+def _known(source: Source, reporter: Reporter) -> tuple[_Training, evaluate.Evaluation]:
+    """z_e of the training split and the evaluation: from the folder where it has them, else measured."""
+    from softvq_cli import embeddings
+
+    folder, seal = source.checkpoint.path.parent, source.checkpoint.sha256
+    evaluation = evaluate.of_checkpoint(folder, seal)
+    try:
+        rows = embeddings.read(folder / "embeddings-train.npy")
+    except InputError:
+        rows = None
+    of_training = {"checkpoint_sha256": seal, "fingerprint": source.checkpoint.dataset.fingerprint}
+    if rows is not None and rows.info.items() >= of_training.items() and evaluation.has((BASIC,)):
+        return _Training(rows.z, rows.labels, rows.class_names, rows.info.get("file_names")), evaluation
+    subject = source.subject()
+    evaluation = evaluate.evaluate(subject, (BASIC,), folder=folder, keep=False, reporter=reporter)
+    train = subject.train
+    return _Training(subject.train_z, train.labels, train.class_names, train.file_names), evaluation
+
+
+def _outliers(train: np.ndarray, distances: np.ndarray) -> np.ndarray:
+    """float64 (n,): of each distance to the LONELY-th training image the share of theirs that are smaller."""
+    from softvq_cli.evaluation.search import nearest
+
+    sample = train[np.linspace(0, len(train) - 1, min(SAMPLE, len(train))).round().astype(np.int64)]
+    k = min(LONELY + 1, len(train) - 1)  # each is its own nearest one
+    own = np.sort(nearest(train, k, queries=sample)[0][:, -1])
+    return np.asarray(np.searchsorted(own, distances) / len(own))
+
+
+def _nearest_centre(z: np.ndarray, centres: np.ndarray | None) -> np.ndarray:
+    """int64 (n,): the cluster of the evaluation whose centre is nearest; those without rows have none."""
+    assert centres is not None  # every evaluation has them
+    squares = np.square(z[:, None].astype(np.float64) - centres).sum(axis=2)
+    return np.asarray(np.where(np.isnan(squares), np.inf, squares).argmin(axis=1))
+
+
+def _classified(z: np.ndarray, evaluation: evaluate.Evaluation) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """(label, its probability) of each row by the softmax probe; None where there is none."""
+    weights = evaluation.array("probe")
+    if weights is None:
+        return None, None
+    logits = z.astype(np.float64) @ weights[:, 1:-1].T + weights[:, -1]
+    logits -= logits.max(axis=1, keepdims=True)
+    p = np.exp(logits)
+    return weights[logits.argmax(axis=1), 0].astype(np.int64), p.max(axis=1) / p.sum(axis=1)
+
+
+def write(path: Path, predictions: Sequence[Prediction]) -> None:
+    """Write predictions to a ``.parquet`` or ``.csv`` file, one row per image.
+
+    Raises:
+        SoftVQError: pyarrow is missing, or the file cannot be written.
+    """
+    rows = [prediction.as_dict() for prediction in predictions]
+    if path.suffix == ".parquet":
+        from softvq_cli.embeddings import parquet
+
+        parquet.check_available()
+        import pyarrow as pa
+        from pyarrow.parquet import write_table
+
+        with atomic_write(path) as file:
+            write_table(pa.Table.from_pylist(rows), file)
+        return
+    import csv
+    import io
+
+    text = io.StringIO()
+    writer = csv.writer(text)
+    nearest = max(len(prediction.neighbours) for prediction in predictions)
+    entries = ("file", "class", "distance")
+    numbered = [f"neighbour_{i}_{name}" for i in range(1, nearest + 1) for name in entries]
+    writer.writerow(["file", "class", "probability", "cluster", "outlier", *numbered])
+    for row in rows:
+        near = [neighbour[name] for neighbour in row["neighbours"] for name in entries]
+        writer.writerow([row[name] for name in ("file", "class", "probability", "cluster", "outlier")] + near)
+    write_text(path, text.getvalue())
