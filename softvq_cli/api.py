@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import math
 import os
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 
+from softvq_cli.datasets.loose import read_images
 from softvq_cli.datasets.vectors import checked
 from softvq_cli.devices import pick
 from softvq_cli.errors import InputError
@@ -32,14 +36,16 @@ def load(path: str | os.PathLike[str], device: str = "cpu") -> Checkpoint:
     return checkpoint.load(path, pick(device))
 
 
-def embed(model: Checkpoint | Autoencoder, images: np.ndarray, what: str = "z_e") -> np.ndarray:
+def embed(model: Checkpoint | Autoencoder | str | os.PathLike[str], images: Any, what: str = "z_e") -> np.ndarray:
     """A representation of ``images``, without noise.
 
     Args:
-        model: a loaded checkpoint, or an autoencoder in evaluation mode.
-        images: uint8 (N, H, W, C) or, for grey ones, (N, H, W), 0 black and 255 white. For a checkpoint that was
-            trained on other numbers than bytes also such numbers, in the units of the training: they are mapped as
-            there, but neither rounded nor cut off. For one that was trained on rows also rows (N, H*W*C).
+        model: a loaded checkpoint, the path of one, or an autoencoder in evaluation mode.
+        images: an array or a tensor, uint8 (N, H, W, C) or, for grey ones, (N, H, W), 0 black and 255 white; a tensor
+            may also be (N, C, H, W). Or a list of arrays of one image each, of PIL images, or of names of image files,
+            which take the model's size and channels. For a checkpoint that was trained on other numbers than bytes also
+            such numbers, in the units of the training: they are mapped as there, but neither rounded nor cut off. For
+            one that was trained on rows also rows (N, H*W*C).
         what: ``z_e`` (default), ``z_q``, ``codes``, ``reconstruction`` or ``pixels``;
             see :func:`softvq_cli.model.represent`.
 
@@ -47,14 +53,62 @@ def embed(model: Checkpoint | Autoencoder, images: np.ndarray, what: str = "z_e"
         (N, d) float32, or as :func:`softvq_cli.model.represent` says.
 
     Raises:
-        InputError: images of another type or shape than the model takes.
+        InputError: images of another type or shape than the model takes; one image that is not in a list.
         UsageError: an unknown ``what``.
     """
+    if isinstance(model, str | os.PathLike):
+        model = load(model)
     if isinstance(model, Checkpoint):
-        return represent(model.model, _bytes_or_scaled(images, model), what)
+        if model.model.of_vectors:
+            return represent(model.model, _bytes_or_scaled(images, model), what)
+        shape, setting = model.model.image_shape, model.config.data.pixel_range
+        return represent(model.model, _bytes_or_scaled(_array_of(images, shape, setting), model), what)
     if model.of_vectors:
         return represent(model, checked(images, "the array"), what)
-    return represent(model, _bytes(images, "an autoencoder knows no range: give its checkpoint, or uint8"), what)
+    array = _array_of(images, model.image_shape, "auto")
+    return represent(model, _bytes(array, "an autoencoder knows no range: give its checkpoint, or uint8"), what)
+
+
+def _array_of(images: Any, shape: tuple[int, int, int], setting: str) -> np.ndarray:
+    """Whatever holds several images as one array; (H, W, C) is the model's ``shape``, ``setting`` its range."""
+    if isinstance(images, str | os.PathLike) or _is_picture(images):
+        raise InputError("this is one image: give a list of images, [image]")
+    if isinstance(images, torch.Tensor):
+        images = images.detach().cpu().numpy()
+        if images.ndim == 4 and images.shape[-1] != shape[-1] and images.shape[1] == shape[-1]:
+            images = images.transpose(0, 2, 3, 1)
+    if isinstance(images, np.ndarray):
+        _refuse_one(images, shape)
+        return images
+    images = list(images)
+    if not images:
+        raise InputError("there are no images to represent")
+    if all(isinstance(image, str | os.PathLike) for image in images):
+        return read_images([Path(image) for image in images], shape, setting)
+    if all(map(_is_picture, images)):
+        mode, size = ("L" if shape[2] == 1 else "RGB"), (shape[1], shape[0])
+        return np.stack([np.asarray(image.convert(mode).resize(size)).reshape(shape) for image in images])
+    arrays = [
+        image.detach().cpu().numpy() if isinstance(image, torch.Tensor) else np.asarray(image) for image in images
+    ]
+    if len({array.shape for array in arrays}) != 1:
+        raise InputError(f"the images of the list have different shapes, {arrays[0].shape} and others")
+    if arrays[0].shape == (shape[2], *shape[:2]) and arrays[0].shape != shape:  # a tensor, channels first
+        arrays = [array.transpose(1, 2, 0) for array in arrays]
+    return np.stack(arrays)
+
+
+def _is_picture(image: Any) -> bool:
+    from PIL import Image
+
+    return isinstance(image, Image.Image)
+
+
+def _refuse_one(images: np.ndarray, shape: tuple[int, int, int]) -> None:
+    """Three axes are N grey images; a colour image, or one as large as the model's, is only one."""
+    colour = images.ndim == 3 and images.shape[-1] == 3 and shape[1] != 3
+    if colour or images.shape == shape or (images.shape == shape[:2] and shape[0] > 1):
+        raise InputError(f"an array of shape {images.shape} is one image: give images[None], or a list of images")
 
 
 def _bytes_or_scaled(images: np.ndarray, trained: Checkpoint) -> np.ndarray:

@@ -18,6 +18,7 @@ from sklearn.utils.estimator_checks import check_estimator
 import softvq_cli as softvq
 from softvq_cli.errors import InputError, SoftVQError, UsageError
 from softvq_cli.evaluation.clustering import cluster
+from softvq_cli.reporter import Reporter
 from softvq_cli.training import run_directory, train
 from tests.helpers import blobs
 
@@ -81,6 +82,62 @@ def test_floats_for_a_model_of_bytes_are_refused(tmp_path: Path) -> None:
         softvq.embed(checkpoint, blobs(64).images / 255.0)
     with pytest.raises(InputError, match="an autoencoder knows no range: give its checkpoint"):
         softvq.embed(checkpoint.model, blobs(64).images / 255.0)
+
+
+def test_embed_takes_what_holds_images(tmp_path: Path) -> None:
+    import torch
+    from PIL import Image
+
+    images = blobs(8).images
+    fitted = embedder(device="cpu").fit(blobs(64).images)
+    fitted.save(tmp_path / "ckpt.pt")
+    path, expected = tmp_path / "ckpt.pt", fitted.transform(images)
+    pictures = [Image.fromarray(image[..., 0]) for image in images]
+    for number, picture in enumerate(pictures):
+        picture.save(tmp_path / f"{number}.png")
+    files = [tmp_path / f"{number}.png" for number in range(8)]
+    tensor = torch.from_numpy(images)
+    for given in (
+        images,
+        list(images),
+        list(images[..., 0]),
+        pictures,
+        files,
+        tensor,
+        tensor.permute(0, 3, 1, 2),
+        list(tensor),
+    ):
+        np.testing.assert_array_equal(softvq.embed(path, given), expected)
+    colour = np.zeros((32, 32, 3), np.uint8)
+    for one in (colour, images[0], images[0, ..., 0], pictures[0], str(files[0])):
+        with pytest.raises(InputError):
+            softvq.embed(path, one)
+    with pytest.raises(InputError):
+        softvq.embed(path, [])
+
+
+def test_fit_says_how_far_it_is_and_calls_back(capsys: pytest.CaptureFixture[str]) -> None:
+    losses: list[float] = []
+    told = Reporter()
+    stages: list[str] = []
+    told.progress = lambda name, done, total, detail="": stages.append(name)  # type: ignore[method-assign]
+    callbacks = [lambda metrics: losses.append(metrics["loss"]), told]
+    fitted = embedder(device="cpu", verbose=True, callbacks=callbacks).fit(blobs(64).images)
+    assert losses == [line["loss"] for line in fitted.history_] and stages
+    steps = fitted.config_.train.iterations
+    assert f"{steps}/{steps}" in capsys.readouterr().err
+    embedder(device="cpu").fit(blobs(64).images)
+    assert capsys.readouterr().err == ""
+
+
+def test_fractions_are_refused_by_an_estimator_that_was_fitted_on_bytes() -> None:
+    images = blobs(64).images
+    fitted = embedder(device="cpu").fit(images)
+    rows = embedder(device="cpu", image_shape=(8, 8)).fit(images.reshape(64, -1))
+    for call in (lambda: fitted.transform(images / 255.0), lambda: rows.transform(images.reshape(64, -1) / 255.0)):
+        with pytest.raises(InputError):
+            call()
+    np.testing.assert_array_equal(rows.transform(images.reshape(64, -1) * 1.0), rows.transform(images.reshape(64, -1)))
 
 
 def test_the_estimator_fits_transforms_and_reconstructs(papers_networks: None) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
+import time
 import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,10 +20,10 @@ from softvq_cli.config import BATCH, SETTINGS, RunConfig, image_shape, resolve
 from softvq_cli.datasets.dataset import Dataset
 from softvq_cli.devices import pick
 from softvq_cli.errors import InputError, UsageError, param
+from softvq_cli.estimators.many_starts import seed_of
 from softvq_cli.estimators.pixels import Numbers, are_images, as_images, check_bytes, row_shape
-from softvq_cli.estimators.seeds import seed_of
 from softvq_cli.model import represent
-from softvq_cli.reporter import Reporter
+from softvq_cli.reporter import Reporter, Reporters
 from softvq_cli.training import Checkpoint, TrainedInMemory, checkpoint, train_in_memory
 from softvq_cli.training.checkpoint import DatasetInfo
 
@@ -28,6 +31,8 @@ _ARGUMENTS = ("bottleneck", "arch", "latent_dim", "K", "iterations", "batch_size
 """Settings that are arguments of the estimator; the others of the network and its training are in ``settings``."""
 _NAME = "X"
 """Of the data."""
+_EVERY = 0.2
+"""Seconds between two states of the line that says how far a training is."""
 
 
 class _Notes(Reporter):
@@ -38,6 +43,35 @@ class _Notes(Reporter):
 
     def note(self, text: str) -> None:
         self.heard.append(text)
+
+
+class _Line(Reporter):
+    """A line on standard error, in a terminal or a notebook, that says how far the training is."""
+
+    def __init__(self) -> None:
+        self._said, self._loss = 0.0, ""
+
+    def progress(self, name: str, done: float, total: int | None, detail: str = "") -> None:
+        now, over = time.monotonic(), total is not None and done >= total
+        if over or now - self._said >= _EVERY:
+            self._said = now
+            amount = f"{done:.0f}" if total is None else f"{done:.0f}/{total}"
+            print(f"\r{name} {amount}{self._loss}", end="\n" if over else "", file=sys.stderr, flush=True)
+
+    def step(self, metrics: Mapping[str, float], session: Any = None) -> None:
+        if metrics:
+            self._loss = f", loss {metrics['loss']:.3g}, nMSE {metrics['nmse']:.3g}"
+
+
+class _Call(Reporter):
+    """Calls a function with the numbers of each report."""
+
+    def __init__(self, function: Callable[[Mapping[str, float]], Any]) -> None:
+        self._function = function
+
+    def step(self, metrics: Mapping[str, float], session: Any = None) -> None:
+        if metrics:
+            self._function(metrics)
 
 
 class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -59,6 +93,9 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         settings: any other setting of a run by name, for example ``{"beta": 5.0}``.
         image_shape: (H, W) or (H, W, C) of a row of a table; None: one line, (1, H*W*C, 1).
         random_state: instead of ``seed`` where it is not None: a seed, or a ``RandomState`` to draw one from.
+        verbose: whether ``fit`` says on standard error how far it is.
+        callbacks: functions that are called with the numbers of each report, as in ``metrics.jsonl``; or
+            :class:`softvq_cli.reporter.Reporter` objects, which are told everything.
 
     Attributes:
         model_: the trained :class:`~softvq_cli.model.Autoencoder`, after ``fit``.
@@ -82,6 +119,8 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         settings: dict[str, Any] | None = None,
         image_shape: tuple[int, ...] | None = None,
         random_state: Any = None,
+        verbose: bool = False,
+        callbacks: Sequence[Any] = (),
     ) -> None:
         self.bottleneck = bottleneck
         self.arch = arch
@@ -95,6 +134,8 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         self.settings = settings
         self.image_shape = image_shape
         self.random_state = random_state
+        self.verbose = verbose
+        self.callbacks = callbacks
 
     def fit(self, X: Any, y: Any = None) -> AutoencoderEmbedder:
         """Train on images or rows; ``y`` is ignored.
@@ -156,7 +197,7 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
 
     def _train(self, images: np.ndarray, config: RunConfig, after: TrainedInMemory | None) -> AutoencoderEmbedder:
         dataset, notes = Dataset(_NAME, "train", images, None, ()), _Notes()
-        trained = train_in_memory(config, dataset, pick(self.device), notes, after)
+        trained = train_in_memory(config, dataset, pick(self.device), Reporters(notes, *self._reporters()), after)
         self.config_, self.model_, self.history_ = config, trained.model, trained.history
         self._state = trained.state
         columns = tuple(map(str, getattr(self, "feature_names_in_", ())))
@@ -164,6 +205,11 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         for text in notes.heard:
             warnings.warn(text, stacklevel=3)
         return self
+
+    def _reporters(self) -> list[Reporter]:
+        """Who is told of the training besides the warnings."""
+        told = [each if isinstance(each, Reporter) else _Call(each) for each in self.callbacks]
+        return [_Line(), *told] if self.verbose else told
 
     def transform(self, X: Any) -> np.ndarray:
         """z_e, float32 (N, d), of images or rows of the shape that was fitted."""

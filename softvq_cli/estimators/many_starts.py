@@ -9,11 +9,26 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import pairwise_distances_argmin
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from softvq_cli.estimators.seeds import seed_of
 from softvq_cli.evaluation.clustering import cluster
+from softvq_cli.ranges import check_seed
 from softvq_cli.words import Init
+
+
+def seed_of(random_state: Any, seed: Any) -> int:
+    """A whole number as it is, ``seed`` for None, and a draw from a ``RandomState``.
+
+    Raises:
+        UsageError: no seed.
+        ValueError: neither.
+    """
+    if random_state is None:
+        return check_seed(seed)
+    if isinstance(random_state, int | np.integer):
+        return check_seed(random_state)
+    return int(check_random_state(random_state).randint(2**31 - 1))
 
 
 class KMeansManyStarts(ClusterMixin, BaseEstimator):  # type: ignore[misc]
