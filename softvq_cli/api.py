@@ -69,7 +69,7 @@ def embed(model: Checkpoint | Autoencoder | str | os.PathLike[str], images: Any,
     return represent(model, _bytes(array, "an autoencoder knows no range: give its checkpoint, or uint8"), what)
 
 
-def _array_of(images: Any, shape: tuple[int, int, int], setting: str) -> np.ndarray:
+def _array_of(images: Any, shape: tuple[int, ...], setting: str) -> np.ndarray:
     """Whatever holds several images as one array; (H, W, C) is the model's ``shape``, ``setting`` its range."""
     if isinstance(images, str | os.PathLike) or _is_picture(images):
         raise InputError("this is one image: give a list of images, [image]")
@@ -104,7 +104,7 @@ def _is_picture(image: Any) -> bool:
     return isinstance(image, Image.Image)
 
 
-def _refuse_one(images: np.ndarray, shape: tuple[int, int, int]) -> None:
+def _refuse_one(images: np.ndarray, shape: tuple[int, ...]) -> None:
     """Three axes are N grey images; a colour image, or one as large as the model's, is only one."""
     colour = images.ndim == 3 and images.shape[-1] == 3 and shape[1] != 3
     if colour or images.shape == shape or (images.shape == shape[:2] and shape[0] > 1):

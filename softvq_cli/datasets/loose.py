@@ -40,7 +40,7 @@ def image_files(paths: Sequence[Path]) -> list[Path]:
 
 
 def read_images(
-    files: Sequence[Path], shape: tuple[int, int, int], setting: str, reporter: Reporter | None = None
+    files: Sequence[Path], shape: tuple[int, ...], setting: str, reporter: Reporter | None = None
 ) -> np.ndarray:
     """uint8 (N, H, W, C) of image files, each fitted into ``shape``; a note says what had to be done.
 

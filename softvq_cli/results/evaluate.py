@@ -66,7 +66,7 @@ _NEEDS: Mapping[str, tuple[str, ...]] = {
 """Part → the arrays without which it is measured again."""
 FILES = (EVALUATION, *ARRAYS.values())
 _AT = "z_e@"
-_BASELINES = ("chance", "pixels", "pca")
+_BASELINES = ("random", "pixels", "pca")
 
 
 def at(step: int) -> str:
@@ -105,7 +105,7 @@ class Evaluation:
 
     @property
     def baselines(self) -> dict[str, Mapping[str, float]]:
-        """``chance``, ``pixels`` and ``pca``, as far as they were measured with the model."""
+        """``random`` (chance), ``pixels`` and ``pca``, as far as they were measured with the model."""
         return {name: self.numbers[name] for name in _BASELINES if BASELINES in self.parts and name in self.numbers}
 
     def has(self, parts: Sequence[str]) -> bool:
@@ -236,22 +236,22 @@ def _measure(
 
 def _baselines(subject: Subject, threads: int | None, reporter: Reporter) -> Measured:
     """The paper's measures of chance, raw pixels and PCA; in the details, by name."""
-    from softvq_cli.results.measures import Measured, agreement, chance
+    from softvq_cli.results.measures import Measured, agreement
     from softvq_cli.results.subject import Control
-    from softvq_cli.words import PCA, RAW
+    from softvq_cli.words import CHANCE, PCA, RAW
 
     if subject.checkpoint is None or subject.train.labels is None or subject.test.labels is None:
         return Measured({})
-    numbers = {"chance": chance(subject.train.labels, subject.test.labels)}
-    for kind in (RAW, PCA):
-        reporter.stage(f"measuring {'raw pixels' if kind == RAW else 'PCA'} for comparison")
+    numbers = {}
+    for kind, name in {CHANCE: "chance", RAW: "raw pixels", PCA: "PCA"}.items():
+        reporter.stage(f"measuring {name} for comparison")
         control = subject.compared_with(Control(kind, subject.checkpoint.config))
         try:
-            found = agreement(control.rows, subject.train.class_names, threads, Reporter())
+            measured = agreement(control.rows, subject.train.class_names, threads, Reporter())
         except SoftVQError as error:
-            reporter.note(Message("without {}: {}", kind, error.message))
+            reporter.note(Message("without {}: {}", name, error.message))
             continue
-        numbers[control.representation] = {**found.numbers, **control.numbers}
+        numbers[control.representation] = {**measured.numbers, **control.numbers}
     return Measured({}, details=numbers)
 
 

@@ -138,14 +138,6 @@ def agreement(rows: Rows, class_names: tuple[str, ...], jobs: int | None, report
     return Measured({**numbers, **probe.numbers, **spread}, arrays | probe.arrays, details | probe.details)
 
 
-def chance(train_labels: np.ndarray, test_labels: np.ndarray) -> dict[str, float]:
-    """What no latents give: all images in one cluster, and the most frequent class of the training split for each."""
-    labels, counts = np.unique(train_labels, return_counts=True)
-    largest = np.unique(test_labels, return_counts=True)[1].max() / len(test_labels)
-    guessed = (test_labels == labels[counts.argmax()]).mean()
-    return {"clustering_accuracy": float(largest), "nmi": 0.0, "ari": 0.0, "probe_accuracy": float(guessed)}
-
-
 def _probe(rows: Rows, class_names: tuple[str, ...], reporter: Reporter) -> Measured:
     """The softmax probe; nothing where there are no two classes to learn."""
     from softvq_cli.evaluation.probe import probe

@@ -103,6 +103,8 @@ def predict(
         raise InputError("there are no images to look at")
     source = Source.open(run, device=device, reporter=reporter)
     model = source.checkpoint.model
+    if model.of_vectors:
+        raise InputError(f"{source.checkpoint.path} takes vectors, and predict looks at images")
     images = read_images(files, model.image_shape, source.checkpoint.config.data.pixel_range, reporter)
     training, evaluation = _known(source, reporter)
     z = represent(model, images, "z_e", reporter)

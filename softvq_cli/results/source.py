@@ -238,6 +238,8 @@ class Source:
         from softvq_cli.datasets.naming import is_image_name
 
         trained, reporter = self.checkpoint.dataset, self.reporter
+        if len(trained.image_shape) != 3:  # vectors
+            return datasets.load(self._place, split, progress=reporter.progress)
         if self.data is not None and Path(self.data).is_file() and is_image_name(self.data):
             return self._single(Path(self.data), split)
         height, width, _ = trained.image_shape

@@ -279,8 +279,8 @@ def test_run_does_everything_in_one_folder(softvq, chained):
     assert details["starts"]["clustering_accuracy"] == clustering["starts"]["clustering_accuracy"]["values"]
     assert (numbers["probe_accuracy"], numbers["train_accuracy"]) == (probe["probe_accuracy"], probe["train_accuracy"])
     assert (details["per_class"], details["confusion"]) == (probe["per_class"], probe["confusion"])
-    chance, raw, pca = (found["numbers"][name] for name in ("chance", "pixels", "pca"))
-    assert 0.09 < chance["probe_accuracy"] < 0.12 and chance["nmi"] == 0
+    chance, raw, pca = (found["numbers"][name] for name in ("random", "pixels", "pca"))
+    assert 0 < chance["probe_accuracy"] < 0.25 and chance["nmi"] < 0.2
     assert raw["probe_accuracy"] > 0.9 and pca["nmi"] > 0.5 and 0 < pca["test_nmse"] < 1
 
 
