@@ -239,20 +239,20 @@ class Source:
 
         trained, reporter = self.checkpoint.dataset, self.reporter
         if len(trained.image_shape) != 3:  # vectors
-            return datasets.load(self._place, split, progress=reporter.progress)
+            return datasets.load(self._place, split, reporter=reporter)
         if self.data is not None and Path(self.data).is_file() and is_image_name(self.data):
             return self._single(Path(self.data), split)
         height, width, _ = trained.image_shape
         fits = self.data is not None and "image_size" not in self.reading and height == width
         try:
-            dataset = datasets.load(self._place, split, progress=reporter.progress)
+            dataset = datasets.load(self._place, split, reporter=reporter)
             if not fits or dataset.image_shape[:2] == (height, width) or dataset.file_names is None:
                 return dataset
         except InputError as error:
             if not fits or "image_size" not in error.settings:
                 raise
         reporter.note(f"the images of {self.data} are resized to {height}x{height}, as the model takes them")
-        return datasets.load(dataclasses.replace(self._place, image_size=height), split, progress=reporter.progress)
+        return datasets.load(dataclasses.replace(self._place, image_size=height), split, reporter=reporter)
 
     def _single(self, path: Path, split: Split) -> Dataset:
         """One image file."""
