@@ -140,24 +140,25 @@ def finished(start: Callable[..., Result], command: Command, place: Path) -> Res
 # ---- kills
 
 
-def kills(zygote: Zygote, command: Command, folder: Path) -> Iterator[str]:
-    """Kill the command at random moments until it gets to its end, again and again; yields when each kill came."""
+def kills(zygote: Zygote, command: Command, folder: Path) -> Iterator[list[str]]:
+    """Kill the command at random moments until it gets to its end, again and again; yields when a run's kills came."""
     whole, chance = Undisturbed.of(zygote, command, folder), random.Random(0)
     for number in itertools.count():
-        place = prepared(zygote, command, folder / str(number))
+        place, moments = prepared(zygote, command, folder / str(number)), []
         for attempt in itertools.count():
             longest = whole.seconds * (1 + attempt / 20)  # the machine may have become slower
             again = command.again if attempt else []
             ended = zygote.run(*command.first, *again, cwd=place, after=chance.uniform(0, longest))
             if ended.code != -signal.SIGKILL:
                 break
-            yield "while writing a file" if temporaries(place) else "between writes"
+            moments.append("while writing a file" if temporaries(place) else "between writes")
         assert ended.code in (0, 4), ended
         finished(zygote.run, command, place)
         whole.check(place, number)
+        yield moments
 
 
-def installed_kills(zygote: Zygote, command: Command, folder: Path) -> Iterator[str]:
+def installed_kills(zygote: Zygote, command: Command, folder: Path) -> Iterator[list[str]]:
     """The same of the program as a shell starts it, with the networks of the paper."""
 
     def start(*words: object, cwd: Path, after: float | None = None, **_: object) -> Result:
@@ -176,8 +177,8 @@ def installed_kills(zygote: Zygote, command: Command, folder: Path) -> Iterator[
 # ---- faults
 
 
-def faults(zygote: Zygote, command: Command, folder: Path) -> Iterator[str]:
-    """Let each call that writes fail once, with each error; yields how the command ended."""
+def faults(zygote: Zygote, command: Command, folder: Path) -> Iterator[list[str]]:
+    """Let each call that writes fail once, with each error; yields how the command ended, if nothing is lost."""
     whole = Undisturbed.of(zygote, command, folder)
     for moment in itertools.count():
         for name in ERRORS:
@@ -188,19 +189,15 @@ def faults(zygote: Zygote, command: Command, folder: Path) -> Iterator[str]:
             if not (place / "fault").exists():
                 return  # the command makes fewer calls than that
             (place / "fault").unlink()
-            if ended.code == 0:
-                yield f"{name}: went on"
-            else:
-                assert len(ended.err.splitlines()[-1]) < 400, ended
-                yield f"{name}: one line"
             finished(zygote.run, command, place)
             whole.check(place, (moment, name))
+            yield [f"{name}: " + ("went on" if ended.code == 0 else "one line")]
 
 
 # ---- the tables
 
 
-def run(attack: Callable[..., Iterator[str]], seconds: float, only: list[str]) -> None:
+def run(attack: Callable[..., Iterator[list[str]]], seconds: float, only: list[str]) -> None:
     """Share the time among the commands, and print a row for each."""
     print(table_line(["command", "times", "what came of it"]) + "\n" + table_line(["---", "---:", "---"]))
     with tempfile.TemporaryDirectory() as temporary:
@@ -210,8 +207,8 @@ def run(attack: Callable[..., Iterator[str]], seconds: float, only: list[str]) -
         chosen = {name: one for name, one in commands(save_blobs(folder / "blobs.npz")).items() if name in only}
         for name, command in chosen.items():
             end, tally, over = time.monotonic() + seconds / len(chosen), Counter[str](), False
-            for outcome in attack(zygote, command, folder / name):
-                tally[outcome] += 1
+            for outcomes in attack(zygote, command, folder / name):
+                tally.update(outcomes)
                 if over := time.monotonic() > end:
                     break
             text = ", ".join(f"{outcome} {count}" for outcome, count in sorted(tally.items()))
