@@ -35,7 +35,7 @@ from softvq_cli.version import __version__
 COMMANDS: Mapping[str, tuple[str, ...]] = {
     "Step by step": ("data", "train", "embed", "cluster", "probe", "tsne"),
     "All at once": ("run", "compare", "reproduce", "sweep"),
-    "Afterwards": ("predict", "report", "info", "export", "help"),
+    "Afterwards": ("predict", "issues", "report", "info", "export", "help"),
 }
 """The title on the help page → the commands below it."""
 _COMMAND_FIRST = "softvq.command_first"

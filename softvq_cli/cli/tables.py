@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from softvq_cli.evaluation.clustering import Clustering
     from softvq_cli.evaluation.probe import FewLabels, Probe
     from softvq_cli.results.embedded import FileClustering, OnMap, Probing
+    from softvq_cli.results.issues import Issues
     from softvq_cli.results.pipeline import RunResult
     from softvq_cli.results.predict import Prediction
 
@@ -245,3 +246,22 @@ def _short(value: object) -> str:
             return " x ".join(map(str, value)) if all(isinstance(v, int) for v in value) else ", ".join(map(str, value))
         case _:
             return "–" if value is None else str(value)
+
+
+def issues_table(issues: Issues) -> Group:
+    """How many issues of each kind there are, with the first of them."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False)
+    for title in ("issue", "found", "for example"):
+        table.add_column(title, justify="right" if title == "found" else "left", overflow="fold")
+    for kind, groups in issues.groups.items():
+        example = ", ".join(file["file"] for file in groups[0][:3]) if groups else ""
+        table.add_row(
+            kind.replace("_", " "), f"{len(groups):,} groups" if len(groups) != 1 else "1 group", Text(example)
+        )
+    for kind, files in issues.files.items():
+        example = files[0]["file"] if files else ""
+        if "suggested_class" in (files[0] if files else {}):
+            example += f" ({files[0]['class']}, perhaps {files[0]['suggested_class']})"
+        table.add_row(kind.replace("_", " "), f"{len(files):,}", Text(one_line(example)))
+    images = "1 image" if issues.images == 1 else f"{issues.images:,} images"
+    return titled(one_line(f"{issues.data}: {images}", None), table)

@@ -1,0 +1,69 @@
+"""softvq issues."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from softvq_cli.cli.options import Device, Overwrite, Reading, Streams
+
+
+def issues(
+    *,
+    data: Annotated[str, typer.Argument(metavar="DATA", help="A name or a path, as for train.")],
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            "--run",
+            metavar="RUN",
+            help="Also use this trained run: find outliers, neighbours in z_e, and labels that a probe doubts.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="Also write a .csv file with one line per file and issue."),
+    ] = None,
+    reading: Reading,
+    data_dir: Annotated[
+        str | None, typer.Option("--data-dir", metavar="DIR", help="The folder of the named data sets.")
+    ] = None,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    terminal: Streams,
+) -> None:
+    """Find duplicates, leaks between splits, images without content and, with a run, outliers and doubtful labels.
+
+    Exact duplicates have equal pixels. Near-duplicates look alike: the same photo at another size, compression or
+    brightness. A leak is a group of duplicates with images in both splits. Nothing is changed or deleted.
+
+    Examples:
+      softvq issues photos/ -o issues.csv
+      softvq issues photos/ --run runs/first
+      softvq issues mnist --json | jq .leaks
+    """
+    from softvq_cli.cli.output import refuse_existing
+    from softvq_cli.cli.tables import issues_table
+    from softvq_cli.config import DataConfig
+    from softvq_cli.errors import UsageError
+    from softvq_cli.results.issues import find_issues
+    from softvq_cli.results.source import Source
+
+    if out is not None:
+        if out.suffix.lower() != ".csv":
+            raise UsageError("{} must end in .csv", out)
+        refuse_existing(out, overwrite=overwrite)
+    config, source = DataConfig(data=data, data_dir=data_dir, **reading), None
+    if run is not None:
+        source = Source.open(run, device=device, data=data, data_dir=data_dir, reporter=terminal, reading=reading)
+        trained = source.checkpoint.config.data
+        config = replace(trained, data=data, data_dir=data_dir or trained.data_dir, **reading)
+    found = find_issues(config, source, terminal)
+    if out is not None:
+        found.write_csv(out)
+        terminal.note(f"{out} lists every file")
+    terminal.result(found.as_dict(), lambda: issues_table(found))
+    if run is None:
+        terminal.hint("softvq", "run", "--data", data)

@@ -1,0 +1,217 @@
+"""What is odd in a set of images: duplicates, images without content, and labels that a classifier doubts.
+
+Arrays in, row numbers and scores out. The thresholds were chosen on MNIST and on CIFAR-10 (JPEG), where they give few
+findings.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import Protocol
+
+import numpy as np
+
+SIDE, KEPT = 32, 8
+"""The hash is of the lowest 8 × 8 frequencies of an image of 32 × 32 grey pixels."""
+MOST_BITS = 6
+"""Bits in which the hashes of two near-duplicates may differ, of 64."""
+LEAST_CORRELATION = 0.99
+"""Of the grey thumbnails of two near-duplicates. MNIST has 13 such groups and CIFAR-10 (JPEG) 20 pairs; at 0.97 MNIST
+has 341 groups."""
+LEAST_CONTRAST = 8.0
+"""Standard deviation of the thumbnail, of 255, below which an image has too little content to be compared."""
+DARK, BRIGHT, BLURRED = 40.0, 225.0, 0.15
+"""Thresholds of :func:`content`. The least sharp image of CIFAR-10 (JPEG) has 0.16, of MNIST 0.55."""
+_BLOCK = 2048
+
+
+class Images(Protocol):
+    """An array uint8 (N, H, W, C), or anything that gives such images one after the other."""
+
+    def __len__(self) -> int:
+        """N."""
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Each image."""
+
+
+def equal_rows(images: Images) -> list[np.ndarray]:
+    """Groups of equal images: int64 row numbers of each, two at least, the first row of a group first."""
+    groups: dict[bytes, list[int]] = {}
+    for row, image in enumerate(images):
+        digest = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
+        groups.setdefault(digest, []).append(row)
+    return [np.array(rows) for rows in groups.values() if len(rows) > 1]
+
+
+def thumbnails(images: Images) -> np.ndarray:
+    """uint8 (N, 32, 32): the images, uint8 (N, H, W, C), in grey and at one size."""
+    from PIL import Image
+
+    small = np.empty((len(images), SIDE, SIDE), np.uint8)
+    for row, image in enumerate(images):
+        picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).convert("L")
+        small[row] = np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.LANCZOS))
+    return small
+
+
+def dct_hashes(small: np.ndarray) -> np.ndarray:
+    """uint64 (N,): one bit for each of the 64 lowest frequencies that is above their median (pHash, Zauner 2010).
+
+    The first bit, of the mean brightness, is the highest. Images that differ in size, compression or brightness have
+    hashes that differ in few bits.
+    """
+    from scipy.fft import dct
+
+    parts = []
+    for start in range(0, len(small), _BLOCK):
+        waves = dct(dct(small[start : start + _BLOCK].astype(np.float64), axis=1), axis=2)
+        low = waves[:, :KEPT, :KEPT].reshape(-1, KEPT * KEPT)
+        parts.append(np.packbits(low > np.median(low, axis=1, keepdims=True), axis=1).view(">u8")[:, 0])
+    return np.concatenate(parts).astype(np.uint64) if parts else np.empty(0, np.uint64)
+
+
+def near_pairs(small: np.ndarray, hashes: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of near-duplicates among ``rows``, int64 (P, 2), and the correlation of their thumbnails, float64 (P,).
+
+    Candidates share one of the four 16-bit words of their hashes, so that not all pairs have to be compared: of a pair
+    whose hashes differ in three bits at most, none is missed.
+    """
+    rows = rows[small[rows].reshape(len(rows), -1).std(axis=1) >= LEAST_CONTRAST]
+    keys = [np.empty(0, np.int64)]  # a pair as one number, so that pairs of several words are found once
+    for bucket in _buckets(hashes, rows):
+        for start in range(0, len(bucket), _BLOCK):
+            part, rest = bucket[start : start + _BLOCK], bucket[start:]
+            first, second = np.nonzero(_bits(hashes[part][:, None] ^ hashes[rest][None]) <= MOST_BITS)
+            ends = np.stack([part[first], rest[second]])[:, first < second]
+            keys.append(ends.min(axis=0) * len(small) + ends.max(axis=0))
+    pairs = np.stack(np.divmod(np.unique(np.concatenate(keys)), len(small)), axis=1)
+    blocks = [pairs[start : start + _BLOCK] for start in range(0, len(pairs), _BLOCK)]
+    correlation = np.concatenate([np.empty(0), *(_correlation(small[b[:, 0]], small[b[:, 1]]) for b in blocks)])
+    near = correlation >= LEAST_CORRELATION
+    return pairs[near], correlation[near]
+
+
+def _buckets(hashes: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
+    """The rows that share a word, for each of the four words and each of its values."""
+    for shift in (0, 16, 32, 48):
+        words = (hashes[rows] >> np.uint64(shift)) & np.uint64(0xFFFF)
+        order = np.argsort(words, kind="stable")
+        bounds = np.flatnonzero(np.diff(words[order])) + 1
+        yield from (rows[part] for part in np.split(order, bounds) if len(part) > 1)
+
+
+_ONES = np.array([bin(word).count("1") for word in range(1 << 16)], np.uint8)
+
+
+def _bits(numbers: np.ndarray) -> np.ndarray:
+    """Ones in each uint64."""
+    words = np.ascontiguousarray(numbers).view(np.uint16).reshape(*numbers.shape, 4)
+    return np.asarray(_ONES[words].sum(axis=-1, dtype=np.uint8))
+
+
+def _correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """float64 (P,) of two uint8 (P, S, S)."""
+    x, y = (part.reshape(len(part), -1).astype(np.float32) for part in (a, b))
+    x, y = x - x.mean(axis=1, keepdims=True), y - y.mean(axis=1, keepdims=True)
+    norms = np.sqrt(np.square(x).sum(axis=1) * np.square(y).sum(axis=1))
+    return np.asarray((x * y).sum(axis=1) / np.maximum(norms, 1e-9), np.float64)
+
+
+def groups_of(pairs: np.ndarray) -> list[np.ndarray]:
+    """Rows that pairs connect, int64, one array per group."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    rows, ends = np.unique(pairs, return_inverse=True)
+    ends = ends.reshape(-1, 2)
+    graph = coo_array((np.ones(len(ends), bool), (ends[:, 0], ends[:, 1])), shape=(len(rows), len(rows)))
+    _, labels = connected_components(graph, directed=False)
+    return [rows[labels == label] for label in range(labels.max() + 1)] if len(rows) else []
+
+
+def content(images: Images, small: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Images with little to see: kind → their rows, and for each a score between 0 and 1, 0 the worst.
+
+    - ``constant``: all pixels are equal.
+    - ``dark``: 99 % of the grey pixels are below DARK of 255; the score is that percentile.
+    - ``bright``: 99 % are above BRIGHT; the score is the distance of that percentile from white.
+    - ``blurred``: the Laplacian's standard deviation is below BLURRED of the image's own.
+    """
+    constant = np.fromiter((bool((image == image[0, 0]).all()) for image in images), bool, len(images))
+    pixels = small.reshape(len(small), -1)
+    low, high = (
+        np.concatenate([np.percentile(pixels[i : i + _BLOCK], q, axis=1) for i in range(0, len(pixels), _BLOCK)])
+        if len(pixels)
+        else np.empty(0)
+        for q in (1, 99)
+    )
+    contrast = pixels.std(axis=1)
+    sharpness = np.fromiter(map(_sharpness, images), np.float64, len(images))
+    kinds = {
+        "constant": (constant, np.zeros(len(images))),
+        "dark": (~constant & (high < DARK), high / 255),
+        "bright": (~constant & (low > BRIGHT), 1 - low / 255),
+        "blurred": (~constant & (contrast >= LEAST_CONTRAST) & (sharpness < BLURRED), sharpness),
+    }
+    return {kind: (np.flatnonzero(rows), np.clip(score[rows], 0, 1)) for kind, (rows, score) in kinds.items()}
+
+
+def _sharpness(image: np.ndarray) -> float:
+    """Standard deviation of the Laplacian over that of the image, uint8 (H, W, C), in grey."""
+    from scipy.ndimage import laplace
+
+    grey = image.mean(axis=2, dtype=np.float32)
+    return float(laplace(grey).std() / max(grey.std(), 1e-9))
+
+
+def outliers(z: np.ndarray, *, k: int = 5, factor: float = 3.0) -> tuple[np.ndarray, np.ndarray]:
+    """Rows far from all others, int64, and a score, 1 for rows as near as the others and towards 0 for far ones.
+
+    The distance to the k-th nearest row (Ramaswamy et al., SIGMOD 2000) is compared with the third quartile of all
+    such distances: a row is an outlier if it is ``factor`` interquartile ranges above.
+    """
+    from softvq_cli.evaluation.quality import nearest_rows
+
+    distances = nearest_rows(z, k).loneliness(k)
+    low, high = np.percentile(distances, [25, 75])
+    limit = high + factor * (high - low)
+    far = np.flatnonzero(distances > limit)
+    order = far[np.argsort(-distances[far], kind="stable")]
+    return order, np.clip(limit / np.maximum(distances[order], 1e-12), 0, 1)
+
+
+def doubted_labels(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels that out-of-sample probabilities doubt, by confident learning (Northcutt et al. 2021, eq. 1 and 2).
+
+    t_j is the mean probability of class j over the rows that have the label j. A row with the label i is counted
+    for class j, the most probable of the classes with p_j ≥ t_j. It is doubted where j ≠ i.
+
+    Args:
+        probabilities: float (N, C).
+        labels: int (N,), from 0 to C − 1; every class has rows.
+
+    Returns:
+        The doubted rows, int64, the most doubtful first; the class that each is counted for, int64; its score, the
+        probability of its own label.
+    """
+    thresholds = np.array([probabilities[labels == label, label].mean() for label in range(probabilities.shape[1])])
+    confident = np.where(probabilities >= thresholds, probabilities, -1.0)
+    counted = confident.argmax(axis=1)
+    doubted = np.flatnonzero((confident.max(axis=1) >= 0) & (counted != labels))
+    own = probabilities[np.arange(len(labels)), labels]
+    order = doubted[np.argsort(own[doubted], kind="stable")]
+    return order, counted[order], own[order]
+
+
+def cross_validated(z: np.ndarray, labels: np.ndarray, *, folds: int = 5, seed: int = 0) -> np.ndarray:
+    """float64 (N, C): the softmax probe's probabilities for each row, of a probe that has not seen the row."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=200, tol=1e-3))
+    division = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    return np.asarray(cross_val_predict(probe, z, labels, cv=division, method="predict_proba"))
