@@ -204,6 +204,16 @@ class Study(Document):
     notes: list[str]
 
 
+class Issues(Document):
+    """Groups of duplicates, and per kind of issue the files with a score."""
+
+    data: str
+    images: int
+    exact_duplicates: list[list[dict[str, str]]]
+    near_duplicates: list[list[dict[str, str]]]
+    leaks: list[list[dict[str, str]]]
+
+
 DOCUMENTS: Mapping[str, type] = {
     "data": Data,
     "data-show": DataShow,
@@ -216,10 +226,11 @@ DOCUMENTS: Mapping[str, type] = {
     "compare": Study,
     "reproduce": Study,
     "sweep": Study,
+    "issues": Issues,
     "report": Report,
     "info": Info,
     "export": Export,
 }
 """Command → its document. Some have more names than those that are listed, by what they are about."""
-OPEN = (DataShow, Run, Info, Study, Row, Probe)
+OPEN = (DataShow, Issues, Run, Info, Study, Row, Probe)
 """Documents with further names."""
