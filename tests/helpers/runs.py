@@ -39,8 +39,10 @@ def networks_of(widths: tuple[int, ...], channels: tuple[int, ...]) -> Iterator[
     """The networks have layers of these widths, and convolutions with these channels."""
     from softvq_cli.model import decoder, encoder
 
-    sizes = {"MLP_WIDTHS": widths, "CNN_CHANNELS": channels}
-    with mock.patch.multiple(encoder, **sizes), mock.patch.multiple(decoder, **sizes):
+    with (
+        mock.patch.multiple(encoder, MLP_WIDTHS=widths, CNN_CHANNELS=channels),
+        mock.patch.object(decoder, "MLP_WIDTHS", widths),
+    ):
         yield
 
 
