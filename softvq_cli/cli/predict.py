@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated
 
 import typer
 
@@ -33,7 +33,7 @@ def predict(
 
     Examples:
       softvq predict runs/first new.png
-      softvq predict runs/first new/ --json | jq '.[].class'
+      softvq predict runs/first new/ --json | jq '.predictions[].class'
       softvq predict runs/first new/ -o predictions.csv
     """
     from softvq_cli.cli.output import refuse_existing
@@ -52,5 +52,5 @@ def predict(
         results.write(out, predictions)
         terminal.wrote(out, document={"images": len(predictions)})
         return
-    document: Any = [prediction.as_dict() for prediction in predictions]
-    terminal.result(cast(Any, document), lambda: predictions_table(predictions))
+    document = {"predictions": [prediction.as_dict() for prediction in predictions]}
+    terminal.result(document, lambda: predictions_table(predictions))

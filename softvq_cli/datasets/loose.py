@@ -68,6 +68,8 @@ def read_images(
             size=sum(map(_size, files)),
             tick=lambda done: reporter.progress("decoding", done, len(files)),
         )
+        if channels == 1:
+            tally["grey"] = 0  # they become grey again
         for note in pixel_range.notes_of(tally, len(files), "first"):
             reporter.note(note)
         return images

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 
 import numpy as np
 import pytest
@@ -31,7 +30,7 @@ def images(tmp_path):
 def test_predict_says_class_cluster_outlier_and_neighbours(softvq, chained, images):
     result = softvq("predict", chained, images)
     assert result.code == 0, result.err
-    document = json.loads(result.out)
+    document = result.document["predictions"]
     assert [one["file"] for one in document] == [str(images / name) for name in ("a.png", "b.png", "noise.png")]
     for one in document:
         assert list(one) == ["file", "class", "probability", "cluster", "outlier", "neighbours"]
@@ -48,7 +47,7 @@ def test_predictions_are_those_of_the_probe_and_of_k_means(softvq, chained, tmp_
     (tmp_path / "test").mkdir()
     for row in range(40):
         Image.fromarray(np.asarray(test.images[row])[..., 0]).save(tmp_path / "test" / f"{row:03}.png")
-    document = json.loads(softvq("predict", chained, "test").out)
+    document = softvq("predict", chained, "test").document["predictions"]
     predicted, clusters = (np.load(chained / f"{name}-test.npy") for name in ("predictions", "clusters"))
     assert [int(one["class"]) for one in document] == predicted[:40].tolist()
     assert np.mean([one["cluster"] for one in document] == clusters[:40]) > 0.9  # a start may end a step earlier
@@ -56,7 +55,7 @@ def test_predictions_are_those_of_the_probe_and_of_k_means(softvq, chained, tmp_
 
 def test_predict_after_train_alone_measures_what_is_missing(softvq, trained, images):
     before = sorted(trained.iterdir())
-    document = json.loads(softvq("predict", trained, images / "a.png", "--neighbours", 1).out)
+    document = softvq("predict", trained, images / "a.png", "--neighbours", 1).document["predictions"]
     assert len(document) == 1 and document[0]["neighbours"][0]["file"] == "#12"
     assert sorted(trained.iterdir()) == before
 
