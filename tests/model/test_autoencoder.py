@@ -87,7 +87,7 @@ def test_each_representation_has_its_documented_shape_and_type(bottleneck: str) 
                 represent(ae, raw, what)
             continue
         rows = represent(ae, raw, what)
-        width = {"z_e": 8, "z_q": 8, "codes": 1}.get(what, 64)
+        width = {"z_e": 8, "z_q": 8, "codes": 3 if bottleneck == "rvq" else 1}.get(what, 64)
         assert rows.shape == (4, width)
         assert rows.dtype == (np.int64 if what == "codes" else np.float32)
     pixels = represent(ae, raw, "pixels")
