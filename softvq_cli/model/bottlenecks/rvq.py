@@ -170,14 +170,18 @@ class RVQ(CodebookBottleneck):
 
     def diagnose(self, summary: Mapping[str, float], n: int) -> str | None:
         """A stage whose codebook is used as if it had a quarter of its codes."""
-        worst = min(range(1, self.config.stages + 1), key=lambda stage: summary[f"perplexity_{stage}"])
-        spread = summary[f"perplexity_{worst}"]
+        stages = {s: summary.get(f"perplexity_{s}", summary["perplexity"]) for s in range(1, self.config.stages + 1)}
+        worst = min(stages, key=stages.__getitem__)
+        spread = stages[worst]
         if self.K < 4 or n < 10 * self.K or spread >= self.K / 4:
             return None
         return Message(
             "stage {} of {} uses its {} codes as if there were {:.3g} (perplexity); try {}",
-            *(worst, self.config.stages, self.K, spread, Message("a smaller {K}, fewer {stages} or a larger {beta}")),
+            *(worst, self.config.stages, self.K, spread, self.remedy()),
         )
+
+    def remedy(self) -> str:
+        return Message("a smaller {K}, fewer {stages} or a larger {beta}")
 
     def term_weights(self, beta: float) -> dict[str, float | Tensor]:
         return {"commitment": beta}
