@@ -56,7 +56,9 @@ class _Line(Reporter):
         if over or now - self._said >= _EVERY:
             self._said = now
             amount = f"{done:.0f}" if total is None else f"{done:.0f}/{total}"
-            print(f"\r{name} {amount}{self._loss}", end="\n" if over else "", file=sys.stderr, flush=True)
+            end = "\n" if over else ""
+            sys.stderr.write(f"\r{name} {amount}{self._loss}{end}")
+            sys.stderr.flush()
 
     def step(self, metrics: Mapping[str, float], session: Any = None) -> None:
         if metrics:
