@@ -169,12 +169,14 @@ class Autoencoder(nn.Module):
 
     def flat(self, rows: Tensor) -> Tensor:
         """(B·P, …), a row a position, → (B, …) with the positions of an image side by side."""
-        return rows.reshape(-1, self.positions * rows[0].numel()) if self.positions > 1 else rows
+        return rows.reshape(-1, self.positions * rows.shape[1:].numel()) if self.positions > 1 else rows
 
     def codes(self, z_e: Tensor, h: Tensor) -> Tensor | None:
         """(B, number of codes) int64: all codes of each image, position by position; None without a codebook."""
         assigned = self.bottleneck.assign(z_e, h)
-        return None if assigned is None else self.flat(assigned.reshape(len(assigned), -1))
+        if assigned is None:
+            return None
+        return self.flat(assigned if assigned.dim() > 1 else assigned[:, None])  # len() would fix N in an ONNX model
 
     def decode_codewords(self, codewords: Tensor) -> Tensor:
         """(S, c) → (S, C, H, W): images all of whose positions have the same codeword."""
