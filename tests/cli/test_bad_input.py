@@ -71,7 +71,7 @@ def test_a_folder_with_something_that_is_no_image(softvq, tmp_path):
 
 def test_a_batch_larger_than_the_data(softvq, tmp_path):
     images_in(tmp_path / "mine", {"a": 5, "b": 5})
-    softvq("train", "--data", "./mine", "--batch-size", 64, "-o", "run").refused(2, "--batch-size 64")
+    softvq("train", "--data", "./mine", "--batch-size", 64, "-o", "run", "-q").refused(2, "--batch-size 64")
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut short", b"\x93NUMPY\x01\x00"])
@@ -265,7 +265,7 @@ def test_a_refused_training_leaves_no_folder(wrong, softvq, tmp_path):
 
 def test_images_that_are_all_one_grey(softvq, tmp_path):
     np.savez(tmp_path / "const.npz", images=np.full((20, 8, 8), 70, np.uint8))
-    softvq("train", "--data", "const.npz").refused(3, "all pixels", "const", "nothing to learn")
+    softvq("train", "--data", "const.npz", "-q").refused(3, "all pixels", "const", "nothing to learn")
 
 
 def test_splits_in_capitals(softvq, tmp_path):

@@ -95,6 +95,6 @@ needs_gnu = pytest.mark.skipif(platform.system() != "Linux", reason="torch has G
 def test_threads_wait_passively_unless_the_user_says_otherwise(environment, spins, trained, tmp_path, monkeypatch):
     for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY"):
         monkeypatch.delenv(name, raising=False)
-    loaded, said = modules("info", trained, cwd=tmp_path, OMP_DISPLAY_ENV="verbose", **environment)
+    loaded, said = modules("embed", trained, "-o", "z.npy", cwd=tmp_path, OMP_DISPLAY_ENV="verbose", **environment)
     assert loaded <= MODEL
     assert f"GOMP_SPINCOUNT = '{spins}'" in said

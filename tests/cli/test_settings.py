@@ -63,10 +63,10 @@ def test_only_what_was_given_is_chosen(chosen_by):
 
 def test_every_setting_is_an_option(chosen_by):
     sample = {"int": "3", "float": "0.5", "bool": None}
-    written = {"image_shape": "8,8,1", "keep": "2000,5000"}
+    written = {"image_shape": "8,8,1", "keep": "2000,5000", "kl_start": "2"}
     for name, setting in SETTINGS.items():
         default = setting.default if isinstance(setting.default, str) else written.get(name, "name")
-        text = sample.get(getattr(setting.types[0], "__name__", ""), default)
+        text = written.get(name) or sample.get(getattr(setting.types[0], "__name__", ""), default)
         words = [option_name(name)] if text is None else [option_name(name), text]
         assert list(chosen_by(*words)) == [name]
 

@@ -51,7 +51,8 @@ def test_the_plain_table_has_what_the_files_have(softvq, trained, parquet, tmp_p
     assert (result.code, result.out) == (0, "new/z.parquet\n")
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["z.parquet"]
     table = parquet.read_table("new/z.parquet")
-    assert table.column_names == ["index", "vector", "label", "class"]
+    assert table.column_names == ["index", "vector", "label", "class", "split"]
+    assert set(table.column("split").to_pylist()) == {"test"}
     assert str(table.schema.field("vector").type).startswith("fixed_size_list<") and "float" in str(table.schema)
     files, own = embeddings.read("embeddings.npy"), embeddings.read("new/z.parquet")
     assert own.z.dtype == np.float32 and np.array_equal(own.z, files.z)
@@ -105,7 +106,7 @@ def test_a_table_is_replaced_only_on_request(softvq, trained, parquet, tmp_path)
 
 
 def test_a_table_that_fails_leaves_what_was_there(softvq, trained, parquet, tmp_path, monkeypatch):
-    from softvq_cli.embeddings import table
+    from softvq_cli.embeddings import parquet as table
 
     def fails(*_):
         raise OSError(28, "No space left on device")
