@@ -23,9 +23,10 @@ test:
 slow:
     python -m pytest -m slow
 
-# The reference of the commands, from their help pages.
+# The generated pages, then the site, with strict links.
 docs:
     python docs/generate.py
+    mkdocs build --strict --config-file .mkdocs.yml
 
 ci:
     bash .ci/run
