@@ -433,14 +433,16 @@ def test_json_says_what_was_written_and_more(softvq, trained):
     assert document["path"] == "run/ckpt.pt"
     assert document["metrics"]["step"] == document["config"]["train"]["iterations"] == 6
     assert softvq("embed", "run", "--json").document == {
+        "version": 1,
         "path": "embeddings.npy",
         "rows": 359,
         "columns": 16,
         "labels": True,
     }
     words = ("tsne", "embeddings.npy", "-o", "map.png", "--perplexity", 5, "--save-coords", "xy.npy", "--json")
-    assert softvq(*words).document == {"path": "map.png", "coordinates": ["xy.npy"]}
-    assert softvq("export", "run", "--safetensors", "--json").document == {"path": "run/model.safetensors"}
+    assert softvq(*words).document == {"version": 1, "path": "map.png", "coordinates": ["xy.npy"]}
+    exported = softvq("export", "run", "--safetensors", "--json").document
+    assert exported == {"version": 1, "path": "run/model.safetensors"}
 
 
 def test_the_chain_on_a_few_images_without_labels_does_what_it_can(softvq, tmp_path):

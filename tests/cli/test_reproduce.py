@@ -32,7 +32,7 @@ def test_the_path_is_printed_and_json_on_demand(softvq, images):
     assert "warning" not in result.err
     result = softvq(*words, "--json", "--quiet")
     assert (result.code, result.err) == (0, "")
-    assert result.document == json.loads(Path("reproduce/table1/table1.json").read_text())
+    assert result.document == {"version": 1, **json.loads(Path("reproduce/table1/table1.json").read_text())}
     assert result.document["rows"][0]["cells"]["mnist.nmi"]["n"] == 2
 
 
