@@ -246,7 +246,8 @@ class Source:
         fits = self.data is not None and "image_size" not in self.reading and height == width
         try:
             dataset = datasets.load(self._place, split, reporter=reporter)
-            if not fits or dataset.image_shape[:2] == (height, width) or dataset.file_names is None:
+            resizable = dataset.images.ndim == 4 and dataset.file_names is not None
+            if not fits or dataset.image_shape[:2] == (height, width) or not resizable:
                 return dataset
         except InputError as error:
             if not fits or "image_size" not in error.settings:
