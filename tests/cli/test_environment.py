@@ -37,7 +37,7 @@ def test_every_option_has_a_variable_of_its_name():
                     assert param.envvar[0] == wanted
     # Other data than a run's and how they are read, and what data takes with show alone.
     other = {(name, "--data") for name in ("embed", "probe", "report", "reproduce")}
-    reading = {(name, option_name(one)) for name in ("data", "embed", "probe", "report") for one in READING}
+    reading = {(name, option_name(one)) for name in ("data", "embed", "issues", "probe", "report") for one in READING}
     assert without == {*other, *reading, ("data", "--out")}
 
 
