@@ -175,6 +175,9 @@ RIGHT = {
     "embeddings": ("{soft-vq.npy}", "{ae.npy}", "{rows.npy}"),
     "name": ("table1", "table1", "table2", "fig4", "all"),
     "page": ("train", "help", "trian"),
+    "data": ("{images}", "{images.zip}", "{data.npz}", "{images.npy}"),
+    "run": ("{soft-vq}", "{ae/ckpt.pt}"),
+    "paths": ("{images}", "{images.zip}"),
     "runs": ("{soft-vq}", "{ae/ckpt.pt}"),
     "path": ("{soft-vq}", "{ae/model.safetensors}", "{ae.npy}", "{unfinished}"),
 }
@@ -204,6 +207,7 @@ SMALLEST = [
 GRID = [*("--iterations", "1", "--batch-size", "4", "--jobs", "1", "--device", "cpu", "--K", "3", "--latent-dim", "2")]
 NEEDED = {
     "reproduce": ["--data", "mnist={data.npz}", "--only", "pca", "--out", "new", *GRID],
+    "compare": ["--data", "{data.npz}", "--bottleneck", "ae", "--seeds", "1", "--out", "new", *GRID],
     "sweep": ["--over", "beta=0,1", "--data", "{data.npz}", "--arch", "mlp", "--out", "new", *GRID],
     "export": ["--safetensors", "--out", "new.safetensors"],
     "tsne": ["--out", "new.png", "--jobs", "1", "--perplexity", "2"],
@@ -228,8 +232,10 @@ COUNTS = {
     "help": 8,
     "report": 6,
     "predict": 6,
+    "issues": 6,
+    "compare": 8,
 }
-SLOW = ("run", "reproduce", "sweep")
+SLOW = ("run", "compare", "reproduce", "sweep")
 """A mix that is right trains and measures."""
 tried: Counter[tuple[str, int]] = Counter()
 
