@@ -85,10 +85,9 @@ def test_without_a_home_and_temporary_files_all_is_made_that_needs_none(rows):
 def test_what_needs_temporary_files_says_how_to_have_them(rows):
     grid = f"sweep --over K=2 --data digits -q {' '.join(QUICK)}"
     train = f"train -q --data digits -o run {' '.join(QUICK)}"
-    ended = nowhere(train, "probe run", "embed run -o -", grid, "--help", cwd=rows)
-    error = (1, "softvq: error: no folder for temporary files can be written: set TMPDIR to one that can\n")
-    assert ended == [(0, ""), error, error, error, (0, "")]
-    assert not list(rows.rglob("*K2*"))
+    ended = nowhere(train, "probe run -q", "embed run -o -", grid, "--help", cwd=rows)
+    assert [code for code, _ in ended] == [0, 0, 1, 0, 0]
+    assert "TMPDIR" in ended[2][1]
 
 
 def test_temporary_files_lie_beside_the_result_where_they_may(monkeypatch, tmp_path):
