@@ -98,7 +98,7 @@ def test_help_shows_the_papers_defaults(softvq):
     page = " ".join(softvq("train", "--help").out.split())
     assert "[digits: 32; mnist, fashion-mnist: 128; svhn, cifar10: 32 (others 512)]" in page
     assert "svhn, cifar10: 10000 (others 40000)" in page
-    assert "mnist, fashion-mnist: 2.5 (vae, gumbel-vq 1; beta-vae 20; vq, ema-vq, rotation-vq 0.25)" in page
+    assert "mnist, fashion-mnist: 2.5 (vae, gumbel-vq 1; beta-vae 20; vq, ema-vq, rotation-vq, simvq, rvq 0.25)" in page
 
 
 @pytest.mark.parametrize(
