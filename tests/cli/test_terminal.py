@@ -60,7 +60,7 @@ def test_people_see_tables_in_per_cent_and_programs_json(on_a_terminal, trained)
     shown = re.search(r"accuracy +([\d.]+) %", seen)
     assert shown
     _, _, out = on_a_terminal("probe", trained, both=False)
-    assert f"{100 * json.loads(out)['accuracy']:.2f}" == shown[1]
+    assert f"{100 * json.loads(out)['probe_accuracy']:.2f}" == shown[1]
     assert f'"probe_accuracy": {json.loads(out)["probe_accuracy"]}' in on_a_terminal("probe", trained, "--json")[1]
 
 
