@@ -17,8 +17,8 @@ SIDE, KEPT = 32, 8
 MOST_BITS = 6
 """Bits in which the hashes of two near-duplicates may differ, of 64."""
 LEAST_CORRELATION = 0.99
-"""Of the grey thumbnails of two near-duplicates. MNIST has 13 such groups and CIFAR-10 (JPEG) 20 pairs; at 0.97 MNIST
-has 341 groups."""
+"""Of the grey thumbnails of two near-duplicates. MNIST has 13 such groups, at 0.97 341; CIFAR-10 (JPEG) has 20 pairs
+when hashes may differ in 10 bits."""
 LEAST_CONTRAST = 8.0
 """Standard deviation of the thumbnail, of 255, below which an image has too little content to be compared."""
 DARK, BRIGHT, BLURRED = 40.0, 225.0, 0.15
