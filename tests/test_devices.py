@@ -20,19 +20,22 @@ from softvq_cli.evaluation import clustering, probe, quality, tsne
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 COUNTS = """
 import os
+import joblib
 if hasattr(os, "sched_setaffinity") and "ONE_CORE" in os.environ:
     os.sched_setaffinity(0, list(os.sched_getaffinity(0))[:1])
 import torch
 from softvq_cli.devices import pick, processors
+alone = torch.get_num_threads()  # PyTorch counts cores, or processors, as its OpenMP does
 pick("cpu")
-print(processors(), processors(1), processors(10**6), torch.get_num_threads())
+most = alone if "OMP_NUM_THREADS" in os.environ else min(alone, joblib.cpu_count())
+print(processors(), processors(1), processors(10**6), int(torch.get_num_threads() == most))
 """
 
 
 @pytest.mark.parametrize(
     ("environment", "expected"),
     [
-        ({}, [CORES, 1, CORES, CORES]),
+        ({}, [CORES, 1, CORES, 1]),
         ({"OMP_NUM_THREADS": "1"}, [1, 1, CORES, 1]),
         ({"OMP_NUM_THREADS": "1,4"}, [1, 1, CORES, 1]),
         ({"ONE_CORE": "yes"}, [1, 1, 1, 1]),

@@ -28,25 +28,30 @@ print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)
     assert python(code).stderr.splitlines()[-1] == "[]"
 
 
-@pytest.mark.skipif(os.name == "nt", reason="processor time of children needs Unix")
-def test_a_help_page_takes_little_more_than_importing_what_draws_it():
-    import resource
+CALLS = """
+import cProfile, pstats, sys
+profile = cProfile.Profile()
+profile.enable()
+import typer, rich
+if sys.argv[1:]:
+    from softvq_cli.__main__ import main
+    try:
+        main(sys.argv[1:])
+    except SystemExit:
+        pass
+profile.disable()
+print(pstats.Stats(profile, stream=sys.stderr).total_calls, file=sys.stderr)
+"""
 
-    def seconds(*words: str) -> float:
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, *words], capture_output=True, check=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    commands = (("-c", "import typer, rich"), ("-m", "softvq_cli", "--help"), ("-m", "softvq_cli", "train", "--help"))
-    least = [float("inf")] * len(commands)
-    for _ in range(20):  # others on the same core make a start dearer; a few are enough where there are none
-        least = [min(known, seconds(*words)) for known, words in zip(least, commands, strict=True)]
-        imports, program, train = least
-        if max(program, train) < 1.8 * imports:
-            break
-    # 1.4 where little else runs; building every command takes 2.6 and 5.5, and importing torch more than 20.
-    assert max(program, train) < 2 * imports
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"]])
+def test_a_help_page_calls_little_more_than_importing_what_draws_it(words):
+    def calls(*words: str) -> int:
+        done = subprocess.run([sys.executable, "-c", CALLS, *words], capture_output=True, check=True, text=True)
+        return int(done.stderr.splitlines()[-1])
+
+    # 2.0 and 3.2 times as many; building every command takes 9.6. Counted, since seconds depend on who else works.
+    assert calls(*words) < 4 * calls()
 
 
 @pytest.mark.parametrize("option", ["--version", "-V"])
