@@ -58,39 +58,37 @@ class DataConfig:
         "A known name (see 'softvq data'), or a path: image folder, .zip, .tar, .npz, .npy, .mat, .parquet, .csv …",
     )
     data_dir: str | None = setting(
-        None, "Where the named data sets lie. Default: $SOFTVQ_DATA, else the user's cache folder."
+        None, "Folder of the named data sets. Default: $SOFTVQ_DATA, else the user's cache folder."
     )
-    image_size: int | None = setting(
-        None, "Resize the images of a folder to this many pixels a side.", low=1, high=4096
-    )
+    image_size: int | None = setting(None, "Resize images to this many pixels per side.", low=1, high=4096)
     test_fraction: float = setting(
-        0.2, "Share of the images held out as the test split where the data has none.", above=0.0, high=0.9
+        0.2, "Fraction of the images held out as the test split, for data without one.", above=0.0, high=0.9
     )
-    split_seed: int = setting(0, "Seed of that split; independent of the training's.", low=0, high=MOST_SEED)
+    split_seed: int = setting(0, "Seed of that split; independent of the training seed.", low=0, high=MOST_SEED)
     folders: Folders = setting(
-        "auto", "What the folders at the top of an image folder are: classes, splits, or by name."
+        "auto", "What the top folders of an image folder are: classes or splits; auto: decided by their names."
     )
     pixel_range: str = setting(
         "auto",
-        "The values that become black and white: LOW,HIGH; full: all that the file's type can hold; auto: what the "
-        "training split has, where that is more than 8 bits.",
+        "Pixel values that become black and white: LOW,HIGH; full: the range of the file's type; auto: the range of "
+        "the training split, for images of more than 8 bits.",
     )
-    pages: Pages = setting("first", "Which pages of a TIFF or frames of a DICOM file are images.")
+    pages: Pages = setting("first", "Pages of a TIFF file or frames of a DICOM file to read.")
     image_shape: str | None = setting(
         None,
-        "H,W,C of one image in an array (C,H,W where the channels come first), for rows or a shape that may be two.",
+        "Shape of one image in an array: H,W,C, or C,H,W if channels come first. Needed for flat or ambiguous arrays.",
     )
     scale: VectorScale = setting(
         "rms",
-        "Vectors: after the mean of the training split is taken off, divide by one number, the rms of all columns, or "
-        "by one for each of the columns.",
+        "Vectors: subtract the mean of the training split, then divide by one number (rms, over all columns) or by one "
+        "number per column (columns).",
     )
-    image_column: str | None = setting(None, "The column of a table that holds the images or their paths.")
+    image_column: str | None = setting(None, "Table column with the images or their paths.")
     label_column: str | None = setting(
-        None, "The column of a table, or the key of a WebDataset's samples, that holds the label; none: no labels."
+        None, "Table column, or key in a WebDataset sample, with the label; none: ignore labels."
     )
-    split_column: str | None = setting(None, "The column of a table that says train or test.")
-    name_encoding: str | None = setting(None, "Encoding of the file names in a .zip or .tar: shift_jis, gbk, cp866 …")
+    split_column: str | None = setting(None, "Table column with the split, train or test.")
+    name_encoding: str | None = setting(None, "Encoding of file names in a .zip or .tar: shift_jis, gbk, cp866 …")
 
     def __post_init__(self) -> None:
         """Have paths and columns as text that means the same in every locale."""
@@ -104,57 +102,62 @@ class DataConfig:
 class ModelConfig:
     """The network and its bottleneck."""
 
-    arch: Arch = setting("mlp", "The network: mlp (fully connected) or cnn (4 convolutions, from 16x16 pixels up).")
-    bottleneck: str = setting("soft-vq", f"The bottleneck: {', '.join(BOTTLENECKS)}.")
-    latent_dim: int = setting(64, "d, the dimensions of z_e.", low=1, high=65536)
-    K: int = setting(128, "Number of centroids in the codebook.", low=1, high=MOST_CODES)
+    arch: Arch = setting(
+        "mlp", "Network: mlp (fully connected) or cnn (convolutional, for images of at least 16x16 pixels)."
+    )
+    bottleneck: str = setting("soft-vq", f"Bottleneck: {', '.join(BOTTLENECKS)}.")
+    latent_dim: int = setting(64, "Dimension d of z_e.", low=1, high=65536)
+    K: int = setting(128, "Number of codewords in the codebook.", low=1, high=MOST_CODES)
     grid: int = setting(
-        0, "z_e is a grid of this many positions a side, each with a code of its own; 0: one vector.", low=0, high=256
+        0, "Make z_e a grid of this many positions per side, one code per position; 0: one vector.", low=0, high=256
     )
-    stages: int = setting(3, "rvq: how many codebooks of K, each for what the ones before leave.", low=1, high=64)
-    recipe: Recipe = setting(
-        "paper", "Whose settings hold where none is given: the paper's, or its authors' notebook's."
-    )
+    stages: int = setting(3, "rvq: number of residual stages, each with a codebook of K.", low=1, high=64)
+    recipe: Recipe = setting("paper", "Which defaults to use: those of the paper, or of its authors' notebook.")
     codebook_init: CodebookInit = setting(
         "uniform",
-        "How the centroids begin: uniform, at a kmeans of the untrained encoder's first outputs, or as in the notebook "
-        "for SVHN: a normal of variance 1/d, cut off at two standard deviations.",
+        "Initial codebook: uniform; kmeans (K-means of the untrained encoder's outputs); or notebook (normal with "
+        "variance 1/d, truncated at two standard deviations, as in the authors' SVHN notebook).",
     )
-    cosine: bool = setting(False, "vq, ema-vq, rotation-vq: z_e and the centroids are put on the unit sphere.")
+    cosine: bool = setting(False, "vq, ema-vq, rotation-vq: normalise z_e and the codewords to unit length.")
     soft_weights: SoftWeights = setting(
         "posterior",
-        "soft-vq: weigh the centroids by the posterior, or as in the notebook for SVHN by sigma_k times it.",
+        "soft-vq: weights of the codewords: the posterior, or sigma_k times the posterior as in the SVHN notebook.",
     )
     sigma_form: SigmaForm = setting(
-        "input", "soft-vq: log sigma_k predicted from each input, or one learned value a codeword."
+        "input", "soft-vq: predict log sigma_k from each input, or learn one value per codeword."
     )
     sigma_power: str = setting(
-        "1", "soft-vq: exponent a of sigma_k^a in the posterior: 1 (the notebooks'), -d (the density's), 0, …"
+        "1", "soft-vq: exponent a of sigma_k^a in the posterior: 1 (as in the notebooks), -d (Gaussian density), 0, …"
     )
     noise_std: float = setting(
         0.0,
-        "vq, soft-vq: sigma_eps, standard deviation of the noise on z_e in training; 0 is off.",
+        "vq, soft-vq: standard deviation sigma_eps of the noise added to z_e in training; 0: no noise.",
         low=0.0,
     )
-    alpha_max: float = setting(0.7, "info-dropout: the largest noise scale alpha.", above=0.0)
+    alpha_max: float = setting(0.7, "info-dropout: largest noise scale alpha.", above=0.0)
     decay: float = setting(
         0.99,
-        "ema-vq, rotation-vq, fsq: share of the past that a moving average keeps in a step, gamma.",
+        "ema-vq, rotation-vq, rvq, fsq: decay rate gamma of the moving averages.",
         low=0.0,
         high=1.0,
     )
     revive: float = setting(
         0.1,
-        "ema-vq, rotation-vq: a code used less than this share of an even use is put on a z_e of the batch; 0 is off.",
+        "ema-vq, rotation-vq, rvq: reset a codeword to a random encoding when its usage drops below this fraction of "
+        "uniform usage; 0: never.",
         low=0.0,
         high=1.0,
     )
-    levels: str = setting("5,5,5", "fsq: how many values each number of the code may have; their product is K.")
-    temperature: float = setting(1.0, "sq-vae, gumbel-vq: temperature tau of the relaxed draw at first.", above=0.0)
-    temperature_decay: float = setting(1e-4, "sq-vae, gumbel-vq: tau falls by exp(-this) a step.", low=0.0)
-    temperature_min: float = setting(0.5, "sq-vae, gumbel-vq: tau falls no lower.", above=0.0)
-    kl_start: float = setting(1.0, "gumbel-vq: the KL's weight is this many times beta at first.", low=1.0)
-    kl_decay: float = setting(500.0, "gumbel-vq: that factor falls by 1/e in so many steps, down to 1.", above=0.0)
+    levels: str = setting("5,5,5", "fsq: number of levels of each dimension of the code; their product is K.")
+    temperature: float = setting(1.0, "sq-vae, gumbel-vq: initial temperature tau of the relaxed sampling.", above=0.0)
+    temperature_decay: float = setting(
+        1e-4, "sq-vae, gumbel-vq: tau is multiplied by exp(-this) at every step.", low=0.0
+    )
+    temperature_min: float = setting(0.5, "sq-vae, gumbel-vq: lowest temperature tau.", above=0.0)
+    kl_start: float = setting(1.0, "gumbel-vq: initial weight of the KL term, as a multiple of beta.", low=1.0)
+    kl_decay: float = setting(
+        500.0, "gumbel-vq: number of steps in which that multiple falls to 1/e of itself; it stops at 1.", above=0.0
+    )
 
 
 @dataclass(frozen=True)
@@ -162,37 +165,43 @@ class LossConfig:
     """L = reconstruction_scale * nMSE + latent_weight * (extra loss of the bottleneck, with beta inside)."""
 
     reconstruction_scale: float = setting(
-        1.0, "Weight of nMSE, the squared error over the pixel variance (sq-vae: of its log).", above=0.0
+        1.0,
+        "Weight of the reconstruction loss nMSE: squared error / pixel variance (sq-vae: of its logarithm).",
+        above=0.0,
     )
-    latent_weight: float = setting(1.0, "Weight of the bottleneck's extra loss.", low=0.0)
+    latent_weight: float = setting(1.0, "Weight of the loss terms of the bottleneck.", low=0.0)
     beta: float = setting(
-        1.0, "Codebooks: weight of the commitment term; vae, beta-vae, gumbel-vq: weight of the KL.", low=0.0
+        1.0, "Weight of the commitment term (codebooks) or of the KL divergence (vae, beta-vae, gumbel-vq).", low=0.0
     )
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How it is trained."""
+    """The optimiser and the length of training."""
 
-    iterations: int = setting(40_000, "Optimiser steps.", low=1, high=MOST_COUNT)
-    epochs: float | None = setting(None, "Passes over the training images, in place of iterations.", above=0.0)
-    batch_size: int = setting(32, "Images a step.", low=1, high=MOST_COUNT)
-    lr: float = setting(3e-4, "Adam's learning rate.", above=0.0)
-    seed: int = setting(0, "Seed of the weights, the batches and the noise.", low=0, high=MOST_SEED)
-    precision: Precision = setting("float32", "float32, bfloat16, or auto: bfloat16 where the processor has it.")
+    iterations: int = setting(40_000, "Number of optimiser steps.", low=1, high=MOST_COUNT)
+    epochs: float | None = setting(None, "Number of passes over the training images, instead of iterations.", above=0.0)
+    batch_size: int = setting(32, "Number of images per step.", low=1, high=MOST_COUNT)
+    lr: float = setting(3e-4, "Learning rate of Adam.", above=0.0)
+    seed: int = setting(0, "Random seed of the weights, batches and noise.", low=0, high=MOST_SEED)
+    precision: Precision = setting(
+        "float32", "Precision of matrix products; auto: bfloat16 if the processor supports it."
+    )
     threads: int = setting(
         1,
-        "Threads of the processor in training; the last digits depend on it. In reproduce and sweep 1 unless given.",
+        "CPU threads in training; the last digits of the results depend on it. Default in reproduce and sweep: 1.",
         low=1,
         high=1024,
     )
-    compile: bool = setting(False, "Use torch.compile; slower to start, and falls back with a note.")
-    log_every: int = setting(250, "Iterations between two lines of metrics.jsonl.", low=1, high=100_000)
-    checkpoint_every: int = setting(1000, "Iterations between two checkpoints.", low=1, high=MOST_COUNT)
+    compile: bool = setting(
+        False, "Use torch.compile: slower start, faster steps for mlp; says so if it is not available."
+    )
+    log_every: int = setting(250, "Number of iterations between two lines of metrics.jsonl.", low=1, high=100_000)
+    checkpoint_every: int = setting(1000, "Number of iterations between two checkpoints.", low=1, high=MOST_COUNT)
     keep: str | None = setting(
         None,
-        "Iterations after which the checkpoint is kept as ckpt-N.pt too, as 2000,5000; reproduce and sweep measure the "
-        "model there as well.",
+        "Also keep the checkpoints after these iterations, for example 2000,5000, as ckpt-N.pt; reproduce and sweep "
+        "evaluate them too.",
     )
 
     @property

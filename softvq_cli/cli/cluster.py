@@ -17,17 +17,20 @@ def cluster(
     labels: Labels = None,
     clusters: Annotated[
         int | None,
-        typer.Option("--clusters", "-k", metavar="INT", help="Number of clusters. Default: as many as classes."),
+        typer.Option("--clusters", "-k", metavar="INT", help="Number of clusters. Default: the number of classes."),
     ] = None,
     n_init: Annotated[
-        int, typer.Option("--n-init", metavar="INT", help="Random starts; the one with the lowest inertia is kept.")
+        int,
+        typer.Option(
+            "--n-init", metavar="INT", help="Number of random starts; the one with the lowest inertia is kept."
+        ),
     ] = 100,
     init: Annotated[
         str,
         typer.Option(
             "--init",
             metavar="|".join(INITS),
-            help="How a start draws its centres.",
+            help="How the initial centres are drawn.",
             autocompletion=completion(INITS),
         ),
     ] = "k-means++",
@@ -36,7 +39,7 @@ def cluster(
         typer.Option(
             "--method",
             metavar="|".join(CLUSTER_METHODS),
-            help="kmeans, gmm (a mixture of Gaussians) or agglomerative (Ward).",
+            help="Method: kmeans, gmm (mixture of Gaussians) or agglomerative (Ward).",
             autocompletion=completion(CLUSTER_METHODS),
         ),
     ] = "kmeans",
@@ -47,32 +50,37 @@ def cluster(
             "--assignments",
             "-o",
             metavar="FILE",
-            help="Also write the cluster of each row to a .npy file; with --on-map that on the map.",
+            help="Also write the cluster of each row to a .npy file (with --on-map: the clusters of the map).",
         ),
     ] = None,
     on_map: Annotated[
         bool,
         typer.Option(
             "--on-map",
-            help="Also cluster a t-SNE map of the rows, and tell what the map keeps of neighbourhoods.",
+            help="Also cluster a t-SNE map of the rows, and measure how well the map preserves neighbourhoods.",
         ),
     ] = False,
     perplexity: Annotated[
         float | None,
-        typer.Option("--perplexity", metavar="NUMBER", help="Of the map. Default: 30, or what few rows allow."),
+        typer.Option(
+            "--perplexity", metavar="NUMBER", help="t-SNE perplexity. Default: 30, or less if there are few rows."
+        ),
     ] = None,
     exaggeration: Annotated[
-        float, typer.Option("--exaggeration", metavar="NUMBER", help="Of the map; above 1 its clusters part.")
+        float,
+        typer.Option(
+            "--exaggeration", metavar="NUMBER", help="t-SNE exaggeration; values above 1 separate clusters more."
+        ),
     ] = 1.0,
-    dimensions: Annotated[int, typer.Option("--dimensions", metavar="1|2", help="Of the map.")] = 2,
+    dimensions: Annotated[int, typer.Option("--dimensions", metavar="1|2", help="Dimensions of the map.")] = 2,
     starts: Annotated[
-        bool, typer.Option("--starts", help="In the JSON document, also list what each start alone would have given.")
+        bool, typer.Option("--starts", help="Also list the result of each start in the JSON document.")
     ] = False,
     overwrite: Overwrite = False,
     jobs: Jobs = None,
     terminal: Streams,
 ) -> None:
-    """Cluster embeddings, by K-means unless told otherwise, and compare the clusters with the classes.
+    """Cluster embeddings (K-means by default) and compare the clusters with the classes.
 
     With labels: the accuracy under the best one-to-one assignment of clusters to classes (Hungarian
     method), the normalised mutual information and the adjusted Rand index. Without labels, for which

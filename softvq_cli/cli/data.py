@@ -35,7 +35,7 @@ def data(
         list[str] | None,
         typer.Argument(
             metavar="NAME",
-            help="Of these data sets. Default: all. With show, a path too.",
+            help="Data sets. Default: all. With show: a name or a path.",
             autocompletion=completion(tuple(IMAGE_SHAPES)),
         ),
     ] = None,
@@ -45,7 +45,7 @@ def data(
             "--out",
             "-o",
             metavar="FILE",
-            help="With show: a sheet of images of every class (.png, .pdf, .svg).",
+            help="With show: also draw a sheet of example images of every class (.png, .pdf, .svg).",
             allow_from_autoenv=False,
         ),
     ] = None,
@@ -55,16 +55,16 @@ def data(
         typer.Option(
             "--data-dir",
             metavar="DIR",
-            help="Where the data sets lie. Default: $SOFTVQ_DATA, else the user's cache folder.",
+            help="Folder of the named data sets. Default: $SOFTVQ_DATA, else the user's cache folder.",
         ),
     ] = None,
     overwrite: Overwrite = False,
     terminal: Streams,
 ) -> None:
-    """List, fetch and check the data sets that are known by name; show what is read of any.
+    """List, download and check the named data sets; show how any data are read.
 
-    Your own images need no such step: give train a folder with one folder a class, a .zip or .tar of one, a table or
-    an array. show counts what train would see, and says what was skipped, mapped or rounded.
+    Your own data need no such step: give train a folder with one folder per class, a .zip or .tar of it, a table or
+    an array. show counts what train would see and says what was skipped, mapped or rounded.
 
     Examples:
       softvq data

@@ -31,19 +31,19 @@ Out = Annotated[
         "--out",
         "-o",
         metavar="FILE",
-        help="The .npy or .parquet file; its folder is made. -: a .npy to standard output.",
+        help="Output file, .npy or .parquet; missing folders are created. -: .npy to standard output.",
     ),
 ]
 Split = Annotated[
     str,
-    typer.Option("--split", metavar="|".join(SPLITS), help="Which images.", autocompletion=completion(SPLITS)),
+    typer.Option("--split", metavar="|".join(SPLITS), help="Which split to embed.", autocompletion=completion(SPLITS)),
 ]
 What = Annotated[
     str,
     typer.Option(
         "--what",
         metavar="NAME",
-        help=f"What to write of each image: {', '.join(REPRESENTATIONS)}.",
+        help=f"What to write for each image: {', '.join(REPRESENTATIONS)}.",
         autocompletion=completion(REPRESENTATIONS),
     ),
 ]
@@ -52,13 +52,18 @@ With = Annotated[
     typer.Option(
         "--with",
         metavar="NAME,…",
-        help=f"What else a .parquet holds: {', '.join(TABLE_COLUMNS)}.",
+        help=f"Extra columns of a .parquet file: {', '.join(TABLE_COLUMNS)}.",
         autocompletion=list_completion(TABLE_COLUMNS),
     ),
 ]
 Clusters = Annotated[
     int | None,
-    typer.Option("--clusters", "-k", metavar="INT", help="Of the column cluster. Default: as many as classes."),
+    typer.Option(
+        "--clusters",
+        "-k",
+        metavar="INT",
+        help="Number of clusters for the `cluster` column. Default: the number of classes.",
+    ),
 ]
 
 
@@ -78,7 +83,7 @@ def embed(
     overwrite: Overwrite = False,
     terminal: Streams,
 ) -> None:
-    """Write what a trained model makes of each image to NumPy files, and print the path.
+    """Write the latents of all images to a file and print its path.
 
     NAME.npy holds one row an image, float32 (int64 for codes), in the order of the data set; NAME.labels.npy
     and NAME.json stand beside it. z_e is the encoder's output, before noise and bottleneck; z_q is the decoder's input.

@@ -17,7 +17,7 @@ def probe(
         list[Path],
         typer.Argument(
             metavar="CHECKPOINT | TRAIN TEST",
-            help="A run's ckpt.pt or folder, or two .npy or .parquet files of embeddings with labels.",
+            help="A checkpoint or run folder, or two embedding files (.npy or .parquet) with labels.",
         ),
     ],
     solver: Annotated[
@@ -25,7 +25,7 @@ def probe(
         typer.Option(
             "--solver",
             metavar="|".join(SOLVERS),
-            help="lbfgs finds the optimum; adam is the training of the paper's notebooks.",
+            help="lbfgs finds the optimum; adam trains as the paper's notebooks do.",
             autocompletion=completion(SOLVERS),
         ),
     ] = "lbfgs",
@@ -34,20 +34,24 @@ def probe(
         typer.Option(
             "--labels",
             metavar="FILE",
-            help="A .npy of whole numbers, one a row; given twice, for the train and the test file. Default: "
+            help="A .npy file with one integer label per row; give it twice, for the train and the test file. Default: "
             "NAME.labels.npy.",
         ),
     ] = None,
     neighbours: Annotated[
         int | None,
-        typer.Option("--neighbours", metavar="K", help="Also classify each test row by its K nearest training rows."),
+        typer.Option(
+            "--neighbours",
+            metavar="K",
+            help="Also classify each test row by its K nearest neighbours in the training split.",
+        ),
     ] = None,
     few_labels: Annotated[
         str | None,
         typer.Option(
             "--few-labels",
             metavar="N,…",
-            help="Also train the layer on so many labels of each class, for example 10,100,1000: the mean of 5 draws.",
+            help="Also train with this many labels per class, for example 10,100,1000; prints the mean of 5 draws.",
         ),
     ] = None,
     seed: Seed = 0,
@@ -57,10 +61,10 @@ def probe(
     device: Device = "auto",
     terminal: Streams,
 ) -> None:
-    """Train one softmax layer on the training split's latents and test it on the test split's.
+    """Train a linear probe (softmax layer) on the latents of the training split and test it on the test split.
 
-    From a checkpoint, both splits are embedded on the way and nothing is written. Into a pipe goes one JSON
-    document, with the accuracy of each class and the confusion matrix too.
+    Given a checkpoint, it embeds both splits first and writes no files. Into a pipe it prints one JSON document, which
+    also has the accuracy of each class and the confusion matrix.
 
     Examples:
       softvq probe runs/vq

@@ -30,14 +30,14 @@ def train(
 ) -> None:
     """Train one autoencoder and print the path of its checkpoint.
 
-    Without options: a soft VQ-VAE on the digits that come with scikit-learn. The settings of the paper and of its
-    authors' notebooks for the data set and the bottleneck hold unless an option or the --config file says otherwise;
-    they are shown in brackets, and docs/RESULTS.md says where ours depart from them. Your own images get those of
-    svhn, or of digits where they are smaller than 16x16 pixels.
+    Without options it trains a soft VQ-VAE on the digits that come with scikit-learn. The defaults are the settings of
+    the paper and its authors' notebooks for this data set and bottleneck. They are shown in brackets; docs/RESULTS.md
+    says where they differ from the paper. Your own images get the defaults of svhn, or those of digits if they are
+    smaller than 16x16 pixels.
 
-    Ctrl-C stops after the step at hand, with a checkpoint; so do SIGTERM, SIGHUP, SIGUSR1, SIGUSR2 and SIGXCPU, which
-    terminals and batch systems send. --resume then goes on as if nothing had happened. With more --iterations it also
-    takes a finished run further.
+    Ctrl-C finishes the current step and saves a checkpoint; so do SIGTERM, SIGHUP, SIGUSR1, SIGUSR2 and SIGXCPU.
+    --resume continues from it with the same result as a run without a stop. With more --iterations it also continues
+    a finished run.
 
     Examples:
       softvq train

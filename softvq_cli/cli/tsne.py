@@ -13,10 +13,12 @@ from softvq_cli.cli.options import EmbeddingFiles, Jobs, Labels, Overwrite, Seed
 def tsne(
     *,
     embeddings: EmbeddingFiles,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The picture: .png, .pdf or .svg.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Output picture: .png, .pdf or .svg.")],
     titles: Annotated[
         str | None,
-        typer.Option("--titles", metavar="A,B,…", help="One title a panel. Default: the bottleneck or the file."),
+        typer.Option(
+            "--titles", metavar="A,B,…", help="Titles of the panels. Default: the bottleneck or the file name."
+        ),
     ] = None,
     labels: Labels = None,
     perplexity: Annotated[
@@ -24,7 +26,7 @@ def tsne(
         typer.Option(
             "--perplexity",
             metavar="NUMBER",
-            help="About how many neighbours of a row count. Default: 30, or what few rows allow.",
+            help="t-SNE perplexity, roughly the number of neighbours of a row. Default: 30, or less if there are few rows.",
         ),
     ] = None,
     seed: Seed = 0,
@@ -34,15 +36,15 @@ def tsne(
         typer.Option(
             "--save-coords",
             metavar="FILE",
-            help="Also write the coordinates to a .npy file, (rows, 2); of several panels to NAME-1.npy, NAME-2.npy, …",
+            help="Also write the coordinates, shape (rows, 2), to a .npy file; for several panels to NAME-1.npy, NAME-2.npy …",
         ),
     ] = None,
     overwrite: Overwrite = False,
     terminal: Streams,
 ) -> None:
-    """Draw the rows of embedding files on a plane by t-SNE, and print the path of the picture.
+    """Draw t-SNE maps of embedding files and print the path of the picture.
 
-    One panel a file, one colour a class, as in the paper's Figure 4. The same seed gives the same picture.
+    Each file gets a panel and each class a colour, as in Figure 4 of the paper. The same seed gives the same picture.
 
     Examples:
       softvq tsne embeddings.npy -o map.png
