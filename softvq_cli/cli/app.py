@@ -113,10 +113,10 @@ def softvq(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", "-V", help="Print the version.", is_eager=True)] = False,
 ) -> None:
-    """Train autoencoders with eleven bottlenecks, and measure and draw what they have learned.
+    """Train autoencoders with different bottlenecks; embed, cluster, probe and plot their latents.
 
-    softvq COMMAND --help explains one command. Each option of a command can also be given by an environment variable:
-    SOFTVQ_LATENT_DIM is --latent-dim.
+    softvq COMMAND --help explains a command. Every option can also be set by an environment variable, for example
+    --latent-dim by SOFTVQ_LATENT_DIM. The documentation is the folder docs of the source distribution.
 
     Examples:
       softvq run --data digits

@@ -28,12 +28,12 @@ def compare(
             "--bottleneck",
             "-b",
             metavar="NAME,…",
-            help="The bottlenecks to compare, with commas between them.",
+            help="Bottlenecks to compare, separated by commas.",
             autocompletion=list_completion(tuple(BOTTLENECKS)),
         ),
     ] = "ae,vq,soft-vq",
     seeds: Annotated[
-        int, typer.Option("--seeds", metavar="INT", help="Trainings of each bottleneck, with the seeds 0, 1, …")
+        int, typer.Option("--seeds", metavar="INT", help="Number of trainings per bottleneck, with seeds 0, 1, …")
     ] = 3,
     also: Annotated[
         list[Path] | None,
@@ -54,10 +54,10 @@ def compare(
 ) -> None:
     """Compare bottlenecks on your own data: which one separates the classes best?
 
-    Each is trained with the settings of that data and several seeds, and evaluated by clustering and by a probe. The
-    table has four controls: random vectors (chance), raw pixels, PCA, and an encoder before its training. It goes to
-    DIR/compare.json, .md, .csv and .tex, with a figure in compare.png; each run has a folder in DIR/runs. Given again,
-    the command goes on where it stopped.
+    It trains each bottleneck with several seeds and evaluates it by clustering and by a linear probe. The table also
+    has four controls: random vectors (chance), raw pixels, PCA, and an untrained encoder. It writes the table to
+    DIR/compare.json, .md, .csv and .tex, a figure to compare.png, and each run to a folder in DIR/runs. The same
+    command continues after a stop.
 
     Examples:
       softvq compare --data photos/

@@ -25,9 +25,9 @@ def data(
         str,
         typer.Argument(
             metavar="list|fetch|check|show",
-            help="list: what is known and where it lies (as without a word). fetch: download what is missing or "
-            "damaged. check: the same list, and exit code 3 if something is damaged or only partly there, or if a NAME "
-            "that was given is not there. show: read one NAME or path and say what was understood.",
+            help="list (the default): list the named data sets and where they are. fetch: download missing or damaged "
+            "files. check: as list, with exit code 3 if files are damaged, incomplete or, for a given NAME, missing. "
+            "show: read one data set or path and describe it.",
             autocompletion=completion(_ACTIONS),
         ),
     ] = "list",

@@ -15,10 +15,10 @@ def export(
     *,
     checkpoint: CheckpointFile,
     safetensors: Annotated[
-        bool, typer.Option("--safetensors", help="Write the weights, for other programs.", show_default=False)
+        bool, typer.Option("--safetensors", help="Write the weights in the safetensors format.", show_default=False)
     ] = False,
     onnx: Annotated[
-        Path | None, typer.Option("--onnx", metavar="FILE", help="Write the model, to be run by an ONNX runtime.")
+        Path | None, typer.Option("--onnx", metavar="FILE", help="Write the model in the ONNX format.")
     ] = None,
     out: Annotated[
         Path | None,
@@ -26,20 +26,20 @@ def export(
             "--out",
             "-o",
             metavar="FILE",
-            help="The file of --safetensors. Default: model.safetensors beside the checkpoint.",
+            help="Output file of --safetensors. Default: model.safetensors next to the checkpoint.",
         ),
     ] = None,
     overwrite: Overwrite = False,
     terminal: Streams,
 ) -> None:
-    """Write a trained model to a file that other programs can read, and print its path.
+    """Write a trained model in the safetensors or ONNX format and print its path.
 
-    --safetensors: the weights by name and, as metadata, the settings and the description of the data. What only
-    --resume needs is left out, which makes it a third as large, and so are the folders in which the data lie. embed,
-    probe and info read it like a checkpoint.
+    --safetensors writes the weights by name, with the settings and the description of the data as metadata. It leaves
+    out the paths of the data and what only --resume needs, so the file is a third as large. embed, probe and info read
+    it like a checkpoint.
 
-    --onnx: a model that takes images, uint8 (N, H, W, C), or vectors, float32 (N, D), as they are and gives z_e, the
-    codes and the reconstruction. It needs nothing of this program.
+    --onnx writes a model that takes images, uint8 (N, H, W, C), or vectors, float32 (N, D), without preprocessing and
+    returns z_e, the codes and the reconstruction. It runs in any ONNX runtime.
 
     Examples:
       softvq export runs/first --safetensors

@@ -17,7 +17,6 @@ from softvq_cli.cli.output import showable
 from softvq_cli.errors import UsageError, unknown_name
 
 _EXAMPLES = "\n\nExamples:\n"
-_DOCUMENTATION = "docs/commands.md, and the pages beside it"
 _HYPHEN = "\N{NON-BREAKING HYPHEN}"
 
 
@@ -87,8 +86,7 @@ def write_section(title: str, rows: list[tuple[str, str]], formatter: Any) -> No
 def parts_of(function: Callable[..., None]) -> tuple[str, str]:
     """The text of a command's help page and what stands below its options, from the docstring of its function."""
     text, _, examples = _docstring(function).partition(_EXAMPLES)
-    ending = f"Documentation: {_DOCUMENTATION}"
-    return text, f"\b\nExamples:\n{examples}\n\n{ending}" if examples else ending
+    return text, f"\b\nExamples:\n{examples}" if examples else ""
 
 
 def summary_of(function: Callable[..., None]) -> str:

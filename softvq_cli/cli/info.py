@@ -20,9 +20,9 @@ def info(
     ],
     terminal: Streams,
 ) -> None:
-    """Say what a checkpoint, an embedding file, a run or a study is: its settings, steps, data and results.
+    """Show the settings, steps, data and results of a checkpoint, an embedding file, a run or a study.
 
-    The data themselves are not needed.
+    It does not need the data.
 
     Examples:
       softvq info runs/first

@@ -19,7 +19,7 @@ def issues(
         typer.Option(
             "--run",
             metavar="RUN",
-            help="Also use this trained run: find outliers, neighbours in z_e, and labels that a probe doubts.",
+            help="Also use this trained run: find outliers, near-duplicates in z_e and likely label errors.",
         ),
     ] = None,
     out: Annotated[
@@ -28,13 +28,13 @@ def issues(
     ] = None,
     reading: Reading,
     data_dir: Annotated[
-        str | None, typer.Option("--data-dir", metavar="DIR", help="The folder of the named data sets.")
+        str | None, typer.Option("--data-dir", metavar="DIR", help="Folder of the named data sets.")
     ] = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
     terminal: Streams,
 ) -> None:
-    """Find duplicates, leaks between splits, images without content and, with a run, outliers and doubtful labels.
+    """Find duplicates, leaks between splits, bad images and, with a run, outliers and label errors.
 
     Exact duplicates have equal pixels. Near-duplicates look alike: the same photo at another size, compression or
     brightness. A leak is a group of duplicates with images in both splits. Nothing is changed or deleted.

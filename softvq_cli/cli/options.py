@@ -94,44 +94,51 @@ EmbeddingFiles = Annotated[
 ]
 Labels = Annotated[
     Path | None,
-    typer.Option("--labels", metavar="FILE", help="A .npy of whole numbers, one a row. Default: NAME.labels.npy."),
+    typer.Option(
+        "--labels", metavar="FILE", help="A .npy file with one integer label per row. Default: NAME.labels.npy."
+    ),
 ]
 Out = Annotated[
-    Path | None, typer.Option("--out", "-o", metavar="DIR", help="The run's folder. Default: one in runs/.")
+    Path | None, typer.Option("--out", "-o", metavar="DIR", help="Folder of the run. Default: a new one in runs/.")
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there; without it nothing is.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on exactly where the run in the folder stopped.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Overwrite existing output.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in the folder where it stopped.")]
 Device = Annotated[
     str,
-    typer.Option("--device", metavar="|".join(DEVICES), help="Where to compute.", autocompletion=completion(DEVICES)),
+    typer.Option(
+        "--device", metavar="|".join(DEVICES), help="Device to compute on.", autocompletion=completion(DEVICES)
+    ),
 ]
 Jobs = Annotated[
     int | None,
     typer.Option(
-        "--jobs", "-j", metavar="INT", help="Processors to use at most; the result is the same. Default: all."
+        "--jobs",
+        "-j",
+        metavar="INT",
+        help="Maximum number of CPU threads; the result does not depend on it. Default: all.",
     ),
 ]
-Seed = Annotated[int, typer.Option("--seed", "-s", metavar="INT", help="Seed; the same one gives the same result.")]
-BatchSize = Annotated[int, typer.Option("--batch-size", metavar="INT", min=1, help="Images at a time.")]
+Seed = Annotated[int, typer.Option("--seed", "-s", metavar="INT", help="Random seed.")]
+BatchSize = Annotated[int, typer.Option("--batch-size", metavar="INT", min=1, help="Number of images per batch.")]
 Data = Annotated[
     str | None,
     typer.Option(
         "--data",
         "-d",
         metavar="TEXT",
-        help="Other data than the checkpoint was trained on: a name or a path.",
+        help="Use these data (a name or a path) instead of those of the training.",
         allow_from_autoenv=False,
     ),
 ]
 DataDir = Annotated[
-    str | None, typer.Option("--data-dir", metavar="DIR", help="Where the named data sets lie now, if they were moved.")
+    str | None, typer.Option("--data-dir", metavar="DIR", help="Folder of the named data sets, if it has moved.")
 ]
 
 
 def _stream_parameters() -> list[inspect.Parameter]:
     as_json = typer.Option("--json", help="Print one JSON document.", show_default=False)
-    quiet = typer.Option("--quiet", "-q", help="No bars, notes and hints on standard error.", show_default=False)
-    debug = typer.Option("--debug", help="Show where an error comes from.", show_default=False)
+    quiet = typer.Option("--quiet", "-q", help="Print no progress bars, notes or hints.", show_default=False)
+    debug = typer.Option("--debug", help="Print the traceback of an error.", show_default=False)
     options = {"as_json": as_json, "quiet": quiet, "debug": debug}
     return [parameter(name, bool, option, False) for name, option in options.items()]
 
@@ -228,7 +235,7 @@ def _parameters() -> list[inspect.Parameter]:
         "--config",
         "-c",
         metavar="PATH",
-        help="Read settings from a TOML file, or from a run's folder or config.json; options win over it.",
+        help="Read settings from a TOML file, a run folder or its config.json. Options override them.",
         show_default=False,
     )
     parameters = [parameter("config", Path | None, config)]

@@ -24,7 +24,7 @@ def predict(
     overwrite: Overwrite = False,
     terminal: Streams,
 ) -> None:
-    """Say what a trained model makes of new images: class, cluster, how unusual, and the nearest training images.
+    """Classify new images with a trained model: class, cluster, outlier score and nearest training images.
 
     The class and its probability come from the softmax probe of the run, if its images have labels. The outlier score
     is between 0 and 1: the share of training images that are nearer to their own neighbours. New images take the

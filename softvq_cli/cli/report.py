@@ -23,18 +23,23 @@ def report(
     *,
     runs: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN", help="The folder of a run, of a job or of a study, or a ckpt.pt."),
+        typer.Argument(metavar="RUN", help="Folder of a run or a study, or a checkpoint."),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The page to write.")] = Path("report.html"),
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Output file.")] = Path("report.html"),
     title: Annotated[
-        str | None, typer.Option("--title", metavar="TEXT", help="Of the page. Default: the names of the runs.")
+        str | None, typer.Option("--title", metavar="TEXT", help="Title of the page. Default: the names of the runs.")
     ] = None,
     max_points: Annotated[
         int,
-        typer.Option("--max-points", metavar="INT", min=4, help="Images on the page; of more so many are drawn."),
+        typer.Option(
+            "--max-points",
+            metavar="INT",
+            min=4,
+            help="Maximum number of images on the page; larger sets are subsampled.",
+        ),
     ] = 20_000,
     split: Annotated[
-        Split, typer.Option("--split", metavar="SPLIT", help="Whose images are shown: test, train or all.")
+        Split, typer.Option("--split", metavar="SPLIT", help="Which images to show: test, train or all.")
     ] = "test",
     data: Data = None,
     data_dir: DataDir = None,
@@ -44,14 +49,14 @@ def report(
     overwrite: Overwrite = False,
     terminal: Streams,
 ) -> None:
-    """Write one HTML page that shows what runs have learned, and print its path.
+    """Write an HTML page about one or several runs and print its path.
 
     It has the numbers of the runs side by side, and for each a tab: the map with every image under the pointer,
     clusters, codebook, reconstructions, curves, confusion, images that are alone and pairs that are nearly equal.
     The page is one file, opens without a network, and can be sent to others.
 
-    What a folder does not have is measured first; after run that is little, after train it takes as long as cluster,
-    probe and tsne do. Of the folder of a study its table is shown.
+    Missing results are computed first: little after softvq run; after softvq train as much as cluster, probe and tsne
+    take. For the folder of a study the page shows its table.
 
     Examples:
       softvq report runs/first

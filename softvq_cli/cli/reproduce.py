@@ -28,15 +28,15 @@ def reproduce(
         str,
         typer.Argument(
             metavar="|".join(_NAMES),
-            help="table1: the six bottlenecks on mnist. table2: on svhn and cifar10. fig4: t-SNE maps of mnist at a "
-            "common reconstruction error. all: these three. since: every bottleneck there is, on mnist.",
+            help="table1: the six bottlenecks of the paper on mnist. table2: the same on svhn and cifar10. fig4: t-SNE "
+            "maps of mnist at equal reconstruction error. all: these three. since: all bottlenecks on mnist.",
             autocompletion=completion(_NAMES),
         ),
     ],
     seeds: Annotated[
         int | None,
         typer.Option(
-            "--seeds", metavar="INT", help="Trainings of each model, with the seeds 0, 1, … Default: 3; fig4: 1."
+            "--seeds", metavar="INT", help="Number of trainings per model, with seeds 0, 1, … Default: 3; fig4: 1."
         ),
     ] = None,
     only: Annotated[
@@ -44,7 +44,7 @@ def reproduce(
         typer.Option(
             "--only",
             metavar="ROW,…",
-            help="Only these rows: a bottleneck, raw, pca, untrained or chance. Default: those of the table.",
+            help="Only these rows: bottlenecks, raw, pca, untrained or chance. Default: the rows of the table.",
             autocompletion=list_completion(_ROWS),
         ),
     ] = None,
@@ -54,8 +54,8 @@ def reproduce(
             "--data",
             "-d",
             metavar="NAME=PATH",
-            help="Other data in the place of mnist, svhn or cifar10, with its settings; the report names them. Can be "
-            "given several times.",
+            help="Use other data instead of mnist, svhn or cifar10, with the settings of that set; the report says so. "
+            "Can be given several times.",
             allow_from_autoenv=False,
         ),
     ] = None,
@@ -72,8 +72,8 @@ def reproduce(
         bool,
         typer.Option(
             "--full",
-            help="Also measure the notebooks' probe, nearest neighbours, few labels, and a t-SNE map of the latents: "
-            "its clusters, and what it keeps of neighbourhoods.",
+            help="Also measure the probe of the notebooks, k-nearest neighbours, probes with few labels, and the "
+            "clusters and the trustworthiness of a t-SNE map.",
         ),
     ] = False,
     target_nmse: Annotated[
@@ -81,7 +81,7 @@ def reproduce(
         typer.Option(
             "--target-nmse",
             metavar="NUMBER",
-            help="fig4: the reconstruction error at which each model stops. Default: the soft VQ-VAE's last one.",
+            help="fig4: reconstruction error (nMSE) at which models stop. Default: the final one of the soft VQ-VAE.",
         ),
     ] = None,
     out: Annotated[
@@ -92,11 +92,11 @@ def reproduce(
     settings: _Settings,  # type: ignore[valid-type]
     terminal: Streams,
 ) -> None:
-    """Repeat a comparison of the paper: train, evaluate, and print the table beside the published one.
+    """Repeat a comparison of the paper: train, evaluate, and print the table next to the published numbers.
 
-    All that is needed is trained with the paper's settings. The table goes to DIR/NAME.json, .md, .csv and .tex, with
-    a figure in NAME.png; each run has a folder in DIR/runs. Given again, the command goes on where it stopped; what
-    is finished is neither trained nor measured again. A setting below holds for all rows.
+    It trains every model with the settings of the paper. It writes the table to DIR/NAME.json, .md, .csv and .tex, a
+    figure to NAME.png and each run to a folder in DIR/runs. The same command continues after a stop and repeats
+    nothing that is finished. The settings below apply to all rows.
 
     Examples:
       softvq reproduce table1

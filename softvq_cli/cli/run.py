@@ -16,10 +16,9 @@ def run(
 ) -> None:
     """Train, embed, cluster, probe and draw one configuration in one folder.
 
-    The folder then holds what train writes, the embeddings of both splits, tsne.png, reconstructions.png, curves.png,
-    for a model with a codebook codebook-usage.png and codebook-centroids.png, and all results in evaluation.json.
-    map-test.npy, clusters-test.npy, predictions-test.npy and errors-test.npy have one row per test image; report reads
-    them. --resume goes on with what is not finished.
+    It does the work of train, embed, cluster, probe and tsne. The folder then holds the checkpoint, the embeddings of
+    both splits, the pictures tsne.png, reconstructions.png and curves.png, pictures of the codebook if there is one,
+    and all results in evaluation.json. --resume continues where a run stopped. softvq report makes a page of it.
 
     Examples:
       softvq run --data digits -o runs/first

@@ -54,24 +54,24 @@ def _work_parameters() -> list[inspect.Parameter]:
         "--jobs",
         "-j",
         metavar="INT",
-        help="Processes side by side, one job with one thread each; no number depends on it. Default: one a core, or "
-        "one a GPU.",
+        help="Number of parallel processes; each works on one job with one thread. Results do not depend on it. "
+        "Default: one per core, or one per GPU.",
     )
     scheduler = typer.Option(
         "--scheduler",
         metavar="ADDRESS",
-        help="Take the jobs to this Dask scheduler, for example tcp://10.0.0.1:8786, instead of processes of this "
-        "machine. Default: $DASK_SCHEDULER_ADDRESS.",
+        help="Run the jobs on this Dask scheduler, for example tcp://10.0.0.1:8786, instead of on this machine. "
+        "Default: $DASK_SCHEDULER_ADDRESS.",
         envvar="DASK_SCHEDULER_ADDRESS",
         show_envvar=False,
         show_default=False,
     )
-    dry_run = typer.Option("--dry-run", help="Only print the command of each job that is to be done, for other queues.")
+    dry_run = typer.Option("--dry-run", help="Only print one command per unfinished job, for use with other queues.")
     job = typer.Option(
         "--job",
         metavar="NAME",
-        help="Complete this one job, in this process, and write no report: what --dry-run prints. The same command "
-        "without --job then writes the report.",
+        help="Run only this job (a name that --dry-run prints) and write no report. The same command without --job "
+        "writes the report later.",
         show_default=False,
     )
     return [

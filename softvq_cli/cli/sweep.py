@@ -28,12 +28,12 @@ def sweep(
         typer.Option(
             "--over",
             metavar="NAME=A,B,…",
-            help="A numeric setting and its values, for example K=8,16,32,64. Given several times, all combinations.",
+            help="A numeric setting and its values, for example K=8,16,32,64. Give several for all combinations.",
             autocompletion=_complete,
         ),
     ],
     seeds: Annotated[
-        int, typer.Option("--seeds", metavar="INT", help="Trainings at each value, with the seeds 0, 1, …")
+        int, typer.Option("--seeds", metavar="INT", help="Number of trainings per value, with seeds 0, 1, …")
     ] = 1,
     out: Annotated[
         Path | None,
@@ -43,10 +43,10 @@ def sweep(
     settings: _Settings,  # type: ignore[valid-type]
     terminal: Streams,
 ) -> None:
-    """Train and evaluate one model at several values of a setting, and draw the results against it.
+    """Train and evaluate one model at several values of a setting, and plot the results.
 
-    The report goes to DIR/sweep.json, .md, .csv and .tex, the figure of clustering accuracy, NMI and nMSE to
-    sweep.png; each run has a folder in DIR/runs. Given again, the command goes on where it stopped.
+    It writes the table to DIR/sweep.json, .md, .csv and .tex, a figure of clustering accuracy, NMI and nMSE to
+    sweep.png, and each run to a folder in DIR/runs. The same command continues after a stop.
 
     Examples:
       softvq sweep --over K=8,16,32,64 --data mnist

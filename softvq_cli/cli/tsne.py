@@ -26,7 +26,7 @@ def tsne(
         typer.Option(
             "--perplexity",
             metavar="NUMBER",
-            help="t-SNE perplexity, roughly the number of neighbours of a row. Default: 30, or less if there are few rows.",
+            help="t-SNE perplexity. Default: 30, or less if there are few rows.",
         ),
     ] = None,
     seed: Seed = 0,
@@ -36,7 +36,7 @@ def tsne(
         typer.Option(
             "--save-coords",
             metavar="FILE",
-            help="Also write the coordinates, shape (rows, 2), to a .npy file; for several panels to NAME-1.npy, NAME-2.npy …",
+            help="Also write the coordinates (rows, 2) to a .npy file; several panels: NAME-1.npy, NAME-2.npy …",
         ),
     ] = None,
     overwrite: Overwrite = False,
