@@ -1,8 +1,10 @@
-"""Write docs/commands.md from the live help pages, the list of files in docs/architecture.md from their docstrings, and
-in docs/results whatever is made from the JSON documents: tables and figures, but for maps, whose points are not there.
-In docs/RESULTS.md the tables from ``<!-- table FILE MEASURE… -->`` to ``<!-- end -->`` come from these documents, too.
+"""Write the pages that repeat what the program knows, so that they cannot differ from it.
 
-The schemas of what commands print, docs/schemas, are made of the classes in softvq_cli/cli/documents.py.
+- docs/commands/: the live help pages, one page per command, and one for the settings that commands share;
+- docs/architecture.md: the list of files, from their docstrings;
+- docs/schemas: the JSON schemas, from the classes in softvq_cli/cli/documents.py;
+- docs/results: Markdown, CSV, LaTeX and figures (apart from maps) of the JSON documents;
+- docs/RESULTS.md: the tables from ``<!-- table FILE MEASURE… -->`` to ``<!-- end -->``, from the same documents.
 
 ``python docs/generate.py``
 """
@@ -10,76 +12,103 @@ The schemas of what commands print, docs/schemas, are made of the classes in sof
 from __future__ import annotations
 
 import ast
+import contextlib
+import functools
+import io
 import json
 import os
 import re
-import subprocess
-import sys
+import textwrap
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, NotRequired, Union, get_args, get_origin, get_type_hints
+from unittest import mock
 
+from softvq_cli.__main__ import main
 from softvq_cli.cli.app import COMMANDS
 from softvq_cli.cli.documents import DOCUMENTS, OPEN
 from softvq_cli.experiments import formats
 from softvq_cli.experiments.report import write_forms
 
 WIDTH = 80
-PAGE = Path(__file__).with_name("commands.md")
+COMMAND_PAGES = Path(__file__).with_name("commands")
 ARCHITECTURE = Path(__file__).with_name("architecture.md")
 RESULTS = Path(__file__).with_name("results")
 RESULTS_PAGE = Path(__file__).with_name("RESULTS.md")
 PACKAGE = Path(__file__).resolve().parents[1] / "softvq_cli"
 SCHEMAS = Path(__file__).with_name("schemas")
 PLAIN = {str: "string", bool: "boolean", int: "integer", float: "number", NoneType: "null"}
-INTRODUCTION = """\
-# The commands
-
-This page is generated from the program's own help by `python docs/generate.py`.
-
-Results go to standard output, everything else to standard error. Where standard output is not a terminal, `train`,
-`embed`, `tsne`, `export`, `reproduce` and `sweep` print just the path that they wrote, so that
-`softvq embed "$(softvq train)"` works, and `cluster`, `probe`, `run`, `info` and `data` one JSON document in the place
-of a table; `--json` has every command print one.
-
-Each option can also be given by an environment variable: `--latent-dim` by `SOFTVQ_LATENT_DIM`, a flag such as
-`--quiet` by `SOFTVQ_QUIET=1`. The command line wins over the variable, and the variable over the file of `--config`;
-a note says which variables were used. `--data` is `SOFTVQ_DATASET`, since `SOFTVQ_DATA` is the folder in which the
-named data sets lie where `--data-dir` is not given; the `--data` of `embed`, `probe` and `reproduce`, which puts other
-data in the place of a run's own, has no variable. `SOFTVQ_CACHE` is the folder of decoded images.
-
-| exit code | meaning |
-|---|---|
-| 0 | done |
-| 1 | it failed |
-| 2 | wrong usage |
-| 3 | bad input: a file, the data, a checkpoint |
-| 4 | refused to overwrite |
-| 130 | interrupted by Ctrl-C or SIGTERM; a training has written its checkpoint and shows how to go on |
-"""
+SETTINGS = ("Data settings", "Model settings", "Loss settings", "Train settings")
+"""The sections of a help page that several commands share."""
+ALL_SETTINGS = "train"
+"""The command that has all of them."""
 
 
+@functools.cache
 def help_page(*words: str) -> str:
     """What ``softvq WORDS --help`` prints into a pipe, at a fixed width and without colour."""
     environment = {name: value for name, value in os.environ.items() if name not in ("FORCE_COLOR", "GITHUB_ACTIONS")}
-    environment |= {"COLUMNS": str(WIDTH), "NO_COLOR": "1", "TERM": "dumb", "PYTHONIOENCODING": "utf-8"}
-    done = subprocess.run(
-        [sys.executable, "-m", "softvq_cli", *words, "--help"],
-        env=environment,
-        capture_output=True,
-        encoding="utf-8",
-        check=True,
-    )
-    return "\n".join(line.rstrip() for line in done.stdout.strip().splitlines())
+    environment |= {"COLUMNS": str(WIDTH), "NO_COLOR": "1", "TERM": "dumb"}
+    out = io.StringIO()
+    with mock.patch.dict(os.environ, environment, clear=True), contextlib.redirect_stdout(out):
+        main([*words, "--help"])
+    return "\n".join(line.rstrip() for line in out.getvalue().strip().splitlines())
 
 
-def page() -> str:
-    """The whole of docs/commands.md."""
-    sections = [INTRODUCTION, f"## softvq\n\n```text\n{help_page()}\n```\n"]
-    for names in COMMANDS.values():
-        for name in names:
-            sections.append(f"## softvq {name}\n\n```text\n{help_page(name)}\n```\n")
-    return "\n".join(sections)
+def sections(name: str) -> dict[str, str]:
+    """Title → text of the parts of a command's help page; the first, without a title, is usage and description."""
+    parts = re.split(r"^ {0,2}(\w[\w ]*):\n", help_page(name), flags=re.MULTILINE)
+    return {"": parts[0], **{title: text.rstrip("\n") for title, text in zip(parts[1::2], parts[2::2], strict=True)}}
+
+
+def options(text: str) -> list[str]:
+    """The long names of the options in a section, ``--latent-dim``."""
+    return re.findall(r"^ +(?:-\w, )?(--[a-z-]+|--K)", text, re.MULTILINE | re.IGNORECASE)
+
+
+def block(text: str) -> str:
+    return f"```text\n{text.rstrip()}\n```"
+
+
+def command_page(name: str) -> str:
+    """One command: its help page, with a link in the place of the settings that commands share."""
+    of_command = sections(name)
+    usage, _, description = of_command[""].partition("\n")
+    parts = [f"# softvq {name}", block(usage.removeprefix("Usage: ")), textwrap.dedent(description).strip("\n")]
+    for title, text in of_command.items():
+        if title and title not in SETTINGS:
+            code = textwrap.dedent(text)
+            parts += [f"## {title}", f"```sh\n{code}\n```" if title == "Examples" else block(code)]
+    here = [option for title in SETTINGS for option in options(of_command.get(title, ""))]
+    everywhere = [option for title in SETTINGS for option in options(sections(ALL_SETTINGS)[title])]
+    missing = [option for option in everywhere if option not in here + options(of_command["Options"])]
+    if here:
+        few = len(here) < len(missing)
+        text = f"The [settings](settings.md) {_code(here)}." if few else "All [settings](settings.md)."
+        parts += ["## Settings", text + (f" Not available here: {_code(missing)}." if missing and not few else "")]
+    return "\n\n".join(parts) + "\n"
+
+
+def _code(options: list[str]) -> str:
+    return ", ".join(f"`{option}`" for option in options)
+
+
+def settings_page() -> str:
+    """The settings that train, run, compare, sweep and reproduce share."""
+    parts = [
+        "# Settings",
+        "The settings of a run. `train`, `run`, `compare`, `sweep` and `reproduce` take them as options; commands that "
+        "read data take some of the data settings. In brackets: the default, by data set and bottleneck.",
+    ]
+    for title in SETTINGS:
+        parts += [f"## {title}", block(textwrap.dedent(sections(ALL_SETTINGS)[title]))]
+    return "\n\n".join(parts) + "\n"
+
+
+def command_pages() -> dict[str, str]:
+    """Name of a file in docs/commands → its text."""
+    names = [name for group in COMMANDS.values() for name in group]
+    return {"settings.md": settings_page(), **{f"{name}.md": command_page(name) for name in names}}
 
 
 def schema(kind: Any) -> dict[str, Any]:  # noqa: PLR0911 (one for each kind of type)
@@ -168,10 +197,10 @@ def results_table(names: str, *measures: str) -> str:
 
 if __name__ == "__main__":
     RESULTS_PAGE.write_text(results_page(), encoding="utf-8")
-    PAGE.write_text(page(), encoding="utf-8")
     ARCHITECTURE.write_text(architecture(), encoding="utf-8")
-    SCHEMAS.mkdir(exist_ok=True)
-    for name, text in schemas().items():
-        (SCHEMAS / name).write_text(text, encoding="utf-8")
+    for folder, texts in ((SCHEMAS, schemas()), (COMMAND_PAGES, command_pages())):
+        folder.mkdir(exist_ok=True)
+        for name, text in texts.items():
+            (folder / name).write_text(text, encoding="utf-8")
     for path in RESULTS.rglob("*.json"):
         write_forms(json.loads(path.read_text(encoding="utf-8")), path.parent)

@@ -85,16 +85,15 @@ def embed(
 ) -> None:
     """Write the latents of all images to a file and print its path.
 
-    NAME.npy holds one row an image, float32 (int64 for codes), in the order of the data set; NAME.labels.npy
-    and NAME.json stand beside it. z_e is the encoder's output, before noise and bottleneck; z_q is the decoder's input.
+    NAME.npy has one row per image, float32 (int64 for codes), in the order of the data set. NAME.labels.npy and
+    NAME.json are written next to it; labels are indices into the class_names of NAME.json. z_e is the output of the
+    encoder, before noise and bottleneck; z_q is the input of the decoder.
 
-    NAME.parquet is one table for other programs, with the vector, the label, the class, the file, the split and
-    the number of each image, and what --with adds: the image, its place on a t-SNE map, its K-means cluster, its
-    nearest neighbours.
+    NAME.parquet is one table for other programs: the vector, label, class, file, split and index of each image, and
+    the columns that --with adds.
 
-    The images come from where train found them, unless --data or --data-dir says otherwise; other data are read as
-    those of the training were, unless a data setting below says otherwise. Labels are indices into the class_names of
-    NAME.json.
+    The images are those of the training, unless --data or --data-dir gives others. Other data are read with the data
+    settings of the training, unless an option below changes them.
 
     Examples:
       softvq embed runs/vq

@@ -22,7 +22,7 @@ def train(
         typer.Option(
             "--log",
             metavar="|".join(LOGGERS),
-            help="Also write the training for this program, into the run's folder; may be given again for another.",
+            help="Also log the training for this program, in the folder of the run. Can be given several times.",
             autocompletion=completion(LOGGERS),
         ),
     ] = None,
@@ -62,9 +62,9 @@ def train(
         logs=log or (),
     )
     if run.finished_before:
-        terminal.note(f"{run.folder} had been finished before; nothing was left to do")
+        terminal.note(f"{run.folder} is already finished; nothing to do")
     if "tensorboard" in (log or ()):
-        terminal.note(f"to look at it: tensorboard --logdir {run.folder}")
+        terminal.note(f"view the curves with: tensorboard --logdir {run.folder}")
     document = {"config": run.config.as_dict(), "metrics": run.metrics}
     terminal.wrote(run.path, lambda: training_table(run.config, run.metrics), document=document)
     terminal.hint("softvq", "embed", run.path)

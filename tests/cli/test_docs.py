@@ -1,4 +1,4 @@
-"""docs/commands.md, docs/architecture.md and docs/schemas are what the program says of itself."""
+"""docs/commands, docs/architecture.md and docs/schemas are what the program says of itself."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ def generate():
 
 
 def test_the_reference_is_up_to_date(generate):
-    assert generate.PAGE.read_text(encoding="utf-8") == generate.page(), "run: python docs/generate.py"
+    stored = {path.name: path.read_text(encoding="utf-8") for path in generate.COMMAND_PAGES.iterdir()}
+    assert stored == generate.command_pages(), "run: python docs/generate.py"
 
 
 def test_the_tables_of_the_results_are_those_of_their_documents(generate):
