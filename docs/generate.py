@@ -67,6 +67,7 @@ def options(text: str) -> list[str]:
 
 
 def block(text: str) -> str:
+    """Text in a fixed-width font."""
     return f"```text\n{text.rstrip()}\n```"
 
 
