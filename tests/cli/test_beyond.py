@@ -37,10 +37,10 @@ def test_the_probe_takes_labels_from_other_files(rows, softvq, tmp_path):
     reference = softvq("probe", "train.npy", "test.npy").document
     for split in ("train", "test"):
         (tmp_path / f"{split}.labels.npy").rename(tmp_path / f"y-{split}.npy")
-    softvq("probe", "train.npy", "test.npy").refused(3, "the train rows have no labels", "--labels")
+    softvq("probe", "train.npy", "test.npy").refused(3, "train", "--labels")
     found = softvq("probe", "train.npy", "test.npy", "--labels", "y-train.npy", "--labels", "y-test.npy").document
     assert found == reference
-    softvq("probe", "train.npy", "test.npy", "--labels", "y-train.npy").refused(2, "is given twice")
+    softvq("probe", "train.npy", "test.npy", "--labels", "y-train.npy").refused(2, "--labels")
 
 
 def test_the_neighbours_probe_is_scikit_learns(rows, softvq):
@@ -75,7 +75,7 @@ def test_numbers_that_cannot_be_are_refused(rows, softvq, words, code, message):
 def test_few_rows_fit_their_perplexity_in_a_picture_too(softvq, tmp_path):
     np.save(tmp_path / "z.npy", np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32))
     ended = softvq("tsne", tmp_path / "z.npy", "-o", tmp_path / "map.png", "-j", 1)
-    assert ended.code == 0 and "a map of 12 rows allows a perplexity of 3; 30 is the usual one" in ended.err
+    assert ended.code == 0 and all(word in ended.err for word in ("12", "perplexity", " 3", "30"))
     given = ("--perplexity", 9)
     softvq("tsne", tmp_path / "z.npy", "-o", tmp_path / "b.png", *given).refused(3, "9 is too large for 12 rows", "3.6")
     np.save(tmp_path / "z.npy", np.eye(3, dtype=np.float32))

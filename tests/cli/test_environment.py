@@ -79,4 +79,4 @@ def test_the_folder_of_the_named_data_sets_is_no_data_set(softvq, tmp_path, vari
     variables(SOFTVQ_DATA_DIR=tmp_path / "others")
     assert softvq("data").document["data_dir"] == str(tmp_path / "others")
     variables(SOFTVQ_DATASET="mnits")
-    softvq("train", "-q").refused(2, "did you mean 'mnist'?")
+    softvq("train", "-q").refused(2, "'mnist'")

@@ -11,6 +11,7 @@ import pytest
 from softvq_cli import datasets
 from softvq_cli.errors import InputError, Interrupted, RefusedError, SoftVQError, UsageError
 from tests.helpers import installed
+from tests.helpers.commands import UNFORESEEN
 
 
 @pytest.fixture
@@ -46,13 +47,10 @@ def test_ctrl_c_is_130_without_a_traceback(failing_with):
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (MemoryError(), ("out of memory", "--batch-size")),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"), ("out of memory",)),
-        (OSError(errno.ENOSPC, "No space left on device", "x.npy"), ("cannot write x.npy: No space left on device",)),
-        (
-            ZeroDivisionError("division\nby zero"),
-            ("ZeroDivisionError: division by zero", "this should not happen", "--debug"),
-        ),
+        (MemoryError(), ("memory", "--batch-size")),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"), ("memory", "--batch-size")),
+        (OSError(errno.ENOSPC, "No space left on device", "x.npy"), ("x.npy", "No space left on device")),
+        (ZeroDivisionError("division\nby zero"), ("ZeroDivisionError: division by zero", UNFORESEEN[0], "--debug")),
     ],
 )
 def test_what_nobody_foresaw_is_one_line_too(failing_with, error, words):
@@ -73,26 +71,26 @@ def test_a_message_cannot_break_the_line_or_colour_the_terminal(failing_with):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["trian"], ["No such command 'trian'", "'train'", "softvq --help"]),
-        (["train", "--latnt-dim", "3"], ["unknown option '--latnt-dim': did you mean '--latent-dim'?"]),
-        (["cluster", "z.npy", "--k", "3"], ["unknown option '--k': did you mean '-k'?"]),
-        (["train", "--K", "9" * 5000], ["--K takes a whole number, not '999", " … ", "999'"]),
-        (["train", "--keep", "9," * 500 + "x"], ["--keep takes whole numbers", " … "]),
-        (["train", "--qqqqqqqq"], ["unknown option '--qqqqqqqq'; see 'softvq train --help'"]),
-        (["train", "--K"], ["'--K' requires an argument"]),
-        (["train", "digits"], ["unexpected extra argument", "digits"]),
-        (["embed"], ["Missing argument 'CHECKPOINT'", "softvq embed --help"]),
-        (["tsne", "x.npy"], ["Missing option", "--out"]),
-        (["cluster", "x.npy", "--n-init", "ten"], ["--n-init", "integer"]),
+        (["trian"], ["'trian'", "'train'", "softvq --help"]),
+        (["train", "--latnt-dim", "3"], ["'--latnt-dim'", "'--latent-dim'"]),
+        (["cluster", "z.npy", "--k", "3"], ["'--k'", "'-k'"]),
+        (["train", "--K", "9" * 5000], ["--K", "'999", " … ", "999'"]),
+        (["train", "--keep", "9," * 500 + "x"], ["--keep", " … "]),
+        (["train", "--qqqqqqqq"], ["'--qqqqqqqq'", "softvq train --help"]),
+        (["train", "--K"], ["'--K'"]),
+        (["train", "digits"], ["digits"]),
+        (["embed"], ["'CHECKPOINT'", "softvq embed --help"]),
+        (["tsne", "x.npy"], ["--out"]),
+        (["cluster", "x.npy", "--n-init", "ten"], ["--n-init"]),
         (["embed", "x.pt", "--batch-size", "0"], ["--batch-size"]),
-        (["train", "--device", "gpu"], ["unknown value of --device 'gpu'"]),
-        (["train", "--data", "mnits"], ["did you mean 'mnist'?"]),
-        (["train", "--bottleneck", "soft_vq"], ["did you mean 'soft-vq'?"]),
-        (["data", "fetch"], ["which data sets?", "mnist"]),
-        (["data", "fetc"], ["did you mean 'fetch'?"]),
-        (["data", "list", "mnits"], ["did you mean 'mnist'?"]),
-        (["probe", "a", "b", "c"], ["two embedding files"]),
-        (["probe", "a.npy", "b.npy", "--data", "mnist"], ["--data and --data-dir go with a checkpoint"]),
+        (["train", "--device", "gpu"], ["--device", "'gpu'", "cuda"]),
+        (["train", "--data", "mnits"], ["'mnits'", "'mnist'"]),
+        (["train", "--bottleneck", "soft_vq"], ["'soft_vq'", "'soft-vq'"]),
+        (["data", "fetch"], ["mnist"]),
+        (["data", "fetc"], ["'fetc'", "'fetch'"]),
+        (["data", "list", "mnits"], ["'mnits'", "'mnist'"]),
+        (["probe", "a", "b", "c"], ["3"]),
+        (["probe", "a.npy", "b.npy", "--data", "mnist"], ["--data"]),
     ],
 )
 def test_wrong_usage_is_one_line_that_helps(softvq, words, expected, tmp_path):
@@ -104,7 +102,7 @@ def test_a_device_that_is_not_there_is_refused_by_name(softvq, monkeypatch):
     import torch
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    softvq("train", "--device", "cuda").refused(2, "--device cuda", "there is", "cpu")
+    softvq("train", "--device", "cuda").refused(2, "--device", "cuda", "cpu")
 
 
 def test_a_reader_that_leaves_ends_the_command_quietly():

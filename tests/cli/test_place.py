@@ -95,9 +95,9 @@ def test_temporary_files_lie_beside_the_result_where_they_may(monkeypatch, tmp_p
     with files.temporary_folder(tmp_path) as folder:
         assert folder.parent == tmp_path
     assert not list(tmp_path.iterdir())
-    with pytest.raises(SoftVQError, match="set TMPDIR"), files.temporary_folder():
+    with pytest.raises(SoftVQError, match="TMPDIR"), files.temporary_folder():
         pass
-    with pytest.raises(SoftVQError, match="cannot write into the folder"), files.temporary_folder(tmp_path / "none"):
+    with pytest.raises(SoftVQError, match="none"), files.temporary_folder(tmp_path / "none"):
         pass
 
 

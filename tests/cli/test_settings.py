@@ -72,22 +72,22 @@ def test_every_setting_is_an_option(chosen_by):
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("option", "value", "way_on"),
     [
-        (("--K", "many"), "--K takes a whole number, not 'many'"),
-        (("--K", "1.5"), "--K takes a whole number, not '1.5'"),
-        (("--K", "0"), "--K must be at least 1, not 0"),
-        (("--latent-dim", "-3"), "--latent-dim must be at least 1, not -3"),
-        (("--lr", "nan"), "--lr must be finite, not nan"),
-        (("--lr", "fast"), "--lr takes a number, not 'fast'"),
-        (("--arch", "cn"), "did you mean 'cnn'?"),
-        (("--bottleneck", "softvq"), "did you mean 'soft-vq'?"),
+        ("--K", "many", ""),
+        ("--K", "1.5", ""),
+        ("--K", "0", "1"),
+        ("--latent-dim", "-3", "1"),
+        ("--lr", "nan", ""),
+        ("--lr", "fast", ""),
+        ("--arch", "cn", "cnn"),
+        ("--bottleneck", "softvq", "soft-vq"),
     ],
 )
-def test_a_wrong_value_names_the_option_and_what_it_takes(chosen_by, words, message):
+def test_a_wrong_value_names_the_option_the_value_and_what_it_takes(chosen_by, option, value, way_on):
     with pytest.raises(UsageError) as caught:
-        chosen_by(*words)
-    assert message in as_shown(caught.value)
+        chosen_by(option, value)
+    assert all(word in as_shown(caught.value) for word in (option.removeprefix("--"), value, way_on))
 
 
 def test_a_file_may_use_dashes_underscores_and_sections(toml):
@@ -108,24 +108,24 @@ def test_options_win_over_the_file(toml, chosen_by):
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("text", "words"),
     [
-        ("latent_dims = 3", "unknown setting 'latent_dims': did you mean 'latent_dim'?"),
-        ("[modell]\nK = 3", "unknown section 'modell': did you mean 'model'?"),
-        ("[train]\nK = 3", "unknown setting in [train] 'K'"),
-        ("K = 3\n[model]\nK = 4", "'K' stands there twice"),
-        ("K = 0", "--K must be at least 1, not 0"),
-        ('K = "3"', "--K takes a whole number, not '3'"),
-        ("K = true", "--K takes a whole number, not True"),
-        ("K = [3]", "--K takes a whole number, not [3]"),
+        ("latent_dims = 3", ("'latent_dims'", "'latent_dim'")),
+        ("[modell]\nK = 3", ("'modell'", "'model'")),
+        ("[train]\nK = 3", ("[train]", "'K'")),
+        ("K = 3\n[model]\nK = 4", ("'K'",)),
+        ("K = 0", ("--K", "1", "0")),
+        ('K = "3"', ("--K", "'3'")),
+        ("K = true", ("--K", "True")),
+        ("K = [3]", ("--K", "[3]")),
     ],
 )
-def test_a_wrong_file_is_a_usage_error_that_names_file_and_setting(toml, text, message):
+def test_a_wrong_file_is_a_usage_error_that_names_file_and_setting(toml, text, words):
     path = toml(text)
     with pytest.raises(UsageError) as caught:
         read_config(path)
     assert str(caught.value).startswith(f"{path}: ")
-    assert message in as_shown(caught.value)
+    assert all(word in as_shown(caught.value) for word in words)
 
 
 @pytest.mark.parametrize(
