@@ -31,7 +31,7 @@ Out = Annotated[
         "--out",
         "-o",
         metavar="FILE",
-        help="Output file, .npy or .parquet; missing folders are created. -: .npy to standard output.",
+        help="Output file: .npy or .parquet, of codes .csv too; folders are created. -: .npy to standard output.",
     ),
 ]
 Split = Annotated[
@@ -92,6 +92,9 @@ def embed(
     NAME.parquet is one table for other programs: the vector, label, class, file, split and index of each image, and
     the columns that --with adds.
 
+    --what codes writes a table of codes to a .parquet or .csv: id (the file, or the index), one column per code, the
+    codes as text (12-4-9), and the same with a suffix that makes it unique (12-4-9-0).
+
     The images are those of the training, unless --data or --data-dir gives others. Other data are read with the data
     settings of the training, unless an option below changes them.
 
@@ -100,20 +103,21 @@ def embed(
       softvq embed runs/vq --split train -o latents/train.npy
       softvq embed "$(softvq train)" --what reconstruction -o new.npy
       softvq embed runs/vq -o z.parquet --with image,map,cluster
+      softvq embed runs/rvq --split all --what codes -o codes.parquet
     """
     from softvq_cli.cli import output
     from softvq_cli.files import temporary_folder
     from softvq_cli.results.source import Source
 
-    names = _columns(columns, out, clusters)
+    names = _columns(columns, out, clusters, what)
     source = Source.open(checkpoint, data=data, data_dir=data_dir, reading=reading, device=device, reporter=terminal)
-    _check_target(out, overwrite=overwrite, as_json=terminal.as_json)
+    _check_target(out, what, overwrite=overwrite, as_json=terminal.as_json)
     if out == output.PIPE:
         with temporary_folder() as folder:
             rows = source.embed(split, folder / "rows.npy", what=what, batch_size=batch_size)
             output.send(rows.path)
         return
-    if _is_table(out):
+    if _is_table(out, what):
         from softvq_cli.results.embedded import embed_table
 
         written = embed_table(source, split, out, columns=names, what=what, batch_size=batch_size, clusters=clusters)
@@ -123,7 +127,10 @@ def embed(
     terminal.wrote(written.path, document=document)
     if renumbered := _renumbered(written.class_names):
         terminal.note(f"labels count from 0: {renumbered}")
-    if what != "codes":
+    if what == "codes":
+        if out.suffix != ".csv":
+            terminal.hint("softvq", "info", written.path)
+    else:
         terminal.hint("softvq", "cluster", written.path, *([] if written.labels is not None else ["--clusters", "10"]))
 
 
@@ -135,20 +142,20 @@ def _renumbered(names: Sequence[str]) -> str:
     return ", ".join([*shown, *["…"] * (len(names) > 3)])
 
 
-def _columns(text: str | None, out: Path, clusters: int | None) -> list[str]:
-    """The names in ``image,map``, checked, and that there is a table for them and for ``clusters``."""
+def _columns(text: str | None, out: Path, clusters: int | None, what: str) -> list[str]:
+    """The names in ``image,map``, checked, and that there is a table of vectors for them and for ``clusters``."""
     names = [name.strip() for name in (text or "").split(",") if name.strip()]
     for name in names:
         if name not in TABLE_COLUMNS:
             raise UsageError(unknown_name("value of --with", name, TABLE_COLUMNS))
-    if (names or clusters is not None) and not _is_table(out):
-        raise UsageError("--with and --clusters go with a .parquet: give one to --out")
+    if (names or clusters is not None) and (what == "codes" or not _is_table(out, what)):
+        raise UsageError("--with and --clusters go with vectors in a .parquet: give one to --out, and no --what codes")
     if clusters is not None and "cluster" not in names:
         raise UsageError("--clusters goes with --with cluster")
     return names
 
 
-def _check_target(out: Path, *, overwrite: bool, as_json: bool) -> None:
+def _check_target(out: Path, what: str, *, overwrite: bool, as_json: bool) -> None:
     """Make sure that the rows can be written, before they are computed."""
     from softvq_cli import embeddings
     from softvq_cli.cli import output
@@ -159,8 +166,9 @@ def _check_target(out: Path, *, overwrite: bool, as_json: bool) -> None:
         if as_json:
             raise UsageError("--json and -o - both write to standard output: give one of them")
         output.refuse_terminal()
-    elif _is_table(out):
-        check_available()
+    elif _is_table(out, what):
+        if out.suffix != ".csv":
+            check_available()
         refuse_existing(out, overwrite=overwrite, makes_folder=True)
     else:
         embeddings.check_name(out)
@@ -168,7 +176,7 @@ def _check_target(out: Path, *, overwrite: bool, as_json: bool) -> None:
         refuse_existing(*files, overwrite=overwrite, makes_folder=True)
 
 
-def _is_table(out: Path) -> bool:
+def _is_table(out: Path, what: str) -> bool:
     from softvq_cli.embeddings import TABLE
 
-    return out.suffix == TABLE
+    return out.suffix == TABLE or (out.suffix == ".csv" and what == "codes")

@@ -35,5 +35,5 @@ def info(
     document = describe(path)
     terminal.result(document, lambda: info_tables(document))
     following = {"checkpoint": "embed", "run": "embed", "embeddings": "cluster"}
-    if document["kind"] in following:
+    if document["kind"] in following and document.get("representation") != "codes":
         terminal.hint("softvq", following[document["kind"]], path)

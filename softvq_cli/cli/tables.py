@@ -222,6 +222,10 @@ def info_tables(document: Mapping[str, Any]) -> Group:
     sections = {name: value for name, value in document.items() if isinstance(value, Mapping)}
     if "results" in sections:
         sections["results"] = {name: _result(name, value) for name, value in sections["results"].items()}
+    if "stages" in sections:
+        from softvq_cli.evaluation.codes import as_text
+
+        sections |= as_text(document)
     config = sections.pop("config", {})
     sections |= {f"{name} settings": values for name, values in config.items()}
     above = [(name, _short(value)) for name, value in document.items() if name not in (*sections, "config", "kind")]

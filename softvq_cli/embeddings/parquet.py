@@ -1,4 +1,4 @@
-"""Embeddings as one Parquet table, as viewers and Hugging Face's ``datasets`` take it.
+"""Embeddings as one Parquet table, as viewers and Hugging Face's ``datasets`` take it; and tables of codes.
 
 ``vector`` is a list of float32 of one length; ``label``, ``class`` and ``file`` are there where the data have them;
 ``index`` numbers the rows. What ``NAME.json`` says of a ``.npy`` file stands in the table's metadata.
@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 from collections.abc import Mapping
@@ -18,10 +19,12 @@ import numpy as np
 from softvq_cli.datasets.tables import vectors_of
 from softvq_cli.embeddings.embedding import Embedding
 from softvq_cli.errors import InputError, SoftVQError, one_line
-from softvq_cli.files import arrow_errors, arrow_file, atomic_write, discard_abandoned
+from softvq_cli.files import arrow_errors, arrow_file, atomic_write, discard_abandoned, write_text
 
 _ROWS = 1024
 """In a row group: as many images are encoded in memory at a time."""
+_CODE = "code_"
+"""What the columns of codes begin with."""
 _OURS, _HUGGING_FACE = b"softvq", b"huggingface"
 """Keys of the metadata."""
 
@@ -85,6 +88,61 @@ def write(path: Path, rows: Embedding, columns: Columns) -> None:
             writer.write_batch(_batch(schema, rows, columns, slice(start, start + _ROWS)))
 
 
+def write_codes(path: Path, rows: Embedding, trained: int | None = None) -> None:
+    """Write the codes of items to a table: whole numbers, and as text such as ``12-4-9``.
+
+    ``id`` is the file of an item, or its number where the data have no names; ``code_1``, ``code_2``, … are its codes,
+    stage by stage, and of a grid position by position. ``code`` has all of them; ``suffix`` counts the items that share
+    them from 0, in the order of the data, so that ``unique``, ``12-4-9-0``, is one item.
+
+    Args:
+        path: ``NAME.parquet`` or ``NAME.csv``.
+        rows: the codes (N, codes of an item).
+        trained: as in :class:`Columns`.
+
+    Raises:
+        SoftVQError: pyarrow is missing for a Parquet table, or the file cannot be written; then nothing is changed.
+    """
+    codes = np.asarray(rows.z, np.int64)
+    texts = ["-".join(map(str, row)) for row in codes.tolist()]
+    suffixes = _suffixes(codes)
+    names = rows.info.get("file_names")
+    columns: dict[str, Any] = {"id": [_text(name) for name in names] if names else np.arange(len(rows))}
+    columns |= {f"{_CODE}{number}": column for number, column in enumerate(codes.T, 1)}
+    columns |= {"code": texts, "suffix": suffixes}
+    columns["unique"] = [f"{text}-{suffix}" for text, suffix in zip(texts, suffixes, strict=True)]
+    if rows.labels is not None:
+        columns["label"] = rows.labels
+        if rows.class_names:
+            columns["class"] = [_text(rows.class_names[label]) for label in rows.labels]
+    columns["split"] = [_split(rows.info.get("split"), number, trained) for number in range(len(rows))]
+    if path.suffix == ".csv":
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
+        write_text(path, text.getvalue())
+        return
+    check_available()
+    import pyarrow as pa
+    from pyarrow.parquet import write_table
+
+    info = {name: value for name, value in rows.info.items() if name != "file_names"}
+    table = pa.table(columns).replace_schema_metadata({_OURS: json.dumps(info)})
+    discard_abandoned(path)
+    with atomic_write(path) as file:
+        write_table(table, file)
+
+
+def _suffixes(codes: np.ndarray) -> np.ndarray:
+    """int64 (N,): how many rows before it have the same codes, of ``codes`` (N, n)."""
+    _, groups, sizes = np.unique(codes, axis=0, return_inverse=True, return_counts=True)
+    order = np.argsort(groups.reshape(-1), kind="stable")
+    suffixes = np.empty(len(codes), np.int64)
+    suffixes[order] = np.arange(len(codes)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return suffixes
+
+
 def read(path: Path) -> Content:
     """The vectors of a table and what is known of them.
 
@@ -96,15 +154,23 @@ def read(path: Path) -> Content:
 
         file = ParquetFile(arrow_file(path))
         schema = file.schema_arrow
-        if "vector" not in schema.names:
-            names = ", ".join(one_line(name, 40) for name in schema.names[:8])
-            raise InputError(f"{path} has no column named vector; it has {names}")
-        labelled = "label" in schema.names
-        table = file.read(["vector", *(["label"] if labelled else [])])
-        z = vectors_of(table.column("vector"), f"{path}: its column vector")
-        labels = _labels(table.column("label"), path) if labelled else None
         metadata = schema.metadata or {}
-        ours = json.loads(metadata[_OURS]) if _OURS in metadata else None
+        ours: Any = json.loads(metadata[_OURS]) if _OURS in metadata else None
+        of_codes = isinstance(ours, dict) and ours.get("representation") == "codes"
+        columns = [name for name in schema.names if name.startswith(_CODE)] if of_codes else ["vector"]
+        if not columns or columns[0] not in schema.names:
+            names = ", ".join(one_line(name, 40) for name in schema.names[:8])
+            raise InputError(f"{path} has no column named {'code_1' if of_codes else 'vector'}; it has {names}")
+        labelled = "label" in schema.names
+        named = of_codes and "id" in schema.names and str(schema.field("id").type) == "string"
+        table = file.read([*columns, *(["label"] if labelled else []), *(["id"] if named else [])])
+        if named:
+            ours["file_names"] = table.column("id").to_pylist()
+        if of_codes:
+            z = np.stack([_whole(table.column(name), name, path) for name in columns], axis=1)
+        else:
+            z = vectors_of(table.column("vector"), f"{path}: its column vector")
+        labels = _whole(table.column("label"), "label", path) if labelled else None
         return Content(z, labels, _class_names(metadata) if labelled else (), ours)
 
 
@@ -207,13 +273,13 @@ def _text(name: str) -> str:
     return name.encode(errors="backslashreplace").decode()
 
 
-def _labels(column: Any, path: Path) -> np.ndarray:
+def _whole(column: Any, name: str, path: Path) -> np.ndarray:
     """int (N,)."""
     import pyarrow as pa
 
     if not pa.types.is_integer(column.type) or column.null_count:
         raise InputError(
-            f"{path}: its column label holds {one_line(column.type, 60)}: labels are whole numbers, one a row"
+            f"{path}: its column {name} holds {one_line(column.type, 60)}: it takes whole numbers, one per row"
         )
     return np.asarray(column.to_numpy())
 

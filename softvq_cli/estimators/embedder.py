@@ -11,18 +11,17 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from softvq_cli.config import BATCH, SETTINGS, RunConfig, image_shape, resolve
+from softvq_cli.config import SETTINGS, RunConfig, image_shape, resolve
 from softvq_cli.datasets.dataset import Dataset
 from softvq_cli.devices import pick
 from softvq_cli.errors import InputError, UsageError, param
 from softvq_cli.estimators.many_starts import seed_of
 from softvq_cli.estimators.pixels import Numbers, are_images, as_images, check_bytes, row_shape
-from softvq_cli.model import represent
+from softvq_cli.model import decode, represent
 from softvq_cli.reporter import Reporter, Reporters
 from softvq_cli.training import Checkpoint, TrainedInMemory, checkpoint, train_in_memory
 from softvq_cli.training.checkpoint import DatasetInfo
@@ -234,15 +233,8 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             ValueError: X has another width than the latents, or numbers that are not finite.
         """
         model = self._fitted()
-        z = check_array(X, dtype=np.float32)
-        if z.shape[1] != self._n_features_out:
-            raise InputError(f"the latents have {self._n_features_out} dimensions, and these rows {z.shape[1]}")
-        with torch.inference_mode():
-            parts = (
-                torch.from_numpy(z[i : i + BATCH]).to(model.pixel_variance.device) for i in range(0, len(z), BATCH)
-            )
-            decoded = [model.unscale(model.decoder(part)).flatten(1).cpu().numpy() for part in parts]
-        flat, numbers = np.concatenate(decoded), Numbers.of(self.config_, model.image_shape)
+        decoded = decode(model, check_array(X, dtype=np.float32))
+        flat, numbers = decoded.reshape(len(decoded), -1), Numbers.of(self.config_, model.image_shape)
         restored = numbers.restored(flat) if numbers else flat
         return restored if numbers and numbers.of_rows else restored.reshape(-1, *model.image_shape)
 

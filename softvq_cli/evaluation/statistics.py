@@ -199,31 +199,6 @@ def stability(assignments: Sequence[np.ndarray]) -> Summary:
     return summary([float(adjusted_rand_score(a, b)) for a, b in itertools.combinations(assignments, 2)])
 
 
-@dataclass(frozen=True)
-class CodeUse:
-    """What the codes of a codebook are used for."""
-
-    counts: np.ndarray
-    """int64 (K,): rows that have each code."""
-    purity: np.ndarray
-    """float64 (K,): share of the commonest class among these; NaN for a code that no row has."""
-    used: int
-    mean_purity: float
-    """Over rows: the accuracy of a code's commonest class. It grows with K, up to 1 for a code per row."""
-
-
-def code_use(codes: np.ndarray, labels: np.ndarray, size: int) -> CodeUse:
-    """How pure the classes ``labels``, int (N,), are within each of ``size`` codes, int (N,)."""
-    if len(codes) != len(labels) or not len(codes):
-        raise InputError(f"{len(labels)} labels for {len(codes)} codes: they must be equal in number, and some")
-    _, y = np.unique(labels, return_inverse=True)
-    classes = int(y.max()) + 1
-    table = np.bincount(codes.astype(np.int64) * classes + y, minlength=size * classes).reshape(size, classes)
-    counts, commonest = table.sum(axis=1), table.max(axis=1)
-    purity = np.divide(commonest, counts, out=np.full(size, np.nan), where=counts > 0)
-    return CodeUse(counts, purity, int((counts > 0).sum()), float(commonest.sum() / len(codes)))
-
-
 def _finite(values: Sequence[float] | np.ndarray) -> np.ndarray:
     """float64 (n,)."""
     x = np.asarray(values, dtype=np.float64)

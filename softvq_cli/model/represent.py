@@ -1,4 +1,4 @@
-"""What can be read out of a trained model."""
+"""What can be read out of a trained model, and what it makes of codes and latents."""
 
 from __future__ import annotations
 
@@ -61,7 +61,78 @@ def _read(model: Autoencoder, x: torch.Tensor, what: str) -> torch.Tensor:
     if what == "codes":
         codes = model.codes(z_e, h)
         if codes is None:
-            raise InputError(f"a {model.config.bottleneck} model has no codebook, so it has no codes")
+            raise _no_codebook(model)
         return codes
     z_q = model.flat(model.bottleneck(z_e, h).z_q)
     return z_q if what == "z_q" else model.unscale(model.decoder(z_q)).flatten(1)
+
+
+def decode(model: Autoencoder, rows: np.ndarray) -> np.ndarray:
+    """What the decoder makes of codes or latents.
+
+    Args:
+        model: in evaluation mode.
+        rows: whole numbers (N, codes of an image), or (N,) where an image has one code: codes, as :func:`represent`
+            gives them. Or floats (N, d): z, which is decoded as it stands, without the bottleneck.
+
+    Returns:
+        float32 (N, H, W, C) in [0, 1], or (N, D) of vectors in the units of the training.
+
+    Raises:
+        InputError: another shape, a code that is not in the codebook, numbers that are not finite, or codes for a
+            bottleneck without a codebook.
+    """
+    of_codes = rows.dtype.kind in "iu"
+    rows = _checked_codes(model, rows) if of_codes else _checked_latents(model, rows)
+    parts, device = [], model.pixel_variance.device
+    with torch.inference_mode():
+        for start in range(0, len(rows), model.batch_size):
+            part = torch.from_numpy(rows[start : start + model.batch_size]).to(device)
+            if of_codes:
+                of_positions = part.reshape(len(part) * model.positions, -1)  # (B·P, G)
+                z_q = model.bottleneck.decoded(of_positions if of_positions.shape[1] > 1 else of_positions[:, 0])
+                assert z_q is not None  # it has a codebook
+                part = model.flat(z_q)
+            parts.append(model.unscale(model.decoder(part)).cpu().numpy())
+    return np.concatenate(parts)
+
+
+def codes_shape(model: Autoencoder) -> tuple[int, int, int]:
+    """(P, G, K): positions of an image, codes of a position, and how many there are to choose from.
+
+    Raises:
+        InputError: the model has no codebook.
+    """
+    centroids = model.bottleneck.centroids()
+    if centroids is None:
+        raise _no_codebook(model)
+    return model.positions, len(centroids) if centroids.dim() == 3 else 1, centroids.shape[-2]
+
+
+def _checked_codes(model: Autoencoder, codes: np.ndarray) -> np.ndarray:
+    """int64 (N, P·G)."""
+    P, G, K = codes_shape(model)
+    codes = codes[:, None] if codes.ndim == 1 and P * G == 1 else codes
+    if codes.ndim != 2 or codes.shape[1] != P * G or not len(codes):
+        raise InputError(f"an image has {P * G} codes here, and these have the shape {codes.shape}: give (N, {P * G})")
+    outside = (codes < 0) | (codes >= K)
+    if outside.any():
+        row, column = np.argwhere(outside)[0]
+        raise InputError(f"row {row} has the code {codes[row, column]}: the codes are 0 to {K - 1}")
+    return codes.astype(np.int64)
+
+
+def _checked_latents(model: Autoencoder, z: np.ndarray) -> np.ndarray:
+    """float32 (N, d)."""
+    d = model.config.latent_dim
+    if z.dtype.kind != "f" or z.ndim != 2 or z.shape[1] != d or not len(z):
+        raise InputError(f"the latents have {d} dimensions: give floats (N, {d}), not {z.dtype} {z.shape}")
+    with np.errstate(over="ignore"):
+        rows = np.ascontiguousarray(z, dtype=np.float32)
+    if not np.isfinite(rows).all():
+        raise InputError("these latents have NaN, infinity or a number too large for float32")
+    return rows
+
+
+def _no_codebook(model: Autoencoder) -> InputError:
+    return InputError(f"a {model.config.bottleneck} model has no codebook, so it has no codes")

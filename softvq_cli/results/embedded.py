@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -341,12 +341,12 @@ def embed_table(
     batch_size: int = BATCH,
     clusters: int | None = None,
 ) -> Embedding:
-    """Write what the model makes of one split to a Parquet table; the folder is made.
+    """Write what the model makes of one split to a table; the folder is made.
 
     Args:
         source: of the model and the images.
         split: which images.
-        out: ``NAME.parquet``.
+        out: ``NAME.parquet``; of codes also ``NAME.csv``.
         columns: names in ``softvq_cli.words.TABLE_COLUMNS``.
         what: a name in ``softvq_cli.words.REPRESENTATIONS``.
         batch_size: images at a time.
@@ -361,10 +361,13 @@ def embed_table(
     from softvq_cli.embeddings import parquet
     from softvq_cli.results.source import output_folder
 
-    parquet.check_available()
+    if out.suffix == embeddings.TABLE:
+        parquet.check_available()
     for name in columns:
         if name not in TABLE_COLUMNS:
             raise UsageError(unknown_name("column", name, TABLE_COLUMNS))
+    if columns and what == "codes":
+        raise UsageError("a table of codes has no further columns: {} goes with vectors", ", ".join(columns))
     dataset = source.load(split, choice=True)
     source.compare()
     with output_folder(out.parent), temporary_folder(out.parent) as folder:
@@ -372,8 +375,16 @@ def embed_table(
         rows = embeddings.embed(
             source.checkpoint, dataset, path, what=what, batch_size=batch_size, reporter=source.reporter
         )
+        if what == "codes":
+            parquet.write_codes(out, rows, _trained(dataset, source))
+            return replace(rows, path=out)
         parquet.write(out, rows, _columns(rows, dataset, columns, clusters, source))
     return embeddings.open_rows(out)
+
+
+def _trained(dataset: Dataset, source: Source) -> int | None:
+    """How many of all rows are the training split, where the data have splits of their own."""
+    return len(source.load("train")) if dataset.split == "all" and not dataset.drawn else None
 
 
 def _columns(rows: Embedding, dataset: Dataset, names: Sequence[str], clusters: int | None, source: Source) -> Columns:
@@ -400,7 +411,7 @@ def _columns(rows: Embedding, dataset: Dataset, names: Sequence[str], clusters: 
         plane if "map" in names else None,
         assignments if "cluster" in names else None,
         neighbours,
-        len(source.load("train")) if dataset.split == "all" and not dataset.drawn else None,
+        _trained(dataset, source),
     )
 
 

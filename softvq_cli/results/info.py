@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from softvq_cli.config import RunConfig
+from softvq_cli.config import RunConfig, parse_levels
 from softvq_cli.errors import InputError, one_line
 from softvq_cli.files import read_json
 from softvq_cli.presets import unused_settings
 from softvq_cli.results import evaluate
+from softvq_cli.words import BOTTLENECKS
+
+if TYPE_CHECKING:
+    from softvq_cli.embeddings import Embedding
 
 _RECORDED = ("dataset", "split", "representation", "step", "checkpoint_sha256", "class_names", "config")
 
@@ -117,15 +122,33 @@ def _embeddings(path: Path) -> dict[str, Any]:
 
         values, counts = np.unique(rows.labels, return_counts=True)
         labels = {"classes": len(values), "smallest": int(counts.min()), "largest": int(counts.max())}
+    if rows.info.get("representation") == "codes" and "config" in rows.info:
+        content = _codes(rows)
+    else:
+        content = {"mean_norm": float((rows.z.astype("float64") ** 2).sum(axis=1).mean() ** 0.5)}
     return {
         "kind": "embeddings",
         "path": str(path),
         "rows": len(rows),
         "columns": int(rows.z.shape[1]),
         "labels": labels,
-        "mean_norm": float((rows.z.astype("float64") ** 2).sum(axis=1).mean() ** 0.5),
+        **content,
         **{name: rows.info[name] for name in _RECORDED if name in rows.info},
     }
+
+
+def _codes(rows: Embedding) -> dict[str, Any]:
+    """How they are used, by the settings of the model that they are of."""
+    from softvq_cli.evaluation.codes import describe_codes
+
+    model = RunConfig.from_dict(rows.info["config"]).model
+    entry, codes = BOTTLENECKS[model.bottleneck], rows.z.astype("int64")
+    K = math.prod(parse_levels(model.levels)) if "levels" in entry.settings else model.K
+    stages = model.stages if "stages" in entry.settings else 1
+    positions = max(1, model.grid) ** 2
+    if codes.shape[1] != positions * stages or codes.min() < 0 or codes.max() >= K:
+        raise InputError(f"{rows.path} is damaged: its codes are not those of its model; embed again")
+    return describe_codes(codes, stages, K, rows.labels, rows.info.get("file_names"))
 
 
 def _run(folder: Path) -> dict[str, Any]:

@@ -13,7 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from softvq_cli.config import RunConfig
+import numpy as np
+
+from softvq_cli.config import RunConfig, pixel_range
 from softvq_cli.datasets.dataset import Dataset
 from softvq_cli.errors import InputError, SoftVQError, one_line
 from softvq_cli.training import archive
@@ -92,6 +94,31 @@ class Checkpoint(Header):
     """In evaluation mode, without gradients."""
     training: dict[str, Any]
     """Optimiser, random state and interval, as the session left them; empty in an exported model."""
+
+    def decode(self, rows: Any) -> np.ndarray:
+        """The images or vectors that the decoder makes of codes or latents.
+
+        Args:
+            rows: whole numbers are codes, (N, codes of an image), or (N,) where an image has one; floats are z, (N, d),
+                which are decoded as they stand.
+
+        Returns:
+            As the data are: uint8 (N, H, W, C), or float32 in the units of the training where its images had other
+            numbers; float32 (N, D) of vectors.
+
+        Raises:
+            InputError: another shape, a code that is not in the codebook, or codes for a model without a codebook.
+        """
+        from softvq_cli.model import decode
+
+        decoded = decode(self.model, np.asarray(rows))
+        limits = pixel_range(self.config.data.pixel_range)
+        if self.model.of_vectors:
+            return decoded
+        if limits is None:
+            return np.asarray(np.rint(255 * decoded), np.uint8)
+        low, high = limits
+        return np.asarray(low + decoded.astype(np.float64) * (high - low), np.float32)
 
     def export(self, path: str | os.PathLike[str]) -> None:
         """Write all but the training state: an ONNX model to a file ``.onnx``, else weights as safetensors, which

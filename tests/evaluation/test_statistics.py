@@ -11,8 +11,8 @@ from scipy import stats
 from sklearn.metrics import adjusted_rand_score
 
 from softvq_cli.errors import InputError, UsageError
+from softvq_cli.evaluation.codes import purity
 from softvq_cli.evaluation.statistics import (
-    code_use,
     hierarchical_bootstrap,
     holm,
     paired_difference,
@@ -68,7 +68,6 @@ def test_equal_differences_have_an_interval_of_no_width() -> None:
         (hierarchical_bootstrap, ([A],), {"confidence": 95}, UsageError),
         (stability, ([np.zeros(3)],), {}, InputError),
         (stability, ([np.zeros(3), np.zeros(4)],), {}, InputError),
-        (code_use, (np.zeros(3, int), np.zeros(4, int), 2), {}, InputError),
     ],
 )
 def test_what_has_no_statistics_is_refused(function: Any, values: Any, options: Any, error: type[Exception]) -> None:
@@ -159,7 +158,4 @@ def test_stability_is_the_mean_rand_index_of_all_pairs() -> None:
 
 def test_the_purity_of_a_code_is_the_share_of_its_commonest_class() -> None:
     codes, labels = np.array([0, 0, 0, 2, 2, 3]), np.array([7, 7, -1, 7, -1, -1])
-    found = code_use(codes, labels, 5)
-    assert found.counts.tolist() == [3, 0, 2, 1, 0]
-    np.testing.assert_allclose(found.purity, [2 / 3, np.nan, 1 / 2, 1, np.nan])
-    assert (found.used, found.mean_purity) == (3, pytest.approx(4 / 6))
+    assert purity(codes, labels) == pytest.approx(4 / 6)

@@ -8,7 +8,7 @@ import torch
 
 from softvq_cli.config import ModelConfig
 from softvq_cli.errors import InputError, UsageError
-from softvq_cli.model import Autoencoder, represent, representations
+from softvq_cli.model import Autoencoder, decode, represent, representations
 from softvq_cli.words import BOTTLENECKS, REPRESENTATIONS
 
 
@@ -120,6 +120,27 @@ def test_images_of_another_shape_and_unknown_representations_are_refused() -> No
         represent(ae, images((8, 8, 1)), "zq")
     with pytest.raises(InputError, match="no images"):
         represent(ae, images((8, 8, 1), n=0))
+
+
+@pytest.mark.parametrize(
+    ("bottleneck", "rows"),
+    [
+        ("ae", np.zeros((2, 1), int)),  # it has no codebook
+        ("vq", np.array([[0], [5]])),
+        ("vq", np.array([-1, 0])),
+        ("vq", np.zeros((2, 2), int)),
+        ("vq", np.zeros((0, 1), int)),
+        ("rvq", np.zeros(2, int)),
+        ("vq", np.zeros((2, 7), np.float32)),
+        ("vq", np.full((2, 8), np.nan)),
+        ("vq", np.full((2, 8), 1e300)),
+        ("vq", np.zeros((2, 8), bool)),
+    ],
+)
+def test_what_cannot_be_decoded_is_refused(bottleneck: str, rows: np.ndarray) -> None:
+    ae = model("mlp", (8, 8, 1), bottleneck)
+    with pytest.raises(InputError):
+        decode(ae, rows)
 
 
 @pytest.mark.parametrize("arch", ["mlp", "cnn"])

@@ -12,7 +12,7 @@ from torch import nn
 
 from softvq_cli.config import LossConfig, ModelConfig
 from softvq_cli.errors import UsageError
-from softvq_cli.model import Autoencoder, represent
+from softvq_cli.model import Autoencoder, decode, represent
 from softvq_cli.model.bottlenecks.fsq import FSQ
 from softvq_cli.training.objective import objective
 from softvq_cli.words import BOTTLENECKS
@@ -115,12 +115,18 @@ def test_an_image_has_its_positions_side_by_side(bottleneck: str) -> None:
     z, h = model.encode(x)
     assert (represent(model, images) == z.reshape(B, P * C).numpy()).all()
     whole = represent(model, images, "reconstruction")
+    of_inputs = decode(model, represent(model, images, "z_q"))
+    np.testing.assert_allclose(of_inputs.reshape(B, -1), whole, atol=1e-6)
     assert np.allclose(whole, model.unscale(model.decoder(model.flat(model.bottleneck(z, h).z_q))).flatten(1))
     figures = model.evaluate(images)
     if BOTTLENECKS[bottleneck].has_codebook:
         codes = represent(model, images, "codes")
         assert codes.dtype == np.int64
         assert codes.shape == (B, P * (model.config.stages if bottleneck == "rvq" else 1))
+        of_codes = decode(model, codes)
+        assert of_codes.shape == images.shape
+        if bottleneck != "soft-vq":  # whose decoder receives a mean of codewords
+            np.testing.assert_allclose(of_codes.reshape(B, -1), whole, atol=1e-6)
         usage = model.codebook_usage(images)
         assert usage.counts.sum() == codes.size
         assert 0 <= figures["bits_per_image"] <= P * 3 * math.log2(12)

@@ -129,6 +129,20 @@ def test_revival_ends_a_collapse() -> None:
     assert used[0.1] >= 4
 
 
+@pytest.mark.parametrize("name", ["ema-vq", "rotation-vq", "rvq"])
+def test_after_a_k_means_the_counts_are_those_of_a_batch_and_nothing_is_dead(name: str) -> None:
+    """A batch far larger than 10 K: as many codes of each cluster as it has, and centroids that stay."""
+    ours, z = build(name, codebook_init="kmeans"), draw(100 * K, D)
+    ours.start(z, 0)
+    centres, codes = ours.codebook.clone(), ours.assign(z, z).reshape(len(z), -1)
+    for part, n in ((z, 1.0), (z[: len(z) // 2], 0.5)):  # eps that would put any dead one on the first row
+        state = ours(part, part, torch.zeros_like(ours.noise(1, torch.Generator()))).state
+        torch.testing.assert_close(state["codebook"], centres, rtol=0, atol=0.05 * (n < 1))
+        expected = 0.99 * n * np.stack([np.bincount(column, minlength=K) for column in codes.T])
+        expected += 0.01 * np.stack([np.bincount(column, minlength=K) for column in codes[: len(part)].T])
+        np.testing.assert_allclose(state["count"].reshape(len(expected), K), expected, rtol=1e-6)
+
+
 # ---- rotation-vq
 
 

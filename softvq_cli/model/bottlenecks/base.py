@@ -95,6 +95,13 @@ class Bottleneck(nn.Module, ABC):
         """(B,) int64: the most probable centroid of each row; of G stages (B, G); None without a codebook."""
         return None
 
+    def decoded(self, codes: Tensor) -> Tensor | None:
+        """(B, d), the decoder's input for codes (B,) or (B, G), the inverse of :meth:`assign`; None without a codebook.
+
+        Hard quantisers receive the same in training; the others are given the centroid itself, not a mean of several.
+        """
+        return None
+
     def sigma(self, h: Tensor) -> Tensor | None:
         """(B, K): the learned width σ_k of each centroid, or None where there is none."""
         return None

@@ -54,6 +54,9 @@ class CodebookBottleneck(Bottleneck):
     @abstractmethod
     def assign(self, z_e: Tensor, h: Tensor) -> Tensor: ...
 
+    def decoded(self, codes: Tensor) -> Tensor:
+        return F.embedding(codes, self.centroids())
+
     @abstractmethod
     def quantise(self, z: Tensor, h: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """ẑ_q (B, d) of the code z (B, d) without noise, differentiable in the codebook, and the batch's stats."""

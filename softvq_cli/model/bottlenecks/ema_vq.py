@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from softvq_cli.config import ModelConfig
 from softvq_cli.errors import Message
 from softvq_cli.model.bottlenecks.base import Output
+from softvq_cli.model.bottlenecks.codebook import counts_of
 from softvq_cli.model.bottlenecks.vq import VQ
 
 SMALLEST = 1e-30
@@ -23,7 +24,8 @@ class EMAVQ(VQ):
         N_k ← γ N_k + (1 − γ) n_k,   m_k ← γ m_k + (1 − γ) Σ z,   μ_k = m_k / N_k,
 
     which is computed as μ_k ← μ_k + (1 − γ) (Σ z − n_k μ_k) / N_k: exact also for a code that nothing chooses. N_k
-    begins with 1. Extra loss ``commitment`` ‖z_e − sg(ẑ_q)‖², as in eq. (27), weighed by beta.
+    begins with 1, or after a K-means with what a batch has of cluster k on average. Extra loss ``commitment``
+    ‖z_e − sg(ẑ_q)‖², as in eq. (27), weighed by beta.
 
     A centroid is dead when N_k is below ``revive`` times B/K, its part in a batch of B when all are used alike. It
     moves to a code drawn from the batch, with N_k = B/K (random restarts: Dhariwal et al. 2020, arXiv 2005.00341,
@@ -56,13 +58,18 @@ class EMAVQ(VQ):
 
     def start(self, z_e: Tensor, seed: int) -> None:
         super().start(z_e, seed)
-        self.count.fill_(1.0)
+        self.count.copy_(first_counts(self.assign(z_e, z_e), self.K))
 
     def term_weights(self, beta: float) -> dict[str, float | Tensor]:
         return {"commitment": beta}
 
     def remedy(self) -> str:
         return Message("a larger {revive}, a smaller {K}, a larger {beta} or another {seed}")
+
+
+def first_counts(indices: Tensor, K: int) -> Tensor:
+    """(K,): −(share of ``indices`` (N,) that are k): the sign tells :func:`followed` to multiply by the batch size."""
+    return -counts_of(indices, K) / len(indices)
 
 
 def followed(
@@ -76,6 +83,7 @@ def followed(
     share = z.shape[0] / K
     chosen = (indices[:, None] == torch.arange(K, device=z.device)).to(z.dtype)  # (B, K)
     n = chosen.sum(0)
+    count = torch.where(count < 0, -count * z.shape[0], count)  # how large a batch is, a K-means does not know
     count = decay * count + (1 - decay) * n
     pull = chosen.T @ z - n[:, None] * codebook  # (K, d), Σ z − n_k μ_k
     codebook = codebook + (1 - decay) * pull / count.clamp_min(SMALLEST)[:, None]

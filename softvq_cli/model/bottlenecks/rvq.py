@@ -21,7 +21,7 @@ from softvq_cli.model.bottlenecks.codebook import (
     squared_distances,
     straight_through,
 )
-from softvq_cli.model.bottlenecks.ema_vq import followed
+from softvq_cli.model.bottlenecks.ema_vq import first_counts, followed
 from softvq_cli.model.bottlenecks.learned_codebook import ENCODINGS_A_CODEWORD, kmeans
 from softvq_cli.model.bottlenecks.usage import CodebookUsage
 
@@ -90,8 +90,8 @@ class RVQ(CodebookBottleneck):
         for stage in range(self.config.stages):
             self.codebook[stage].copy_(kmeans(residual, self.K, seed + stage))
             indices = squared_distances(residual, self.codebook[stage]).argmin(1)
+            self.count[stage].copy_(first_counts(indices, self.K))
             residual = residual - F.embedding(indices, self.codebook[stage])
-        self.count.fill_(1.0)
 
     def forward(self, z_e: Tensor, h: Tensor, eps: Tensor | None = None) -> Output:
         indices, residuals = self.encoded(z_e.detach())
@@ -126,6 +126,9 @@ class RVQ(CodebookBottleneck):
         """(B, G, d): the codeword of each stage for codes (B, G)."""
         return self.codebook[torch.arange(self.config.stages, device=indices.device), indices]
 
+    def decoded(self, codes: Tensor) -> Tensor:
+        return self.codewords(codes).sum(1)
+
     def stats(self, indices: Tensor) -> dict[str, Tensor]:
         """``usage`` and ``counts`` (G, K) of codes (B, G)."""
         stages = [hard_stats(indices[:, stage], self.K) for stage in range(self.config.stages)]
@@ -134,7 +137,7 @@ class RVQ(CodebookBottleneck):
 
     def quantise(self, z: Tensor, h: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         indices = self.assign(z, h)
-        return self.codewords(indices).sum(1), self.stats(indices)
+        return self.decoded(indices), self.stats(indices)
 
     def assign(self, z_e: Tensor, h: Tensor) -> Tensor:
         return self.encoded(z_e.detach())[0]

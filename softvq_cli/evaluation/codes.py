@@ -1,0 +1,136 @@
+"""Discrete codes of items: how the codewords are used, which items share all codes, and how codes and classes agree.
+
+NMI rises when every item has a code of its own, and when codes die; AMI is corrected for chance, and homogeneity asks
+only whether items with one code have one class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+_GROUPS, _ITEMS = 3, 3
+"""So many of the largest groups of items that share all codes are named, and so many items of each."""
+
+
+def describe_codes(
+    codes: np.ndarray, stages: int, K: int, labels: np.ndarray | None = None, ids: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """How the codes of N items are used, as a JSON-ready document.
+
+    Args:
+        codes: int (N, P·G): G stages of K codewords at each of P positions, position by position.
+        stages: G.
+        K: codewords of a stage.
+        labels: int (N,).
+        ids: names of the items; their numbers from 0 unless given.
+
+    Returns:
+        ``stages``, by the stage's number from 1: ``codes`` (K), ``used``, ``perplexity`` and ``entropy_bits`` of the
+        usage. ``collisions``: ``items`` that share all codes with another item, their ``share``, the ``groups`` of
+        such items, the size of the ``largest_group``, and ``examples``. With labels also ``classes``: NMI, AMI,
+        homogeneity and purity of all codes together, and without a grid those of each stage, in ``stages``.
+    """
+    by_stage = codes.reshape(-1, stages)
+    _, groups, sizes = np.unique(codes, axis=0, return_inverse=True, return_counts=True)
+    groups = groups.reshape(-1)
+    shared = int(sizes[sizes > 1].sum())
+    collisions = {
+        "items": shared,
+        "share": shared / len(codes),
+        "groups": int((sizes > 1).sum()),
+        "largest_group": int(sizes.max()),
+        "examples": [_example(codes, np.flatnonzero(groups == group), ids) for group in _largest(sizes)],
+    }
+    document: dict[str, Any] = {
+        "stages": {str(stage): _usage(column, K) for stage, column in enumerate(by_stage.T, 1)},
+        "collisions": collisions,
+    }
+    if labels is None:
+        return document
+    if len(by_stage) == len(codes):
+        for usage, column in zip(document["stages"].values(), by_stage.T, strict=True):
+            usage.update(agreement(column, labels))
+    return {**document, "classes": agreement(groups, labels)}
+
+
+def as_text(document: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """``stages`` and ``collisions`` of a document of :func:`describe_codes`, with a line of text by name."""
+    stages, shared = document["stages"], document["collisions"]
+    lines = {
+        f"stage {name}": f"{stage['used']} of {stage['codes']} codes used, perplexity {stage['perplexity']:.1f}, "
+        f"entropy {stage['entropy_bits']:.2f} bits"
+        + (f", NMI {stage['nmi']:.3f}, AMI {stage['ami']:.3f}" if "nmi" in stage else "")
+        for name, stage in stages.items()
+    }
+    collisions = {
+        "items that share all codes with another": f"{shared['items']} ({100 * shared['share']:.2f} %), "
+        f"in {shared['groups']} groups",
+        "largest group": f"{shared['largest_group']}",
+    }
+    for example in shared["examples"]:
+        more = ", …" if example["items"] > len(example["ids"]) else ""
+        collisions[example["code"]] = f"{example['items']} items: {', '.join(map(str, example['ids']))}{more}"
+    return {"stages": lines, "collisions": collisions}
+
+
+def _largest(sizes: np.ndarray) -> list[int]:
+    order = np.argsort(-sizes, kind="stable")[:_GROUPS]
+    return [int(group) for group in order if sizes[group] > 1]
+
+
+def _example(codes: np.ndarray, rows: np.ndarray, ids: Sequence[str] | None) -> dict[str, Any]:
+    named = [int(row) if ids is None else ids[row] for row in rows[:_ITEMS]]
+    return {"code": "-".join(map(str, codes[rows[0]].tolist())), "items": len(rows), "ids": named}
+
+
+def _usage(codes: np.ndarray, K: int) -> dict[str, float]:
+    entropy = _entropy_bits(codes)
+    return {"codes": K, "used": len(np.unique(codes)), "perplexity": 2.0**entropy, "entropy_bits": entropy}
+
+
+def _entropy_bits(values: np.ndarray) -> float:
+    share = np.unique(values, return_counts=True)[1] / len(values)
+    return max(0.0, float(-(share * np.log2(share)).sum()))
+
+
+def agreement(groups: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """NMI, AMI, homogeneity and purity of ``groups``, int (N,), against ``labels``, int (N,)."""
+    from sklearn.metrics import homogeneity_completeness_v_measure, mutual_info_score
+
+    homogeneity, _, nmi = homogeneity_completeness_v_measure(labels, groups)
+    chance = _expected_information(groups, labels)
+    mean = np.log(2) * (_entropy_bits(groups) + _entropy_bits(labels)) / 2
+    information = mutual_info_score(labels, groups)
+    ami = (information - chance) / (mean - chance) if mean - chance > 1e-12 else 1.0
+    return {"nmi": nmi, "ami": float(ami), "homogeneity": homogeneity, "purity": purity(groups, labels)}
+
+
+def _expected_information(groups: np.ndarray, labels: np.ndarray) -> float:
+    """Nats that groups and labels of these sizes share by chance (Vinh, Epps and Bailey 2010, eq. 24a).
+
+    scikit-learn goes through all pairs of a group and a class; most groups have one of a few sizes.
+    """
+    from scipy.stats import hypergeom
+
+    n, total = len(groups), 0.0
+    sides = (np.unique(np.unique(x, return_counts=True)[1], return_counts=True) for x in (groups, labels))
+    (rows, row_counts), (columns, column_counts) = sides
+    for a, of_rows in zip(rows.tolist(), row_counts, strict=True):
+        for b, of_columns in zip(columns.tolist(), column_counts, strict=True):
+            both = np.arange(max(1, a + b - n), min(a, b) + 1)
+            nats = both / n * np.log(n * both / (a * b)) * hypergeom.pmf(both, n, a, b)
+            total += float(of_rows * of_columns * nats.sum())
+    return total
+
+
+def purity(codes: np.ndarray, labels: np.ndarray) -> float:
+    """Accuracy of guessing the commonest class of each code. It grows with the number of codes, up to 1."""
+    _, y = np.unique(labels, return_inverse=True)
+    classes = int(y.max()) + 1
+    pairs, counts = np.unique(codes.astype(np.int64) * classes + y, return_counts=True)
+    commonest = np.zeros(int(codes.max()) + 1, np.int64)
+    np.maximum.at(commonest, pairs // classes, counts)
+    return float(commonest.sum() / len(codes))

@@ -1,0 +1,141 @@
+"""Codes out and in: tables of codes, what `info` says of them, and images and vectors made of codes."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import adjusted_mutual_info_score, homogeneity_score, normalized_mutual_info_score
+
+import softvq_cli as package
+from softvq_cli import datasets
+from softvq_cli.config import DataConfig
+from softvq_cli.errors import InputError
+from softvq_cli.evaluation.codes import agreement, describe_codes
+
+pytestmark = pytest.mark.usefixtures("small_networks")
+TRAIN = ("train", "--iterations", "30", "--batch-size", "32", "-q", "--out", "run")
+
+
+@pytest.fixture
+def vectors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
+    """A data set of vectors in the current folder: x.npz with labels."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 4, 300)
+    x = (rng.normal(size=(4, 12))[y] * 5 + rng.normal(size=(300, 12)) + 50).astype(np.float32)
+    np.savez("x.npz", x=x, y=y)
+    return x
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv"])
+def test_a_table_of_codes_names_each_item_once(softvq, vectors, ending: str) -> None:
+    softvq(*TRAIN, "--data", "x.npz", "--bottleneck", "rvq", "--K", "4", "--stages", "2").done()
+    out = f"new/codes.{ending}"
+    softvq("embed", "run", "--split", "all", "--what", "codes", "-o", out).done()
+    if ending == "csv":
+        with open(out, encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+    else:
+        rows = pytest.importorskip("pyarrow.parquet").read_table(out).to_pylist()
+    expected = package.embed(package.load("run/ckpt.pt"), vectors, "codes")
+    assert [[int(row["code_1"]), int(row["code_2"])] for row in rows] == expected.tolist()
+    assert [row["code"] for row in rows] == [f"{a}-{b}" for a, b in expected]
+    assert [int(row["id"]) for row in rows] == list(range(300))
+    assert len({row["unique"] for row in rows}) == 300
+    for number, row in enumerate(rows):
+        before = sum(earlier["code"] == row["code"] for earlier in rows[:number])
+        assert (int(row["suffix"]), row["unique"]) == (before, f"{row['code']}-{before}")
+    if ending == "csv":
+        return
+    document = json.loads(softvq("info", out, "--json").done().out)
+    _, sizes = np.unique(expected, axis=0, return_counts=True)
+    assert document["collisions"]["items"] == sizes[sizes > 1].sum()
+    assert document["collisions"]["largest_group"] == sizes.max()
+    example = document["collisions"]["examples"][0]
+    assert [rows[item]["code"] for item in example["ids"]] == [example["code"]] * len(example["ids"])
+    shares = np.bincount(expected[:, 1]) / 300
+    entropy = -(shares[shares > 0] * np.log2(shares[shares > 0])).sum()
+    stage = document["stages"]["2"]
+    assert (stage["codes"], stage["used"]) == (4, (shares > 0).sum())
+    assert (stage["entropy_bits"], stage["perplexity"]) == (pytest.approx(entropy), pytest.approx(2**entropy))
+    softvq("cluster", out).refused(3, "--what")
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (("-o", "a.csv"), ".csv"),
+        (("--what", "z_q", "-o", "a.csv"), ".csv"),
+        (("--what", "codes", "-o", "a.parquet", "--with", "map"), "--with"),
+        (("--what", "codes", "-o", "a.csv", "--clusters", "3"), "--clusters"),
+    ],
+)
+def test_what_no_table_of_codes_has_is_refused(softvq, trained, words: tuple[str, ...], name: str) -> None:
+    softvq("embed", trained, *words).refused(2, name)
+    assert not list(Path().glob("a.*"))
+
+
+def test_the_files_of_a_folder_are_the_ids(softvq, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = pytest.importorskip("PIL.Image")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    Path("photos").mkdir()
+    for number in range(40):
+        image.fromarray(rng.integers(0, 256, (8, 8), dtype=np.uint8)).save(f"photos/{number}.png")
+    softvq(*TRAIN, "--data", "photos", "--bottleneck", "vq", "--K", "2").done()
+    softvq("embed", "run", "--split", "all", "--what", "codes", "-o", "codes.parquet").done()
+    assert sorted(parquet.read_table("codes.parquet").column("id").to_pylist())[0] == "0.png"
+    assert "0.png" in json.dumps(json.loads(softvq("info", "codes.parquet", "--json").done().out)["collisions"])
+
+
+@pytest.mark.parametrize(
+    ("bottleneck", "more"), [("rvq", ("--K", "4")), ("fsq", ("--levels", "3,4")), ("vq", ("--K", "5"))]
+)
+def test_codes_and_latents_come_back_as_the_data_are(softvq, vectors, bottleneck: str, more: tuple[str, ...]) -> None:
+    softvq(*TRAIN, "--data", "x.npz", "--bottleneck", bottleneck, *more).done()
+    checkpoint = package.load("run/ckpt.pt")
+    codes, whole = (package.embed(checkpoint, vectors, name) for name in ("codes", "reconstruction"))
+    of_codes = checkpoint.decode(codes)
+    assert (of_codes.dtype, of_codes.shape) == (np.float32, vectors.shape)
+    np.testing.assert_allclose(of_codes, whole, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(
+        checkpoint.decode(package.embed(checkpoint, vectors, "z_q")), whole, rtol=1e-4, atol=1e-3
+    )
+    if bottleneck != "rvq":
+        assert np.array_equal(checkpoint.decode(codes[:, 0].tolist()), of_codes)
+    for wrong in (codes + 12, codes - 99, codes[:0], np.hstack([codes, codes])):
+        with pytest.raises(InputError):
+            checkpoint.decode(wrong)
+
+
+def test_images_of_bytes_come_back_as_bytes(softvq, trained) -> None:
+    checkpoint = package.load(Path(trained) / "ckpt.pt" if Path(trained).is_dir() else trained)
+    images = datasets.load(DataConfig(data="digits"), "test").images[:9]
+    decoded = checkpoint.decode(package.embed(checkpoint, images, "z_q"))
+    assert (decoded.dtype, decoded.shape) == (np.uint8, images.shape)
+    whole = package.embed(checkpoint, images, "reconstruction").reshape(images.shape)
+    assert np.abs(decoded - 255 * whole).max() <= 0.501
+
+
+def test_agreement_with_classes_is_that_of_scikit_learn_and_positions_are_not_items() -> None:
+    rng = np.random.default_rng(0)
+    for n, k in ((300, 5), (300, 200), (50, 1)):
+        groups, labels = rng.integers(0, k, n), rng.integers(0, 3, n)
+        found = agreement(groups, labels)
+        scores = {
+            "nmi": normalized_mutual_info_score,
+            "ami": adjusted_mutual_info_score,
+            "homogeneity": homogeneity_score,
+        }
+        for name, score in scores.items():
+            assert found[name] == pytest.approx(score(labels, groups), abs=1e-10), name
+    codes = np.array([[0, 1, 1, 1], [0, 1, 1, 1], [2, 0, 0, 3]])  # two positions of two stages
+    document = describe_codes(codes, 2, 4, labels=np.array([0, 0, 1]), ids=["a", "b", "c"])
+    assert [stage["used"] for stage in document["stages"].values()] == [3, 3]
+    assert document["collisions"]["examples"] == [{"code": "0-1-1-1", "items": 2, "ids": ["a", "b"]}]
+    assert document["classes"]["homogeneity"] == pytest.approx(1.0) and "nmi" not in document["stages"]["1"]
