@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
+import functools
+import io
 import json
 import os
 import re
@@ -18,14 +22,159 @@ import pytest
 
 import softvq_cli as softvq
 from softvq_cli import datasets, training, words
+from softvq_cli.__main__ import main
+from softvq_cli.cli import app
 from softvq_cli.config import DataConfig
 from tests.helpers import ROOT, Zygote
+
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for pattern in ("*.md", "docs/*.md", "docs/commands/*.md", "examples/*.md", ".github/**/*.md")
+    for path in sorted(ROOT.glob(pattern))
+}
+"""Path → text of every page that people read."""
 
 
 def blocks(page: str, language: str) -> list[str]:
     """The code of ``docs/page`` in that language, in order."""
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def commands_of(shell: str) -> list[list[str]]:
+    """The words of each ``softvq`` command in lines of a shell, those inside of ``"$(…)"`` included."""
+    commands: list[list[str]] = []
+    for line in shell.replace("\\\n", " ").splitlines():
+        nested = re.search(r"\$\((softvq [^()]*)\)", line)
+        while nested:
+            commands += commands_of(nested[1])
+            line = line.replace(nested[0], "FILE")  # noqa: PLW2901
+            nested = re.search(r"\$\((softvq [^()]*)\)", line)
+        lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+        lexer.whitespace_split = True
+        current: list[str] | None = None
+        for word in lexer:
+            if word.rpartition("/")[2] == "softvq" and current is None:
+                current = []
+                commands.append(current)
+            elif set(word) <= set("();<>|&"):
+                current = None
+            elif current is not None:
+                current.append(word)
+    return commands
+
+
+def shell_lines(text: str) -> str:
+    """The commands of a page: its shell blocks, lines in other tools' files that call softvq, and README's table."""
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    lines = [code for language, code in fenced if language == "sh"]
+    others = "".join(code for language, code in fenced if language in ("make", "yaml", "snakemake"))
+    lines += re.findall(r"softvq [^\"\n]*", re.sub(r"\{[\w.]+\}", "ae", others))
+    return "\n".join([*lines, *re.findall(r"^\| `(softvq .*?)`", text, re.MULTILINE)])
+
+
+RUN_ELSEWHERE = "docs/adding-a-bottleneck.md"
+"""Its commands need the bottleneck that it adds; a test below runs them."""
+SHELL = {page: shell_lines(text) for page, text in PAGES.items() if page != RUN_ELSEWHERE}
+
+
+@pytest.mark.parametrize("page", [page for page, lines in SHELL.items() if "softvq " in lines])
+def test_every_command_line_is_understood(page: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def without_its_work(name: str) -> Any:
+        function = function_of(name)
+        return functools.wraps(function)(lambda **_: None)
+
+    monkeypatch.chdir(tmp_path)
+    Path("train.toml").write_text('bottleneck = "vq"\n')  # the file of settings that pages speak of
+    function_of = app.function_of
+    monkeypatch.setattr(app, "function_of", without_its_work)
+    app.build.cache_clear()
+    try:
+        commands = [words for words in commands_of(SHELL[page]) if "--help" not in words]
+        assert commands
+        for words_ in commands:
+            err = io.StringIO()
+            with contextlib.redirect_stderr(err), contextlib.redirect_stdout(io.StringIO()):
+                assert main(words_) == 0, (words_, err.getvalue())
+    finally:
+        app.build.cache_clear()
+
+
+def shell(code: str) -> None:
+    subprocess.run(["bash", "-n"], input=code, text=True, check=True)
+
+
+def python(code: str) -> None:
+    ast.parse(f"{{\n{code}}}" if code.startswith(" ") else code)  # a line of a dictionary, or a program
+
+
+PARSERS = {"python": python, "py": python, "toml": tomllib.loads, "json": json.loads, "sh": shell}
+CODE = [
+    (page, language, code)
+    for page, text in PAGES.items()
+    for language, code in re.findall(r"^```(\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    if language in PARSERS
+]
+
+
+def test_every_block_of_code_is_valid() -> None:
+    assert len(CODE) > 50
+    for page, language, code in CODE:
+        try:
+            PARSERS[language](code)
+        except (SyntaxError, ValueError, subprocess.CalledProcessError) as error:
+            raise AssertionError(f"{page}: {error}\n{code}") from error
+
+
+def anchors(text: str) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    text = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    return {
+        re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-")
+        for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    }
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_link_is_dead(page: str) -> None:
+    text = re.sub(r"^```.*?^```$|`[^`\n]*`", "", PAGES[page], flags=re.MULTILINE | re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        path = ((ROOT / page).parent / name).resolve() if name else ROOT / page
+        assert path.exists(), target
+        assert not anchor or anchor in anchors(path.read_text(encoding="utf-8")), target
+
+
+def messages() -> list[str]:
+    """Every text in the source as a user sees it: settings as options, what is filled in as an ellipsis."""
+    texts: list[str] = []
+    for path in (ROOT / "softvq_cli").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                texts.append(node.value)
+            elif isinstance(node, ast.JoinedStr):
+                parts = (part.value if isinstance(part, ast.Constant) else "…" for part in node.values)
+                texts.append("".join(map(str, parts)))
+    options = (re.sub(r"\{(\w+)\}", lambda name: "--" + name[1].replace("_", "-"), text) for text in texts)
+    return [re.sub(r"\{[^{}]*\}", "…", text) for text in options]
+
+
+def test_the_messages_that_are_explained_exist() -> None:
+    explained = re.findall(r"^### `(.*)`$", PAGES["docs/troubleshooting.md"], re.MULTILINE)
+    known = messages()
+    assert len(explained) >= 20
+    for message in explained:
+        pattern = re.compile(".*".join(re.escape(part.strip()) for part in message.split("…")))
+        assert any(pattern.search(text) for text in known), message
+
+
+def test_the_sizes_of_the_networks_are_those_of_the_page(capsys: pytest.CaptureFixture[str]) -> None:
+    [code] = blocks("sizes.md", "python")
+    exec(compile(code, "sizes.md", "exec"), {})
+    rows = capsys.readouterr().out
+    assert rows.count("\n") >= 6 and set(rows.splitlines()) <= set(PAGES["docs/sizes.md"].splitlines())
 
 
 FRESH = """
