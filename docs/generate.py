@@ -4,7 +4,8 @@
 - docs/architecture.md: the list of files, from their docstrings;
 - docs/schemas: the JSON schemas, from the classes in softvq_cli/cli/documents.py;
 - docs/results: Markdown, CSV, LaTeX and figures (apart from maps) of the JSON documents;
-- docs/RESULTS.md: the tables from ``<!-- table FILE MEASURE… -->`` to ``<!-- end -->``, from the same documents.
+- docs/RESULTS.md and docs/studies: what stands between ``<!-- table FILE MEASURE… -->`` and the like (see KINDS) and
+  ``<!-- end -->``, from the same documents and docs/results/claims.toml.
 
 ``python docs/generate.py``
 """
@@ -13,12 +14,14 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import csv
 import functools
 import io
 import json
 import os
 import re
 import textwrap
+import tomllib
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, NotRequired, Union, get_args, get_origin, get_type_hints
@@ -28,13 +31,15 @@ from softvq_cli.__main__ import main
 from softvq_cli.cli.app import COMMANDS
 from softvq_cli.cli.documents import DOCUMENTS, OPEN
 from softvq_cli.experiments import formats
+from softvq_cli.experiments.document import versus
 from softvq_cli.experiments.report import write_forms
 
 WIDTH = 80
 COMMAND_PAGES = Path(__file__).with_name("commands")
 ARCHITECTURE = Path(__file__).with_name("architecture.md")
 RESULTS = Path(__file__).with_name("results")
-RESULTS_PAGE = Path(__file__).with_name("RESULTS.md")
+RESULT_PAGES = (Path(__file__).with_name("RESULTS.md"), *sorted(Path(__file__).with_name("studies").glob("*.md")))
+CLAIMS = tomllib.loads((RESULTS / "claims.toml").read_text(encoding="utf-8"))
 PACKAGE = Path(__file__).resolve().parents[1] / "softvq_cli"
 SCHEMAS = Path(__file__).with_name("schemas")
 PLAIN = {str: "string", bool: "boolean", int: "integer", float: "number", NoneType: "null"}
@@ -166,20 +171,34 @@ def architecture() -> str:
     return f"{before}{start}{files()}\n{end}{after}"
 
 
-def results_page() -> str:
-    """docs/RESULTS.md with its tables as the documents have them."""
-    text = RESULTS_PAGE.read_text(encoding="utf-8")
+def with_tables(page: Path) -> str:
+    """A page with what is between ``<!-- KIND ARGUMENTS -->`` and ``<!-- end -->`` as the documents have it."""
     return re.sub(
-        r"(<!-- table ([^>\n]+) -->\n).*?(<!-- end -->)",
-        lambda found: f"{found[1]}{results_table(*found[2].split())}\n{found[3]}",
-        text,
+        rf"(<!-- ({'|'.join(KINDS)})( [^>\n]+)? -->\n).*?(<!-- end -->)",
+        lambda match: f"{match[1]}{KINDS[match[2]](*(match[3] or '').split())}\n{match[4]}",
+        page.read_text(encoding="utf-8"),
         flags=re.DOTALL,
     )
 
 
-def results_table(names: str, *measures: str) -> str:
+def read_study(name: str) -> dict[str, Any]:
+    """A document; of ``NAME@STEP`` with the models as they were after so many iterations."""
+    file, _, step = name.partition("@")
+    document: dict[str, Any] = json.loads((RESULTS / f"{file}.json").read_text(encoding="utf-8"))
+    if step:
+        document["rows"] = [row for row in document["rows"] if any("steps" in cell for cell in row["cells"].values())]
+        for row in document["rows"]:
+            row["cells"] = {
+                key: {**cell, **cell["steps"][step]}
+                for key, cell in row["cells"].items()
+                if step in cell.get("steps", {})
+            }
+    return document
+
+
+def table(names: str, *measures: str) -> str:
     """The table of a document, or chosen measures of some (``A+B``); ``spread`` adds what the spread is made of."""
-    documents = [json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8")) for name in names.split("+")]
+    documents = [read_study(name) for name in names.split("+")]
     if not measures:
         [document] = documents
         return formats.markdown_table(document)
@@ -196,8 +215,136 @@ def results_table(names: str, *measures: str) -> str:
     return formats.markdown_rows(header, rows)
 
 
+def intervals(name: str) -> str:
+    """The 95 % intervals of a document's columns."""
+    document = read_study(name)
+    [data] = document["data"]
+    measures = [column["measure"] for column in document["columns"]]
+    return formats.markdown_rows(*formats.measures_table(document, data, measures, formats.interval_text))
+
+
+def course(name: str, measure: str) -> str:
+    """One measure along the training."""
+    document = read_study(name)
+    [data] = document["data"]
+    document["columns"] = [column for column in document["columns"] if column["measure"] == measure]
+    header, rows = formats.course_table(document, data)
+    return formats.markdown_rows(["", *header[2:]], [[row[0], *row[2:]] for row in rows])
+
+
+def orders(name: str) -> str:
+    """The pairs of models that are told apart after Holm's correction."""
+    document = read_study(name)
+    [data] = document["data"]
+    return text_table(*formats.order_table(document, data))
+
+
+def against(name: str, row: str) -> str:
+    """The differences of one row to each other model, paired and by Welch's t."""
+    document = read_study(name)
+    columns = document["columns"]
+    rows = []
+    for other in document["rows"]:
+        if other["kind"] == "model" and other["row"] != row:
+            differences = [difference(document, row, other["row"], column["key"]) for column in columns]
+            texts = map(formats.difference_text, (column["measure"] for column in columns), differences)
+            rows.append([other["label"], *texts])
+    return formats.markdown_rows(["above", *(column["title"] for column in columns)], rows)
+
+
+def difference(document: dict[str, Any], row: str, other: str, key: str) -> dict[str, Any] | None:
+    """Row minus other, where both have a result."""
+    values = []
+    for name in (row, other):
+        [of_row] = [each for each in document["rows"] if each["row"] == name]
+        numbers = of_row["cells"][key]["values"]
+        # A measure that was asked for later has fewer values than the row has seeds.
+        seeds = of_row["seeds"][key.partition(".")[0]][: len(numbers)]
+        values.append({seed: {key: value} for seed, value in zip(seeds, numbers, strict=True)})
+    return versus(key, *values)
+
+
+def csv_table(name: str) -> str:
+    """A CSV file as it is."""
+    header, *rows = csv.reader((RESULTS / f"{name}.csv").read_text(encoding="utf-8").splitlines())
+    return formats.markdown_rows(header, rows)
+
+
+def text_table(header: list[str], rows: list[list[str]]) -> str:
+    """Columns of text, which stand to the left."""
+    return formats.markdown_rows(header, rows).replace("---:", "---")
+
+
+def claims() -> str:
+    """The paper's claims with their verdicts."""
+    header = ["claim", "published", "measured [95 % interval]", "n", "nearest other row [Welch]", "setting", "verdict"]
+    return text_table(header, [claim(**each) for each in CLAIMS["claim"]])
+
+
+def claim(
+    text: str,
+    study: str,
+    row: str,
+    column: str,
+    test: str = "",
+    setting: str = "ours",
+    verdict: str = "",
+    published: str = "–",
+) -> list[str]:
+    """One line of the table; a verdict that is not given follows from the intervals."""
+    document, measure = read_study(study), column.partition(".")[2]
+    [of_row] = [each for each in document["rows"] if each["row"] == row]
+    cell = of_row["cells"][column]
+    measured = formats.interval_text(measure, cell)
+    measured = formats.value_text(measure, cell["mean"]) if measured == "–" else measured
+    if cell.get("paper") is not None:
+        published = formats.value_text(measure, cell["paper"])
+    nearest = "–"
+    if test:
+        sign, others = -1 if test == "lowest" else 1, [test.partition(":")[2]]
+        if ":" not in test:
+            others = [each["row"] for each in document["rows"] if each["kind"] == "model" and each["row"] != row]
+        differences = {other: difference(document, row, other, column) for other in others}
+        other, least = min(differences.items(), key=lambda item: sign * item[1]["mean"])
+        label = {each["row"]: each["label"] for each in document["rows"]}[other]
+        welch = {"mean": least["mean"], "low": None} | (least["welch"] or {})
+        nearest = f"{label}: {formats.difference_text(measure, welch)}"
+        ends = [sign * each["welch"]["low" if sign > 0 else "high"] for each in differences.values() if each["welch"]]
+        expected = "in this order" if sign * least["mean"] > 0 else "in the other order"
+        if not ends:
+            verdict = verdict or f"not decided (n = 1), {expected}"
+        verdict = verdict or ("holds" if min(ends) > 0 else f"not decided, {expected}")
+    page = next((each["page"] for each in CLAIMS["study"] if each["file"] == study.partition("@")[0]), None)
+    return [f"[{text}](studies/{page}.md)", published, measured, str(cell["n"]), nearest, setting, verdict]
+
+
+def studies() -> str:
+    """What was run, with which settings, how often and on what."""
+    rows = []
+    for each in CLAIMS["study"]:
+        document = read_study(each["file"])
+        n = {cell["n"] for row in document["rows"] if row["kind"] == "model" for cell in row["cells"].values()}
+        report = f"[{each['title']}](studies/{each['page']}.md)"
+        rows.append([report, f"`{document['command']}`", each["setting"], str(max(n)), each["compute"]])
+    return text_table(["study", "command", "setting", "n", "compute"], rows)
+
+
+KINDS = {
+    "table": table,
+    "intervals": intervals,
+    "course": course,
+    "orders": orders,
+    "against": against,
+    "csv": csv_table,
+    "claims": claims,
+    "studies": studies,
+}
+"""What a page of results can ask for → the function that makes it of the documents."""
+
+
 if __name__ == "__main__":
-    RESULTS_PAGE.write_text(results_page(), encoding="utf-8")
+    for each in RESULT_PAGES:
+        each.write_text(with_tables(each), encoding="utf-8")
     ARCHITECTURE.write_text(architecture(), encoding="utf-8")
     for folder, texts in ((SCHEMAS, schemas()), (COMMAND_PAGES, command_pages())):
         folder.mkdir(exist_ok=True)

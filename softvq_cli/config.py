@@ -31,6 +31,7 @@ from softvq_cli.words import (
     Precision,
     Recipe,
     SigmaForm,
+    SoftGradient,
     SoftWeights,
     VectorScale,
 )
@@ -118,13 +119,18 @@ class ModelConfig:
         "Initial codebook: uniform; kmeans (K-means of the untrained encoder's outputs); or notebook (normal with "
         "variance 1/d, truncated at two standard deviations, as in the authors' SVHN notebook).",
     )
-    cosine: bool = setting(False, "vq, ema-vq, rotation-vq: normalise z_e and the codewords to unit length.")
+    cosine: bool = setting(False, "vq, soft-vq, ema-vq, rotation-vq: normalise z_e and the codewords to unit length.")
     soft_weights: SoftWeights = setting(
         "posterior",
         "soft-vq: weights of the codewords: the posterior, or sigma_k times the posterior as in the SVHN notebook.",
     )
     sigma_form: SigmaForm = setting(
-        "input", "soft-vq: predict log sigma_k from each input, or learn one value per codeword."
+        "input", "soft-vq: predict log sigma_k from each input, learn one value per codeword, or fix sigma_k at 1."
+    )
+    soft_gradient: SoftGradient = setting(
+        "copied",
+        "soft-vq: copy the decoder's gradient to z_e, or let it pass through the softmax (attention), which trains "
+        "the codebook as well.",
     )
     sigma_power: str = setting(
         "1", "soft-vq: exponent a of sigma_k^a in the posterior: 1 (as in the notebooks), -d (Gaussian density), 0, …"

@@ -36,7 +36,7 @@ _MNIST: dict[str, dict[str, Any]] = {
     "vae": {"beta": 1.0},
     "beta-vae": {"beta": 20.0},
     "info-dropout": {"latent_weight": 0.5},
-    # Not the notebook's 3.0 and 2.5, which pull z_e into a few centroids: van den Oord et al.'s (docs/RESULTS.md).
+    # Not the notebook's 3.0 and 2.5, which pull z_e into a few centroids: van den Oord et al.'s.
     "vq": {"latent_weight": 1.0, "beta": 0.25},
     "soft-vq": {"latent_weight": 3.0, "beta": 2.5},
     **_SINCE,
@@ -81,7 +81,7 @@ _FAMILIES = {"mnist": _MNIST, "fashion-mnist": _MNIST, "svhn": _SVHN, "cifar10":
 
 # These weigh the reconstruction by a multiple of the number of pixel positions (784, 1024: once in the
 # notebooks), so that it stands for the sum over the image that their likelihood asks for. beta-VAE by twice that:
-# beside once, the paper's beta of 20 leaves five nats in z and little to cluster (docs/RESULTS.md).
+# beside once, the paper's beta of 20 leaves five nats in z and little to cluster (docs/studies/sweep-beta.md).
 _RECONSTRUCTION_PER_PIXEL: Mapping[str, float] = {"vae": 1, "beta-vae": 2, "info-dropout": 1, "gumbel-vq": 1}
 # And by this multiple of D, the number of values of an image: (D/2) log nMSE.
 _RECONSTRUCTION_PER_VALUE: Mapping[str, float] = {"sq-vae": 0.5}

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 Arch = Literal["mlp", "cnn"]
-SigmaForm = Literal["input", "codeword"]
+SigmaForm = Literal["input", "codeword", "fixed"]
+SoftGradient = Literal["copied", "attention"]
 CodebookInit = Literal["uniform", "kmeans", "notebook"]
 SoftWeights = Literal["posterior", "notebook"]
 Recipe = Literal["paper", "notebook"]
@@ -99,6 +100,7 @@ class Entry:
 
 _CODEBOOK = ("K", "codebook_init", "noise_std", "latent_weight", "beta")
 _MOVING = ("K", "codebook_init", "latent_weight", "beta", "decay", "revive")
+_SOFT = ("sigma_form", "sigma_power", "soft_weights", "soft_gradient")
 _TEMPERATURE = ("temperature", "temperature_decay", "temperature_min")
 
 BOTTLENECKS: Mapping[str, Entry] = {
@@ -107,7 +109,7 @@ BOTTLENECKS: Mapping[str, Entry] = {
     "beta-vae": Entry("beta_vae", "BetaVAE", "β-VAE", ("latent_weight", "beta")),
     "info-dropout": Entry("info_dropout", "InfoDropout", "information dropout", ("latent_weight", "alpha_max")),
     "vq": Entry("vq", "VQ", "VQ-VAE", (*_CODEBOOK, "cosine")),
-    "soft-vq": Entry("soft_vq", "SoftVQ", "soft VQ-VAE", (*_CODEBOOK, "sigma_form", "sigma_power", "soft_weights")),
+    "soft-vq": Entry("soft_vq", "SoftVQ", "soft VQ-VAE", (*_CODEBOOK, "cosine", *_SOFT)),
     "ema-vq": Entry("ema_vq", "EMAVQ", "VQ-VAE, EMA", (*_MOVING, "cosine")),
     "rotation-vq": Entry("rotation_vq", "RotationVQ", "VQ-VAE, rotation trick", (*_MOVING, "cosine")),
     "fsq": Entry("fsq", "FSQ", "FSQ", ("levels", "decay")),
@@ -151,5 +153,5 @@ CONTROLS: Mapping[str, str] = {
 """Rows of a comparison that no trained bottleneck is behind → their labels."""
 PAPER_STUDIES = ("table1", "table2", "fig4")
 """The comparisons of the paper."""
-STUDIES = (*PAPER_STUDIES, "since")
-"""And with the quantisers that came after it."""
+STUDIES = (*PAPER_STUDIES, "since", "ablation")
+"""And with the quantisers that came after it, and of the soft VQ-VAE without parts of it."""

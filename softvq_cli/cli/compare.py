@@ -15,7 +15,7 @@ from softvq_cli.cli.studies import WorkOptions, carry_out, command_text, setting
 from softvq_cli.words import BOTTLENECKS
 
 if TYPE_CHECKING:
-    from softvq_cli.experiments.compare import CompareRequest
+    from softvq_cli.experiments.own_data import CompareRequest
 
 _Settings = settings_without("bottleneck", "seed")
 
@@ -64,7 +64,7 @@ def compare(
       softvq compare --data photos/ --bottleneck ae,vae,vq,soft-vq --seeds 5
       softvq compare --data photos/ --also clip.npy -o comparison
     """
-    from softvq_cli.experiments.compare import CompareRequest
+    from softvq_cli.experiments.own_data import CompareRequest
 
     data = str(settings.get("data") or "digits")  # type: ignore[attr-defined]
     request = CompareRequest(

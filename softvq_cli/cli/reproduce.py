@@ -29,14 +29,17 @@ def reproduce(
         typer.Argument(
             metavar="|".join(_NAMES),
             help="table1: the six bottlenecks of the paper on mnist. table2: the same on svhn and cifar10. fig4: t-SNE "
-            "maps of mnist at equal reconstruction error. all: these three. since: all bottlenecks on mnist.",
+            "maps of mnist at equal reconstruction error. all: these three. since: all bottlenecks on mnist. ablation: "
+            "the soft VQ-VAE without parts of it, at equal reconstruction error.",
             autocompletion=completion(_NAMES),
         ),
     ],
     seeds: Annotated[
         int | None,
         typer.Option(
-            "--seeds", metavar="INT", help="Number of trainings per model, with seeds 0, 1, … Default: 3; fig4: 1."
+            "--seeds",
+            metavar="INT",
+            help="Number of trainings per model, with seeds 0, 1, … Default: 3; since: 2; fig4: 1.",
         ),
     ] = None,
     only: Annotated[
@@ -44,7 +47,8 @@ def reproduce(
         typer.Option(
             "--only",
             metavar="ROW,…",
-            help="Only these rows: bottlenecks, raw, pca, untrained or chance. Default: the rows of the table.",
+            help="Only these rows: bottlenecks, raw, pca, untrained or chance, or those of the ablation. Default: all of "
+            "the table.",
             autocompletion=list_completion(_ROWS),
         ),
     ] = None,
@@ -81,7 +85,8 @@ def reproduce(
         typer.Option(
             "--target-nmse",
             metavar="NUMBER",
-            help="fig4: reconstruction error (nMSE) at which models stop. Default: the final one of the soft VQ-VAE.",
+            help="fig4, ablation: reconstruction error (nMSE) at which models stop. Default: the final one of the soft "
+            "VQ-VAE.",
         ),
     ] = None,
     out: Annotated[

@@ -1,10 +1,10 @@
-"""The options of reproduce and sweep, and how a command carries its request out."""
+"""The options of reproduce, sweep and compare, and how a command carries its request out."""
 
 from __future__ import annotations
 
 import inspect
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
@@ -96,26 +96,14 @@ def command_text(words: Iterable[str], settings: Mapping[str, Any]) -> str:
     return shlex.join(["softvq", *words, *option_words(settings)])
 
 
-def carry_out(
-    request: StudyRequest,
-    work: Work,
-    terminal: Terminal,
-    *,
-    together: bool = False,
-) -> list[Report]:
+def carry_out(request: StudyRequest, work: Work, terminal: Terminal, *, together: bool = False) -> list[Report]:
     """Do what a command asks for and print its reports; none where it asked for single jobs.
 
-    Args:
-        request: the studies.
-        work: where, and which jobs.
-        terminal: the streams.
-        together: print the documents of several reports as one, by their names.
-
-    Raises:
-        SoftVQError: as the runner, or something is missing in the reports, which are printed before.
+    With ``together`` the documents of several reports are printed as one, by their names. What is missing in them is an
+    error, after they were printed.
     """
     from softvq_cli.experiments.backends import Where
-    from softvq_cli.experiments.runner import carry_out as run
+    from softvq_cli.experiments.report import carry_out as run
 
     if work.dry_run or work.job is not None:
         planned = {each.name: each for study in request.plan(terminal) for each in study.jobs}
@@ -137,14 +125,10 @@ def carry_out(
     else:
         for report in done.reports:
             terminal.wrote(report.path, lambda report=report: study_table(report.document))  # type: ignore[misc]
-    _refuse_missing(done.failed)
+    if done.failed:
+        more = f" (and {len(done.failed) - 1} more)" if len(done.failed) > 1 else ""
+        raise SoftVQError(f"not everything could be done: {done.failed[0]}{more}; the report lists what is missing")
     return list(done.reports)
-
-
-def _refuse_missing(failed: Sequence[str]) -> None:
-    if failed:
-        more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
-        raise SoftVQError(f"not everything could be done: {failed[0]}{more}; the report lists what is missing")
 
 
 def _print_commands(jobs: Iterable[Job], command: str, device: str) -> None:
@@ -161,7 +145,7 @@ def _complete(job: Job, device: str, terminal: Terminal) -> None:
     """In this process, with as many threads as a worker has."""
     from softvq_cli.devices import machine
     from softvq_cli.experiments.backends import Where
-    from softvq_cli.experiments.completion import complete
+    from softvq_cli.experiments.job import complete
     from softvq_cli.experiments.worker import limit_threads
 
     threads = Where(device=device).threads(1)

@@ -45,14 +45,14 @@ def sweep(
 ) -> None:
     """Train and evaluate one model at several values of a setting, and plot the results.
 
-    It writes the table to DIR/sweep.json, .md, .csv and .tex, a figure of clustering accuracy, NMI and nMSE to
-    sweep.png, and each run to a folder in DIR/runs. The same command continues after a stop.
+    It writes the table to DIR/sweep.json, .md, .csv and .tex, a figure of the results to sweep.png, and each run to a
+    folder in DIR/runs. The same command continues after a stop.
 
     Examples:
       softvq sweep --over K=8,16,32,64 --data mnist
       softvq sweep --over beta=0.25,1,4 --bottleneck vq --seeds 3
     """
-    from softvq_cli.experiments.sweep import SweepRequest, parse_over
+    from softvq_cli.experiments.own_data import SweepRequest, parse_over
 
     axes = parse_over(over)
     out = out or Path("sweep") / "-".join(axes)

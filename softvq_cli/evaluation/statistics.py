@@ -13,6 +13,8 @@ from softvq_cli.errors import InputError, UsageError
 
 CONFIDENCE = 0.95
 """Of intervals, unless asked otherwise."""
+FEWEST = 3
+"""Values from which a standard deviation is shown."""
 
 
 @dataclass(frozen=True)
@@ -61,22 +63,14 @@ class PairedDifference:
 def paired_difference(
     a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray, *, confidence: float = CONFIDENCE
 ) -> PairedDifference:
-    """How much larger ``a`` is than ``b``, where a_i and b_i share a seed."""
-    from scipy import stats
-
-    if not 0 < confidence < 1:
-        raise UsageError(f"the confidence must lie between 0 and 1, not {confidence}")
+    """How much larger ``a`` is than ``b``, where a_i and b_i share a seed, by Student's t."""
     if len(a) != len(b):
         raise InputError(f"{len(a)} values cannot be paired with {len(b)}")
     d = _finite(a) - _finite(b)
     n, mean = len(d), float(d.mean())
     if n == 1:
-        return PairedDifference(mean, None, None, None, n, confidence)
-    error = float(d.std(ddof=1) / np.sqrt(n))
-    half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * error
-    t = abs(mean) / error if error > 0 else np.inf * mean if mean else 0.0
-    p = float(2 * stats.t.sf(abs(t), n - 1))
-    return PairedDifference(mean, mean - half, mean + half, p, n, confidence)
+        return PairedDifference(mean, None, None, None, n, _checked(confidence))
+    return _t_test(mean, float(d.std(ddof=1) / np.sqrt(n)), n - 1, n, confidence)
 
 
 def welch_difference(
@@ -86,20 +80,28 @@ def welch_difference(
 
     Where values of the same seed do not correlate, pairing them only costs degrees of freedom.
     """
-    from scipy import stats
-
     x, y = _finite(a), _finite(b)
     if len(x) < 2 or len(y) < 2:
         return None
-    mean = float(x.mean() - y.mean())
     parts = float(x.var(ddof=1)) / len(x), float(y.var(ddof=1)) / len(y)
-    error = sum(parts) ** 0.5
-    if error == 0:
-        return PairedDifference(mean, mean, mean, float(mean == 0), len(x), confidence)
-    freedom = sum(parts) ** 2 / (parts[0] ** 2 / (len(x) - 1) + parts[1] ** 2 / (len(y) - 1))
-    half = float(stats.t.ppf((1 + confidence) / 2, freedom)) * error
-    p = float(2 * stats.t.sf(abs(mean) / error, freedom))
-    return PairedDifference(mean, mean - half, mean + half, p, len(x), confidence)
+    squares = parts[0] ** 2 / (len(x) - 1) + parts[1] ** 2 / (len(y) - 1)
+    freedom = sum(parts) ** 2 / squares if squares else 1.0
+    return _t_test(float(x.mean() - y.mean()), sum(parts) ** 0.5, freedom, len(x), confidence)
+
+
+def _t_test(mean: float, error: float, freedom: float, n: int, confidence: float) -> PairedDifference:
+    """The interval of a mean with this standard error, and its p against 0."""
+    from scipy import stats
+
+    half = float(stats.t.ppf((1 + _checked(confidence)) / 2, freedom)) * error
+    t = abs(mean) / error if error > 0 else np.inf if mean else 0.0
+    return PairedDifference(mean, mean - half, mean + half, float(2 * stats.t.sf(t, freedom)), n, confidence)
+
+
+def _checked(confidence: float) -> float:
+    if not 0 < confidence < 1:
+        raise UsageError(f"the confidence must lie between 0 and 1, not {confidence}")
+    return confidence
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -131,11 +133,7 @@ def variance_components(means: Sequence[float], stds: Sequence[float], starts: i
     σ_start² is the mean of the variances within trainings; σ_seed² the variance of their means less σ_start² / n, which
     the finite number of starts puts there, or 0 if that is more (Searle, Casella and McCulloch 1992, section 3.6). The
     interval is that of a variance (χ², one degree of freedom less than trainings), of the means, less the same.
-
-    Args:
-        means: of the starts of each training; two or more.
-        stds: of the starts of each training, sample standard deviations.
-        starts: n, of each training.
+    ``means`` and sample standard deviations ``stds`` are of the ``starts`` of each training.
     """
     from scipy import stats
 
@@ -159,18 +157,10 @@ def hierarchical_bootstrap(
     """The percentile interval of a mean over trainings, whose spread comes from seeds and from starts within each.
 
     A draw takes as many trainings as there are, with replacement, and of each as many starts (Davison and Hinkley 1997,
-    section 3.8). With one training the interval is that of its starts alone.
-
-    Args:
-        groups: a training each, with the value of each of its starts; one where there are none.
-        scores: as ``groups``. A training then stands for the value of the start with the lowest score, as K-means
-            reports the start with the lowest inertia; without scores for the mean of its values.
-        draws: number of draws.
-        confidence: of the interval.
-        seed: of the draws.
+    section 3.8). ``groups`` have the value of each start, per training. With ``scores`` a training stands for the value
+    of the drawn start with the lowest score, as K-means reports the start of lowest inertia; without, for the mean.
+    With one training the interval is of its starts alone.
     """
-    if not 0 < confidence < 1:
-        raise UsageError(f"the confidence must lie between 0 and 1, not {confidence}")
     values = [_finite(group) for group in groups]
     if not values or (scores is not None and list(map(len, scores)) != list(map(len, values))):
         raise InputError("a bootstrap needs a training at least, and a score for each of its values or none at all")
@@ -184,7 +174,7 @@ def hierarchical_bootstrap(
             drawn[where] = group[starts].mean(axis=1)
         else:  # in the order of the scores, the best of the drawn starts is the first of them
             drawn[where] = group[np.argsort(scores[g], kind="stable")][starts.min(axis=1)]
-    low, high = np.quantile(drawn.mean(axis=1), [(1 - confidence) / 2, (1 + confidence) / 2])
+    low, high = np.quantile(drawn.mean(axis=1), [(1 - _checked(confidence)) / 2, (1 + confidence) / 2])
     return float(low), float(high)
 
 
@@ -197,6 +187,27 @@ def stability(assignments: Sequence[np.ndarray]) -> Summary:
     if len({len(each) for each in assignments}) > 1:
         raise InputError("clusterings of different numbers of rows cannot be compared")
     return summary([float(adjusted_rand_score(a, b)) for a, b in itertools.combinations(assignments, 2)])
+
+
+def pair_bootstrap(
+    pairs: Sequence[float], n: int, *, draws: int = 10_000, confidence: float = CONFIDENCE, seed: int = 0
+) -> tuple[float, float] | None:
+    """The percentile interval of a mean over all pairs of ``n`` trainings, of which each draw takes n with replacement.
+
+    ``pairs`` are in the order of itertools.combinations. A training that is drawn twice makes no pair with itself. None
+    of two trainings, which have one pair.
+    """
+    if len(pairs) != n * (n - 1) // 2:
+        raise InputError(f"{n} trainings have not {len(pairs)} pairs")
+    if n < FEWEST:
+        return None
+    drawn = np.random.default_rng(seed).multinomial(n, [1 / n] * n, size=draws)
+    first, second = np.triu_indices(n, 1)
+    weights = drawn[:, first] * drawn[:, second]
+    weights = weights[weights.any(axis=1)]  # one training n times has no pair
+    means = weights @ _finite(pairs) / weights.sum(axis=1)
+    low, high = np.quantile(means, [(1 - _checked(confidence)) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
 
 
 def _finite(values: Sequence[float] | np.ndarray) -> np.ndarray:

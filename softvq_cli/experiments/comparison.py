@@ -25,20 +25,16 @@ from softvq_cli.results.evaluate import MAP, PROBES
 from softvq_cli.training import run_directory
 from softvq_cli.words import BOTTLENECKS, CONTROLS, PCA, RAW
 
-DECIDED = ("data", "bottleneck", "seed")
-"""Settings that the table and the seeds decide."""
 REFERENCE = "soft-vq"
 """The row whose last error the others are stopped at; without it, the largest of all."""
 _LARGEST = "the weakest model's last error decides where all of them stop"
+_LOG_EVERY = 50
+"""Iterations between two lines of the logs in which the common error is looked up."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PaperRequest(StudyRequest):
-    """Comparisons of the paper that are asked for.
-
-    Raises:
-        UsageError: an unknown name, or a number out of range.
-    """
+    """Comparisons of the paper that are asked for; names and numbers are checked when it is made."""
 
     names: tuple[str, ...]
     """Of :data:`softvq_cli.experiments.paper.COMPARISONS`."""
@@ -51,37 +47,39 @@ class PaperRequest(StudyRequest):
     full: bool = False
     """Also measure what goes beyond the paper's evaluation."""
     target_nmse: float | None = None
-    """Of Figure 4; the soft VQ-VAE's last error where None."""
+    """Of Figure 4 and the ablation; the soft VQ-VAE's last error where None."""
 
     def __post_init__(self) -> None:
-        """Check all names and numbers."""
         for name in self.names:
             if name not in COMPARISONS:
                 raise UsageError(unknown_name("comparison", name, (*COMPARISONS, "all")))
-        data_names = tuple(dict.fromkeys(data for name in self.names for data in COMPARISONS[name].data))
         for data in (*self.data, *self.only_data):
-            if data not in data_names:
-                raise UsageError(unknown_name(f"data set of {', '.join(self.names)}", data, data_names))
-        rows = (RAW, *BOTTLENECKS, *(row for row in CONTROLS if row != RAW))
+            if data not in self._data_names:
+                raise UsageError(unknown_name(f"data set of {', '.join(self.names)}", data, self._data_names))
+        rows = dict.fromkeys(row for each in self._comparisons for row in (*each.rows, *self._more_rows(each)))
         for row in self.only:
-            if row not in rows:
-                raise UsageError(unknown_name("row", row, rows))
-            if row not in BOTTLENECKS and all(COMPARISONS[name].matched for name in self.names):
+            if row in CONTROLS and row not in rows:
                 raise UsageError(
                     f"{row} is no row of {', '.join(self.names)}: its rows are trained until they have a common error"
                 )
-        self._check_target()
-        self.check(DECIDED)
+            if row not in rows:
+                raise UsageError(unknown_name("row", row, rows))
+        if self.target_nmse is not None:
+            matched = [name for name, comparison in COMPARISONS.items() if comparison.matched]
+            if not set(matched) & set(self.names):
+                raise UsageError("{target_nmse} is for {}, not for {}", ", ".join(matched), ", ".join(self.names))
+            if not self.target_nmse > 0:
+                raise UsageError("{target_nmse} must be above 0, not {}", self.target_nmse)
+        self.check(("data", "bottleneck", "seed"))
         RunConfig.from_flat(self.settings)
 
-    def _check_target(self) -> None:
-        if self.target_nmse is None:
-            return
-        if not self.target_nmse > 0:
-            raise UsageError("{target_nmse} must be above 0, not {}", self.target_nmse)
-        matched = [name for name, comparison in COMPARISONS.items() if comparison.matched]
-        if not set(matched) & set(self.names):
-            raise UsageError("{target_nmse} is for {}, not for {}", ", ".join(matched), ", ".join(self.names))
+    @property
+    def _comparisons(self) -> list[Comparison]:
+        return [COMPARISONS[name] for name in self.names]
+
+    @property
+    def _data_names(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(data for comparison in self._comparisons for data in comparison.data))
 
     @property
     def reports(self) -> tuple[str, ...]:
@@ -89,29 +87,35 @@ class PaperRequest(StudyRequest):
 
     @property
     def most_jobs(self) -> int:
-        comparisons = [COMPARISONS[name] for name in self.names]
-        return sum(len(each.data) * len(self.rows(each)) * (self.seeds or each.seeds) for each in comparisons)
+        return sum(len(each.data) * len(self.rows(each)) * (self.seeds or each.seeds) for each in self._comparisons)
+
+    @staticmethod
+    def _more_rows(comparison: Comparison) -> tuple[str, ...]:
+        """What a comparison does not have by itself and can have; there is no common error of a control."""
+        return (*BOTTLENECKS, *(() if comparison.matched else CONTROLS))
 
     def rows(self, comparison: Comparison) -> list[Row]:
         """In the comparison's order; what it does not have by itself comes in by its name, after those."""
-        others = (*BOTTLENECKS, *(() if comparison.matched else CONTROLS))
-        more = (row for row in others if row in self.only and row not in comparison.rows)
+        more = (row for row in self._more_rows(comparison) if row in self.only and row not in comparison.rows)
         names = [row for row in (*comparison.rows, *more) if not self.only or row in self.only]
         fixed = "latent_dim" in comparison.settings
         latent_dim = {**comparison.settings, **self.settings}.get("latent_dim")
-        return [model_row(row, f"{row}-d{latent_dim}" if fixed else row) for row in names]
+        rows = []
+        for name in names:
+            stem = f"{name}-d{latent_dim}" if fixed else name
+            if name in comparison.variants:
+                variant = comparison.variants[name]
+                rows.append(Row(name, variant.label, variant.bottleneck, variant.settings, stem=stem))
+            else:
+                rows.append(model_row(name, stem))
+        return rows
 
     def parts(self, comparison: Comparison) -> tuple[str, ...]:
         """What is to be measured of each model."""
         return tuple(dict.fromkeys((*comparison.parts, *((PROBES, MAP) if self.full else ()))))
 
     def plan(self, reporter: Reporter) -> tuple[Study, ...]:
-        """A study for each comparison of whose data there is any.
-
-        Raises:
-            UsageError: a setting that no model can have, or no row is left.
-            SoftVQError: none of the data can be had.
-        """
+        """A study for each comparison of whose data there is any."""
         data, missing = self._load(reporter)
         studies = tuple(study for study in (self._study(name, data, missing) for name in self.names) if study.jobs)
         if not studies:
@@ -124,8 +128,7 @@ class PaperRequest(StudyRequest):
 
     def _load(self, reporter: Reporter) -> tuple[dict[str, StudyData], dict[str, str]]:
         """(the data sets that can be had, why the others cannot), by the comparisons' names."""
-        names = dict.fromkeys(data for name in self.names for data in COMPARISONS[name].data)
-        wanted = [data for data in names if not self.only_data or data in self.only_data]
+        wanted = [data for data in self._data_names if not self.only_data or data in self.only_data]
         loaded: dict[str, StudyData] = {}
         missing: dict[str, str] = {}
         for data in wanted:
@@ -154,7 +157,7 @@ class PaperRequest(StudyRequest):
         seeds = tuple(range(self.seeds or comparison.seeds))
         # A matched run is measured when it has been cut.
         parts = () if comparison.matched else self.parts(comparison)
-        shared = {**comparison.settings, **self.settings}
+        shared = {**({"log_every": _LOG_EVERY} if comparison.matched else {}), **comparison.settings, **self.settings}
         return Study(
             name=name,
             title=f"{comparison.title}, {', '.join(described.title for described in own.values())}",
@@ -166,18 +169,13 @@ class PaperRequest(StudyRequest):
             jobs=plan_jobs(self.out, rows, own, seeds, parts=parts, shared=shared),
             baseline=BASELINE,
             missing={each: missing[each] for each in comparison.data if each in missing},
-            figure="maps" if comparison.matched else "bars",
+            figure="maps" if MAP in comparison.parts else "bars",
             further={"target_nmse": None},
             then=self.match if comparison.matched else None,
         )
 
     def match(self, study: Study, outcome: Outcome) -> Study:
-        """The study with its runs, trained in full, cut at a common test error.
-
-        Args:
-            study: as it was planned.
-            outcome: of its jobs; those that failed are kept as they are, to be reported.
-        """
+        """The study with its runs, trained in full, cut at a common test error; failed jobs stay, for the report."""
         trained = [job for job in study.jobs if job in outcome.evaluations]
         curves = {job: _errors(job) for job in trained}
         target = self.target_nmse or _last_error(curves)

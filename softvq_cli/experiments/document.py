@@ -1,4 +1,4 @@
-"""A study's document: what it found, JSON-ready and whole. Every other form of a report is made from it."""
+"""A study's document: its results, JSON-ready and whole. Every other form of a report is made from it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from softvq_cli.evaluation.statistics import paired_difference, summary, welch_difference
+from softvq_cli.evaluation.statistics import (
+    hierarchical_bootstrap,
+    pair_bootstrap,
+    paired_difference,
+    stability,
+    summary,
+    welch_difference,
+)
 from softvq_cli.experiments.paper import Column
 from softvq_cli.experiments.pool import Outcome
 from softvq_cli.experiments.study import Row, Study
-from softvq_cli.results.evaluate import step_of
+from softvq_cli.results.evaluate import Evaluation, step_of
 from softvq_cli.results.measures import MEASURES, measure
 from softvq_cli.sharing import shared_command, shared_text
 from softvq_cli.version import __version__
@@ -21,15 +28,16 @@ Values = Mapping[int, Mapping[str, float]]
 
 
 def document(study: Study, outcome: Outcome) -> dict[str, Any]:
-    """What a study found.
+    """The results of a study.
 
     ``rows`` has one dictionary per row: ``row``, ``label``, ``kind``, ``seeds`` by data set, and ``cells`` by
     ``DATA.MEASURE``, of the table's columns and of every other measure. A cell has ``mean``, ``std``, ``n``, ``values``
-    (in the order of ``seeds``), ``paper`` and ``versus_baseline``; where models were kept on the way, ``steps`` has
-    ``mean``, ``std``, ``n`` and ``values`` by iterations.
+    (in the order of ``seeds``), ``interval``, ``paper`` and ``versus_baseline``; where models were kept on the way,
+    ``steps`` has the first five by iterations.
     """
     failures = {**study.missing, **{job.name: error for job, error in outcome.failures.items() if job in study.jobs}}
-    places = _places(study)
+    private = [path for data in study.data.values() for path in (data.config.data, data.config.data_dir) if path]
+    folders: list[str | Path] = [*private, *(job.folder.parent.parent for job in study.jobs)]
     rows = [_row(study, row, outcome) for row in study.rows]
     return {
         "name": study.name,
@@ -44,39 +52,36 @@ def document(study: Study, outcome: Outcome) -> dict[str, Any]:
         "baseline": study.baseline,
         "columns": [_column(study, column) for column in study.columns],
         "rows": rows,
-        "failed": [{"cell": cell, "error": shared_text(error, places)} for cell, error in failures.items()],
+        "failed": [{"cell": cell, "error": shared_text(error, folders)} for cell, error in failures.items()],
         "notes": [*study.notes, *_other_versions(study, outcome), *_unfinished_probes(rows)],
         **study.further,
     }
 
 
 def _measured_by(study: Study, outcome: Outcome, name: str) -> list[str]:
-    """Processors or versions that measured it, as far as that is known; the names of machines are private."""
+    """Processors or versions that measured it, as far as that is recorded; the names of machines are private."""
     machines = (outcome.evaluations[job].machine for job in study.jobs if job in outcome.evaluations)
     return sorted({machine[name] for machine in machines if machine and name in machine})
 
 
 def _other_versions(study: Study, outcome: Outcome) -> list[str]:
-    """A note where evaluations of another softvq were used again."""
     others = [version for version in _measured_by(study, outcome, "softvq") if version != __version__]
     return [f"some of it was measured by softvq {', '.join(others)}"] if others else []
 
 
-def _places(study: Study) -> list[str | Path]:
-    """Where its data and its runs lie."""
-    data = [place for one in study.data.values() for place in (one.config.data, one.config.data_dir)]
-    return [*(place for place in data if place is not None), *(job.folder.parent.parent for job in study.jobs)]
-
-
 def _settings(study: Study, data: str) -> dict[str, dict[str, Any]]:
-    """Model → the settings that a reader needs to repeat it; those that it does not read are left out."""
-    shown: dict[str, dict[str, Any]] = {}
+    """Model → the settings that a reader needs to repeat it; those that it does not read are left out.
+
+    In a sweep the rows are one model, whose varied settings are in the rows' labels.
+    """
+    settings: dict[str, dict[str, Any]] = {}
     common = ("arch", "latent_dim", "iterations", "batch_size", "lr", "reconstruction_scale")
     for job in study.planned or study.jobs:
         if job.data == data and job.trains:
             flat, names = job.config.flat(), (*common, *BOTTLENECKS[job.subject].settings)
-            shown.setdefault(job.subject, {name: flat[name] for name in names if name not in study.varied})
-    return shown
+            model = job.subject if study.varied else job.row
+            settings.setdefault(model, {name: flat[name] for name in names if name not in study.varied})
+    return settings
 
 
 def _column(study: Study, column: Column) -> dict[str, Any]:
@@ -90,64 +95,90 @@ def _column(study: Study, column: Column) -> dict[str, Any]:
 
 
 def _row(study: Study, row: Row, outcome: Outcome) -> dict[str, Any]:
-    seeds, cells = {}, {column.key: _cell(column, row.key) for column in study.columns}
+    empty: dict[str, Any] = {"mean": None, "std": None, "n": 0, "values": [], "interval": None}
+    seeds: dict[str, list[int]] = {}
+    cells: dict[str, dict[str, Any]] = {}
+    for column in study.columns:
+        cells[column.key] = {**empty, "paper": column.paper.get(row.key), "versus_baseline": None}
     for data in study.data:
-        values = _values(study, outcome, data, row.name, row.representation)
+        evaluations = _evaluations(study, outcome, data, row.name)
+        values = _values(evaluations, row)
         seeds[data] = list(values)
         compared = study.baseline is not None and row.seeded and row.key != study.baseline
-        baseline = _values(study, outcome, data, study.baseline, None) if compared else {}
-        for name, numbers in _numbers(values).items():
-            column = Column(data, name)
-            cell = cells.setdefault(column.key, _cell(column, row.key))
-            cell |= {**numbers, "versus_baseline": _versus(name, values, baseline)}
+        baseline = _values(_evaluations(study, outcome, data, study.baseline), None) if compared else {}
+        own = list(evaluations.values()) if row.representation is None else []  # what is kept is of a model's own rows
+        for name, numbers in {**_statistics(values, own), **_seed_agreement(own)}.items():
+            cell = cells.setdefault(f"{data}.{name}", {"paper": None})
+            cell |= {**numbers, "versus_baseline": versus(name, values, baseline)}
+        if codes := [evaluation.details["codes"] for evaluation in own if "codes" in evaluation.details]:
+            cells[f"{data}.code_purity"]["codes"] = codes
         if row.representation is None:
-            for step, on_the_way in _steps(study, outcome, data, row).items():
-                for name, numbers in _numbers(on_the_way).items():
+            for step, on_the_way in _steps(study, evaluations, data, row).items():
+                for name, numbers in _statistics(on_the_way).items():
                     cells[f"{data}.{name}"].setdefault("steps", {})[str(step)] = numbers
     return {"row": row.key, "label": row.label, "kind": row.kind, "seeds": seeds, "cells": cells}
 
 
-def _cell(column: Column, row: str) -> dict[str, Any]:
-    """One without a run."""
-    empty: dict[str, Any] = {"mean": None, "std": None, "n": 0, "values": []}
-    return {**empty, "paper": column.paper.get(row), "versus_baseline": None}
+def _evaluations(study: Study, outcome: Outcome, data: str, row: str | None) -> dict[int, Evaluation]:
+    """Seed → evaluation of a row on a data set, in the order of the seeds."""
+    jobs = [job for job in study.jobs if (job.data, job.row) == (data, row) and job in outcome.evaluations]
+    return {job.seed: outcome.evaluations[job] for job in sorted(jobs, key=lambda job: job.seed)}
 
 
-def _steps(study: Study, outcome: Outcome, data: str, row: Row) -> dict[int, Values]:
+def _values(evaluations: Mapping[int, Evaluation], row: Row | None, part: str | None = None) -> Values:
+    """Of the row's representation, or of a model on the way; of the baseline, which is a model, of z_e."""
+    representation = part or ("z_e" if row is None else row.measured)
+    return {seed: each.numbers[representation] for seed, each in evaluations.items() if representation in each.numbers}
+
+
+def _steps(study: Study, evaluations: Mapping[int, Evaluation], data: str, row: Row) -> dict[int, Values]:
     """Iterations → values of the models that were kept before the end."""
-    jobs = [job for job in study.jobs if (job.data, job.row) == (data, row.name) and job in outcome.evaluations]
+    jobs = [job for job in study.jobs if (job.data, job.row) == (data, row.name) and job.seed in evaluations]
     parts = {step: part for job in jobs for part in job.parts if (step := step_of(part)) is not None}
-    kept = {step: _values(study, outcome, data, row.name, part) for step, part in sorted(parts.items())}
-    return {step: values for step, values in kept.items() if values}
+    on_the_way = {step: _values(evaluations, row, part) for step, part in sorted(parts.items())}
+    return {step: values for step, values in on_the_way.items() if values}
 
 
-def _values(study: Study, outcome: Outcome, data: str, row: str | None, representation: str | None) -> Values:
-    """Of a row on a data set, in the order of the seeds."""
-    by_seed = {
-        job.seed: outcome.evaluations[job].numbers.get(representation or job.representation)
-        for job in study.jobs
-        if (job.data, job.row) == (data, row) and job in outcome.evaluations
-    }
-    return {seed: values for seed, values in sorted(by_seed.items()) if values is not None}
-
-
-def _numbers(values: Values) -> dict[str, dict[str, Any]]:
-    """Name → statistics over the seeds, in the order of MEASURES."""
+def _statistics(values: Values, evaluations: Sequence[Evaluation] = ()) -> dict[str, dict[str, Any]]:
+    """Measure → statistics over the seeds, in the order of MEASURES."""
     names = dict.fromkeys(name for of_seed in values.values() for name in of_seed)
-    ordered = (*(name for name in MEASURES if name in names), *(name for name in names if name not in MEASURES))
-    numbers = {}
-    for name in ordered:
-        over_seeds = summary([of_seed[name] for of_seed in values.values() if name in of_seed])
-        numbers[name] = {
-            "mean": over_seeds.mean,
-            "std": over_seeds.std,
-            "n": over_seeds.n,
-            "values": list(over_seeds.values),
-        }
-    return numbers
+    starts = [each.details["starts"] for each in evaluations if "clustering_accuracy" in each.details.get("starts", {})]
+    statistics = {}
+    for name in (*(name for name in MEASURES if name in names), *(name for name in names if name not in MEASURES)):
+        over_seeds = [of_seed[name] for of_seed in values.values() if name in of_seed]
+        complete = name == "clustering_accuracy" and len(starts) == len(over_seeds)
+        statistics[name] = _cell(over_seeds, _interval(over_seeds, starts if complete else []))
+    return statistics
 
 
-def _versus(name: str, values: Values, baseline: Values) -> dict[str, Any] | None:
+def _cell(values: Sequence[float], interval: Mapping[str, Any] | None) -> dict[str, Any]:
+    over = summary(values)
+    return {"mean": over.mean, "std": over.std, "n": over.n, "values": list(over.values), "interval": interval}
+
+
+def _interval(values: Sequence[float], starts: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The bootstrap's, over trainings and, for the clustering, over the K-means starts of each; None of one value."""
+    if starts:
+        accuracies, inertias = ([each[name] for each in starts] for name in ("clustering_accuracy", "inertia"))
+        low, high = hierarchical_bootstrap(accuracies, inertias)
+        return {"low": low, "high": high, "starts": min(map(len, inertias))}
+    if len(values) < 2:
+        return None
+    low, high = hierarchical_bootstrap([[value] for value in values])
+    return {"low": low, "high": high, "starts": 1}
+
+
+def _seed_agreement(evaluations: Sequence[Evaluation]) -> dict[str, dict[str, Any]]:
+    """How well the clusterings of different seeds agree; the values are of pairs of seeds."""
+    clusterings = [clusters for each in evaluations if (clusters := each.array("clusters")) is not None]
+    if len(clusterings) < 2:
+        return {}
+    pairs = stability(clusterings).values
+    ends = pair_bootstrap(pairs, len(clusterings))
+    return {"seed_ari": _cell(pairs, ends and {"low": ends[0], "high": ends[1], "starts": 1})}
+
+
+def versus(name: str, values: Values, baseline: Values) -> dict[str, Any] | None:
     """The differences to the baseline, over the seeds that both have and, by Welch's t, of all."""
     ours, theirs = ({seed: of_seed[name] for seed, of_seed in v.items() if name in of_seed} for v in (values, baseline))
     common = [seed for seed in ours if seed in theirs]

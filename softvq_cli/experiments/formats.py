@@ -9,12 +9,12 @@ import csv
 import io
 import itertools
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from softvq_cli.evaluation.clustering import N_INIT
-from softvq_cli.evaluation.statistics import holm, summary, variance_components, welch_difference
+from softvq_cli.evaluation.statistics import FEWEST, holm, summary, variance_components, welch_difference
 from softvq_cli.experiments.paper import BASELINE
 from softvq_cli.results.measures import BEYOND, CARRIED, MEASURES, STARTS
 from softvq_cli.results.measures import measure as _measure
@@ -23,8 +23,6 @@ from softvq_cli.words import BOTTLENECKS, IMAGE_SHAPES
 Table = tuple[list[str], list[list[str]]]
 """(header, rows) as texts."""
 _NONE = "–"
-FEWEST = 3
-"""Trainings from which a standard deviation is shown."""
 _LEVEL = 0.05
 """Of significance."""
 
@@ -42,6 +40,10 @@ _TO_BASELINE = """\
 To the baseline: the mean of the differences to the {} with the same seed and, from two seeds on,
 their 95 % confidence interval (Student's t){}."""
 _WELCH = "; after the semicolon, the interval that does not pair them by seed (Welch's t)"
+_INTERVALS = """\
+The mean and its 95 % interval, from a hierarchical bootstrap over the trainings. Each draw also draws the 100 K-means
+starts of each training again and keeps the one of lowest inertia, where the starts were recorded. With few trainings
+such an interval is too narrow: it cannot reach beyond the values that were seen."""
 _ORDERS = """\
 Pairs of models whose means differ, by Welch's t at 5 % after Holm's correction for all pairs of a column; p is the
 corrected one. An order that is read off a table after a look at it needs that correction; a comparison that was fixed
@@ -50,7 +52,9 @@ _CARRIED = """\
 On the test split, without noise. nMSE: squared error over the variance of the training pixels. Bits per image: for
 codebooks the information between image and codeword, at most log2 K; for the VAEs KL / ln 2 and for information
 dropout a Gaussian bound on log |z|, both upper bounds; the plain autoencoder has no finite rate. Soft to hard: from ẑ_q
-to the most probable codeword, Euclidean, and relative to the norm of the codewords. σ: over images and codewords."""
+to the most probable codeword, Euclidean, and relative to the norm of the codewords. σ: over images and codewords. Codes
+used: share of the codebook that is the most probable code of at least one test image. Class purity: how often a test
+image has the commonest class of its code, which grows with the number of codes."""
 _STARTS = (
     "The accuracy that each of the 100 starts alone would have given; the table above has the one of lowest inertia."
 )
@@ -58,7 +62,7 @@ _SPREAD = """\
 What the spread of the clustering is made of: its standard deviation in the table; that of the mean over all 100 starts
 of each training; and of a random-effects model the part of the training (σ_seed, with its 95 % interval) and that of
 the start of K-means (σ_start). Kept − mean: what the start of lowest inertia has above the mean start, over the
-trainings."""
+trainings. ARI between seeds: how well the clusterings of two trainings agree, which needs no labels (1: the same)."""
 _BEYOND_LEGENDS = {
     "probe_adam_accuracy": "the softmax probe as the authors' notebooks train it (Adam, 30 000 updates of 128; the "
     "classification above is the optimum)",
@@ -91,6 +95,16 @@ def mean_text(measure: str, cell: Mapping[str, Any] | None) -> str:
         low, high = (value_text(measure, end(cell["values"])) for end in (min, max))
         return mean if cell["n"] == 1 else f"{mean} ({low}–{high})"
     return f"{mean} ± {value_text(measure, cell['std'])}"
+
+
+def interval_text(measure: str, cell: Mapping[str, Any] | None) -> str:
+    """``77.64 [76.98, 78.20]``."""
+    ends = cell and cell.get("interval")
+    return f"{value_text(measure, cell['mean'])} {_ends(measure, ends)}" if cell and ends else _NONE
+
+
+def _ends(measure: str, interval: Mapping[str, Any], *, signed: bool = False) -> str:
+    return f"[{', '.join(value_text(measure, interval[name], signed=signed) for name in ('low', 'high'))}]"
 
 
 def cell_of(row: Mapping[str, Any], data: str, measure: str) -> Mapping[str, Any] | None:
@@ -126,7 +140,7 @@ def main_table(document: Mapping[str, Any]) -> Table:
 
 
 def difference_table(document: Mapping[str, Any]) -> Table:
-    """The differences to the paper and, over the same seeds, to the baseline."""
+    """The differences to the paper and to the baseline."""
     columns = document["columns"]
     header = [""]
     for column in columns:
@@ -140,10 +154,14 @@ def difference_table(document: Mapping[str, Any]) -> Table:
             cell, measure = row["cells"][column["key"]], column["measure"]
             if column["published"]:
                 texts.append(value_text(measure, difference(cell), signed=True))
-            texts.append(_interval(measure, cell["versus_baseline"]))
-        if any(text != _NONE for text in texts[1:]):
-            rows.append(texts)
-    return header, rows
+            texts.append(difference_text(measure, cell["versus_baseline"]))
+        rows.append(texts)
+    return header, _filled(rows)
+
+
+def _filled(rows: Iterable[list[str]]) -> list[list[str]]:
+    """Those with any number."""
+    return [row for row in rows if any(text != _NONE for text in row[1:])]
 
 
 def difference(cell: Mapping[str, Any]) -> float | None:
@@ -153,37 +171,38 @@ def difference(cell: Mapping[str, Any]) -> float | None:
     return float(cell["mean"] - cell["paper"])
 
 
-def measures_table(document: Mapping[str, Any], data: str, names: Sequence[str]) -> Table:
-    """Other measures on one data set; measures and rows that have none are left out.
+def measures_table(
+    document: Mapping[str, Any], data: str, names: Sequence[str], text: Callable[..., str] = mean_text
+) -> Table:
+    """Other measures on one data set, without those and the rows that have none.
 
     They have their own n: a measure that was asked for later may be there for fewer trainings than the table's.
     """
-    found = [(row, {name: cell_of(row, data, name) for name in names}) for row in document["rows"]]
-    found = [(row, cells) for row, cells in found if any(cells.values())]
-    shown = [name for name in names if any(cells[name] for _, cells in found)]
-    texts = []
-    for row, cells in found:
-        means = [mean_text(name, cells[name]) for name in shown]
-        texts.append([row["label"], _range_of_n(cells[name] for name in shown), *means])
-    return ["", "n", *(_measure(name).title for name in shown)], texts
+    by_row = {row["label"]: {name: cell_of(row, data, name) for name in names} for row in document["rows"]}
+    shown = [name for name in names if any(cells[name] for cells in by_row.values())]
+    rows = ([label, *(text(name, cells[name]) for name in shown)] for label, cells in by_row.items())
+    counted = [[label, _range_of_n(by_row[label].values()), *texts] for label, *texts in _filled(rows)]
+    return ["", "n", *(_measure(name).title for name in shown)], counted
 
 
 def spread_table(document: Mapping[str, Any], data: str) -> Table:
     """What the spread of the clustering accuracy is made of; of rows with enough trainings."""
     text = partial(value_text, "clustering_accuracy")
-    texts = []
+    rows = []
     for row in document["rows"]:
         cells = [cell_of(row, data, name) for name in ("clustering_accuracy", "starts_mean", "starts_std")]
         if cells[2] is None or cells[2]["n"] < FEWEST:
             continue
-        picked, means, stds = (cell["values"] for cell in cells if cell)
+        accuracies, means, stds = (cell["values"] for cell in cells if cell)
         parts = variance_components(means, stds, N_INIT)
-        gains = summary([accuracy - mean for accuracy, mean in zip(picked, means, strict=True)])
-        spreads = [text(summary(picked).std), text(summary(means).std)]
+        gains = summary([accuracy - mean for accuracy, mean in zip(accuracies, means, strict=True)])
+        spreads = [text(summary(accuracies).std), text(summary(means).std)]
         seeds = f"{text(parts.seeds)} [{text(parts.seeds_low)}, {text(parts.seeds_high)}]"
         kept = f"{text(gains.mean, signed=True)} ± {text(gains.std)}"
-        texts.append([row["label"], str(len(means)), *spreads, seeds, text(parts.starts), kept])
-    return ["", "n", "std of the table", "std of the starts' means", "σ_seed", "σ_start", "kept − mean"], texts
+        agreement = interval_text("seed_ari", cell_of(row, data, "seed_ari"))
+        rows.append([row["label"], str(len(means)), *spreads, seeds, text(parts.starts), kept, agreement])
+    header = ["", "n", "std of the table", "std of the starts' means", "σ_seed", "σ_start", "kept − mean"]
+    return [*header, _measure("seed_ari").title], rows
 
 
 def order_table(document: Mapping[str, Any], data: str) -> Table:
@@ -238,16 +257,22 @@ def markdown(document: Mapping[str, Any]) -> str:
     if rows:
         parts += ["## Differences", _difference_legend(document), markdown_rows(header, rows)]
     shown = {column["measure"] for column in document["columns"]}
+    measures = _measure_names(document)
+    unlisted = [name for name in measures if name not in MEASURES]  # what only a bottleneck's own file names
 
     def others(*names: str) -> Callable[[str], Table]:
         return lambda data: measures_table(document, data, [name for name in names if name not in shown])
 
+    def intervals(data: str) -> Table:
+        return measures_table(document, data, [name for name in MEASURES if name in shown], interval_text)
+
     sections = (
-        ("What the bottleneck carries", _CARRIED, others(*CARRIED, *_unlisted(document))),
+        ("What the bottleneck carries", _CARRIED, others(*CARRIED, *unlisted)),
+        ("95 % intervals", _INTERVALS, intervals),
         ("All K-means starts", _STARTS, others(*STARTS)),
         ("Which models differ", _ORDERS, partial(order_table, document)),
         ("Seeds and starts", _SPREAD, partial(spread_table, document)),
-        ("Beyond the paper's evaluation", _beyond_legend(document, shown), others(*BEYOND)),
+        ("Beyond the paper's evaluation", _beyond_legend({*measures} - shown), others(*BEYOND)),
         ("Along the training", _COURSE, partial(course_table, document)),
     )
     for title, text, table in sections:
@@ -265,11 +290,6 @@ def _measure_names(document: Mapping[str, Any]) -> list[str]:
     """Of all cells with a run."""
     cells = (item for row in document["rows"] for item in row["cells"].items())
     return list(dict.fromkeys(key.rpartition(".")[2] for key, cell in cells if cell["n"]))
-
-
-def _unlisted(document: Mapping[str, Any]) -> list[str]:
-    """Measures that only a bottleneck's own file knows."""
-    return [name for name in _measure_names(document) if name not in MEASURES]
 
 
 def _how(document: Mapping[str, Any]) -> str:
@@ -323,9 +343,10 @@ def csv_text(document: Mapping[str, Any]) -> str:
     """
     out = io.StringIO()
     table = csv.writer(out, lineterminator="\n")
-    axes = _axes(document)
+    axes = list(document.get("over") or ([document["setting"]] if "setting" in document else []))
     table.writerow(("row", *axes, "data", "measure", "step", *_CSV_NUMBERS, *_CSV_VERSUS))
-    for row, place in zip(document["rows"], _combinations(axes, document), strict=True):
+    for row in document["rows"]:
+        place = row["row"].split(", ") if axes else []  # the values that name a row of a sweep
         for key, cell in row["cells"].items():
             data, _, measure = key.rpartition(".")
             for step, numbers in (*cell.get("steps", {}).items(), ("", cell)):
@@ -336,26 +357,16 @@ def csv_text(document: Mapping[str, Any]) -> str:
 
 
 _VERSUS = ("", "low", "high", "p", "welch_low", "welch_high", "welch_p")
-_CSV_NUMBERS = ("mean", "std", "n", "values", "paper")
+_CSV_NUMBERS = ("mean", "std", "n", "values", "interval_low", "interval_high", "paper")
 _CSV_VERSUS = {f"versus_baseline{name and '_' + name}": name or "mean" for name in _VERSUS}
 
 
 def _csv_numbers(numbers: Mapping[str, Any]) -> list[Any]:
     versus = numbers.get("versus_baseline") or {}
     versus = {**versus, **{f"welch_{name}": value for name, value in (versus.get("welch") or {}).items()}}
-    texts = {**numbers, "values": " ".join(map(repr, numbers["values"]))}
+    interval = {f"interval_{name}": value for name, value in (numbers.get("interval") or {}).items()}
+    texts = {**numbers, **interval, "values": " ".join(map(repr, numbers["values"]))}
     return [*(texts.get(name) for name in _CSV_NUMBERS), *(versus.get(name) for name in _CSV_VERSUS.values())]
-
-
-def _axes(document: Mapping[str, Any]) -> Mapping[str, Sequence[float]]:
-    """Setting → values of a sweep; of another study none."""
-    axes: Mapping[str, Sequence[float]] = document.get("over") or {}
-    return {document["setting"]: document["values"]} if "setting" in document else axes
-
-
-def _combinations(axes: Mapping[str, Sequence[float]], document: Mapping[str, Any]) -> list[tuple[float, ...]]:
-    """The values of each row's settings; the rows are all combinations, in this order."""
-    return list(itertools.product(*axes.values())) if axes else [()] * len(document["rows"])
 
 
 def latex(document: Mapping[str, Any]) -> str:
@@ -430,19 +441,15 @@ def _range_of_n(cells: Iterable[Mapping[str, Any] | None]) -> str:
     return str(low) if low == high else f"{low}–{high}"
 
 
-def _interval(measure: str, versus: Mapping[str, Any] | None) -> str:
+def difference_text(measure: str, versus: Mapping[str, Any] | None) -> str:
     """``+3.83 [+1.20, +6.46]; [+1.02, +6.64]``: paired, and Welch's."""
     if versus is None:
         return _NONE
     mean = value_text(measure, versus["mean"], signed=True)
     if versus["low"] is None:
         return mean
-    ends = [versus, *([versus["welch"]] if versus.get("welch") else [])]
-    intervals = (
-        f"[{', '.join(value_text(measure, interval[name], signed=True) for name in ('low', 'high'))}]"
-        for interval in ends
-    )
-    return f"{mean} {'; '.join(intervals)}"
+    intervals = [versus, *([versus["welch"]] if versus.get("welch") else [])]
+    return f"{mean} {'; '.join(_ends(measure, interval, signed=True) for interval in intervals)}"
 
 
 def _table_legend(document: Mapping[str, Any], *, controls: bool) -> str:
@@ -462,19 +469,17 @@ def _table_legend(document: Mapping[str, Any], *, controls: bool) -> str:
 def _difference_legend(document: Mapping[str, Any]) -> str:
     """What is compared with what."""
     keys = [column["key"] for column in document["columns"]]
-    published = any(column["published"] for column in document["columns"])
-    compared = any(row["cells"][key]["versus_baseline"] for row in document["rows"] for key in keys)
-    baseline = [row["label"] for row in document["rows"] if row["row"] == document.get("baseline")]
-    cells = [row["cells"][key]["versus_baseline"] for row in document["rows"] for key in keys]
-    welch = any(versus and versus.get("welch") for versus in cells)
-    versus = _TO_BASELINE.format(*baseline or [BOTTLENECKS[BASELINE].label], _WELCH * welch)
-    return _wrapped(" ".join([*[_TO_PAPER] * published, *[versus] * compared]))
+    sentences = [_TO_PAPER] if any(column["published"] for column in document["columns"]) else []
+    if versus := [cell for row in document["rows"] for key in keys if (cell := row["cells"][key]["versus_baseline"])]:
+        labels = {row["row"]: row["label"] for row in document["rows"]}
+        baseline = document.get("baseline") or BASELINE
+        welch = _WELCH if any(each.get("welch") for each in versus) else ""
+        sentences.append(_TO_BASELINE.format(labels.get(baseline) or BOTTLENECKS[baseline].label, welch))
+    return _wrapped(" ".join(sentences))
 
 
-def _beyond_legend(document: Mapping[str, Any], shown: Iterable[str]) -> str:
-    """What the measures of that section are that are there."""
-    names = {*_measure_names(document)} - {*shown}
-    text = "; ".join(legend for name, legend in _BEYOND_LEGENDS.items() if name in names)
+def _beyond_legend(measures: Collection[str]) -> str:
+    text = "; ".join(legend for name, legend in _BEYOND_LEGENDS.items() if name in measures)
     return _wrapped(f"{text[:1].upper()}{text[1:]}.")
 
 

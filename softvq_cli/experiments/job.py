@@ -1,21 +1,25 @@
-"""One job: a folder to be completed. A model to train or a control, and the parts of its evaluation.
+"""One job: a folder with a model to train, or a control, and the parts of its evaluation; and how jobs are completed.
 
-``evaluation.json`` stands beside the checkpoint. It says what was measured (the checkpoint's seal, or the settings
-of a control, and the fingerprints of both splits), and is made again when that is not what is asked for.
+A folder has one writer. A job that was given to two processes is completed by the first; the second waits, and finds it
+done.
 """
 
 from __future__ import annotations
 
+import contextlib
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from softvq_cli.config import DataConfig, RunConfig
-from softvq_cli.errors import InputError, RefusedError, param
+from softvq_cli.errors import InputError, Interrupted, RefusedError, SoftVQError, param
 from softvq_cli.presets import unused_settings
 from softvq_cli.reporter import Reporter
 from softvq_cli.results import evaluate
-from softvq_cli.results.evaluate import BASIC, QUANTISED, Evaluation
+from softvq_cli.results.evaluate import BASIC, FILES, QUANTISED, Evaluation
 from softvq_cli.results.subject import REPRESENTATIONS, Control, Subject
 from softvq_cli.training import run_directory
 from softvq_cli.words import BOTTLENECKS, RAW
@@ -29,6 +33,8 @@ _ITERATION: dict[str, tuple[int, float]] = {"mlp": (784, 0.0165), "cnn": (3072, 
 """Architecture → the pixels of the images on which an iteration of 32 was timed, and its seconds."""
 _OF_NO_EFFECT = (*DataConfig.__dataclass_fields__, *run_directory.CHANGEABLE, "log_every")
 """Settings in which a run may differ from its job. That the data are the same is seen from their fingerprint."""
+_PATIENCE = 1.0
+"""Seconds between two looks at a folder in which another process works."""
 
 
 @dataclass(frozen=True)
@@ -102,73 +108,56 @@ class State:
     """What a job's folder already holds."""
 
     step: int = 0
-    finished: bool = False
-    """The training is, if there is one."""
     evaluation: Evaluation | None = None
-    """With all parts that are asked for."""
+    """Of the finished training, with all parts that are asked for."""
 
     @property
     def done(self) -> bool:
         """Whether nothing is left to do."""
-        return self.finished and self.evaluation is not None
+        return self.evaluation is not None
 
 
 def inspect(job: Job) -> State:
-    """Look into the job's folder without changing anything.
-
-    Raises:
-        RefusedError: it holds a run with other settings, or of other data.
-    """
+    """Look into the job's folder without changing anything; RefusedError where it holds another run."""
     if not job.trains:
-        return State(finished=True, evaluation=_evaluation(job, None))
+        return State(evaluation=_evaluation(job, None))
     try:
-        found = checkpoint_of(job)
-        used = found is None and (job.folder / run_directory.CONFIG).exists()
-        begun = run_directory.stored_config(job.folder) if used else None
+        checkpoint = checkpoint_of(job)
+        if checkpoint is None and (job.folder / run_directory.CONFIG).exists():
+            _refuse_other_settings(job, run_directory.stored_config(job.folder))
     except InputError:  # it will be met again when the job's turn comes, and reported
         return State()
-    if begun is not None:
-        _refuse_other_settings(job, begun)
-    if found is None:
+    if checkpoint is None:
         return State()
-    _refuse_other_settings(job, found.config)
-    if found.dataset.fingerprint != job.fingerprints[0]:
+    _refuse_other_settings(job, checkpoint.config)
+    if checkpoint.dataset.fingerprint != job.fingerprints[0]:
         raise RefusedError(
             "{} was trained on other data than {} ({}): give another {out}",
-            *(job.folder, job.config.data.data, _difference(job, found)),
+            *(job.folder, job.config.data.data, _difference(job, checkpoint)),
         )
-    finished = found.step == job.steps
-    return State(found.step, finished, _evaluation(job, found) if finished else None)
+    return State(checkpoint.step, _evaluation(job, checkpoint) if checkpoint.step == job.steps else None)
 
 
-def _difference(job: Job, found: Checkpoint) -> str:
+def _difference(job: Job, checkpoint: Checkpoint) -> str:
     from softvq_cli import datasets
     from softvq_cli.training.checkpoint import DatasetInfo
 
-    return found.dataset.difference(DatasetInfo.of(datasets.load(job.config.data, "train")))
+    return checkpoint.dataset.difference(DatasetInfo.of(datasets.load(job.config.data, "train")))
 
 
 def checkpoint_of(job: Job, device: str = "cpu") -> Checkpoint | None:
-    """The checkpoint in the job's folder, if there is one.
-
-    Raises:
-        InputError: it is damaged.
-    """
+    """The checkpoint in the job's folder, if there is one (InputError where it is damaged)."""
     path = job.folder / run_directory.CHECKPOINT
     return _load(path, device) if path.exists() else None
 
 
-def kept_of(job: Job, step: int, device: str = "cpu") -> Checkpoint:
-    """The checkpoint in the job's folder that was kept after ``step`` iterations.
-
-    Raises:
-        InputError: there is none, or it is not one of this job's training.
-    """
-    found = _load(run_directory.kept_checkpoint(job.folder, step), device)
-    if found.step != step or found.dataset.fingerprint != job.fingerprints[0]:
-        raise InputError(f"{found.path} is of another training, or of another step: remove it")
-    _refuse_other_settings(job, found.config)
-    return found
+def _kept(job: Job, step: int, device: str) -> Checkpoint:
+    """The checkpoint that was kept after ``step`` iterations; InputError where it is not of this job's training."""
+    checkpoint = _load(run_directory.kept_checkpoint(job.folder, step), device)
+    if checkpoint.step != step or checkpoint.dataset.fingerprint != job.fingerprints[0]:
+        raise InputError(f"{checkpoint.path} is of another training, or of another step: remove it")
+    _refuse_other_settings(job, checkpoint.config)
+    return checkpoint
 
 
 def _load(path: Path, device: str) -> Checkpoint:
@@ -178,8 +167,8 @@ def _load(path: Path, device: str) -> Checkpoint:
     return checkpoint.load(path, pick(device))
 
 
-def _refuse_other_settings(job: Job, there: RunConfig) -> None:
-    stored, wanted = there.flat(), job.config.flat()
+def _refuse_other_settings(job: Job, stored_config: RunConfig) -> None:
+    stored, wanted = stored_config.flat(), job.config.flat()
     unused = unused_settings(job.subject, wanted)
     for name, value in wanted.items():
         longer = name == run_directory.LONGER and stored[name] < value
@@ -191,7 +180,7 @@ def _refuse_other_settings(job: Job, there: RunConfig) -> None:
             )
 
 
-def subject_of(job: Job, checkpoint: Checkpoint | None, reporter: Reporter | None = None) -> Subject:
+def _subject(job: Job, checkpoint: Checkpoint | None, reporter: Reporter | None = None) -> Subject:
     """What the job evaluates: its checkpoint's model, or its control."""
     from softvq_cli import datasets
 
@@ -206,5 +195,94 @@ def subject_of(job: Job, checkpoint: Checkpoint | None, reporter: Reporter | Non
 
 def _evaluation(job: Job, checkpoint: Checkpoint | None) -> Evaluation | None:
     """The stored one, if it has all parts."""
-    stored = evaluate.read(job.folder, subject_of(job, checkpoint).key)
+    stored = evaluate.read(job.folder, _subject(job, checkpoint).key)
     return stored if stored.has(job.all_parts) else None
+
+
+def complete(
+    jobs: Sequence[Job],
+    *,
+    device: str,
+    threads: int,
+    reporters: Sequence[Reporter],
+    stop: threading.Event,
+    machine: Mapping[str, str] | None = None,
+) -> Iterator[tuple[Job, Evaluation | SoftVQError]]:
+    """Train what is not trained, side by side, then measure what is not measured, one job after the other.
+
+    ``reporters`` are one per job, ``threads`` are the evaluation's, and ``machine`` is written into evaluation.json.
+    When ``stop`` is set, a training writes its checkpoint after its step and ends, and an evaluation ends after its
+    part. Each job comes with its evaluation or with what went wrong, which stops no other.
+    """
+    failures: dict[Job, SoftVQError] = {}
+    with contextlib.ExitStack() as folders:
+        for job, reporter in zip(jobs, reporters, strict=True):
+            try:
+                folders.enter_context(_alone(job, reporter, stop))
+            except SoftVQError as error:
+                failures[job] = error
+        failures |= _train([job for job in jobs if job not in failures], jobs, device, reporters, stop)
+        for job, reporter in zip(jobs, reporters, strict=True):
+            outcome: Evaluation | SoftVQError
+            try:
+                outcome = failures.get(job) or _measure(job, device, threads, reporter, stop, machine)
+            except SoftVQError as error:
+                outcome = error
+            yield job, outcome
+
+
+@contextlib.contextmanager
+def _alone(job: Job, reporter: Reporter, stop: threading.Event) -> Iterator[None]:
+    """Hold the job's folder, from when nobody else does."""
+    with contextlib.ExitStack() as folder:
+        while True:
+            try:
+                folder.enter_context(run_directory.locked(job.folder, FILES))
+                break
+            except run_directory.BusyError:
+                if stop.is_set():
+                    raise Interrupted(f"stopped while another process worked in {job.folder}") from None
+                reporter.stage("waiting for another process")
+                time.sleep(_PATIENCE)
+        yield
+
+
+def _train(
+    ready: Sequence[Job], jobs: Sequence[Job], device: str, reporters: Sequence[Reporter], stop: threading.Event
+) -> dict[Job, SoftVQError]:
+    """Those that could not be trained, and why."""
+    from softvq_cli.training import TrainRequest, train_together
+
+    requests: dict[Job, TrainRequest] = {}
+    for job, reporter in zip(jobs, reporters, strict=True):
+        if job in ready and job.trains:
+            settings = job.config.flat()
+            if (job.folder / run_directory.CONFIG).exists():  # compared before: its own spelling of the data holds
+                settings = {name: settings[name] for name in (*run_directory.CHANGEABLE, run_directory.LONGER)}
+            # Only where there is a run: a grid that begins one is no news.
+            resume = run_directory.is_used(job.folder)
+            requests[job] = TrainRequest(settings, job.folder, resume=resume, reporter=reporter)
+    outcomes = train_together(list(requests.values()), device=device, stop=stop)
+    return {job: error for job, error in zip(requests, outcomes, strict=True) if isinstance(error, SoftVQError)}
+
+
+def _measure(
+    job: Job,
+    device: str,
+    threads: int,
+    reporter: Reporter,
+    stop: threading.Event,
+    machine: Mapping[str, str] | None,
+) -> Evaluation:
+    """The evaluation with all parts; each part is written as soon as it is there."""
+    reporter.stage(f"measuring {job.name}")
+    return evaluate.evaluate(
+        _subject(job, checkpoint_of(job, device) if job.trains else None, reporter),
+        job.all_parts,
+        folder=job.folder,
+        threads=threads,
+        kept=lambda step: _kept(job, step, device),
+        machine=machine,
+        reporter=reporter,
+        stop=stop,
+    )

@@ -36,13 +36,24 @@ class Column:
 
 
 @dataclass(frozen=True)
+class Variant:
+    """A bottleneck with settings of its own, as a row."""
+
+    label: str
+    settings: Mapping[str, Any]
+    bottleneck: str = "soft-vq"
+
+
+@dataclass(frozen=True)
 class Comparison:
     """One table or figure."""
 
     title: str
     columns: tuple[Column, ...]
     rows: tuple[str, ...]
-    """Bottlenecks and controls in the order of the report."""
+    """Bottlenecks, variants and controls in the order of the report."""
+    variants: Mapping[str, Variant] = field(default_factory=dict)
+    """Name of a row → what is behind it, where that is no bottleneck as it is."""
     inputs: bool = True
     """Whether the decoder's input of codebook models, ẑ_q, has rows of its own at the end."""
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -50,7 +61,8 @@ class Comparison:
     parts: tuple[str, ...] = (BASIC,)
     seeds: int = 3
     matched: bool = False
-    """Whether the models are compared at a common reconstruction error rather than after the preset's iterations."""
+    """Whether the models are compared at a common reconstruction error rather than after the preset's iterations; each
+    step is looked up in a run's log, which then has a line every 50 iterations."""
 
     @property
     def data(self) -> tuple[str, ...]:
@@ -76,6 +88,27 @@ _TABLE2 = {
     "soft-vq": (17.68, 50.48, 23.83, 44.54),
 }
 _FIGURE4 = ("test_nmse", "iterations", "clustering_accuracy", "nmi", "trustworthiness", "knn_recall")
+
+# The loss is w (q + beta e), of the codebook term q and the commitment term e. Adam divides gradients by their size, so
+# that a term is only switched off by a weight that its smallest denominator, 1e-8, hides: hence 1e-12.
+_COMMITMENT_ALONE = {"latent_weight": 1e-12, "beta": 7.5e12}
+_NO_LATENT_LOSS = {"soft_gradient": "attention", "latent_weight": 0.0}
+_ABLATION = {
+    "attention": Variant("softmax attention, no latent losses", _NO_LATENT_LOSS),
+    "attention-sphere": Variant("the same, z_e and codes of norm 1", {**_NO_LATENT_LOSS, "cosine": True}),
+    "attention-latent": Variant("softmax attention, both latent losses", {"soft_gradient": "attention"}),
+    "codebook-term": Variant("codebook term alone", {"beta": 0.0}),
+    "commitment-term": Variant("commitment term alone (codes and σ as drawn)", _COMMITMENT_ALONE),
+    "sphere": Variant("z_e and codes of norm 1", {"cosine": True}),
+    "sigma-fixed": Variant("σ = 1", {"sigma_form": "fixed"}),
+    "sigma-codeword": Variant("σ per codeword", {"sigma_form": "codeword"}),
+    "noise": Variant("noise on z_e, 0.1", {"noise_std": 0.1}),
+    "K16": Variant("K = 16", {"K": 16}),
+    "K512": Variant("K = 512", {"K": 512}),
+    "d8": Variant("d = 8", {"latent_dim": 8}),
+    "d128": Variant("d = 128", {"latent_dim": 128}),
+}
+_CARRIES = ("test_nmse", "iterations", "clustering_accuracy", "nmi", "probe_accuracy", "posterior_entropy_bits")
 
 _SINCE = ("clustering_accuracy", "nmi", "probe_accuracy", "test_nmse", "perplexity", "bits_per_image")
 
@@ -112,8 +145,7 @@ COMPARISONS: Mapping[str, Comparison] = {
         tuple(Column("mnist", measure) for measure in _FIGURE4),
         _MODELS,
         inputs=False,
-        # The step at which a run reaches the common error is looked up in its log: a line every 50 iterations.
-        settings={"latent_dim": 60, "log_every": 50},
+        settings={"latent_dim": 60},
         parts=(BASIC, MAP),
         seeds=1,
         matched=True,
@@ -125,6 +157,15 @@ COMPARISONS: Mapping[str, Comparison] = {
         inputs=False,
         settings={"iterations": 10_000},
         seeds=2,
+    ),
+    "ablation": Comparison(
+        "What does the work in the soft VQ-VAE",
+        tuple(Column("mnist", measure) for measure in _CARRIES),
+        ("soft-vq", "ae", *_ABLATION),
+        variants=_ABLATION,
+        inputs=False,
+        settings={"iterations": 10_000},
+        matched=True,
     ),
 }
 """By the name that ``reproduce`` takes."""

@@ -81,7 +81,7 @@ def run(
     """
     reporter, stop = reporter or Reporter(), stop or threading.Event()
     states = {job: inspect(job) for job in jobs}
-    evaluations = {job: state.evaluation for job, state in states.items() if state.done and state.evaluation}
+    evaluations = {job: state.evaluation for job, state in states.items() if state.evaluation}
     groups = _groups([job for job in jobs if job not in evaluations], states, workers.where.seeds_together())
     todo = [job for group in groups for job in group]
     if jobs:

@@ -1,24 +1,27 @@
-"""A report: the files that a study's document is written to. JSON, Markdown, CSV, LaTeX and figures."""
+"""A study is carried out and reported: its document as JSON, Markdown, CSV, LaTeX and figures."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from softvq_cli.experiments import formats
+from softvq_cli.evaluation.statistics import FEWEST
+from softvq_cli.experiments import formats, pool
+from softvq_cli.experiments.backends import Where, workers
 from softvq_cli.experiments.document import document as document_of
 from softvq_cli.experiments.pool import Outcome
-from softvq_cli.experiments.study import Study
+from softvq_cli.experiments.study import Study, StudyRequest
 from softvq_cli.files import write_json, write_text
 from softvq_cli.reporter import Reporter
 from softvq_cli.results.measures import measure
+from softvq_cli.training import run_directory
 
 Document = Mapping[str, Any]
 _COURSE = "-course"
 """After the report's name: the figure of the measures against the iterations."""
-_AGAINST_SETTING = ("clustering_accuracy", "nmi", "test_nmse")
 
 
 @dataclass(frozen=True)
@@ -35,24 +38,52 @@ class Report:
         return [f"{failure['cell']}: {failure['error']}" for failure in self.document["failed"]]
 
 
+@dataclass(frozen=True)
+class Reports:
+    """What was asked for, as far as it could be done."""
+
+    reports: tuple[Report, ...]
+    """One for each study of whose data there is any; each lists what is not in it because it failed."""
+    failed: tuple[str, ...]
+    """All of that: one line each."""
+
+
+def carry_out(
+    request: StudyRequest,
+    *,
+    where: Where | None = None,
+    reporter: Reporter | None = None,
+    stop: threading.Event | None = None,
+) -> Reports:
+    """Train and measure what is not done yet in ``request.out``, and write the reports.
+
+    RefusedError: another process works in the folder, or it holds runs with other settings. Interrupted: ``stop`` was
+    set.
+    """
+    reporter = reporter or Reporter()
+    files = (file for name in request.reports for file in report_files(name))
+    with run_directory.locked(request.out, also=files), workers(where or Where(), request.most_jobs) as staff:
+        if not all((request.out / f"{name}.json").exists() for name in request.reports):
+            staff.warm()  # while the data are looked at; where a report is, there may be nothing to do
+        studies = request.plan(reporter)
+        planned = dict.fromkeys(job for study in studies for job in study.jobs)
+        outcome = pool.run(list(planned), staff, reporter=reporter, stop=stop)
+        reported = [study.then(study, outcome) if study.then else study for study in studies]
+        more = dict.fromkeys(job for study in reported for job in study.jobs if job not in planned)
+        if more:
+            outcome |= pool.run(list(more), staff, reporter=reporter, stop=stop)
+        reporter.stage("writing the report")
+        reports = tuple(_write(study, outcome, request.out, reporter) for study in reported)
+    missing = (f"{data}: {error}" for study in studies for data, error in study.missing.items())
+    return Reports(reports, tuple(dict.fromkeys((*missing, *(line for each in reports for line in each.failed)))))
+
+
 def report_files(name: str) -> tuple[str, ...]:
     """The names of the files of a report."""
     return (*(f"{name}.{kind}" for kind in ("json", "md", "csv", "tex", "png")), f"{name}{_COURSE}.png")
 
 
-def write(study: Study, outcome: Outcome, out: Path, reporter: Reporter | None = None) -> Report:
-    """Write NAME.json, .md, .csv, .tex and, where there is anything to show, .png and -course.png into ``out``.
-
-    Args:
-        study: that is reported.
-        outcome: of its jobs.
-        out: the folder.
-        reporter: is told of what a figure cannot show.
-
-    Raises:
-        SoftVQError: a file cannot be written.
-    """
-    reporter = reporter or Reporter()
+def _write(study: Study, outcome: Outcome, out: Path, reporter: Reporter) -> Report:
     document = document_of(study, outcome)
     if study.figure == "maps":
         _draw_maps(out / f"{study.name}.png", study, outcome, reporter)
@@ -64,94 +95,77 @@ def write(study: Study, outcome: Outcome, out: Path, reporter: Reporter | None =
 def write_forms(document: Document, out: Path, reporter: Reporter | None = None) -> None:
     """Write whatever is made from a document alone: NAME.md, .csv, .tex and the figures, except maps.
 
-    Args:
-        document: of a study.
-        out: the folder.
-        reporter: is told of what a figure cannot show.
-
-    Raises:
-        SoftVQError: a file cannot be written.
+    A figure of an older report that would now be empty is removed.
     """
-    name = document["name"]
-    figure, course = out / f"{name}.png", out / f"{name}{_COURSE}.png"
-    _draw_figure(figure, document, reporter or Reporter())
-    _draw_course(course, document)
-    pictures = ((figure, document["title"]), (course, f"{document['title']}: the course"))
-    shown = "".join(f"\n![{title}]({path.name})\n" for path, title in pictures if path.exists())
+    name, reporter = document["name"], reporter or Reporter()
+    drawings: dict[str, Callable[[Path], bool]] = {
+        f"{name}{_COURSE}.png": lambda path: _draw_lines(path, document, _course_of, "iterations")
+    }
+    if document["figure"] == "bars":
+        drawings[f"{name}.png"] = lambda path: _draw_bars(path, document, reporter)
+    elif document["figure"] == "curves":
+        drawings[f"{name}.png"] = lambda path: _draw_lines(path, document, _against_setting, document["setting"])
+    for file, draw in drawings.items():
+        if not draw(out / file):
+            (out / file).unlink(missing_ok=True)
+    pictures = ((f"{name}.png", document["title"]), (f"{name}{_COURSE}.png", f"{document['title']}: the course"))
+    shown = "".join(f"\n![{title}]({file})\n" for file, title in pictures if (out / file).exists())
     write_text(out / f"{name}.md", formats.markdown(document) + shown)
     write_text(out / f"{name}.csv", formats.csv_text(document))
     write_text(out / f"{name}.tex", formats.latex(document))
 
 
-def _draw_figure(path: Path, document: Document, reporter: Reporter) -> None:
-    """NAME.png; where there is nothing to show, the one of an older report is removed."""
-    keys = [column["key"] for column in document["columns"]]
-    if not any(row["cells"][key]["n"] for row in document["rows"] for key in keys):
-        path.unlink(missing_ok=True)
-    elif document["figure"] == "bars":
-        _draw_bars(path, document, reporter)
-    elif document["figure"] == "curves":
-        _draw_curves(path, document)
-
-
-def _draw_bars(path: Path, document: Document, reporter: Reporter) -> None:
-    """The table as bars next to the paper's."""
+def _draw_bars(path: Path, document: Document, reporter: Reporter) -> bool:
+    """The table as bars next to the paper's; False where there is nothing to draw."""
     from softvq_cli.plots import bars
 
     columns = []
     for column in document["columns"]:
         title, scale = _unit(column["measure"])
         cells = [row["cells"][column["key"]] for row in document["rows"]]
-        shown = [cell if cell["n"] >= formats.FEWEST else {**cell, "std": None} for cell in cells]
+        shown = [cell if cell["n"] >= FEWEST else {**cell, "std": None} for cell in cells]
         numbers = (
             [None if cell[name] is None else scale * cell[name] for cell in shown] for name in ("mean", "std", "paper")
         )
         columns.append(bars.Column(_panel_title(document, column["data"], title), *numbers))
+    if all(mean is None for column in columns for mean in column.mean):
+        return False
     published = dict.fromkeys(formats.paper_name(document, column["data"]) for column in document["columns"])
     labels = [row["label"] for row in document["rows"]]
     bars.plot(path, labels, columns, paper="; ".join(published), reporter=reporter)
+    return True
 
 
-def _draw_curves(path: Path, document: Document) -> None:
-    """Measures against the setting that varies, of the rows that have a result."""
-    from softvq_cli.plots import lines
-
-    keys = {column["measure"]: column["key"] for column in document["columns"]}
-    rows = [
-        (value, row["cells"])
-        for value, row in zip(document["values"], document["rows"], strict=True)
-        if all(row["cells"][key]["n"] for key in keys.values())
-    ]
-    if not rows:
-        path.unlink(missing_ok=True)
-        return
-    measures = {}
-    for name in _AGAINST_SETTING:
-        title, scale = _unit(name)
-        measures[title] = [[scale * value for value in cells[keys[name]]["values"]] for _, cells in rows]
-    lines.sweep(path, document["setting"], [value for value, _ in rows], measures)
+Lines = Mapping[str, Mapping[Any, Mapping[str, Any]]]
+"""Label → number of the setting → cell."""
 
 
-def _draw_course(path: Path, document: Document) -> None:
-    """The columns against the iterations, a line a row; without a course the figure of an older report is removed."""
+def _course_of(document: Document, column: Mapping[str, Any]) -> Lines:
+    return {row["label"]: formats.course_of(row, column["data"], column["measure"]) for row in document["rows"]}
+
+
+def _against_setting(document: Document, column: Mapping[str, Any]) -> Lines:
+    cells = (row["cells"][column["key"]] for row in document["rows"])
+    return {document["title"]: {x: cell for x, cell in zip(document["values"], cells, strict=True) if cell["n"]}}
+
+
+def _draw_lines(path: Path, document: Document, lines_of: Callable[..., Lines], setting: str) -> bool:
+    """The columns against a setting or the iterations; False where there is nothing to draw."""
     from softvq_cli.plots import lines
 
     panels = []
     for column in document["columns"]:
         title, scale = _unit(column["measure"])
-        courses = {}
-        for row in document["rows"]:
-            course = formats.course_of(row, column["data"], column["measure"])
-            courses[row["label"]] = [
-                lines.Point(step, scale * cell["mean"], scale * (cell["std"] or 0.0)) for step, cell in course.items()
-            ]
-        filled = {label: points for label, points in courses.items() if points}
-        if filled:
-            panels.append(lines.Panel(_panel_title(document, column["data"], title), filled))
+        results = {
+            label: {float(x): [scale * value for value in cell["values"]] for x, cell in cells.items()}
+            for label, cells in lines_of(document, column).items()
+            if cells
+        }
+        if results:
+            panels.append(lines.Panel(_panel_title(document, column["data"], title), results))
     if panels:
-        lines.course(path, panels)
-    else:
-        path.unlink(missing_ok=True)
+        lines.course(path, panels, setting)
+    return bool(panels)
 
 
 def _panel_title(document: Document, data: str, title: str) -> str:
@@ -165,7 +179,7 @@ def _unit(name: str) -> tuple[str, float]:
 
 
 def _draw_maps(path: Path, study: Study, outcome: Outcome, reporter: Reporter) -> None:
-    """The t-SNE map of each row's first seed, one panel a row; nothing where no job is done."""
+    """The t-SNE map of each row's first seed, one panel per row; nothing where no job is done."""
     from softvq_cli import datasets
     from softvq_cli.plots import maps
 

@@ -18,6 +18,7 @@ from softvq_cli.files import on_disk
 from softvq_cli.presets import preset
 from softvq_cli.reporter import Reporter
 from softvq_cli.results.evaluate import at
+from softvq_cli.results.subject import REPRESENTATIONS
 from softvq_cli.words import BOTTLENECKS
 
 RUNS = "runs"
@@ -93,6 +94,11 @@ class Row:
     def key(self) -> str:
         """Its name in a document."""
         return self.name if self.representation is None else f"{self.name}:{self.representation}"
+
+    @property
+    def measured(self) -> str:
+        """The representation behind its numbers: ``z_e``, ``z_q``, ``pixels``, …"""
+        return self.representation or REPRESENTATIONS.get(self.subject, "z_e")
 
     @property
     def kind(self) -> str:
@@ -175,13 +181,7 @@ class StudyRequest(abc.ABC):
 def load_data(config: DataConfig, stands_for: str | None = None, reporter: Reporter | None = None) -> StudyData:
     """Load both splits, fetching and decoding what is missing, and describe them.
 
-    Args:
-        config: which images.
-        stands_for: the name of the data set that they replace, and whose settings hold.
-        reporter: is told how far it is.
-
-    Raises:
-        SoftVQError: as loading does, or the data have no labels.
+    ``stands_for`` is the name of the data set that they replace, whose settings hold. Without labels: InputError.
     """
     from softvq_cli import datasets
 
@@ -216,16 +216,8 @@ def plan_jobs(
 ) -> tuple[Job, ...]:
     """A job for each data set, row and seed: the preset's settings, the shared ones, the row's, each over those before.
 
-    Args:
-        out: the study's folder.
-        rows: those of another representation share the jobs of the row of their name.
-        data: by the study's names.
-        seeds: of the trainings.
-        parts: what is to be measured of each.
-        shared: settings of all rows.
-
-    Raises:
-        UsageError: a setting that no model can have, or a batch larger than the training split.
+    Rows of another representation share the jobs of the row of their name. A setting that no model can have, or a batch
+    larger than the training split: UsageError.
     """
     jobs = []
     for name, described in data.items():

@@ -163,7 +163,7 @@ def _as_plain(note: str) -> list[Any]:
 def work(group: tuple[Job, ...], order: Order, stop: threading.Event | None = None) -> list[Answer]:
     """Complete the jobs of a group; their answers in the same order."""
     from softvq_cli.devices import machine
-    from softvq_cli.experiments.completion import complete
+    from softvq_cli.experiments.job import complete
 
     files = {job: _ProgressFile(job, order) for job in group}
     answers: dict[Job, Answer] = {}
@@ -311,7 +311,7 @@ def _obey(parent: Connection) -> None:
 
 def prepare(threads: int) -> None:
     """Load what every job needs, while the parent still looks at the data."""
-    import softvq_cli.experiments.completion  # noqa: F401
+    import softvq_cli.experiments.job  # noqa: F401
 
     limit_threads(threads)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from softvq_cli.errors import InputError
+from softvq_cli.evaluation.statistics import FEWEST
 from softvq_cli.plots import style
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ _LOGARITHMIC = ("normalised MSE", "loss terms, unweighted")
 _ELSEWHERE = {"step", "loss", "seconds", "steps_per_second", "posterior_entropy_bits", *_ERRORS, *_CODEBOOK}
 _MARKERS = "osD^vPX*<>p"
 _LEGEND_COLUMNS = 3
+_MOST_TICKS = 8
 
 
 def training(path: str | os.PathLike[str], log: Sequence[Mapping[str, Any]]) -> None:
@@ -82,13 +84,8 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-@dataclass(frozen=True)
-class Point:
-    """A value after some iterations, with its standard deviation over the seeds; 0 where there is one."""
-
-    iterations: int
-    mean: float
-    std: float
+Line = Mapping[float, Sequence[float]]
+"""Iterations, or the value of another setting → the results of its trainings."""
 
 
 @dataclass(frozen=True)
@@ -96,78 +93,58 @@ class Panel:
     """One measure."""
 
     title: str
-    lines: Mapping[str, Sequence[Point]]
+    lines: Mapping[str, Line]
     """By model."""
 
 
-def course(path: str | os.PathLike[str], panels: Sequence[Panel]) -> None:
-    """Draw a panel per measure against the iterations, logarithmic; a model has the same line in each."""
-    from matplotlib.ticker import NullFormatter
+def course(path: str | os.PathLike[str], panels: Sequence[Panel], setting: str = "iterations") -> None:
+    """Draw a panel per measure against ``setting``: a line of means per model, and each training's result as a dot.
 
+    From three trainings on there are bars of one standard deviation. A model has the same line in each panel.
+    """
     names = list(dict.fromkeys(name for panel in panels for name in panel.lines))
-    if not names:
-        raise InputError("no model was measured along its training")
+    if not names or not all(map(len, (results for panel in panels for results in _results(panel)))):
+        raise InputError(f"there is no result to draw against {setting}")
     columns = 2 if len(panels) == 4 else min(len(panels), 3)
     height = 2.5 * -(-len(panels) // columns) + 0.2 * -(-len(names) // _LEGEND_COLUMNS)
-    looks = {
-        name: (colour, _MARKERS[i % len(_MARKERS)])
-        for i, (name, colour) in enumerate(zip(names, style.line_colours(len(names)), strict=True))
-    }
+    colours = style.line_colours(len(names)) if len(names) > 1 else [style.ACCENT]
+    looks = {name: (colours[i], _MARKERS[i % len(_MARKERS)]) for i, name in enumerate(names)}
     with style.panels(path, len(panels), columns, style.TEXT_WIDTH, height) as (drawing, axes):
         for axis, panel in zip(axes, panels, strict=True):
             for name, line in panel.lines.items():
-                points = sorted(line, key=lambda point: point.iterations)
-                x, mean, std = zip(*((point.iterations, point.mean, point.std) for point in points), strict=True)
-                colour, marker = looks[name]
-                axis.errorbar(x, mean, std, color=colour, marker=marker, markersize=3.5, label=name, elinewidth=0.8)
-            steps = sorted({point.iterations for line in panel.lines.values() for point in line})
-            axis.set_xscale("log")
-            axis.set_xticks(steps, [f"{step:,}".replace(",", " ") for step in steps])
-            axis.xaxis.set_minor_formatter(NullFormatter())
-            axis.minorticks_off()
-            axis.set(xlabel="iterations", title=panel.title)
+                _draw_line(axis, name, line, *looks[name])
+            _set_scale(axis, sorted({x for line in panel.lines.values() for x in line}))
+            axis.set(xlabel=setting, title=panel.title)
             axis.grid()
-        handles = {label: line for axis in axes for line, label in zip(*axis.get_legend_handles_labels(), strict=True)}
-        drawing.legend(handles=list(handles.values()), loc="outside lower center", ncols=_LEGEND_COLUMNS)
+        if len(names) > 1:
+            handles = {
+                label: line for axis in axes for line, label in zip(*axis.get_legend_handles_labels(), strict=True)
+            }
+            drawing.legend(handles=list(handles.values()), loc="outside lower center", ncols=_LEGEND_COLUMNS)
 
 
-def sweep(
-    path: str | os.PathLike[str],
-    setting: str,
-    values: Sequence[float],
-    measures: Mapping[str, Sequence[Sequence[float]]],
-) -> None:
-    """Draw a panel per measure: the mean at each value of the setting, a point per seed, a band of ± one deviation.
+def _results(panel: Panel) -> list[Sequence[float]]:
+    return [results for line in panel.lines.values() for results in line.values()]
 
-    ``values`` of the ``setting`` come in any order; ``measures`` have by title the results at each value, one per seed.
-    """
+
+def _draw_line(axis: Axes, name: str, line: Line, colour: Any, marker: str) -> None:
+    x = sorted(line)
+    means = [float(np.mean(line[at])) for at in x]
+    # Of two values a standard deviation says little.
+    errors = [float(np.std(line[at], ddof=1)) if len(line[at]) >= FEWEST else 0.0 for at in x]
+    axis.errorbar(x, means, errors, color=colour, marker=marker, markersize=3.5, label=name, elinewidth=0.8)
+    for at in x:
+        if len(line[at]) > 1:
+            axis.plot([at] * len(line[at]), line[at], ".", color=colour, alpha=0.5, markersize=3, markeredgewidth=0)
+
+
+def _set_scale(axis: Axes, x: Sequence[float]) -> None:
+    """Logarithmic where the values span three doublings or more; each of a few values has a tick."""
     from matplotlib.ticker import NullFormatter
 
-    if not values or not measures:
-        raise InputError("the sweep has no result to draw")
-    for title, results in measures.items():
-        if len(results) != len(values) or not all(map(len, results)):
-            raise InputError(f"{title!r} does not have a result for each of the {len(values)} values of {setting}")
-    order = np.argsort(values, kind="stable")
-    x = np.asarray(values, dtype=np.float64)[order]
-    columns = min(len(measures), 3)
-    width = style.TEXT_WIDTH if columns > 1 else style.COLUMN_WIDTH
-    with style.panels(path, len(measures), columns, width, 2.1 * -(-len(measures) // columns)) as (_, axes):
-        for axis, (title, results) in zip(axes, measures.items(), strict=True):
-            runs = [np.asarray(results[i], dtype=np.float64) for i in order]
-            mean = np.array([run.mean() for run in runs])
-            std = np.array([run.std(ddof=1) if len(run) > 1 else 0.0 for run in runs])
-            axis.fill_between(x, mean - std, mean + std, color=style.ACCENT, alpha=0.18, linewidth=0)
-            axis.plot(x, mean, color=style.ACCENT, marker="o", markersize=3.5)
-            for value, run in zip(x, runs, strict=True):
-                if len(run) > 1:
-                    axis.plot([value] * len(run), run, ".", color=style.NEUTRAL, markersize=3, markeredgewidth=0)
-            if x[0] > 0 and x[-1] >= 8 * x[0]:
-                axis.set_xscale("log", base=2)
-                axis.xaxis.set_major_formatter("{x:g}")
-                axis.xaxis.set_minor_formatter(NullFormatter())
-            axis.set(xlabel=setting, title=title)
-            if len(x) <= 8:
-                axis.set_xticks(x)
-                axis.minorticks_off()
-            axis.grid()
+    if x[0] > 0 and x[-1] >= 8 * x[0]:
+        axis.set_xscale("log")
+        axis.xaxis.set_minor_formatter(NullFormatter())
+    if len(x) <= _MOST_TICKS:
+        axis.set_xticks(x, [f"{value:,.6g}".replace(",", " ") for value in x])
+        axis.minorticks_off()

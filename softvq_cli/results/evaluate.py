@@ -153,22 +153,12 @@ def evaluate(
     reporter: Reporter | None = None,
     stop: threading.Event | None = None,
 ) -> Evaluation:
-    """Measure what is not measured yet. Each part is written as soon as it is there.
+    """Measure those of ``parts`` that are not measured yet, see :data:`BASIC` and :func:`at`.
 
-    Args:
-        subject: a checkpoint or a control, and the data.
-        parts: what to measure, see :data:`BASIC` and :func:`at`.
-        folder: of the run or the control, where an earlier evaluation may be.
-        keep: whether to write into it.
-        threads: of clustering and maps; one per core unless given. The result does not depend on it.
-        kept: gives the checkpoint after so many iterations.
-        machine: who measures, for the JSON.
-        reporter: is told of stages, progress, and parts that cannot be measured.
-        stop: when set, the evaluation ends after the part at hand.
-
-    Raises:
-        SoftVQError: the paper's measures cannot be taken, or a file cannot be written.
-        Interrupted: ``stop`` was set.
+    An earlier evaluation may be in ``folder``, where with ``keep`` each part is written once it is there. ``kept``
+    gives the checkpoint after so many iterations, ``machine`` says in the JSON who measures. The result does not depend
+    on ``threads``, one per core unless given. Interrupted: ``stop`` was set, and a part is left. A part that cannot be
+    measured is left out with a note, except the paper's measures.
     """
     reporter = reporter or Reporter()
     evaluation = NOTHING if folder is None else read(folder, subject.key)
@@ -204,22 +194,18 @@ def _measure(
     reporter: Reporter,
 ) -> Measured:
     from softvq_cli.results import measures
-    from softvq_cli.results.subject import Rows, encode, represent
 
     step = step_of(part)
     if step is not None:
         if kept is None:
             raise InputError(f"there is no checkpoint of {step} iterations")
-        trained = kept(step)
-        encoding = encode(trained.model, subject.test.images, np.arange(0), reporter=reporter)
-        z = represent(trained.model, subject.train.images, "z_e", reporter)
-        rows = Rows(z, subject.train.labels, encoding.z, subject.test.labels)
-        measured = measures.agreement(rows, subject.train.class_names, threads, reporter)
-        return replace(measured, numbers={**measured.numbers, "iterations": trained.step, **encoding.numbers})
-    if part == BASIC:
+        subject = subject.compared_with(kept(step))
+    if part == BASIC or step is not None:
         measured = measures.agreement(subject.rows, subject.train.class_names, threads, reporter)
-        errors = {} if subject.checkpoint is None else {"errors": subject.encoding.errors}
-        return replace(measured, numbers={**measured.numbers, **subject.numbers}, arrays={**measured.arrays, **errors})
+        measured |= measures.Measured(dict(subject.numbers))
+        return (
+            measured if subject.checkpoint is None else measured | measures.of_encoding(subject.encoding, subject.rows)
+        )
     if part == QUANTISED:
         rows = subject.representation_rows("z_q")
         return measures.agreement(rows, subject.train.class_names, threads, Reporter())  # few codewords are no news
@@ -270,11 +256,7 @@ def of_checkpoint(folder: Path, seal: str, *, test: str | None = None) -> Evalua
 
 
 def write(folder: Path, key: Mapping[str, Any], evaluation: Evaluation) -> Evaluation:
-    """Write it, each file whole or not at all; returned with its arrays in files.
-
-    Raises:
-        SoftVQError: a file cannot be written.
-    """
+    """Write it, each file whole or not at all; returned with its arrays in files."""
     digests = dict(evaluation.arrays)
     for name, array in evaluation.memory.items():
         with atomic_write(folder / ARRAYS[name]) as file:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from softvq_cli.reporter import Reporter
-from softvq_cli.results.subject import Rows
+from softvq_cli.results.subject import Encoding, Rows
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ MEASURES: Mapping[str, Measure] = {
     "clustering_accuracy": _accuracy("clustering"),
     "nmi": Measure("NMI"),
     "ari": Measure("ARI"),
+    "seed_ari": Measure("ARI between seeds", digits=3),
     "probe_accuracy": _accuracy("classification"),
     "probe_converged": Measure("classification converged", digits=2),
     "starts_min": _accuracy("K-means starts, lowest"),
@@ -52,6 +53,8 @@ MEASURES: Mapping[str, Measure] = {
     "perplexity": Measure("perplexity", digits=1),
     "active_codes": Measure("active codes", digits=1),
     "dead_codes": Measure("dead codes", digits=1),
+    "code_utilisation": _accuracy("codes used"),
+    "code_purity": _accuracy("class purity of the codes"),
     "posterior_entropy_bits": Measure("posterior entropy (bits)", digits=2),
     "soft_hard_distance": Measure("soft to hard, distance", digits=3),
     "soft_hard_relative": Measure("soft to hard, relative", digits=3),
@@ -70,7 +73,8 @@ MEASURES: Mapping[str, Measure] = {
 """By the name in JSON, in the order of the reports. What a bottleneck carries is measured by the bottleneck itself."""
 
 CARRIED: tuple[str, ...] = (
-    *("test_nmse", "bits_per_image", "kl_nats", "perplexity", "active_codes", "dead_codes", "posterior_entropy_bits"),
+    *("test_nmse", "bits_per_image", "kl_nats", "perplexity", "active_codes", "dead_codes"),
+    *("code_utilisation", "code_purity", "posterior_entropy_bits"),
     *("soft_hard_distance", "soft_hard_relative", "sigma_p05", "sigma_p50", "sigma_p95"),
 )
 STARTS = ("starts_min", "starts_median", "starts_max")
@@ -94,6 +98,10 @@ class Measured:
     """By a name in :data:`softvq_cli.results.evaluate.ARRAYS`."""
     details: dict[str, Any] = field(default_factory=dict)
     """What is neither: the value of every start of K-means, the accuracy of every class."""
+
+    def __or__(self, other: Measured) -> Measured:
+        """Both; of what is in both, the other's."""
+        return Measured(self.numbers | other.numbers, self.arrays | other.arrays, self.details | other.details)
 
 
 def agreement(rows: Rows, class_names: tuple[str, ...], jobs: int | None, reporter: Reporter) -> Measured:
@@ -135,7 +143,7 @@ def agreement(rows: Rows, class_names: tuple[str, ...], jobs: int | None, report
         "starts_mean": float(clustering.accuracies.mean()),
         "starts_std": float(clustering.accuracies.std(ddof=1)),
     }
-    return Measured({**numbers, **probe.numbers, **spread}, arrays | probe.arrays, details | probe.details)
+    return Measured(numbers, arrays, details) | probe | Measured(spread)
 
 
 def _probe(rows: Rows, class_names: tuple[str, ...], reporter: Reporter) -> Measured:
@@ -159,6 +167,22 @@ def _probe(rows: Rows, class_names: tuple[str, ...], reporter: Reporter) -> Meas
         },
         {"predictions": np.asarray(classes[fitted.predicted]), "probe": np.column_stack([classes, fitted.weights])},
         {name: document[name] for name in ("per_class", "confusion", "classes", "n_train", "n_test")},
+    )
+
+
+def of_encoding(encoding: Encoding, rows: Rows) -> Measured:
+    """What the bottleneck carries; and with labels which codes the test images have, and how pure their classes are."""
+    measured = Measured(dict(encoding.numbers), {"errors": encoding.errors})
+    if encoding.codewords is None or encoding.usage is None or rows.test_labels is None:
+        return measured
+    _, classes = np.unique(rows.test_labels, return_inverse=True)
+    table = np.zeros((len(encoding.usage), classes.max() + 1), dtype=np.int64)  # (K, classes)
+    np.add.at(table, (encoding.codewords, classes), 1)
+    counts, commonest = table.sum(axis=1), table.max(axis=1)
+    purity = [most / n if n else None for most, n in zip(commonest.tolist(), counts.tolist(), strict=True)]
+    return measured | Measured(
+        {"code_utilisation": float((counts > 0).mean()), "code_purity": float(commonest.sum() / counts.sum())},
+        details={"codes": {"counts": counts.tolist(), "purity": purity}},
     )
 
 

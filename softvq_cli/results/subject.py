@@ -81,12 +81,8 @@ class Control:
 class Subject:
     """A model or a control on a training and a test split. Each split is loaded and encoded once, when first needed.
 
-    Args:
-        model: a checkpoint, or a control.
-        load: gives a split by its name.
-        fingerprints: of the training and the test split, where they are known before the splits are loaded.
-        shown: number of test images → the rows whose reconstructions :attr:`encoding` keeps.
-        reporter: is told how far the encoding is.
+    ``load`` gives a split by its name; ``fingerprints`` are those of both, where they are known before. ``shown`` maps
+    the number of test images to the rows whose reconstructions :attr:`encoding` keeps.
     """
 
     def __init__(
@@ -180,9 +176,9 @@ class Subject:
         _ = self.rows  # they bring PCA's nMSE
         return {} if self._control_nmse is None else {"test_nmse": self._control_nmse}
 
-    def compared_with(self, control: Control) -> Subject:
-        """A control on the same splits."""
-        return Subject(control, lambda split: self.train if split == "train" else self.test)
+    def compared_with(self, model: Checkpoint | Control) -> Subject:
+        """Another model or a control on the same splits."""
+        return Subject(model, lambda split: self.train if split == "train" else self.test, reporter=self._reporter)
 
     def representation_rows(self, what: str, model: Autoencoder | None = None) -> Rows:
         """Another representation of both splits, see :func:`softvq_cli.model.represent`, by ``model`` or its own."""
@@ -193,11 +189,7 @@ class Subject:
         )
 
     def _file_rows(self, path: Path) -> Rows:
-        """The rows of a file, divided as the images are.
-
-        Raises:
-            InputError: it has another number of rows, or other labels.
-        """
+        """The rows of a file, divided as the images are; InputError for another number of rows, or other labels."""
         from softvq_cli import embeddings
         from softvq_cli.datasets.dataset import training_rows
 
@@ -249,13 +241,9 @@ def represent(model: Autoencoder, images: np.ndarray, what: str, reporter: Repor
 
 
 def encode(model: Autoencoder, images: np.ndarray, shown: np.ndarray, *, reporter: Reporter | None = None) -> Encoding:
-    """Send ``images``, uint8 (M, H, W, C), once through the model, which is in evaluation mode.
+    """Send ``images``, uint8 (M, H, W, C), M > 0, once through the model, which is in evaluation mode.
 
-    Args:
-        model: in evaluation mode.
-        images: at least one.
-        shown: int (m,), rising: the rows whose reconstructions are kept.
-        reporter: is told how far it is.
+    ``shown``, int (m,), are the rows whose reconstructions are kept.
     """
     import torch
 
@@ -337,21 +325,11 @@ def _pixels(images: np.ndarray) -> np.ndarray:
 
 
 def _principal_components(train: np.ndarray, test: np.ndarray, d: int) -> tuple[np.ndarray, np.ndarray, float]:
-    """The ``d`` principal components of the training pixels, fewer where the images have fewer pixels.
+    """Both splits in the ``d`` principal components of the training pixels, and the nMSE of the test split from them.
 
-    The eigenvectors of the covariance matrix, summed block by block in float64: exact, and neither the pixels as
-    floats nor their singular value decomposition has to fit into memory.
-
-    Args:
-        train: images, uint8 (N, H, W, C).
-        test: images, uint8 (M, H, W, C).
-        d: number of components.
-
-    Returns:
-        The projections of both splits, not whitened, and the nMSE of reconstructing the test split from them.
-
-    Raises:
-        InputError: the images are too large.
+    The components are fewer where the images have fewer pixels, and not whitened: eigenvectors of the covariance
+    matrix, summed block by block in float64. That is exact, and neither the pixels as floats nor their singular value
+    decomposition has to fit into memory.
     """
     D = train[0].size
     if D > _LARGEST_PCA:

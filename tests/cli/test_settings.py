@@ -167,5 +167,5 @@ def test_names_are_completed_in_the_shell():
     options = {parameter.name: get_args(parameter.annotation)[1] for parameter in bundle.parameters()}
     assert options["bottleneck"].autocompletion("v") == ["vae", "vq"]
     assert options["data"].autocompletion("fa") == ["fashion-mnist"]
-    assert options["sigma_form"].autocompletion("") == ["input", "codeword"]
+    assert options["sigma_form"].autocompletion("") == ["input", "codeword", "fixed"]
     assert options["K"].autocompletion is None

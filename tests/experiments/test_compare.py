@@ -11,9 +11,8 @@ from softvq_cli import datasets
 from softvq_cli.config import DataConfig
 from softvq_cli.errors import InputError, UsageError
 from softvq_cli.experiments.backends import Where
-from softvq_cli.experiments.compare import CompareRequest
-from softvq_cli.experiments.runner import carry_out
-from softvq_cli.experiments.sweep import parse_over
+from softvq_cli.experiments.own_data import CompareRequest, parse_over
+from softvq_cli.experiments.report import carry_out
 from softvq_cli.reporter import Reporter
 
 SMALL = {"iterations": 4, "batch_size": 16, "latent_dim": 4, "K": 6}

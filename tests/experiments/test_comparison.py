@@ -22,7 +22,7 @@ from softvq_cli.experiments.backends import Where
 from softvq_cli.experiments.comparison import PaperRequest
 from softvq_cli.experiments.document import document as document_of
 from softvq_cli.experiments.pool import Outcome
-from softvq_cli.experiments.runner import Reports, carry_out
+from softvq_cli.experiments.report import Reports, carry_out
 from softvq_cli.reporter import Reporter
 from softvq_cli.training import run_directory
 

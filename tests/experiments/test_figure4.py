@@ -9,7 +9,7 @@ import pytest
 from softvq_cli.experiments.backends import Where
 from softvq_cli.experiments.comparison import PaperRequest
 from softvq_cli.experiments.pool import Outcome
-from softvq_cli.experiments.runner import carry_out
+from softvq_cli.experiments.report import carry_out
 from softvq_cli.experiments.study import Study
 from softvq_cli.reporter import Reporter
 from softvq_cli.results.evaluate import BASIC, MAP, Evaluation

@@ -211,7 +211,7 @@ def test_a_stop_leaves_checkpoints(make_job, one):
     assert caught.value.again == {}
     state = inspect(endless)
     assert state.step > 0
-    assert not state.finished
+    assert not state.done
     assert not (endless.folder / worker.PROGRESS).exists()
     assert inspect(make_job("vq")).step == 0
 

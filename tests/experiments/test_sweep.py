@@ -8,8 +8,8 @@ import pytest
 
 from softvq_cli.errors import UsageError
 from softvq_cli.experiments.backends import Where
-from softvq_cli.experiments.runner import carry_out
-from softvq_cli.experiments.sweep import SweepRequest, numeric_settings, parse_over
+from softvq_cli.experiments.own_data import SweepRequest, numeric_settings, parse_over
+from softvq_cli.experiments.report import carry_out
 from softvq_cli.training import checkpoint
 
 

@@ -77,7 +77,7 @@ def train(data: Path, out: Path, **more: object) -> Path:
 
 def do(job: Job, reporter: Reporter | None = None, stop: threading.Event | None = None) -> Evaluation:
     """Complete a job in this process."""
-    from softvq_cli.experiments.completion import complete
+    from softvq_cli.experiments.job import complete
     from softvq_cli.reporter import Reporter
 
     [(_, result)] = complete(

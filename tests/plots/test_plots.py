@@ -43,8 +43,8 @@ EVERY: dict[str, Callable[[Path], None]] = {
     "usage": lambda path: images.codebook_usage(path, np.arange(16)),
     "centroids": lambda path: images.codewords(path, IMAGES, np.arange(12)),
     "bars": lambda path: bars.plot(path, ["one", "two"], [COLUMN, COLUMN]),
-    "course": lambda path: lines.course(path, [lines.Panel("NMI", {"a": [lines.Point(9, 0.5, 0.1)]})]),
-    "sweep": lambda path: lines.sweep(path, "K", [8, 128, 32], {"accuracy": [[1, 2], [3, 4], [5.0]]}),
+    "course": lambda path: lines.course(path, [lines.Panel("NMI", {"a": {9: [0.5]}})]),
+    "sweep": lambda path: lines.course(path, [lines.Panel("NMI", {"a": {8: [1, 2], 128: [3, 4], 32: [5.0]}})], "K"),
 }
 
 
@@ -409,23 +409,26 @@ def test_bars_stand_beside_the_paper_s_numbers(tmp_path: Path, drawn: list[Figur
     assert axis.get_ylim()[0] > axis.get_ylim()[1]  # the first row on top
 
 
-def test_a_sweep_is_drawn_in_the_order_of_the_setting(tmp_path: Path, drawn: list[Figure]) -> None:
-    lines.sweep(
-        tmp_path / "a.png", "K", [8, 128, 32], {"accuracy": [[1.0, 2.0], [3.0], [5.0, 7.0]], "nmi": [[1], [2], [3]]}
-    )
+def test_a_setting_is_drawn_in_its_order(tmp_path: Path, drawn: list[Figure]) -> None:
+    panels = [lines.Panel("accuracy", {"a": {8: [1.0, 2.0], 128: [3.0], 32: [5.0, 7.0]}})]
+    lines.course(tmp_path / "a.png", panels, "K")
     axis = drawn[0].axes[0]
     assert axis.lines[0].get_xydata().tolist() == [[8, 1.5], [32, 6], [128, 3]]
     assert (axis.get_xlabel(), axis.get_title(), axis.get_xscale()) == ("K", "accuracy", "log")
     assert [tick.get_text() for tick in axis.get_xticklabels()] == ["8", "32", "128"]
+    assert not drawn[0].legends
 
 
 def test_a_course_has_a_line_a_model_in_each_panel(tmp_path: Path, drawn: list[Figure]) -> None:
-    at = lambda *values: [lines.Point(step, value, 0.5) for step, value in zip((100, 10), values, strict=False)]  # noqa: E731
-    panels = [lines.Panel("one", {"a": at(2.0, 1.0), "b": at(3.0)}), lines.Panel("two", {"b": at(4.0, 5.0)})]
+    panels = [
+        lines.Panel("one", {"a": {1000: [1.0, 2.0, 3.0], 10: [1.0]}, "b": {1000: [3.0]}}),
+        lines.Panel("two", {"b": {1000: [4.0], 10: [5.0]}}),
+    ]
     lines.course(tmp_path / "a.png", panels)
     first, second = drawn[0].axes
-    assert first.lines[0].get_xydata().tolist() == [[10, 1.0], [100, 2.0]]
+    assert first.lines[0].get_xydata().tolist() == [[10, 1.0], [1000, 2.0]]
     assert (first.get_xlabel(), first.get_title(), first.get_xscale()) == ("iterations", "one", "log")
+    assert [tick.get_text() for tick in first.get_xticklabels()] == ["10", "1 000"]
     drawn_lines = [[bars[0] for bars in axis.containers] for axis in (first, second)]
     assert drawn_lines[0][1].get_color() == drawn_lines[1][0].get_color() != drawn_lines[0][0].get_color()
     assert [text.get_text() for text in drawn[0].legends[0].get_texts()] == ["a", "b"]
@@ -446,8 +449,7 @@ def test_a_course_has_a_line_a_model_in_each_panel(tmp_path: Path, drawn: list[F
         lambda path: bars.plot(path, ["one"], [COLUMN]),
         lambda path: bars.plot(path, ["one"], []),
         lambda path: lines.course(path, []),
-        lambda path: lines.sweep(path, "K", [], {}),
-        lambda path: lines.sweep(path, "K", [1, 2], {"accuracy": [[1], []]}),
+        lambda path: lines.course(path, [lines.Panel("accuracy", {"a": {1: [1], 2: []}})]),
     ],
 )
 def test_what_cannot_be_drawn_is_said(tmp_path: Path, draw: Callable[[Path], None]) -> None:

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from softvq_cli.config import ModelConfig
 from softvq_cli.model.bottlenecks.base import Output
@@ -74,15 +75,18 @@ class VectorQuantiser(LearnedCodebook):
             "codebook": (noisy.detach() - quantised).square().mean(),
             "commitment": (noisy - quantised.detach()).square().mean(),
         }
-        return Output(self.decoder_input(z_e, quantised.detach()), losses, stats)
+        return Output(self.decoder_input(z_e, quantised), losses, stats)
 
     def prepared(self, z_e: Tensor) -> Tensor:
-        """z_e as it is compared with the codebook."""
-        return z_e
+        """z_e as it is compared with the codebook: with ``cosine`` on the unit sphere, where the codebook is, too."""
+        return F.normalize(z_e, dim=1) if self.config.cosine else z_e
+
+    def centroids(self) -> Tensor:
+        return F.normalize(self.codebook, dim=1) if self.config.cosine else self.codebook
 
     def decoder_input(self, z_e: Tensor, quantised: Tensor) -> Tensor:
         """Straight through: the value of ẑ_q, the gradient of the decoder's input copied to z_e."""
-        return straight_through(z_e, quantised)
+        return straight_through(z_e, quantised.detach())
 
     def term_weights(self, beta: float) -> dict[str, float | Tensor]:
         return {"codebook": 1.0, "commitment": beta}

@@ -44,9 +44,12 @@ class SoftVQ(VectorQuantiser):
     """ẑ_q = Σ_k μ_k p(μ_k | z'_e): the minimum mean squared error estimate of the centroid.
 
     σ_k is learned: ``sigma_form="input"`` predicts log σ_k(x) by a second linear head of h, ``"codeword"``
-    keeps one vector for all inputs. With ``soft_weights="notebook"`` the centroids are weighed by σ_k · p(μ_k | z'_e),
-    which do not sum to 1, as in the authors' notebook for SVHN; there ``sigma_power`` is 0. As σ_k → 0 this becomes
-    :class:`~softvq_cli.model.bottlenecks.vq.VQ`.
+    keeps one vector for all inputs, ``"fixed"`` keeps σ_k = 1. With ``soft_weights="notebook"`` the centroids are
+    weighed by σ_k · p(μ_k | z'_e), which do not sum to 1, as in the authors' notebook for SVHN; there ``sigma_power``
+    is 0. As σ_k → 0 this becomes :class:`~softvq_cli.model.bottlenecks.vq.VQ`.
+
+    Two settings are for ablations and not the paper's: with ``cosine`` z_e and all μ_k are divided by their norms, and
+    with ``soft_gradient="attention"`` the decoder's gradient passes through p instead of being copied to z_e.
     """
 
     def __init__(self, config: ModelConfig, hidden_dim: int) -> None:
@@ -54,11 +57,13 @@ class SoftVQ(VectorQuantiser):
         self.power = -float(config.latent_dim) if config.sigma_power == "-d" else float(config.sigma_power)
         if config.sigma_form == "input":
             self.log_sigma_head = nn.Linear(hidden_dim, config.K)
-        else:
+        elif config.sigma_form == "codeword":
             self.log_sigma_vector = nn.Parameter(torch.zeros(config.K))
+        else:
+            self.register_buffer("log_sigma_vector", torch.zeros(config.K), persistent=False)
 
     def log_sigma(self, h: Tensor) -> Tensor:
-        """log σ_k: (B, K) predicted from h (B, hidden_dim), or the one learned vector (K,)."""
+        """log σ_k: (B, K) predicted from h (B, hidden_dim), or the one vector (K,)."""
         if self.config.sigma_form == "input":
             predicted: Tensor = self.log_sigma_head(h)
             return predicted
@@ -69,14 +74,17 @@ class SoftVQ(VectorQuantiser):
 
     def log_posterior(self, z: Tensor, h: Tensor) -> Tensor:
         """log p(μ_k | z), (B, K)."""
-        return log_posterior(z, self.codebook, self.log_sigma(h), self.power)
+        return log_posterior(self.prepared(z), self.centroids(), self.log_sigma(h), self.power)
+
+    def decoder_input(self, z_e: Tensor, quantised: Tensor) -> Tensor:
+        return quantised if self.config.soft_gradient == "attention" else super().decoder_input(z_e, quantised)
 
     def quantise(self, z: Tensor, h: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         log_p = self.log_posterior(z, h)  # (B, K)
         weights = log_p.exp()
         if self.config.soft_weights == "notebook":
             weights = weights * self.log_sigma(h).clamp(-LOG_SIGMA_LIMIT, LOG_SIGMA_LIMIT).exp()
-        return weights @ self.codebook, posterior_stats(log_p)
+        return weights @ self.centroids(), posterior_stats(log_p)
 
     def evaluate(self, codes: Codes, n: int) -> dict[str, float]:
         """Also the quantiles of σ_k over images and codewords."""

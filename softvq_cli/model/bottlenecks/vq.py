@@ -16,12 +16,6 @@ class VQ(VectorQuantiser):
     (Yu et al. 2021, arXiv 2110.04627, section 3.2).
     """
 
-    def prepared(self, z_e: Tensor) -> Tensor:
-        return F.normalize(z_e, dim=1) if self.config.cosine else z_e
-
-    def centroids(self) -> Tensor:
-        return F.normalize(self.codebook, dim=1) if self.config.cosine else self.codebook
-
     def quantise(self, z: Tensor, h: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         indices = self.assign(z, h)
         return F.embedding(indices, self.centroids()), hard_stats(indices, self.K)

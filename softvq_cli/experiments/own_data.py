@@ -1,0 +1,204 @@
+"""Studies of one's own data: bottlenecks that are compared, and one model at several values of its settings."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from softvq_cli.config import SETTINGS, DataConfig, ModelConfig, RunConfig, check, numeric_settings
+from softvq_cli.errors import InputError, UsageError, param, shown, unknown_name
+from softvq_cli.experiments.comparison import model_row
+from softvq_cli.experiments.paper import BASELINE, Column
+from softvq_cli.experiments.study import Row, Study, StudyData, StudyRequest, load_data, plan_jobs
+from softvq_cli.presets import unused_settings
+from softvq_cli.reporter import Reporter
+from softvq_cli.results.evaluate import BASIC
+from softvq_cli.results.subject import FILE
+from softvq_cli.words import BOTTLENECKS, CHANCE, PCA, RAW, UNTRAINED
+
+COLUMNS = ("clustering_accuracy", "nmi", "probe_accuracy", "test_nmse")
+DEFAULT = ("ae", "vq", "soft-vq")
+_CONTROLS = (CHANCE, RAW, PCA, UNTRAINED)
+Axes = Mapping[str, Sequence[float]]
+"""Setting → its values."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnRequest(StudyRequest):
+    """A study with its own columns on one data set."""
+
+    seeds: int = 1
+
+    def _study(self, rows: Sequence[Row], data: StudyData, title: str, **more: Any) -> tuple[Study, ...]:
+        seeds, by_name = tuple(range(self.seeds)), {data.name: data}
+        study = Study(
+            name=self.reports[0],
+            title=title,
+            command=self.command,
+            seeds=seeds,
+            rows=tuple(rows),
+            columns=tuple(Column(data.name, measure) for measure in COLUMNS),
+            data=by_name,
+            jobs=plan_jobs(self.out, rows, by_name, seeds, parts=(BASIC,), shared=self.settings),
+            **more,
+        )
+        return (study,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareRequest(OwnRequest):
+    """A comparison of bottlenecks, with controls and embeddings of other programs; its names are checked when made."""
+
+    bottlenecks: tuple[str, ...] = DEFAULT
+    also: tuple[Path, ...] = ()
+    """Embedding files with one row per image, in the order of all images."""
+    seeds: int = 3
+
+    def __post_init__(self) -> None:
+        if not self.bottlenecks:
+            raise UsageError("which bottlenecks? give {bottleneck} {}", ",".join(DEFAULT))
+        for name in self.bottlenecks:
+            if name not in BOTTLENECKS:
+                raise UsageError(unknown_name("bottleneck", name, BOTTLENECKS))
+        names = [*self.bottlenecks, *_CONTROLS, *(path.stem for path in self.also)]
+        for name in names:
+            if names.count(name) > 1:
+                raise UsageError(f"two rows of a comparison cannot both be called {name}")
+        self.check(("bottleneck", "seed"))
+        RunConfig.from_flat(self.settings)
+
+    @property
+    def reports(self) -> tuple[str, ...]:
+        return ("compare",)
+
+    @property
+    def most_jobs(self) -> int:
+        return sum(self.seeds if row.seeded else 1 for row in self._rows())
+
+    def _rows(self) -> list[Row]:
+        files = [
+            Row(path.stem, path.name, subject=FILE, seeded=False, stem=path.stem, file=str(path)) for path in self.also
+        ]
+        return [*map(model_row, self.bottlenecks), *files, *map(model_row, _CONTROLS)]
+
+    def plan(self, reporter: Reporter) -> tuple[Study, ...]:
+        data = load_data(DataConfig(**self.data_settings), reporter=reporter)
+        for path in self.also:
+            _check_rows(path, data)
+        baseline = BASELINE if BASELINE in self.bottlenecks else self.bottlenecks[0]
+        return self._study(self._rows(), data, f"Bottlenecks on {data.title}", baseline=baseline)
+
+
+def _check_rows(path: Path, data: StudyData) -> None:
+    """Before anything is trained."""
+    from softvq_cli import embeddings
+
+    rows, images = len(embeddings.read(path)), data.train + data.test
+    if rows != images:
+        raise InputError(
+            "{} has {} rows, and {} has {} images: it needs one row per image, in the order of {split} all",
+            *(path, rows, data.name, images),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepRequest(OwnRequest):
+    """One model at several values of its settings; names and values are checked when it is made."""
+
+    over: Axes
+    """Numeric settings and their values in any order; reported in increasing order."""
+
+    def __post_init__(self) -> None:
+        if not self.over:
+            raise UsageError("which setting? give {over} {}", "K=8,16,32")
+        for name, values in self.over.items():
+            _check_axis(name, values)
+            if unused_settings(self.bottleneck, {name: None}):
+                raise UsageError("the bottleneck {} does not read {}", self.bottleneck, param(name))
+        self.check(("seed", *self.over))
+
+    @property
+    def bottleneck(self) -> str:
+        """The one whose settings vary."""
+        bottleneck: str = self.settings.get("bottleneck", ModelConfig.bottleneck)
+        return bottleneck
+
+    @property
+    def reports(self) -> tuple[str, ...]:
+        return ("sweep",)
+
+    @property
+    def most_jobs(self) -> int:
+        return math.prod(map(len, self.over.values())) * self.seeds
+
+    def plan(self, reporter: Reporter) -> tuple[Study, ...]:
+        data = load_data(DataConfig(**self.data_settings), reporter=reporter)
+        axes = {name: sorted(values) for name, values in self.over.items()}
+        [(setting, values), *others] = axes.items()
+        return self._study(
+            self._rows(axes),
+            data,
+            f"{', '.join(axes)} of {self.bottleneck} on {data.title}",
+            varied=tuple(axes),
+            figure="bars" if others else "curves",
+            further={"over": axes} if others else {"setting": setting, "values": values},
+        )
+
+    def _rows(self, axes: Axes) -> list[Row]:
+        """A row for each combination of the values, the last axis the fastest."""
+        rows = []
+        for values in itertools.product(*axes.values()):
+            texts = {name: _text(value) for name, value in zip(axes, values, strict=True)}
+            rows.append(
+                Row(
+                    name=", ".join(texts.values()),
+                    label=", ".join(f"{name} = {text}" for name, text in texts.items()),
+                    subject=self.bottleneck,
+                    settings=dict(zip(axes, values, strict=True)),
+                    stem=f"{self.bottleneck}-{'-'.join(name + text for name, text in texts.items())}",
+                )
+            )
+        return rows
+
+
+def _check_axis(name: str, values: Sequence[float]) -> None:
+    if name not in numeric_settings():
+        raise UsageError(unknown_name("numeric setting", name, numeric_settings()))
+    if not values:
+        raise UsageError("which values of {}? give {over} {}=8,16,32", param(name), name)
+    for value in values:
+        check(name, value)
+        if values.count(value) > 1:
+            raise UsageError("the value {:g} of {} is given twice", value, param(name))
+
+
+def parse_over(texts: Iterable[str]) -> dict[str, tuple[float, ...]]:
+    """``K=8,16`` → the setting and its values, for each text (UsageError)."""
+    axes: dict[str, tuple[float, ...]] = {}
+    for text in texts:
+        name, _, listed = text.partition("=")
+        name = name.strip().removeprefix("--").replace("-", "_")
+        if name == "bottleneck":
+            raise UsageError("bottlenecks are compared by softvq compare: give it {bottleneck} {}", shown(listed))
+        if name not in numeric_settings():
+            raise UsageError(unknown_name("numeric setting", name, numeric_settings()))
+        if name in axes:
+            raise UsageError("the values of {} are given twice: give all of them in one list", param(name))
+        whole = int in SETTINGS[name].types
+        try:
+            axes[name] = tuple((int if whole else float)(value) for value in listed.split(",") if value.strip())
+        except ValueError as error:
+            kind = "whole numbers" if whole else "numbers"
+            raise UsageError(
+                "{over} {}=… takes {} with commas between them, not {}", name, kind, shown(listed)
+            ) from error
+    return axes
+
+
+def _text(value: float) -> str:
+    """A number in full, 1.0 as 1."""
+    return str(int(value)) if isinstance(value, float) and value == int(value) else str(value)
