@@ -47,7 +47,7 @@ def reproduce(
         typer.Option(
             "--only",
             metavar="ROW,…",
-            help="Only these rows: bottlenecks, raw, pca, untrained or chance, or those of the ablation. Default: all of "
+            help="Only these rows: bottlenecks, raw, pca, untrained, chance, or those of the ablation. Default: all of "
             "the table.",
             autocompletion=list_completion(_ROWS),
         ),
