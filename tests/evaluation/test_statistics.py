@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
@@ -15,6 +16,7 @@ from softvq_cli.evaluation.codes import purity
 from softvq_cli.evaluation.statistics import (
     hierarchical_bootstrap,
     holm,
+    pair_bootstrap,
     paired_difference,
     stability,
     summary,
@@ -154,6 +156,21 @@ def test_stability_is_the_mean_rand_index_of_all_pairs() -> None:
     found = stability([one, renamed, other])
     a, b = adjusted_rand_score(one, renamed), adjusted_rand_score(one, other)
     assert found.values == pytest.approx((a, b, b)) and a == 1.0 and found.n == 3
+
+
+def test_the_interval_of_the_stability_is_that_of_plain_loops() -> None:
+    rng = np.random.default_rng(0)
+    n, agreement = 5, rng.uniform(0.2, 0.9, (5, 5))
+    pairs = [agreement[i, j] for i, j in itertools.combinations(range(n), 2)]
+    means = []
+    while len(means) < 4000:
+        drawn = sorted(rng.integers(n, size=n))
+        of_pairs = [agreement[i, j] for i, j in itertools.combinations(drawn, 2) if i != j]
+        means += [np.mean(of_pairs)] if of_pairs else []
+    assert pair_bootstrap(pairs, n) == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.02)
+    assert pair_bootstrap([0.5], 2) is None
+    with pytest.raises(InputError):
+        pair_bootstrap([0.5], 3)
 
 
 def test_the_purity_of_a_code_is_the_share_of_its_commonest_class() -> None:

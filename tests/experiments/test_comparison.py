@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import itertools
 import json
 import re
 import threading
@@ -12,8 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.metrics import adjusted_rand_score
 
+from softvq_cli import datasets
 from softvq_cli.cli.reproduce import command_of
+from softvq_cli.config import DataConfig
 from softvq_cli.devices import machine
 from softvq_cli.errors import InputError, RefusedError, UsageError
 from softvq_cli.evaluation.statistics import paired_difference, welch_difference
@@ -23,8 +27,9 @@ from softvq_cli.experiments.comparison import PaperRequest
 from softvq_cli.experiments.document import document as document_of
 from softvq_cli.experiments.pool import Outcome
 from softvq_cli.experiments.report import Reports, carry_out
+from softvq_cli.model import represent
 from softvq_cli.reporter import Reporter
-from softvq_cli.training import run_directory
+from softvq_cli.training import checkpoint, run_directory
 
 HERE = Where(jobs=1, device="cpu")
 SMALL = {"iterations": 4, "batch_size": 16, "latent_dim": 4, "K": 6}
@@ -91,6 +96,45 @@ def test_every_cell_has_its_runs_mean_deviation_and_the_papers_number(document, 
         "welch": {"low": welch.low, "high": welch.high, "p": welch.p},
     }
     assert baseline["versus_baseline"] is None
+
+
+def test_intervals_are_over_trainings_and_their_starts(document, request_of_table1):
+    folders = [request_of_table1.out / "runs" / f"blobs-vq-s{seed}" for seed in (0, 1, 2)]
+    starts = [json.loads((folder / "evaluation.json").read_text())["details"]["starts"] for folder in folders]
+    rng, means = np.random.default_rng(1), []
+    for _ in range(2000):
+        best = []
+        for training in rng.integers(3, size=3):
+            drawn = rng.integers(100, size=100)
+            best.append(min(drawn, key=lambda i: (starts[training]["inertia"][i], i)))
+            best[-1] = starts[training]["clustering_accuracy"][best[-1]]
+        means.append(np.mean(best))
+    interval = cell(document, "vq", "mnist.clustering_accuracy")["interval"]
+    assert interval["starts"] == 100
+    assert (interval["low"], interval["high"]) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])), abs=0.02)
+    nmi = cell(document, "vq", "mnist.nmi")
+    assert nmi["interval"]["starts"] == 1
+    assert min(nmi["values"]) <= nmi["interval"]["low"] <= nmi["mean"] <= nmi["interval"]["high"] <= max(nmi["values"])
+    assert cell(document, "raw", "mnist.nmi")["interval"] is None
+    clusters = [np.load(folder / "clusters-test.npy") for folder in folders]
+    agreement = [adjusted_rand_score(a, b) for a, b in itertools.combinations(clusters, 2)]
+    assert cell(document, "vq", "mnist.seed_ari")["values"] == pytest.approx(agreement)
+
+
+def test_the_codes_have_their_images_and_the_purity_of_their_classes(document, request_of_table1, npz):
+    test = datasets.load(DataConfig(data=str(npz)), "test")
+    purity = cell(document, "vq", "mnist.code_purity")
+    for seed, of_codes in enumerate(purity["codes"]):
+        model = checkpoint.load(request_of_table1.out / "runs" / f"blobs-vq-s{seed}" / "ckpt.pt").model
+        codes = represent(model, test.images, "codes").ravel()
+        classes = [test.labels[codes == k].tolist() for k in range(6)]
+        assert of_codes["counts"] == [len(each) for each in classes]
+        commonest = [max(map(each.count, each)) if each else 0 for each in classes]
+        expected = [most / len(each) if each else None for most, each in zip(commonest, classes, strict=True)]
+        assert of_codes["purity"] == pytest.approx(expected)
+        assert purity["values"][seed] == pytest.approx(sum(commonest) / len(codes))
+    used = [sum(count > 0 for count in of_codes["counts"]) / 6 for of_codes in purity["codes"]]
+    assert cell(document, "vq", "mnist.code_utilisation")["values"] == used
 
 
 def test_rows_stand_in_the_papers_order_with_the_decoders_input_below(document):

@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from softvq_cli import datasets
+from softvq_cli.errors import UsageError
 from softvq_cli.experiments.backends import Where
 from softvq_cli.experiments.comparison import PaperRequest
 from softvq_cli.experiments.pool import Outcome
@@ -13,7 +15,7 @@ from softvq_cli.experiments.report import carry_out
 from softvq_cli.experiments.study import Study
 from softvq_cli.reporter import Reporter
 from softvq_cli.results.evaluate import BASIC, MAP, Evaluation
-from softvq_cli.training import checkpoint
+from softvq_cli.training import checkpoint, initial_model
 
 HERE = Where(jobs=1, device="cpu")
 
@@ -117,3 +119,33 @@ def test_given_again_nothing_is_trained_again(figure):
     recorder = Recorder()
     carry_out(figure[0], where=HERE, reporter=recorder)
     assert recorder.notes and not [note for note in recorder.notes if " done, " in note]
+
+
+def test_the_ablation_is_rows_of_settings_at_the_common_error(npz, tmp_path):
+    request = PaperRequest(
+        names=("ablation",),
+        out=tmp_path,
+        seeds=1,
+        only=("soft-vq", "attention", "commitment-term", "d8"),
+        data={"mnist": str(npz)},
+        settings={"iterations": 4, "log_every": 1, "batch_size": 16, "K": 6},
+    )
+    [report] = carry_out(request, where=HERE).reports
+    assert [row["row"] for row in report.document["rows"]] == ["soft-vq", "attention", "commitment-term", "d8"]
+    settings = report.document["data"]["mnist"]["settings"]
+    assert (settings["attention"]["latent_weight"], settings["attention"]["soft_gradient"]) == (0, "attention")
+    assert (settings["soft-vq"]["latent_dim"], settings["d8"]["latent_dim"], settings["d8"]["K"]) == (64, 8, 6)
+    codebooks = {}
+    for row in ("soft-vq", "attention", "commitment-term"):
+        trained = checkpoint.load(tmp_path / "runs" / f"blobs-{row}-s0" / "ckpt.pt")
+        untrained = initial_model(trained.config, datasets.load(trained.config.data, "train"))
+        moved = trained.model.bottleneck.codebook - untrained.bottleneck.codebook
+        codebooks[row] = moved.abs().max().item()
+    # Adam moves what it trains by about its rate each step.
+    assert codebooks["commitment-term"] < 1e-6 < 1e-4 < min(codebooks["soft-vq"], codebooks["attention"])
+    target = report.document["target_nmse"]
+    reached = [row["cells"]["mnist.test_nmse"]["mean"] <= target for row in report.document["rows"]]
+    notes = [note for note in report.document["notes"] if "does not come down" in note]
+    assert reached.count(False) == len(notes)
+    with pytest.raises(UsageError):
+        PaperRequest(names=("table1",), out=tmp_path, only=("attention",))

@@ -53,6 +53,34 @@ def test_posterior_mean_is_the_papers_equation(form: str, power: str, a: float) 
         np.testing.assert_allclose(bottleneck(z_e, h).z_q.numpy(), expected, rtol=1e-12, atol=1e-14)
 
 
+def test_with_cosine_z_and_codes_are_of_norm_1_and_a_fixed_sigma_is_1() -> None:
+    bottleneck = soft_vq(cosine=True, sigma_form="fixed", sigma_power="0")
+    assert {name for name, _ in bottleneck.named_parameters()} == {"codebook"}
+    z_e, h = batch()
+    with torch.no_grad():
+        z, codebook = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (z_e.numpy(), bottleneck.codebook.numpy()))
+        p = posterior_by_hand(z, codebook, np.zeros(K), 0.0)
+        np.testing.assert_allclose(bottleneck(z_e, h).z_q.numpy(), p @ codebook, rtol=1e-12)
+        assert bottleneck.assign(z_e, h).tolist() == p.argmax(1).tolist()
+
+
+@pytest.mark.parametrize("gradient", ["copied", "attention"])
+def test_the_decoders_gradient_is_copied_or_passes_through_the_softmax(gradient: str) -> None:
+    bottleneck = soft_vq(soft_gradient=gradient)
+    z_e, h = batch()
+    direction = torch.randn(B, D, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    (bottleneck(z_e, h).z_q * direction).sum().backward()
+    expected = direction.numpy()
+    if gradient == "attention":  # d/dz Σ_k p_k a_k = Σ_k p_k (a_k − ā) (μ_k − z) / σ_k², with a_k = <μ_k, direction>
+        codebook, log_sigma = bottleneck.codebook.detach().numpy(), bottleneck.log_sigma(h).detach().numpy()
+        z = z_e.detach().numpy()
+        p, a = posterior_by_hand(z, codebook, log_sigma, 1.0), direction.numpy() @ codebook.T
+        weights = p * (a - (p * a).sum(1, keepdims=True)) * np.exp(-2 * log_sigma)
+        expected = weights @ codebook - weights.sum(1, keepdims=True) * z
+    np.testing.assert_allclose(z_e.grad.numpy(), expected, rtol=1e-9, atol=1e-12)
+    assert (bottleneck.codebook.grad is None) == (gradient == "copied")
+
+
 def test_loss_terms_are_equation_27_as_means() -> None:
     bottleneck = soft_vq()
     z_e, h = batch()
