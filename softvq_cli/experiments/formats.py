@@ -16,7 +16,7 @@ from typing import Any
 from softvq_cli.evaluation.clustering import N_INIT
 from softvq_cli.evaluation.statistics import FEWEST, holm, summary, variance_components, welch_difference
 from softvq_cli.experiments.paper import BASELINE
-from softvq_cli.results.measures import BEYOND, CARRIED, MEASURES, STARTS
+from softvq_cli.results.measures import BEYOND, CARRIED, MEASURES
 from softvq_cli.results.measures import measure as _measure
 from softvq_cli.words import BOTTLENECKS, IMAGE_SHAPES
 
@@ -55,9 +55,6 @@ dropout a Gaussian bound on log |z|, both upper bounds; the plain autoencoder ha
 to the most probable codeword, Euclidean, and relative to the norm of the codewords. σ: over images and codewords. Codes
 used: share of the codebook that is the most probable code of at least one test image. Class purity: how often a test
 image has the commonest class of its code, which grows with the number of codes."""
-_STARTS = (
-    "The accuracy that each of the 100 starts alone would have given; the table above has the one of lowest inertia."
-)
 _SPREAD = """\
 What the spread of the clustering is made of: its standard deviation in the table; that of the mean over all 100 starts
 of each training; and of a random-effects model the part of the training (σ_seed, with its 95 % interval) and that of
@@ -269,7 +266,6 @@ def markdown(document: Mapping[str, Any]) -> str:
     sections = (
         ("What the bottleneck carries", _CARRIED, others(*CARRIED, *unlisted)),
         ("95 % intervals", _INTERVALS, intervals),
-        ("All K-means starts", _STARTS, others(*STARTS)),
         ("Which models differ", _ORDERS, partial(order_table, document)),
         ("Seeds and starts", _SPREAD, partial(spread_table, document)),
         ("Beyond the paper's evaluation", _beyond_legend({*measures} - shown), others(*BEYOND)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -53,8 +54,7 @@ class StudyData:
     @property
     def pixels(self) -> int:
         """Of an image, over all channels."""
-        height, width, channels = self.image_shape if len(self.image_shape) == 3 else (*self.image_shape, 1, 1)
-        return height * width * channels
+        return math.prod(self.image_shape)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""

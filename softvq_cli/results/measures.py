@@ -77,7 +77,6 @@ CARRIED: tuple[str, ...] = (
     *("code_utilisation", "code_purity", "posterior_entropy_bits"),
     *("soft_hard_distance", "soft_hard_relative", "sigma_p05", "sigma_p50", "sigma_p95"),
 )
-STARTS = ("starts_min", "starts_median", "starts_max")
 BEYOND: tuple[str, ...] = (
     *("probe_adam_accuracy", "knn_accuracy", *(f"probe_{n}_accuracy" for n in FEW_LABELS)),
     *("map_clustering_accuracy", "map_nmi", "trustworthiness", "knn_recall"),
