@@ -178,7 +178,10 @@ def measures_table(
     by_row = {row["label"]: {name: cell_of(row, data, name) for name in names} for row in document["rows"]}
     shown = [name for name in names if any(cells[name] for cells in by_row.values())]
     rows = ([label, *(text(name, cells[name]) for name in shown)] for label, cells in by_row.items())
-    counted = [[label, _range_of_n(by_row[label].values()), *texts] for label, *texts in _filled(rows)]
+    trainings = [name for name in shown if name != "seed_ari"]  # whose values are of pairs
+    counted = [
+        [label, _range_of_n(by_row[label][name] for name in trainings), *texts] for label, *texts in _filled(rows)
+    ]
     return ["", "n", *(_measure(name).title for name in shown)], counted
 
 
@@ -433,6 +436,8 @@ def _trainings(row: Mapping[str, Any]) -> str:
 def _range_of_n(cells: Iterable[Mapping[str, Any] | None]) -> str:
     """Number of trainings behind some cells; ``1–2`` where they differ in it."""
     numbers = [cell["n"] for cell in cells if cell]
+    if not numbers:
+        return _NONE
     low, high = min(numbers), max(numbers)
     return str(low) if low == high else f"{low}–{high}"
 

@@ -41,6 +41,7 @@ MEASURES: Mapping[str, Measure] = {
     "ari": Measure("ARI"),
     "seed_ari": Measure("ARI between seeds", digits=3),
     "probe_accuracy": _accuracy("classification"),
+    "train_accuracy": _accuracy("classification, training"),
     "probe_converged": Measure("classification converged", digits=2),
     "starts_min": _accuracy("K-means starts, lowest"),
     "starts_median": _accuracy("median"),
@@ -68,6 +69,7 @@ MEASURES: Mapping[str, Measure] = {
     "map_nmi": Measure("NMI of the t-SNE"),
     "trustworthiness": Measure("trustworthiness of the t-SNE"),
     "knn_recall": Measure("10-NN recall of the t-SNE"),
+    "inertia": Measure("K-means inertia", digits=1),
     "iterations": Measure("iterations", digits=0),
 }
 """By the name in JSON, in the order of the reports. What a bottleneck carries is measured by the bottleneck itself."""
