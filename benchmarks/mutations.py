@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import os
-import resource
 import shutil
 import tempfile
 import time
-from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.timing import table_line
 from tests.helpers import (
     CATS_AND_DOGS,
     PUBLISHED,
     TARS,
+    coarse_pictures,
     dicom,
     encoded,
     ended_well,
@@ -31,12 +29,15 @@ from tests.helpers import (
     shrunk_networks,
     softvq,
     tiny,
+    trust_the_disk,
     unfinish,
     write_folder,
 )
 
-BATCH = 20
-"""Mutations of a kind before it is the next one's turn."""
+BATCH, LONGEST = 20, 20.0
+"""Mutations of a kind before it is the next one's turn; one at a time where those take more seconds."""
+OLD = 1_700_000_000
+"""Seconds since 1970."""
 Kind = tuple[Path, list[object]]
 """The file that is mutated, and a command that reads it."""
 
@@ -154,44 +155,53 @@ def trained(folder: Path) -> dict[str, Kind]:
     return kinds
 
 
-def mutated_files(seconds: float) -> None:
-    """Read mutations of each kind in turn for so long, and print how many there were and how they ended."""
-    with tempfile.TemporaryDirectory() as temporary, shrunk_networks(), contextlib.chdir(temporary):
+@contextlib.contextmanager
+def mutated() -> Iterator[Mapping[str, Callable[[], Callable[[int], list[str]]]]]:
+    """How to begin with each kind of file: a function that reads some mutations of it, and tells the exit codes."""
+    trust_the_disk()
+    with tempfile.TemporaryDirectory() as temporary, shrunk_networks(), coarse_pictures(), contextlib.chdir(temporary):
         folder = Path(temporary).resolve()
         os.environ["SOFTVQ_CACHE"] = str(folder / "cache")
         kinds: dict[str, Kind] = {}
         for number, makers in enumerate((image_files, collections, published, trained)):
             (folder / str(number)).mkdir()
             kinds |= makers(folder / str(number))
-        for name, (_, words) in kinds.items():
-            ended = softvq(*words)
-            assert ended.code == 0 or words[1] == "check", (
-                name,
-                ended,
-            )  # where a checksum is published, no file has it
-        whole = {name: path.read_bytes() for name, (path, _) in kinds.items()}
-        tally = {name: Counter[int]() for name in kinds}
-        end = time.monotonic() + seconds
-        for name, seed in ((name, seed) for seed in itertools.count() for name in kinds):
-            if time.monotonic() > end:
-                break
-            path, words = kinds[name]
-            for damaged in mutations(whole[name], BATCH, seed):
-                path.write_bytes(damaged)
-                ended = softvq(*words)
-                try:
-                    ended_well(ended)
-                except AssertionError:
-                    (Path("/tmp") / "mutated").write_bytes(damaged)
-                    raise
-                tally[name][ended.code] += 1
-            path.write_bytes(whole[name])
-            if name.endswith("resumed"):
-                unfinish(folder / "3" / "half", 2)
+
+        def beginning(name: str) -> Callable[[], Callable[[int], list[str]]]:
+            return lambda: reading(name, *kinds[name])
+
+        yield {name: beginning(name) for name in kinds}
         shutil.rmtree(folder / "cache", ignore_errors=True)
-    print(table_line(["kind of file", "mutations", "exit codes"]) + "\n" + table_line(["---", "---:", "---"]))
-    for name, codes in tally.items():
-        print(table_line([name, codes.total(), ", ".join(f"{code}: {count}" for code, count in sorted(codes.items()))]))
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20)
-    total = sum(codes.total() for codes in tally.values())
-    print(f"\n{total} mutations of {len(kinds)} kinds; the process never had more than {memory:.2f} GiB of memory")
+
+
+def reading(name: str, path: Path, words: list[object]) -> Callable[[int], list[str]]:
+    """Reads :data:`BATCH` mutations of one file; fewer where one takes long."""
+    whole, size = path.read_bytes(), BATCH
+
+    def restore() -> None:
+        path.write_bytes(whole)
+        if name.endswith("resumed"):
+            unfinish(path.parent, 2)
+
+    ended = softvq(*words)
+    assert ended.code == 0 or words[1] == "check", (name, ended)  # where a checksum is published, no file has it
+    restore()
+
+    def read(seed: int) -> list[str]:
+        nonlocal size
+        codes, began = [], time.monotonic()
+        for number, damaged in enumerate(mutations(whole, size, seed)):
+            path.write_bytes(damaged)
+            os.utime(path, (OLD, OLD + number))  # of a file that has just changed the reader waits for the next tick
+            ended = softvq(*words)
+            try:
+                ended_well(ended)
+            except AssertionError:
+                Path(tempfile.gettempdir(), "mutated").write_bytes(damaged)
+                raise
+            codes.append(str(ended.code))
+        restore()
+        size = BATCH if time.monotonic() - began < LONGEST else 1
+        return codes
+
+    return read

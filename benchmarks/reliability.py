@@ -1,38 +1,48 @@
 """Attacks on the program: kills, faults of the disk and mutated files, as many as fit into a time.
 
-    python -m benchmarks.reliability kills --seconds 600
-    python -m benchmarks.reliability installed --seconds 600
-    python -m benchmarks.reliability faults --seconds 600
-    python -m benchmarks.reliability mutations --seconds 600
+    python -m benchmarks.reliability kills --seconds 600 --state counts.json
+    python -m benchmarks.reliability installed --seconds 600 --state counts.json
+    python -m benchmarks.reliability faults --seconds 600 --state counts.json
+    python -m benchmarks.reliability mutations --seconds 600 --state counts.json
 
-Each prints a table, and ends with an error where a promise of docs/RELIABILITY.md does not hold. The suite tries fewer
-of the same (tests/reliability). The figures in docs/RELIABILITY.md are from here.
+Each shares its time among commands or kinds of files and prints a table. It ends with an error where a promise of
+docs/RELIABILITY.md does not hold. The next call with the same file of counts goes on where this one ended. The suite
+tries fewer of the same (tests/reliability). The figures in docs/RELIABILITY.md are from here.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import hashlib
-import itertools
 import json
 import os
 import random
+import resource
+import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.mutations import mutated_files
-from benchmarks.timing import table_line
-from tests.helpers import Result, Zygote, ended_well, installed, plain, save_blobs, temporaries, tiny, zygote_in
+from benchmarks.mutations import mutated
+from benchmarks.timing import table
+from tests.helpers import Result, ended_well, installed, plain, save_blobs, temporaries, tiny, zygote_in
 
 ERRORS = ("EIO", "ENOSPC", "EROFS", "EDQUOT", "ESTALE", "EINTR")
+KILLS = 8
+"""Of a run at most, before it may come to its end."""
+Outcomes = list[str] | None
+"""Of one try, one word each; None: there is nothing more to try."""
+Try = Callable[[int], Outcomes]
+"""What an attack does with one command or kind of file, the first time with 0, then with 1 …"""
 
 
 @dataclass(frozen=True)
@@ -46,8 +56,8 @@ class Command:
     """The words of a command that has to run first."""
 
 
-def commands(npz: Path) -> dict[str, Command]:
-    words = tiny(npz, iterations=12, log_every=5, checkpoint_every=1)
+def commands(npz: Path, iterations: int) -> dict[str, Command]:
+    words = tiny(npz, iterations=iterations, log_every=5, checkpoint_every=1)
     train = ["train", "--out", "run", *words]
     size = ["--iterations", "6", "--batch-size", "8", "--K", "3", "--latent-dim", "2", "--device", "cpu"]
     study = [*size, "--seeds", "1", "--jobs", "2", "--out", "study", "--quiet"]
@@ -89,145 +99,206 @@ def flat(value: Any, name: str) -> dict[str, Any]:
     return {leaf: inner for key, part in parts for leaf, inner in flat(part, f"{name}/{key}").items()}
 
 
-def prepared(zygote: Zygote, command: Command, folder: Path) -> Path:
-    folder.mkdir(parents=True)
-    if command.before:
-        zygote.run(*command.before, cwd=folder).done()
-    return folder
+class Trial:
+    """A command in new folders, beside what it leaves when nothing disturbs it.
 
+    Args:
+        start: of a process with the command.
+        command: what is attacked.
+        folder: for all that is made.
+    """
 
-@dataclass(frozen=True)
-class Undisturbed:
-    """What a command leaves when nothing disturbs it: what is the same in two runs of it, so no clocks."""
-
-    values: dict[str, Any]
-    names: set[str]
-    """Of all files and values, also of clocks."""
-    seconds: float
-    """How long it takes."""
-
-    @classmethod
-    def of(cls, zygote: Zygote, command: Command, folder: Path) -> Undisturbed:
+    def __init__(self, start: Callable[..., Result], command: Command, folder: Path) -> None:
+        self.start, self.command, self.folder = start, command, folder
+        self.template = folder / "template"
+        self.template.mkdir(parents=True)
+        if command.before:
+            start(*command.before, cwd=self.template).done()
         both = []
         for number in range(2):
-            place = prepared(zygote, command, folder / f"undisturbed-{number}")
-            start = time.monotonic()
-            zygote.run(*command.first, cwd=place).done()
-            seconds = time.monotonic() - start
+            place = self.place(f"undisturbed-{number}")
+            began = time.monotonic()
+            start(*command.first, cwd=place).done()
+            self.seconds = time.monotonic() - began
             both.append(leaves(place))
         assert both[0].keys() == both[1].keys()
-        return cls({name: value for name, value in both[0].items() if both[1][name] == value}, set(both[0]), seconds)
+        self.names = set(both[0])
+        self.same = {name: value for name, value in both[0].items() if both[1][name] == value}  # so no clocks
+
+    def place(self, name: str) -> Path:
+        """A new folder in which the command can run."""
+        return shutil.copytree(self.template, self.folder / name)
 
     def check(self, place: Path, moment: object) -> None:
-        """Raise AssertionError unless the folder holds the same."""
+        """Let the command go on to its end, and compare what it leaves (AssertionError); the folder goes."""
+        for _ in range(600):
+            ended = self.start(*self.command.first, *self.command.again, cwd=place)
+            if ended.code != 4:  # workers of a killed command may hold its folder for a moment
+                break
+            time.sleep(0.1)
+        ended.done()
         now = leaves(place)
-        differing = [name for name, value in self.values.items() if now.get(name) != value]
+        differing = [name for name, value in self.same.items() if now.get(name) != value]
         differing += self.names ^ now.keys()
         assert not differing, (moment, place, differing[:5])
         assert not temporaries(place), (moment, temporaries(place))
+        shutil.rmtree(place, ignore_errors=True)
 
 
-def finished(start: Callable[..., Result], command: Command, place: Path) -> Result:
-    """Let the command go on to its end; what a killed one has started may hold its folder for a moment."""
-    for _ in range(600):
-        ended = start(*command.first, *command.again, cwd=place)
-        if ended.code != 4:
-            return ended.done()
-        time.sleep(0.1)
-    raise AssertionError(ended)
+# ---- attacks
 
 
-# ---- kills
+def kills(trial: Trial) -> Try:
+    """Kill the command at random moments until it gets to its end; the outcomes are what its kills fell into."""
 
-
-def kills(zygote: Zygote, command: Command, folder: Path) -> Iterator[list[str]]:
-    """Kill the command at random moments until it gets to its end, again and again; yields when a run's kills came."""
-    whole, chance = Undisturbed.of(zygote, command, folder), random.Random(0)
-    for number in itertools.count():
-        place, moments = prepared(zygote, command, folder / str(number)), []
-        for attempt in itertools.count():
-            longest = whole.seconds * (1 + attempt / 20)  # the machine may have become slower
-            again = command.again if attempt else []
-            ended = zygote.run(*command.first, *again, cwd=place, after=chance.uniform(0, longest))
-            if ended.code != -signal.SIGKILL:
+    def attack(number: int) -> Outcomes:
+        place, chance, moments = trial.place(str(number)), random.Random(number), []
+        for attempt in range(KILLS):
+            again = trial.command.again if attempt else []
+            ended = trial.start(*trial.command.first, *again, cwd=place, after=chance.uniform(0, trial.seconds))
+            killed = ended.code == -signal.SIGKILL
+            trial.seconds *= 1.02 if killed else 0.9  # the machine may have become slower, or faster
+            if not killed:
+                assert ended.code in (0, 4), ended
                 break
             moments.append("while writing a file" if temporaries(place) else "between writes")
-        assert ended.code in (0, 4), ended
-        finished(zygote.run, command, place)
-        whole.check(place, number)
-        yield moments
+        trial.check(place, number)
+        return moments
+
+    return attack
 
 
-def installed_kills(zygote: Zygote, command: Command, folder: Path) -> Iterator[list[str]]:
-    """The same of the program as a shell starts it, with the networks of the paper."""
+def faults(trial: Trial) -> Try:
+    """Let each call that writes fail once, with each error; the outcome is how the command ended."""
 
-    def start(*words: object, cwd: Path, after: float | None = None, **_: object) -> Result:
-        process = installed(*words, cwd=cwd)
-        try:
-            out, err = process.communicate(timeout=after)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            out, err = process.communicate()
-        return Result(process.returncode, out, err)
+    def attack(number: int) -> Outcomes:
+        moment, name = number // len(ERRORS), ERRORS[number % len(ERRORS)]
+        place = trial.place(f"{moment}-{name}")
+        ended = trial.start(*trial.command.first, cwd=place, fault=[moment, getattr(errno, name)])
+        ended_well(ended)
+        assert ended.code in (0, 1), (moment, name, ended)
+        if not (place / "fault").exists():
+            return None  # the command makes fewer calls than that
+        (place / "fault").unlink()
+        trial.check(place, (moment, name))
+        return [f"{name}: " + ("went on" if ended.code == 0 else "one line")]
 
-    fresh = type("Installed", (), {"run": staticmethod(start)})
-    yield from kills(fresh, command, folder)  # type: ignore[arg-type]
-
-
-# ---- faults
-
-
-def faults(zygote: Zygote, command: Command, folder: Path) -> Iterator[list[str]]:
-    """Let each call that writes fail once, with each error; yields how the command ended, if nothing is lost."""
-    whole = Undisturbed.of(zygote, command, folder)
-    for moment in itertools.count():
-        for name in ERRORS:
-            place = prepared(zygote, command, folder / f"{moment}-{name}")
-            ended = zygote.run(*command.first, cwd=place, fault=[moment, getattr(errno, name)])
-            ended_well(ended)
-            assert ended.code in (0, 1), (moment, name, ended)
-            if not (place / "fault").exists():
-                return  # the command makes fewer calls than that
-            (place / "fault").unlink()
-            finished(zygote.run, command, place)
-            whole.check(place, (moment, name))
-            yield [f"{name}: " + ("went on" if ended.code == 0 else "one line")]
+    return attack
 
 
-# ---- the tables
+def as_a_shell(*words: object, cwd: Path, after: float | None = None) -> Result:
+    """The program as a shell starts it, with the networks of the paper."""
+    process = installed(*words, cwd=cwd)
+    try:
+        out, err = process.communicate(timeout=after)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        out, err = process.communicate()
+    return Result(process.returncode, out, err)
 
 
-def run(attack: Callable[..., Iterator[list[str]]], seconds: float, only: list[str]) -> None:
-    """Share the time among the commands, and print a row for each."""
-    print(table_line(["command", "times", "what came of it"]) + "\n" + table_line(["---", "---:", "---"]))
-    with tempfile.TemporaryDirectory() as temporary:
+@contextlib.contextmanager
+def trials(attack: str, only: list[str]) -> Iterator[Mapping[str, Callable[[], Try]]]:
+    """How to begin the attack on each of these commands."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
         folder = Path(temporary)
         os.environ["SOFTVQ_CACHE"] = str(folder / "cache")
         zygote = zygote_in(folder, os.getpid())
-        chosen = {name: one for name, one in commands(save_blobs(folder / "blobs.npz")).items() if name in only}
-        for name, command in chosen.items():
-            end, tally, over = time.monotonic() + seconds / len(chosen), Counter[str](), False
-            for outcomes in attack(zygote, command, folder / name):
-                tally.update(outcomes)
-                if over := time.monotonic() > end:
-                    break
-            text = ", ".join(f"{outcome} {count}" for outcome, count in sorted(tally.items()))
-            print(table_line([name, tally.total(), text + "; the time was over" * over]), flush=True)
+
+        def forked(*words: object, cwd: Path, **more: Any) -> Result:
+            return zygote.run(*words, cwd=cwd, coarse=True, **more)
+
+        start, begin = (as_a_shell if attack == "installed" else forked), (faults if attack == "faults" else kills)
+        chosen = commands(save_blobs(folder / "blobs.npz"), 3 if attack == "faults" else 12)
+
+        def beginning(name: str) -> Callable[[], Try]:
+            return lambda: begin(Trial(start, chosen[name], folder / name))
+
+        yield {name: beginning(name) for name in chosen if name in only}
 
 
-def main() -> None:
-    attacks: dict[str, Any] = {"kills": kills, "installed": installed_kills, "faults": faults, "mutations": None}
+# ---- counts
+
+
+@dataclass
+class Counts:
+    """What was tried so far of one command or kind of file."""
+
+    tries: int = 0
+    seconds: float = 0.0
+    over: bool = False
+    outcomes: Counter[str] = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        self.outcomes = Counter(self.outcomes or {})
+
+
+class State:
+    """All counts of an attack, in a file where one is given."""
+
+    def __init__(self, path: Path | None, attack: str) -> None:
+        self.path, self.attack = path, attack
+        self.all = json.loads(path.read_text()) if path is not None and path.exists() else {}
+        self.counts = {name: Counts(**value) for name, value in self.all.get(attack, {}).items()}
+
+    def save(self) -> None:
+        self.all[self.attack] = {name: vars(counts) for name, counts in self.counts.items()}
+        kind = f"{self.attack}: most memory in GiB"
+        memory = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        self.all[kind] = max(self.all.get(kind, 0.0), round(memory / (1 << 20), 2))
+        if self.path is not None:
+            self.path.with_suffix(".new").write_text(json.dumps(self.all, indent=1))
+            self.path.with_suffix(".new").replace(self.path)
+
+    def show(self) -> None:
+        rows = []
+        for name, counts in self.counts.items():
+            text = ", ".join(f"{outcome} {count}" for outcome, count in sorted(counts.outcomes.items()))
+            rows.append([name, f"{counts.outcomes.total()}{' (all)' * counts.over}", f"{counts.seconds:.0f}", text])
+        print(table(["on", "times", "seconds", "what came of it"], rows))
+        total = sum(counts.outcomes.total() for counts in self.counts.values())
+        print(f"\n{total} in all; most memory: {self.all.get(f'{self.attack}: most memory in GiB', 0)} GiB")
+
+
+def share(kinds: Mapping[str, Callable[[], Try]], state: State, seconds: float) -> None:
+    """Try, for so long, what has had the least time so far."""
+    end, begun = time.monotonic() + seconds, dict[str, Try]()
+    for name in kinds:
+        state.counts.setdefault(name, Counts())
+    while time.monotonic() < end:
+        left = [name for name in kinds if not state.counts[name].over]
+        if not left:
+            break
+        name = min(left, key=lambda name: state.counts[name].seconds)
+        counts = state.counts[name]
+        if name not in begun:
+            begun[name] = kinds[name]()
+        began = time.monotonic()
+        outcomes = begun[name](counts.tries)
+        counts.seconds += time.monotonic() - began
+        counts.tries += 1
+        counts.over = outcomes is None
+        counts.outcomes.update(outcomes or ())
+        state.save()
+
+
+def main() -> int:
+    attacks = ("kills", "installed", "faults", "mutations")
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reliability", description="Attacks on the program.")
     parser.add_argument("attack", choices=attacks)
-    parser.add_argument("--seconds", type=float, default=600, help="how long, all commands together")
+    parser.add_argument("--seconds", type=float, default=600, help="how long; 0 shows the counts")
+    parser.add_argument("--state", type=Path, help="a file of counts; the next call goes on from them")
     names = ["train", "run", "embed", "reproduce", "sweep"]
     parser.add_argument("--only", nargs="+", default=names, choices=names, help="the commands; all unless given")
     chosen = parser.parse_args()
-    if chosen.attack == "mutations":
-        mutated_files(chosen.seconds)
-    else:
-        run(attacks[chosen.attack], chosen.seconds, chosen.only)
+    state = State(chosen.state, chosen.attack)
+    if chosen.seconds > 0:
+        context = mutated() if chosen.attack == "mutations" else trials(chosen.attack, chosen.only)
+        with context as kinds:
+            share(kinds, state, chosen.seconds)
+    state.show()
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -151,6 +151,12 @@ def build(name: str) -> Any:
     return typer.main.get_command(alone)
 
 
+@functools.cache
+def _program() -> Any:
+    """All of it for Typer."""
+    return typer.main.get_command(app)
+
+
 def run(argv: Sequence[str]) -> int:
     """Run one command, turn whatever it raises into one line, and return the exit code."""
     argv = list(argv)
@@ -158,7 +164,7 @@ def run(argv: Sequence[str]) -> int:
     prepare_streams()
     with interrupts.installed():
         try:
-            code = code_of(typer.main.get_command(app).main(argv, prog_name="softvq", standalone_mode=False))
+            code = code_of(_program().main(argv, prog_name="softvq", standalone_mode=False))
             sys.stdout.flush()
         except BrokenPipeError:
             drop(sys.stdout)

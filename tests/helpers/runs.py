@@ -56,6 +56,15 @@ def papers_networks() -> contextlib.AbstractContextManager[None]:
     return networks_of(PAPERS_WIDTHS, PAPERS_CHANNELS)
 
 
+@contextlib.contextmanager
+def coarse_pictures() -> Iterator[None]:
+    """Pictures are files with nothing in them: to draw them takes most of the time of a run of a small network."""
+    from matplotlib.figure import Figure
+
+    with mock.patch.object(Figure, "savefig", lambda figure, file, **more: file.write(b"a picture")):
+        yield
+
+
 def tiny(npz: Path, **more: object) -> list[str]:
     """The words of a training of a few steps that has all that is to be resumed: noise, a codebook, moments."""
     options = {"data": npz, "latent_dim": 2, "K": 3, "batch_size": 8, "noise_std": 0.1, "device": "cpu"} | more

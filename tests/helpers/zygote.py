@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.helpers import workers
-from tests.helpers.runs import shrunk_networks, trust_the_disk
+from tests.helpers.runs import coarse_pictures, shrunk_networks, trust_the_disk
 
 
 def _die_at(moment: int) -> None:
@@ -135,7 +135,11 @@ def _child(job: dict[str, Any], streams: list[int]) -> None:
         if job.get(name) is not None:
             resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (job[name], resource.RLIM_INFINITY))
     code = 0
-    with shrunk_networks() if job["small"] else contextlib.nullcontext():
+    with contextlib.ExitStack() as context:
+        if job["small"]:
+            context.enter_context(shrunk_networks())
+        if job.get("coarse"):
+            context.enter_context(coarse_pictures())
         if job.get("code") is None:
             code = main(job["argv"])
         else:  # a program of Python
