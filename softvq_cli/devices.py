@@ -6,12 +6,12 @@ import contextlib
 import ctypes
 import functools
 import os
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from softvq_cli.errors import Message, UsageError, unknown_name
+from softvq_cli.process import one_blas_thread, threads, whole_float32
 from softvq_cli.version import __version__
 from softvq_cli.words import DEVICES
 
@@ -39,10 +39,6 @@ def pick(device: str = "auto") -> torch.device:
     if name not in present:
         there = " and ".join(present)
         raise UsageError("{device} {}: PyTorch finds no such device here; there is {}", name, there)
-    if name == "cuda":
-        torch.backends.cudnn.allow_tf32 = False  # float32 is float32: by default convolutions round to 10 bits
-    elif name == "cpu" and "OMP_NUM_THREADS" not in os.environ:
-        _stay_in_the_container()
     return torch.device(name)
 
 
@@ -77,21 +73,28 @@ def evaluation_threads(jobs: int | None = None) -> Iterator[int]:
     Yields:
         How many threads to take for work that is cut into parts of the same bytes.
     """
-    import scipy.linalg  # noqa: F401 (SciPy's OpenBLAS: once it is loaded it can be limited)
     from threadpoolctl import threadpool_limits
 
     count = processors(jobs)
-    with threadpool_limits({"blas": 1, "openmp": count}):
+    with one_blas_thread.held(), threadpool_limits(count, "openmp"):  # OpenMP's number is of this thread alone
         yield count
 
 
-@functools.cache
-def _stay_in_the_container() -> None:
-    """Have PyTorch take no more threads than there are processors: by itself it asks the affinity alone."""
+@contextlib.contextmanager
+def inference(device: torch.device) -> Iterator[None]:
+    """Within the block PyTorch computes in full float32, without gradients, and with no more threads than processors.
+
+    By itself it asks the affinity alone how many there are, and not the container.
+    """
     import joblib
     import torch
 
-    torch.set_num_threads(min(torch.get_num_threads(), int(joblib.cpu_count())))
+    fewer = contextlib.nullcontext()
+    if device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
+        granted = int(joblib.cpu_count())
+        fewer = threads(granted) if granted < torch.get_num_threads() else fewer
+    with whole_float32.held(), fewer, torch.inference_mode():
+        yield
 
 
 _KEPT = {-3: 32 << 20, -1: 1 << 30}
@@ -114,19 +117,6 @@ def keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         for parameter, value in _KEPT.items():
             mallopt(parameter, value)
-
-
-@contextlib.contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Within the block, PyTorch computes on the CPU with ``count`` threads, whatever the machine has."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def uses_bfloat16(precision: str, device: torch.device) -> bool:
@@ -180,6 +170,13 @@ def as_tensor(images: np.ndarray) -> torch.Tensor:
     """The array as a tensor over the same memory, which may be a read-only map: it is never written."""
     import torch
 
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*not writable")
-        return torch.from_numpy(images)
+    return torch.from_numpy(images if images.flags.writeable else np.asarray(_Writable(images)))
+
+
+class _Writable:
+    """An array as if it could be written: PyTorch, which has no tensors that cannot, would warn."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self._array = array
+        there = array.__array_interface__
+        self.__array_interface__ = {**there, "data": (there["data"][0], False)}

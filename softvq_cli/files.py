@@ -9,6 +9,7 @@ import json
 import math
 import os
 import re
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -35,29 +36,26 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         with _to_device(path) as file:
             yield file
         return
-    temporary = None
+    temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.tmp"
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp", delete=False) as file:
-            temporary = file.name
-            _hold(file)
-            yield file  # type: ignore[misc]
+        # Not by tempfile, whose files nobody else may read: to set the mode right one must know the process's mask,
+        # which can only be read by setting it, while other threads make files.
+        with open(temporary, "x+b") as file:
+            _hold(file.fileno())
+            yield file
             file.flush()
             os.fsync(file.fileno())
-            os.chmod(temporary, 0o666 & ~_umask())
             if fcntl is not None:  # while it is held, so that nobody takes it for abandoned
                 os.replace(temporary, path)
-                temporary = None
-        if temporary is not None:
+        if fcntl is None:
             os.replace(temporary, path)
-            temporary = None
         _sync_folder(path.parent)
     except OSError as error:
         reason = error.strerror or str(error)
         raise SoftVQError(f"cannot write {path}: {reason}; nothing was changed there") from error
     finally:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
 
 
 @contextlib.contextmanager
@@ -106,20 +104,24 @@ def discard_unfinished(folder: Path, names: Iterable[str]) -> None:
 
 
 def discard_abandoned(path: Path) -> None:
-    """Remove what killed processes left of ``path``: a temporary file that no process holds any more."""
+    """Remove what killed processes left of ``path``: a temporary file or folder that no process holds any more."""
     if fcntl is None:
         return
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        with contextlib.suppress(OSError), left.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            left.unlink()
+        with contextlib.suppress(OSError):
+            descriptor = os.open(left, os.O_RDONLY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+            finally:
+                os.close(descriptor)
 
 
-def _hold(file: Any) -> None:
-    """Mark a temporary file as being written, for as long as it is open."""
+def _hold(descriptor: int) -> None:
+    """Mark a temporary file or folder as being used, for as long as it is open."""
     if fcntl is not None:
         with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -190,7 +192,7 @@ def make_folder(path: str | os.PathLike[str]) -> Path:
 
 @contextlib.contextmanager
 def temporary_folder(instead: str | os.PathLike[str] | None = None) -> Iterator[Path]:
-    """A folder that is there as long as the block lasts.
+    """A folder that is there as long as the block lasts; those that killed processes left go.
 
     Args:
         instead: has it where the folder for temporary files cannot be written.
@@ -199,16 +201,29 @@ def temporary_folder(instead: str | os.PathLike[str] | None = None) -> Iterator[
         SoftVQError: neither can.
     """
     try:
-        made = tempfile.TemporaryDirectory(prefix="softvq-", ignore_cleanup_errors=True)
+        folder = _new_folder(tempfile.gettempdir())
     except OSError as error:
         if instead is None:
             raise SoftVQError("no folder for temporary files can be written: set TMPDIR to one that can") from error
         try:
-            made = tempfile.TemporaryDirectory(prefix=".softvq-", dir=instead, ignore_cleanup_errors=True)
+            folder = _new_folder(instead)
         except OSError as second:
             raise SoftVQError(f"cannot write into the folder {instead}: {second.strerror}") from second
-    with made as folder:
-        yield Path(folder)
+    descriptor = os.open(folder, os.O_RDONLY) if fcntl is not None else None
+    try:
+        if descriptor is not None:
+            _hold(descriptor)
+        folder.mkdir(0o700, exist_ok=True)  # somebody may have taken it for abandoned before it was held
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _new_folder(place: str | os.PathLike[str]) -> Path:
+    discard_abandoned(Path(place) / "softvq")
+    return Path(tempfile.mkdtemp(".tmp", ".softvq.", place))
 
 
 def arrow_file(path: Path) -> Any:
@@ -246,13 +261,6 @@ def _finite(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"{text} is not a number")
     return value
-
-
-def _umask() -> int:
-    """The process's file mode mask, which can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _sync_folder(folder: Path) -> None:

@@ -24,11 +24,12 @@ import joblib
 if hasattr(os, "sched_setaffinity") and "ONE_CORE" in os.environ:
     os.sched_setaffinity(0, list(os.sched_getaffinity(0))[:1])
 import torch
-from softvq_cli.devices import pick, processors
+from softvq_cli.devices import inference, pick, processors
 alone = torch.get_num_threads()  # PyTorch counts cores, or processors, as its OpenMP does
-pick("cpu")
+with inference(pick("cpu")):
+    taken = torch.get_num_threads()
 most = alone if "OMP_NUM_THREADS" in os.environ else min(alone, joblib.cpu_count())
-print(processors(), processors(1), processors(10**6), int(torch.get_num_threads() == most))
+print(processors(), processors(1), processors(10**6), int(taken == most and torch.get_num_threads() == alone))
 """
 
 

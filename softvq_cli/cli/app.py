@@ -29,6 +29,7 @@ from softvq_cli.cli.errors import INTERRUPTED, code_of, describe, drop, interrup
 from softvq_cli.cli.options import Bundle, local_path, metadata
 from softvq_cli.cli.output import prepare_streams
 from softvq_cli.cli.progress import Terminal
+from softvq_cli.devices import keep_freed_memory
 from softvq_cli.errors import SoftVQError
 from softvq_cli.version import __version__
 
@@ -282,6 +283,8 @@ def _work_place(name: str, *, debug: bool) -> Iterator[None]:
                 f"PyTorch needs about {_SPACE / 1e9:.1f} GB of address space, and {space / 1e9:.1f} are allowed: raise "
                 "the limit (ulimit -v unlimited)"
             )
+    if name not in _WITHOUT_TORCH:
+        keep_freed_memory()
     if os.path.expanduser("~") == "~":
         os.environ["HOME"] = os.sep
     try:

@@ -11,7 +11,6 @@ import functools
 import io
 import multiprocessing
 import signal
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
@@ -28,6 +27,7 @@ from softvq_cli.datasets import dicom, tiff
 from softvq_cli.datasets.cache import Put
 from softvq_cli.datasets.pixel_range import DeepError, Raster, Scale, Tally, as_bytes, extent_of
 from softvq_cli.errors import InputError, SoftVQError, one_line
+from softvq_cli.process import quiet
 
 Item = tuple[int, str, bytes, int]
 """(row, what to call the file in messages, its bytes, the page of it)."""
@@ -72,8 +72,7 @@ class Form:
 def form_of(item: Item, image_size: int | None, scale: Scale) -> Form:
     """The form that the first image asks of the others; raises as :func:`read_image`."""
     _, name, data, page = item
-    with strict_warnings():
-        image = read_image(name, data, scale, page)
+    image = read_image(name, data, scale, page)
     height, width = image.shape[:2] if image_size is None else (image_size, image_size)
     return Form(height, width, 1 if image.ndim == 2 else 3, image_size is not None, name, scale)
 
@@ -99,14 +98,13 @@ def decode(items: Iterable[Item], form: Form, put: Put, *, count: int, size: int
     """
     done, tally = 0, Tally()
     most = max(1, min(_BLOCK_ITEMS, _BLOCK_BYTES // (form.height * form.width * form.channels)))
-    with strict_warnings():
-        work = _worked(_blocks(items, most), partial(decode_block, form=form), *_executor(count, size))
-        for block, (pixels, counted) in work:
-            for start, stop in _runs([item[0] for item in block]):
-                put(block[start][0], pixels[start:stop])
-            done += len(block)
-            tally.update(counted)
-            tick(done)
+    work = _worked(_blocks(items, most), partial(decode_block, form=form), *_executor(count, size))
+    for block, (pixels, counted) in work:
+        for start, stop in _runs([item[0] for item in block]):
+            put(block[start][0], pixels[start:stop])
+        done += len(block)
+        tally.update(counted)
+        tick(done)
     if done != count:
         raise InputError(f"{form.first} and the files next to it changed while they were read; try again")
     return tally
@@ -115,10 +113,9 @@ def decode(items: Iterable[Item], form: Form, put: Put, *, count: int, size: int
 def extents(items: Iterable[Item], *, count: int, size: int, tick: Callable[[int], None]) -> list[Extent]:
     """The values that each image has, in the order of the rows; raises InputError as :func:`decode`."""
     by_row: dict[int, Extent] = {}
-    with strict_warnings():
-        for block, values in _worked(_blocks(items, 64), _survey_block, *_executor(count, size)):
-            by_row.update(zip((item[0] for item in block), values, strict=True))
-            tick(len(by_row))
+    for block, values in _worked(_blocks(items, 64), _survey_block, *_executor(count, size)):
+        by_row.update(zip((item[0] for item in block), values, strict=True))
+        tick(len(by_row))
     return [by_row[row] for row in sorted(by_row)]
 
 
@@ -163,7 +160,6 @@ def _worked(
 def _start_worker() -> None:
     """Ctrl-C reaches every process of a terminal; a worker would answer with a traceback."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _be_strict()
 
 
 def _blocks(items: Iterable[Item], most: int) -> Iterator[list[Item]]:
@@ -242,29 +238,16 @@ def page_count(name: str, data: bytes) -> int:
         return dicom.frame_count(name, data) if dicom.is_dicom(data) else 1
 
 
-def _be_strict() -> None:
-    """Make Pillow's warning of a bomb an error in this process, and silence the others."""
-    warnings.simplefilter("ignore")  # about odd metadata
-    warnings.simplefilter("error", Image.DecompressionBombWarning)
-
-
-@contextmanager
-def strict_warnings() -> Iterator[None]:
-    """:func:`_be_strict` for a while. Around threads, not in them: the filters belong to the whole process."""
-    with warnings.catch_warnings():
-        _be_strict()
-        yield
-
-
 @contextmanager
 def _errors(name: str) -> Iterator[None]:
     try:
-        yield
+        with quiet():  # about odd metadata
+            yield
     except (InputError, DeepError):
         raise
     except UnidentifiedImageError as error:
         raise InputError(f"{name} is not an image that can be read (PNG, JPEG, …); remove it") from error
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
         raise InputError(f"{name} has more than {Image.MAX_IMAGE_PIXELS} pixels; make it smaller") from error
     except Exception as error:  # Pillow's readers raise a dozen kinds on damaged bytes
         raise InputError(f"{name} is a damaged image ({one_line(error)}); replace or remove it") from error
@@ -307,6 +290,8 @@ def _open_with_pillow(data: bytes, page: int, tally: Tally, *, deep: bool) -> Ra
     with Image.open(io.BytesIO(data), formats=_formats()) as image:
         if page:
             image.seek(page)
+        if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
+            raise Image.DecompressionBombError  # of which Pillow only warns up to twice as many
         if _raw_modes(image) == ["LA;16B"]:
             return _grey_and_alpha(image)
         if _has_sixteen_bits(image):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import threading
-import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -32,7 +31,6 @@ class OnDemand:
         self._form, self._fetch, self._name = form, fetch, name
         self._threads: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
-        warnings.filterwarnings("ignore", module="PIL")  # about odd metadata, which were no matter the first time
 
     def __len__(self) -> int:
         return self.shape[0]

@@ -321,14 +321,16 @@ class _Table:
 
     def _read(self, columns: list[str]) -> Any:
         with arrow_errors(self.path, "table"):
-            return self._arrow().read_all().select(columns) if self._is_arrow else self._parquet().read(columns)
+            if not self._is_arrow:
+                return self._parquet().read(columns)
+            return _checked(self._arrow().read_all().select(columns))
 
     def _batches(self, column: str) -> Iterator[Any]:
         if not self._is_arrow:
             yield from self._parquet().iter_batches(_BATCH, columns=[column])
             return
         for batch in self._arrow():
-            yield batch.select([column])
+            yield _checked(batch.select([column]))
 
     @property
     def _is_arrow(self) -> bool:
@@ -350,6 +352,12 @@ class _Table:
         reader = pyarrow.ipc.open_file(source)
         batches = (reader.get_batch(number) for number in range(reader.num_record_batches))
         return pyarrow.RecordBatchReader.from_batches(reader.schema, batches)
+
+
+def _checked(rows: Any) -> Any:
+    """Rows of an Arrow file, whose places in it are believed unchecked: damaged ones would be read from anywhere."""
+    rows.validate(full=True)
+    return rows
 
 
 def _holds_bytes(kind: Any) -> bool:

@@ -6,7 +6,6 @@ accuracy by the best one-to-one assignment of clusters to classes, found by the 
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ from softvq_cli.devices import evaluation_threads, processors
 from softvq_cli.errors import InputError, Message, UsageError, unknown_name
 from softvq_cli.evaluation import kmeans
 from softvq_cli.evaluation.statistics import Summary, summary
+from softvq_cli.process import quiet
 from softvq_cli.ranges import MOST_COUNT, check_jobs, check_number, check_seed
 from softvq_cli.words import CLUSTER_METHODS, INITS, ClusterMethod, Init
 
@@ -323,8 +323,7 @@ def _gaussian_mixture(z: np.ndarray, assignments: np.ndarray, clusters: int, sta
     drawn = GaussianMixture(
         clusters, n_init=starts, init_params="k-means++", max_iter=500, random_state=np.random.RandomState(seed)
     )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
+    with quiet(ConvergenceWarning):
         best = max((mixture.fit(z), drawn.fit(z)), key=lambda fitted: fitted.lower_bound_)
     return np.asarray(best.predict(z), dtype=np.int64)
 
@@ -338,7 +337,6 @@ def _merged(z: np.ndarray, clusters: int) -> np.ndarray:
     from sklearn.neighbors import kneighbors_graph
 
     near = kneighbors_graph(z, GRAPH) if len(z) > MOST_PAIRS else None
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="the number of connected components")  # it connects them then
+    with quiet(UserWarning):  # of parts that are not connected: it connects them then
         merging = AgglomerativeClustering(clusters, linkage="ward", connectivity=near)
         return np.asarray(merging.fit_predict(z), dtype=np.int64)

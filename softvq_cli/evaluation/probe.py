@@ -5,17 +5,17 @@ Its optimum is found by L-BFGS; the published notebooks' training by Adam is the
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from softvq_cli.devices import evaluation_threads, threads
+from softvq_cli.devices import evaluation_threads
 from softvq_cli.errors import InputError, UsageError, unknown_name
 from softvq_cli.evaluation.numerics import Features, conditioned
 from softvq_cli.evaluation.statistics import Summary, summary
+from softvq_cli.process import quiet, threads
 from softvq_cli.ranges import MOST_COUNT, check_number, check_seed
 from softvq_cli.words import SOLVERS, Solver
 
@@ -254,8 +254,7 @@ def _converge(model: LogisticRegression, features: Features, y: np.ndarray) -> b
     """
     from sklearn.exceptions import ConvergenceWarning
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
+    with quiet(ConvergenceWarning):
         model.set_params(tol=features.tolerance).fit(features.rows, y)
     error = model.predict_proba(features.rows)
     error[np.arange(len(y)), np.searchsorted(model.classes_, y)] -= 1

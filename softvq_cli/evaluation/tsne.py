@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 import numpy as np
 
 from softvq_cli.devices import evaluation_threads, processors
@@ -95,7 +93,6 @@ def tsne(
     # A row's affinities do not change with its scale, and openTSNE's search for their width fails from 1e18 on.
     _, exponents = np.frexp(distances.max(axis=1, keepdims=True))
     distances = np.ldexp(distances, np.where(np.abs(exponents) > _EXPONENTS, -exponents, 0))
-    logging.getLogger("openTSNE").setLevel(logging.ERROR)
     fitted = openTSNE.TSNE(
         n_components=dimensions,
         perplexity=perplexity,

@@ -312,7 +312,9 @@ def _obey(parent: Connection) -> None:
 def prepare(threads: int) -> None:
     """Load what every job needs, while the parent still looks at the data."""
     import softvq_cli.experiments.job  # noqa: F401
+    from softvq_cli.devices import keep_freed_memory
 
+    keep_freed_memory()
     limit_threads(threads)
 
 

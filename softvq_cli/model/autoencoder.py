@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from softvq_cli.config import BATCH, ModelConfig
-from softvq_cli.devices import as_tensor
+from softvq_cli.devices import as_tensor, inference
 from softvq_cli.errors import InputError, UsageError
 from softvq_cli.model.bottlenecks import CodebookUsage, Output, build_bottleneck
 from softvq_cli.model.decoder import CNNDecoder, MLPDecoder
@@ -125,7 +125,7 @@ class Autoencoder(nn.Module):
             images: uint8 (N, H, W, C), at least one.
         """
         error, n = 0.0, len(images)
-        with torch.inference_mode():
+        with inference(self.pixel_variance.device):
             for x in self.batches(images):
                 error += self.nmse(x, self(x).x_hat).item() * len(x)
             codes = (self.encode(x) for x in self.batches(images))
@@ -137,7 +137,7 @@ class Autoencoder(nn.Module):
         Raises:
             InputError: the bottleneck has no codebook.
         """
-        with torch.inference_mode():
+        with inference(self.pixel_variance.device):
             usage = self.bottleneck.usage(self.encode(x) for x in self.batches(images))
         if usage is None:
             raise InputError(f"a {self.config.bottleneck} model has no codebook")

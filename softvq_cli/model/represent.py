@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from softvq_cli.config import BATCH
+from softvq_cli.devices import inference
 from softvq_cli.errors import InputError, UsageError, unknown_name
 from softvq_cli.model.autoencoder import Autoencoder
 from softvq_cli.words import REPRESENTATIONS
@@ -47,7 +48,7 @@ def representations(
     if not len(images):
         raise InputError("there are no images to represent")
     for x in model.batches(images, size):
-        with torch.inference_mode():  # not while the caller works on the rows
+        with inference(model.pixel_variance.device):  # not while the caller works on the rows
             rows = _read(model, x, what).cpu().numpy()
         yield rows
 

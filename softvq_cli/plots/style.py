@@ -108,7 +108,7 @@ def figure(
     suffix = Path(path).suffix.lower()
     # From matplotlib's own defaults, so that a matplotlibrc changes nothing; the backend is its user's.
     settings: Any = {name: value for name, value in matplotlib.rcParamsDefault.items() if name != "backend"}
-    with matplotlib.rc_context(settings | _RC):
+    with text.lock, matplotlib.rc_context(settings | _RC):
         drawing = Figure(figsize=(width, height), layout="constrained")
         yield drawing
         for line in text.give_fonts(drawing):

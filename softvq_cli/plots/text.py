@@ -10,6 +10,7 @@ import functools
 import os
 import re
 import sys
+import threading
 import unicodedata
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -28,13 +29,19 @@ _NO_TEXT = re.compile(r"Last Resort|^cm|^STIX(Size|NonUni)")
 _DIGITS = re.compile(r"(\d+)")
 
 
+lock = threading.RLock()
+"""Of what matplotlib has for the whole process, which threads can only have in turn."""
+
+
 def load_matplotlib(folder: Path | None = None) -> Any:
     """The module ``matplotlib`` with its list of fonts, whatever windows or settings the user has.
 
     ``folder`` takes its settings for as long as it loads, where neither they nor temporary files have a place.
     """
+    if "matplotlib.font_manager" in sys.modules:
+        return _imported()
     # MPLBACKEND is for windows, and one that is not here would keep it from loading.
-    with _variable("MPLBACKEND", None):
+    with lock, _variable("MPLBACKEND", None):
         try:
             return _imported()
         except OSError:

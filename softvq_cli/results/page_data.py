@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from softvq_cli.devices import inference
 from softvq_cli.errors import InputError
 from softvq_cli.evaluation.tsne import FEWEST_ROWS
 from softvq_cli.plots.page import Codebook, Kind, Number, View
@@ -293,11 +294,10 @@ class _Run:
 
 def _median_sigma(model: Any, images: np.ndarray) -> np.ndarray | None:
     """float64 (K,): the median of each σ_k over images, evenly spaced; None where the bottleneck has no σ."""
-    import torch
 
     rows = np.linspace(0, len(images) - 1, min(len(images), SIGMA_ROWS)).round().astype(np.int64)
     parts = []
-    with torch.inference_mode():
+    with inference(model.pixel_variance.device):
         for x in model.batches(images[rows]):
             sigma = model.bottleneck.sigma(model.encode(x)[1])
             if sigma is None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from softvq_cli.config import RunConfig
 from softvq_cli.datasets.vectors import standard_of
+from softvq_cli.devices import inference
 from softvq_cli.errors import InputError
 from softvq_cli.reporter import Reporter
 from softvq_cli.words import CHANCE, PCA, RAW, UNTRAINED, Split
@@ -279,7 +280,7 @@ def encode(model: Autoencoder, images: np.ndarray, shown: np.ndarray, *, reporte
             reporter.progress("encoding", done, len(images))
             yield z_e, h
 
-    with torch.inference_mode():
+    with inference(model.pixel_variance.device):
         batches = codes()
         carried = model.bottleneck.evaluate(batches, len(images))
         for _ in batches:  # a bottleneck that measures nothing leaves them all
@@ -301,7 +302,7 @@ def decoded_codewords(model: Autoencoder, numbers: np.ndarray) -> np.ndarray:
 
     centroids = model.bottleneck.centroids()
     assert centroids is not None
-    with torch.inference_mode():
+    with inference(model.pixel_variance.device):
         codewords = centroids.flatten(0, -2)[numbers]
         parts = torch.split(codewords, max(1, model.batch_size // model.positions))
         return np.concatenate([_bytes(model, model.decode_codewords(part)) for part in parts])

@@ -14,7 +14,6 @@ import json
 import logging
 import os
 import struct
-import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from softvq_cli.config import pixel_range
 from softvq_cli.errors import InputError, SoftVQError, one_line
 from softvq_cli.files import atomic_write
 from softvq_cli.model import Autoencoder
+from softvq_cli.process import quiet
 
 _SEAL = "sha256"
 INPUT = "images"
@@ -196,11 +196,10 @@ def _silence() -> Iterator[None]:
     logging.disable(logging.ERROR)
     try:
         with (
-            warnings.catch_warnings(),
+            quiet(),
             contextlib.redirect_stdout(io.StringIO()),
             contextlib.redirect_stderr(io.StringIO()),
         ):
-            warnings.simplefilter("ignore")
             yield
     finally:
         logging.disable(level)

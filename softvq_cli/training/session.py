@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from softvq_cli.config import DataConfig, RunConfig
 from softvq_cli.datasets.dataset import Dataset
 from softvq_cli.datasets.vectors import standard_of
-from softvq_cli.devices import as_tensor, threads, uses_bfloat16
+from softvq_cli.devices import as_tensor, uses_bfloat16
 from softvq_cli.errors import InputError, UsageError
 from softvq_cli.model import Autoencoder
+from softvq_cli.process import threads
 from softvq_cli.training.adam import Adam
 from softvq_cli.training.batches import Batches, derived_seed
 from softvq_cli.training.gather import source_of
@@ -25,13 +27,37 @@ VALIDATION_IMAGES = 1024
 """At most this many, evenly spaced over the test split: an estimate that costs about ten steps."""
 
 
+class _Drawn(TorchFunctionMode):
+    """Within the block, what this thread draws without a generator comes from ``generator``.
+
+    The layers of PyTorch draw their first weights so. Its global generator belongs to all threads.
+    """
+
+    def __init__(self, generator: torch.Generator) -> None:
+        super().__init__()
+        self._generator = generator
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        more = dict(kwargs or {})
+        if func.__name__ in _DRAWING and more.get("generator") is None:
+            more["generator"] = self._generator
+        return func(*args, **more)
+
+
+_DRAWING = {
+    *("rand", "randn", "randint", "randperm", "normal", "bernoulli", "multinomial", "poisson"),
+    *("uniform_", "normal_", "random_", "bernoulli_", "exponential_", "log_normal_", "cauchy_", "geometric_"),
+    *("kaiming_uniform_", "kaiming_normal_", "xavier_uniform_", "xavier_normal_", "trunc_normal_", "orthogonal_"),
+}
+"""PyTorch's functions that take a generator; those that initialise draw outside of the mode if they get none."""
+
+
 def initial_model(config: RunConfig, dataset: Dataset) -> Autoencoder:
     """The model that a run of ``config`` on the training split ``dataset`` starts from, on the CPU.
 
     The global random state stays as it is.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derived_seed(config.train.seed, 0))
+    with _Drawn(torch.Generator().manual_seed(derived_seed(config.train.seed, 0))):
         if not dataset.of_vectors:
             if config.data.scale != DataConfig.scale:
                 raise UsageError("{scale} is for vectors, and {} holds images", dataset.name)

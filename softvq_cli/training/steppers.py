@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from softvq_cli.devices import keep_freed_memory
+from softvq_cli.process import quiet
 from softvq_cli.training.adam import Adam
 from softvq_cli.training.gather import ResidentImages
 from softvq_cli.training.session import Session
@@ -27,8 +26,6 @@ class Stepper(Protocol):
 
 def stepper(session: Session) -> Stepper:
     """What is fast for the session's device; from a checkpoint, restore the session first."""
-    if session.device.type == "cpu":
-        keep_freed_memory()
     resident = isinstance(session.source, ResidentImages)
     return GraphStepper(session) if resident and session.device.type == "cuda" else EagerStepper(session)
 
@@ -128,8 +125,7 @@ def _register(graph: torch.cuda.CUDAGraph, generator: torch.Generator) -> None:
     Newer releases of PyTorch find that out by themselves; this method warns there that it does nothing any more.
     """
     if hasattr(graph, "register_generator_state"):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet():
             graph.register_generator_state(generator)
 
 

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 
 from softvq_cli.config import TrainConfig
-from softvq_cli.devices import threads
 from softvq_cli.errors import Interrupted, SoftVQError
 from softvq_cli.files import keep_copy
+from softvq_cli.process import threads, whole_float32
 from softvq_cli.reporter import Reporter
 from softvq_cli.training import checkpoint, run_directory
 from softvq_cli.training.checkpoint import DatasetInfo
@@ -170,7 +170,7 @@ class Trainer:
     def _in_place(self) -> Iterator[None]:
         """On the stream and with the threads of this training."""
         on_stream = contextlib.nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
-        with threads(self.session.config.train.threads), on_stream:
+        with threads(self.session.config.train.threads), whole_float32.held(), on_stream:
             yield
 
 

@@ -44,9 +44,15 @@ def _die_at(moment: int) -> None:
 
         return call
 
-    for name in ("fsync", "replace", "unlink", "chmod"):
+    opening = dying(open)
+
+    def opened(place: Any, mode: str = "r", *args: Any, **options: Any) -> Any:
+        return (opening if set(mode) & set("wax+") else real)(place, mode, *args, **options)
+
+    for name in ("fsync", "replace", "unlink"):
         setattr(os, name, dying(getattr(os, name)))
-    tempfile.NamedTemporaryFile = dying(tempfile.NamedTemporaryFile)  # type: ignore[misc]
+    real, builtins.open = open, opened
+    io.open = opened
 
 
 class _Writing:
@@ -104,15 +110,8 @@ def _fail_at(moment: int, number: int) -> None:
 
         return call
 
-    def temporary(*args: Any, **options: Any) -> Any:
-        if not here(options.get("dir") or tempfile.gettempdir()) and options.get("dir") not in (Path(), Path(folder)):
-            return named(*args, **options)
-        tick()
-        return _Writing(named(*args, **options), tick)
-
     for name in ("fsync", "replace", "rename", "unlink", "remove", "rmdir", "chmod", "mkdir", "link", "truncate"):
         setattr(os, name, failing(getattr(os, name)))
-    named, tempfile.NamedTemporaryFile = tempfile.NamedTemporaryFile, temporary  # type: ignore[misc,assignment]
     builtins.open = io.open = opening(open)  # type: ignore[assignment]
 
 

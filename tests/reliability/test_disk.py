@@ -53,12 +53,9 @@ class FailingFile:
 @pytest.fixture
 def room(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Set how many bytes the next file that is written atomically may take."""
-    real = files.tempfile.NamedTemporaryFile
 
     def limit(size: int) -> None:
-        monkeypatch.setattr(
-            files.tempfile, "NamedTemporaryFile", lambda *args, **more: FailingFile(real(*args, **more), size)
-        )
+        monkeypatch.setattr(files, "open", lambda *args: FailingFile(open(*args), size), raising=False)  # noqa: SIM115
 
     return limit
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import ClassVar
 
 import torch
@@ -13,6 +12,7 @@ from torch.nn import functional as F
 from softvq_cli.config import ModelConfig
 from softvq_cli.model.bottlenecks.base import Output
 from softvq_cli.model.bottlenecks.codebook import CodebookBottleneck, straight_through
+from softvq_cli.process import quiet
 
 ENCODINGS_A_CODEWORD = 8
 """What K-means starts from, on average."""
@@ -98,7 +98,6 @@ def kmeans(z: Tensor, K: int, seed: int) -> Tensor:
     from sklearn.exceptions import ConvergenceWarning
 
     rows = z.detach().cpu().double().numpy()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer different rows than K
+    with quiet(ConvergenceWarning):  # fewer different rows than K
         centres = KMeans(K, n_init=1, random_state=seed % 2**32).fit(rows).cluster_centers_
     return torch.from_numpy(centres).to(z)

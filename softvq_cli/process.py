@@ -1,0 +1,149 @@
+"""What belongs to the whole process, so that several threads may want it at once: warnings, numbers of threads, TF32.
+
+A public call leaves all of it as it was, whatever other threads do meanwhile. The command line and workers, whose
+process is their own, also set some of it for good.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+
+class Shared:
+    """A setting of the process that any number of threads may want at a time: the first sets it, the last restores it.
+
+    Args:
+        setting: makes a context manager that sets it.
+    """
+
+    def __init__(self, setting: Callable[[], contextlib.AbstractContextManager[Any]]) -> None:
+        self._setting, self._lock, self._users = setting, threading.RLock(), 0
+        self._set = contextlib.ExitStack()
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Have it within the block."""
+        with self._lock:
+            if not self._users:
+                self._set.enter_context(self._setting())
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                if not self._users:
+                    self._set.close()
+
+
+# ---- warnings
+
+
+class _Quiet:
+    """Stands in a filter of warnings in the place of a text, and matches in the threads that are within a block."""
+
+    def __init__(self, category: type[Warning]) -> None:
+        self._depth = threading.local()
+        self._filter: Any = ("ignore", self, category, None, 0)
+        self._there = Shared(self._inserted)
+
+    def match(self, text: str) -> bool:
+        return getattr(self._depth, "value", 0) > 0
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        with self._there.held():
+            self._depth.value = getattr(self._depth, "value", 0) + 1
+            try:
+                yield
+            finally:
+                self._depth.value -= 1
+
+    @contextlib.contextmanager
+    def _inserted(self) -> Iterator[None]:
+        # Not catch_warnings(): two of them that overlap leave the filters of the first for good.
+        filters: Any = warnings.filters
+        filters.insert(0, self._filter)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(ValueError):  # somebody else has restored the filters of before
+                warnings.filters.remove(self._filter)  # type: ignore[attr-defined]
+
+
+_quiet = functools.cache(_Quiet)
+
+
+def quiet(category: type[Warning] = Warning) -> contextlib.AbstractContextManager[None]:
+    """Within the block, warnings of this kind are not shown that come up in the same thread."""
+    return _quiet(category).held()
+
+
+# ---- numbers of threads
+
+
+@functools.cache
+def _library() -> Any:
+    """PyTorch's library, in which the functions of OpenMP and MKL are found that it calls."""
+    import torch
+
+    return ctypes.CDLL(torch._C.__file__)
+
+
+@contextlib.contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Within the block, PyTorch computes on the CPU with ``count`` threads when this thread asks it to.
+
+    ``torch.set_num_threads`` also sets it for other threads of Python, those that begin meanwhile and, in MKL, all.
+    """
+    import torch
+
+    before, restore = torch.get_num_threads(), contextlib.ExitStack()
+    try:
+        _library().omp_set_num_threads(count)
+        restore.callback(_library().omp_set_num_threads, before)
+        if local := getattr(_library(), "MKL_Set_Num_Threads_Local", None):
+            restore.callback(local, local(count))
+    except (AttributeError, OSError):  # a PyTorch with other libraries
+        torch.set_num_threads(count)
+        restore.callback(torch.set_num_threads, before)
+    with restore:
+        yield
+
+
+@contextlib.contextmanager
+def _one_blas_thread() -> Iterator[None]:
+    import scipy.linalg  # noqa: F401 (SciPy's OpenBLAS: once it is loaded it can be limited)
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, "blas"):
+        yield
+
+
+one_blas_thread = Shared(_one_blas_thread)
+"""A product of NumPy or SciPy takes one thread."""
+
+
+# ---- accelerators
+
+
+@contextlib.contextmanager
+def _whole_float32() -> Iterator[None]:
+    import torch
+
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
+whole_float32 = Shared(_whole_float32)
+"""Convolutions on CUDA keep float32's digits; by default they round to 10 bits."""
