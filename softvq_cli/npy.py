@@ -9,7 +9,7 @@ from typing import IO
 
 import numpy as np
 
-from softvq_cli.errors import InputError, one_line
+from softvq_cli.errors import InputError, one_line, shown
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def read_header(file: IO[bytes], where: str, size: int) -> Header:
     if dtype.hasobject:
         raise InputError(f"{where} holds Python objects, which would run code when loaded; save plain numbers")
     if min(shape, default=0) < 0 or length + math.prod(shape) * dtype.itemsize != size:
-        raise InputError(f"{where} is damaged: its header promises the shape {shape}, and its size does not fit")
+        raise InputError(f"{where} is damaged: its header promises the shape {shown(shape)}, and its size does not fit")
     return Header(shape, fortran, dtype, length)
 
 

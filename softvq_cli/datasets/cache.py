@@ -29,7 +29,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from softvq_cli import npy
-from softvq_cli.errors import InputError, SoftVQError, UsageError
+from softvq_cli.errors import InputError, SoftVQError, UsageError, one_line
 from softvq_cli.files import atomic_write, make_folder, read_json, write_text
 
 Put = Callable[[int, np.ndarray], None]
@@ -263,5 +263,5 @@ def _content(files: tuple[tuple[str, str, tuple[int, ...]], ...]) -> str:
                 while data := file.read(1 << 20):
                     digest.update(data)
         except OSError as error:
-            raise InputError(f"cannot read {path}: {error.strerror}") from error
+            raise InputError(f"cannot read {one_line(path)}: {error.strerror}") from error
     return digest.hexdigest()

@@ -78,7 +78,9 @@ def _file_of_id(path: Path, name: str, by_id: dict[str, list[str]]) -> str:
     folder, _, stem = name.rpartition("/")
     files = [file for file in by_id.get(stem, []) if file.startswith(folder)]
     if len(files) != 1:
-        raise InputError(f"{path} names {name}, which is {shorten(files) or 'no file'}; write the paths of the files")
+        raise InputError(
+            f"{path} names {one_line(name)}, which is {shorten(files) or 'no file'}; write the paths of the files"
+        )
     return files[0]
 
 
@@ -105,7 +107,7 @@ def metadata_records(source: Source, config: DataConfig) -> Records | None:
         for row in parsed:
             image = str(folder / str(row.get(columns.image) or "").replace("\\", "/"))
             if image not in rows_by_name:
-                raise InputError(f"{where} names {image}, which is not there")
+                raise InputError(f"{where} names {one_line(image)}, which is not there")
             role = role_of_value(where, row[columns.split]) if columns.split else _role_of_path(image)
             images.append((rows_by_name[image], role, row.get(columns.label) if columns.label else None))
         notes += [note for note in columns.notes if note not in notes]

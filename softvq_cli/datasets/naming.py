@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from softvq_cli.errors import InputError
+from softvq_cli.errors import InputError, one_line
 
 Role = Literal["train", "test", "validation"]
 
@@ -111,7 +111,7 @@ def natural(name: str) -> tuple[object, ...]:
 
 def shorten(names: Iterable[str], most: int = 3) -> str:
     """A few names for a message: ``a, b, c and 4 more``."""
-    names = list(names)
+    names = [one_line(name, 60) for name in names]
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return f"{', '.join(names[:most])}{more}"
 

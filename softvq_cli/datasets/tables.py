@@ -204,7 +204,9 @@ def _bytes_of(path: Path, row: int, value: Any) -> bytes:
         try:
             value = target.read_bytes()
         except OSError as error:
-            raise InputError(f"{path}: row {row} names {value}, which cannot be read: {error.strerror}") from error
+            raise InputError(
+                f"{path}: row {row} names {one_line(value)}, which cannot be read: {error.strerror}"
+            ) from error
     if not isinstance(value, bytes):
         raise InputError(f"{path}: row {row} holds no image")
     limits.check_file_size(path, f"row {row}", len(value))

@@ -14,6 +14,7 @@ import torch
 from softvq_cli import datasets
 from softvq_cli.config import DataConfig, RunConfig, parse_keep, resolve
 from softvq_cli.datasets.dataset import Dataset
+from softvq_cli.datasets.naming import shorten
 from softvq_cli.devices import pick
 from softvq_cli.errors import InputError, Message, SoftVQError, UsageError, one_line, unknown_name
 from softvq_cli.model import Autoencoder
@@ -288,7 +289,8 @@ def _prepare_folder(folder: Path, request: TrainRequest, session: Session) -> No
     if request.resume and not goes_on:
         reporter.note(f"there is no run in {folder} yet: it begins")
     if not goes_on:
-        run_directory.claim(folder, config, overwrite=request.overwrite)
+        if left := run_directory.claim(folder, config, overwrite=request.overwrite):
+            reporter.warn(f"left in {folder}, perhaps of the run before: {shorten(left, 8)}")
     elif not (folder / run_directory.CONFIG).exists():
         run_directory.write_config(folder, config)
     elif run_directory.stored_config(folder).train.iterations != config.train.iterations:

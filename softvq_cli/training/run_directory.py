@@ -125,12 +125,16 @@ def is_used(folder: Path) -> bool:
     return (folder / CONFIG).exists() or (folder / CHECKPOINT).exists()
 
 
-def claim(folder: Path, config: RunConfig, *, overwrite: bool) -> None:
+def claim(folder: Path, config: RunConfig, *, overwrite: bool) -> list[str]:
     """Begin a run in a locked folder: write its configuration, after clearing the old run if that was asked for.
+
+    Returns:
+        What stands there besides, and may be of the old run: tables and exports under names that the user gave.
 
     Raises:
         RefusedError: a run is there and ``overwrite`` is not set.
     """
+    left: list[str] = []
     if is_used(folder):
         if not overwrite:
             raise RefusedError(
@@ -139,7 +143,9 @@ def claim(folder: Path, config: RunConfig, *, overwrite: bool) -> None:
         for path in _files_of_run(folder):
             path.unlink(missing_ok=True)
         shutil.rmtree(folder / "tensorboard", ignore_errors=True)
+        left = sorted(path.name for path in folder.iterdir() if path.name[0] != ".")
     write_config(folder, config)
+    return left
 
 
 def _files_of_run(folder: Path) -> list[Path]:

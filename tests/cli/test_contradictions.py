@@ -85,10 +85,12 @@ def test_embeddings_of_another_checkpoint_are_named_where_they_are_used(softvq, 
 def test_overwriting_leaves_nothing_of_the_old_run(softvq, chained, tmp_path):
     folder = shutil.copytree(chained, tmp_path / "run")
     softvq("embed", "run", "-q", "-o", "run/mine.npy").done()
-    (folder / "notes.txt").write_text("mine")
-    softvq("train", "-b", "ae", "-q", "-o", "run", "--overwrite", *QUICK).done()
-    names = {path.name for path in folder.iterdir()}
-    assert names == {".lock", "ckpt.pt", "config.json", "metrics.jsonl", "notes.txt"}
+    softvq("embed", "run", "-q", "-o", "run/mine.parquet").done()
+    (folder / "mine.onnx").write_bytes(b"an export")
+    left = {"mine.onnx", "mine.parquet"}
+    ended = softvq("train", "-b", "ae", "-q", "-o", "run", "--overwrite", *QUICK).done()
+    assert [all(name in line for name in left) for line in ended.err.splitlines() if "warning" in line] == [True]
+    assert {path.name for path in folder.iterdir()} == {".lock", "ckpt.pt", "config.json", "metrics.jsonl", *left}
 
 
 def test_what_a_killed_process_was_writing_goes_and_what_a_living_one_writes_stays(tmp_path):

@@ -23,8 +23,10 @@ import torch
 from softvq_cli.training import archive, checkpoint, export
 from tests.helpers import (
     Result,
+    encoded,
     ended_well,
     mutations,
+    pixels,
     save_blobs,
     shrunk_networks,
     softvq,
@@ -33,6 +35,13 @@ from tests.helpers import (
     with_pickle,
     with_seal,
 )
+
+
+def npy_header(shape: str) -> bytes:
+    """Of a file of float32 whose shape is that text."""
+    text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({shape})}}\n".encode()
+    return b"\x93NUMPY\x01\0" + len(text).to_bytes(2, "little") + text
+
 
 COUNT = 15 * int(os.environ.get("SOFTVQ_MUTATIONS", "1"))
 
@@ -237,3 +246,36 @@ def test_arrays_of_every_kind_as_embeddings(tmp_path: Path, tally: Tally) -> Non
             np.save(path, np.zeros(shape, dtype=np.dtype("V3") if dtype == "V" else dtype), allow_pickle=True)
             tally.add(softvq("info", path, "--json"), 0, 3)
             tally.add(softvq("cluster", path, "-k", 1, "--n-init", 1, "-j", 1), 0, 3)
+
+
+LONG = "x" * 1500
+OF_LISTS = [f"file_name,label\n{LONG},a", f"{LONG},{LONG}\n0,1"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        *(("a.npy", npy_header(shape)) for shape in ("1, " * 500, "1" * 1500 + ",", "0, " * 500)),
+        *(("metadata.csv", text.encode()) for text in OF_LISTS),
+        *(("metadata.jsonl", json.dumps(row).encode()) for row in ({LONG: 1}, {"file_name": LONG})),
+    ],
+)
+def test_a_message_repeats_no_more_than_a_line_of_a_file(name: str, content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "0.png").write_bytes(encoded(pixels(0, (8, 8))))
+    (tmp_path / name).write_bytes(content)
+    ended = softvq("data", "show", tmp_path / name if name == "a.npy" else tmp_path)
+    ended.refused(3, name)
+    assert len(ended.err.replace(str(tmp_path), "")) < 400
+
+
+def test_a_place_in_an_arrow_file_that_is_elsewhere(tmp_path: Path) -> None:
+    """It would be read from there: the process ended by SIGSEGV."""
+    pa = pytest.importorskip("pyarrow")
+    path, cells = tmp_path / "a.arrow", [encoded(pixels(number, (8, 8))) for number in range(3)]
+    with pa.ipc.new_stream(path, pa.schema([("image", pa.binary())])) as writer:
+        writer.write_batch(pa.record_batch([pa.array(cells)], ["image"]))
+    places = np.cumsum([0, *map(len, cells)]).astype("<i4")
+    whole = path.read_bytes()
+    assert whole.count(places.tobytes()) == 1
+    path.write_bytes(whole.replace(places.tobytes(), np.minimum(places * 2**20, 2**31 - 1).astype("<i4").tobytes()))
+    softvq("data", "show", path).refused(3, "a.arrow")
