@@ -89,7 +89,7 @@ def inference(device: torch.device) -> Iterator[None]:
     import joblib
     import torch
 
-    fewer = contextlib.nullcontext()
+    fewer: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
     if device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
         granted = int(joblib.cpu_count())
         fewer = threads(granted) if granted < torch.get_num_threads() else fewer

@@ -77,12 +77,12 @@ class _Quiet:
                 warnings.filters.remove(self._filter)  # type: ignore[attr-defined]
 
 
-_quiet = functools.cache(_Quiet)
-
-
 def quiet(category: type[Warning] = Warning) -> contextlib.AbstractContextManager[None]:
     """Within the block, warnings of this kind are not shown that come up in the same thread."""
-    return _quiet(category).held()
+    return _quiet.setdefault(category, _Quiet(category)).held()
+
+
+_quiet: dict[type[Warning], _Quiet] = {}
 
 
 # ---- numbers of threads
