@@ -86,7 +86,7 @@ def decode(model: Autoencoder, rows: np.ndarray) -> np.ndarray:
     of_codes = rows.dtype.kind in "iu"
     rows = _checked_codes(model, rows) if of_codes else _checked_latents(model, rows)
     parts, device = [], model.pixel_variance.device
-    with torch.inference_mode():
+    with inference(device):
         for start in range(0, len(rows), model.batch_size):
             part = torch.from_numpy(rows[start : start + model.batch_size]).to(device)
             if of_codes:
