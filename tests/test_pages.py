@@ -29,7 +29,7 @@ from tests.helpers import ROOT, Zygote
 
 PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
-    for pattern in ("*.md", "docs/*.md", "docs/commands/*.md", "examples/*.md", ".github/**/*.md")
+    for pattern in ("*.md", "docs/*.md", "docs/commands/*.md", "docs/studies/*.md", "examples/*.md", ".github/**/*.md")
     for path in sorted(ROOT.glob(pattern))
 }
 """Path → text of every page that people read."""
