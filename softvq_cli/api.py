@@ -18,22 +18,32 @@ from softvq_cli.estimators import AutoencoderEmbedder, KMeansManyStarts
 from softvq_cli.estimators.pixels import Numbers, as_images, check_bytes
 from softvq_cli.model import Autoencoder, represent
 from softvq_cli.training import Checkpoint, checkpoint
+from softvq_cli.training.run import networks_of
 
 __all__ = ["AutoencoderEmbedder", "KMeansManyStarts", "embed", "load"]
 
 
-def load(path: str | os.PathLike[str], device: str = "cpu") -> Checkpoint:
+def load(
+    path: str | os.PathLike[str],
+    device: str = "cpu",
+    *,
+    encoder: torch.nn.Module | None = None,
+    decoder: torch.nn.Module | None = None,
+) -> Checkpoint:
     """Read a checkpoint; its ``.model`` is ready for :func:`embed`.
 
     Args:
         path: a ``ckpt.pt`` that ``softvq train`` wrote.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        encoder: a module like the one that was given to ``train``, if one was; the weights are those of the file.
+        decoder: likewise.
 
     Raises:
-        InputError: missing, damaged, or not a softvq checkpoint. Nothing in the file is executed.
+        InputError: missing, damaged, or not a softvq checkpoint. Nothing in the file is executed. Or it needs modules,
+            or has no use for them.
         UsageError: no such device.
     """
-    return checkpoint.load(path, pick(device))
+    return checkpoint.load(path, pick(device), networks_of(encoder, decoder))
 
 
 def embed(model: Checkpoint | Autoencoder | str | os.PathLike[str], images: Any, what: str = "z_e") -> np.ndarray:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from softvq_cli.errors import Message, UsageError, param, shown, unknown_name
 from softvq_cli.files import as_utf8
-from softvq_cli.presets import preset, threads
+from softvq_cli.presets import no_network, preset, threads
 from softvq_cli.ranges import KINDS, MOST_COUNT, MOST_SEED, as_float, in_range, is_number
 from softvq_cli.sharing import shared_path
 from softvq_cli.words import (
@@ -104,7 +104,9 @@ class ModelConfig:
     """The network and its bottleneck."""
 
     arch: Arch = setting(
-        "mlp", "Network: mlp (fully connected) or cnn (convolutional, for images of at least 16x16 pixels)."
+        "mlp",
+        "Network: mlp (fully connected), cnn (convolutional, for images of at least 16x16 pixels), none (z_e is the "
+        "input; with rvq this is residual K-means), or own (modules given in Python).",
     )
     bottleneck: str = setting("soft-vq", f"Bottleneck: {', '.join(BOTTLENECKS)}.")
     latent_dim: int = setting(64, "Dimension d of z_e.", low=1, high=65536)
@@ -294,7 +296,10 @@ def resolve(data: str, image_shape: tuple[int, ...], chosen: Mapping[str, Any], 
     """
     bottleneck = check("bottleneck", chosen.get("bottleneck", ModelConfig.bottleneck))
     recipe = check("recipe", chosen.get("recipe", ModelConfig.recipe))
-    config = RunConfig.from_flat({**preset(data, image_shape, bottleneck, recipe), **chosen})
+    settings = preset(data, image_shape, bottleneck, recipe)
+    if check("arch", chosen.get("arch", ModelConfig.arch)) == "none":
+        settings |= no_network(image_shape, bottleneck)
+    config = RunConfig.from_flat({**settings, **chosen})
     if config.train.epochs is not None:
         if "iterations" in chosen or images is None:
             raise UsageError("{epochs} goes with a training of its own and without {iterations}")

@@ -7,6 +7,7 @@ published notebooks for the weights of the loss terms. The bottlenecks that came
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -85,6 +86,16 @@ _FAMILIES = {"mnist": _MNIST, "fashion-mnist": _MNIST, "svhn": _SVHN, "cifar10":
 _RECONSTRUCTION_PER_PIXEL: Mapping[str, float] = {"vae": 1, "beta-vae": 2, "info-dropout": 1, "gumbel-vq": 1}
 # And by this multiple of D, the number of values of an image: (D/2) log nMSE.
 _RECONSTRUCTION_PER_VALUE: Mapping[str, float] = {"sq-vae": 0.5}
+
+_FOLLOWED = ("ema-vq", "rotation-vq", "rvq")
+"""Codebooks that follow their codes: without a network, K-means has placed them where they would go."""
+
+
+def no_network(image_shape: tuple[int, ...], bottleneck: str) -> dict[str, Any]:
+    """The settings of a model whose z_e is its input: K-means of all of it, or residual K-means, and no training."""
+    settings: dict[str, Any] = {"arch": "none", "latent_dim": math.prod(image_shape), "codebook_init": "kmeans"}
+    return settings | ({"iterations": 1, "decay": 1.0, "revive": 0.0} if bottleneck in _FOLLOWED else {})
+
 
 CNN_SMALLEST = 16
 """Pixels a side below which four stride-2 convolutions leave nothing to convolve."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-Arch = Literal["mlp", "cnn"]
+Arch = Literal["mlp", "cnn", "none", "own"]
 SigmaForm = Literal["input", "codeword", "fixed"]
 SoftGradient = Literal["copied", "attention"]
 CodebookInit = Literal["uniform", "kmeans", "notebook"]

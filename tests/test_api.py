@@ -14,6 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import check_estimator
+from torch import nn
 
 import softvq_cli as softvq
 from softvq_cli.errors import InputError, SoftVQError, UsageError
@@ -388,3 +389,34 @@ def test_fewer_different_rows_than_clusters_are_a_warning() -> None:
     with pytest.warns(ConvergenceWarning, match=r"2 .* 4 "):
         fitted = softvq.KMeansManyStarts(4, n_init=3).fit(np.repeat([[0.0, 1.0], [5.0, 2.0]], 6, axis=0))
     assert len(fitted.cluster_centers_) == 2
+
+
+def test_modules_of_ones_own_are_trained_and_needed_again(tmp_path: Path) -> None:
+    dataset = blobs(120)
+    n, side = dataset.images[0].size, dataset.images.shape[1]
+    own: dict[str, Any] = {
+        "encoder": nn.Sequential(nn.Flatten(), nn.Linear(n, 12), nn.BatchNorm1d(12), nn.ReLU()),
+        "decoder": nn.Sequential(nn.Linear(4, n), nn.Sigmoid(), nn.Unflatten(1, (1, side, side))),
+    }
+    before = own["decoder"][0].weight.clone()
+    np.savez(tmp_path / "blobs.npz", images=dataset.images, labels=dataset.labels)
+    settings = {**SMALL, "data": str(tmp_path / "blobs.npz"), "lr": 0.01}
+    whole = train(settings, out=tmp_path / "whole", **own)
+    assert torch.equal(own["decoder"][0].weight, before)  # they are copied
+    assert (whole.config.model.arch, whole.metrics["nmse"] < 0.9) == ("own", True)
+    half = train({**settings, "iterations": 20}, out=tmp_path / "half", **own)
+    half = train({"iterations": 40}, out=half.folder, resume=True, **own)
+    checkpoint, resumed = (softvq.load(run.path, **own) for run in (whole, half))
+    there = checkpoint.model.state_dict()
+    assert all(torch.equal(weight, there[name]) for name, weight in resumed.model.state_dict().items())
+    assert np.isfinite(softvq.embed(checkpoint, dataset.images)).all()
+    for wrong in ({}, {"encoder": own["encoder"]}, {"encoder": own["decoder"], "decoder": own["encoder"]}):
+        with pytest.raises((InputError, UsageError)):
+            softvq.load(whole.path, **wrong)
+    with pytest.raises(UsageError):
+        train({**settings, "arch": "own"}, out=tmp_path / "none")
+    fitted = embedder(**own).fit(dataset.images)
+    fitted.partial_fit(dataset.images).save(tmp_path / "e.pt")
+    loaded = softvq.AutoencoderEmbedder.load(tmp_path / "e.pt", **own)
+    np.testing.assert_array_equal(loaded.transform(dataset.images), fitted.transform(dataset.images))
+    clone(fitted)

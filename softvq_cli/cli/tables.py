@@ -40,7 +40,7 @@ _RESULTS = {
     "kl_nats": "KL (nats)",
 }
 """Which numbers of an evaluation are shown."""
-_BASELINES = {"random": "chance", "pixels": "raw pixels", "pca": "PCA"}
+_BASELINES = {"random": "chance", "pixels": "raw pixels", "pca": "PCA", "rq-kmeans": "RQ-KMeans"}
 _METHODS = {"gmm": "mixture of Gaussians", "agglomerative": "merged by Ward's criterion"}
 
 

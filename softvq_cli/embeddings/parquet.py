@@ -68,16 +68,7 @@ def check_available() -> None:
 
 
 def write(path: Path, rows: Embedding, columns: Columns) -> None:
-    """Write a table, whole or not at all.
-
-    Args:
-        path: ``NAME.parquet``.
-        rows: the vectors with what is known of them.
-        columns: what else to write.
-
-    Raises:
-        SoftVQError: pyarrow is missing, or the file cannot be written; then nothing is changed.
-    """
+    """Write the vectors of ``rows`` and ``columns`` to ``NAME.parquet``, whole or not at all (SoftVQError)."""
     check_available()
     from pyarrow.parquet import ParquetWriter
 
@@ -89,19 +80,11 @@ def write(path: Path, rows: Embedding, columns: Columns) -> None:
 
 
 def write_codes(path: Path, rows: Embedding, trained: int | None = None) -> None:
-    """Write the codes of items to a table: whole numbers, and as text such as ``12-4-9``.
+    """Write the codes ``rows`` of items to ``NAME.parquet`` or ``NAME.csv``, whole or not at all (SoftVQError).
 
     ``id`` is the file of an item, or its number where the data have no names; ``code_1``, ``code_2``, … are its codes,
     stage by stage, and of a grid position by position. ``code`` has all of them; ``suffix`` counts the items that share
     them from 0, in the order of the data, so that ``unique``, ``12-4-9-0``, is one item.
-
-    Args:
-        path: ``NAME.parquet`` or ``NAME.csv``.
-        rows: the codes (N, codes of an item).
-        trained: as in :class:`Columns`.
-
-    Raises:
-        SoftVQError: pyarrow is missing for a Parquet table, or the file cannot be written; then nothing is changed.
     """
     codes = np.asarray(rows.z, np.int64)
     texts = ["-".join(map(str, row)) for row in codes.tolist()]
@@ -144,11 +127,7 @@ def _suffixes(codes: np.ndarray) -> np.ndarray:
 
 
 def read(path: Path) -> Content:
-    """The vectors of a table and what is known of them.
-
-    Raises:
-        InputError: pyarrow is missing, the file is damaged, or has no column of vectors of one length.
-    """
+    """The vectors or codes of a table and what is known of them (InputError: there are none, or it is damaged)."""
     with arrow_errors(path, "Parquet table"):
         from pyarrow.parquet import ParquetFile
 

@@ -25,6 +25,7 @@ from softvq_cli.model import decode, represent
 from softvq_cli.reporter import Reporter, Reporters
 from softvq_cli.training import Checkpoint, TrainedInMemory, checkpoint, train_in_memory
 from softvq_cli.training.checkpoint import DatasetInfo
+from softvq_cli.training.run import networks_of
 
 _ARGUMENTS = ("bottleneck", "arch", "latent_dim", "K", "iterations", "batch_size", "lr", "seed")
 """Settings that are arguments of the estimator; the others of the network and its training are in ``settings``."""
@@ -95,6 +96,8 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         image_shape: (H, W) or (H, W, C) of a row of a table; None: one line, (1, H*W*C, 1).
         random_state: instead of ``seed`` where it is not None: a seed, or a ``RandomState`` to draw one from.
         verbose: whether ``fit`` says on standard error how far it is.
+        encoder: a module of one's own, copied: x (B, C, H, W) with pixels on [0, 1] → (B, any width).
+        decoder: with it: (B, latent_dim) → (B, C, H, W).
         callbacks: functions that are called with the numbers of each report, as in ``metrics.jsonl``; or
             :class:`softvq_cli.reporter.Reporter` objects, which are told everything.
 
@@ -122,6 +125,8 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         random_state: Any = None,
         verbose: bool = False,
         callbacks: Sequence[Any] = (),
+        encoder: Any = None,
+        decoder: Any = None,
     ) -> None:
         self.bottleneck = bottleneck
         self.arch = arch
@@ -137,6 +142,8 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         self.random_state = random_state
         self.verbose = verbose
         self.callbacks = callbacks
+        self.encoder = encoder
+        self.decoder = decoder
 
     def fit(self, X: Any, y: Any = None) -> AutoencoderEmbedder:
         """Train on images or rows; ``y`` is ignored.
@@ -192,13 +199,16 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             if name in SETTINGS and SETTINGS[name].section == "data":
                 raise UsageError("{} says how files are read: the estimator's settings are a model's", param(name))
         chosen = {name: getattr(self, name) for name in _ARGUMENTS if getattr(self, name) is not None}
+        if networks_of(self.encoder, self.decoder):
+            chosen["arch"] = "own"
         chosen["data"] = _NAME  # not the default, which a command would read for a saved model
         chosen["seed"] = seed_of(self.random_state, 0 if self.seed is None else self.seed)
         return resolve("array", image_shape, {**(self.settings or {}), **chosen, **data})
 
     def _train(self, images: np.ndarray, config: RunConfig, after: TrainedInMemory | None) -> AutoencoderEmbedder:
         dataset, notes = Dataset(_NAME, "train", images, None, ()), _Notes()
-        trained = train_in_memory(config, dataset, pick(self.device), Reporters(notes, *self._reporters()), after)
+        reporters, networks = Reporters(notes, *self._reporters()), networks_of(self.encoder, self.decoder)
+        trained = train_in_memory(config, dataset, pick(self.device), reporters, after, networks)
         self.config_, self.model_, self.history_ = config, trained.model, trained.history
         self._state = trained.state
         columns = tuple(map(str, getattr(self, "feature_names_in_", ())))
@@ -261,17 +271,22 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         )
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], device: str = "cpu") -> AutoencoderEmbedder:
+    def load(
+        cls, path: str | os.PathLike[str], device: str = "cpu", *, encoder: Any = None, decoder: Any = None
+    ) -> AutoencoderEmbedder:
         """The fitted estimator of a checkpoint: of :meth:`save`, or of ``softvq train``.
 
-        ``history_`` has the last report only. Names of columns are kept.
+        ``history_`` has the last report only. Names of columns are kept. A model with modules of one's own needs
+        ``encoder`` and ``decoder`` like them.
 
         Raises:
             InputError: missing, damaged, or not a softvq checkpoint; or of rows whose channels come first. Nothing in
                 the file is executed.
             UsageError: no such device.
         """
-        return cls._of(checkpoint.load(path, pick(device)), device)
+        fitted = cls._of(checkpoint.load(path, pick(device), networks_of(encoder, decoder)), device)
+        fitted.encoder, fitted.decoder = encoder, decoder
+        return fitted
 
     @classmethod
     def _of(cls, read: Checkpoint, device: str) -> AutoencoderEmbedder:

@@ -16,7 +16,7 @@ from softvq_cli.experiments.paper import BASELINE, Column
 from softvq_cli.experiments.study import Row, Study, StudyData, StudyRequest, load_data, plan_jobs
 from softvq_cli.presets import unused_settings
 from softvq_cli.reporter import Reporter
-from softvq_cli.results.evaluate import BASIC
+from softvq_cli.results.evaluate import BASIC, RQ_KMEANS
 from softvq_cli.results.subject import FILE
 from softvq_cli.words import BOTTLENECKS, CHANCE, PCA, RAW, UNTRAINED
 
@@ -83,7 +83,10 @@ class CompareRequest(OwnRequest):
         files = [
             Row(path.stem, path.name, subject=FILE, seeded=False, stem=path.stem, file=str(path)) for path in self.also
         ]
-        return [*map(model_row, self.bottlenecks), *files, *map(model_row, _CONTROLS)]
+        models = list(map(model_row, self.bottlenecks))
+        if "rvq" in self.bottlenecks:
+            models.append(Row(RQ_KMEANS, "RQ-KMeans", "rvq", {"arch": "none"}, seeded=False, stem=RQ_KMEANS))
+        return [*models, *files, *map(model_row, _CONTROLS)]
 
     def plan(self, reporter: Reporter) -> tuple[Study, ...]:
         data = load_data(DataConfig(**self.data_settings), reporter=reporter)

@@ -16,7 +16,7 @@ from softvq_cli.experiments.job import Job
 from softvq_cli.experiments.paper import TITLES, Column
 from softvq_cli.experiments.pool import Outcome
 from softvq_cli.files import on_disk
-from softvq_cli.presets import preset
+from softvq_cli.presets import no_network, preset
 from softvq_cli.reporter import Reporter
 from softvq_cli.results.evaluate import at
 from softvq_cli.results.subject import REPRESENTATIONS
@@ -232,6 +232,7 @@ def plan_jobs(
                         "threads": THREADS,
                         **shared,
                         **row.settings,
+                        **(no_network(described.image_shape, bottleneck) if row.settings.get("arch") == "none" else {}),
                         **asdict(described.config),
                         "bottleneck": bottleneck,
                         "seed": seed,

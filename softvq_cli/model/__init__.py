@@ -1,6 +1,6 @@
 """The autoencoder: encoder, bottleneck, decoder."""
 
-from softvq_cli.model.autoencoder import Autoencoder, Reconstruction
+from softvq_cli.model.autoencoder import Autoencoder, Networks, Reconstruction
 from softvq_cli.model.represent import codes_shape, decode, represent, representations
 
-__all__ = ["Autoencoder", "Reconstruction", "codes_shape", "decode", "represent", "representations"]
+__all__ = ["Autoencoder", "Networks", "Reconstruction", "codes_shape", "decode", "represent", "representations"]

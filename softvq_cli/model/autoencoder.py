@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -13,14 +14,17 @@ from torch.nn import functional as F
 
 from softvq_cli.config import BATCH, ModelConfig
 from softvq_cli.devices import as_tensor, inference
-from softvq_cli.errors import InputError, UsageError
+from softvq_cli.errors import InputError, Message, UsageError, one_line
 from softvq_cli.model.bottlenecks import CodebookUsage, Output, build_bottleneck
 from softvq_cli.model.decoder import CNNDecoder, MLPDecoder
-from softvq_cli.model.encoder import CNN_CHANNELS, CNNEncoder, MLPEncoder, feature_sizes
+from softvq_cli.model.encoder import CNN_CHANNELS, MLP_WIDTHS, CNNEncoder, MLPEncoder, feature_sizes
 from softvq_cli.presets import CNN_SMALLEST
 
 MEMORY = 512 << 20
 """Bytes that a batch may take outside training; up to 64x64 pixels :data:`BATCH` images have room."""
+
+Networks = tuple[nn.Module, nn.Module]
+"""An encoder and a decoder of one's own."""
 
 
 class Reconstruction(NamedTuple):
@@ -43,13 +47,20 @@ class Autoencoder(nn.Module):
     bottleneck sees (B·P, c) rows, and as h the 3x3 neighbourhood of each position, so that a linear head of h is a
     convolution, too. :meth:`flat` has the rows of an image side by side.
 
+    With ``config.arch`` "none", z_e is x itself and the decoder hands on what it receives: with residual K-means as
+    the start of ``rvq`` this is RQ-KMeans. With "own", ``networks`` are used as they are, a linear layer between the
+    encoder and z_e added.
+
     Args:
         config: network and bottleneck.
         image_shape: (H, W, C), or (D,) of vectors.
         pixel_variance: the variance of the scaled training data, pixels on [0, 1], the denominator of nMSE.
+        networks: an encoder, x (B, C, H, W) with pixels on [0, 1] or vectors (B, D) → h (B, any width), and a decoder,
+            (B, d) → as x. They are copied.
 
     Raises:
-        UsageError: the CNN is asked for vectors or for images smaller than 16x16, or the grid does not fit them.
+        UsageError: the CNN is asked for vectors or for images smaller than 16x16, the grid does not fit them, or
+            ``networks`` are missing, are not asked for, or do not fit.
     """
 
     pixel_variance: Tensor
@@ -57,7 +68,13 @@ class Autoencoder(nn.Module):
     """(D,) of vectors: what is taken off before they are divided by ``spread``."""
     spread: Tensor
 
-    def __init__(self, config: ModelConfig, image_shape: tuple[int, ...], pixel_variance: float = 1.0) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        image_shape: tuple[int, ...],
+        pixel_variance: float = 1.0,
+        networks: Networks | None = None,
+    ) -> None:
         super().__init__()
         self.of_vectors = len(image_shape) == 1
         if self.of_vectors and config.arch == "cnn":
@@ -70,31 +87,52 @@ class Autoencoder(nn.Module):
         self.config = config
         self.image_shape = image_shape
         # The paper's pixels: [0, 1] for the sigmoid of the MLP, [-0.5, 0.5] for the CNN's linear output.
-        self.pixel_shift = 0.0 if config.arch == "mlp" else 0.5
+        self.pixel_shift = 0.5 if config.arch == "cnn" else 0.0
         self.positions = max(1, config.grid) ** 2
         """P."""
         _check_grid(config, image_shape)
-        self.encoder: MLPEncoder | CNNEncoder
-        self.decoder: MLPDecoder | CNNDecoder
-        self.to_latent: nn.Linear | nn.Conv2d
-        if config.arch == "mlp":
-            self.encoder = MLPEncoder(image_shape)
+        self.encoder: nn.Module
+        self.to_latent: nn.Module
+        self.decoder: nn.Module
+        if (config.arch == "own") != (networks is not None):
+            raise UsageError(Message("{arch} own needs modules for encoder and decoder, from Python, and they need it"))
+        if networks is not None:
+            self.hidden_dim = _check_networks(networks, self._example(), config.latent_dim)
+            self.encoder, self.decoder = copy.deepcopy(networks)
+            self.to_latent = nn.Linear(self.hidden_dim, config.latent_dim).apply(_glorot)
         else:
-            self.encoder = CNNEncoder(image_shape, config.grid)
-        if isinstance(self.encoder, CNNEncoder) and config.grid:
-            self.to_latent = nn.Conv2d(self.encoder.channels, config.latent_dim // self.positions, 3, padding=1)
-        else:
-            self.to_latent = nn.Linear(self.encoder.hidden_dim, config.latent_dim)
-        if config.arch == "mlp":
-            self.decoder = MLPDecoder(config.latent_dim, image_shape)
-        else:
-            self.decoder = CNNDecoder(config.latent_dim, image_shape, config.grid)
-        self.apply(_glorot)
-        self.bottleneck = build_bottleneck(config, self.encoder.hidden_dim).apply(_glorot)
+            self._build(config, image_shape)
+            self.apply(_glorot)
+        self.bottleneck = build_bottleneck(config, self.hidden_dim).apply(_glorot)
         self.register_buffer("pixel_variance", torch.tensor(pixel_variance))
         if self.of_vectors:
             self.register_buffer("mean", torch.zeros(image_shape))
             self.register_buffer("spread", torch.ones(image_shape))
+
+    def _build(self, config: ModelConfig, image_shape: tuple[int, ...]) -> None:
+        """Our own networks, in the order in which their weights are drawn."""
+        d = config.latent_dim
+        if config.arch == "cnn":
+            encoder = CNNEncoder(image_shape, config.grid)
+            self.encoder, self.hidden_dim = encoder, encoder.hidden_dim
+            if config.grid:
+                self.to_latent = nn.Conv2d(encoder.channels, d // self.positions, 3, padding=1)
+            else:
+                self.to_latent = nn.Linear(self.hidden_dim, d)
+            self.decoder = CNNDecoder(d, image_shape, config.grid)
+            return
+        hidden = MLP_WIDTHS if config.arch == "mlp" else ()
+        self.encoder = MLPEncoder(image_shape, hidden)
+        self.hidden_dim = self.encoder.hidden_dim
+        if not hidden and d != self.hidden_dim:
+            raise UsageError("{arch} none has {latent_dim} {}, the numbers of an input, not {}", self.hidden_dim, d)
+        self.to_latent = nn.Linear(self.hidden_dim, d) if hidden else nn.Identity()
+        self.decoder = MLPDecoder(d, image_shape, hidden)
+
+    def _example(self) -> Tensor:
+        """(1, C, H, W) or (1, D): an input."""
+        height, *more = self.image_shape
+        return torch.zeros(1, height) if self.of_vectors else torch.zeros(1, more[1], height, more[0])
 
     @property
     def batch_size(self) -> int:
@@ -102,7 +140,7 @@ class Autoencoder(nn.Module):
         first = 0
         if self.config.arch == "cnn":
             first = CNN_CHANNELS[0] * ((self.image_shape[0] + 1) // 2) * ((self.image_shape[1] + 1) // 2)
-        hidden = self.positions * self.encoder.hidden_dim if self.config.grid else 0
+        hidden = self.positions * self.hidden_dim if self.config.grid else 0
         return max(1, min(BATCH, MEMORY // (16 * max(math.prod(self.image_shape), first, hidden))))
 
     def batches(self, images: np.ndarray, size: int = BATCH) -> Iterator[Tensor]:
@@ -160,8 +198,8 @@ class Autoencoder(nn.Module):
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(B, C, H, W) → z_e (B, d) and the last hidden layer h (B, hidden_dim); of a grid B·P rows of each."""
-        h = self.encoder(x)
-        z_e = self.to_latent(h)
+        h: Tensor = self.encoder(x)
+        z_e: Tensor = self.to_latent(h)
         if not self.config.grid:
             return z_e, h
         around = F.unfold(h, 3, padding=1)  # (B, 9 C, P)
@@ -194,6 +232,28 @@ class Autoencoder(nn.Module):
     def nmse(self, x: Tensor, x_hat: Tensor) -> Tensor:
         """Mean squared error over batch and pixels divided by the pixel variance ("normalised MSE"), a scalar."""
         return (x - x_hat.float()).square().mean() / self.pixel_variance
+
+
+def _check_networks(networks: Networks, x: Tensor, d: int) -> int:
+    """The width of what the encoder makes of x (1, …); UsageError: they do not fit the data or ``latent_dim``."""
+    encoder, decoder = networks
+    shapes, modes = [], [module.training for module in networks]
+    try:
+        with torch.no_grad():
+            for module, given in ((encoder.eval(), x), (decoder.eval(), torch.zeros(1, d))):
+                device = next((weight.device for weight in module.parameters()), given.device)
+                shapes.append(tuple(module(given.to(device)).shape))
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        name = ("encoder", "decoder")[len(shapes)]
+        raise UsageError("the {} cannot be used: {}", name, one_line(error)) from error
+    finally:
+        for module, mode in zip(networks, modes, strict=True):
+            module.train(mode)
+    if len(shapes[0]) != 2:
+        raise UsageError("the encoder makes {} of an input {}: flatten it to (N, width)", shapes[0], tuple(x.shape))
+    if shapes[1] != tuple(x.shape):
+        raise UsageError("the decoder makes {} of {latent_dim} {}: the data are {}", shapes[1], d, tuple(x.shape))
+    return int(shapes[0][1])
 
 
 def _check_grid(config: ModelConfig, image_shape: tuple[int, ...]) -> None:

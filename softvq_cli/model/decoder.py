@@ -11,15 +11,18 @@ from softvq_cli.model.encoder import MLP_WIDTHS, cnn_channels, feature_sizes
 
 
 class MLPDecoder(nn.Module):
-    """d-2000-500-500-D with ReLU between layers; a sigmoid at the end for pixels in [0, 1], vectors have none."""
+    """d-2000-500-500-D with ReLU between layers; a sigmoid at the end for pixels in [0, 1], vectors have none.
 
-    def __init__(self, latent_dim: int, image_shape: tuple[int, ...]) -> None:
+    With no ``hidden`` layers it is the identity.
+    """
+
+    def __init__(self, latent_dim: int, image_shape: tuple[int, ...], hidden: tuple[int, ...] = MLP_WIDTHS) -> None:
         super().__init__()
-        widths = (latent_dim, *reversed(MLP_WIDTHS), math.prod(image_shape))
+        widths = (latent_dim, *reversed(hidden), math.prod(image_shape)) if hidden else ()
         layers: list[nn.Module] = []
         for fan_in, fan_out in itertools.pairwise(widths):
             layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
-        layers[-1:] = [nn.Sigmoid()] if len(image_shape) == 3 else []
+        layers[-1:] = [nn.Sigmoid()] if hidden and len(image_shape) == 3 else []
         self.layers = nn.Sequential(*layers)
         self.image_shape = image_shape
 

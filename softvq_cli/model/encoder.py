@@ -16,11 +16,11 @@ SMALL_MAP = 4
 
 
 class MLPEncoder(nn.Module):
-    """D-500-500-2000 with ReLU, for images of any size and for vectors."""
+    """D-500-500-2000 with ReLU, for images of any size and for vectors; with no ``hidden`` layers the identity."""
 
-    def __init__(self, image_shape: tuple[int, ...]) -> None:
+    def __init__(self, image_shape: tuple[int, ...], hidden: tuple[int, ...] = MLP_WIDTHS) -> None:
         super().__init__()
-        widths = (math.prod(image_shape), *MLP_WIDTHS)
+        widths = (math.prod(image_shape), *hidden)
         layers: list[nn.Module] = []
         for fan_in, fan_out in itertools.pairwise(widths):
             layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
@@ -28,7 +28,7 @@ class MLPEncoder(nn.Module):
         self.hidden_dim = widths[-1]
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) or (B, D) → (B, 2000). Pixels are read in the order H, W, C, which is how they lie in memory."""
+        """(B, C, H, W) or (B, D) → (B, hidden_dim). Pixels are read in the order H, W, C, as they lie in memory."""
         h: Tensor = self.layers(x if x.ndim == 2 else x.permute(0, 2, 3, 1).flatten(1))
         return h
 

@@ -162,3 +162,21 @@ def _name_rows(axis: Axes, names: Sequence[str], image: np.ndarray, **font: Any)
     axis.set_yticks(middles, names, **font)
     axis.tick_params(length=0)
     axis.set_anchor("E")  # what the layout leaves over goes to the names
+
+
+def code_maps(images: np.ndarray, codes: np.ndarray, grid: int) -> np.ndarray:
+    """uint8 (n, H, W, 3): each image in grey under the colours of its codes.
+
+    Args:
+        images: uint8 (n, H, W, C).
+        codes: int (n, grid²·G), position by position; of several stages the first is shown.
+        grid: positions a side.
+    """
+    n, height, width = images.shape[:3]
+    first = codes.reshape(n, grid, grid, -1)[..., 0]
+    # Multiples of the golden ratio: hues of neighbouring numbers lie far apart.
+    hue = 6 * (first * 0.6180339887 % 1)[..., None]
+    colours = np.clip(np.abs((hue + np.array([0, 4, 2])) % 6 - 3) - 1, 0, 1)  # (n, grid, grid, 3)
+    rows, columns = np.arange(height) * grid // height, np.arange(width) * grid // width
+    over = colours[:, rows][:, :, columns]
+    return np.asarray(np.rint(images.mean(axis=3, keepdims=True) / 2 + 127.5 * over), np.uint8)

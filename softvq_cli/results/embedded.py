@@ -341,21 +341,10 @@ def embed_table(
     batch_size: int = BATCH,
     clusters: int | None = None,
 ) -> Embedding:
-    """Write what the model makes of one split to a table; the folder is made.
+    """Write what the model makes of one split to ``NAME.parquet``, codes also to ``NAME.csv``; the folder is made.
 
-    Args:
-        source: of the model and the images.
-        split: which images.
-        out: ``NAME.parquet``; of codes also ``NAME.csv``.
-        columns: names in ``softvq_cli.words.TABLE_COLUMNS``.
-        what: a name in ``softvq_cli.words.REPRESENTATIONS``.
-        batch_size: images at a time.
-        clusters: of the column ``cluster``; as many as classes unless given.
-
-    Raises:
-        UsageError: an unknown split, representation or column, or a number of clusters is needed.
-        InputError: as :meth:`Source.load`, or there are too few rows for a column.
-        SoftVQError: pyarrow is missing, or the file could not be written.
+    ``columns`` are names in ``softvq_cli.words.TABLE_COLUMNS``; ``clusters`` is for the column ``cluster``, as many as
+    classes unless given.
     """
     from softvq_cli import embeddings
     from softvq_cli.embeddings import parquet

@@ -66,7 +66,9 @@ _NEEDS: Mapping[str, tuple[str, ...]] = {
 """Part → the arrays without which it is measured again."""
 FILES = (EVALUATION, *ARRAYS.values())
 _AT = "z_e@"
-_BASELINES = ("random", "pixels", "pca")
+RQ_KMEANS = "rq-kmeans"
+"""Residual K-means of the inputs: what the network of ``rvq`` has to beat."""
+_BASELINES = ("random", "pixels", "pca", RQ_KMEANS)
 
 
 def at(step: int) -> str:
@@ -202,7 +204,7 @@ def _measure(
         subject = subject.compared_with(kept(step))
     if part == BASIC or step is not None:
         measured = measures.agreement(subject.rows, subject.train.class_names, threads, reporter)
-        measured |= measures.Measured(dict(subject.numbers))
+        measured |= measures.Measured(dict(subject.numbers), details=_codes(subject))
         return (
             measured if subject.checkpoint is None else measured | measures.of_encoding(subject.encoding, subject.rows)
         )
@@ -220,15 +222,51 @@ def _measure(
     return measures.Measured(of_map.numbers, plane.arrays, plane.details)
 
 
+def _codes(subject: Subject) -> dict[str, Any]:
+    """How the codes of the test split are used, where an image has several."""
+    from softvq_cli.evaluation.codes import describe_codes
+    from softvq_cli.model import codes_shape
+
+    codes = None if subject.checkpoint is None else subject.encoding.codes
+    if codes is None or codes.shape[1] == 1:
+        return {}
+    assert subject.checkpoint is not None
+    _, stages, K = codes_shape(subject.checkpoint.model)
+    return {"code_usage": describe_codes(codes, stages, K, subject.test.labels, subject.test.file_names)}
+
+
+def _residual_kmeans(subject: Subject, reporter: Reporter) -> dict[str, Mapping[str, float]]:
+    """The nMSE of residual K-means on the inputs, with as many codes as the model of the subject has."""
+    from softvq_cli.config import RunConfig
+    from softvq_cli.presets import no_network
+    from softvq_cli.training.session import Session
+
+    assert subject.checkpoint is not None
+    trained = subject.checkpoint.config
+    if trained.model.bottleneck != "rvq" or trained.model.grid or trained.model.arch == "none":
+        return {}
+    reporter.stage("residual K-means of the inputs for comparison")
+    settings = {**trained.flat(), **no_network(subject.train.image_shape, "rvq")}
+    config = RunConfig.from_flat(settings)
+    try:
+        model = Session(config, subject.train, subject.test, subject.checkpoint.model.pixel_variance.device).model
+    except SoftVQError as error:
+        reporter.note(Message("without {}: {}", RQ_KMEANS, error.message))
+        return {}
+    return {RQ_KMEANS: {"test_nmse": model.eval().requires_grad_(False).evaluate(subject.test.images)["nmse"]}}
+
+
 def _baselines(subject: Subject, threads: int | None, reporter: Reporter) -> Measured:
-    """The paper's measures of chance, raw pixels and PCA; in the details, by name."""
+    """The paper's measures of chance, raw pixels and PCA, and RQ-KMeans' error; in the details, by name."""
     from softvq_cli.results.measures import Measured, agreement
     from softvq_cli.results.subject import Control
     from softvq_cli.words import CHANCE, PCA, RAW
 
-    if subject.checkpoint is None or subject.train.labels is None or subject.test.labels is None:
+    if subject.checkpoint is None:
         return Measured({})
-    numbers = {}
+    numbers = _residual_kmeans(subject, reporter)
+    if subject.train.labels is None or subject.test.labels is None:
+        return Measured({}, details=numbers)
     for kind, name in {CHANCE: "chance", RAW: "raw pixels", PCA: "PCA"}.items():
         reporter.stage(f"measuring {name} for comparison")
         control = subject.compared_with(Control(kind, subject.checkpoint.config))

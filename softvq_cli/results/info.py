@@ -164,7 +164,9 @@ def _run(folder: Path) -> dict[str, Any]:
     }
     if path.exists():
         document |= {name: value for name, value in _checkpoint(path).items() if name not in document}
-        numbers = evaluate.of_checkpoint(folder, document["sha256"]).numbers
+        evaluation = evaluate.of_checkpoint(folder, document["sha256"])
+        numbers = evaluation.numbers
+        document |= evaluation.details.get("code_usage", {})
     else:  # stopped before the first checkpoint
         lines = run_directory.read_metrics(folder)
         config = _read_settings(run_directory.stored_config(folder))

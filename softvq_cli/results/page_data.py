@@ -11,6 +11,7 @@ import numpy as np
 
 from softvq_cli.devices import inference
 from softvq_cli.errors import InputError
+from softvq_cli.evaluation.codes import as_text
 from softvq_cli.evaluation.tsne import FEWEST_ROWS
 from softvq_cli.plots.page import Codebook, Kind, Number, View
 from softvq_cli.reporter import Reporter
@@ -187,6 +188,7 @@ class _Run:
             file_names=None if test.file_names is None else [test.file_names[row] for row in rows],
             codewords=None if encoding.codewords is None else encoding.codewords[rows],
             codeword_distances=None if distances is None else distances[rows],
+            code_maps=self._code_maps(images, rows),
             codebook=self._codebook(),
             curves=self._curves(),
         )
@@ -215,6 +217,13 @@ class _Run:
         z = self.shown.encoding.z[rows]
         coordinates: np.ndarray = tsne(z, perplexity=perplexity_for(len(z), Reporter()), jobs=self.jobs)
         return coordinates
+
+    def _code_maps(self, images: np.ndarray, rows: np.ndarray) -> np.ndarray | None:
+        """Where the model has a grid: its codes over the images that are shown."""
+        from softvq_cli.plots.images import code_maps
+
+        codes, grid = self.shown.encoding.codes, self.checkpoint.config.model.grid
+        return code_maps(images, codes[rows], grid) if grid and codes is not None else None
 
     def _codebook(self) -> Codebook | None:
         encoding, model = self.shown.encoding, self.checkpoint.model
@@ -272,10 +281,13 @@ class _Run:
             "step": trained.step,
             "seal of the checkpoint": trained.sha256[:16],
         }
-        numbers = self.evaluation.numbers
+        numbers, codes = self.evaluation.numbers, self.evaluation.details.get("code_usage")
         return {
             "data": data,
             "run": run,
+            **(
+                {} if codes is None else {f"{name} of the test images": lines for name, lines in as_text(codes).items()}
+            ),
             **{f"{name} settings": values for name, values in trained.config.shared().as_dict().items()},
             **{f"measured on {name}, as in {EVALUATION}": dict(values) for name, values in numbers.items()},
         }

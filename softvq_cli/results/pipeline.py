@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -49,7 +50,7 @@ class RunResult:
         """A sentence on whatever is off."""
         numbers, raw = self.evaluation.numbers["z_e"], self.evaluation.baselines.get("pixels", {})
         seen, remarks = self.training["step"] * self.config.train.batch_size, []
-        if seen < self.training_images:
+        if seen < self.training_images and self.config.model.arch != "none":
             remarks.append(f"fewer than one epoch was seen: {seen:.0f} of {self.training_images} training images")
         train, test = numbers.get("train_accuracy"), numbers.get("probe_accuracy")
         if train is not None and test is not None and train - test > OVERFITTING:
@@ -60,6 +61,25 @@ class RunResult:
         compared = [name for name in ("clustering_accuracy", "probe_accuracy") if name in numbers and name in raw]
         if compared and all(numbers[name] <= raw[name] for name in compared):
             remarks.append("the latents are no better than raw pixels, neither for the clusters nor for the probe")
+        return remarks + self._remarks_on_codes(numbers)
+
+    def _remarks_on_codes(self, numbers: Mapping[str, float]) -> list[str]:
+        """Of a model with several codes per image: usage alone hides a bad one."""
+        remarks, K = [], self.config.model.K
+        for stage, usage in self.evaluation.details.get("code_usage", {}).get("stages", {}).items():
+            if "quantisation_error" in numbers and usage["perplexity"] < K / 4:
+                remarks.append(
+                    f"stage {stage} uses its {K} codes as if there were {usage['perplexity']:.3g} (perplexity)"
+                )
+        if numbers.get("quantisation_error", 0.0) > 1:
+            error = numbers["quantisation_error"]
+            remarks.append(f"quantisation moves z_e by {error:.3g} of its variance: more than one code for all would")
+        kmeans = self.evaluation.baselines.get(evaluate.RQ_KMEANS, {}).get("test_nmse", math.inf)
+        if kmeans < numbers["test_nmse"]:
+            remarks.append(
+                f"residual K-means of the inputs, without a network, has the smaller error (nMSE): {kmeans:.3g}, "
+                f"and this model {numbers['test_nmse']:.3g}"
+            )
         return remarks
 
     def as_dict(self) -> dict[str, Any]:

@@ -59,12 +59,17 @@ class Encoding:
     """``nmse``, and what :meth:`~softvq_cli.model.bottlenecks.Bottleneck.evaluate` measures."""
     reconstructions: np.ndarray
     """uint8 (m, H, W, C) or float32 (m, D), of the rows asked for."""
-    codewords: np.ndarray | None
-    """int64 (M,): the most probable codeword of each image."""
+    codes: np.ndarray | None
+    """int64 (M, codes of an image): the most probable codewords."""
     codeword_distances: np.ndarray | None
     """float64 (M,): ‖z_e − μ_k‖ to it."""
     usage: np.ndarray | None
     """float64 (K,): the mean posterior probability of each codeword."""
+
+    @property
+    def codewords(self) -> np.ndarray | None:
+        """int64 (M,): the codeword of each image, where it has only one."""
+        return self.codes[:, 0] if self.codes is not None and self.codes.shape[1] == 1 else None
 
 
 @dataclass(frozen=True)
@@ -252,13 +257,14 @@ def encode(model: Autoencoder, images: np.ndarray, shown: np.ndarray, *, reporte
     centroids = model.bottleneck.centroids()
     wanted = np.zeros(len(images), dtype=bool)
     wanted[shown] = True
-    z, errors, pixels, codewords, distances = ([] for _ in range(5))
+    z, errors, pixels, indices, distances = ([] for _ in range(5))
     usage: Any = None
-    nmse, done = 0.0, 0
+    nmse, without, apart, done = 0.0, 0.0, 0.0, 0
+    staged = centroids is not None and centroids.dim() == 3
 
     def codes() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """The encodings, for the bottleneck to measure; all else is collected on the way."""
-        nonlocal usage, nmse, done
+        nonlocal usage, nmse, without, apart, done
         for x in model.batches(images):
             z_e, h = model.encode(x)
             output = model.bottleneck(z_e, h)
@@ -271,11 +277,14 @@ def encode(model: Autoencoder, images: np.ndarray, shown: np.ndarray, *, reporte
             pixels.append(_bytes(model, x_hat[kept]))
             if centroids is not None:
                 usage = output.stats["usage"].double() + (0 if usage is None else usage)
-            if centroids is not None and model.positions == 1 and centroids.dim() == 2:  # one code an image
-                index = model.bottleneck.assign(z_e, h)
+                index = model.codes(z_e, h)
                 assert index is not None  # there are centroids
-                codewords.append(index.cpu().numpy())
-                distances.append((z_e - centroids[index]).double().norm(dim=1).cpu().numpy())
+                indices.append(index.cpu().numpy())
+                if not staged and index.shape[1] == 1:
+                    distances.append((z_e - centroids[index[:, 0]]).double().norm(dim=1).cpu().numpy())
+            if staged:
+                without += model.nmse(x, model.decoder(z_e)).item() * len(x)
+                apart += (z_e - output.z_q).double().square().sum().item()
             done += len(x)
             reporter.progress("encoding", done, len(images))
             yield z_e, h
@@ -285,12 +294,20 @@ def encode(model: Autoencoder, images: np.ndarray, shown: np.ndarray, *, reporte
         carried = model.bottleneck.evaluate(batches, len(images))
         for _ in batches:  # a bottleneck that measures nothing leaves them all
             pass
+    if staged:
+        rows = np.concatenate(z).reshape(-1, model.config.latent_dim // model.positions)
+        spread = float(rows.var(axis=0, dtype=np.float64).sum()) * len(rows)
+        carried = {
+            **carried,
+            "unquantised_nmse": without / len(images),
+            "quantisation_error": apart / spread if spread > 0 else 0.0,
+        }
     return Encoding(
         z=np.concatenate(z),
         errors=np.concatenate(errors),
         numbers={"test_nmse": nmse / len(images), **carried},
         reconstructions=np.concatenate(pixels),
-        codewords=np.concatenate(codewords) if codewords else None,
+        codes=np.concatenate(indices) if indices else None,
         codeword_distances=np.concatenate(distances) if distances else None,
         usage=None if usage is None else (usage.flatten() / (len(images) * model.positions)).cpu().numpy(),
     )

@@ -5,6 +5,7 @@ All but the tensors is read without importing PyTorch.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import sys
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from softvq_cli.model import Autoencoder
+    from softvq_cli.model import Autoencoder, Networks
     from softvq_cli.training.session import Session
 
 FORMAT = "softvq-checkpoint"
@@ -180,11 +181,20 @@ def _plain(dataset: DatasetInfo) -> dict[str, Any]:
     return values if dataset.columns else {name: value for name, value in values.items() if name != "columns"}
 
 
-def load(path: str | os.PathLike[str], device: str | torch.device = "cpu") -> Checkpoint:
+def load(
+    path: str | os.PathLike[str], device: str | torch.device = "cpu", networks: Networks | None = None
+) -> Checkpoint:
     """Read a checkpoint, or a model exported from one, and rebuild it on ``device``.
 
+    Args:
+        path: the file.
+        device: where the model is to be.
+        networks: an encoder and a decoder like those of the training, for a model of the network ``own``: a checkpoint
+            has their weights, and never code.
+
     Raises:
-        InputError: missing, damaged, of another program or a newer format, or inconsistent with itself.
+        InputError: missing, damaged, of another program or a newer format, or inconsistent with itself; ``networks``
+            are missing or not asked for.
     """
     path = Path(path)
     if archive.is_safetensors(path):
@@ -194,8 +204,13 @@ def load(path: str | os.PathLike[str], device: str | torch.device = "cpu") -> Ch
     else:
         content, seal = archive.read(path)
     header = _header(path, content, seal)
+    if (header.config.model.arch == "own") != (networks is not None):
+        if networks is not None:
+            raise InputError("{} has networks of its own: leave encoder and decoder out", path)
+        call = "softvq_cli.load(path, encoder=…, decoder=…)"
+        raise InputError("{} needs modules like the encoder and the decoder of its training: {}", path, call)
     try:
-        model = _rebuild(header.config, header.dataset, _typed(content, "model", dict))
+        model = _rebuild(header.config, header.dataset, _typed(content, "model", dict), networks)
         training = _typed(content, "training", dict)
     except (SoftVQError, KeyError, TypeError, ValueError, OverflowError, AttributeError, RuntimeError) as error:
         raise InputError(f"the checkpoint {path} is not consistent with itself: {one_line(error)}") from error
@@ -271,14 +286,14 @@ def _dataset_info(value: dict[str, Any]) -> DatasetInfo:
     )
 
 
-def _rebuild(config: RunConfig, dataset: DatasetInfo, state: dict[str, Any]) -> Autoencoder:
+def _rebuild(config: RunConfig, dataset: DatasetInfo, state: dict[str, Any], networks: Networks | None) -> Autoencoder:
     """The model with the stored weights; shapes are compared before anything of their size is allocated."""
     import torch
 
     from softvq_cli.model import Autoencoder
 
-    with torch.device("meta"):
-        model = Autoencoder(config.model, dataset.image_shape)
+    with torch.device("meta") if networks is None else contextlib.nullcontext():
+        model = Autoencoder(config.model, dataset.image_shape, networks=networks)
     expected = model.state_dict()
     if state.keys() != expected.keys():
         raise ValueError(f"its weights are not those of {config.model.bottleneck} with the network {config.model.arch}")
@@ -381,7 +396,9 @@ def _check_noise(session: Session, noise: Any) -> None:
 
 
 def _check_moments(parameters: list[Tensor], step: int, state: Any) -> None:
-    if not isinstance(state, dict) or not set(state) <= set(range(len(parameters))) or bool(state) != (step > 0):
+    if not isinstance(state, dict) or not set(state) <= set(range(len(parameters))):
+        raise ValueError("its optimiser is that of another model")
+    if bool(state) != (step > 0 and bool(parameters)):
         raise ValueError("its optimiser is that of another model")
     for number, moments in state.items():
         weights = parameters[number]

@@ -17,7 +17,7 @@ from softvq_cli.datasets.dataset import Dataset
 from softvq_cli.datasets.naming import shorten
 from softvq_cli.devices import pick
 from softvq_cli.errors import InputError, Message, SoftVQError, UsageError, one_line, unknown_name
-from softvq_cli.model import Autoencoder
+from softvq_cli.model import Autoencoder, Networks
 from softvq_cli.reporter import Reporter, Reporters
 from softvq_cli.training import checkpoint, run_directory, tensorboard
 from softvq_cli.training.checkpoint import Checkpoint, DatasetInfo, go_on, restore
@@ -48,6 +48,8 @@ class TrainRequest:
     """Is told what happens."""
     logs: Sequence[str] = ()
     """Where else to write what happens, of ``words.LOGGERS``."""
+    networks: Networks | None = None
+    """An encoder and a decoder of one's own."""
 
 
 def train(
@@ -60,6 +62,8 @@ def train(
     reporter: Reporter | None = None,
     stop: threading.Event | None = None,
     logs: Sequence[str] = (),
+    encoder: torch.nn.Module | None = None,
+    decoder: torch.nn.Module | None = None,
 ) -> Run:
     """Train one model in its run directory.
 
@@ -73,6 +77,10 @@ def train(
         reporter: is told what happens.
         stop: when set, the run writes a checkpoint after the step at hand and raises.
         logs: where else to write what happens, of ``words.LOGGERS``.
+        encoder: instead of ours: x (B, C, H, W) with pixels on [0, 1], or vectors (B, D), → (B, any width), to which
+            a linear layer to z_e is added. It is copied; the checkpoint has its weights alone, and :func:`load` is
+            given modules like these again.
+        decoder: with it: (B, latent_dim) → the shape of x.
 
     Raises:
         UsageError: a setting or a logger is wrong, or would change a run that is to be resumed.
@@ -85,11 +93,23 @@ def train(
         if name not in LOGGERS:
             raise UsageError(unknown_name("logger", name, LOGGERS))
         _logger(name)
-    request = TrainRequest(chosen, out, resume, overwrite, reporter or Reporter(), logs)
+    networks = networks_of(encoder, decoder)
+    if networks:
+        chosen = {**chosen, "arch": "own"}
+    request = TrainRequest(chosen, out, resume, overwrite, reporter or Reporter(), logs, networks)
     [result] = train_together([request], device=device, stop=stop)
     if isinstance(result, SoftVQError):
         raise result
     return result
+
+
+def networks_of(encoder: torch.nn.Module | None, decoder: torch.nn.Module | None) -> Networks | None:
+    """Both, or neither (UsageError)."""
+    if encoder is None and decoder is None:
+        return None
+    if encoder is None or decoder is None:
+        raise UsageError("encoder and decoder go together: {} is missing", "encoder" if encoder is None else "decoder")
+    return encoder, decoder
 
 
 def train_together(
@@ -148,6 +168,7 @@ def train_in_memory(
     device: torch.device,
     reporter: Reporter | None = None,
     after: TrainedInMemory | None = None,
+    networks: Networks | None = None,
 ) -> TrainedInMemory:
     """Train on images that are at hand, without a run directory; they serve for validation too.
 
@@ -157,6 +178,7 @@ def train_in_memory(
         device: where to train.
         reporter: is told what happens.
         after: a training of the same settings to go on from its end, to the iterations of ``config``; it is unchanged.
+        networks: an encoder and a decoder of one's own.
 
     Raises:
         UsageError: a batch is larger than the data set.
@@ -164,7 +186,7 @@ def train_in_memory(
         SoftVQError: the loss was not finite.
     """
     reporter, history = reporter or Reporter(), _History()
-    session = Session(config, dataset, dataset, device, reporter.note)
+    session = Session(config, dataset, dataset, device, reporter.note, networks)
     last = None
     if after:
         history.lines.extend(after.history)
@@ -198,7 +220,7 @@ def _open_run(request: TrainRequest, device: str) -> Iterator[Run | tuple[_Place
     reporter, target = request.reporter, pick(device)
     dataset, config, folder = _plan(request)
     with run_directory.locked(folder):
-        saved = _saved(folder) if request.resume else None
+        saved = _saved(folder, request.networks) if request.resume else None
         if saved and saved.step == config.train.iterations:
             yield Run(folder, saved.config, saved.metrics, finished_before=True)
             return
@@ -211,7 +233,7 @@ def _open_run(request: TrainRequest, device: str) -> Iterator[Run | tuple[_Place
             _check_saved(saved, config, info)
             info = saved.dataset
         validation = datasets.load(place, "test", reporter=reporter)
-        session = Session(config, dataset, validation, target, reporter.note)
+        session = Session(config, dataset, validation, target, reporter.note, request.networks)
         if saved:
             _restore(session, saved)
         _prepare_folder(folder, request, session)
@@ -334,9 +356,9 @@ def _listed(steps: Sequence[int]) -> str:
     return f"iteration{'s' if len(steps) > 1 else ''} {', '.join(map(str, steps))}"
 
 
-def _saved(folder: Path) -> Checkpoint | None:
+def _saved(folder: Path, networks: Networks | None) -> Checkpoint | None:
     path = folder / run_directory.CHECKPOINT
-    return checkpoint.load(path) if path.exists() else None
+    return checkpoint.load(path, networks=networks) if path.exists() else None
 
 
 def _check_saved(saved: Checkpoint, config: RunConfig, info: DatasetInfo) -> None:

@@ -15,7 +15,7 @@ from softvq_cli.datasets.dataset import Dataset
 from softvq_cli.datasets.vectors import standard_of
 from softvq_cli.devices import as_tensor, uses_bfloat16
 from softvq_cli.errors import InputError, UsageError
-from softvq_cli.model import Autoencoder
+from softvq_cli.model import Autoencoder, Networks
 from softvq_cli.process import threads
 from softvq_cli.training.adam import Adam
 from softvq_cli.training.batches import Batches, derived_seed
@@ -52,7 +52,7 @@ _DRAWING = {
 """PyTorch's functions that take a generator; those that initialise draw outside of the mode if they get none."""
 
 
-def initial_model(config: RunConfig, dataset: Dataset) -> Autoencoder:
+def initial_model(config: RunConfig, dataset: Dataset, networks: Networks | None = None) -> Autoencoder:
     """The model that a run of ``config`` on the training split ``dataset`` starts from, on the CPU.
 
     The global random state stays as it is.
@@ -62,9 +62,9 @@ def initial_model(config: RunConfig, dataset: Dataset) -> Autoencoder:
             if config.data.scale != DataConfig.scale:
                 raise UsageError("{scale} is for vectors, and {} holds images", dataset.name)
             variance = float(dataset.remembered("pixel_variance", lambda: pixel_variance(dataset.images)))
-            return Autoencoder(config.model, dataset.image_shape, variance)
+            return Autoencoder(config.model, dataset.image_shape, variance, networks)
         standard = standard_of(dataset.images, config.data.scale)
-        model = Autoencoder(config.model, dataset.image_shape, standard.variance)
+        model = Autoencoder(config.model, dataset.image_shape, standard.variance, networks)
         model.mean.copy_(torch.from_numpy(standard.mean))
         model.spread.copy_(torch.from_numpy(standard.spread))
         return model
@@ -82,6 +82,7 @@ class Session:
         validation: the test split, for ``test_nmse``.
         device: where to train.
         note: is told in one line when ``torch.compile`` was asked for and cannot be had.
+        networks: an encoder and a decoder of one's own, for the network ``own``.
 
     Raises:
         UsageError: a batch is larger than the training split.
@@ -95,6 +96,7 @@ class Session:
         validation: Dataset,
         device: torch.device,
         note: Callable[[str], None] = lambda text: None,
+        networks: Networks | None = None,
     ) -> None:
         _check_data(config, dataset)
         self.config, self.device = config, device
@@ -105,7 +107,7 @@ class Session:
         self._layout = (
             torch.channels_last if device.type == "cuda" and not dataset.of_vectors else torch.contiguous_format
         )
-        self.model = initial_model(config, dataset).to(device).to(memory_format=self._layout)
+        self.model = initial_model(config, dataset, networks).to(device).to(memory_format=self._layout)
         self.optimiser = Adam(self.model.parameters(), config.train.lr)
         self._bfloat16 = uses_bfloat16(config.train.precision, device)
         self._objective = compiled(objective, note) if config.train.compile else objective
@@ -142,17 +144,20 @@ class Session:
         x = self.model.scale(images).contiguous(memory_format=self._layout)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16):
             result = self._objective(self.model, x, eps, self.config.loss)
-        result.loss.backward()  # type: ignore[no-untyped-call]
-        self.optimiser.step()
+        if result.loss.requires_grad:  # without a network there may be nothing to learn
+            result.loss.backward()  # type: ignore[no-untyped-call]
+            self.optimiser.step()
         self.model.bottleneck.advance(result.state)
         return result
 
     def validation_nmse(self) -> float:
         """nMSE of the deterministic reconstruction of the validation images."""
         parts = torch.split(self.validation, min(256, self.model.batch_size))
+        self.model.eval()  # a network of one's own may have dropout or batch normalisation
         with torch.inference_mode():
             scaled = (self.model.scale(images).contiguous(memory_format=self._layout) for images in parts)
             errors: list[float] = torch.stack([self.model.nmse(x, self.model(x).x_hat) for x in scaled]).tolist()
+        self.model.train()
         return sum(error * len(images) for error, images in zip(errors, parts, strict=True)) / len(self.validation)
 
     def report(self) -> dict[str, float]:

@@ -139,3 +139,50 @@ def test_agreement_with_classes_is_that_of_scikit_learn_and_positions_are_not_it
     assert [stage["used"] for stage in document["stages"].values()] == [3, 3]
     assert document["collisions"]["examples"] == [{"code": "0-1-1-1", "items": 2, "ids": ["a", "b"]}]
     assert document["classes"]["homogeneity"] == pytest.approx(1.0) and "nmi" not in document["stages"]["1"]
+
+
+def test_without_a_network_rvq_is_residual_k_means_and_a_row_next_to_rvq(softvq, vectors) -> None:
+    """By hand: k-means of the standardised training rows, then of what it leaves; nothing is trained."""
+    softvq("train", "--data", "x.npz", "--bottleneck", "rvq", "--arch", "none", "--K", "4", "--out", "km", "-q").done()
+    checkpoint = package.load("km/ckpt.pt")
+    assert checkpoint.step == 1 and checkpoint.model.config.latent_dim == 12
+    train = datasets.load(DataConfig(data="x.npz"), "train").images
+    z = (train - train.mean(0)) / np.sqrt(train.var(0).mean())
+    left = z.astype(np.float64)
+    for codebook in checkpoint.model.bottleneck.codebook.numpy():
+        codes = np.square(left[:, None] - codebook).sum(2).argmin(1)
+        for k in range(4):  # a fixed point of k-means
+            np.testing.assert_allclose(codebook[k], left[codes == k].mean(0), atol=1e-4)
+        left = left - codebook[codes]
+    softvq("train", "--data", "x.npz", "--arch", "none", "--latent-dim", "5", "--out", "a", "-q").refused(
+        2, "--latent-dim"
+    )
+    document = json.loads(
+        softvq("run", "--data", "x.npz", "--bottleneck", "rvq", "--K", "4", "--iterations", "5", "--out", "r", "--json")
+        .done()
+        .out
+    )
+    test = datasets.load(DataConfig(data="x.npz"), "test").images
+    expected = checkpoint.model.evaluate(test)["nmse"]
+    assert document["baselines"]["rq-kmeans"]["test_nmse"] == pytest.approx(expected, rel=0.3)  # another start
+    assert expected < document["results"]["test_nmse"]
+    assert any("RQ-KMeans" in remark or "esidual" in remark for remark in document["remarks"])
+    results, codes = document["results"], document["code_usage"]
+    model = package.load("r/ckpt.pt")
+    z_e, z_q = (package.embed(model, test, name) for name in ("z_e", "z_q"))
+    error = np.square(z_e - z_q).sum() / np.square(z_e - z_e.mean(0)).sum()
+    assert results["quantisation_error"] == pytest.approx(error, rel=1e-4)
+    assert results["unquantised_nmse"] == pytest.approx(
+        np.square(model.decode(z_e) - test).mean() / (train - train.mean(0)).var(), rel=1e-3
+    )
+    assert codes["collisions"]["share"] == pytest.approx(results["collisions"])
+    shown = json.loads(softvq("info", "r", "--json").done().out)
+    assert (shown["stages"], shown["collisions"]) == (codes["stages"], codes["collisions"])
+
+
+def test_a_comparison_with_rvq_has_a_row_of_residual_k_means(softvq, vectors) -> None:
+    words = ("compare", "--data", "x.npz", "--bottleneck", "rvq", "--seeds", "1", "--iterations", "5", "--K", "4")
+    softvq(*words, "--latent-dim", "3", "--out", "c", "-q").done()
+    rows = {row["row"]: row["cells"] for row in json.loads(Path("c/compare.json").read_text())["rows"]}
+    assert next(iter(rows["rq-kmeans"].values()))["n"] == 1
+    assert rows["rq-kmeans"]["x.test_nmse"]["mean"] < rows["rvq"]["x.test_nmse"]["mean"]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from softvq_cli.config import ModelConfig
 from softvq_cli.errors import InputError, UsageError
@@ -141,6 +145,53 @@ def test_what_cannot_be_decoded_is_refused(bottleneck: str, rows: np.ndarray) ->
     ae = model("mlp", (8, 8, 1), bottleneck)
     with pytest.raises(InputError):
         decode(ae, rows)
+
+
+def encoder_and_decoder(d: int = 8, shape: tuple[int, ...] = (3, 8, 8)) -> tuple[nn.Module, nn.Module]:
+    torch.manual_seed(1)
+    n = math.prod(shape)
+    return (
+        nn.Sequential(nn.Flatten(), nn.Linear(n, 20), nn.BatchNorm1d(20), nn.ReLU()),
+        nn.Sequential(nn.Linear(d, n), nn.Sigmoid(), nn.Unflatten(1, shape)),
+    )
+
+
+def test_modules_of_ones_own_keep_their_weights_and_are_copied() -> None:
+    networks = encoder_and_decoder()
+    ae = Autoencoder(ModelConfig(arch="own", latent_dim=8, K=5), (8, 8, 3), networks=networks).eval()
+    assert ae.hidden_dim == 20 and ae.encoder is not networks[0] and networks[0].training
+    x = ae.scale(torch.from_numpy(images((8, 8, 3))))
+    assert (x.min() >= 0) and (x.max() <= 1)
+    torch.testing.assert_close(ae.encode(x)[1], networks[0].eval()(x))
+    assert ae(x).x_hat.shape == x.shape
+
+
+@pytest.mark.parametrize(
+    ("arch", "networks"),
+    [
+        ("own", None),
+        ("mlp", encoder_and_decoder()),
+        ("own", encoder_and_decoder(d=9)),
+        ("own", encoder_and_decoder(shape=(3, 8, 9))),
+        ("own", (nn.Identity(), encoder_and_decoder()[1])),
+        ("own", (encoder_and_decoder()[0], nn.Identity())),
+    ],
+)
+def test_modules_that_do_not_fit_are_refused(arch: Any, networks: Any) -> None:
+    with pytest.raises(UsageError):
+        Autoencoder(ModelConfig(arch=arch, latent_dim=8, K=5), (8, 8, 3), networks=networks)
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 3), (12,)])
+def test_without_a_network_z_is_the_input(shape: tuple[int, ...]) -> None:
+    d = math.prod(shape)
+    ae = Autoencoder(ModelConfig(arch="none", bottleneck="ae", latent_dim=d), shape).eval()
+    x = torch.rand(4, *(shape if len(shape) == 1 else (3, 8, 8)))
+    out = ae(x)
+    torch.testing.assert_close(out.x_hat, x)
+    torch.testing.assert_close(out.z_e, x if len(shape) == 1 else x.permute(0, 2, 3, 1).flatten(1))
+    with pytest.raises(UsageError, match="latent_dim"):
+        Autoencoder(ModelConfig(arch="none", bottleneck="ae", latent_dim=d + 1), shape)
 
 
 @pytest.mark.parametrize("arch", ["mlp", "cnn"])

@@ -127,6 +127,26 @@ def test_every_bottleneck_can_be_shown(bottleneck, tmp_path, test_split):
     np.testing.assert_allclose(found.z, represent(model, test_split.images), rtol=1e-5, atol=1e-6)
 
 
+def test_the_codes_of_a_grid_lie_over_their_images(tmp_path):
+    from softvq_cli.training import train
+
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (40, 16, 16, 3), dtype=np.uint8), np.arange(40) % 2
+    np.savez(tmp_path / "x.npz", x_train=images, y_train=labels, x_test=images[:20], y_test=labels[:20])
+    settings = {"data": str(tmp_path / "x.npz"), "iterations": 2, "batch_size": 8, "arch": "cnn", "grid": 4}
+    train({**settings, "bottleneck": "rvq", "K": 4, "stages": 2, "latent_dim": 32}, out=tmp_path / "run", device="cpu")
+    view = collect(tmp_path / "run", "grid", device="cpu", jobs=1)
+    assert view.code_maps.shape == (20, 16, 16, 3)
+    codes = represent(checkpoint.load(tmp_path / "run" / "ckpt.pt").model, images[:20], "codes")
+    over = view.code_maps - images[:20].mean(3, keepdims=True) / 2  # what the codes add, but for rounding
+    tiles = over.reshape(20, 4, 4, 4, 4, 3).mean((2, 4))  # of each position
+    first = codes.reshape(20, 4, 4, 2)[..., 0]
+    for k in np.unique(first):
+        assert np.ptp(tiles[first == k], axis=0).max() < 1
+    assert "32 codes" not in str(view.facts) and "stage 2" in view.facts["stages of the test images"]
+    assert view.codewords is None
+
+
 def test_of_many_images_some_are_drawn_at_random_and_it_is_said(finished, shown):
     few = collect(finished, "digits", device="cpu", jobs=1, max_points=50)
     assert len(few.rows) == 50

@@ -25,10 +25,11 @@ WITHOUT = ("ae", "vae", "beta-vae", "info-dropout")
 
 def trained(folder, bottleneck: str, arch: str):
     """A quick run on 16x16 images in colour, the smallest that the CNN takes."""
-    shape = (16, 17, 3)
+    shape = (16, 16, 3) if arch == "grid" else (16, 17, 3)
     data = blobs(80, shape)
     np.savez(folder / "blobs.npz", x_train=data.images, y_train=data.labels, x_test=data.images, y_test=data.labels)
     settings = {"data": str(folder / "blobs.npz"), "iterations": 4, "batch_size": 16, "latent_dim": 6, "arch": arch}
+    settings |= {"arch": "cnn", "grid": 4, "latent_dim": 32} if arch == "grid" else {}
     settings |= {"K": 9} if BOTTLENECKS[bottleneck].has_codebook else {}
     run = train({**settings, "bottleneck": bottleneck}, out=folder / "run", device="cpu")
     return checkpoint.load(run.path), data.images
@@ -37,7 +38,10 @@ def trained(folder, bottleneck: str, arch: str):
 @pytest.mark.parametrize(
     ("bottleneck", "arch"),
     # A bottleneck does not know what is before and behind it: with and without a codebook is enough for the CNN.
-    [*((bottleneck, "mlp") for bottleneck in BOTTLENECKS), ("soft-vq", "cnn"), ("ae", "cnn")],
+    [
+        *((bottleneck, "mlp") for bottleneck in BOTTLENECKS),
+        *(("soft-vq", "cnn"), ("ae", "cnn"), ("soft-vq", "grid"), ("rvq", "grid")),
+    ],
 )
 def test_the_onnx_model_gives_what_the_package_gives(bottleneck, arch, tmp_path):
     model, images = trained(tmp_path, bottleneck, arch)
@@ -49,7 +53,7 @@ def test_the_onnx_model_gives_what_the_package_gives(bottleneck, arch, tmp_path)
         found = dict(zip(names, session.run(None, {"images": images[:n]}), strict=True))
         expected = {name: represent(model.model, images[:n], name) for name in names}
         np.testing.assert_allclose(found["z_e"], expected["z_e"], atol=1e-5)
-        assert found["reconstruction"].shape == (n, 16, 17, 3)
+        assert found["reconstruction"].shape == (n, *images.shape[1:])
         np.testing.assert_allclose(found["reconstruction"].reshape(n, -1), expected["reconstruction"], atol=1e-5)
         if "codes" in names:
             assert found["codes"].dtype == np.int64

@@ -21,10 +21,7 @@ def bits(z_e: np.ndarray, alpha: np.ndarray) -> float:
     The sign and log |z| determine z, and given the image, log |z_j| is N(log |z_e,j|, α_j²). With a Gaussian of the
     same mean and variance and a coin for the sign as the prior of each dimension,
     I(X; z) ≤ Σ_j H(sign_j) + ½ log2 v_j − ½ E log2 α_j², where v_j = Var log |z_e,j| + E α_j².
-
-    Args:
-        z_e: (N, d), the code without noise.
-        alpha: (N, d), the noise's scale, positive.
+    Both are (N, d); alpha, the scale of the noise, is positive.
     """
     log_z = np.log(np.maximum(np.abs(z_e.astype(np.float64)), SMALLEST))
     variance = np.square(alpha.astype(np.float64))

@@ -16,6 +16,10 @@ from softvq_cli.process import quiet
 
 ENCODINGS_A_CODEWORD = 8
 """What K-means starts from, on average."""
+INPUTS_A_CODEWORD = 256
+"""The same without a network, where K-means is all of the training: at most what faiss takes, too."""
+INPUT_NUMBERS = 1 << 26
+"""And at most so many numbers in all, half a gigabyte."""
 CUT_DEVIATION = 0.87962566103423978
 """The standard deviation of a standard normal that is cut off at 2."""
 
@@ -44,7 +48,7 @@ class LearnedCodebook(CodebookBottleneck):
             self.codebook = nn.Parameter(drawn)
         else:
             self.register_buffer("codebook", drawn)
-        self.encodings_to_start = ENCODINGS_A_CODEWORD * config.K if config.codebook_init == "kmeans" else 0
+        self.encodings_to_start = encodings_to_start(config)
 
     def start(self, z_e: Tensor, seed: int) -> None:
         with torch.no_grad():
@@ -90,6 +94,16 @@ class VectorQuantiser(LearnedCodebook):
 
     def term_weights(self, beta: float) -> dict[str, float | Tensor]:
         return {"codebook": 1.0, "commitment": beta}
+
+
+def encodings_to_start(config: ModelConfig) -> int:
+    """How many encodings the K-means of ``codebook_init`` is given; 0 where there is none."""
+    if config.codebook_init != "kmeans":
+        return 0
+    least = ENCODINGS_A_CODEWORD * config.K
+    if config.arch != "none":
+        return least
+    return max(least, min(INPUTS_A_CODEWORD * config.K, INPUT_NUMBERS // config.latent_dim))
 
 
 def kmeans(z: Tensor, K: int, seed: int) -> Tensor:

@@ -22,7 +22,7 @@ from softvq_cli.model.bottlenecks.codebook import (
     straight_through,
 )
 from softvq_cli.model.bottlenecks.ema_vq import first_counts, followed
-from softvq_cli.model.bottlenecks.learned_codebook import ENCODINGS_A_CODEWORD, kmeans
+from softvq_cli.model.bottlenecks.learned_codebook import encodings_to_start, kmeans
 from softvq_cli.model.bottlenecks.usage import CodebookUsage
 
 
@@ -77,7 +77,7 @@ class RVQ(CodebookBottleneck):
         self.register_buffer("codebook", drawn)
         self.register_buffer("count", torch.ones(config.stages, config.K))  # N_k
         self.stochastic = config.revive > 0
-        self.encodings_to_start = ENCODINGS_A_CODEWORD * config.K if config.codebook_init == "kmeans" else 0
+        self.encodings_to_start = encodings_to_start(config)
 
     def noise(self, n: int, generator: torch.Generator) -> Tensor | None:
         if not self.stochastic:

@@ -24,16 +24,8 @@ SIGMA_QUANTILES = {"sigma_p05": 0.05, "sigma_p50": 0.5, "sigma_p95": 0.95}
 def log_posterior(z: Tensor, codebook: Tensor, log_sigma: Tensor, power: float) -> Tensor:
     """log p(μ_k | z) ∝ a log σ_k − ‖z − μ_k‖² / 2σ_k², normalised over k by a log-softmax.
 
-    The code is modelled as drawn from a mixture of K Gaussians N(μ_k, σ_k² I) of equal weight.
-
-    Args:
-        z: (B, d), the noisy code z'_e.
-        codebook: (K, d), the centres μ_k.
-        log_sigma: (B, K) or (K,), log σ_k.
-        power: a; −d is the Gaussian density's own factor σ_k^(−d).
-
-    Returns:
-        (B, K), logarithms of probabilities that sum to 1 over k.
+    The code z (B, d) is modelled as drawn from a mixture of K Gaussians N(μ_k, σ_k² I) of equal weight. ``power`` is a;
+    −d is the Gaussian density's own factor σ_k^(−d). Returned for log σ_k of shape (B, K) or (K,): (B, K).
     """
     log_sigma = log_sigma.clamp(-LOG_SIGMA_LIMIT, LOG_SIGMA_LIMIT)
     exponent = -0.5 * squared_distances(z, codebook) * torch.exp(-2.0 * log_sigma)

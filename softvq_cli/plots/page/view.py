@@ -97,6 +97,8 @@ class View:
     """int64 (n,): the most probable of the K codewords."""
     codeword_distances: np.ndarray | None = None
     """float64 (n,): from z_e to that codeword."""
+    code_maps: np.ndarray | None = None
+    """uint8 (n, H, W, 3): the codes of a grid over each image."""
     codebook: Codebook | None = None
     curves: Sequence[Mapping[str, float]] = field(default=())
     """The lines of the training's log."""

@@ -92,6 +92,7 @@ def _run(view: View, sprites: Sprites) -> dict[str, Any]:
         "k": view.neighbours.shape[1],
         "images": sprites.add(view.images),
         "reconstructions": sprites.add(view.reconstructions),
+        "code_maps": sprites.add(view.code_maps),
         "classes": list(view.class_names),
         "files": None if view.file_names is None else list(view.file_names),
         "arrays": {**packed, "distances": rounded(view.distances)},

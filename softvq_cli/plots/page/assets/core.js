@@ -177,7 +177,7 @@ function button(run, i, size, caption, what = "images") {
     it is open, so that Tab goes on to the neighbours, and gives it back. */
 function showDetail(run, i) {
   const panel = document.getElementById("detail");
-  const large = 112;
+  const large = run.code_maps === null ? 112 : 84;  // three must fit
   if (!panel.contains(document.activeElement)) panel.opener = document.activeElement;
   const close = () => {
     panel.hidden = true;
@@ -191,7 +191,9 @@ function showDetail(run, i) {
     run.images === null ? null : el("div", {class: "pair"},
       el("figure", {}, tile(run.images, i, large, `image ${run.alt(i)}`), el("figcaption", {text: "image"})),
       el("figure", {}, tile(run.reconstructions, i, large, `reconstruction of ${run.name(i)}`),
-        el("figcaption", {text: "reconstruction"}))),
+        el("figcaption", {text: "reconstruction"})),
+      run.code_maps === null ? null : el("figure", {},
+        tile(run.code_maps, i, large, `codes of ${run.name(i)}`), el("figcaption", {text: "codes"}))),
     el("dl", {}, run.facts_of(i).map(([name, value]) => [el("dt", {}, explained(name)), el("dd", {text: value, dir: "auto"})]).flat()),
     el("h4", {}, explained("Nearest in z_e")),
     el("ul", {class: "gallery"}, run.neighboursOf(i).map(([j, distance]) =>
