@@ -70,7 +70,7 @@ def embed(model: Checkpoint | Autoencoder | str | os.PathLike[str], images: Any,
         model = load(model)
     if isinstance(model, Checkpoint):
         if model.model.of_vectors:
-            return represent(model.model, _bytes_or_scaled(images, model), what)
+            return represent(model.model, checked(images, "the array"), what)
         shape, setting = model.model.image_shape, model.config.data.pixel_range
         return represent(model.model, _bytes_or_scaled(_array_of(images, shape, setting), model), what)
     if model.of_vectors:
@@ -123,8 +123,6 @@ def _refuse_one(images: np.ndarray, shape: tuple[int, ...]) -> None:
 
 def _bytes_or_scaled(images: np.ndarray, trained: Checkpoint) -> np.ndarray:
     """(N, H, W, C), black 0 and white 255, by the range that the checkpoint's training had."""
-    if trained.model.of_vectors:
-        return checked(images, "the array")
     numbers = Numbers.of(trained.config, trained.model.image_shape)
     if numbers is None:
         return _bytes(images, f"{trained.path} takes bytes: give uint8 from 0, black, to 255, white")

@@ -24,16 +24,7 @@ class Header:
 
 
 def read_header(file: IO[bytes], where: str, size: int) -> Header:
-    """Read and check a header; the file then stands at the first number.
-
-    Args:
-        file: standing at its start.
-        where: what to call the file in messages.
-        size: bytes of the file.
-
-    Raises:
-        InputError: it is no .npy file, holds Python objects, or is not as long as its header says.
-    """
+    """Read and check a header; the file then stands at the first number."""
     try:
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -49,11 +40,7 @@ def read_header(file: IO[bytes], where: str, size: int) -> Header:
 
 
 def map_file(path: Path) -> np.ndarray:
-    """The array in a .npy file as a read-only memory map.
-
-    Raises:
-        InputError: it is missing, unreadable, damaged or holds Python objects.
-    """
+    """The array in a .npy file as a read-only memory map."""
     try:
         with open(path, "rb") as file:
             header = read_header(file, str(path), path.stat().st_size)
@@ -69,11 +56,7 @@ def map_file(path: Path) -> np.ndarray:
 
 
 def read_array(file: IO[bytes], where: str, size: int) -> np.ndarray:
-    """The array in an open .npy file, in memory.
-
-    Raises:
-        InputError: it is damaged, holds Python objects or does not fit into memory.
-    """
+    """The array in an open .npy file, in memory."""
     header = read_header(file, where, size)
     try:
         flat = np.empty(math.prod(header.shape), header.dtype)

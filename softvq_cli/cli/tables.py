@@ -15,8 +15,8 @@ from softvq_cli.words import BOTTLENECKS
 
 if TYPE_CHECKING:
     from softvq_cli.config import RunConfig
+    from softvq_cli.datasets.load import Overview
     from softvq_cli.datasets.named import Status
-    from softvq_cli.datasets.overview import Overview
     from softvq_cli.evaluation.clustering import Clustering
     from softvq_cli.evaluation.probe import FewLabels, Probe
     from softvq_cli.results.embedded import FileClustering, OnMap, Probing
@@ -134,7 +134,7 @@ def data_table(data_dir: str, states: Sequence[Status]) -> Group:
         table.add_column(name)
     table.add_column("size", justify="right")
     for state in states:
-        whole = state.problem or ("complete, intact" if state.intact else "complete, no checksum")
+        whole = state.problem or "complete, intact"
         size = f"{state.size / 1e6:.1f} MB" if state.size else "–"
         table.add_row(state.name, state.description, whole if state.present else "not here", size)
     return titled(f"data sets in {data_dir}", table)

@@ -2,9 +2,8 @@
 
 from softvq_cli.datasets.dataset import Dataset
 from softvq_cli.datasets.fetch import fetch
-from softvq_cli.datasets.load import find, load
+from softvq_cli.datasets.load import Overview, find, load, look
 from softvq_cli.datasets.named import Status, data_folder, describe, names
-from softvq_cli.datasets.overview import Overview, look
 
 __all__ = [
     "Dataset",

@@ -11,6 +11,7 @@ import lzma
 import os
 import stat
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,9 +19,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, cast
 
-from softvq_cli.datasets import limits
 from softvq_cli.datasets.cache import File, stamp
-from softvq_cli.datasets.naming import check_text, is_hidden, is_image_name, is_metadata
+from softvq_cli.datasets.naming import (
+    check_count,
+    check_expansion,
+    check_file_size,
+    check_text,
+    is_hidden,
+    is_image_name,
+    is_metadata,
+)
 from softvq_cli.datasets.records import Fetch, Listing, Records, Source, fetch_from
 from softvq_cli.errors import InputError, SoftVQError, UsageError, one_line
 
@@ -29,12 +37,7 @@ ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".
 
 
 def open_archive(path: Path, name_encoding: str | None = None) -> Source:
-    """The archive at ``path``, which is listed and read when that is asked for.
-
-    Args:
-        path: how its name ends says what it is.
-        name_encoding: of the names that are not marked as UTF-8; None: they have to be ASCII or UTF-8.
-    """
+    """The archive at ``path``, which is listed and read when that is asked for."""
     kind = _Zip if path.name.lower().endswith(".zip") else Tar
     return kind(path, name_encoding)
 
@@ -64,13 +67,13 @@ class _Archive(Source):
 
 class _Zip(_Archive):
     def _entries(self) -> Listing:
-        path, listing = self.path, Listing(Records.empty())
+        path, entries = self.path, _Entries(self.path)
         slashes, unmarked = 0, 0
         _count_first(path)
         with _archive_errors(path), zipfile.ZipFile(path) as archive:
             infos = archive.infolist()
-            limits.check_count(path, len(infos))
-            limits.check_expansion(path, path.stat().st_size, sum(info.file_size for info in infos))
+            check_count(path, len(infos))
+            check_expansion(path, path.stat().st_size, sum(info.file_size for info in infos))
             for place, info in enumerate(infos):
                 name = _zip_name(path, info, self.name_encoding)
                 unmarked += name != info.orig_filename and self.name_encoding is None
@@ -81,14 +84,13 @@ class _Zip(_Archive):
                     raise InputError(f"{path}: {name!r} is a link or a device; only files and folders are read")
                 if info.flag_bits & 0x1:
                     raise InputError(f"{path}: {name!r} is encrypted; make the archive without a password")
-                _add(listing, path, name, place, info.file_size, is_folder=name.endswith("/"))
+                entries.add(name, place, info.file_size, is_folder=name.endswith("/"))
+        notes = entries.listing.files.notes
         if slashes:
-            listing.files.notes.append(
-                f"{slashes} names have backslashes, as Windows writes them: they are read as folders"
-            )
+            notes.append(f"{slashes} names have backslashes, as Windows writes them: they are read as folders")
         if unmarked:
-            listing.files.notes.append(f"{unmarked} names are not marked as UTF-8 and are read as such")
-        return listing
+            notes.append(f"{unmarked} names are not marked as UTF-8 and are read as such")
+        return entries.listing
 
     def read(self, files: Records) -> Iterator[tuple[int, bytes]]:
         with _archive_errors(self.path), zipfile.ZipFile(self.path) as archive:
@@ -114,14 +116,14 @@ class Tar(_Archive):
         return fetch_from(self.path, files.places, files.sizes)
 
     def _entries(self) -> Listing:
-        listing, packed = Listing(Records.empty()), self.path.stat().st_size
+        entries, packed = _Entries(self.path), self.path.stat().st_size
         with _archive_errors(self.path), _Stream(self.path) as stream:
             for number, (name, kind, start, size) in enumerate(_tar_entries(stream, self.name_encoding), 1):
                 if kind not in _TAR_FILES and kind != _TAR_FOLDER:
                     raise InputError(f"{self.path}: {name!r} is a link or a device; only files and folders are read")
-                _add(listing, self.path, name, start, size, is_folder=kind == _TAR_FOLDER or name.endswith("/"))
-                limits.check_count(self.path, number, packed)
-        return listing
+                entries.add(name, start, size, is_folder=kind == _TAR_FOLDER or name.endswith("/"))
+                check_count(self.path, number, packed)
+        return entries.listing
 
     def read(self, files: Records) -> Iterator[tuple[int, bytes]]:
         """A compressed archive can only be read forwards, in its own order."""
@@ -147,7 +149,7 @@ def _count_first(path: Path) -> None:
     if end >= 0 and len(tail) >= end + 16:
         directory = int.from_bytes(tail[end + 12 : end + 16], "little")
         if directory < size:  # else it is damaged, or of more than 4 GiB and does not say here
-            limits.check_count(path, directory // 46)  # an entry has 46 bytes and its name
+            check_count(path, directory // 46)  # an entry has 46 bytes and its name
 
 
 _DOS = 0
@@ -189,7 +191,9 @@ def _tar_entries(stream: _Stream, encoding: str | None) -> Iterator[tuple[str, b
         if not any(header):
             stream.to_end()
             return
-        if sum(header) - sum(header[148:156]) + 8 * 32 != _octal(header[148:156]):
+        # The sum of the header with its own place as spaces; Adler-32's lower half is 1 + the sum, modulo 65521.
+        checksum = _octal(header[148:156]) + sum(header[148:156]) - 8 * 32
+        if (checksum + 1) % 65521 != zlib.adler32(header) & 0xFFFF:
             raise ValueError("a header is damaged")
         kind, length, start = header[156:157], _octal(header[124:136]), stream.position
         if kind in (b"x", b"L"):
@@ -240,60 +244,86 @@ class _Stream:
 
     def __init__(self, path: Path) -> None:
         self._path, self._packed, self.position = path, path.stat().st_size, 0
-        with open(path, "rb") as file:
-            start = file.read(6)
+        self._file = open(path, "rb", buffering=0)  # noqa: SIM115
+        start = self._file.read(6)
         opener = next((opener for magic, opener in _MAGIC.items() if start.startswith(magic)), None)
-        self._file = cast(IO[bytes], open(path, "rb") if opener is None else opener(path))  # noqa: SIM115
-        self._plain = opener is None
+        self._unpacked = None if opener is None else cast(IO[bytes], opener(path))
 
     def __enter__(self) -> _Stream:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
+        if self._unpacked is not None:
+            self._unpacked.close()
 
     def read(self, size: int) -> bytes:
         """Exactly so many bytes; none at the end."""
-        data = self._file.read(size)
+        if self._unpacked is None:
+            data = os.pread(self._file.fileno(), size, self.position)
+        else:
+            data = self._unpacked.read(size)
+            check_expansion(self._path, self._packed, self.position + len(data))
         self.position += len(data)
-        limits.check_expansion(self._path, self._packed, self.position)
         if data and len(data) < size:
             raise ValueError("it breaks off")
         return data
 
     def seek(self, position: int) -> None:
         """Go on to there."""
-        if self._plain:
+        if self._unpacked is None:
             if position > self._packed:
                 raise ValueError("it breaks off")
-            self.position = self._file.seek(position)
+            self.position = position
         while self.position < position:
             if not self.read(min(1 << 20, position - self.position)):
                 raise ValueError("it breaks off")
 
     def to_end(self) -> None:
         """Read to the checksum at the very end of a compressed file."""
-        while not self._plain and (data := self._file.read(1 << 20)):
+        while self._unpacked is not None and (data := self._unpacked.read(1 << 20)):
             self.position += len(data)
-            limits.check_expansion(self._path, self._packed, self.position)
+            check_expansion(self._path, self._packed, self.position)
 
 
-def _add(listing: Listing, path: Path, name: str, place: int, size: int, *, is_folder: bool) -> None:
-    """Check one entry of an archive and put it where it belongs."""
-    _check_name(path, name)
-    parts = [part for part in name.split("/") if part not in ("", ".")]
-    if not parts:
-        return
-    left_out = next((at for at, part in enumerate(parts) if is_metadata(part)), None)
-    if left_out is not None:
-        if not is_folder and is_hidden(parts[left_out]) and is_image_name(parts[-1]):
-            listing.hidden.add("/".join(parts[: left_out + 1]))
-        return
-    depth = len(parts) + 1 if is_folder else len(parts)
-    listing.folders.update("/".join(parts[:end]) for end in range(1, depth))
-    if not is_folder:
-        limits.check_file_size(path, name, size)
-        listing.files.add("/".join(parts), place, size)
+class _Entries:
+    """The entries of an archive, each checked and put where it belongs."""
+
+    def __init__(self, path: Path) -> None:
+        self.listing = Listing(Records.empty())
+        self._path = path
+        self._folders: dict[str, str | None] = {"": ""}
+        """Folders as the archive calls them → as they are listed; None: left out."""
+
+    def add(self, name: str, place: int, size: int, *, is_folder: bool) -> None:
+        """One entry; InputError: its name leads out of the archive, or it is too large."""
+        _check_name(self._path, name)
+        outer, _, last = name.rpartition("/")
+        folder = self._folders[outer] if outer in self._folders else self._folder(outer)
+        if is_folder or last in ("", "."):
+            self._folder(name)
+        elif folder is None or is_metadata(last):
+            self._hide(name)
+        else:
+            check_file_size(self._path, name, size)
+            self.listing.files.add(folder + last, place, size)
+
+    def _folder(self, name: str) -> str | None:
+        """A folder with those around it; as a name that ends with a slash."""
+        parts = [part for part in name.split("/") if part not in ("", ".")]
+        if any(map(is_metadata, parts)):
+            self._folders[name] = None
+        else:
+            self.listing.folders.update("/".join(parts[:end]) for end in range(1, len(parts) + 1))
+            self._folders[name] = "".join(f"{part}/" for part in parts)
+        return self._folders[name]
+
+    def _hide(self, name: str) -> None:
+        """Note an image that somebody hid, or the hidden folder around it."""
+        parts = [part for part in name.split("/") if part not in ("", ".")]
+        first = next(number for number, part in enumerate(parts) if is_metadata(part))
+        if is_hidden(parts[first]) and is_image_name(parts[-1]):
+            self.listing.hidden.add("/".join(parts[: first + 1]))
 
 
 def _check_name(path: Path, name: str) -> None:

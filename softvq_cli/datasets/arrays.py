@@ -9,7 +9,7 @@ import os
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,12 +18,11 @@ import numpy as np
 
 from softvq_cli import npy
 from softvq_cli.config import DataConfig, image_shape
-from softvq_cli.datasets import cache, limits, pixel_range, vectors
+from softvq_cli.datasets import cache, pixel_range, vectors
 from softvq_cli.datasets.dataset import Dataset, training_rows
-from softvq_cli.datasets.labels import distinct, numbered, unlabelled
 from softvq_cli.datasets.named import idx_header, read_idx
-from softvq_cli.datasets.naming import Role, is_document, role_of, shorten
-from softvq_cli.datasets.records import second_split
+from softvq_cli.datasets.naming import Role, check_expansion, is_document, role_of, shorten
+from softvq_cli.datasets.records import distinct_labels, numbered, second_split, unlabelled
 from softvq_cli.errors import InputError, Message, one_line
 
 ENDINGS = (".npz", ".npy", ".mat")
@@ -32,87 +31,67 @@ _IMAGES = ("images", "image", "x", "data", "vectors", "embeddings", "embedding",
 _LABELS = ("labels", "label", "y", "targets", "target", "arr_1")
 """What the arrays are called, those that win first."""
 _CHANNELS = (1, 3)
-_AXES = {
-    "NCHW": "(N, C, H, W)",
-    "HWCN": "(H, W, C, N)",
-    "CHW": "(C, H, W) of one image",
-    "HWC": "(H, W, C) of one image",
-}
-
-
-def read(path: Path, config: DataConfig) -> Dataset:
-    """Images, labels and splits of an array file.
-
-    Raises:
-        InputError: the file is damaged, is a bomb, or holds something else.
-    """
-    suffix = path.suffix.lower()
-    arrays: Mapping[str, Callable[[], np.ndarray]] = (
-        _npy(path)
-        if suffix == ".npy"
-        else _npz(path)
-        if suffix == ".npz"
-        else _mat(path)
-        if suffix == ".mat"
-        else _idx(path)
-    )
-    parts, unused, notes = _parts(path, arrays)
-    notes += [f"arrays of {path.name} that are not used: {shorten(unused, 8)}"] if unused else []
-    read_parts = []
-    for part in parts:
-        images, labels = arrays[part.images](), None if part.labels is None else arrays[part.labels]()
-        if vectors.are_vectors(images, config):
-            read_parts.append((vectors.checked(images, f"{path}: {part.images}"), labels))
-            continue
-        where = f"{path}: {part.images}" if suffix != ".npy" else str(path)
-        count = None if labels is None else _label_count(labels)
-        images, note = _as_images(images, where, config.image_shape, count)
-        notes += [note] if note and note not in notes else []
-        read_parts.append((images, labels))
-    return _joined(path, parts, read_parts, notes, config)
+Arrays = Mapping[str, Callable[[], np.ndarray]]
+"""The arrays of a file by name, each read when it is asked for."""
 
 
 @dataclass(frozen=True)
 class _Part:
-    """The arrays of one split, by name."""
+    """The arrays of one split."""
 
     role: Role | None
-    images: str
-    labels: str | None
+    name: str
+    """Of the images in the file."""
+    images: np.ndarray
+    labels: np.ndarray | None
+    labels_name: str | None
 
 
-def _joined(
-    path: Path,
-    parts: list[_Part],
-    found: list[tuple[np.ndarray, np.ndarray | None]],
-    notes: list[str],
-    config: DataConfig,
-) -> Dataset:
-    shapes = {images.shape[1:] for images, _ in found}
-    if len(shapes) > 1:
-        first, second = (
-            f"{part.images} has images of {images.shape[1:]}" for part, (images, _) in zip(parts, found, strict=True)
-        )
-        raise InputError(f"{path}: {first}, {second}")
-    counts = [len(images) for images, _ in found]
-    train = counts[0] if len(found) == 2 else None
-    given = [
-        (labels, count, f"{path}: {part.labels}", part.role)
-        for (_, labels), count, part in zip(found, counts, parts, strict=True)
-    ]
-    labels, names, said = numbered(given, path.suffix == ".mat" and found[0][0].shape[1:] == (32, 32, 3))
-    notes += said
-    images = found[0][0] if len(found) == 1 else _Joined([images for images, _ in found])
-    if len(images.shape) == 2:
-        whole = images[:] if isinstance(images, _Joined) else images
-        notes.append(vectors.note_of(whole))
-        return Dataset(path.name, "all", whole, labels, names, notes=tuple(notes), train=train)
-    mask = training_rows(sum(counts), labels, train, config)
-    kept, chosen, note = _bytes(images, path, mask, config)
-    notes += note
+def read(path: Path, config: DataConfig) -> Dataset:
+    """Images or vectors, labels and splits of an array file."""
+    arrays: Arrays = {".npy": _npy, ".npz": _npz, ".mat": _mat}.get(path.suffix.lower(), _idx)(path)
+    names, unused, notes = _parts(path, arrays)
+    notes += [f"arrays of {path.name} that are not used: {shorten(unused, 8)}"] if unused else []
+    parts = []
+    for role, name, labels_name in names:
+        images, labels = arrays[name](), None if labels_name is None else arrays[labels_name]()
+        where = str(path) if path.suffix.lower() == ".npy" else f"{path}: {name}"
+        if vectors.are_vectors(images, config):
+            images = vectors.checked(images, where)
+        else:
+            images, note = _as_images(images, where, config.image_shape, _label_count(labels))
+            notes += [note] if note and note not in notes else []
+        parts.append(_Part(role, name, images, labels, labels_name))
+    return _joined(path, parts, notes, config)
+
+
+def _joined(path: Path, parts: list[_Part], notes: list[str], config: DataConfig) -> Dataset:
+    """The training and the test split as one data set."""
+    first = parts[0]
+    for part in parts[1:]:
+        if part.images.shape[1:] != first.images.shape[1:]:
+            raise InputError(
+                f"{path}: {first.name} has images of {first.images.shape[1:]}, "
+                f"{part.name} has images of {part.images.shape[1:]}"
+            )
+    train = len(first.images) if len(parts) == 2 else None
+    given = [(part.labels, len(part.images), f"{path}: {part.labels_name}", part.role) for part in parts]
+    labels, names, label_notes = numbered(given, path.suffix == ".mat" and first.images.shape[1:] == (32, 32, 3))
+    notes += label_notes
+    images = first.images if train is None else _Joined([part.images for part in parts])
     content = b"" if labels is None else np.ascontiguousarray(labels).tobytes()
-    key = cache.key_of(_key(path, config), chosen, hashlib.sha256(content).hexdigest())
-    return Dataset(path.name, "all", kept, labels, names, notes=tuple(notes), pixel_range=chosen, train=train, key=key)
+    stamp = [_key(path, config), hashlib.sha256(content).hexdigest()]
+    if len(images.shape) == 2:
+        pixels, limits = images[:] if isinstance(images, _Joined) else images, None
+        notes.append(vectors.note_of(pixels))
+    else:
+        in_train = training_rows(len(images), labels, train, config)
+        pixels, limits, range_notes = _bytes(images, path, in_train, config)
+        notes += range_notes
+    key = cache.key_of(*stamp, limits)
+    return Dataset(
+        path.name, "all", pixels, labels, names, notes=tuple(notes), pixel_range=limits, train=train, key=key
+    )
 
 
 class _Joined:
@@ -148,26 +127,26 @@ def _bytes(
         block, chosen = images[start : start + 256], train[start : start + 256]
         if isinstance(scale, tuple) and not (finite := np.isfinite(block)).all():
             missing, block, chosen = missing + int((~finite).sum()), block[finite], np.zeros(0, bool)
-        found = pixel_range.extent(block, str(path))
-        low, high = min(low, found[0]), max(high, found[1])
+        extent = pixel_range.extent(block, str(path))
+        low, high = min(low, extent[0]), max(high, extent[1])
         if chosen.any():
-            found = pixel_range.extent(block[chosen], str(path))
-            trained = min(trained[0], found[0]), max(trained[1], found[1])
+            extent = pixel_range.extent(block[chosen], str(path))
+            trained = min(trained[0], extent[0]), max(trained[1], extent[1])
     if scale == "auto":
         scale = pixel_range.of_training(*trained, floats=images.dtype.kind == "f")
     elif scale == "full":
         scale = pixel_range.full_of(np.array([low, high], images.dtype), str(path))
-    kind = f"{images.dtype.name} pixels"
-    notes = [pixel_range.described(kind, scale, config.pixel_range)]
-    if low < scale[0] or high > scale[1]:
+    limits = scale
+    notes = [pixel_range.described(f"{images.dtype.name} pixels", limits, config.pixel_range)]
+    if low < limits[0] or high > limits[1]:
         notes.append(f"pixels go from {low:.6g} to {high:.6g}: what lies outside of that range is cut off")
     if missing:
         notes.append(f"{missing} values: {pixel_range.NOTES['nan']}")
-    key = cache.key_of(_key(path, config), scale)
-    result = _converted(images, key, lambda block: pixel_range.to_bytes(block, scale))
+    key = cache.key_of(_key(path, config), limits)
+    pixels = _converted(images, key, lambda block: pixel_range.to_bytes(block, limits))
     if config.pixel_range == "auto":
-        pixel_range.check_contrast(str(path), result, train, scale)
-    return result, pixel_range.text_of(scale), notes
+        pixel_range.check_contrast(str(path), pixels, train, limits)
+    return pixels, pixel_range.text_of(limits), notes
 
 
 def _converted(array: np.ndarray | _Joined, key: str, convert: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
@@ -177,50 +156,46 @@ def _converted(array: np.ndarray | _Joined, key: str, convert: Callable[[np.ndar
         for start in range(0, len(array), 256):
             put(start, convert(array[start : start + 256]))
 
-    if np.prod(array.shape, dtype=np.int64) > _IN_MEMORY:
-        found = cache.find(key, array.shape)
-        return cache.store(key, array.shape, fill) if found is None else found
-    images = np.empty(array.shape, np.uint8)
-
-    def put(row: int, pixels: np.ndarray) -> None:
-        images[row : row + len(pixels)] = pixels
-
-    fill(put)
-    return images
+    if math.prod(array.shape) <= _IN_MEMORY:
+        return cache.in_memory(array.shape, fill)
+    return cache.find_or_store(key, array.shape, fill)
 
 
 # ---- which array is what
 
 
-def _parts(path: Path, arrays: Mapping[str, Callable[[], np.ndarray]]) -> tuple[list[_Part], list[str], list[str]]:
-    """The arrays of the training and the test split, or of the undivided whole; those that are not used; notes."""
-    found: dict[tuple[Role | None, str], str] = {}
-    for kind, words in (("images", _IMAGES), ("labels", _LABELS)):
-        for word in words:
-            for name in sorted(arrays):
-                what = _meaning(name)
-                if what is not None and what[1] == word:
-                    found.setdefault((what[0], kind), name)
-    roles: list[Role | None] = [role for role, kind in found if kind == "images"]
+def _parts(path: Path, arrays: Arrays) -> tuple[list[tuple[Role | None, str, str | None]], list[str], list[str]]:
+    """(split, images, labels) of the training and the test split, or of the undivided whole; unused arrays; notes."""
+    images, labels = (_by_role(arrays, words) for words in (_IMAGES, _LABELS))
     notes: list[str] = []
-    if None in roles:
+    if None in images:
         chosen: list[Role | None] = [None]
-    elif "train" in roles and ("test" in roles or "validation" in roles):
-        labels = {role: found.get((role, "labels")) for role in roles}
-        bare = unlabelled({role: [] if name is None else distinct(arrays[name]()) for role, name in labels.items()})
-        second, notes = second_split([role for role in roles if role is not None], bare)
+    elif "train" in images and len(images) > 1:
+        marks = {role: distinct_labels(arrays[labels[role]]()) if role in labels else [] for role in images}
+        second, notes = second_split([role for role in images if role is not None], unlabelled(marks))
         chosen = ["train", second]
     else:
         held = ", ".join(sorted(arrays)[:8]) or "nothing"
         raise InputError(f"{path} needs the arrays images (and labels), or x_train and x_test; it holds {held}")
-    parts = [_Part(role, found[role, "images"], found.get((role, "labels"))) for role in chosen]
-    with_labels = [part.labels for part in parts if part.labels is not None]
+    parts = [(role, images[role], labels.get(role)) for role in chosen]
+    with_labels = [name for _, _, name in parts if name is not None]
     unknown = shorten(sorted(name for name in arrays if _meaning(name) is None))
-    if unknown and with_labels and len(with_labels) < len(parts):
-        other = " and ".join(f"labels of {part.images}" for part in parts if part.labels is None)
+    if unknown and 0 < len(with_labels) < len(parts):
+        other = " and ".join(f"labels of {name}" for _, name, label in parts if label is None)
         raise InputError(f"{path} has {with_labels[0]} but no {other}; call them so if they are one of {unknown}")
-    used = {name for part in parts for name in (part.images, part.labels)}
-    return parts, sorted(set(arrays) - used), notes
+    unused = set(arrays) - {name for _, *part in parts for name in part}
+    return parts, sorted(unused), notes
+
+
+def _by_role(arrays: Arrays, words: Sequence[str]) -> dict[Role | None, str]:
+    """The array of each split that is called by one of these words, the first of them that there is."""
+    meanings = {name: meaning for name in sorted(arrays) if (meaning := _meaning(name)) is not None}
+    by_role: dict[Role | None, str] = {}
+    for word in words:
+        for name, (role, called) in meanings.items():
+            if called == word:
+                by_role.setdefault(role, name)
+    return by_role
 
 
 def _meaning(name: str) -> tuple[Role | None, str] | None:
@@ -240,26 +215,31 @@ def _meaning(name: str) -> tuple[Role | None, str] | None:
 # ---- which axis is what
 
 
+_ORDERS: dict[str, tuple[int | None, str, Callable[[np.ndarray], np.ndarray]]] = {
+    "NHW": (0, "", lambda array: array[..., None]),
+    "HWC": (None, "(H, W, C) of one image", lambda array: array[None]),
+    "CHW": (None, "(C, H, W) of one image", lambda array: np.moveaxis(array, 0, -1)[None]),
+    "NHWC": (0, "", lambda array: array),
+    "NCHW": (0, "(N, C, H, W)", lambda array: np.moveaxis(array, 1, -1)),
+    "HWCN": (3, "(H, W, C, N)", lambda array: np.moveaxis(array, -1, 0)),
+}
+"""Order of the axes → (which counts the images, what to call it if it is not the usual one, the view (N, H, W, C))."""
+
+
 def _as_images(array: np.ndarray, where: str, setting: str | None, labels: int | None) -> tuple[np.ndarray, str]:
     """A view of (N, H, W, C), and a line on what was done to get it, perhaps empty.
 
-    Args:
-        array: (N, H, W), (N, H, W, C), (N, C, H, W), with labels (H, W, C, N), or with ``setting`` (N, H·W·C).
-        where: what to call it.
-        setting: ``image_shape``, the shape of one image.
-        labels: how many labels go with it.
-
-    Raises:
-        InputError: it is no array of images, or may be one in two ways.
+    ``setting`` is ``image_shape``, with which (N, H·W·C) are images too; ``labels`` says how many labels go with it.
     """
     if array.ndim and array.size == 0:
         raise InputError(f"{where} holds no images: its shape is {array.shape}")
     if setting is not None:
-        return _as_given(array, where, image_shape(setting), setting)
-    ways = {order: _reshaped(array, order) for order in _orders(array, labels)}
+        return _as_given(array, where, image_shape(setting), setting), ""
+    ways = {order: _ORDERS[order][2](array) for order in _orders(array, labels)}
     if len(ways) == 1:
         ((order, images),) = ways.items()
-        return images, "" if order in ("NHW", "NHWC") else f"the axes of {where} are taken as {_AXES[order]}"
+        said = _ORDERS[order][1]
+        return images, f"the axes of {where} are taken as {said}" if said else ""
     shape = tuple(array.shape)
     if ways:
         text = " or ".join(_way(order, images) for order, images in ways.items())
@@ -270,10 +250,12 @@ def _as_images(array: np.ndarray, where: str, setting: str | None, labels: int |
     )
 
 
-def _label_count(labels: np.ndarray) -> int | None:
+def _label_count(labels: np.ndarray | None) -> int | None:
     """How many images these labels are for, where that is certain."""
+    if labels is None or labels.ndim not in (1, 2):
+        return None
     sizes = [size for size in labels.shape if size > 1]
-    return math.prod(sizes) if len(sizes) <= 1 and labels.ndim in (1, 2) else None
+    return math.prod(sizes) if len(sizes) <= 1 else None
 
 
 def _way(order: str, images: np.ndarray) -> str:
@@ -286,60 +268,43 @@ def _way(order: str, images: np.ndarray) -> str:
 
 def _orders(array: np.ndarray, labels: int | None) -> list[str]:
     """The orders of axes that this shape may have."""
-    shape = array.shape
+    shape, orders = array.shape, []
     if array.ndim == 3:
         orders = ["NHW"]
         if shape[2] in _CHANNELS and shape[:2] != (1, 1):
             orders.append("HWC")
         if shape[0] == 3 and shape[2] not in _CHANNELS:
             orders.append("CHW")
-        count = {"NHW": shape[0], "HWC": 1, "CHW": 1}
     elif array.ndim == 4:
         orders = [name for name, axis in (("NHWC", 3), ("NCHW", 1), ("HWCN", 2)) if shape[axis] in _CHANNELS]
-        count = {"NHWC": shape[0], "NCHW": shape[0], "HWCN": shape[3]}
         if labels is None and len(orders) > 1 and "HWCN" in orders:
             orders.remove("HWCN")  # only labels can tell that the images come last
-        if {"NHWC", "NCHW"} <= set(orders) and shape[1] == 1 and shape[2:] == (1, 1):
+        if {"NHWC", "NCHW"} <= set(orders) and shape[1:] == (1, 1, 1):
             orders.remove("NCHW")
-    else:
-        return []
-    return [name for name in orders if count[name] == labels] or orders
+    counts = {order: 1 if (axis := _ORDERS[order][0]) is None else shape[axis] for order in orders}
+    return [order for order in orders if counts[order] == labels] or orders
 
 
-def _reshaped(array: np.ndarray, order: str) -> np.ndarray:
-    """(N, H, W, C)."""
-    if order == "NHW":
-        return array[..., None]
-    if order in ("HWC", "CHW"):
-        return (array if order == "HWC" else np.moveaxis(array, 0, -1))[None]
-    return {"NHWC": array, "NCHW": np.moveaxis(array, 1, -1), "HWCN": np.moveaxis(array, -1, 0)}[order]
-
-
-def _as_given(array: np.ndarray, where: str, shape: tuple[int, int, int], setting: str) -> tuple[np.ndarray, str]:
+def _as_given(array: np.ndarray, where: str, shape: tuple[int, int, int], setting: str) -> np.ndarray:
     """By the shape of one image: rows of it, or the array as it stands."""
-    channels_first = shape[2] not in _CHANNELS
     plain = shape[:2] if shape[2] == 1 else shape
-    if array.ndim == 2 and array.shape[1] == math.prod(shape):
-        array = array.reshape(len(array), *shape)
-    elif tuple(array.shape) in (shape, plain):
-        array = array.reshape(1, *shape)
-    elif tuple(array.shape[1:]) in (shape, plain):
-        array = array.reshape(len(array), *shape)
-    else:
-        raise InputError("{} has the shape {}, which does not fit {image_shape} {}", where, tuple(array.shape), setting)
-    return np.moveaxis(array, 1, -1) if channels_first else array, ""
+    whole, rows = tuple(array.shape), tuple(array.shape[1:])
+    if not (whole in (shape, plain) or rows in (shape, plain) or rows == (math.prod(shape),)):
+        raise InputError("{} has the shape {}, which does not fit {image_shape} {}", where, whole, setting)
+    images = array.reshape(1 if whole in (shape, plain) else len(array), *shape)
+    return images if shape[2] in _CHANNELS else np.moveaxis(images, 1, -1)
 
 
 def _flat_hint(columns: int) -> str:
     """What rows of so many numbers may be."""
-    for channels in (1, 3):
+    shape = "H,W,C"
+    for channels in _CHANNELS:
         side = math.isqrt(columns // channels)
         if side * side * channels == columns:
-            colour = f"{side},{side},3, or 3,{side},{side} where the channels come first"
-            return Message(
-                "; if its rows are images, {image_shape} {}", f"{side},{side},1" if channels == 1 else colour
-            )
-    return Message("; if its rows are images, say which with {image_shape} H,W,C")
+            first = "" if channels == 1 else f", or {channels},{side},{side} where the channels come first"
+            shape = f"{side},{side},{channels}{first}"
+            break
+    return Message("; if its rows are images, {image_shape} {}", shape)
 
 
 # ---- the files
@@ -359,7 +324,7 @@ def is_array(path: Path) -> bool:
     return bool(names) and all(_IDX.fullmatch(name) for name in names)
 
 
-def _idx(path: Path) -> dict[str, Callable[[], np.ndarray]]:
+def _idx(path: Path) -> Arrays:
     """The arrays of the idx files that belong together: those of ``path``, a folder, or of the set of ``path``, a file.
 
     A file has its labels and the other split next to it, by its name.
@@ -402,7 +367,7 @@ def _idx_array(path: Path) -> np.ndarray:
             start += file.read(4 * start[3]) if len(start) == 4 else b""
             header = idx_header(start)
             size = 0 if header is None else math.prod(header[1]) * header[0].itemsize
-            limits.check_expansion(path, path.stat().st_size, size)
+            check_expansion(path, path.stat().st_size, size)
             if path.suffix != ".gz" and path.stat().st_size != len(start) + size:
                 size = 0  # it is damaged, which is found below without reading it
             return read_idx(start + file.read(size + 1), str(path), "")
@@ -412,17 +377,14 @@ def _idx_array(path: Path) -> np.ndarray:
         raise InputError(f"{path} is damaged: {one_line(error)}") from error
 
 
-def _npy(path: Path) -> dict[str, Callable[[], np.ndarray]]:
+def _npy(path: Path) -> Arrays:
     """The images, mapped, and ``NAME.labels.npy`` if it is there."""
     labels = path.with_name(f"{path.stem}.labels.npy")
-    found: dict[str, Callable[[], np.ndarray]] = {"images": lambda: npy.map_file(path)}
-    if labels.exists():
-        found["labels"] = lambda: npy.map_file(labels)
-    return found
+    files = {"images": path} | ({"labels": labels} if labels.exists() else {})
+    return {name: partial(npy.map_file, file) for name, file in files.items()}
 
 
-def _npz(path: Path) -> dict[str, Callable[[], np.ndarray]]:
-    """The arrays of a .npz by name, each read when it is asked for."""
+def _npz(path: Path) -> Arrays:
     try:
         with zipfile.ZipFile(path) as archive:
             infos = archive.infolist()
@@ -430,13 +392,9 @@ def _npz(path: Path) -> dict[str, Callable[[], np.ndarray]]:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     except Exception as error:  # zipfile raises many kinds on damaged bytes
         raise InputError(f"{path} is damaged or no .npz file: {one_line(error)}") from error
-    limits.check_expansion(path, path.stat().st_size, sum(info.file_size for info in infos))
-
-    def reader(name: str, info: zipfile.ZipInfo) -> Callable[[], np.ndarray]:
-        return lambda: _npz_array(path, name, info)
-
-    named = {info.filename.removesuffix(".npy"): info for info in infos}
-    return {name: reader(name, info) for name, info in named.items()}
+    check_expansion(path, path.stat().st_size, sum(info.file_size for info in infos))
+    by_name = {info.filename.removesuffix(".npy"): info for info in infos}
+    return {name: partial(_npz_array, path, name, info) for name, info in by_name.items()}
 
 
 def _npz_array(path: Path, name: str, info: zipfile.ZipInfo) -> np.ndarray:
@@ -449,7 +407,7 @@ def _npz_array(path: Path, name: str, info: zipfile.ZipInfo) -> np.ndarray:
         raise InputError(f"{path}: {name} is damaged: {one_line(error)}") from error
 
 
-def _mat(path: Path) -> dict[str, Callable[[], np.ndarray]]:
+def _mat(path: Path) -> Arrays:
     """The arrays of a MATLAB file up to version 7."""
     from scipy.io import loadmat
 
@@ -461,11 +419,7 @@ def _mat(path: Path) -> dict[str, Callable[[], np.ndarray]]:
         raise InputError(f"cannot read {path}: {error.strerror or one_line(error)}") from error
     except Exception as error:  # scipy raises many kinds on damaged bytes
         raise InputError(f"{path} is damaged or no .mat file: {one_line(error)}") from error
-
-    def reader(value: np.ndarray) -> Callable[[], np.ndarray]:
-        return lambda: value
-
-    return {name: reader(value) for name, value in content.items() if isinstance(value, np.ndarray)}
+    return {name: partial(np.asarray, value) for name, value in content.items() if isinstance(value, np.ndarray)}
 
 
 def _key(path: Path, config: DataConfig) -> str:

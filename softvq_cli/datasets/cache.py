@@ -13,7 +13,6 @@ can set.
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import json
 import math
@@ -21,10 +20,10 @@ import os
 import re
 import stat
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+import zlib
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -38,12 +37,14 @@ Put = Callable[[int, np.ndarray], None]
 LIMIT_BYTES = 64 << 30
 """What lies there longest unused is removed when all of it is larger than this, or than ``$SOFTVQ_CACHE_LIMIT``."""
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
-_loaded: set[Path] = set()
-"""What this process has mapped, which is not removed."""
+_sound: dict[Path, list[int]] = {}
+"""What this process has found whole and uses, which is not removed; with its status then."""
 _VERSION = 3
 _STALE_SECONDS = 24 * 3600
 HASHED_BYTES = 256 << 20
 """Up to so many bytes the content itself is hashed."""
+_COMPARED_BYTES = 256 << 20
+"""Up to so many bytes an entry of the cache is compared with its checksum by every process."""
 _GRAIN_NS = 20_000_000
 """Two changes within this time may get the same time of change: a tick of the kernel's clock, with room."""
 _REST_NS = 2_000_000_000
@@ -66,11 +67,7 @@ def cache_folder() -> Path:
 
 
 def limit() -> int:
-    """The bytes that the cache may have; what is larger alone is decoded when it is needed.
-
-    Raises:
-        UsageError: ``$SOFTVQ_CACHE_LIMIT`` is no number of bytes.
-    """
+    """The bytes that the cache may have; what is larger alone is decoded when it is needed."""
     text = os.environ.get("SOFTVQ_CACHE_LIMIT", "")
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)i?b?", text.strip().lower())
     if text and match is None:
@@ -84,14 +81,7 @@ def key_of(*what: Any) -> str:
 
 
 def store(key: str, shape: tuple[int, ...], fill: Callable[[Put], None]) -> np.ndarray:
-    """Make an array once: ``fill`` gets a function that takes (first row, uint8 rows).
-
-    Returns:
-        uint8 of that shape: a read-only memory map, or an array in memory where the cache cannot be written.
-
-    Raises:
-        InputError: there is neither room for it on disk nor in memory.
-    """
+    """Make an array once: ``fill`` gets a function that takes (first row, uint8 rows)."""
     path = _folder() / f"{key}.npy"
     try:
         make_folder(path.parent)
@@ -108,10 +98,16 @@ def store(key: str, shape: tuple[int, ...], fill: Callable[[Put], None]) -> np.n
     except SoftVQError as error:
         if not isinstance(error.__cause__, OSError) or isinstance(error, InputError):
             raise  # the data's fault, not the cache's
-        return _in_memory(shape, fill, error)
-    _remove_old(keep=path)
-    found = find(key, shape)
-    return _in_memory(shape, fill, None) if found is None else found
+        return in_memory(shape, fill, error)
+    _seal(path)
+    images = find(key, shape)
+    return in_memory(shape, fill) if images is None else images
+
+
+def find_or_store(key: str, shape: tuple[int, ...], fill: Callable[[Put], None]) -> np.ndarray:
+    """What is kept under ``key``, made if it is not there."""
+    images = find(key, shape)
+    return store(key, shape, fill) if images is None else images
 
 
 def find(key: str, shape: tuple[int, ...] | None = None) -> np.ndarray | None:
@@ -119,11 +115,10 @@ def find(key: str, shape: tuple[int, ...] | None = None) -> np.ndarray | None:
     path = _folder() / f"{key}.npy"
     try:
         images = npy.map_file(path)
-        os.utime(path)  # used now
-        _loaded.add(path)
-    except (InputError, OSError):
+    except InputError:
         return None
-    return images if images.dtype == np.uint8 and shape in (None, images.shape) else None
+    fits = images.dtype == np.uint8 and shape in (None, images.shape)
+    return images if fits and _is_sound(path) else None
 
 
 def store_pack(key: str, fill: Callable[[BinaryIO], None]) -> Path:
@@ -132,20 +127,53 @@ def store_pack(key: str, fill: Callable[[BinaryIO], None]) -> Path:
     make_folder(path.parent)
     with atomic_write(path) as file:
         fill(file)
-    _loaded.add(path)
-    _remove_old(keep=path)
+    _seal(path)
     return path
 
 
 def find_pack(key: str) -> Path | None:
-    """What :func:`store_pack` kept; None if there is none."""
+    """What :func:`store_pack` kept; None if there is none or it is damaged."""
     path = _folder() / f"{key}.pack"
-    try:
-        os.utime(path)
-    except OSError:
-        return None
-    _loaded.add(path)
-    return path
+    return path if path.exists() and _is_sound(path) else None
+
+
+def _seal(path: Path) -> None:
+    """Note the checksum and the status of an entry that was just written, and make room for it."""
+    _sound[path] = _status_of(path)
+    write_notes(path.stem, [_checksum(path), _sound[path]], ".sum")
+    _remove_old(keep=path)
+
+
+def _is_sound(path: Path) -> bool:
+    """Whether an entry is as it was written, which is marked as used then.
+
+    Its CRC-32 is compared, once in a process and at about 1 GB/s. That would be felt at every start for an entry of
+    more than _COMPARED_BYTES: there the status will do as long as nobody wrote to the file.
+    """
+    with contextlib.suppress(OSError, TypeError, ValueError):
+        status, note = _status_of(path), read_notes(path.stem, ".sum")
+        if _sound.get(path) != status:
+            checksum, sealed = note
+            if (status[0] <= _COMPARED_BYTES or sealed != status) and checksum != _checksum(path):
+                return False
+            _sound[path] = status
+        with contextlib.suppress(OSError):  # it could not be written
+            os.utime(path.with_suffix(".sum"))
+        return True
+    return False
+
+
+def _status_of(path: Path) -> list[int]:
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+
+
+def _checksum(path: Path) -> int:
+    checksum = 0
+    with open(path, "rb", buffering=0) as file:
+        while data := file.read(1 << 20):
+            checksum = zlib.crc32(data, checksum)
+    return checksum
 
 
 def write_notes(key: str, notes: Any, suffix: str = ".json") -> None:
@@ -153,14 +181,14 @@ def write_notes(key: str, notes: Any, suffix: str = ".json") -> None:
     text = json.dumps(notes)
     with contextlib.suppress(SoftVQError):
         make_folder(_folder())
-        write_text(_folder() / f"{key}{suffix}", json.dumps({"sha256": _digest(text), "notes": text}))
+        write_text(_folder() / f"{key}{suffix}", json.dumps({"sha256": _digest_of(text), "notes": text}))
 
 
 def read_notes(key: str, suffix: str = ".json") -> Any:
     """What :func:`write_notes` kept, or None if there is none or it is damaged."""
     try:
         kept = read_json(_folder() / f"{key}{suffix}")
-        return json.loads(kept["notes"]) if _digest(kept["notes"]) == kept["sha256"] else None
+        return json.loads(kept["notes"]) if _digest_of(kept["notes"]) == kept["sha256"] else None
     except (InputError, KeyError, TypeError, AttributeError, ValueError):
         return None
 
@@ -169,11 +197,8 @@ def _folder() -> Path:
     return cache_folder() / "decoded"
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _in_memory(shape: tuple[int, ...], fill: Callable[[Put], None], error: SoftVQError | None) -> np.ndarray:
+def in_memory(shape: tuple[int, ...], fill: Callable[[Put], None], error: SoftVQError | None = None) -> np.ndarray:
+    """What :func:`store` makes, but in memory; ``error`` is why it is not on disk."""
     try:
         images = np.empty(shape, np.uint8)
     except MemoryError:
@@ -190,26 +215,24 @@ def _in_memory(shape: tuple[int, ...], fill: Callable[[Put], None], error: SoftV
 def _remove_old(keep: Path) -> None:
     """Bound the cache: drop what was used longest ago, and what killed processes left behind."""
     with contextlib.suppress(OSError):
-        entries = [(entry, entry.stat()) for entry in keep.parent.iterdir()]
-        for path, status in entries:
+        entries = {path: path.stat() for path in keep.parent.iterdir()}
+        for path, status in entries.items():
             if path.suffix == ".tmp" and status.st_mtime < time.time() - _STALE_SECONDS:
                 path.unlink(missing_ok=True)
-        most = limit()
-        kinds = (".npy", ".pack")
-        files = sorted((status.st_mtime, path, status.st_size) for path, status in entries if path.suffix in kinds)
-        total = sum(size for _, _, size in files)
-        for _, path, size in files:
-            if total > most and path != keep and path not in _loaded:
-                path.unlink(missing_ok=True)
-                path.with_suffix(".json").unlink(missing_ok=True)
-                total -= size
+        arrays = [path for path in entries if path.suffix in (".npy", ".pack")]
+        used = {path: entries.get(path.with_suffix(".sum"), entries[path]).st_mtime for path in arrays}
+        total, most = sum(entries[path].st_size for path in arrays), limit()
+        for path in sorted(arrays, key=used.__getitem__):
+            if total > most and path != keep and path not in _sound:
+                for suffix in (path.suffix, ".json", ".sum"):
+                    path.with_suffix(suffix).unlink(missing_ok=True)
+                total -= entries[path].st_size
 
 
 # ---- stamps
 
 
-@dataclass(frozen=True)
-class File:
+class File(NamedTuple):
     """One file and its status."""
 
     name: str
@@ -227,34 +250,45 @@ class File:
             raise InputError(f"cannot read {path}: {error.strerror}") from error
         if not stat.S_ISREG(status.st_mode):
             raise InputError(f"{path} is not a regular file")
-        return cls(name, path, (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_dev, status.st_ino))
+        identity = status.st_dev, status.st_ino & (1 << 63) - 1  # NumPy's int64 has no room for more
+        return cls(name, path, (status.st_size, status.st_mtime_ns, status.st_ctime_ns, *identity))
 
 
 def stamp(files: Iterable[File], folders: Iterable[str] = ()) -> str:
     """Stands for the names and the content of ``files``, and for the names of ``folders``, the empty ones too."""
-    statuses = tuple(sorted((file.name, str(file.path), file.status) for file in files))
-    newest = max((max(status[1:3]) for _, _, status in statuses), default=0)
+    ordered = sorted(files)
+    status = np.array([file.status for file in ordered], np.int64).reshape(-1, 5)
+    newest = int(status[:, 1:3].max(initial=0))
     if 0 <= time.time_ns() - newest < _GRAIN_NS:  # a change right after this would get the same time
         time.sleep(_GRAIN_NS / 1e9)
-    if sum(status[0] for _, _, status in statuses) <= HASHED_BYTES:
+    names, paths = ("\0".join(str(file[column]) for file in ordered) for column in (0, 1))
+    digest = _digest_of(names, paths, status.tobytes())
+    if status[:, 0].sum() <= HASHED_BYTES:
         # Of files that have rested the hash is kept: who changes one changes the time of its inode, too.
-        key = key_of("content", _digest_of(statuses)) if time.time_ns() - newest > _REST_NS else None
-        content = None if key is None else read_notes(key, ".fact")
+        rested = time.time_ns() - newest > _REST_NS
+        content = _contents.get(digest) or (read_notes(key_of("content", digest), ".fact") if rested else None)
         if content is None:
-            content = _content(statuses)
-            if key is not None:
-                write_notes(key, content, ".fact")
-        return _digest_of(content, sorted(folders))
-    return _digest_of(statuses, sorted(folders))
+            content = _content_of(ordered)
+            if rested:
+                write_notes(key_of("content", digest), content, ".fact")
+        digest = _contents[digest] = content
+    return _digest_of(digest, "\0".join(sorted(folders)))
 
 
-def _digest_of(*what: object) -> str:
-    return hashlib.sha256(repr(what).encode(errors="surrogateescape")).hexdigest()
+_contents: dict[str, str] = {}
+"""What this process has hashed, by the status of the files."""
 
 
-@functools.lru_cache(maxsize=16)
-def _content(files: tuple[tuple[str, str, tuple[int, ...]], ...]) -> str:
-    """SHA-256 of names and contents; remembered in this process as long as every status stays the same."""
+def _digest_of(*parts: str | bytes) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part if isinstance(part, bytes) else part.encode(errors="surrogateescape")
+        digest.update(len(data).to_bytes(8, "little") + data)
+    return digest.hexdigest()
+
+
+def _content_of(files: Sequence[File]) -> str:
+    """SHA-256 of names and contents."""
     digest = hashlib.sha256()
     for name, path, status in files:
         digest.update(repr((name, status[0])).encode(errors="surrogateescape"))

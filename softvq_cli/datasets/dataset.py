@@ -18,7 +18,7 @@ from softvq_cli.datasets.naming import shorten
 from softvq_cli.errors import InputError, Message
 from softvq_cli.words import Split
 
-_COPIED = 1 << 30
+_COPIED = 1 << 28
 """A choice of rows of at most so many bytes is copied, which makes it faster to read; else it stays an index."""
 
 
@@ -89,40 +89,64 @@ class Dataset:
         return digest.hexdigest()
 
 
-class Rows:
+class Lazy:
+    """What an array of images would be, as far as it is read: rows, runs of rows, all of them."""
+
+    dtype: np.dtype = np.dtype(np.uint8)
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.shape, self.ndim = shape, len(shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Of all images."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        """The images of some rows, int64 (n,), or of one, int64 ()."""
+        raise NotImplementedError
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        wanted, *inner = key if isinstance(key, tuple) else (key,)
+        if isinstance(wanted, slice):
+            rows = np.arange(*wanted.indices(len(self)))
+        else:
+            rows = np.asarray(wanted)
+            rows = np.flatnonzero(rows) if rows.dtype == np.bool_ else np.where(rows < 0, rows + len(self), rows)
+        images = self.take(rows)
+        return images[(slice(None), *inner)] if inner else images
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for block in blocks(self):
+            yield from block
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self[:] if dtype is None else self[:].astype(dtype)
+
+
+class Rows(Lazy):
     """Some rows of an array, by index: nothing is copied before it is asked for."""
 
     def __init__(self, images: np.ndarray, rows: np.ndarray) -> None:
-        self.images, self.rows = images, rows
-        self.shape = (len(rows), *images.shape[1:])
-        self.dtype, self.ndim = images.dtype, images.ndim
-        self.nbytes = math.prod(self.shape) * images.itemsize
+        super().__init__((len(rows), *images.shape[1:]))
+        self.images, self.rows, self.dtype = images, rows, images.dtype
 
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, key: Any) -> np.ndarray:
-        rows = self.rows[key[0]] if isinstance(key, tuple) else self.rows[key]
-        images: np.ndarray = self.images[rows]
-        return images[(slice(None), *key[1:])] if isinstance(key, tuple) else images
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        """From the array."""
+        return np.asarray(self.images[self.rows[rows]])
 
     def copy_to(self, put: Callable[[int, np.ndarray], None]) -> None:
         """All rows, a piece at a time, with the number of the first."""
         done = 0
-        for block in blocks(self):  # type: ignore[arg-type]
+        for block in blocks(self):
             put(done, block)
             done += len(block)
 
-    def __iter__(self) -> Iterator[np.ndarray]:
-        for block in blocks(self):  # type: ignore[arg-type]
-            yield from block
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        images: np.ndarray = self.images[self.rows]
-        return images if dtype is None else images.astype(dtype)
-
-
-def blocks(images: np.ndarray, size: int = 16 << 20) -> Iterator[np.ndarray]:
+def blocks(images: np.ndarray | Lazy, size: int = 16 << 20) -> Iterator[np.ndarray]:
     """The images a piece of about ``size`` bytes at a time: they may be larger than memory."""
     step = max(1, size // max(1, math.prod(images.shape[1:]) * images.dtype.itemsize))
     for start in range(0, len(images), step):
@@ -173,8 +197,7 @@ def _images(whole: Dataset, rows: slice | np.ndarray, split: Split) -> np.ndarra
     view: Any = Rows(images, rows)
     if on_demand and split == "test" and view.nbytes * 4 <= cache.limit():  # it is read again and again
         key = cache.key_of(whole.key, hashlib.sha256(rows.tobytes()).hexdigest())
-        found = cache.find(key, view.shape)
-        return found if found is not None else cache.store(key, view.shape, view.copy_to)
+        return cache.find_or_store(key, view.shape, view.copy_to)
     chosen: np.ndarray = images[rows] if view.nbytes <= _COPIED and not on_demand else view
     return chosen
 
@@ -192,7 +215,8 @@ def _shared_note(whole: Dataset, config: DataConfig, split: Split, rows: slice |
         return int(np.isin(digests[~trained], digests[trained]).sum())
 
     count = whole.remembered(f"shared {config.test_fraction} {config.split_seed}", shared)
-    return [f"{count} images of the test split are in the training split too"] if count else []
+    kind = "vectors" if whole.of_vectors else "images"
+    return [f"{count} of {int((~trained).sum())} test {kind} are in the training split too"] if count else []
 
 
 def _digest_of(image: np.ndarray) -> int:
@@ -215,14 +239,6 @@ def held_out_rows(groups: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     """Draw the test rows, the same share of every class.
 
     Of a class of two or more images at least one goes to each side; a class of one stays in train.
-
-    Args:
-        groups: int64 (N,), the class of each row.
-        fraction: the share to hold out, in (0, 1).
-        seed: decides the draw; so does the order of the rows.
-
-    Returns:
-        bool (N,), True for the test rows.
     """
     generator = np.random.default_rng(seed)
     held_out = np.zeros(len(groups), bool)

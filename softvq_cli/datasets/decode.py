@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
-from softvq_cli.datasets import dicom, tiff
+from softvq_cli.datasets import formats
 from softvq_cli.datasets.cache import Put
 from softvq_cli.datasets.pixel_range import DeepError, Raster, Scale, Tally, as_bytes, extent_of
 from softvq_cli.errors import InputError, SoftVQError, one_line
@@ -78,30 +78,13 @@ def form_of(item: Item, image_size: int | None, scale: Scale) -> Form:
 
 
 def decode(items: Iterable[Item], form: Form, put: Put, *, count: int, size: int, tick: Callable[[int], None]) -> Tally:
-    """Decode ``items`` and hand the pixels to ``put``, in the order of the items.
-
-    Args:
-        items: read as they are needed, so that memory holds a few blocks only.
-        form: what every image has to become.
-        put: receives runs of rows.
-        count: how many items there are.
-        size: their bytes, all together.
-        tick: called with the number of images done.
-
-    Returns:
-        What had to be done to how many.
-
-    Raises:
-        InputError: a file is no image, is damaged, or has another size than the first.
-        ColourError: the form is grey and an image is not; start again with three channels.
-        DeepError: the range is to be found, and an image has more than 8 bits; start again with one.
-    """
+    """Decode ``items`` and hand the pixels to ``put``, in the order of the items."""
     done, tally = 0, Tally()
     most = max(1, min(_BLOCK_ITEMS, _BLOCK_BYTES // (form.height * form.width * form.channels)))
     work = _worked(_blocks(items, most), partial(decode_block, form=form), *_executor(count, size))
     for block, (pixels, counted) in work:
-        for start, stop in _runs([item[0] for item in block]):
-            put(block[start][0], pixels[start:stop])
+        for (row, *_), image in zip(block, pixels, strict=True):
+            put(row, image[None])
         done += len(block)
         tally.update(counted)
         tick(done)
@@ -168,15 +151,6 @@ def _blocks(items: Iterable[Item], most: int) -> Iterator[list[Item]]:
         yield block
 
 
-def _runs(rows: list[int]) -> Iterator[tuple[int, int]]:
-    """(start, stop) of each run of consecutive numbers."""
-    start = 0
-    for stop in range(1, len(rows) + 1):
-        if stop == len(rows) or rows[stop] != rows[stop - 1] + 1:
-            yield start, stop
-            start = stop
-
-
 def decode_block(block: list[Item], form: Form) -> tuple[np.ndarray, Tally]:
     """uint8 (n, H, W, C) of n files, and what had to be done to them; runs in a worker."""
     pixels, tally = np.empty((len(block), form.height, form.width, form.channels), np.uint8), Tally()
@@ -212,19 +186,7 @@ def _survey_block(block: list[Item]) -> list[Extent]:
 
 
 def read_image(name: str, data: bytes, scale: Scale = "full", page: int = 0, tally: Tally | None = None) -> np.ndarray:
-    """One image file as uint8 (H, W) or (H, W, 3), upright; of an animation the first frame.
-
-    Args:
-        name: what to call it in messages.
-        data: its bytes.
-        scale: which values become black and white.
-        page: of a TIFF or DICOM file.
-        tally: is told what had to be done to it.
-
-    Raises:
-        InputError: it is no image, damaged, implausibly large or of a kind whose range is unknown.
-        DeepError: ``scale`` is auto, and it has more than 8 bits a sample.
-    """
+    """One image file as uint8 (H, W) or (H, W, 3), upright; of an animation the first frame."""
     tally = Tally() if tally is None else tally
     with _errors(name):
         return as_bytes(name, _open(name, data, page, tally, deep=scale != "full"), scale, tally)
@@ -233,9 +195,9 @@ def read_image(name: str, data: bytes, scale: Scale = "full", page: int = 0, tal
 def page_count(name: str, data: bytes) -> int:
     """How many images a file holds: 1 for everything but TIFF and DICOM; InputError: it is damaged."""
     with _errors(name):
-        if tiff.is_tiff(data):
-            return len(tiff.pages_of(data)[0])
-        return dicom.frame_count(name, data) if dicom.is_dicom(data) else 1
+        if formats.is_tiff(data):
+            return len(formats.pages_of(data)[0])
+        return formats.frame_count(name, data) if formats.is_dicom(data) else 1
 
 
 @contextmanager
@@ -262,23 +224,23 @@ def _formats() -> tuple[str, ...]:
 
 def _open(name: str, data: bytes, page: int, tally: Tally, *, deep: bool) -> Raster:
     """What the file holds. Colour of 16 bits is read with all of them only if ``deep``: Pillow gives the upper 8."""
-    if dicom.is_dicom(data):
-        return dicom.read(name, data, page, tally)
+    if formats.is_dicom(data):
+        return formats.read_dicom(name, data, page, tally)
     if name.lower().endswith(_RAW):
-        raise InputError(tiff.raw_refused(name))
+        raise InputError(formats.raw_refused(name))
     if data[4:8] == b"ftyp" and data[8:12] in _HEIF:
         _register_heif(name)
-    if not tiff.is_tiff(data):
+    if not formats.is_tiff(data):
         return _open_with_pillow(data, page, tally, deep=deep)
-    pages, others = tiff.pages_of(data)
+    pages, others = formats.pages_of(data)
     tally[f"pages:{len(pages)}"] += len(pages) > 1
     tally["overviews"] += others > 0
-    tags = tiff.tags_of(name, data, pages[page])
-    tiff.check(name, tags)
-    if not tiff.pillow_reads(tags):
-        values = tiff.read_with_tifffile(name, data, pages[page], tags)
+    tags = formats.tags_of(name, data, pages[page])
+    formats.check_tiff(name, tags)
+    if not formats.pillow_reads(tags):
+        values = formats.read_tiff(name, data, pages[page], tags)
         return Raster(values, tags.orientation, nodata=tags.nodata)
-    tally["bands"] += tags.samples == 4 and tags.photometric == tiff.RGB and not tags.alphas
+    tally["bands"] += tags.samples == 4 and tags.photometric == formats.RGB and not tags.alphas
     tally["upright"] += tags.orientation in range(2, 9)  # loading the image turns it
     raster = _open_with_pillow(data, pages[page], tally, deep=deep)
     if isinstance(raster.pixels, np.ndarray) and (tags.bits, tags.kind) == (32, 1):

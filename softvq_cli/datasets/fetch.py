@@ -27,10 +27,6 @@ def fetch(name: str, data_dir: str | os.PathLike[str] | None = None, reporter: R
     """Download the files of a named data set that are missing or damaged.
 
     A second process that fetches at the same time waits for the first and then finds everything there.
-
-    Raises:
-        UsageError: the name is unknown.
-        SoftVQError: the folder cannot be written, or the network does not give the files.
     """
     named = known(name)
     status = describe(name, data_dir)
@@ -146,11 +142,7 @@ class _FailedError(Exception):
 
 
 def _download(files: Sequence[tuple[Sequence[str], Path, str]], reporter: Reporter) -> None:
-    """Fetch those of the files (addresses, path, MD5) that are not there yet.
-
-    Raises:
-        SoftVQError: a file cannot be had or written; it names all that are missing.
-    """
+    """Fetch those of the files (addresses, path, MD5) that are not there yet."""
     missing = [(urls, path, md5) for urls, path, md5 in files if not _is_right(path, md5)]
     for number, (urls, path, md5) in enumerate(missing):
         failures = _download_file(urls, path, md5, reporter)
@@ -163,11 +155,7 @@ def _download(files: Sequence[tuple[Sequence[str], Path, str]], reporter: Report
 
 
 def _download_file(urls: Sequence[str], path: Path, md5: str, reporter: Reporter) -> list[str]:
-    """Fetch ``path`` from the first address that has it; it is not touched until the file is complete and right.
-
-    Returns:
-        Why no address gave it; nothing where one did.
-    """
+    """Fetch ``path`` from the first address that has it; it is not touched until the file is complete and right."""
     for leftover in path.parent.glob(f".{path.name}.*.tmp"):  # of a process that was killed
         leftover.unlink(missing_ok=True)
     failures: list[str] = []
@@ -189,11 +177,7 @@ def _download_file(urls: Sequence[str], path: Path, md5: str, reporter: Reporter
 
 
 def _chunks(url: str) -> Iterator[tuple[bytes, int | None]]:
-    """(data, length of the whole file if the server says it) until the end.
-
-    Raises:
-        _FailedError: the address cannot be reached, breaks off, or never ends.
-    """
+    """(data, length of the whole file if the server says it) until the end."""
     done, total = 0, None
     try:
         request = urllib.request.Request(url, headers={"User-Agent": "softvq"})

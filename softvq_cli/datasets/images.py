@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -13,10 +16,9 @@ import PIL
 
 from softvq_cli.config import DataConfig
 from softvq_cli.datasets import cache, decode, pixel_range
-from softvq_cli.datasets.dataset import Dataset, training_rows
-from softvq_cli.datasets.on_demand import OnDemand
+from softvq_cli.datasets.dataset import Dataset, Lazy, training_rows
 from softvq_cli.datasets.pixel_range import DeepError, Tally
-from softvq_cli.datasets.records import Records, Source, fetch_from
+from softvq_cli.datasets.records import Fetch, Records, Source, fetch_from
 from softvq_cli.errors import InputError, Message
 from softvq_cli.reporter import Reporter
 
@@ -25,35 +27,24 @@ _READING = ("image_size", "folders", "pages", "image_column", "label_column", "s
 
 
 def read(source: Source, arrange: Callable[[], Records], config: DataConfig, reporter: Reporter) -> Dataset:
-    """Every image of ``source``, from the cache where it is there.
-
-    Args:
-        source: where the files are.
-        arrange: finds the images, their labels and splits; asked only if something has to be decoded.
-        config: how to read them.
-        reporter: told as the images are decoded.
-    """
-    base = cache.key_of(
-        "images", PIL.__version__, source.stamp, source.archive, {name: getattr(config, name) for name in _READING}
-    )
+    """Every image of ``source``, from the cache where it is there; ``arrange`` is asked only if it is not."""
+    reading = _Reading(source, arrange, config, reporter)
+    settings = {name: getattr(config, name) for name in _READING}
+    base = cache.key_of("images", PIL.__version__, source.stamp, source.archive, settings)
     scale = pixel_range.scale_of(config.pixel_range)
-    kept = _from_cache(source, arrange, config, cache.key_of(base, scale))
-    if kept is not None:
-        return kept
-    rows = _Rows.kept(base) if scale == "auto" else None
-    if rows is None:
-        reading = _Reading(source, _pages(source, arrange(), config), config, reporter)
+    dataset = reading.from_cache(cache.key_of(base, scale))
+    if dataset is not None:
+        return dataset
+    extents = cache.read_notes(cache.key_of(base, "extents")) if scale == "auto" else None
+    if extents is None:
         try:
-            return _made(reading, cache.key_of(base, scale), scale, None)
+            return reading.decoded(cache.key_of(base, scale), scale, None)
         except DeepError:
-            rows = _Rows.found(reading)
-            rows.keep(base)
-    scale, note = rows.range(config)
+            extents = reading.extents()
+            cache.write_notes(cache.key_of(base, "extents"), extents)
+    scale, note = _range_of(config, *extents)
     key = cache.key_of(base, scale, "auto")
-    kept = _from_cache(source, arrange, config, key)
-    if kept is not None:
-        return kept
-    return _made(_Reading(source, _pages(source, arrange(), config), config, reporter), key, scale, note)
+    return reading.from_cache(key) or reading.decoded(key, scale, note)
 
 
 def refuse_pointer(name: str, data: bytes) -> None:
@@ -70,9 +61,14 @@ class _Reading:
     """What is to be decoded."""
 
     source: Source
-    records: Records
+    arrange: Callable[[], Records]
     config: DataConfig
     reporter: Reporter
+
+    @cached_property
+    def records(self) -> Records:
+        """The images; listing them takes its time."""
+        return _pages(self.source, self.arrange(), self.config)
 
     def items(self) -> Iterator[decode.Item]:
         """Each image of each file, in the order that costs least."""
@@ -93,6 +89,111 @@ class _Reading:
         count, name = len(self.records), self.source.path.name
         return lambda done: self.reporter.progress(f"{stage} {name}", done, count)
 
+    def extents(self) -> list[Any]:
+        """[the values of each image, its label, how many are train], from which the range of any split follows."""
+        records, tick = self.records, self.tick("measuring")
+        extents = decode.extents(self.items(), count=len(records), size=self.size(), tick=tick)
+        return [extents, None if records.labels is None else records.labels.tolist(), records.train]
+
+    def decoded(self, key: str, scale: pixel_range.Scale, note: str | None) -> Dataset:
+        """Decode everything, and keep it with what is to be said of it; ``note`` is on a range that was found."""
+        records, pages = self.records, self.config.pages
+        images, tally, form = self._decode(key, scale)
+        if note is not None and isinstance(scale, tuple):
+            rows = training_rows(len(records), records.labels, records.train, self.config)
+            pixel_range.check_contrast(str(self.source.path), images, rows, scale)
+        notes = [*records.notes, *([note] if note else []), *pixel_range.notes_of(tally, len(images), pages)]
+        if note is None and isinstance(scale, tuple):
+            notes.append(pixel_range.described("pixels", scale, self.config.pixel_range))
+        facts = {
+            "labels": None if records.labels is None else records.labels.tolist(),
+            "class_names": records.class_names,
+            "file_names": records.names,
+            "train": records.train,
+            "notes": [[note.template, *note.values] if isinstance(note, Message) else note for note in notes],
+            "pixel_range": pixel_range.text_of(scale) if isinstance(scale, tuple) else None,
+            "form": dataclasses.asdict(form),
+        }
+        cache.write_notes(key, facts)
+        return _dataset(key, images, facts)
+
+    def _decode(self, key: str, scale: pixel_range.Scale) -> tuple[np.ndarray, Tally, decode.Form]:
+        """uint8 (N, H, W, C), train rows first, what had to be done, and what each has become."""
+        count, names = len(self.records), self.records.names
+        # The first in reading order: in a compressed tar any other one would cost a pass over the file.
+        form = decode.form_of(next(self.items()), self.config.image_size, scale)
+
+        def attempt(form: decode.Form) -> tuple[np.ndarray, Tally, decode.Form]:
+            tally = Tally()
+
+            def decode_all(items: Items, put: cache.Put, stage: str) -> None:
+                tally.clear()
+                tally.update(decode.decode(items, form, put, count=count, size=self.size(), tick=self.tick(stage)))
+
+            shape = count, form.height, form.width, form.channels
+            if math.prod(shape) <= cache.limit():
+                return cache.store(key, shape, lambda put: decode_all(self.items(), put, "decoding")), tally, form
+
+            def check(items: Items) -> None:  # so that a damaged file does not stop a training
+                decode_all(items, lambda row, pixels: None, "checking")
+
+            if self._lies_open:
+                check(self.items())
+            else:
+                cache.store_pack(key, lambda file: _pack(file, self.items(), count, check))
+            return self._on_demand(key, form, names), tally, form  # type: ignore[return-value]
+
+        try:
+            return attempt(form)
+        except decode.ColourError:
+            return attempt(dataclasses.replace(form, channels=3))
+
+    @property
+    def _lies_open(self) -> bool:
+        """Whether each image can be read alone where it lies."""
+        return self.config.pages == "first" and self.source.lies_open
+
+    def _on_demand(self, key: str, form: decode.Form, names: Sequence[str]) -> OnDemand | None:
+        """The images of a data set beyond the limit; None where the copy of its files is gone."""
+        where = self.source.path
+        if self._lies_open:
+            fetch = self.source.fetch(self.records)
+            return OnDemand(len(names), form, fetch, lambda row: (f"{where}/{names[row]}", 0))
+        path = cache.find_pack(key)
+        if path is None:
+            return None
+        index = np.fromfile(path, np.int64, offset=path.stat().st_size - 24 * len(names)).reshape(3, -1)
+        fetch = fetch_from(path, index[0].tolist(), index[1].tolist())
+        return OnDemand(len(names), form, fetch, lambda row: (f"{where}/{names[row]}", int(index[2, row])))
+
+    def from_cache(self, key: str) -> Dataset | None:
+        """What :meth:`decoded` kept under ``key``."""
+        facts = cache.read_notes(key)
+        if not isinstance(facts, dict) or not {"form", "file_names"} <= facts.keys():
+            return None
+        names, scale = facts["file_names"], facts["form"]["scale"]
+        form = decode.Form(**{**facts["form"], "scale": tuple(scale) if isinstance(scale, list) else scale})
+        images: Any = cache.find(key)
+        if images is None and len(names) * form.height * form.width * form.channels > cache.limit():
+            images = self._on_demand(key, form, names)
+        return None if images is None or len(names) != len(images) else _dataset(key, images, facts)
+
+
+def _dataset(key: str, images: np.ndarray, facts: dict[str, Any]) -> Dataset:
+    labels = facts["labels"]
+    return Dataset(
+        name="",
+        split="all",
+        key=key,
+        images=images,
+        labels=None if labels is None else np.array(labels, dtype=np.int64),
+        class_names=tuple(facts["class_names"]),
+        file_names=tuple(facts["file_names"]),
+        train=facts["train"],
+        notes=tuple(note if isinstance(note, str) else Message(*note) for note in facts["notes"]),
+        pixel_range=facts["pixel_range"],
+    )
+
 
 def _pages(source: Source, records: Records, config: DataConfig) -> Records:
     """A row for each page of each file, where that is asked for."""
@@ -106,7 +207,8 @@ def _pages(source: Source, records: Records, config: DataConfig) -> Records:
     rows = np.repeat(np.arange(len(records)), counts).tolist()
     pages = [page for count in counts for page in range(count)]
     note = f"{sum(count > 1 for count in counts)} files have several pages, up to {max(counts)}: each page is an image"
-    several = records.take(
+    ends = [f"#{page + 1}" if count > 1 else "" for count in counts for page in range(count)]
+    images = records.take(
         rows,
         labels=None if records.labels is None else records.labels[rows],
         class_names=records.class_names,
@@ -114,73 +216,7 @@ def _pages(source: Source, records: Records, config: DataConfig) -> Records:
         pages=pages,
         notes=[*records.notes, note],
     )
-    names = several.names
-    names[:] = [
-        name if counts[row] == 1 else f"{name}#{page + 1}" for name, row, page in zip(names, rows, pages, strict=True)
-    ]
-    return several
-
-
-def _made(reading: _Reading, key: str, scale: pixel_range.Scale, note: str | None) -> Dataset:
-    """Decode everything, and keep it with what is to be said of it."""
-    records = reading.records
-    images, tally, form = _decode(reading, key, scale)
-    if note is not None and isinstance(scale, tuple):
-        rows = training_rows(len(records), records.labels, records.train, reading.config)
-        pixel_range.check_contrast(str(reading.source.path), images, rows, scale)
-    notes = [
-        *records.notes,
-        *([] if note is None else [note]),
-        *pixel_range.notes_of(tally, len(images), reading.config.pages),
-    ]
-    if note is None and isinstance(scale, tuple):
-        notes.append(pixel_range.described("pixels", scale, reading.config.pixel_range))
-    kept = {
-        "labels": None if records.labels is None else records.labels.tolist(),
-        "class_names": records.class_names,
-        "file_names": records.names,
-        "train": records.train,
-        "notes": [[note.template, *note.values] if isinstance(note, Message) else note for note in notes],
-        "pixel_range": pixel_range.text_of(scale) if isinstance(scale, tuple) else None,
-        "form": dataclasses.asdict(form),
-    }
-    cache.write_notes(key, kept)
-    return _whole(key, images, kept)
-
-
-def _decode(reading: _Reading, key: str, scale: pixel_range.Scale) -> tuple[np.ndarray, Tally, decode.Form]:
-    """uint8 (N, H, W, C), train rows first, what had to be done, and what each has become."""
-    count = len(reading.records)
-    # The first in reading order: in a compressed tar any other one would cost a pass over the file.
-    form = decode.form_of(next(reading.items()), reading.config.image_size, scale)
-
-    def attempt(form: decode.Form) -> tuple[np.ndarray, Tally, decode.Form]:
-        tally = Tally()
-
-        def decode_all(items: Items, put: cache.Put, stage: str) -> None:
-            tally.clear()
-            tick = reading.tick(stage)
-            tally.update(decode.decode(items, form, put, count=count, size=reading.size(), tick=tick))
-
-        shape = count, form.height, form.width, form.channels
-        if math.prod(shape) <= cache.limit():
-            return cache.store(key, shape, lambda put: decode_all(reading.items(), put, "decoding")), tally, form
-
-        def check(items: Items) -> None:  # so that a damaged file does not stop a training
-            decode_all(items, lambda row, pixels: None, "checking")
-
-        if _lies_open(reading.source, reading.config):
-            check(reading.items())
-        else:
-            cache.store_pack(key, lambda file: _pack(file, reading.items(), count, check))
-        records = reading.records
-        images = _on_demand(reading.source, lambda: records, reading.config, key, form, records.names)
-        return images, tally, form  # type: ignore[return-value]
-
-    try:
-        return attempt(form)
-    except decode.ColourError:
-        return attempt(dataclasses.replace(form, channels=3))
+    return dataclasses.replace(images, names=[name + end for name, end in zip(images.names, ends, strict=True)])
 
 
 def _pack(file: BinaryIO, items: Items, count: int, check: Callable[[Items], None]) -> None:
@@ -201,113 +237,70 @@ def _pack(file: BinaryIO, items: Items, count: int, check: Callable[[Items], Non
     file.write(index.tobytes())
 
 
-def _on_demand(
-    source: Source,
-    arrange: Callable[[], Records],
-    config: DataConfig,
-    key: str,
-    form: decode.Form,
-    names: Sequence[str],
-) -> OnDemand | None:
-    """The images of a data set beyond the limit; None where the copy of its files is gone."""
-    if _lies_open(source, config):
-        return OnDemand(len(names), form, source.fetch(arrange()), lambda row: (f"{source.path}/{names[row]}", 0))
-    path = cache.find_pack(key)
-    if path is None:
-        return None
-    index = np.fromfile(path, np.int64, offset=path.stat().st_size - 24 * len(names)).reshape(3, -1)
-    fetch = fetch_from(path, index[0].tolist(), index[1].tolist())
-    return OnDemand(len(names), form, fetch, lambda row: (f"{source.path}/{names[row]}", int(index[2, row])))
-
-
-def _lies_open(source: Source, config: DataConfig) -> bool:
-    """Whether each image can be read alone where it lies."""
-    return config.pages == "first" and source.lies_open
-
-
 _DARK = 16384
 """Whole numbers below this are as good as black in the range of 16 bits."""
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """The values of each image with more than 8 bits, from which the range of any training split follows."""
-
-    extents: list[decode.Extent]
-    labels: list[int] | None
-    train: int | None
-
-    @classmethod
-    def found(cls, reading: _Reading) -> _Rows:
-        records = reading.records
-        tick = reading.tick("measuring")
-        extents = decode.extents(reading.items(), count=len(records), size=reading.size(), tick=tick)
-        return cls(extents, None if records.labels is None else records.labels.tolist(), records.train)
-
-    @classmethod
-    def kept(cls, base: str) -> _Rows | None:
-        found = cache.read_notes(cache.key_of(base, "extents"))
-        return None if found is None else cls([tuple(one) for one in found[0]], found[1], found[2])
-
-    def keep(self, base: str) -> None:
-        cache.write_notes(cache.key_of(base, "extents"), [self.extents, self.labels, self.train])
-
-    def range(self, config: DataConfig) -> tuple[pixel_range.Scale, str]:
-        """The range of the training split, and the line that says so."""
-        kinds = {kind for _, _, kind in self.extents}
-        if kinds == {"", "u"}:
-            most = max(high for _, high, kind in self.extents if kind)
-            if most < _DARK:
-                raise InputError(
-                    "images of 8 bits and of more: those of more have no value above {:.6g} of 65535 and would be "
-                    "nearly black next to the others: give all one range with {pixel_range} LOW,HIGH, or read the two "
-                    "kinds as two data sets; {pixel_range} full takes each by the range of its type",
-                    most,
-                )
-            return "full", Message(
-                "images of 8 bits and of more: each is read by the range of its type; {pixel_range} LOW,HIGH gives "
-                "one to all"
-            )
-        if len(kinds) > 1:
+def _range_of(
+    config: DataConfig, extents: Sequence[Sequence[Any]], labels: list[int] | None, train: int | None
+) -> tuple[pixel_range.Scale, str]:
+    """The range of the training split of images with more than 8 bits, and the line that says so."""
+    kinds = {kind for _, _, kind in extents}
+    if kinds == {"", "u"}:
+        most = max(high for _, high, kind in extents if kind)
+        if most < _DARK:
             raise InputError(
-                Message(
-                    "images of whole numbers and of floating-point numbers have no range in common: give it with "
-                    "{pixel_range} LOW,HIGH"
-                )
+                "images of 8 bits and of more: those of more have no value above {:.6g} of 65535 and would be "
+                "nearly black next to the others: give all one range with {pixel_range} LOW,HIGH, or read the two "
+                "kinds as two data sets; {pixel_range} full takes each by the range of its type",
+                most,
             )
-        labels = None if self.labels is None else np.array(self.labels, np.int64)
-        chosen = training_rows(len(self.extents), labels, self.train, config)
-        values = np.array([extent[:2] for extent in self.extents])[chosen]
-        low, high = float(values[:, 0].min()), float(values[:, 1].max())
-        if low > high:
-            raise InputError("no pixel of the training split has data, as its files say")
-        found = pixel_range.of_training(low, high, floats=kinds == {"f"})
-        return found, pixel_range.described("pixels of more than 8 bits", found, "auto")
+        return "full", Message(
+            "images of 8 bits and of more: each is read by the range of its type; {pixel_range} LOW,HIGH gives "
+            "one to all"
+        )
+    if len(kinds) > 1:
+        raise InputError(
+            Message("images of whole numbers and of floats have no common range: give it with {pixel_range} LOW,HIGH")
+        )
+    classes = None if labels is None else np.array(labels, np.int64)
+    values = np.array([extent[:2] for extent in extents])[training_rows(len(extents), classes, train, config)]
+    low, high = float(values[:, 0].min()), float(values[:, 1].max())
+    if low > high:
+        raise InputError("no pixel of the training split has data, as its files say")
+    limits = pixel_range.of_training(low, high, floats=kinds == {"f"})
+    return limits, pixel_range.described("pixels of more than 8 bits", limits, "auto")
 
 
-def _from_cache(source: Source, arrange: Callable[[], Records], config: DataConfig, key: str) -> Dataset | None:
-    kept = cache.read_notes(key)
-    if not isinstance(kept, dict) or not {"form", "file_names"} <= kept.keys():
-        return None
-    names, scale = kept["file_names"], kept["form"]["scale"]
-    form = decode.Form(**{**kept["form"], "scale": tuple(scale) if isinstance(scale, list) else scale})
-    images: Any = cache.find(key)
-    if images is None and len(names) * form.height * form.width * form.channels > cache.limit():
-        images = _on_demand(source, arrange, config, key, form, names)
-    return None if images is None or len(names) != len(images) else _whole(key, images, kept)
+# ---- beyond the cache's limit
 
 
-def _whole(key: str, images: np.ndarray, kept: dict[str, Any]) -> Dataset:
-    labels = kept["labels"]
-    return Dataset(
-        name="",
-        split="all",
-        key=key,
-        images=images,
-        labels=None if labels is None else np.array(labels, dtype=np.int64),
-        class_names=tuple(kept["class_names"]),
-        file_names=tuple(kept["file_names"]),
-        train=kept["train"],
-        notes=tuple(note if isinstance(note, str) else Message(*note) for note in kept["notes"]),
-        pixel_range=kept["pixel_range"],
-    )
+class OnDemand(Lazy):
+    """Images that are decoded when they are asked for, by threads."""
+
+    def __init__(self, count: int, form: decode.Form, fetch: Fetch, name: Callable[[int], tuple[str, int]]) -> None:
+        """``name`` says what to call a row in messages, and which page of its file it is."""
+        super().__init__((count, form.height, form.width, form.channels))
+        self._form, self._fetch, self._name = form, fetch, name
+        self._threads: ThreadPoolExecutor | None = None
+        self._lock = threading.Lock()
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        """Decoded now."""
+        import joblib
+
+        if rows.ndim == 0:
+            return self._decoded(int(rows))
+        with self._lock:
+            if self._threads is None:
+                self._threads = ThreadPoolExecutor(joblib.cpu_count(), "softvq-decode")
+        pixels = np.empty((len(rows), *self.shape[1:]), np.uint8)
+        for image, decoded in zip(pixels, self._threads.map(self._decoded, rows.tolist()), strict=True):
+            image[...] = decoded
+        return pixels
+
+    def _decoded(self, row: int) -> np.ndarray:
+        name, page = self._name(row)
+        pixels, _ = decode.decode_block([(row, name, self._fetch(row), page)], self._form)
+        image: np.ndarray = pixels[0]
+        return image

@@ -17,9 +17,8 @@ from functools import cached_property
 
 import numpy as np
 
-from softvq_cli.datasets.labels import NONE
 from softvq_cli.datasets.naming import Role, is_document, roles_of, same, shorten
-from softvq_cli.datasets.records import Records, Source
+from softvq_cli.datasets.records import NONE, Records, Source
 from softvq_cli.errors import InputError, Message
 from softvq_cli.words import Folders
 
@@ -52,22 +51,28 @@ class _Tree:
         """The folders directly in it."""
         return set(self.heads) - {""}
 
-    def below(self, name: str) -> _Tree:
-        rows = [row for row, head in zip(self.rows, self.heads, strict=True) if head == name]
-        return _Tree(f"{self.where}/{name}", self.names, rows, self.start + len(name) + 1)
-
+    @cached_property
     def loose(self) -> list[str]:
         """The files directly in it, by their paths."""
         return [self.names[row] for row, head in zip(self.rows, self.heads, strict=True) if not head]
 
+    def below(self, name: str) -> _Tree:
+        """One folder directly in it."""
+        rows = [row for row, head in zip(self.rows, self.heads, strict=True) if head == name]
+        return _Tree(f"{self.where}/{name}", self.names, rows, self.start + len(name) + 1)
+
+    @cached_property
+    def inside(self) -> dict[str, set[str]]:
+        """The paths within each folder directly in it."""
+        paths: dict[str, set[str]] = {name: set() for name in self.folders}
+        for row, head in zip(self.rows, self.heads, strict=True):
+            if head:
+                paths[head].add(self.names[row][self.start + len(head) + 1 :])
+        return paths
+
 
 def arrange(source: Source, folders: Folders = "auto") -> Records:
-    """Find out which layout it is.
-
-    Args:
-        source: the files and folders.
-        folders: whether the folders at the top are classes or splits; ``auto``: as their names say.
-    """
+    """Find out which layout it is."""
     files, where = source.listing.files, str(source.path)
     notes = list(files.notes)
     passed = {name for name in files.names if is_document(name)}
@@ -78,11 +83,9 @@ def arrange(source: Source, folders: Folders = "auto") -> Records:
         raise InputError(f"{where} holds no images; put one folder a class into it, or images without folders")
     if passed:
         notes.append(f"passed over, for they are no images: {shorten(sorted(passed))}")
-    table = next(
-        (files.names[row] for row in rows if files.names[row].lower().endswith((".csv", ".tsv", ".jsonl"))), None
-    )
-    if table is not None:
-        raise InputError(f"{where}: {table} is no image; if it holds the labels, give its path, else move it away")
+    tables = [name for row in rows if (name := files.names[row]).lower().endswith((".csv", ".tsv", ".jsonl"))]
+    if tables:
+        raise InputError(f"{where}: {tables[0]} is no image; if it holds the labels, give its path, else move it away")
     if source.listing.hidden:
         notes.append(f"passed over, for their names are hidden: {shorten(sorted(source.listing.hidden))}")
     empty = sorted(source.listing.folders - _filled(files.names[row] for row in rows))
@@ -119,10 +122,10 @@ def _filled(names: Iterable[str]) -> set[str]:
 
 def _without_outer(tree: _Tree, *, archive: bool) -> _Tree:
     """Step into a single outer folder, as archives have it; a single folder of images is a lonely class."""
-    while len(tree.folders) == 1 and not tree.loose():
+    while len(tree.folders) == 1 and not tree.loose:
         (name,) = tree.folders
         inner = tree.below(name)
-        if inner.loose() and not archive and name not in ("train", "test"):
+        if inner.loose and not archive and name not in ("train", "test"):
             return tree
         tree = inner
     return tree
@@ -137,8 +140,8 @@ def _roles(tree: _Tree, folders: Folders, notes: list[str]) -> dict[str, Role] |
     others = sorted(tree.folders - set(splits))
     ways = Message("{folders} classes takes every folder for a class; else name the splits train and test")
     if {"train", "test"} <= set(splits.values()) or (splits and not others) or folders == "splits":
-        if others or tree.loose() or not splits:
-            extra = (others or tree.loose() or ["nothing"])[0]
+        if others or tree.loose or not splits:
+            extra = (others or tree.loose or ["nothing"])[0]
             beside = " and ".join(f"{name}/" for name in splits) or "splits"
             aside = "{}: {} lies beside {}; move it into one of them or away, or {}"
             raise InputError(aside, tree.where, extra, beside, ways)
@@ -165,18 +168,16 @@ def _refuse_other_divisions(tree: _Tree, ways: str) -> None:
             "{}: {} hold both the split and the class in their names; make folders train/A and test/A of them, or {}",
             *(tree.where, shorten(sorted(tree.folders)), ways),
         )
-    inner: dict[str, set[str]] = {name: set() for name in tree.folders}
-    for row, head in zip(tree.rows, tree.heads, strict=True):
-        if head:
-            inner[head].add(tree.names[row][tree.start + len(head) + 1 :])
-    parts = {path.partition("/")[0] for paths in inner.values() for path in paths if "/" in path}
-    if parts and {"train", "test"} & {*roles_of(parts).values()} and None not in roles_of(parts).values():
+    inside = tree.inside
+    parts = {path.partition("/")[0] for paths in inside.values() for path in paths if "/" in path}
+    inner_roles = {*roles_of(parts).values()}
+    if inner_roles & {"train", "test"} and None not in inner_roles:
         raise InputError(
             "{}: the classes hold splits, {}; put the splits outside, as train/CLASS and test/CLASS, or {}",
             *(tree.where, shorten(sorted(parts)), ways),
         )
     masks = [name for name in tree.folders if not _MASKS.isdisjoint(re.split(r"[^a-z]+", name.lower()))]
-    stems = {name: {path.rpartition(".")[0] for path in paths} for name, paths in inner.items()}
+    stems = {name: {path.rpartition(".")[0] for path in paths} for name, paths in inside.items()}
     pairs = [(name, mask) for mask in masks for name in sorted(set(stems) - set(masks)) if stems[mask] & stems[name]]
     if pairs:
         (name, mask), *_ = pairs
@@ -193,71 +194,65 @@ _MASKS = frozenset(("mask", "masks", "annotation", "annotations", "segmentation"
 
 def _recur(tree: _Tree) -> bool:
     """Whether all folders hold nothing but folders, the same in each."""
-    inner: dict[str, set[str]] = {name: set() for name in tree.folders}
-    for row, head in zip(tree.rows, tree.heads, strict=True):
-        folder, mark, _ = tree.names[row][tree.start + len(head) + 1 :].partition("/")
-        if not head or not mark:
-            return False
-        inner[head].add(same(folder))
-    first = next(iter(inner.values()))
-    return len(inner) > 1 and len(first) > 1 and all(folders == first for folders in inner.values())
+    inside = tree.inside
+    if tree.loose or any("/" not in path for paths in inside.values() for path in paths):
+        return False
+    first, *others = ({same(path.partition("/")[0]) for path in paths} for paths in inside.values())
+    return bool(others) and len(first) > 1 and all(folders == first for folders in others)
 
 
 def _divided(files: Records, tree: _Tree, roles: dict[str, Role], notes: list[str]) -> Records:
-    """The layout with a folder a split."""
-    by_role: dict[Role, list[str]] = {}
-    role: Role
-    for name, role in roles.items():
-        by_role.setdefault(role, []).append(name)
-    for role in ("train", "test"):
-        if len(by_role.get(role, [])) > 1:
-            raise InputError(
-                "{}: {} may all be the {} split; put their images into one folder, or {folders} classes takes "
-                "every folder for a class",
-                *(tree.where, " and ".join(by_role[role]), role),
-            )
+    """The layout with a folder for each split."""
+    by_role = {role: [name for name, its_role in roles.items() if its_role == role] for role in _ORDER}
+    several = next((role for role in _ORDER[:2] if len(by_role[role]) > 1), None)
+    if several is not None:
+        raise InputError(
+            "{}: {} may all be the {} split; put their images into one folder, or {folders} classes takes "
+            "every folder for a class",
+            *(tree.where, " and ".join(by_role[several]), several),
+        )
     _choose_test(tree, by_role, notes)
-    for role in ("train", "test"):
-        if role not in by_role:
-            raise InputError(
-                "{} has {} but no {} split; name the folder that is to be it {}, or {folders} classes takes "
-                "every folder for a class",
-                *(tree.where, shorten(sorted(roles)), role, role),
-            )
+    missing = next((role for role in _ORDER[:2] if not by_role[role]), None)
+    if missing is not None:
+        raise InputError(
+            "{} has {} but no {} split; name the folder that is to be it {}, or {folders} classes takes "
+            "every folder for a class",
+            *(tree.where, shorten(sorted(roles)), missing, missing),
+        )
     (first,), (second,) = by_role["train"], by_role["test"]
     if (first, second) != ("train", "test") and "test" in roles.values():
         notes.append(f"{first} is the training split, {second} the test split")
-    train, test = tree.below(first), tree.below(second)
-    (train_labels, names), (test_labels, test_names) = _classes(train), _classes(test)
-    if names and test_names and names != test_names:
-        differing = sorted(set(names) ^ set(test_names))[0]
+    parts = [tree.below(first), tree.below(second)]
+    labels, class_names = zip(*map(_classes, parts), strict=True)
+    if all(class_names) and class_names[0] != class_names[1]:
+        differing = sorted(set(class_names[0]) ^ set(class_names[1]))[0]
         raise InputError(
             f"{tree.where}: {first}/ and {second}/ have different classes: {differing} is in only one of them"
         )
-    notes += [
-        f"{name} has no class folders: its images have no labels"
-        for name, labels, others in ((first, train_labels, test_labels), (second, test_labels, train_labels))
-        if labels is None and others is not None
-    ]
-    parts = [
-        np.full(len(part.rows), NONE, np.int64) if labels is None else labels
-        for part, labels in ((train, train_labels), (test, test_labels))
-    ]
-    labelled = train_labels is not None or test_labels is not None
+    if any(class_names):
+        notes += [
+            f"{name} has no class folders: its images have no labels"
+            for name, names in zip((first, second), class_names, strict=True)
+            if not names
+        ]
+        labels = tuple(
+            np.full(len(part.rows), NONE, np.int64) if numbers is None else numbers
+            for part, numbers in zip(parts, labels, strict=True)
+        )
     return files.take(
-        [*train.rows, *test.rows],
-        labels=np.concatenate(parts) if labelled else None,
-        class_names=names or test_names,
-        train=len(train.rows),
+        [row for part in parts for row in part.rows],
+        labels=np.concatenate(labels) if any(class_names) else None,
+        class_names=class_names[0] or class_names[1],
+        train=len(parts[0].rows),
         notes=notes,
     )
 
 
 def _choose_test(tree: _Tree, by_role: dict[Role, list[str]], notes: list[str]) -> None:
     """Have the validation split stand for a test split that is not there or whose images have no labels."""
-    validation = by_role.get("validation", [])
-    bare = {role for role, names in by_role.items() if not any(tree.below(name).folders for name in names)}
-    if "test" not in by_role and len(validation) == 1:
+    validation = by_role["validation"]
+    bare = {role for role, names in by_role.items() if names and not any(tree.below(name).folders for name in names)}
+    if not by_role["test"] and len(validation) == 1:
         by_role["test"] = validation
         notes.append(f"there is no test split: {validation[0]} is used as such")
     elif bare == {"test"} and len(validation) == 1:
@@ -272,11 +267,10 @@ def _choose_test(tree: _Tree, by_role: dict[Role, list[str]], notes: list[str]) 
 
 def _classes(tree: _Tree) -> tuple[np.ndarray | None, tuple[str, ...]]:
     """(labels, class names) of a folder of class folders, or of one without folders."""
-    loose = tree.loose()
-    if len(loose) == len(tree.rows):
+    if len(tree.loose) == len(tree.rows):
         return None, ()
-    if loose:
-        raise InputError(f"{tree.where}: {loose[0]} lies beside class folders; move it into one of them or away")
+    if tree.loose:
+        raise InputError(f"{tree.where}: {tree.loose[0]} lies beside class folders; move it into one of them or away")
     spelt = {folder: same(folder) for folder in tree.folders}
     names = tuple(sorted(set(spelt.values())))
     if len(names) == 1:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
+import math
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from softvq_cli.config import DataConfig
-from softvq_cli.datasets import archive, arrays, images, lists, named, tables, vectors, webdataset
-from softvq_cli.datasets.dataset import Dataset, part_of
+from softvq_cli.datasets import archive, arrays, cache, folder, images, named, tables, vectors, webdataset
+from softvq_cli.datasets.dataset import Dataset, blocks, part_of
 from softvq_cli.datasets.fetch import fetch
 from softvq_cli.datasets.folder import open_folder
 from softvq_cli.datasets.layout import arrange
@@ -25,7 +29,7 @@ from softvq_cli.files import as_utf8, is_address, on_disk
 from softvq_cli.reporter import Reporter
 from softvq_cli.words import SPLITS, Split
 
-_SUFFIXES = (*archive.ENDINGS, *arrays.ENDINGS, *tables.ENDINGS, *lists.ENDINGS)
+_SUFFIXES = (*archive.ENDINGS, *arrays.ENDINGS, *tables.ENDINGS, *folder.LISTS)
 
 
 def load(config: DataConfig, split: Split, *, reporter: Reporter | None = None) -> Dataset:
@@ -34,11 +38,6 @@ def load(config: DataConfig, split: Split, *, reporter: Reporter | None = None) 
     A known name is downloaded if it is missing. Image files are decoded the first time and mapped from the
     cache from then on. ``all`` is the train split and then the test split where the data has its own; else the
     rows in their own order, out of which train and test are drawn.
-
-    Raises:
-        UsageError: the name or the split is unknown.
-        InputError: the data is missing, damaged or of no use.
-        SoftVQError: it cannot be downloaded.
     """
     reporter = reporter or Reporter()
     if split not in SPLITS:
@@ -98,15 +97,9 @@ def _load_named(config: DataConfig, split: Split, reporter: Reporter) -> Dataset
             fetch(name, data, reporter)
         except SoftVQError as error:
             raise SoftVQError("{} is not in {}, and {}", name, data, error.message) from error
-    again: list[str] = []
-    parts = [
-        files.read(files, data, part, again.append) for part in (("train", "test") if split == "all" else (split,))
-    ]
+    parts = [files.read(files, data, part) for part in (("train", "test") if split == "all" else (split,))]
     pixels, labels = parts[0] if len(parts) == 1 else (np.concatenate(part) for part in zip(*parts, strict=True))
-    note = f"{shorten(again)}: packed again, so that only the shape and the number of each class could be checked"
-    return Dataset(
-        name, split, pixels, labels, files.class_names, notes=(*_namesake(name), *((note,) if again else ()))
-    )
+    return Dataset(name, split, pixels, labels, files.class_names, notes=_namesake(name))
 
 
 def _namesake(name: str) -> tuple[str, ...]:
@@ -129,7 +122,8 @@ def _read(path: Path, config: DataConfig, reporter: Reporter) -> Dataset:
             return of_vectors
     source, records = _opened(path, config)
     if isinstance(source, tables.TableSource) and source.of_vectors():
-        return vectors.of_table(path, records(), *source.vectors())
+        key = cache.key_of("vectors", source.stamp, tables.chosen_columns(config))
+        return vectors.of_table(path, records(), *source.vectors(), key)
     return images.read(source, records, config, reporter)
 
 
@@ -147,8 +141,8 @@ def _opened(path: Path, config: DataConfig) -> tuple[Source, Callable[[], Record
     if name.endswith(tables.ENDINGS):
         table = tables.TableSource(path, config)
         return table, table.records
-    if name.endswith(lists.ENDINGS):
-        listed = lists.ListSource(path, config)
+    if name.endswith(folder.LISTS):
+        listed = folder.ListSource(path, config)
         return listed, lambda: listed.records
     raise InputError(f"{path} is not a data set: it has to be a folder of images, {', '.join(_SUFFIXES)}")
 
@@ -158,7 +152,7 @@ def _opened_folder(path: Path, config: DataConfig) -> tuple[Source, Callable[[],
     source = open_folder(path)
     files = [name for name in source.listing.files.names if not is_document(name)]
     _refuse_kind(path, files)
-    packed = [name for name in files if ".tar" in Path(name).suffixes or name.lower().endswith(archive.ENDINGS)]
+    packed = [name for name in files if name.lower().endswith(archive.ENDINGS) or ".tar." in name]
     stems = {name.split(".tar")[0] for name in packed}
     of_shards = {name for name in files if name.rpartition(".")[0].removesuffix("_stats") in stems} - {*packed}
     files = [name for name in files if name not in of_shards]  # what img2dataset writes next to its shards
@@ -190,21 +184,23 @@ def _refuse_pooling(path: Path, names: Sequence[str]) -> None:
 
 
 _COPY = re.compile(r" ?\(\d+\)(\.[^/]+)$")
-_OTHERS = {
-    (".h5", ".hdf5"): "read the arrays with h5py and save them with numpy.savez",
-    (".7z", ".rar"): "unpack it and give the folder",
-    (".tfrecord", ".tfrecords"): "write its images to files, or into a .tar as WebDataset has it",
-    (".mdb", ".lmdb"): "write the images of the database to files, or into a .tar as WebDataset has it",
+_WAYS = {
+    **dict.fromkeys(("h5", "hdf5"), "read the arrays with h5py and save them with numpy.savez"),
+    **dict.fromkeys(("7z", "rar"), "unpack it and give the folder"),
+    **dict.fromkeys(("tfrecord", "tfrecords"), "write its images to files, or into a .tar as WebDataset has it"),
+    **dict.fromkeys(("mdb", "lmdb"), "write the images of the database to files, or into a .tar as WebDataset has it"),
 }
+"""Endings of what is not read here → the way to read it."""
 
 
 def _refuse_kind(path: Path, names: Sequence[str] | None = None) -> None:
-    """Refuse what cannot be read with the way to read it."""
+    """Refuse what cannot be read, with the way to read it."""
     for name in [path.name] if names is None else names:
-        endings = {suffix.split("-")[0] for suffix in Path(name.lower()).suffixes}
-        way = next((way for kinds, way in _OTHERS.items() if endings & {*kinds}), None)
-        if way is not None:
-            raise InputError(f"{path if names is None else path / name} is of a kind that is not read here: {way}")
+        for suffix in name.rpartition("/")[2].lower().split(".")[1:]:
+            way = _WAYS.get(suffix.partition("-")[0])
+            if way is not None:
+                where = path if names is None else path / name
+                raise InputError(f"{where} is of a kind that is not read here: {way}")
     if names is None:
         if not path.is_file():
             raise InputError(f"{path} is not a regular file")
@@ -217,8 +213,10 @@ def _opened_shards(path: Path, shards: list[Path], config: DataConfig) -> tuple[
 
     def records() -> Records:
         folders = any(name.count("/") > 1 for name in source.listing.files.names)
-        if not folders or (all(map(webdataset.is_labelled_by_files, shards)) and webdataset.has_samples(source)):
-            return webdataset.sample_records(source, config)
+        of_files = all(map(webdataset.is_labelled_by_files, shards))
+        samples = webdataset.samples_of(source, doubt=folders) if of_files or not folders else None
+        if samples is not None:
+            return webdataset.sample_records(source, samples, config)
         source.as_folders()
         return arrange(source, config.folders)
 
@@ -227,9 +225,11 @@ def _opened_shards(path: Path, shards: list[Path], config: DataConfig) -> tuple[
 
 def _arranged(source: Source, config: DataConfig) -> Records:
     """Image files: by the samples of a WebDataset, by a metadata file, by folders."""
-    if source.archive and webdataset.is_labelled_by_files(source.path) and webdataset.has_samples(source):
-        return webdataset.sample_records(source, config)
-    return lists.metadata_records(source, config) or arrange(source, config.folders)
+    if source.archive and webdataset.is_labelled_by_files(source.path):
+        samples = webdataset.samples_of(source, doubt=True)
+        if samples is not None:
+            return webdataset.sample_records(source, samples, config)
+    return folder.metadata_records(source, config) or arrange(source, config.folders)
 
 
 # ---- folders are moved, and commands are called from elsewhere
@@ -246,16 +246,6 @@ def find(
     """``config`` with the place where its data lie now: as it stands there, else next to the run, else where they were.
 
     Of several places, the one whose training split has the fingerprint; if none has, the first.
-
-    Args:
-        config: as the run has it.
-        folder: of the run.
-        was: the absolute path that the data had.
-        fingerprint: of the training split; None: the first place will do.
-        reporter: told of decoding, where several places have to be compared.
-
-    Raises:
-        InputError: there is none.
     """
     if config.data in names():
         return config
@@ -285,3 +275,86 @@ def _places(data: str, folder: Path, was: str | None) -> Iterator[str]:
             continue  # a run that is called as its data is not the data
         seen.add(path.resolve())
         yield place
+
+
+# ---- the data in numbers
+
+
+@dataclass(frozen=True)
+class Overview:
+    """Counts and what is odd."""
+
+    name: str
+    image_shape: tuple[int, ...]
+    counts: dict[str, int]
+    """Images of the training and of the test split."""
+    classes: dict[str, dict[str, int]]
+    """Class → split → images; empty without labels."""
+    drawn: bool
+    """The test split was drawn; the data have none of their own."""
+    pixels: tuple[float, float]
+    """The smallest and the largest, of 0 to 255; of vectors the smallest and the largest number."""
+    pixel_range: str | None
+    """The values that became 0 and 255; None: the images were bytes."""
+    duplicates: int
+    """Images that are equal to one before them in the same split."""
+    shared: int
+    """Images of the test split that are in the training split too."""
+    constant: int
+    """Images of one value all over, or vectors of one number."""
+    fingerprints: dict[str, str]
+    notes: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self) | {"notes": [*map(str, self.notes)]}
+
+
+def look(config: DataConfig, reporter: Reporter | None = None) -> tuple[Overview, Dataset, Dataset]:
+    """Both splits and what they hold in numbers; raises as :func:`softvq_cli.datasets.load`."""
+    train, test = load(config, "train", reporter=reporter), load(config, "test", reporter=reporter)
+    splits: dict[str, Dataset] = {"train": train, "test": test}
+    classes: dict[str, dict[str, int]] = {}
+    for name, split in splits.items():
+        if split.labels is not None:
+            counts = np.bincount(split.labels, minlength=len(split.class_names)).tolist()
+            for class_name, count in zip(split.class_names, counts, strict=True):
+                classes.setdefault(class_name, {})[name] = count
+    numbers = [_numbers_of(split) for split in splits.values()]
+    trained, tested = (each.digests for each in numbers)
+    kind = float if train.of_vectors else int
+    overview = Overview(
+        name=train.name,
+        image_shape=train.image_shape,
+        counts={name: len(split) for name, split in splits.items()},
+        classes=classes,
+        drawn=train.drawn,
+        pixels=(kind(min(each.low for each in numbers)), kind(max(each.high for each in numbers))),
+        pixel_range=train.pixel_range,
+        duplicates=sum(len(digests) - len(set(digests)) for digests in (trained, tested)),
+        shared=sum(map(set(trained).__contains__, tested)),
+        constant=sum(each.constant for each in numbers),
+        fingerprints={name: split.fingerprint for name, split in splits.items()},
+        notes=train.notes,
+    )
+    return overview, train, test
+
+
+class _Numbers(NamedTuple):
+    """What one pass over a split tells."""
+
+    low: float
+    high: float
+    constant: int
+    digests: list[bytes]
+
+
+def _numbers_of(split: Dataset) -> _Numbers:
+    low, high, constant, digests = math.inf, -math.inf, 0, []
+    for block in blocks(split.images):
+        rows = np.ascontiguousarray(block)
+        low, high = min(low, float(rows.min())), max(high, float(rows.max()))
+        first = rows[:, :1] if split.of_vectors else rows[:, :1, :1]
+        constant += int((rows == first).reshape(len(rows), -1).all(axis=1).sum())
+        digests += [hashlib.blake2b(row.data, digest_size=16).digest() for row in rows]
+    return _Numbers(low, high, constant, digests)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from softvq_cli.datasets import decode, limits, pixel_range
+from softvq_cli.datasets import decode, pixel_range
 from softvq_cli.datasets.folder import open_folder
-from softvq_cli.datasets.naming import is_image_name
+from softvq_cli.datasets.naming import check_file_size, is_image_name
 from softvq_cli.datasets.pixel_range import DeepError
 from softvq_cli.errors import InputError
 from softvq_cli.files import as_utf8
@@ -22,11 +22,7 @@ _GREY = np.array([19595, 38470, 7471])
 
 
 def image_files(paths: Sequence[Path]) -> list[Path]:
-    """The images among ``paths`` and in the folders among them, in this order.
-
-    Raises:
-        InputError: there is no such file, or a folder holds no image.
-    """
+    """The images among ``paths`` and in the folders among them, in this order."""
     files = []
     for path in paths:
         if not path.is_dir():
@@ -42,17 +38,7 @@ def image_files(paths: Sequence[Path]) -> list[Path]:
 def read_images(
     files: Sequence[Path], shape: tuple[int, ...], setting: str, reporter: Reporter | None = None
 ) -> np.ndarray:
-    """uint8 (N, H, W, C) of image files, each fitted into ``shape``; a note says what had to be done.
-
-    Args:
-        files: one at least.
-        shape: (H, W, C) of the model's images.
-        setting: the model's ``pixel_range``.
-        reporter: is told of notes and progress.
-
-    Raises:
-        InputError: a file is no image, or has more than 8 bits where the model was trained on bytes.
-    """
+    """uint8 (N, H, W, C) of image files, each fitted into ``shape``; a note says what had to be done."""
     reporter, (height, width, channels) = reporter or Reporter(), shape
     sizes: Counter[tuple[int, int]] = Counter()
 
@@ -104,7 +90,7 @@ def grey_of(images: np.ndarray) -> np.ndarray:
 def _items(files: Sequence[Path]) -> Iterator[decode.Item]:
     for row, file in enumerate(files):
         try:
-            limits.check_file_size(file.parent, file.name, _size(file))
+            check_file_size(file.parent, file.name, _size(file))
             yield row, as_utf8(str(file)), file.read_bytes(), 0
         except OSError as error:
             raise InputError(f"cannot read {file}: {error.strerror}") from error

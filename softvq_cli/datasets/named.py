@@ -26,8 +26,6 @@ from softvq_cli.files import on_disk
 
 Arrays = tuple[np.ndarray, np.ndarray]
 """uint8 (N, H, W, C), int64 (N,)."""
-Doubt = Callable[[str], None]
-"""Is told the name of a file of which only the form could be checked."""
 
 DIGITS = "digits"
 _SYSTEM_DATA = Path("/usr/share/datasets")
@@ -42,101 +40,48 @@ class Named:
     description: str
     folder: str
     """Relative to the data folder."""
-    files: dict[str, str | None]
-    """File name → MD5, None where none was published."""
+    files: dict[str, str]
+    """File name → MD5 of its content."""
     class_names: tuple[str, ...]
-    read: Callable[[Named, Path, str, Doubt], Arrays]
-    """(this, the data folder, "train" or "test", who is told of doubtful files) → the split's arrays."""
-    packed: dict[str, str] | None = None
-    """For idx files: the MD5 of NAME.gz, which can replace NAME."""
-    shapes: dict[str, tuple[int, ...]] | None = None
-    """For idx files without an MD5: the shape of each; all classes have the same number of images."""
+    read: Callable[[Named, Path, str], Arrays]
+    """(this, the data folder, "train" or "test") → the split's arrays."""
 
-    def find(self, data: Path, name: str) -> tuple[Path, str | None] | None:
-        """(path, MD5) of the file to read for ``name``, one with an MD5 first; None if there is none.
+    def find(self, data: Path, name: str) -> Path | None:
+        """The file to read for ``name``, an idx file perhaps as NAME.gz; None if there is none.
 
         It is looked for in torchvision's folder, in the data folder itself, and where Debian's packages put it. Only
         torchvision's folder is certain to be meant for this data set: elsewhere the content has to be the right one.
         """
-        forms = [(name, self.files[name]), *([(f"{name}.gz", self.packed[name])] if self.packed else [])]
-        forms.sort(key=lambda form: form[1] is None)
-        own = data / self.folder
-        for folder in (own, data, _SYSTEM_DATA / self.name):
-            for file, md5 in forms:
-                path = folder / file
-                if path.is_file() and (folder == own or self._is_meant(path, name, md5)):
-                    return path, md5
+        for folder in (data / self.folder, data, _SYSTEM_DATA / self.name):
+            for path in (folder / name, folder / f"{name}.gz")[: 2 if "-idx" in name else 1]:
+                if path.is_file() and (folder == data / self.folder or self.checked(path, name) is not None):
+                    return path
         return None
 
-    def _is_meant(self, path: Path, name: str, md5: str | None) -> bool:
-        """Whether a file has the published content, or at least its form and not that of another data set."""
-        try:
-            content = path.read_bytes()
-        except OSError:
-            return False
-        if _md5(content) == md5:
-            return True
-        unpacked = _unpacked(content) if path.suffix == ".gz" else content
-        if unpacked is None or self.files[name] is not None:
-            return unpacked is not None and _md5(unpacked) == self.files[name]
-        others = {known for named in NAMED.values() if named is not self for known in named.files.values()}
-        return self._has_form(name, unpacked) and _md5(unpacked) not in others
-
-    def contents(self, data: Path, name: str, doubt: Doubt) -> bytes:
-        """The bytes of one file, unpacked, after its MD5 was compared.
-
-        A .gz that was packed again has another MD5. If no MD5 of its content was published, its form is checked and
-        ``doubt`` is told.
-
-        Raises:
-            InputError: the file is missing, unreadable or not the published one.
-        """
-        place = self.find(data, name)
-        if place is None:
+    def contents(self, data: Path, name: str) -> bytes:
+        """The bytes of one file, unpacked, after its MD5 was compared."""
+        path = self.find(data, name)
+        if path is None:
             raise InputError(f"{data / self.folder / name} is missing")
-        path, md5 = place
+        content = self.checked(path, name)
+        if content is not None:
+            return content
+        more = Message("; a file of your own is read with {data} {}", path) if path.suffix == ".mat" else ""
+        raise InputError(
+            "{} is damaged: the MD5 of its content is not the published {}; delete it, and it is fetched again{}",
+            *(path, self.files[name], more),
+        )
+
+    def checked(self, path: Path, name: str) -> bytes | None:
+        """The content of a file, unpacked; None if it is not the published one."""
         try:
             content = path.read_bytes()
+            content = gzip.decompress(content) if path.suffix == ".gz" else content
+        except (EOFError, zlib.error, gzip.BadGzipFile):
+            return None
         except OSError as error:
             raise InputError(f"cannot read {path}: {error.strerror or error}") from error
-        packed = path.suffix == ".gz"
-        unpacked = _unpacked(content) if packed else content
-        if unpacked is not None and (md5 in (None, _md5(content)) or (packed and _md5(unpacked) == self.files[name])):
-            return unpacked
-        again = "delete it, and it is fetched again"
-        if unpacked is not None and packed and self.files[name] is None:
-            if not self._has_form(name, unpacked):
-                raise InputError(
-                    f"{path} is damaged or holds something else: its MD5 is not the published {md5}, and neither are "
-                    f"the shape and the number of each class; {again}"
-                )
-            doubt(path.name)
-            return unpacked
-        more = Message("; a file of your own is read with {data} {}", path) if path.suffix == ".mat" else ""
-        raise InputError("{} is damaged: its MD5 is not the published {}; {}{}", path, md5, again, more)
-
-    def _has_form(self, name: str, content: bytes) -> bool:
-        """Whether an idx file has the published shape and, if it holds labels, the same number of each class."""
-        try:
-            array = read_idx(content, name)
-        except InputError:
-            return False
-        if self.shapes is None or array.shape != self.shapes[name]:
-            return False
-        classes = len(self.class_names)
-        return array.ndim > 1 or bool((np.bincount(array, minlength=classes) == len(array) / classes).all())
-
-
-def _unpacked(content: bytes) -> bytes | None:
-    """The content of a .gz; None where it is damaged."""
-    try:
-        return gzip.decompress(content)
-    except (OSError, EOFError, zlib.error):
-        return None
-
-
-def _md5(content: bytes) -> str:
-    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+        return content if hashlib.md5(content, usedforsecurity=False).hexdigest() == self.files[name] else None
 
 
 # ---- the published files
@@ -165,11 +110,11 @@ def read_idx(data: bytes, where: str, hint: str = "; delete it, and it is fetche
     return values if header[0].itemsize == 1 else values.astype(header[0].newbyteorder("="))
 
 
-def _read_idx_files(named: Named, data: Path, split: str, doubt: Doubt) -> Arrays:
+def _read_idx_files(named: Named, data: Path, split: str) -> Arrays:
     start = "train" if split == "train" else "t10k"
     names = (f"{start}-images-idx3-ubyte", f"{start}-labels-idx1-ubyte")
     where = str(data / named.folder)
-    images, labels = (read_idx(named.contents(data, name, doubt), f"{where}/{name}") for name in names)
+    images, labels = (read_idx(named.contents(data, name), f"{where}/{name}") for name in names)
     if (
         images.ndim != 3
         or images.dtype != np.uint8
@@ -181,13 +126,13 @@ def _read_idx_files(named: Named, data: Path, split: str, doubt: Doubt) -> Array
     return images[..., None], labels.astype(np.int64)
 
 
-def _read_svhn(named: Named, data: Path, split: str, doubt: Doubt) -> Arrays:
+def _read_svhn(named: Named, data: Path, split: str) -> Arrays:
     """SVHN's .mat: ``X`` is 32x32x3xN, ``y`` is Nx1 with 10 for the digit 0."""
     from scipy.io import loadmat
 
     name = f"{split}_32x32.mat"
     try:
-        content = loadmat(io.BytesIO(named.contents(data, name, doubt)), variable_names=("X", "y"))
+        content = loadmat(io.BytesIO(named.contents(data, name)), variable_names=("X", "y"))
         images, labels = content["X"], content["y"].reshape(-1).astype(np.int64)
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[2:] != (3, len(labels)):
             raise ValueError(f"X has the shape {images.shape}, y has {len(labels)} labels")
@@ -200,12 +145,12 @@ def _read_svhn(named: Named, data: Path, split: str, doubt: Doubt) -> Arrays:
     return np.ascontiguousarray(images.transpose(3, 0, 1, 2)), labels % 10
 
 
-def _read_cifar(named: Named, data: Path, split: str, doubt: Doubt) -> Arrays:
+def _read_cifar(named: Named, data: Path, split: str) -> Arrays:
     """CIFAR-10's pickled batches. A pickle runs what it says: only bytes with the published MD5 come here."""
     images, labels = [], []
     for name in named.files:
         if name.startswith("data_batch" if split == "train" else "test_batch"):
-            batch = pickle.loads(named.contents(data, name, doubt), encoding="latin1")
+            batch = pickle.loads(named.contents(data, name), encoding="latin1")
             images.append(np.asarray(batch["data"], np.uint8).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
             labels.append(np.array(batch["labels"], np.int64))
     return np.concatenate(images), np.concatenate(labels)
@@ -236,18 +181,13 @@ _MNIST_MD5 = (
     "2646ac647ad5339dbf082846283269ea",
     "27ae3e4e09519cfbb04c329615203637",
 )
-_MNIST_GZ_MD5 = (
-    "f68b3c2dcbeaaa9fbdd348bbdeb94873",
-    "d53e105ee54ea40749a09fcbcd1e9432",
-    "9fb629c4189551a2d022fa330f9573f3",
-    "ec29112dd5afa0611ce80d1b7f02629c",
+_FASHION_MD5 = (
+    "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+    "9018921c3c673c538a1fc5bad174d6f9",
+    "8181f5470baa50b63fa0f6fddb340f0a",
+    "15d484375f8d13e6eb1aabb0c3f46965",
 )
-_FASHION_GZ_MD5 = (
-    "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
-    "25c81989df183df01b3e8a0aad5dffbe",
-    "bef4ecab320f06d8554ea6380940ec79",
-    "bb300cfdad3c16e7a12a480ee83cd310",
-)
+"""Published are those of the .gz files alone; these are of what is in the .gz files that have the published ones."""
 
 NAMED: dict[str, Named] = {
     "mnist": Named(
@@ -257,17 +197,14 @@ NAMED: dict[str, Named] = {
         files=dict(zip(_IDX, _MNIST_MD5, strict=True)),
         class_names=DIGIT_NAMES,
         read=_read_idx_files,
-        packed=dict(zip(_IDX, _MNIST_GZ_MD5, strict=True)),
     ),
     "fashion-mnist": Named(
         name="fashion-mnist",
         description="70 000 pieces of clothing, 28x28 grey",
         folder="FashionMNIST/raw",
-        files=dict.fromkeys(_IDX),
+        files=dict(zip(_IDX, _FASHION_MD5, strict=True)),
         class_names=_CLOTHES,
         read=_read_idx_files,
-        packed=dict(zip(_IDX, _FASHION_GZ_MD5, strict=True)),
-        shapes=dict(zip(_IDX, ((60_000, 28, 28), (60_000,), (10_000, 28, 28), (10_000,)), strict=True)),
     ),
     "svhn": Named(
         name="svhn",
@@ -313,11 +250,7 @@ def known(name: str) -> Named | None:
 
 
 def data_folder(data_dir: str | os.PathLike[str] | None) -> Path:
-    """Where the named data sets are: ``data_dir``, else ``$SOFTVQ_DATA``, else ``data`` in the cache folder.
-
-    Raises:
-        UsageError: it cannot be a path.
-    """
+    """Where the named data sets are: ``data_dir``, else ``$SOFTVQ_DATA``, else ``data`` in the cache folder."""
     chosen = on_disk(str(data_dir or os.environ.get("SOFTVQ_DATA") or ""))
     if "\0" in chosen:
         raise UsageError(Message("{data_dir} holds a zero byte; give the path of a folder"))
@@ -340,7 +273,7 @@ class Status:
     complete: bool
     """All of them are there."""
     intact: bool | None
-    """All of them are the published ones; None: some are missing, or there is nothing to compare with."""
+    """All of them are the published ones; None: some are missing."""
     size: int
     """Bytes of its files."""
     problem: str = ""
@@ -348,40 +281,22 @@ class Status:
 
 
 def describe(name: str, data_dir: str | os.PathLike[str] | None = None) -> Status:
-    """Look for a named data set and compare every file that is there with its published MD5.
-
-    Raises:
-        UsageError: the name is unknown.
-    """
+    """Look for a named data set and compare every file that is there with its published MD5."""
     named = known(name)
     if named is None:
         return Status(DIGITS, "1 797 handwritten digits, 8x8 grey, part of scikit-learn", None, True, True, True, 0)
     data = data_folder(data_dir)
     places = {file: named.find(data, file) for file in named.files}
-    missing = [file for file, place in places.items() if place is None]
-    checks = {
-        file: _check(named, data, file) and place[1] is not None for file, place in places.items() if place is not None
-    }
-    damaged = [file for file, check in checks.items() if check is None]
+    present = [path for path in places.values() if path is not None]
+    missing = [file for file, path in places.items() if path is None]
+    damaged = [file for file, path in places.items() if path is not None and named.checked(path, file) is None]
     return Status(
         name=name,
         description=named.description,
-        path=next((place[0].parent for place in places.values() if place is not None), data / named.folder),
-        present=len(missing) < len(places),
+        path=present[0].parent if present else data / named.folder,
+        present=bool(present),
         complete=not missing,
-        intact=False if damaged else True if not missing and all(checks.values()) else None,
-        size=sum(place[0].stat().st_size for place in places.values() if place is not None),
+        intact=False if damaged else None if missing else True,
+        size=sum(path.stat().st_size for path in present),
         problem=f"{damaged[0]} is damaged" if damaged else f"{missing[0]} is missing" if missing else "",
     )
-
-
-def _check(named: Named, data: Path, file: str) -> bool | None:
-    """True: it has its MD5; False: there is only its form to go by; None: it is damaged."""
-    doubted: list[str] = []
-    try:
-        content = named.contents(data, file, doubted.append)
-        if named.packed:
-            read_idx(content, file)
-    except InputError:
-        return None
-    return not doubted

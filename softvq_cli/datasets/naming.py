@@ -1,4 +1,4 @@
-"""What a name says: which split it stands for, whether it is the user's at all, and which names are the same."""
+"""What a name says: split, class, hidden, document; and how much a data set may ask for before we believe it."""
 
 from __future__ import annotations
 
@@ -162,8 +162,50 @@ _DOCUMENT = re.compile(
     re.IGNORECASE,
 )
 """Files that accompany a data set and are none of its images."""
+_USUAL = (".jpg", ".jpeg", ".png")
+"""How most names end: of 100 000 of them nothing more has to be asked."""
 
 
 def is_document(name: str) -> bool:
     """Whether this file only accompanies a data set."""
+    if name.endswith(_USUAL):
+        return False
     return _DOCUMENT.fullmatch(name.rsplit("/", 1)[-1]) is not None and not is_image_name(name)
+
+
+# ---- what an archive or an array file may ask for before we believe it
+
+
+MAX_MEMBERS = 2_000_000
+"""Files in one folder or archive; ImageNet has 1.3 million."""
+DOUBTED_MEMBERS = 100_000
+"""From so many files on, a compressed archive must have four bytes for each."""
+MAX_FILE_BYTES = 256 << 20
+"""One image file, unpacked but still encoded."""
+FREE_BYTES = 1 << 30
+"""So much may be unpacked from anything, however small."""
+MAX_EXPANSION = 400
+"""Beyond that, unpacked bytes for each packed one: dSprites, nearly all black, needs 115; a bomb has 1000 and more."""
+
+
+def check_count(where: Path, count: int, packed: int | None = None) -> None:
+    """Refuse more than MAX_MEMBERS files, and sooner what has implausibly many for its ``packed`` bytes."""
+    if packed is not None and count > DOUBTED_MEMBERS and packed < 4 * count:
+        raise InputError(f"{where} has {packed} bytes for {count} files or more, as if made to fill a memory")
+    if count > MAX_MEMBERS:
+        raise InputError(f"{where} holds more than {MAX_MEMBERS} files; divide it into smaller data sets")
+
+
+def check_file_size(where: Path, name: str, size: int) -> None:
+    """Refuse an image file of more than MAX_FILE_BYTES."""
+    if size > MAX_FILE_BYTES:
+        raise InputError(f"{where}: {name} has {size} bytes, more than the {MAX_FILE_BYTES} an image file may have")
+
+
+def check_expansion(where: Path, packed: int, unpacked: int) -> None:
+    """Refuse what unpacks to implausibly much."""
+    if unpacked > FREE_BYTES and unpacked > MAX_EXPANSION * packed:
+        raise InputError(
+            f"{where} has {packed} bytes and unpacks to at least {unpacked}, as if made to fill a disk; "
+            "unpack it yourself if you trust it"
+        )

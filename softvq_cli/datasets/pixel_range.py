@@ -58,18 +58,7 @@ class Raster:
 
 
 def as_bytes(name: str, raster: Raster, scale: Scale, tally: Tally) -> np.ndarray:
-    """uint8 (H, W) or (H, W, 3).
-
-    Args:
-        name: what to call the file in messages.
-        raster: the image.
-        scale: which values become black and white.
-        tally: is told what had to be done.
-
-    Raises:
-        InputError: the range is unknown, or a number is none.
-        DeepError: ``scale`` is auto, and there are more than 8 bits a sample.
-    """
+    """uint8 (H, W) or (H, W, 3)."""
     values, missing = _settled(raster, tally)
     if not isinstance(scale, tuple) and raster.shown is not None:
         if raster.window is not None:
@@ -96,11 +85,7 @@ def as_bytes(name: str, raster: Raster, scale: Scale, tally: Tally) -> np.ndarra
 
 
 def extent_of(name: str, raster: Raster) -> tuple[float, float, str]:
-    """(smallest value, largest value, kind); the kind is ``f``, ``u`` or, where 8 bits are displayed, nothing.
-
-    Raises:
-        InputError: a number is none.
-    """
+    """(smallest value, largest value, kind); the kind is ``f``, ``u`` or, where 8 bits are displayed, nothing."""
     if isinstance(raster.pixels, Image.Image) or raster.shown is not None:
         return 0.0, 255.0, ""
     values, missing = _settled(raster, Tally())
@@ -180,11 +165,7 @@ def of_training(low: float, high: float, *, floats: bool) -> Range:
 
 
 def full_of(values: np.ndarray, name: str) -> Range:
-    """All that the type of ``values`` can hold: 16 bits for whole numbers, [0, 1] for floats.
-
-    Raises:
-        InputError: they lie outside.
-    """
+    """All that the type of ``values`` can hold: 16 bits for whole numbers, [0, 1] for floats."""
     low, high = extent(values, name)
     limit = 1.0 if values.dtype.kind == "f" else 255.0 if values.dtype.itemsize == 1 else 65535.0
     if low < 0 or high > limit:
@@ -221,17 +202,7 @@ _SAMPLE = 1024
 
 
 def check_contrast(name: str, images: Any, rows: np.ndarray, limits: Range) -> None:
-    """Refuse a range that a few pixels have decided, so that nearly all others look the same.
-
-    Args:
-        name: what to call the data.
-        images: uint8 (N, H, W, C), an array or decoded on demand, made by ``limits``.
-        rows: bool (N,), the training split.
-        limits: the range that was found in it.
-
-    Raises:
-        InputError: 99.9 % of the pixels have fewer than 16 of the 256 grey levels; it says which values they have.
-    """
+    """Refuse a range that a few pixels have decided, so that nearly all others look the same."""
     numbers, counts = np.flatnonzero(rows), np.zeros(256, np.int64)
     if not isinstance(images, np.ndarray):  # decoded on demand, which costs as much as training on them
         numbers = numbers[:: -(-len(numbers) // _SAMPLE)]

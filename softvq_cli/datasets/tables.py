@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from softvq_cli.config import DataConfig
-from softvq_cli.datasets import cache, limits
+from softvq_cli.datasets import cache
 from softvq_cli.datasets.cache import File, stamp
-from softvq_cli.datasets.naming import Role, missing_parts, role_of, roles_of_files, shorten
+from softvq_cli.datasets.naming import Role, check_file_size, missing_parts, role_of, roles_of_files, shorten
 from softvq_cli.datasets.records import Records, Source, divided
 from softvq_cli.errors import InputError, Message, one_line, param
 from softvq_cli.files import arrow_errors, arrow_file
@@ -47,15 +47,12 @@ def columns_of(
     *,
     images: Sequence[str] = (),
     labels: Sequence[str] = (),
+    data: Sequence[str] = (),
 ) -> Columns:
-    """Find the columns of a table.
+    """Find the columns of a table, by the settings ``image_column``, ``label_column`` and ``split_column`` first.
 
-    Args:
-        where: what to call the table.
-        names: of all columns.
-        chosen: the settings ``image_column``, ``label_column`` and ``split_column``.
-        images: columns that can only be images, by their type.
-        labels: columns that can only be labels, by their type.
+    ``images`` and ``labels`` can only be that, by their type; where columns of numbers are the ``data``, there are no
+    images.
     """
     chosen = dict(chosen)
     unlabelled = chosen["label_column"] == "none" and "none" not in names
@@ -65,6 +62,7 @@ def columns_of(
         if name is not None and name not in names:
             raise InputError("{} has no column {!r} ({}); it has {}", where, name, param(setting), shorten(names, 12))
     image = chosen["image_column"] or (images[0] if len(images) == 1 else column_called(names, IMAGE + IMAGE_MORE))
+    image = "" if data else image
     if image is None:
         raise InputError(
             "{} has no column that is plainly the image; name it with {image_column}: {}", where, shorten(names, 12)
@@ -73,13 +71,17 @@ def columns_of(
     label = chosen["label_column"] or (labels[0] if len(labels) == 1 else column_called(plain, LABEL))
     label = None if unlabelled or label == image else label
     split = chosen["split_column"] or column_called(names, SPLIT)
-    unused = [name for name in names if name not in (image, label, split)]
+    unused = [name for name in names if name not in (image, label, split, *data)]
     notes = [f"columns that are not used: {shorten(unused, 8)}"] if unused else []
-    if label is None and unused and not unlabelled:
-        notes = [
-            Message("no column is plainly the label ({label_column} names one of {}): no labels", shorten(unused, 8))
-        ]
+    if label is None and not unlabelled and (unused or data):
+        text = "no column is plainly the label ({label_column} names one of {}): no labels"
+        notes = [Message(text, shorten(unused or data, 8))]
     return Columns(image, label, split, tuple(notes))
+
+
+def delimiter_of(name: str, header: str) -> str:
+    """What stands between the cells of a .csv: a comma, or of a header without one what others write."""
+    return "\t" if name.lower().endswith(".tsv") else next((mark for mark in ",;\t" if mark in header), ",")
 
 
 def column_called(names: Sequence[str], known: Sequence[str]) -> str | None:
@@ -209,7 +211,7 @@ def _bytes_of(path: Path, row: int, value: Any) -> bytes:
             ) from error
     if not isinstance(value, bytes):
         raise InputError(f"{path}: row {row} holds no image")
-    limits.check_file_size(path, f"row {row}", len(value))
+    check_file_size(path, f"row {row}", len(value))
     return value
 
 
@@ -267,36 +269,30 @@ class _Table:
 
     def paths(self, column: str) -> list[str]:
         """The files that the cells of a column name instead of holding them."""
+        if self._holds_all(column):
+            return []
+        paths: list[str] = []
+        for cell in self.images(column):
+            if not isinstance(cell, dict | str | None):
+                return []
+            path = cell if not isinstance(cell, dict) else cell.get("path") if cell.get("bytes") is None else None
+            paths += [path] if isinstance(path, str) else []
+        return paths
+
+    def _holds_all(self, column: str) -> bool:
+        """Whether a Parquet says in its footer that every cell holds bytes: nothing has to be read then."""
+        if self._is_arrow or _is_text(self.kind_of(column)):
+            return False
         with arrow_errors(self.path, "table"):
-            if not self._is_arrow:
-                content = self._parquet().metadata
-                chunks = [
-                    content.row_group(group).column(at)
-                    for group in range(content.num_row_groups)
-                    for at in range(content.num_columns)
-                ]
-                held = [
-                    chunk.statistics
-                    for chunk in chunks
-                    if chunk.path_in_schema in (column, f"{column}.bytes")
-                    and chunk.physical_type == "BYTE_ARRAY"
-                    and not _is_text(self._schema().field(column).type)
-                ]
-                if held and all(part is not None and part.has_null_count and part.null_count == 0 for part in held):
-                    return []
-            paths: list[str] = []
-            for batch in self._batches(column):
-                cells = batch.column(0)
-                if str(cells.type).startswith("struct"):
-                    if cells.field("bytes").null_count == 0:
-                        continue
-                    cells = [cell.get("path") for cell in cells.to_pylist() if cell and cell.get("bytes") is None]
-                elif not _is_text(cells.type):
-                    return []
-                else:
-                    cells = cells.to_pylist()
-                paths += [cell for cell in cells if isinstance(cell, str)]
-            return paths
+            footer = self._parquet().metadata
+            groups = map(footer.row_group, range(footer.num_row_groups))
+            chunks = [group.column(place) for group in groups for place in range(footer.num_columns)]
+            held = [
+                chunk.statistics
+                for chunk in chunks
+                if chunk.path_in_schema in (column, f"{column}.bytes") and chunk.physical_type == "BYTE_ARRAY"
+            ]
+        return bool(held) and all(part is not None and part.has_null_count and part.null_count == 0 for part in held)
 
     def images(self, column: str) -> Iterator[Any]:
         """The cells of one column, a batch in memory at a time."""

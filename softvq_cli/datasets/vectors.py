@@ -6,15 +6,24 @@ import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from softvq_cli.config import DataConfig
+from softvq_cli.datasets import cache
 from softvq_cli.datasets.dataset import Dataset, blocks
-from softvq_cli.datasets.naming import shorten
 from softvq_cli.datasets.records import Records, divided
-from softvq_cli.datasets.tables import IMAGE, IMAGE_MORE, LABEL, NAME, SPLIT, column_called, role_of_value
+from softvq_cli.datasets.tables import (
+    IMAGE,
+    IMAGE_MORE,
+    NAME,
+    chosen_columns,
+    column_called,
+    columns_of,
+    delimiter_of,
+    role_of_value,
+)
 from softvq_cli.errors import InputError, Message, one_line
 from softvq_cli.words import VectorScale
 
@@ -28,11 +37,7 @@ def are_vectors(array: np.ndarray, config: DataConfig) -> bool:
 
 
 def checked(array: np.ndarray, where: str) -> np.ndarray:
-    """float32 (N, D), all finite; a float32 array that is mapped from a file stays so.
-
-    Raises:
-        InputError: it is empty, too large for memory as float32, or a number is NaN or infinite.
-    """
+    """float32 (N, D), all finite; a float32 array that is mapped from a file stays so."""
     if not array.size:
         raise InputError(f"{where} holds no vectors: its shape is {array.shape}")
     try:
@@ -54,18 +59,10 @@ def note_of(vectors: np.ndarray) -> Message:
     return Message("vectors of {} numbers (rows that are images need {image_shape} H,W,C)", vectors.shape[1])
 
 
-def of_table(path: Path, records: Records, rows: np.ndarray, names: Sequence[str] | None) -> Dataset:
-    """The vectors of a table.
-
-    Args:
-        path: what to call it.
-        records: which rows there are, in their order, with labels.
-        rows: (N, D), all rows of the table.
-        names: of all rows, where the table has them.
-    """
+def of_table(path: Path, records: Records, rows: np.ndarray, names: Sequence[str] | None, key: str) -> Dataset:
+    """The vectors of a table, (N, D) and perhaps names of all its rows; ``key`` stands for its content."""
     places = np.asarray(records.places)
-    ordered = bool((places == np.arange(len(rows))).all()) if len(places) == len(rows) else False
-    vectors = checked(rows if ordered else rows[places], str(path))
+    vectors = checked(rows if np.array_equal(places, np.arange(len(rows))) else rows[places], str(path))
     return Dataset(
         path.name,
         "all",
@@ -75,6 +72,7 @@ def of_table(path: Path, records: Records, rows: np.ndarray, names: Sequence[str
         file_names=None if names is None else tuple(names[place] for place in places.tolist()),
         notes=(*records.notes, Message("vectors of {} numbers", vectors.shape[1])),
         train=records.train,
+        key=key,
     )
 
 
@@ -82,71 +80,59 @@ def of_table(path: Path, records: Records, rows: np.ndarray, names: Sequence[str
 
 
 def read_csv(path: Path, config: DataConfig) -> Dataset | None:
-    """Rows of numbers in a .csv or .tsv; None if it has less than two columns of them, or one that names images.
-
-    Raises:
-        InputError: it cannot be read, or a cell holds no number.
-    """
+    """Rows of numbers in a .csv or .tsv; None if it has less than two columns of them, or one that names images."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError):
         return None  # the reader of lists says what is wrong
     first, _, rest = text.partition("\n")
-    mark = "\t" if path.suffix.lower() == ".tsv" else next((mark for mark in ",;\t" if mark in first), ",")
-    second = rest.partition("\n")[0]
-    header, values = (next(csv.reader([line], delimiter=mark), []) for line in (first, second or first))
+    mark = delimiter_of(path.name, first)
+    header, values = (
+        next(csv.reader([line], delimiter=mark), []) for line in (first, rest.partition("\n")[0] or first)
+    )
     if config.image_column is not None or len(header) != len(values):
         return None
     headless = all(map(_is_number, header))
     columns = [f"column {number}" for number in range(1, len(header) + 1)] if headless else header
     if column_called([name for name in columns if name.lower() not in NAME_OF_ROW], IMAGE + IMAGE_MORE) is not None:
         return None
-    unlabelled = headless or config.label_column == "none"
-    possible = [name for name in columns if not (name.lower() == "y" and {"x", "X"} & set(columns))]
-    label = config.label_column if config.label_column != "none" else None
-    label = label or (None if unlabelled else column_called(possible, LABEL))
-    split = config.split_column or (None if headless else column_called(columns, SPLIT))
-    for setting, name in (("label_column", label), ("split_column", split)):
-        if name is not None and name not in columns:
-            raise InputError(f"{path} has no column {name!r} ({setting}); it has {shorten(columns, 12)}")
     named = None if headless else column_called(columns, NAME)
     numeric = [
-        number
-        for number, (name, value) in enumerate(zip(columns, values, strict=True))
-        if _is_number(value) and name.strip() and name not in (label, split, named)
+        name
+        for name, value in zip(columns, values, strict=True)
+        if _is_number(value) and name.strip() and name != named
     ]
+    chosen = chosen_columns(config)
+    if headless and config.label_column is None:
+        chosen["label_column"] = "none"
+    roles = columns_of(str(path), columns, chosen, data=[*numeric, *([named] if named else [])])
+    numeric = [name for name in numeric if name not in (roles.label, roles.split)]
     if len(numeric) < 2:
         return None
-    skip = 0 if headless else 1
+    rows = _numbers(path, text, mark, headless, [columns.index(name) for name in numeric])
+    lines = (
+        csv.reader(io.StringIO(text, newline=""), delimiter=mark) if {roles.label, roles.split, named} - {None} else ()
+    )
+    cells = [line for line in lines if line][0 if headless else 1 :]
+
+    def column(name: str | None) -> list[str | None]:
+        return [None] * len(rows) if name is None else [line[columns.index(name)] for line in cells]
+
+    files = Records([f"{path.name}#{row}" for row in range(len(rows))], range(len(rows)), [0] * len(rows))
+    splits = [None if cell is None else role_of_value(str(path), cell) for cell in column(roles.split)]
+    records = divided(str(path), files, splits, column(roles.label), None, roles.notes)
+    item_names = [str(cell) for cell in column(named)] if named else None
+    key = cache.key_of("vectors", cache.stamp([cache.File.at(path.name, path)]), chosen)
+    return of_table(path, records, rows, item_names, key)
+
+
+def _numbers(path: Path, text: str, mark: str, headless: bool, places: list[int]) -> np.ndarray:
+    """float64 (N, D): those columns of a .csv."""
+    skip, file = 0 if headless else 1, io.StringIO(text)
     try:
-        rows = np.loadtxt(
-            io.StringIO(text),
-            np.float64,
-            delimiter=mark,
-            skiprows=skip,
-            usecols=numeric,
-            comments=None,
-            quotechar='"',
-            ndmin=2,
-        )
+        return np.loadtxt(file, delimiter=mark, skiprows=skip, usecols=places, comments=None, quotechar='"', ndmin=2)
     except ValueError as error:
         raise InputError(f"{path} holds a cell that is no number: {one_line(error)}") from error
-    places = {name: columns.index(name) for name in (label, split, named) if name is not None}
-    cells: dict[str, list[str]] = {name: [] for name in places}
-    if places:
-        for row in list(csv.reader(io.StringIO(text, newline=""), delimiter=mark))[skip:]:
-            if row:
-                for name, place in places.items():
-                    cells[name].append(row[place])
-    files = Records([f"{path.name}#{row}" for row in range(len(rows))], range(len(rows)), [0] * len(rows))
-    roles = [role_of_value(str(path), value) for value in cells[split]] if split else [None] * len(rows)
-    labels: list[Any] = cells[label] if label else [None] * len(rows)
-    unused = [name for number, name in enumerate(columns) if number not in numeric and name not in places]
-    notes = [f"columns that are not used: {shorten(unused, 8)}"] if unused else []
-    if label is None and not unlabelled:
-        notes.append(Message("no column is plainly the label ({label_column} names one): no labels"))
-    records = divided(str(path), files, roles, labels, None, notes)
-    return of_table(path, records, rows, cells[named] if named else None)
 
 
 def _is_number(text: str) -> bool:

@@ -105,15 +105,26 @@ _SHARD = 44
 """So many bits are for the place within a shard."""
 
 
-def has_samples(source: Source) -> bool:
-    """Whether labels stand next to the images: some base name has both, and no class folders say otherwise."""
-    kinds: dict[str, set[str]] = {}
-    for base, kind in _split_names(source.listing.files.names):
-        kinds.setdefault(base, set()).add(kind)
-    both = [(base, endings) for base, endings in kinds.items() if endings & _IMAGES and endings & {*_LABELS}]
+Samples = dict[str, dict[str, list[int]]]
+"""Name of each sample → ending → the files that have both; more than one is an error."""
+
+
+def samples_of(source: Source, *, doubt: bool) -> Samples | None:
+    """The samples of an archive; with ``doubt`` None if no label stands next to an image, or class folders say more."""
+    names = source.listing.files.names
+    if doubt and not any(name.lower().endswith(tuple(f".{kind}" for kind in _LABELS)) for name in names):
+        return None
+    samples: Samples = {}
+    for row, (base, ending) in enumerate(_split_names(names)):
+        samples.setdefault(base, {}).setdefault(ending, []).append(row)
+    if not doubt:
+        return samples
+    both = [
+        (base, kinds) for base, kinds in samples.items() if not _IMAGES.isdisjoint(kinds) and {*_LABELS} & kinds.keys()
+    ]
     start = 1 if isinstance(source, Shards) else 0
     folders = {base.rpartition("/")[0].split("/", start)[-1] for base, _ in both if base.count("/") > start}
-    return bool(both) and (len(folders) < 2 or any("cls" in endings for _, endings in both))
+    return samples if both and (len(folders) < 2 or any("cls" in kinds for _, kinds in both)) else None
 
 
 def is_labelled_by_files(path: Path) -> bool:
@@ -121,18 +132,12 @@ def is_labelled_by_files(path: Path) -> bool:
     return not path.name.lower().endswith(".zip")
 
 
-def sample_records(source: Source, config: DataConfig) -> Records:
-    """One row a sample, in the order of the shards and their members.
-
-    Args:
-        source: the archive, or the shards, whose names say which split they are.
-        config: ``label_column`` names the file (``cls``), or the key in the ``.json``, that holds the label.
-    """
+def sample_records(source: Source, samples: Samples, config: DataConfig) -> Records:
+    """One row a sample, in the order of the shards and their members; ``label_column`` names the file or the key."""
     files = source.listing.files
-    samples: dict[str, dict[str, int]] = {}
-    for row, (base, ending) in enumerate(_split_names(files.names)):
-        if samples.setdefault(base, {}).setdefault(ending, row) != row:
-            raise InputError(f"{source.path}: {files.names[row]} is there twice")
+    twice = next((rows[1] for kinds in samples.values() for rows in kinds.values() if len(rows) > 1), None)
+    if twice is not None:
+        raise InputError(f"{source.path}: {files.names[twice]} is there twice")
     images = {base: _image_of(source, base, kinds) for base, kinds in samples.items()}
     used = {base: row for base, row in images.items() if row is not None}
     notes = list(files.notes)
@@ -142,7 +147,7 @@ def sample_records(source: Source, config: DataConfig) -> Records:
     labels: dict[str, Any] = {}
     if kind is not None:
         bases = [base for base in used if kind in samples[base]]
-        members = files.take([samples[base][kind] for base in bases])
+        members = files.take([samples[base][kind][0] for base in bases])
         for index, data in source.read(members):
             labels[bases[index]] = _label_of(source, members.names[index], data, config.label_column)
     unused = sorted({ending for kinds in samples.values() for ending in kinds} - {*_IMAGES, kind})
@@ -176,8 +181,8 @@ def _split_names(names: Sequence[str]) -> list[tuple[str, str]]:
     return [(name, "") for name in names]
 
 
-def _image_of(source: Source, base: str, kinds: dict[str, int]) -> int | None:
-    rows = [row for kind, row in kinds.items() if kind in _IMAGES]
+def _image_of(source: Source, base: str, kinds: dict[str, list[int]]) -> int | None:
+    rows = [row for kind in _IMAGES & kinds.keys() for row in kinds[kind]]
     if len(rows) > 1:
         names = shorten(sorted(source.listing.files.names[row] for row in rows))
         raise InputError(f"{source.path}: the sample {base} has several images: {names}")

@@ -292,8 +292,6 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     def _of(cls, read: Checkpoint, device: str) -> AutoencoderEmbedder:
         flat, shape = read.config.flat(), read.dataset.image_shape
         row = read.config.data.image_shape
-        if read.model.of_vectors:
-            raise InputError(f"{read.path} was trained on vectors: softvq_cli.load reads it, softvq_cli.embed uses it")
         others = [n for n, spec in SETTINGS.items() if spec.section != "data" and n not in _ARGUMENTS]
         if row is not None and image_shape(row) != shape:
             raise InputError(f"{read.path} was trained on rows whose channels come first: read it with softvq_cli.load")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from softvq_cli.config import RunConfig, check, image_shape, pixel_range
+from softvq_cli.datasets.vectors import checked
 from softvq_cli.errors import InputError, UsageError, shown
 
 WHITE = 255.0
@@ -82,6 +83,8 @@ class Numbers:
     @classmethod
     def of(cls, config: RunConfig, shape: tuple[int, ...]) -> Numbers | None:
         """As :meth:`settings` wrote it into the configuration of a run on images of ``shape``; None for bytes."""
+        if len(shape) == 1:
+            return Vectors(shape, of_rows=True)
         limits, of_rows = pixel_range(config.data.pixel_range), config.data.image_shape is not None
         if limits is None and not of_rows:
             return None
@@ -115,6 +118,22 @@ class Numbers:
         """Pixels on [0, 1], (N, H*W*C) → float32 rows (N, H*W*C) in the units of X."""
         scaled = self.low + images.astype(np.float64) * (self.high - self.low)
         return scaled.astype(np.float32)
+
+
+class Vectors(Numbers):
+    """Rows (N, D) for a model of vectors, which has their scale itself."""
+
+    def images(self, X: np.ndarray) -> np.ndarray:
+        """float32 (N, D)."""
+        return checked(X, "X")
+
+    def of_images(self, images: np.ndarray) -> np.ndarray:
+        """Refused with an InputError."""
+        raise InputError(f"the model takes vectors, (N, {self.shape[0]}), and X has the shape {images.shape}")
+
+    def restored(self, images: np.ndarray) -> np.ndarray:
+        """As they are: a model of vectors gives them in the units of X."""
+        return images
 
 
 def row_shape(given: tuple[int, ...] | None, features: int) -> tuple[int, int, int]:

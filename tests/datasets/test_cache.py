@@ -22,6 +22,7 @@ from tests.helpers import CATS_AND_DOGS, Listener, encoded, grey_files, make_zip
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Ten pictures, and an empty cache."""
     monkeypatch.setenv("SOFTVQ_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(cache, "_COMPARED_BYTES", cache._COMPARED_BYTES)
     return write_folder(tmp_path / "pets", grey_files(CATS_AND_DOGS))
 
 
@@ -131,6 +132,17 @@ def damage_images(folder: Path) -> None:
     path.write_bytes(path.read_bytes()[:-7])
 
 
+def zero_half(folder: Path) -> None:
+    (path,) = entries(folder, ".npy")
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2].ljust(len(data), b"\0"))
+
+
+def zero_half_of_a_large_one(folder: Path) -> None:
+    cache._COMPARED_BYTES = 0  # restored by the fixture
+    zero_half(folder)
+
+
 def damage_header(folder: Path) -> None:
     (path,) = entries(folder, ".npy")
     path.write_bytes(path.read_bytes().replace(b"(10, 6, 5, 1)", b"(10, 5, 6, 2)"))
@@ -149,7 +161,10 @@ def remove_notes(folder: Path) -> None:
     entries(folder, ".json")[0].unlink()
 
 
-@pytest.mark.parametrize("damage", [damage_images, damage_header, damage_notes, empty_notes, remove_notes])
+@pytest.mark.parametrize(
+    "damage",
+    [damage_images, zero_half, zero_half_of_a_large_one, damage_header, damage_notes, empty_notes, remove_notes],
+)
 def test_a_damaged_cache_is_made_again(folder: Path, damage: object) -> None:
     before = read(folder)
     expected = before.fingerprint
@@ -190,17 +205,17 @@ def test_what_was_not_used_for_longest_goes_first(folder: Path, monkeypatch: pyt
 
     def used(size: int) -> None:
         read(folder, image_size=size)
-        cache._loaded.clear()  # as another process has
+        cache._sound.clear()  # as another process has
 
     used(44)
     (kept,) = entries(folder, ".npy")
     for size in (40, 41, 42, 43):
         used(size)
-    os.utime(kept, (1, 1))
+    os.utime(kept.with_suffix(".sum"), (1, 1))
     used(44)  # used again just now
-    oldest = min(entries(folder, ".npy"), key=lambda path: path.stat().st_mtime)
+    oldest = min(entries(folder, ".sum"), key=lambda path: path.stat().st_mtime)
     used(45)
-    assert kept.exists() and not oldest.exists() and not oldest.with_suffix(".json").exists()
+    assert kept.exists() and not [*oldest.parent.glob(f"{oldest.stem}.*")]
 
 
 def test_what_killed_processes_left_is_removed_after_a_day(folder: Path) -> None:

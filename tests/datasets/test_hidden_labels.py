@@ -71,12 +71,15 @@ def test_minus_one_all_over_is_no_label_and_among_others_a_class(tmp_path: Path,
 
 
 @pytest.mark.parametrize("kind", [csv, jsonl, parquet])
-def test_a_split_of_a_table_in_which_only_some_have_a_label_is_refused(tmp_path: Path, kind: Any) -> None:
+def test_rows_of_a_table_without_a_label_are_left_out_where_others_have_one(tmp_path: Path, kind: Any) -> None:
     nothing = "" if kind is csv else None
     path = kind(tmp_path, ["a", "b", "a", "b", nothing, nothing])
     assert read(path, "test").labels is None and "test" in read(path).notes[0]
     path = kind(tmp_path, ["a", nothing, nothing, "b", "a", "b"])
-    unusable(path, "2 of 4", " train ")
+    train = read(path, "train")
+    assert train.labels.tolist() == [0, 1] and np.array_equal(train.images[..., 0], IMAGES[[0, 3]])
+    assert len(train.notes) == 1 and "2 of 4" in train.notes[0] and " train " in train.notes[0]
+    assert len(read(path, "train", label_column="none")) == 4 and len(read(path, "test")) == 2
 
 
 def test_arrays_without_labels_of_one_split(tmp_path: Path) -> None:
@@ -129,7 +132,8 @@ def test_hidden_labels_as_the_hub_has_them(hub: Any) -> None:
     assert test.labels.tolist() == [0, 1, 1] and "validation" in test.notes[0]
     path = hub("mixed", [1, 0, 1, 0], "train")
     hub("mixed", [0, -1, 1], "test")
-    unusable(path, "1 of 3", " test ", "#1", "-1")
+    test = read(path, "test")
+    assert test.labels.tolist() == [0, 1] and "1 of 3" in test.notes[0] and "#1" in test.notes[0]
 
 
 def test_what_is_trained_on_hidden_labels_is_embedded_and_compared_with_nothing(

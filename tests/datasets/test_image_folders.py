@@ -158,33 +158,20 @@ def test_a_file_name_that_is_no_text_is_refused(tmp_path: Path, name: bytes) -> 
     unusable(tmp_path, str(tmp_path))
 
 
-def test_worker_processes_give_the_same_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_worker_processes_give_the_same_pixels_colours_and_errors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("softvq_cli.datasets.decode._WORTH_PROCESSES", 1)
-    names = [f"{number:04}.png" for number in range(1100)]
-    write_folder(tmp_path, grey_files(names))
+    files = grey_files([f"{number:04}.png" for number in range(600)])
+    images = read(write_folder(tmp_path, files)).images
+    assert np.array_equal(images[..., 0], [pixels(seed) for seed in range(600)])
+    write_folder(tmp_path, {"9998.png": encoded(pixels(7, (6, 5, 3)))})  # the first colour comes late
     images = read(tmp_path).images
-    assert images.shape == (1100, 6, 5, 1)
-    assert all(np.array_equal(images[seed, ..., 0], pixels(seed)) for seed in range(1100))
+    assert images.shape == (601, 6, 5, 3) and np.array_equal(images[600], pixels(7, (6, 5, 3)))
+    unusable(write_folder(tmp_path, {"9999.png": b"no image"}), "9999.png")
 
 
 def test_large_files_are_decoded_in_order(tmp_path: Path) -> None:
     files = {f"{number}.png": encoded(pixels(number, (96, 96, 3))) for number in range(8)}
     images = read(write_folder(tmp_path, files)).images
     assert np.array_equal(images, np.stack([pixels(number, (96, 96, 3)) for number in range(8)]))
-
-
-def test_an_error_in_a_worker_process_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("softvq_cli.datasets.decode._WORTH_PROCESSES", 1)
-    names = [f"{number:04}.png" for number in range(600)]
-    write_folder(tmp_path, grey_files(names) | {"0599.png": b"no image"})
-    unusable(tmp_path, "0599.png")
-
-
-def test_colour_found_late_by_a_worker_process_makes_all_colour(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("softvq_cli.datasets.decode._WORTH_PROCESSES", 1)
-    files = grey_files([f"{number:04}.png" for number in range(300)])
-    write_folder(tmp_path, files | {"9999.png": encoded(pixels(7, (6, 5, 3)))})
-    images = read(tmp_path).images
-    assert images.shape == (301, 6, 5, 3) and np.array_equal(images[300], pixels(7, (6, 5, 3)))

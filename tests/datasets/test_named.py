@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import gzip
 import pickle
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +13,6 @@ from softvq_cli.config import DataConfig
 from softvq_cli.datasets import data_folder, describe, load, named, names
 from softvq_cli.errors import InputError, SoftVQError, UsageError
 from tests.helpers import PUBLISHED, downloads, pixels, write_folder
-from tests.helpers.published import idx
 
 
 def get(name: str, split: str, data_dir: Path) -> object:
@@ -87,8 +84,7 @@ def test_the_table_is_torchvisions() -> None:
     from torchvision import datasets
 
     for name, theirs in (("mnist", datasets.MNIST), ("fashion-mnist", datasets.FashionMNIST)):
-        packed = named.NAMED[name].packed or {}
-        assert {f"{file}.gz": value for file, value in packed.items()} == dict(theirs.resources)
+        assert {f"{file}.gz" for file in named.NAMED[name].files} == {file for file, _ in theirs.resources}
         assert named.NAMED[name].folder == f"{theirs.__name__}/raw"
     assert named.NAMED["svhn"].files == {
         file: value for _, file, value in map(datasets.SVHN.split_list.get, ("train", "test"))
@@ -111,8 +107,6 @@ DAMAGE = {
 @pytest.mark.parametrize("name, file", [(name, file) for name in PUBLISHED for file in PUBLISHED[name]])
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_file_is_named_with_what_to_do(data_dir: Path, name: str, file: str, damage: str) -> None:
-    if name == "fashion-mnist" and damage == "one bit":
-        pytest.skip("nobody published a checksum of the unpacked files")
     path = data_dir / named.NAMED[name].folder / file
     path.write_bytes(DAMAGE[damage](path.read_bytes()))
     assert (describe(name, data_dir).intact, describe(name, data_dir).problem) == (False, f"{file} is damaged")
@@ -132,72 +126,20 @@ def test_a_batch_with_another_checksum_is_never_unpickled(data_dir: Path, tmp_pa
     assert not (tmp_path / "sprung").exists()
 
 
-def test_packed_files_alone_will_do(data_dir: Path) -> None:
-    expected = get("fashion-mnist", "all", data_dir).fingerprint
-    folder = data_dir / "FashionMNIST" / "raw"
-    shutil.rmtree(folder)
-    folder.mkdir()
-    for file, data in downloads("fashion-mnist").items():
-        (folder / file).write_bytes(data)
-    assert get("fashion-mnist", "all", data_dir).fingerprint == expected
-    assert describe("fashion-mnist", data_dir).intact is True
-
-
-def test_a_packed_file_with_another_checksum_is_refused(data_dir: Path) -> None:
-    path = data_dir / "FashionMNIST" / "raw" / "t10k-images-idx3-ubyte.gz"
-    path.write_bytes(gzip.compress(PUBLISHED["mnist"]["t10k-images-idx3-ubyte"], mtime=0))
-    with pytest.raises(InputError, match=r"t10k-images-idx3-ubyte\.gz"):
-        get("fashion-mnist", "test", data_dir)
-
-
-def test_mnist_that_was_packed_again_is_intact(data_dir: Path) -> None:
-    expected = get("mnist", "all", data_dir).fingerprint
-    folder = data_dir / "MNIST" / "raw"
-    for file in PUBLISHED["mnist"]:
-        content = (folder / file).read_bytes()
+@pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
+def test_files_that_are_packed_again_are_known_by_their_content(data_dir: Path, name: str) -> None:
+    expected, folder = get(name, "all", data_dir).fingerprint, data_dir / named.NAMED[name].folder
+    for file, content in PUBLISHED[name].items():
         (folder / file).unlink()
         (folder / f"{file}.gz").write_bytes(gzip.compress(content, 1, mtime=7))
-    assert get("mnist", "all", data_dir).fingerprint == expected
-    assert describe("mnist", data_dir).intact is True
-    (folder / "t10k-images-idx3-ubyte.gz").write_bytes(
-        gzip.compress(PUBLISHED["fashion-mnist"]["t10k-images-idx3-ubyte"])
-    )
-    with pytest.raises(InputError, match=r"t10k-images-idx3-ubyte\.gz"):
-        get("mnist", "test", data_dir)
-
-
-def test_fashion_mnist_that_was_packed_again_is_known_by_its_form(
-    data_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nobody published a checksum of the content."""
-    known, folder = named.NAMED["fashion-mnist"], data_dir / "FashionMNIST" / "raw"
-    shapes = {"train": (20, 28, 28), "t10k": (10, 28, 28)}
-    both = {f"{part}-images-idx3-ubyte": shape for part, shape in shapes.items()}
-    both |= {f"{part}-labels-idx1-ubyte": shape[:1] for part, shape in shapes.items()}
-    monkeypatch.setitem(named.NAMED, "fashion-mnist", dataclasses.replace(known, shapes=both))
-    content = {name: pixels(7, shape) if len(shape) > 1 else np.arange(shape[0]) % 10 for name, shape in both.items()}
-
-    def pack(name: str, array: np.ndarray) -> Path:
-        path = folder / f"{name}.gz"
-        path.write_bytes(gzip.compress(idx(array), 1, mtime=7))
-        return path
-
-    for name, array in content.items():
-        (folder / name).unlink()
-        path = pack(name, array)
-    train, test = get("fashion-mnist", "train", data_dir), get("fashion-mnist", "test", data_dir)
-    assert np.array_equal(train.images[..., 0], content["train-images-idx3-ubyte"])
-    assert test.labels.tolist() == list(range(10))
-    assert len(train.notes) == 1 and "train-images-idx3-ubyte.gz" in train.notes[0]
-    assert (describe("fashion-mnist", data_dir).intact, describe("fashion-mnist", data_dir).problem) == (None, "")
-    for other in (np.zeros(10), np.arange(9), np.arange(20) % 10, content["t10k-images-idx3-ubyte"]):
-        pack("t10k-labels-idx1-ubyte", other)
-        with pytest.raises(InputError, match=r"t10k-labels-idx1-ubyte\.gz"):
-            get("fashion-mnist", "test", data_dir)
-    assert describe("fashion-mnist", data_dir).intact is False
-    path.write_bytes(path.read_bytes()[:-3])
-    with pytest.raises(InputError, match=r"t10k-labels-idx1-ubyte\.gz"):
-        get("fashion-mnist", "test", data_dir)
+    assert get(name, "all", data_dir).fingerprint == expected and describe(name, data_dir).intact is True
+    path = folder / "t10k-images-idx3-ubyte.gz"
+    other = PUBLISHED["mnist" if name == "fashion-mnist" else "fashion-mnist"][path.stem]
+    for content in (gzip.compress(other), path.read_bytes()[:-3], b""):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=r"t10k-images-idx3-ubyte\.gz"):
+            get(name, "test", data_dir)
+        assert describe(name, data_dir).intact is False
 
 
 def test_an_own_file_in_the_place_of_svhn_is_told_how_to_be_used(data_dir: Path) -> None:
@@ -215,22 +157,9 @@ def test_files_are_found_without_torchvisions_folder(
     data_dir: Path, tmp_path: Path, name: str, place: str, packed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(named, "_SYSTEM_DATA", tmp_path / "system")
-    expected, files = (
-        get(name, "all", data_dir),
-        PUBLISHED[name] if not packed or name == "cifar10" else downloads(name),
-    )
-    if name == "fashion-mnist" and not packed:  # told from MNIST by form and content, as no checksum was published
-        shapes = {
-            file: (8, 28, 28)[: data[3]] if file[1] == "r" else (4, 28, 28)[: data[3]] for file, data in files.items()
-        }
-        monkeypatch.setitem(
-            named.NAMED, name, dataclasses.replace(named.NAMED[name], shapes=shapes, class_names=tuple("01"))
-        )
+    expected = get(name, "all", data_dir)
     folder = tmp_path / "flat" if place == "the data folder itself" else tmp_path / "system" / name
-    write_folder(folder, files)
-    if name == "fashion-mnist" and not packed:
-        for start, count in (("train", 8), ("t10k", 4)):
-            (folder / f"{start}-labels-idx1-ubyte").write_bytes(idx(np.arange(count) % 2))
+    write_folder(folder, PUBLISHED[name] if not packed or name == "cifar10" else downloads(name))
     data = get(name, "all", tmp_path / "flat")
     assert np.array_equal(data.images, expected.images) and describe(name, tmp_path / "flat").path == folder
     other = {"mnist": "fashion-mnist", "fashion-mnist": "mnist", "cifar10": "svhn"}[name]
@@ -247,7 +176,6 @@ def test_describe_tells_present_complete_and_intact(data_dir: Path, tmp_path: Pa
     assert part.problem == "train-labels-idx1-ubyte is missing"
     none = describe("mnist", tmp_path / "nowhere")
     assert (none.present, none.complete, none.intact, none.size) == (False, False, None, 0)
-    assert describe("fashion-mnist", data_dir).intact is None
     assert describe("digits").intact is True
     assert not (tmp_path / "nowhere").exists()
 

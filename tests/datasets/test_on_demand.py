@@ -11,7 +11,7 @@ import pytest
 
 from softvq_cli.datasets import cache, decode
 from softvq_cli.datasets.dataset import Dataset, Rows
-from softvq_cli.datasets.on_demand import OnDemand
+from softvq_cli.datasets.images import OnDemand
 from softvq_cli.errors import InputError
 from softvq_cli.training import checkpoint, train
 from tests.helpers import CATS_AND_DOGS, encoded, grey_files, make_tar, make_zip, pixels, read, unusable, write_folder
@@ -72,20 +72,25 @@ def test_the_bytes_are_those_of_the_cache(tmp_path: Path, monkeypatch: pytest.Mo
     assert not list(folder.glob("*.npy")) and len(list(folder.glob("*.pack"))) == packed
 
 
-def test_a_training_ends_with_the_same_bytes(
+def test_a_training_and_one_resumed_the_other_way_end_with_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_networks: None
 ) -> None:
     files = {f"{kind}/{row}.png": encoded(pixels(row)) for kind in "ab" for row in range(30)}
-    settings: dict[str, Any] = {"latent_dim": 4, "K": 6, "iterations": 12, "batch_size": 8, "log_every": 4}
+    settings: dict[str, Any] = {"latent_dim": 4, "K": 6, "batch_size": 8, "log_every": 4}
     settings["data"] = str(make_zip(tmp_path / "a.zip", files))
-    small_cache(monkeypatch, tmp_path / "large", "1GB")
-    train(settings, out=tmp_path / "decoded")
-    small_cache(monkeypatch, tmp_path / "small", "10")
-    train(settings, out=tmp_path / "demand")
-    first, second = (checkpoint.load(tmp_path / name / "ckpt.pt") for name in ("decoded", "demand"))
-    assert first.dataset == second.dataset
-    for x, y in zip(first.model.state_dict().values(), second.model.state_dict().values(), strict=True):
-        assert x.equal(y)
+    decoded, on_demand = "1GB", "10"
+    runs = []
+    for number, limits in enumerate([(decoded,), (on_demand,), (decoded, on_demand), (on_demand, decoded)]):
+        for part, limit in enumerate(limits, 1):
+            small_cache(monkeypatch, tmp_path / limit, limit)
+            iterations = 12 * part // len(limits)
+            train(settings | {"iterations": iterations}, out=tmp_path / str(number), resume=part > 1)
+        runs.append(checkpoint.load(tmp_path / str(number) / "ckpt.pt"))
+    first, *others = runs
+    for run in others:
+        assert run.dataset == first.dataset and run.metrics["loss"] == first.metrics["loss"]
+        for x, y in zip(first.model.state_dict().values(), run.model.state_dict().values(), strict=True):
+            assert x.equal(y)
 
 
 def test_the_test_split_is_kept_decoded_where_it_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,7 +125,7 @@ def test_what_this_process_has_loaded_is_not_removed(tmp_path: Path, monkeypatch
     for name in "abc":  # 300 bytes each: one fits
         read(write_folder(tmp_path / name, grey_files(CATS_AND_DOGS) | {"cat/0.png": encoded(pixels(ord(name)))}))
     assert len(list(folder.glob("*.npy"))) == 3
-    cache._loaded.clear()
+    cache._sound.clear()
     read(write_folder(tmp_path / "d", grey_files(CATS_AND_DOGS) | {"cat/0.png": encoded(pixels(77))}))
     assert len(list(folder.glob("*.npy"))) == 1
 
@@ -133,11 +138,3 @@ def test_a_limit_that_is_no_number_of_bytes_is_refused(
 
     small_cache(monkeypatch, tmp_path / "cache", text)
     unusable(write_folder(tmp_path / "a", FILES), "SOFTVQ_CACHE_LIMIT", repr(text), kind=UsageError)
-
-
-def test_images_of_the_test_split_that_are_in_train_are_said(tmp_path: Path) -> None:
-    names = ["train/a/1.png", "train/b/2.png", "test/a/3.png", "test/b/4.png"]
-    files = grey_files(names)
-    files["test/b/4.png"] = files["train/a/1.png"]
-    train_split = read(write_folder(tmp_path, files), "train")
-    assert len(train_split.notes) == 1 and train_split.notes[0].startswith("1 ")

@@ -17,7 +17,7 @@ st = hypothesis.strategies
 @hypothesis.given(
     st.lists(st.integers(0, 6), min_size=1, max_size=120), st.floats(0.01, 0.9), st.integers(0, 2**31), st.booleans()
 )
-@hypothesis.settings(max_examples=200, deadline=None)
+@hypothesis.settings(max_examples=80, deadline=None)
 def test_every_class_gives_its_share(groups: list[int], fraction: float, seed: int, again: bool) -> None:
     classes = np.array(groups)
     held_out = held_out_rows(classes, fraction, seed)
@@ -63,3 +63,34 @@ def test_a_single_image_cannot_be_divided(tmp_path: Path) -> None:
 def test_labels_that_are_all_different_are_doubted(tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", images=pixels(0, (6, 8, 8)), labels=[f"a photo of {i}" for i in range(6)])
     unusable(tmp_path / "d.npz", " 6 ", split="train")
+
+
+def folder_with_a_copy(path: Path) -> Path:
+    files = grey_files(["train/a/1.png", "train/b/2.png", "test/a/3.png", "test/b/4.png"])
+    return write_folder(path, files | {"test/b/4.png": files["train/a/1.png"]})
+
+
+def arrays_with_a_copy(path: Path, rows: np.ndarray) -> Path:
+    np.savez(path.with_suffix(".npz"), x_train=rows[:2], x_test=rows[[0, 2]])
+    return path.with_suffix(".npz")
+
+
+def table_with_a_copy(path: Path) -> Path:
+    path.with_suffix(".csv").write_text("split,a,b\ntrain,1,2\ntrain,3,4\ntest,1,2\ntest,5,6\n")
+    return path.with_suffix(".csv")
+
+
+WITH_A_COPY = {
+    "a folder": folder_with_a_copy,
+    "an array of images": lambda path: arrays_with_a_copy(path, pixels(0, (3, 8, 8))),
+    "an array of fractions": lambda path: arrays_with_a_copy(path, pixels(0, (3, 8, 8)) / 255),
+    "an array of vectors": lambda path: arrays_with_a_copy(path, pixels(0, (3, 8)) / 255),
+    "a table of vectors": table_with_a_copy,
+}
+
+
+@pytest.mark.parametrize("kind", WITH_A_COPY)
+def test_what_the_test_split_shares_with_train_is_said(tmp_path: Path, kind: str) -> None:
+    path = WITH_A_COPY[kind](tmp_path / "own")
+    assert any(note.startswith("1 of 2 ") for note in read(path, "train").notes)
+    assert not any(note.startswith("1 of 2 ") for note in read(path, "test").notes)

@@ -81,10 +81,6 @@ REFUSED = {
     "no bytes": ({"image": [1, 2]}, "image int64"),
     "an image that is none": ({"image": [b"x", FILES[0]]}, "#0"),
     "an empty cell": ({"image": [None, FILES[0]]}, "row 0"),
-    "a label that is missing": (
-        {"image": FILES[:2], "label": [None, 1]},
-        "1 of 2 a.parquet#0",
-    ),
     "labels of two kinds": ({"image": FILES[:2], "label": [0.5, 1.0]}, "labels"),
     "a split that is none": ({"image": FILES[:2], "split": ["a", "b"]}, "'a'"),
 }

@@ -216,6 +216,25 @@ def test_every_command_takes_vectors(tmp_path: Path, monkeypatch: pytest.MonkeyP
     softvq("embed", "run", "--data", "narrow.npy", "-o", "x.npy").refused(3, "narrow", "4", "6")
 
 
+def test_the_estimator_takes_a_run_on_vectors(tmp_path: Path) -> None:
+    import softvq_cli
+
+    run = softvq("train", "--data", npy(tmp_path), "--out", tmp_path / "run", *QUICK).done().out.strip()
+    estimator = softvq_cli.AutoencoderEmbedder.load(run)
+    latents = estimator.transform(VECTORS)
+    assert np.array_equal(latents, softvq_cli.embed(softvq_cli.load(run), VECTORS))
+    reconstructed = estimator.reconstruct(VECTORS.astype(np.float64))
+    assert reconstructed.shape == VECTORS.shape and np.abs(reconstructed.mean(0) - VECTORS.mean(0)).max() < 3
+    assert np.allclose(estimator.inverse_transform(latents).mean(), reconstructed.mean(), atol=2)
+    estimator.save(tmp_path / "again.pt")
+    again = softvq_cli.AutoencoderEmbedder.load(tmp_path / "again.pt").partial_fit(VECTORS)
+    assert again.config_.train.iterations == 2 * estimator.config_.train.iterations
+    with pytest.raises(InputError, match="6"):
+        estimator.transform(pixels(0, (4, 8, 8)))
+    with pytest.raises(ValueError, match="6"):
+        estimator.transform(VECTORS[:, :4])
+
+
 def test_an_exported_model_takes_vectors(tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")

@@ -80,7 +80,6 @@ def test_the_label_by_option(tmp_path: Path) -> None:
 
 ODD = {
     "two images": ({**samples(range(3)), "0001.jpg": b""}, "0001.jpg, 0001.png"),
-    "no label": ({**samples(range(3)), "0009.png": encoded(pixels(9))}, "0009.png"),
     "no JSON": ({**samples(range(3), "json"), "0001.json": b"{"}, "0001.json"),
     "a list for a label": ({**samples(range(2), "json"), "0001.json": b'{"label": [1]}'}, "0001.json"),
 }
@@ -90,3 +89,8 @@ ODD = {
 def test_odd_samples_are_named(tmp_path: Path, case: str) -> None:
     files, words = ODD[case]
     unusable(make_tar(tmp_path / "own.tar", files), *words.split())
+
+
+def test_a_sample_without_a_label_is_left_out(tmp_path: Path) -> None:
+    data = read(make_tar(tmp_path / "own.tar", {**samples(range(3)), "0009.png": encoded(pixels(9))}))
+    assert len(data) == 3 and "1 of 4" in data.notes[0] and "0009.png" in data.notes[0]
