@@ -1,0 +1,207 @@
+"""Studies of one's own data: bottlenecks with controls and embeddings of other programs, and a setting that varies."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from softvq_cli import datasets
+from softvq_cli.config import DataConfig
+from softvq_cli.errors import InputError, UsageError
+from softvq_cli.experiments.backends import Where
+from softvq_cli.experiments.own_data import CompareRequest, SweepRequest, numeric_settings, parse_over
+from softvq_cli.experiments.report import carry_out
+from softvq_cli.reporter import Reporter
+from softvq_cli.training import checkpoint
+
+SMALL = {"iterations": 4, "batch_size": 16, "latent_dim": 4, "K": 6}
+
+
+@pytest.fixture(scope="module")
+def pixels(npz, tmp_path_factory):
+    """What another program made of all images: their pixels."""
+    whole = datasets.load(DataConfig(data=str(npz)), "all")
+    path = tmp_path_factory.mktemp("also") / "clip.npy"
+    np.save(path, whole.images.reshape(len(whole), -1).astype(np.float32) / np.float32(255))
+    np.save(path.with_suffix(".labels.npy"), whole.labels)
+    return path
+
+
+@pytest.fixture(scope="module")
+def request_of_all(npz, pixels, tmp_path_factory):
+    return CompareRequest(
+        bottlenecks=("vq", "ae"),
+        also=(pixels,),
+        out=tmp_path_factory.mktemp("compare") / "out",
+        seeds=2,
+        settings={**SMALL, "data": str(npz)},
+        command="softvq compare",
+    )
+
+
+@pytest.fixture(scope="module")
+def document(request_of_all):
+    done = carry_out(request_of_all, where=Where(jobs=1, device="cpu"))
+    assert done.failed == ()
+    return json.loads(done.reports[0].path.read_text())
+
+
+def cell(document, row, measure):
+    [cells] = [each["cells"] for each in document["rows"] if each["row"] == row]
+    return cells[f"blobs.{measure}"]
+
+
+def test_the_rows_are_bottlenecks_files_and_controls(document, request_of_all):
+    assert [row["row"] for row in document["rows"]] == ["vq", "ae", "clip", "chance", "raw", "pca", "untrained"]
+    assert [row["kind"] for row in document["rows"]] == ["model"] * 2 + ["control"] * 5
+    assert [cell(document, row["row"], "nmi")["n"] for row in document["rows"]] == [2, 2, 1, 2, 1, 1, 2]
+    assert document["baseline"] == "ae"
+    assert cell(document, "vq", "nmi")["versus_baseline"]["n"] == 2
+    assert {path.name for path in request_of_all.out.glob("compare.*")} == {
+        f"compare.{kind}" for kind in ("json", "md", "csv", "tex", "png")
+    }
+
+
+def test_rows_of_another_program_are_divided_as_the_images_are(document):
+    for measure in ("clustering_accuracy", "nmi", "probe_accuracy"):
+        assert cell(document, "clip", measure)["values"] == cell(document, "raw", measure)["values"]
+
+
+def test_chance_knows_nothing_of_the_images(document):
+    chance = cell(document, "chance", "probe_accuracy")
+    assert chance["mean"] < 0.6 < cell(document, "raw", "probe_accuracy")["mean"]
+    assert len(set(chance["values"])) == 2
+
+
+@pytest.mark.parametrize(
+    ("request_class", "changes", "word"),
+    [
+        (CompareRequest, {"bottlenecks": ()}, "bottleneck"),
+        (CompareRequest, {"bottlenecks": ("vqq",)}, "'vqq'"),
+        (CompareRequest, {"bottlenecks": ("vq", "vq")}, "vq"),
+        (CompareRequest, {"seeds": 0}, "seeds"),
+        (CompareRequest, {"settings": {"bottleneck": "ae"}}, "bottleneck"),
+        (CompareRequest, {"settings": {"lr": -1.0}}, "lr"),
+        (SweepRequest, {"over": {"K": ()}}, "K"),
+        (SweepRequest, {"over": {"K": (0,)}}, "K"),
+        (SweepRequest, {"over": {"K": (8, 8)}}, "8"),
+        (SweepRequest, {"over": {"K": (8,)}, "settings": {"K": 4}}, "K"),
+        (SweepRequest, {"over": {"K": (8,)}, "settings": {"seed": 4}}, "seed"),
+        (SweepRequest, {"over": {"K": (8,)}, "settings": {"bottleneck": "ae"}}, "ae"),
+    ],
+)
+def test_a_wrong_request_is_refused_by_name(request_class, changes, word, tmp_path):
+    with pytest.raises(UsageError) as caught:
+        request_class(out=tmp_path / "out", **changes)
+    assert word in str(caught.value)
+
+
+def test_a_file_of_other_images_is_refused_before_anything_is_trained(request_of_all, tmp_path, pixels):
+    short = tmp_path / "short.npy"
+    np.save(short, np.load(pixels)[:-1])
+    request = CompareRequest(also=(short,), out=tmp_path / "out", settings=request_of_all.settings)
+    with pytest.raises(InputError, match=r"short\.npy.* 149 .* 150"):
+        request.plan(Reporter())
+
+
+def test_a_file_in_another_order_is_reported(request_of_all, tmp_path, pixels):
+    other = tmp_path / "other.npy"
+    order = np.random.default_rng(0).permutation(150)
+    np.save(other, np.load(pixels)[order])
+    np.save(tmp_path / "other.labels.npy", np.load(pixels.with_suffix(".labels.npy"))[order])
+    request = CompareRequest(
+        bottlenecks=("ae",), also=(other,), out=request_of_all.out, seeds=1, settings=request_of_all.settings
+    )
+    done = carry_out(request, where=Where(jobs=1, device="cpu"))
+    assert [line.split(":")[0] for line in done.failed] == ["blobs-other"]
+
+
+@pytest.fixture(scope="module")
+def swept(npz, tmp_path_factory):
+    settings = {"data": str(npz), "bottleneck": "vq", "iterations": 4, "batch_size": 16, "latent_dim": 4}
+    request = SweepRequest(
+        over={"K": (8, 2)},
+        out=tmp_path_factory.mktemp("sweep") / "out",
+        seeds=2,
+        settings=settings,
+        command="softvq sweep --over K=8,2",
+    )
+    [report] = carry_out(request, where=Where(1, "cpu")).reports
+    return request, report
+
+
+def test_each_value_is_trained_with_each_seed(swept):
+    request, report = swept
+    document = json.loads(report.path.read_text())
+    assert document["values"] == [2, 8]
+    assert [row["label"] for row in document["rows"]] == ["K = 2", "K = 8"]
+    for value, row in zip((2, 8), document["rows"], strict=True):
+        nmi = row["cells"]["blobs.nmi"]
+        stored = [
+            json.loads((request.out / "runs" / f"blobs-vq-K{value}-s{seed}" / "evaluation.json").read_text())
+            for seed in (0, 1)
+        ]
+        assert nmi["values"] == [one["numbers"]["z_e"]["nmi"] for one in stored]
+        assert value == checkpoint.load(request.out / "runs" / f"blobs-vq-K{value}-s1" / "ckpt.pt").config.model.K
+        active, dead = (row["cells"][f"blobs.{name}"]["mean"] for name in ("active_codes", "dead_codes"))
+        assert active + dead == value
+
+
+def test_the_report_is_written_in_all_forms(swept):
+    request, report = swept
+    text = (request.out / "sweep.md").read_text()
+    assert "| K = 2 | 2 |" in text
+    assert "paper" not in text.split("## What")[0].splitlines()[10]
+    assert "softvq sweep --over K=8,2" in text
+    assert (request.out / "sweep.png").stat().st_size > 1000
+    assert (request.out / "sweep.csv").read_text().startswith("row,K,data,measure,step,mean")
+    assert "\n2,2,blobs,nmi," in (request.out / "sweep.csv").read_text()
+    assert report.failed == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("K=8,16", ("K", (8, 16))), ("--latent-dim=2", ("latent_dim", (2,))), ("lr=1e-3, 0.1", ("lr", (0.001, 0.1)))],
+)
+def test_what_is_swept_is_a_name_and_numbers(text, expected):
+    name, values = expected
+    assert parse_over([text]) == {name: values}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("latent_dims=8", "'latent_dim'"),
+        ("arch=mlp", "'arch'"),
+        ("K=8,many", "8,many"),
+        ("lr=fast", "fast"),
+        ("bottleneck=ae,vq", "compare"),
+    ],
+)
+def test_a_wrong_sweep_is_refused(text, message):
+    with pytest.raises(UsageError) as caught:
+        parse_over([text])
+    assert message in str(caught.value)
+
+
+def test_several_settings_are_a_grid(npz, tmp_path):
+    settings = {"data": str(npz), "bottleneck": "vq", "iterations": 2, "batch_size": 16, "latent_dim": 4}
+    request = SweepRequest(over=parse_over(["K=4,2", "beta=0.5,0.25"]), out=tmp_path / "out", settings=settings)
+    [report] = carry_out(request, where=Where(1, "cpu")).reports
+    document = report.document
+    assert [row["label"] for row in document["rows"]] == [
+        f"K = {K}, beta = {beta}" for K in (2, 4) for beta in (0.25, 0.5)
+    ]
+    assert document["over"] == {"K": [2, 4], "beta": [0.25, 0.5]}
+    loaded = checkpoint.load(tmp_path / "out" / "runs" / "blobs-vq-K2-beta0.5-s0" / "ckpt.pt").config
+    assert (loaded.model.K, loaded.loss.beta) == (2, 0.5)
+    assert (tmp_path / "out" / "sweep.png").stat().st_size > 1000
+    with pytest.raises(UsageError, match="K"):
+        parse_over(["K=4", "K=2"])
+
+
+def test_every_number_but_the_seeds_can_be_swept():
+    assert {"K", "latent_dim", "beta", "iterations", "lr", "noise_std"} <= set(numeric_settings())
+    assert not {"seed", "threads", "split_seed", "test_fraction", "bottleneck", "compile"} & set(numeric_settings())
