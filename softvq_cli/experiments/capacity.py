@@ -21,11 +21,7 @@ _TASKS, _TASKS_EACH = 24, 24
 
 
 def check(workers: int) -> None:
-    """Make sure that so many processes can be started; the soft limit on open files is raised where that is allowed.
-
-    Raises:
-        SoftVQError: they would have too few file handles, too little address space, or be too many for this user.
-    """
+    """Refuse more processes than the system allows; the soft limit on open files is raised where that is allowed."""
     try:
         import resource
     except ImportError:  # Windows has no such limits

@@ -295,22 +295,19 @@ def _how(document: Mapping[str, Any]) -> str:
     """Command, data, settings."""
     lines = [f"    {document['command']}", ""]
     for data in document["data"].values():
+        fingerprints = (text[:16] for text in data["fingerprints"])
         lines.append(
             f"- {data['title']}: {data['train']} training and {data['test']} test images of "
             f"{' x '.join(map(str, data['image_shape']))}"
             + ("" if data["papers"] else f", in the place of the paper's {data['stands_for']}")
-            + ("" if data["name"] in IMAGE_SHAPES else _fingerprints(data))
+            # These tell the images of a name of the user's own from others.
+            + ("" if data["name"] in IMAGE_SHAPES else f"; fingerprints {' and '.join(fingerprints)}")
         )
         lines += [f"- {text}" for text in settings_lines(data["settings"])]
     torch = f" with PyTorch {', '.join(document['torch'])}" if document.get("torch") else ""
     where = f"; measured on {', '.join(document['processors'])}{torch}" if document["processors"] else ""
     lines.append(f"- seeds: {', '.join(map(str, document['seeds']))}; softvq {document['softvq']}{where}")
     return "\n".join(lines + [f"- {note}" for note in document["notes"]])
-
-
-def _fingerprints(data: Mapping[str, Any]) -> str:
-    """What tells the images of such a name from others."""
-    return f"; fingerprints {' and '.join(text[:16] for text in data['fingerprints'])}"
 
 
 def settings_lines(by_row: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -343,7 +340,7 @@ def csv_text(document: Mapping[str, Any]) -> str:
     out = io.StringIO()
     table = csv.writer(out, lineterminator="\n")
     axes = list(document.get("over") or ([document["setting"]] if "setting" in document else []))
-    table.writerow(("row", *axes, "data", "measure", "step", *_CSV_NUMBERS, *_CSV_VERSUS))
+    table.writerow(("row", *axes, "data", "measure", "step", *_CSV_NUMBERS))
     for row in document["rows"]:
         place = row["row"].split(", ") if axes else []  # the values that name a row of a sweep
         for key, cell in row["cells"].items():
@@ -355,17 +352,20 @@ def csv_text(document: Mapping[str, Any]) -> str:
     return out.getvalue()
 
 
-_VERSUS = ("", "low", "high", "p", "welch_low", "welch_high", "welch_p")
-_CSV_NUMBERS = ("mean", "std", "n", "values", "interval_low", "interval_high", "paper")
-_CSV_VERSUS = {f"versus_baseline{name and '_' + name}": name or "mean" for name in _VERSUS}
+_VERSUS = ("", "_low", "_high", "_p", "_welch_low", "_welch_high", "_welch_p")
+_CSV_NUMBERS = (
+    *("mean", "std", "n", "values", "interval_low", "interval_high", "paper"),
+    *(f"versus_baseline{name}" for name in _VERSUS),
+)
 
 
 def _csv_numbers(numbers: Mapping[str, Any]) -> list[Any]:
     versus = numbers.get("versus_baseline") or {}
-    versus = {**versus, **{f"welch_{name}": value for name, value in (versus.get("welch") or {}).items()}}
-    interval = {f"interval_{name}": value for name, value in (numbers.get("interval") or {}).items()}
-    texts = {**numbers, **interval, "values": " ".join(map(repr, numbers["values"]))}
-    return [*(texts.get(name) for name in _CSV_NUMBERS), *(versus.get(name) for name in _CSV_VERSUS.values())]
+    flat = {**numbers, "values": " ".join(map(repr, numbers["values"])), "versus_baseline": versus.get("mean")}
+    for prefix, part in (("interval", numbers.get("interval")), ("versus_baseline", versus)):
+        flat |= {f"{prefix}_{name}": value for name, value in (part or {}).items()}
+    flat |= {f"versus_baseline_welch_{name}": value for name, value in (versus.get("welch") or {}).items()}
+    return [flat.get(name) for name in _CSV_NUMBERS]
 
 
 def latex(document: Mapping[str, Any]) -> str:

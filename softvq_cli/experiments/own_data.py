@@ -169,8 +169,6 @@ class SweepRequest(OwnRequest):
 
 
 def _check_axis(name: str, values: Sequence[float]) -> None:
-    if name not in numeric_settings():
-        raise UsageError(unknown_name("numeric setting", name, numeric_settings()))
     if not values:
         raise UsageError("which values of {}? give {over} {}=8,16,32", param(name), name)
     for value in values:

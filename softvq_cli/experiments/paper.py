@@ -98,7 +98,7 @@ _ABLATION = {
     "attention-sphere": Variant("the same, z_e and codes of norm 1", {**_NO_LATENT_LOSS, "cosine": True}),
     "attention-latent": Variant("softmax attention, both latent losses", {"soft_gradient": "attention"}),
     "codebook-term": Variant("codebook term alone", {"beta": 0.0}),
-    "commitment-term": Variant("commitment term alone (codes and σ as drawn)", _COMMITMENT_ALONE),
+    "commitment-term": Variant("commitment term alone (codes fixed)", _COMMITMENT_ALONE),
     "sphere": Variant("z_e and codes of norm 1", {"cosine": True}),
     "sigma-fixed": Variant("σ = 1", {"sigma_form": "fixed"}),
     "sigma-codeword": Variant("σ per codeword", {"sigma_form": "codeword"}),

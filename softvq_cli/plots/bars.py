@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 _NAMES, _NAME_SIZE = 2.2, 7.0
 """Inches for the names of the rows, and their size in points."""
+_WIDE, _TITLE = 3, 12
+"""From more columns on, titles are broken into lines of so many characters."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,8 @@ def plot(
         published = any(paper is not None for column in columns for paper in column.paper)
         for axis, column in zip(axes, columns, strict=True):
             _panel(axis, column, paper=paper if published else None)
+            if len(columns) > _WIDE:
+                axis.set_title("\n".join(textwrap.fill(line, _TITLE) for line in column.title.splitlines()))
         axes[0].set_yticks(range(len(rows)), text.fitted(rows, _NAMES, _NAME_SIZE))
         axes[0].set_ylim(len(rows) - 0.4, -0.6)
         style.legend_below(drawing, axes[0].get_legend_handles_labels()[0], 2)

@@ -7,7 +7,6 @@ import dataclasses
 import io
 import itertools
 import json
-import re
 import threading
 from pathlib import Path
 
@@ -157,18 +156,12 @@ def test_what_the_bottleneck_carries_and_the_spread_of_the_starts_are_there(docu
         assert low <= measures[row]["mnist.clustering_accuracy"]["mean"] <= high
 
 
-def test_the_markdown_tells_the_spread_of_seeds_from_that_of_the_starts(document, found):
-    text = found.reports[0].path.with_suffix(".md").read_text()
-    table = text[text.index("## Seeds and starts") :]
-    [line] = [line for line in table.splitlines() if line.startswith("| VQ-VAE | 3 ")]
+def test_the_spread_of_the_seeds_is_told_from_that_of_the_starts(document):
+    [row] = [row for row in formats.spread_table(document, "mnist")[1] if row[0] == "VQ-VAE"]
     means, stds = (np.array(cell(document, "vq", f"mnist.starts_{name}")["values"]) for name in ("mean", "std"))
     between = max(0.0, np.var(means, ddof=1) - (stds**2).mean() / 100) ** 0.5
-    shown = [float(number) for cell in line.split("|")[3:7] for number in re.findall(r"[\d.]+", cell)]
-    low, high = shown[3:5]
-    del shown[3:5]
-    assert low <= shown[2] <= high
-    assert shown[1] == pytest.approx(100 * np.std(means, ddof=1), abs=0.006)
-    assert shown[2:] == pytest.approx([100 * between, 100 * (stds**2).mean() ** 0.5], abs=0.006)
+    expected = [np.std(means, ddof=1), between, (stds**2).mean() ** 0.5]
+    assert [float(text.split()[0]) for text in row[3:6]] == pytest.approx(100 * np.array(expected), abs=0.006)
 
 
 def test_the_report_says_how_it_was_made_and_on_which_data(document, npz):
