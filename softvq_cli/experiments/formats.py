@@ -295,7 +295,7 @@ def _how(document: Mapping[str, Any]) -> str:
     """Command, data, settings."""
     lines = [f"    {document['command']}", ""]
     for data in document["data"].values():
-        fingerprints = (text[:16] for text in data["fingerprints"])
+        fingerprints = (text[:16] for text in data.get("fingerprints", ()))
         lines.append(
             f"- {data['title']}: {data['train']} training and {data['test']} test images of "
             f"{' x '.join(map(str, data['image_shape']))}"
