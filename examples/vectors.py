@@ -6,6 +6,9 @@ Usage: python examples/vectors.py [ITEMS.npy [OUT [ITERATIONS]]]
 
 ITEMS.npy is a float array (N, D), for example embeddings of another model. Without it, the 64 pixels of each digit of
 scikit-learn are used. Writes OUT/codes.npy, int64 (N, 3).
+
+The same from the shell: softvq train --data ITEMS.npy --bottleneck rvq --out RUN, then
+softvq embed RUN --split all --what codes -o codes.csv, and softvq info codes.csv, which counts the collisions too.
 """
 
 from __future__ import annotations
