@@ -21,14 +21,7 @@ if TYPE_CHECKING:
 
 
 def pick(device: str = "auto") -> torch.device:
-    """The device to work on.
-
-    Args:
-        device: ``auto`` takes the accelerator if there is one; ``cpu``, ``cuda`` and ``mps`` are taken at their word.
-
-    Raises:
-        UsageError: an unknown name, or an accelerator that this machine or this PyTorch does not have.
-    """
+    """The device to work on: for ``auto`` the accelerator if there is one (UsageError: there is no such device)."""
     import torch
 
     if device not in DEVICES:

@@ -27,9 +27,6 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
     If the body or any step fails, ``path`` is left as it was and the temporary file is removed. A symbolic link stays
     one: what it points to is replaced. A device or a pipe gets the bytes when all are there.
-
-    Raises:
-        SoftVQError: the folder is missing or read-only, or the disk is full.
     """
     path = Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
     if path.exists() and not path.is_file() and not path.is_dir():
@@ -76,9 +73,6 @@ def keep_copy(source: Path, target: Path) -> None:
     """Let ``target`` have what ``source`` has now, whatever :func:`atomic_write` does to ``source`` later.
 
     It costs no second room on the disk where the file system has hard links.
-
-    Raises:
-        SoftVQError: it cannot be written; ``target`` is unchanged.
     """
     with atomic_write(target) as file:
         linked = Path(f"{file.name}.tmp")
@@ -136,11 +130,7 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """Read a JSON file. NaN and infinity are none, as in :func:`write_json`.
-
-    Raises:
-        InputError: it is missing, unreadable or not JSON.
-    """
+    """Read a JSON file. NaN and infinity are none, as in :func:`write_json`."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"), parse_float=_finite, parse_constant=_finite)
     except OSError as error:
@@ -174,12 +164,7 @@ def is_address(text: str) -> bool:
 
 
 def make_folder(path: str | os.PathLike[str]) -> Path:
-    """Create ``path`` and its parents.
-
-    Raises:
-        UsageError: it is an address.
-        SoftVQError: it cannot be created.
-    """
+    """Create ``path`` and its parents."""
     if is_address(os.fspath(path)):
         raise UsageError(f"{path} is an address, and files are written on this machine")
     path = Path(path)
@@ -194,11 +179,7 @@ def make_folder(path: str | os.PathLike[str]) -> Path:
 def temporary_folder(instead: str | os.PathLike[str] | None = None) -> Iterator[Path]:
     """A folder that is there as long as the block lasts; those that killed processes left go.
 
-    Args:
-        instead: has it where the folder for temporary files cannot be written.
-
-    Raises:
-        SoftVQError: neither can.
+    It lies in ``instead`` where the system's folder for temporary files cannot be written.
     """
     try:
         folder = _new_folder(tempfile.gettempdir())
@@ -235,11 +216,7 @@ def arrow_file(path: Path) -> Any:
 
 @contextlib.contextmanager
 def arrow_errors(path: Path, kind: str) -> Iterator[None]:
-    """Whatever pyarrow raises on a file that should be a ``kind``, in one line.
-
-    Raises:
-        InputError: pyarrow is missing, the file cannot be read, or it is damaged; one that is raised within passes.
-    """
+    """Whatever pyarrow raises on a file that should be a ``kind``, in one line."""
     try:
         path.open("rb").close()  # a file that is not there is no matter of a package that is not
     except OSError as error:

@@ -35,12 +35,7 @@ def shared_command(command: str) -> str:
 
 
 def shared_text(text: str, places: Iterable[str | Path]) -> str:
-    """A message in which files below ``places`` have their path from there, and all others none above the home folder.
-
-    Args:
-        text: one line.
-        places: files and folders; each is named by its last part.
-    """
+    """A message in which files below ``places`` have their path from there, others none above the home folder."""
     known = {str(place): shared_path(str(place)) for place in places}
     known |= {os.path.abspath(os.path.expanduser(place)): name for place, name in known.items()}
     known |= {os.path.realpath(place): name for place, name in known.items()}

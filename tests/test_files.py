@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from softvq_cli import files
 from softvq_cli.errors import InputError, SoftVQError
 from softvq_cli.files import atomic_write, read_json, write_json, write_text
 
@@ -53,3 +54,17 @@ def test_json_round_trips_and_bad_json_is_named(tmp_path: Path) -> None:
     path.write_text("{" * 100_000)
     with pytest.raises(InputError, match=r"a\.json"):
         read_json(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_folder_of_a_killed_process_goes_and_that_of_a_living_one_stays(monkeypatch, tmp_path):
+    monkeypatch.setattr(files.tempfile, "tempdir", str(tmp_path))
+    if (child := os.fork()) == 0:
+        with files.temporary_folder() as folder:
+            (folder / "half").mkdir()
+            os._exit(9)
+    os.waitpid(child, 0)
+    assert len(list(tmp_path.iterdir())) == 1
+    with files.temporary_folder() as mine, files.temporary_folder() as other:
+        assert set(tmp_path.iterdir()) == {mine, other}
+    assert list(tmp_path.iterdir()) == []

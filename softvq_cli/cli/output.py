@@ -137,9 +137,6 @@ def received(files: Sequence[Path]) -> Iterator[list[Path]]:
     """The files, with standard input kept in one for as long as the block lasts where ``-`` asks for it.
 
     An error that names that file calls it standard input.
-
-    Raises:
-        UsageError: ``-`` is given twice, or nothing is piped in.
     """
     if PIPE not in files:
         yield list(files)
@@ -175,17 +172,7 @@ def send(path: Path) -> None:
 
 
 def refuse_existing(*paths: Path, overwrite: bool, makes_folder: bool = False) -> None:
-    """Make sure that files can be written, rather than find out after an hour's work.
-
-    Args:
-        paths: of the files.
-        overwrite: whether they may replace what is there.
-        makes_folder: whether their folder is made where it is missing.
-
-    Raises:
-        RefusedError: one of them is there and ``overwrite`` is not set.
-        SoftVQError: a folder is not there, or is where the file should be.
-    """
+    """Make sure that files can be written, rather than find out after an hour's work."""
     for path in paths:
         if path.is_dir():
             raise SoftVQError(f"cannot write {path}: it is a folder; give the name of a file")

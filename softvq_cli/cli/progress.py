@@ -154,11 +154,7 @@ class Terminal(Reporter):
 
 
 class _Log:
-    """When a training without a terminal writes a line, and which: at growing intervals.
-
-    Args:
-        now: seconds.
-    """
+    """When a training without a terminal writes a line, and which: at growing intervals."""
 
     def __init__(self, now: float) -> None:
         self.loss: float | None = None

@@ -48,11 +48,7 @@ def info_path(path: str | os.PathLike[str]) -> Path:
 
 
 def check_name(path: Path) -> None:
-    """Make sure that the side files of ``path`` have names of their own.
-
-    Raises:
-        UsageError: the name does not end in ``.npy``, or ends in ``.labels.npy``.
-    """
+    """Make sure that the side files of ``path`` have names of their own."""
     if path.suffix != ".npy" or path.name.endswith(".labels.npy"):
         raise UsageError(
             f"embeddings are written to a file that ends in .npy (and not in .labels.npy) or, as one table, in "
@@ -239,12 +235,7 @@ class RowWriter:
         np.lib.format.write_array_header_1_0(file, header)
 
     def append(self, rows: np.ndarray) -> None:
-        """Add ``rows``, (B, d).
-
-        Raises:
-            InputError: a value is NaN or infinite.
-            ValueError: another width than promised.
-        """
+        """Add ``rows``, (B, d)."""
         if rows.ndim != 2 or rows.shape[1] != self._d:
             raise ValueError(f"rows of shape {rows.shape} do not fit an array of {self._d} columns")
         bad = first_row_not_finite(rows)

@@ -40,12 +40,6 @@ def align(embeddings: Sequence[Embedding]) -> tuple[list[Embedding], list[str]]:
     """Give the classes of several files one numbering, that of the first file whose classes have names.
 
     Files without labels or without names stay as they are.
-
-    Returns:
-        The embeddings in order, and a line on each whose labels had to change.
-
-    Raises:
-        InputError: a file shares no class with those before it.
     """
     names: tuple[str, ...] = ()
     first, aligned, notes = None, [], []

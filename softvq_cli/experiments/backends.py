@@ -61,11 +61,7 @@ class Where:
             raise UsageError("{jobs} must be at least 1, not {}", self.jobs)
 
     def processes(self, most: int | None = None) -> int:
-        """Processes to start here, ``most`` of which can be of use.
-
-        Raises:
-            UsageError: there is no such device.
-        """
+        """Processes to start here, ``most`` of which can be of use."""
         import joblib
         import torch
 
@@ -92,12 +88,7 @@ class Where:
 
 
 class Workers(abc.ABC):
-    """Whoever completes groups of jobs. They start when first needed, or when :meth:`warm` asks.
-
-    Args:
-        where: they are.
-        most: processes that can be of use, for there are no more jobs than that.
-    """
+    """Whoever completes groups of jobs. They start when first needed, or when :meth:`warm` asks."""
 
     def __init__(self, where: Where, most: int | None = None) -> None:
         self.where, self.most = where, most

@@ -214,11 +214,7 @@ def versions() -> dict[str, str]:
 
 
 def _check_versions(order: Order, files: Sequence[_ProgressFile]) -> None:
-    """Refuse another softvq, whose numbers would stand under this one's name; say that PyTorch is another.
-
-    Raises:
-        SoftVQError: this process has another softvq than the command, or another state of it.
-    """
+    """Refuse another softvq, whose numbers would stand under this one's name; say that PyTorch is another."""
     own, host = versions(), platform.node()
     if own["softvq"] != order.versions["softvq"]:
         raise SoftVQError(
@@ -236,11 +232,7 @@ def _check_versions(order: Order, files: Sequence[_ProgressFile]) -> None:
 
 
 def _check_token(order: Order) -> None:
-    """Make sure that this process sees the command's folder, not one of the same name.
-
-    Raises:
-        SoftVQError: it does not.
-    """
+    """Make sure that this process sees the command's folder, not one of the same name."""
     for _ in range(_TOKEN_LOOKS if order.token else 0):
         with contextlib.suppress(OSError):
             if Path(order.token).read_text(encoding="utf-8") == order.id:
@@ -319,11 +311,7 @@ def prepare(threads: int) -> None:
 
 
 def limit_threads(threads: int) -> dict[str, Any]:
-    """For libraries that do not read the environment, or were loaded before it was set.
-
-    Returns:
-        The thread pools of this process, as threadpoolctl describes them.
-    """
+    """For libraries that do not read the environment, or were loaded before it was set."""
     import torch
     from threadpoolctl import threadpool_info, threadpool_limits
 

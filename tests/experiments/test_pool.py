@@ -166,6 +166,21 @@ def test_a_job_whose_process_was_killed_goes_on_from_its_checkpoint(make_job, on
     assert recorder.done == [job.name]
 
 
+def test_signals_for_the_command_do_not_end_its_processes(make_job, one):
+    """A closed terminal and SLURM send them to all."""
+    job, asked = make_job("ae", iterations=600, checkpoint_every=20, log_every=200), []
+
+    def ask(detail):
+        if not asked and f"{job.name} training" in detail:
+            for name in ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGINT", "SIGTERM"):
+                os.kill(one.slots[0].pid, getattr(signal, name))
+            asked.append(one.slots[0].pid)
+
+    outcome = pool.run([job], one, reporter=Recorder(ask))
+    assert list(outcome.evaluations) == [job]
+    assert asked == [one.slots[0].pid]
+
+
 def test_a_job_that_kills_its_processes_again_and_again_fails_alone(make_job, one, monkeypatch):
     monkeypatch.setattr(backends, "TRIES", 2)
     endless, other = make_job("ae", 0, iterations=10_000_000), make_job("ae", 1)
