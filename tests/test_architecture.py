@@ -11,7 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "softvq_cli"
 STAGES = (
-    ("words", "version", "errors", "ranges", "files", "sharing", "npy", "reporter"),
+    ("words", "version", "errors", "process", "ranges", "files", "sharing", "npy", "reporter"),
     ("config", "presets"),
     ("datasets",),
     ("devices", "model"),
