@@ -161,6 +161,7 @@ def free_memory(device: torch.device) -> int | None:
 
 def as_tensor(images: np.ndarray) -> torch.Tensor:
     """The array as a tensor over the same memory, which may be a read-only map: it is never written."""
+    import numpy as np
     import torch
 
     return torch.from_numpy(images if images.flags.writeable else np.asarray(_Writable(images)))
