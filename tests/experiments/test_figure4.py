@@ -96,7 +96,7 @@ def test_a_run_cut_short_is_the_same_run(figure):
         logged = json.loads(lines[step - 1])
         assert cut.metrics["test_nmse"] == logged["test_nmse"] <= target
         assert cut.config.model.latent_dim == 60
-        if step > 1:
+        if step > 1 and logged["test_nmse"] != target:  # the one whose last error it is may have had it before
             assert json.loads(lines[step - 2])["test_nmse"] > target
 
 
