@@ -10,7 +10,7 @@ import torch
 from benchmarks.setting import Setting
 from softvq_cli.config import resolve
 from softvq_cli.datasets.dataset import Dataset
-from softvq_cli.training.gather import ResidentImages
+from softvq_cli.training.batches import ResidentImages
 from softvq_cli.training.session import Session
 from softvq_cli.training.steppers import stepper
 

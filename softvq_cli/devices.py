@@ -35,6 +35,12 @@ def pick(device: str = "auto") -> torch.device:
     return torch.device(name)
 
 
+def torchrun() -> tuple[int, int] | None:
+    """(number of this process, number of processes) where torchrun has started several of this program."""
+    size = int(os.environ.get("WORLD_SIZE", "1")) if "TORCHELASTIC_RUN_ID" in os.environ else 1
+    return (int(os.environ["RANK"]), size) if size > 1 else None
+
+
 def processors(jobs: int | None = None) -> int:
     """How many threads evaluation takes, in every command and function that has no setting for it.
 

@@ -14,8 +14,7 @@ from softvq_cli import embeddings
 from softvq_cli.config import SETTINGS, RunConfig, check
 from softvq_cli.errors import InputError, UsageError, shown
 from softvq_cli.evaluation.clustering import cluster
-from softvq_cli.evaluation.knn import neighbours
-from softvq_cli.evaluation.probe import few_labels, probe
+from softvq_cli.evaluation.probe import few_labels, neighbours, probe
 from softvq_cli.evaluation.quality import map_quality
 from softvq_cli.evaluation.tsne import tsne
 from softvq_cli.ranges import MOST_SEED, check_number

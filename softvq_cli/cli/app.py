@@ -29,8 +29,8 @@ from softvq_cli.cli.errors import INTERRUPTED, code_of, describe, drop, interrup
 from softvq_cli.cli.options import Bundle, local_path, metadata
 from softvq_cli.cli.output import prepare_streams
 from softvq_cli.cli.progress import Terminal
-from softvq_cli.devices import keep_freed_memory
-from softvq_cli.errors import SoftVQError
+from softvq_cli.devices import keep_freed_memory, torchrun
+from softvq_cli.errors import SoftVQError, UsageError
 from softvq_cli.version import __version__
 
 COMMANDS: Mapping[str, tuple[str, ...]] = {
@@ -274,6 +274,11 @@ def _work_place(name: str, *, debug: bool) -> Iterator[None]:
     be written, its name is one in which nothing can be made, so that an error comes when a file is needed and not
     before. What libraries warn of and log speaks to programmers: it is shown with ``--debug``.
     """
+    place = torchrun()
+    if place and name != "train":
+        raise UsageError("torchrun divides one training among processes: start softvq {} without it", name)
+    if place and place[0]:  # the first process speaks for all
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (to the end of the process)
     with contextlib.suppress(ImportError):  # Windows has no such limit
         import resource
 

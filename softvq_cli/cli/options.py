@@ -20,6 +20,7 @@ import typer
 from softvq_cli.cli.output import option_name
 from softvq_cli.cli.progress import Terminal
 from softvq_cli.config import SECTIONS, SETTINGS, DataConfig, ModelConfig, Setting, check
+from softvq_cli.devices import torchrun
 from softvq_cli.errors import InputError, UsageError, one_line, param, shown, unknown_name
 from softvq_cli.files import is_address
 from softvq_cli.presets import preset, unused_settings
@@ -143,8 +144,14 @@ def _stream_parameters() -> list[inspect.Parameter]:
     return [parameter(name, bool, option, False) for name, option in options.items()]
 
 
+def _silent() -> bool:
+    """Whether another process of torchrun's speaks for this one."""
+    return (torchrun() or (0, 1))[0] > 0
+
+
 Streams = Annotated[
-    Terminal, Bundle(_stream_parameters, lambda given: Terminal(quiet=given["quiet"], as_json=given["as_json"]))
+    Terminal,
+    Bundle(_stream_parameters, lambda given: Terminal(quiet=given["quiet"] or _silent(), as_json=given["as_json"])),
 ]
 """Both streams. As a parameter, ``--json``, ``--quiet`` and ``--debug`` (which :mod:`softvq_cli.cli.app` reads)."""
 

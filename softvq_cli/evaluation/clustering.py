@@ -135,16 +135,8 @@ def cluster(
     Start i draws from its own generator, made from ``seed`` and i, and its group runs on one thread, so that the result
     depends neither on ``jobs`` nor on the order of finishing. Equal inertias are decided by the lower i.
 
-    Args:
-        z: (N, d), finite.
-        labels: int (N,), to compare with. Any whole numbers.
-        clusters: how many; as many as there are classes unless given.
-        n_init: number of starts.
-        init: how a start draws its centres: "k-means++", or "random" rows.
-        method: "kmeans", "gmm" or "agglomerative".
-        seed: of the starts.
-        jobs: groups of starts side by side; :func:`softvq_cli.devices.processors` unless given.
-        silhouette: measure it where there are no labels; it needs the distances between the rows.
+    ``z`` is (N, d), finite; ``labels`` int (N,), any whole numbers. There are as many clusters as classes unless
+    ``clusters`` says otherwise. Without labels the ``silhouette`` is measured, which needs distances between the rows.
     """
     clusters = _number_of_clusters(z, labels, clusters)
     n_init = int(check_number("n_init", n_init, low=1, high=MOST_STARTS))

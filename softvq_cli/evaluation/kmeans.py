@@ -58,10 +58,9 @@ class Start:
 class Rows:
     """The rows in the forms that the iterations need, shared by all starts and threads.
 
-    Args:
-        z: (N, d), as exact as it is known: what float32 would lose of it counts where it lies far from 0.
-        clusters: number of centres K to be told apart.
-        exponent: the centred rows are divided by two to this, which is exact, lest squares leave the range of float32.
+    ``z`` (N, d) is as exact as it is known: what float32 would lose of it counts where it lies far from 0. ``clusters``
+    is the number of centres to be told apart. The centred rows are divided by two to the ``exponent``, which is exact,
+    lest squares leave the range of float32.
     """
 
     def __init__(self, z: np.ndarray, clusters: int, exponent: int = 0) -> None:

@@ -1,6 +1,6 @@
-"""Probes: how much a simple classifier learns from frozen latents. Here the linear one, a softmax layer.
+"""Probes: how much a simple classifier learns from frozen latents. A softmax layer, and the nearest neighbours.
 
-Its optimum is found by L-BFGS; the published notebooks' training by Adam is there for comparison.
+The layer's optimum is found by L-BFGS; the published notebooks' training by Adam is there for comparison.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import numpy as np
 from softvq_cli.devices import evaluation_threads
 from softvq_cli.errors import InputError, UsageError, unknown_name
 from softvq_cli.evaluation.numerics import Features, conditioned
+from softvq_cli.evaluation.search import nearest
 from softvq_cli.evaluation.statistics import Summary, summary
 from softvq_cli.process import quiet, threads
-from softvq_cli.ranges import MOST_COUNT, check_number, check_seed
+from softvq_cli.ranges import MOST_COUNT, check_jobs, check_number, check_seed
 from softvq_cli.words import SOLVERS, Solver
 
 if TYPE_CHECKING:
@@ -93,21 +94,12 @@ def probe(
 ) -> Probe:
     """Fit p(y | z) = softmax(W z + b) by maximum likelihood on the train rows; measure on the test rows.
 
-    Args:
-        train_z: (N, d).
-        train_labels: int (N,), of two classes at least.
-        test_z: (M, d).
-        test_labels: int (M,). A class that the train rows do not have counts as wrong.
-        solver: "lbfgs" finds the optimum of the convex problem and has no settings but ``l2``; "adam" is the
-            published notebooks' training, a fixed number of small batches.
-        class_names: one a label, for ``per_class``; the labels themselves unless given.
-        seed: of adam's weights and batches.
-        l2: lbfgs: weight of ‖W‖² / 2 beside the mean cross-entropy, on features of unit variance; 0 is none.
-        lr: adam: learning rate.
-        iterations: adam: number of updates.
-        batch_size: adam: rows an update.
+    Rows are (N, d) and (M, d), labels int (N,), of two classes at least, and (M,); a class that the train rows do not
+    have counts as wrong. The solver "lbfgs" finds the optimum of the convex problem; its only setting is ``l2``, the
+    weight of ‖W‖² / 2 added to the mean cross-entropy, on features of unit variance. "adam" is the published notebooks'
+    training: ``iterations`` updates with ``batch_size`` rows each.
     """
-    y, y_test, classes = check_probe_input(train_z, train_labels, test_z, test_labels)
+    y, y_test, classes = _check_input(train_z, train_labels, test_z, test_labels)
     if solver not in SOLVERS:
         raise UsageError(unknown_name("solver", solver, SOLVERS))
     seed = check_seed(seed)
@@ -121,7 +113,7 @@ def probe(
         W, b = fit_adam(train_z, y, lr=lr, iterations=iterations, batch_size=batch_size, seed=seed)
         settings = {"lr": lr, "iterations": iterations, "batch_size": batch_size, "seed": seed}
     names = name_classes(classes, class_names)
-    found = measure(y, _predict(train_z, W, b), y_test, _predict(test_z, W, b), names, {"solver": solver, **settings})
+    found = _measure(y, _predict(train_z, W, b), y_test, _predict(test_z, W, b), names, {"solver": solver, **settings})
     return replace(found, weights=np.column_stack([W, b]))
 
 
@@ -142,7 +134,7 @@ def few_labels(
     """
     labels_per_class = int(check_number("few_labels", labels_per_class, low=1, high=MOST_COUNT))
     draws, seed = int(check_number("draws", draws, low=1, high=MOST_DRAWS)), check_seed(seed)
-    y, _, classes = check_probe_input(train_z, train_labels, test_z, test_labels)
+    y, _, classes = _check_input(train_z, train_labels, test_z, test_labels)
     seen = np.unique(y)
     rarest = int(np.bincount(y)[seen].min())
     if rarest < labels_per_class:
@@ -155,7 +147,40 @@ def few_labels(
     return FewLabels(labels_per_class, summary(accuracies))
 
 
-def check_probe_input(
+def neighbours(
+    train_z: np.ndarray,
+    train_labels: np.ndarray | None,
+    test_z: np.ndarray,
+    test_labels: np.ndarray | None,
+    *,
+    k: int = 5,
+    class_names: Sequence[str] = (),
+    jobs: int | None = None,
+) -> Probe:
+    """The class of a test row is that of most of its ``k`` nearest train rows (Euclidean distance, equal votes).
+
+    A draw goes to the class with the lowest label. The training accuracy leaves each row's own vote out.
+
+    Rows and labels are as in :func:`probe`; the result does not depend on ``jobs``, the number of threads.
+    """
+    y, y_test, classes = _check_input(train_z, train_labels, test_z, test_labels)
+    k, jobs = int(check_number("neighbours", k, low=1, high=MOST_COUNT)), check_jobs(jobs)
+    if len(train_z) <= k:
+        raise InputError(f"{len(train_z)} train rows have no {k} neighbours each: use fewer neighbours or more rows")
+    votes, test_votes = (
+        _vote(y[nearest(train_z, k, queries=queries, jobs=jobs)[1]], len(classes)) for queries in (None, test_z)
+    )
+    return _measure(y, votes, y_test, test_votes, name_classes(classes, class_names), {"neighbours": k})
+
+
+def _vote(labels: np.ndarray, classes: int) -> np.ndarray:
+    """(N, k) indices of classes → (N,) the most frequent of each row."""
+    votes = np.zeros((len(labels), classes), dtype=np.int32)
+    np.add.at(votes, (np.arange(len(labels))[:, None], labels), 1)
+    return np.asarray(votes.argmax(axis=1))
+
+
+def _check_input(
     train_z: np.ndarray, train_labels: np.ndarray | None, test_z: np.ndarray, test_labels: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(train labels, test labels, classes): both as indices into the sorted labels that occur in either."""
@@ -185,7 +210,7 @@ def name_classes(classes: np.ndarray, class_names: Sequence[str]) -> tuple[str, 
     return tuple(class_names[c] if 0 <= c < len(class_names) else str(c) for c in classes.tolist())
 
 
-def measure(
+def _measure(
     y: np.ndarray,
     predicted: np.ndarray,
     y_test: np.ndarray,

@@ -41,14 +41,9 @@ class MapQuality:
 def map_quality(
     z: np.ndarray, coordinates: np.ndarray, *, k: int = 10, seed: int = 0, jobs: int | None = None
 ) -> MapQuality:
-    """Compare the neighbourhoods of a map with those of the latents that it shows.
+    """Compare neighbourhoods of k rows in a map (N, 2) with those in the latents (N, d), of at least 2 k + 2 rows.
 
-    Args:
-        z: (N, d), at least 2 k + 2 rows.
-        coordinates: (N, 2), of the same rows.
-        k: size of a neighbourhood.
-        seed: of the rows drawn when there are more than QUALITY_ROWS.
-        jobs: threads of the search for neighbours, see :func:`softvq_cli.devices.processors`.
+    The seed is that of the rows drawn when there are more than QUALITY_ROWS.
     """
     if len(z) != len(coordinates):
         raise InputError(f"{len(coordinates)} points cannot be a map of {len(z)} rows")
@@ -118,9 +113,8 @@ def similar_pairs(images: np.ndarray, neighbourhoods: Neighbourhoods, count: int
     """At most ``count`` pairs (i, j), i < j, with the smallest difference of pixels, among rows and their nearest rows.
 
     The difference is √ mean (a − b)² over the pixels and channels of two images a and b, uint8 (H, W, C), or over the
-    numbers of two vectors. Pairs that
-    are not each other's neighbours in the latents are not compared; equal images have equal latents, so that none of
-    them is missed unless there are more than k of one kind.
+    numbers of two vectors. Pairs that are not each other's neighbours in the latents are not compared; equal images
+    have equal latents, so that none of them is missed unless there are more than k of one kind.
     """
     n, k = neighbourhoods.rows.shape
     ends = np.sort(np.stack([np.repeat(np.arange(n), k), neighbourhoods.rows.reshape(-1)], axis=1), axis=1)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,11 +26,8 @@ def nearest(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(distances, indices), each (M, k), of the k rows of ``z`` nearest to each query, exactly, the nearest first.
 
-    Args:
-        z: (N, d).
-        k: fewer than there are rows.
-        queries: (M, d); the rows themselves unless given, which are then no neighbours of their own.
-        jobs: threads, see :func:`softvq_cli.devices.processors`. The result does not depend on it.
+    The queries (M, d) are the rows (N, d) themselves unless given, which are then no neighbours of their own. The
+    result does not depend on ``jobs``, the number of threads.
     """
     from sklearn.neighbors import NearestNeighbors
 
@@ -58,22 +54,15 @@ def nearly_nearest(z: np.ndarray, k: int, seed: int) -> tuple[np.ndarray, np.nda
     return np.asarray(distances), np.asarray(rows)
 
 
-@dataclass(frozen=True)
-class _Cells:
+class _Cells(NamedTuple):
     """Rows, sorted by the nearest of some centres."""
 
-    centres: np.ndarray
-    """float32 (C, d)."""
-    order: np.ndarray
-    """int64 (N,): the rows of the first cell, of the second, and so on."""
-    offsets: np.ndarray
-    """int64 (C + 1,): where a cell begins in ``order``."""
-    rows: np.ndarray
-    """float32 (N, d), in that order."""
-    norms: np.ndarray
-    """float32 (N,), squared."""
-    radii: np.ndarray
-    """(C,): the largest distance of a row from the centre."""
+    centres: np.ndarray  # float32 (C, d)
+    order: np.ndarray  # int64 (N,): the rows of the first cell, of the second, and so on
+    offsets: np.ndarray  # int64 (C + 1,): where a cell begins in order
+    rows: np.ndarray  # float32 (N, d), in that order
+    norms: np.ndarray  # float32 (N,), squared
+    radii: np.ndarray  # (C,): the largest distance of a row from the centre
 
 
 def _by_cells(z: np.ndarray, k: int, queries: np.ndarray | None, jobs: int | None) -> tuple[np.ndarray, np.ndarray]:

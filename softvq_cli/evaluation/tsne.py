@@ -44,15 +44,9 @@ def tsne(
     others have NaN for coordinates (see :func:`mapped`). The result is decided by ``seed``, not by ``jobs``: each
     thread sums its own rows.
 
-    Args:
-        z: (N, d).
-        perplexity: about how many neighbours count; at most (N - 1) / 3.
-        exaggeration: of the attraction between neighbours after the early phase; above 1 clusters shrink and part.
-        dimensions: of the map, 1 or 2.
-        seed: of the drawn rows, the random start, PCA's solver and the approximate neighbours.
-        jobs: threads; :func:`softvq_cli.devices.processors` unless given.
-        init: "pca" keeps the large distances, "random" does not.
-        reporter: is told of rows that are not mapped.
+    The perplexity, about how many neighbours of a row (of (N, d)) count, is at most (N - 1) / 3. The exaggeration is
+    that of the attraction between neighbours after the early phase; above 1 clusters shrink and part. The seed is that
+    of drawn rows, random start, PCA's solver and approximate neighbours. ``init="pca"`` keeps the large distances.
     """
     import openTSNE
     from openTSNE.nearest_neighbors import PrecomputedNeighbors
@@ -61,15 +55,8 @@ def tsne(
         rows = np.sort(np.random.default_rng(seed).choice(len(z), MOST_MAPPED, replace=False))
         (reporter or Reporter()).note(f"the t-SNE map shows {MOST_MAPPED:,} of {len(z):,} rows, drawn by the seed")
         coordinates = np.full((len(z), dimensions), np.nan)
-        coordinates[rows] = tsne(
-            z[rows],
-            perplexity=perplexity,
-            exaggeration=exaggeration,
-            dimensions=dimensions,
-            seed=seed,
-            jobs=jobs,
-            init=init,
-        )
+        settings = {"perplexity": perplexity, "exaggeration": exaggeration, "dimensions": dimensions, "init": init}
+        coordinates[rows] = tsne(z[rows], **settings, seed=seed, jobs=jobs)  # type: ignore[arg-type]
         return coordinates
     largest = (len(z) - 1) / 3
     perplexity = float(check_number("perplexity", perplexity, float, low=1))

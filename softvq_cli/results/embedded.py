@@ -217,8 +217,8 @@ def probe_files(
         UsageError: other files than these, or an argument that does not go with them.
         InputError: a file, the data or the labels cannot be used.
     """
-    from softvq_cli.evaluation.knn import neighbours as nearest
     from softvq_cli.evaluation.probe import few_labels as on_few_labels
+    from softvq_cli.evaluation.probe import neighbours as nearest
     from softvq_cli.evaluation.probe import probe
 
     reporter = reporter or Reporter()

@@ -192,8 +192,7 @@ def of_encoding(encoding: Encoding, rows: Rows) -> Measured:
 
 def other_probes(rows: Rows, jobs: int | None) -> Measured:
     """The softmax probe as the notebooks train it, nearest neighbours, and few labels where the classes have them."""
-    from softvq_cli.evaluation.knn import neighbours
-    from softvq_cli.evaluation.probe import few_labels, probe
+    from softvq_cli.evaluation.probe import few_labels, neighbours, probe
 
     labels, splits = rows.train_labels, (rows.train, rows.train_labels, rows.test, rows.test_labels)
     assert labels is not None  # of a comparison they are needed

@@ -9,31 +9,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from softvq_cli.training.checkpoint import Checkpoint
-    from softvq_cli.training.run import TrainedInMemory, TrainRequest, train, train_in_memory, train_together
-    from softvq_cli.training.run_directory import Run
-    from softvq_cli.training.session import initial_model
+    from softvq_cli.training.checkpoint import Checkpoint as Checkpoint
+    from softvq_cli.training.run import TrainedInMemory as TrainedInMemory
+    from softvq_cli.training.run import TrainRequest as TrainRequest
+    from softvq_cli.training.run import train as train
+    from softvq_cli.training.run import train_in_memory as train_in_memory
+    from softvq_cli.training.run import train_together as train_together
+    from softvq_cli.training.run_directory import Run as Run
+    from softvq_cli.training.session import initial_model as initial_model
 
-_MODULES = {
-    "Checkpoint": "checkpoint",
-    "Run": "run_directory",
-    "TrainRequest": "run",
-    "TrainedInMemory": "run",
-    "initial_model": "session",
-    "train": "run",
-    "train_in_memory": "run",
-    "train_together": "run",
-}
-__all__ = [
-    "Checkpoint",
-    "Run",
-    "TrainRequest",
-    "TrainedInMemory",
-    "initial_model",
-    "train",
-    "train_in_memory",
-    "train_together",
-]
+_MODULES = {"Checkpoint": "checkpoint", "Run": "run_directory", "initial_model": "session"}
+_MODULES |= dict.fromkeys(("TrainRequest", "TrainedInMemory", "train", "train_in_memory", "train_together"), "run")
 
 
 def __getattr__(name: str) -> Any:

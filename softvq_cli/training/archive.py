@@ -51,11 +51,7 @@ _ITEM_SIZES = {
 
 
 def write(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
-    """Write ``content`` (tensors, numbers, strings, lists and dicts of these) atomically.
-
-    Raises:
-        SoftVQError: it could not be written; what was at ``path`` is unchanged.
-    """
+    """Write ``content`` (tensors, numbers, strings, lists and dicts of these) atomically."""
     import torch
 
     buffer = io.BytesIO()
@@ -75,10 +71,7 @@ def write(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
 def read(path: str | os.PathLike[str]) -> tuple[Any, str]:
     """The content of a file made by :func:`write` and its seal, a SHA-256 in hexadecimal.
 
-    Tensors come to the CPU. Nothing in the file is executed.
-
-    Raises:
-        InputError: missing, not ours, damaged, or not loadable without running code.
+    Tensors come to the CPU. Nothing in the file is executed. InputError: missing, damaged, or not ours.
     """
     import torch
 
@@ -153,11 +146,7 @@ class Size:
 
 
 def _unpickle(archive: zipfile.ZipFile) -> Any:
-    """The plain values of a PyTorch archive, whose tensors lie within its own records.
-
-    Raises:
-        ValueError: it holds something else, and what.
-    """
+    """The plain values of a PyTorch archive, whose tensors lie within its own records (ValueError: something else)."""
     records = {record.filename: record for record in archive.infolist()}
     if len({name.lower() for name in records}) < len(archive.infolist()):  # readers differ in which one they take
         raise ValueError("two of its records have the same name")

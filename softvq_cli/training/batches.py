@@ -1,10 +1,24 @@
-"""Which images make up which batch: a function of (seed, step) alone, so that a resumed run needs no sampler state."""
+"""Which images make up which batch, and where they come from: the device while they fit on it, else the host.
+
+A batch is a function of (seed, step) alone, so that a resumed run needs no sampler state.
+"""
 
 from __future__ import annotations
+
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from softvq_cli.datasets.dataset import Rows
+from softvq_cli.devices import as_tensor, free_memory
+
+SHARE = 0.5
+"""Of the device's free memory, at most this much is for images; model, activations and other runs need the rest."""
+AHEAD = 4
+"""Batches that are gathered before they are needed."""
 
 
 def derived_seed(seed: int, *path: int) -> int:
@@ -29,9 +43,8 @@ class Batches:
         parts = []
         while start < stop:
             epoch, offset = divmod(start, self.n)
-            part = self._permutation(epoch)[offset : offset + stop - start]
-            parts.append(part)
-            start += len(part)
+            parts.append(self._permutation(epoch)[offset : offset + stop - start])
+            start += len(parts[-1])
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _permutation(self, epoch: int) -> Tensor:
@@ -39,3 +52,57 @@ class Batches:
             generator = torch.Generator().manual_seed(derived_seed(self.seed, 1, epoch))
             self._order, self._epoch = torch.randperm(self.n, generator=generator), epoch
         return self._order
+
+
+class ResidentImages:
+    """All images on the device, where a batch is a selection of rows; on the CPU they lie where they are."""
+
+    def __init__(self, images: np.ndarray | Rows, batches: Batches, device: torch.device) -> None:
+        self.pixels = as_tensor(np.asarray(images)).to(device)
+        """uint8 (N, H, W, C)."""
+        self._batches = batches
+
+    def batch(self, step: int) -> Tensor:
+        """Batch ``step``, uint8 (B, H, W, C) on the device."""
+        return self.pixels[self._batches.indices(step).to(self.pixels.device)]
+
+
+class StreamedImages:
+    """Images that stay on the host, in memory or in a mapped file.
+
+    A thread gathers the next batches in pinned memory, from which they are copied while the device works. PyTorch
+    gives such a piece of memory out again only after the copies from it are done.
+    """
+
+    def __init__(self, images: np.ndarray | Rows, batches: Batches, device: torch.device) -> None:
+        self._images, self._batches, self._device = images, batches, device
+        self._thread = ThreadPoolExecutor(1, "softvq-images")
+        self._waiting: deque[tuple[int, Future[Tensor]]] = deque()
+
+    def batch(self, step: int) -> Tensor:
+        """Batch ``step``, uint8 (B, H, W, C) on the device; if it does not follow the last one, it is waited for."""
+        if not self._waiting or self._waiting[0][0] != step:
+            self._waiting.clear()
+        following = self._waiting[-1][0] + 1 if self._waiting else step
+        for number in range(following, step + AHEAD):
+            self._waiting.append((number, self._thread.submit(self._gather, self._batches.indices(number))))
+        return self._waiting.popleft()[1].result().to(self._device, non_blocking=True)
+
+    def _gather(self, indices: Tensor) -> Tensor:
+        pinned = self._device.type == "cuda"
+        if isinstance(self._images, Rows):
+            rows = as_tensor(self._images[indices.numpy()])
+            return rows.pin_memory() if pinned else rows
+        images = as_tensor(self._images)
+        out = torch.empty((len(indices), *images.shape[1:]), dtype=images.dtype, pin_memory=pinned)
+        return torch.index_select(images, 0, indices, out=out)
+
+
+def source_of(images: np.ndarray | Rows, batches: Batches, device: torch.device) -> ResidentImages | StreamedImages:
+    """The images on the device if they fit, else from the host; a training ends with the same bytes either way.
+
+    On the CPU an array lies where it is; an index into one is read batch by batch.
+    """
+    free = free_memory(device)
+    resident = not isinstance(images, Rows) if free is None else images.nbytes <= SHARE * free
+    return (ResidentImages if resident else StreamedImages)(images, batches, device)

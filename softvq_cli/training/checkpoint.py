@@ -123,10 +123,7 @@ class Checkpoint(Header):
 
     def export(self, path: str | os.PathLike[str]) -> None:
         """Write all but the training state: an ONNX model to a file ``.onnx``, else weights as safetensors, which
-        :func:`load` reads too.
-
-        Raises:
-            SoftVQError: it could not be written, or a package that it needs is not installed.
+        :func:`load` reads too. SoftVQError: it could not be written, or a package that it needs is not installed.
         """
         from softvq_cli.training import export
 
@@ -151,11 +148,7 @@ def save(
     model: Autoencoder,
     training: dict[str, Any],
 ) -> None:
-    """Write a checkpoint atomically.
-
-    Raises:
-        SoftVQError: it could not be written; the previous checkpoint is unchanged.
-    """
+    """Write a checkpoint atomically (SoftVQError: it could not be; the previous one is unchanged)."""
     content = _content(config, dataset, step, finished, metrics)
     archive.write(path, {**content, "model": model.state_dict(), "training": training})
 
@@ -186,15 +179,9 @@ def load(
 ) -> Checkpoint:
     """Read a checkpoint, or a model exported from one, and rebuild it on ``device``.
 
-    Args:
-        path: the file.
-        device: where the model is to be.
-        networks: an encoder and a decoder like those of the training, for a model of the network ``own``: a checkpoint
-            has their weights, and never code.
-
-    Raises:
-        InputError: missing, damaged, of another program or a newer format, or inconsistent with itself; ``networks``
-            are missing or not asked for.
+    ``networks``, an encoder and a decoder like those of the training, are for a model of the network ``own``: a
+    checkpoint has their weights, and never code. InputError: missing, damaged, of another program or a newer format, or
+    inconsistent with itself; or ``networks`` are missing or not asked for.
     """
     path = Path(path)
     if archive.is_safetensors(path):
@@ -221,8 +208,7 @@ def load(
 def read_header(path: str | os.PathLike[str]) -> tuple[Header, int]:
     """All of a checkpoint but its tensors, and how many parameters its model has; without importing PyTorch if it can.
 
-    Raises:
-        InputError: as :func:`load`, but weights that do not fit the settings are not noticed.
+    InputError as :func:`load`, but weights that do not fit the settings are not noticed.
     """
     path = Path(path)
     if not archive.is_safetensors(path):
@@ -276,14 +262,8 @@ def _dataset_info(value: dict[str, Any]) -> DatasetInfo:
     columns = tuple(_text(name) for name in _typed({"columns": [], **value}, "columns", list))
     if columns and len(columns) != math.prod(shape):
         raise ValueError(f"{len(columns)} names of columns for {math.prod(shape)} values")
-    return DatasetInfo(
-        _typed(value, "name", str),
-        _typed(value, "fingerprint", str),
-        _typed(value, "n", int),
-        shape,
-        names,
-        columns,
-    )
+    name, fingerprint = _typed(value, "name", str), _typed(value, "fingerprint", str)
+    return DatasetInfo(name, fingerprint, _typed(value, "n", int), shape, names, columns)
 
 
 def _rebuild(config: RunConfig, dataset: DatasetInfo, state: dict[str, Any], networks: Networks | None) -> Autoencoder:
@@ -329,65 +309,35 @@ def _number(value: Any) -> float:
     raise TypeError(f"{value!r} is not a finite number")
 
 
-def restore(session: Session, step: int, model: Autoencoder, state: Mapping[str, Any]) -> None:
-    """Put a session that has not taken a step where another one like it was when its state was saved.
+def restore(
+    session: Session, step: int, weights: Mapping[str, Any], state: Mapping[str, Any], *, reported: bool = False
+) -> None:
+    """Put a new session where another one like it was after ``step`` steps, when its model had these ``weights``.
 
-    Args:
-        session: a new one; its moments are replaced, so nothing may hold on to them yet (a captured graph would).
-        step: the steps that were done.
-        model: as it was then.
-        state: what :meth:`Session.state_dict` gave.
-
-    Raises:
-        ValueError: the state is not one of a session like this; nothing was changed.
-        RuntimeError: the session has taken steps.
+    With ``reported`` that was the end of a training: all its steps are reported, and the images may be others.
+    ValueError: the state is not one of a session like this; nothing was changed. Moments are replaced, so nothing may
+    hold on to them yet, as a captured graph would: RuntimeError if the session has taken steps.
     """
-    _check_new(session)
-    _check_state(session, step, state)
-    _put(session, step, model, state)
-    session.interval.load_state_dict(state["interval"])
-
-
-def go_on(session: Session, step: int, model: Autoencoder, state: Mapping[str, Any]) -> None:
-    """As :func:`restore`, from the end of a training: all its steps are reported, and the images may be others.
-
-    Nothing of ``state`` is shared with the session.
-    """
-    _check_new(session)
-    _check_progress(session, step, state)
-    _put(session, step, model, state)
-
-
-def _check_new(session: Session) -> None:
     if session.step or session.optimiser.state:
         raise RuntimeError("only a session that has not taken a step can be restored")
-
-
-def _put(session: Session, step: int, model: Autoencoder, state: Mapping[str, Any]) -> None:
-    session.step = step
-    session.model.load_state_dict(model.state_dict())
-    session.optimiser.load_state(state["optimiser"]["state"])
-    session.noise.set_state(state["noise"])
-
-
-def _check_state(session: Session, step: int, state: Mapping[str, Any]) -> None:
-    """Make sure that ``state`` is what a session like this one has after ``step`` steps, or raise ValueError."""
-    _check_progress(session, step, state)
-    _check_interval(session, step, _get(state, "interval"))
-
-
-def _check_progress(session: Session, step: int, state: Mapping[str, Any]) -> None:
-    """The same, of all but the steps since the last report."""
     if not state:
         raise ValueError("it is an exported model, without the state of its training")
-    _check_noise(session, _get(state, "noise"))
-    _check_moments(list(session.model.parameters()), step, _get(_get(state, "optimiser"), "state"))
+    noise, moments = _get(state, "noise"), _get(_get(state, "optimiser"), "state")
+    _check_noise(session, noise)
+    _check_moments(list(session.model.parameters()), step, moments)
+    if not reported:
+        _check_interval(session, step, _get(state, "interval"))
+    session.step = step
+    session.model.load_state_dict(weights)
+    session.optimiser.load_state(moments)
+    session.noise.set_state(noise)
+    if not reported:
+        session.interval.load_state_dict(state["interval"])
 
 
 def _check_noise(session: Session, noise: Any) -> None:
     expected = session.noise.get_state()
-    if not _is_tensor(noise) or noise.dtype != expected.dtype or noise.dim() != 1:
-        raise ValueError("its random state is none")
+    _check_tensor("its random state", noise, None, expected.dtype)
     if noise.shape != expected.shape:
         raise ValueError(
             f"its random state is not one of the device {session.device.type}: resume on the kind of "
@@ -401,10 +351,8 @@ def _check_moments(parameters: list[Tensor], step: int, state: Any) -> None:
     if bool(state) != (step > 0 and bool(parameters)):
         raise ValueError("its optimiser is that of another model")
     for number, moments in state.items():
-        weights = parameters[number]
-        _check_tensor("the optimiser's step", _get(moments, "step"), ())
-        for name in ("exp_avg", "exp_avg_sq"):
-            _check_tensor(f"the optimiser's {name}", _get(moments, name), weights.shape)
+        for name, shape in (("step", ()), *((name, parameters[number].shape) for name in ("exp_avg", "exp_avg_sq"))):
+            _check_tensor(f"the optimiser's {name}", _get(moments, name), shape)
 
 
 def _check_interval(session: Session, step: int, interval: Any) -> None:
@@ -412,10 +360,9 @@ def _check_interval(session: Session, step: int, interval: Any) -> None:
 
     A run that was lengthened reported its former last step, too.
     """
-    rows = _get(interval, "rows")
-    done = min(step % session.config.train.log_every, len(rows) if _is_tensor(rows) and rows.dim() else 0)
+    rows, stats = _get(interval, "rows"), _get(interval, "stats")
+    done = min(step % session.config.train.log_every, rows.shape[0] if hasattr(rows, "shape") and rows.shape else 0)
     _check_tensor("the loss terms", rows, (done, len(session.interval.names)))
-    stats = _get(interval, "stats")
     expected = session.model.bottleneck.stats_shapes() if done else {}
     if not isinstance(stats, dict) or set(stats) != set(expected):
         raise ValueError("its sums since the last report are those of another bottleneck")
@@ -423,15 +370,14 @@ def _check_interval(session: Session, step: int, interval: Any) -> None:
         _check_tensor(name, stats[name], size)
 
 
-def _check_tensor(name: str, value: Any, shape: tuple[int, ...]) -> None:
-    if not _is_tensor(value) or tuple(value.shape) != tuple(shape) or str(value.dtype) != "torch.float32":
-        raise ValueError(f"{name} is not float32 of shape {tuple(shape)}")
-
-
-def _is_tensor(value: Any) -> bool:
+def _check_tensor(name: str, value: Any, shape: tuple[int, ...] | None, dtype: Any = None) -> None:
+    """ValueError: not a tensor of that shape (None: any of one dimension) and type (None: that of weights)."""
     import torch
 
-    return isinstance(value, torch.Tensor)
+    dtype = dtype or torch.get_default_dtype()
+    fits = isinstance(value, torch.Tensor) and value.dtype == dtype
+    if not fits or (value.dim() != 1 if shape is None else tuple(value.shape) != tuple(shape)):
+        raise ValueError(f"{name} is not {dtype}{'' if shape is None else f' of shape {tuple(shape)}'}")
 
 
 def _get(values: Any, name: str) -> Any:

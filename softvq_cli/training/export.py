@@ -40,12 +40,8 @@ _OPSET = 18
 
 
 def write_safetensors(path: str | os.PathLike[str], content: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    """Write ``content`` (plain values) and ``tensors`` atomically.
-
-    Raises:
-        SoftVQError: it could not be written, or the safetensors package is not installed.
-    """
-    save = _safetensors(".torch").save
+    """Write ``content`` (plain values) and ``tensors`` atomically."""
+    save = _package("safetensors.torch").save
     metadata = {name: json.dumps(value, allow_nan=False) for name, value in content.items()}
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     metadata[_SEAL] = _seal(metadata, plain)
@@ -61,13 +57,8 @@ def write_safetensors(path: str | os.PathLike[str], content: Mapping[str, Any], 
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Any], str]:
-    """The content of a file made by :func:`write_safetensors`, without training state, and its seal.
-
-    Raises:
-        InputError: damaged, or made by another program.
-        SoftVQError: the safetensors package is not installed.
-    """
-    safe_open = _safetensors().safe_open
+    """The content of a file made by :func:`write_safetensors`, without training state, and its seal."""
+    safe_open = _package("safetensors").safe_open
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -128,11 +119,7 @@ def outputs_of(model: Autoencoder) -> tuple[str, ...]:
 
 
 def write_onnx(path: str | os.PathLike[str], content: Mapping[str, Any], model: Autoencoder) -> None:
-    """Write ``model`` atomically, with ``content`` (plain values) and the meaning of input and outputs as metadata.
-
-    Raises:
-        SoftVQError: it could not be written, or a package that it needs is not installed.
-    """
+    """Write ``model`` atomically, with ``content`` (plain values) and the meaning of input and outputs as metadata."""
     require_onnx()
     device = model.pixel_variance.device
     kind = torch.float32 if model.of_vectors else torch.uint8
@@ -205,11 +192,7 @@ def _silence() -> Iterator[None]:
         logging.disable(level)
 
 
-def _safetensors(part: str = "") -> Any:
-    return _package("safetensors" + part, "safetensors")
-
-
-def _package(module: str, extra: str) -> Any:
+def _package(module: str, extra: str = "safetensors") -> Any:
     """A module of an optional package (SoftVQError that names the extra, where it is not installed)."""
     try:
         return importlib.import_module(module)

@@ -1,15 +1,17 @@
-"""The training loss: the one place where the terms get their weights."""
+"""The training loss, the one place where the terms get their weights; and its record between two lines of the log."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from softvq_cli.config import LossConfig
+from softvq_cli.errors import one_line
 from softvq_cli.model import Autoencoder
+from softvq_cli.model.bottlenecks import Bottleneck, Output
 
 
 class Objective(NamedTuple):
@@ -36,13 +38,16 @@ def objective(model: Autoencoder, x: Tensor, eps: Tensor | None, weights: LossCo
     a common factor in front of each, as in the authors' notebooks, so that weights do not depend on D and d.
     """
     out = model(x, eps)
-    nmse = model.nmse(x, out.x_hat)
-    losses = out.bottleneck.losses
-    factors = model.bottleneck.term_weights(weights.beta)
-    loss = weights.reconstruction_scale * model.bottleneck.reconstruction(nmse)
-    for name, term in losses.items():
+    return weighted(model.bottleneck, model.nmse(x, out.x_hat), out.bottleneck, weights)
+
+
+def weighted(bottleneck: Bottleneck, nmse: Tensor, output: Output, weights: LossConfig) -> Objective:
+    """The loss of a batch with this nMSE and this output of the bottleneck."""
+    factors = bottleneck.term_weights(weights.beta)
+    loss = weights.reconstruction_scale * bottleneck.reconstruction(nmse)
+    for name, term in output.losses.items():
         loss = loss + weights.latent_weight * factors[name] * term
-    return Objective(loss, {"nmse": nmse, **losses}, out.bottleneck.stats, out.bottleneck.state)
+    return Objective(loss, {"nmse": nmse, **output.losses}, output.stats, output.state)
 
 
 def compiled(function: Callable[..., Objective], note: Callable[[str], None]) -> Callable[..., Objective]:
@@ -56,12 +61,58 @@ def compiled(function: Callable[..., Objective], note: Callable[[str], None]) ->
                 chosen = chosen or torch.compile(function)
                 return chosen(*args)
             except Exception as error:  # no compiler, an unsupported operator, … : nothing that stops a training
-                note(f"torch.compile is not available here, going on without it: {_first_line(error)}")
+                note(f"torch.compile is not available here, going on without it: {one_line(error)}")
                 chosen = function
         return function(*args)
 
     return call
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
+class Interval:
+    """The loss terms of each step and the summed stats since the last report, on the device: no step waits for the
+    host."""
+
+    def __init__(self, names: Sequence[str], capacity: int, device: torch.device) -> None:
+        self.names = tuple(names)  # loss, nmse and the bottleneck's terms
+        self.rows = torch.zeros(capacity, len(self.names), device=device)
+        self.stats: dict[str, Tensor] = {}
+        self.steps = 0
+
+    def add(self, rows: Tensor, stats: Mapping[str, Tensor]) -> None:
+        """Record some steps: ``rows`` (steps, columns) and their summed stats."""
+        self.rows[self.steps : self.steps + len(rows)] = rows
+        for name, value in stats.items():
+            if name in self.stats:
+                self.stats[name] += value
+            else:
+                self.stats[name] = value.clone()
+        self.steps += len(rows)
+
+    def means(self) -> dict[str, float]:
+        """The mean of each column over the recorded steps."""
+        mean = self.rows[: self.steps].cpu().double().mean(0).tolist()
+        return dict(zip(self.names, mean, strict=True))
+
+    def first_not_finite(self) -> tuple[int, str] | None:
+        """(step within the interval, first bad column, terms before their sum), or None if all is finite."""
+        bad = ~torch.isfinite(self.rows[: self.steps]).cpu()
+        steps = bad.any(1).nonzero()
+        if not len(steps):
+            return None
+        step = int(steps[0])
+        columns = [name for name, is_bad in zip(self.names, bad[step].tolist(), strict=True) if is_bad]
+        return step, next((name for name in columns if name != "loss"), "loss")
+
+    def clear(self) -> None:
+        """Begin the next interval."""
+        self.steps, self.stats = 0, {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """For the checkpoint: a run stopped between two reports resumes to the same means."""
+        return {"rows": self.rows[: self.steps].clone(), "stats": dict(self.stats)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The inverse of :meth:`state_dict`."""
+        self.steps = len(state["rows"])
+        self.rows[: self.steps] = state["rows"]
+        self.stats = {name: value.to(self.rows.device) for name, value in state["stats"].items()}

@@ -20,7 +20,8 @@ from softvq_cli.errors import InputError, Message, SoftVQError, UsageError, one_
 from softvq_cli.model import Autoencoder, Networks
 from softvq_cli.reporter import Reporter, Reporters
 from softvq_cli.training import checkpoint, run_directory, tensorboard
-from softvq_cli.training.checkpoint import Checkpoint, DatasetInfo, go_on, restore
+from softvq_cli.training.checkpoint import Checkpoint, DatasetInfo, restore
+from softvq_cli.training.ranks import Ranks, joined
 from softvq_cli.training.run_directory import Run
 from softvq_cli.training.session import Session
 from softvq_cli.training.tensorboard import TensorBoard
@@ -65,13 +66,12 @@ def train(
     encoder: torch.nn.Module | None = None,
     decoder: torch.nn.Module | None = None,
 ) -> Run:
-    """Train one model in its run directory.
+    """Train one model in its run directory, with the arguments of a :class:`TrainRequest`.
 
     Args:
-        chosen: settings by name (see :mod:`softvq_cli.config`); the others come from the preset, or when
-            resuming from the run itself.
-        out: the run directory; by default one under ``runs/`` that is named after the settings.
-        resume: go on exactly where the run in the directory stopped; begin it if there is none.
+        chosen: settings by name (see :mod:`softvq_cli.config`).
+        out: the run directory.
+        resume: go on exactly where the run in the directory stopped.
         overwrite: replace a run that is there.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         reporter: is told what happens.
@@ -118,31 +118,32 @@ def train_together(
     """Train several models at once, up to one report or checkpoint in turn.
 
     None of them sees the others: each ends with the numbers that it would have reached alone, and one that fails
-    stops no other. On a GPU their steps run beside each other, as one small model leaves most of it idle.
-
-    Args:
-        requests: of any settings, in different directories.
-        device: as in :func:`train`; a GPU has memory for all of them.
-        stop: when set, every run writes a checkpoint and ends.
-
-    Returns:
-        In their order, the finished runs, or what :func:`train` would have raised.
+    stops no other. On a GPU, which has memory for all of them, their steps run side by side, as one small model leaves
+    most of it idle. Returned are, in their order, the finished runs, or what :func:`train` would have raised.
     """
+    ranks = joined(pick(device))
+    if ranks and len(requests) > 1:
+        raise UsageError("torchrun divides one training, and these are {}: start them by one process", len(requests))
+    if ranks and ranks.rank:
+        return [_follow(ranks, device, stop or threading.Event())]
     results: dict[int, Run | SoftVQError] = {}
     trainers: dict[int, Trainer] = {}
     places: dict[int, _Place] = {}
     with contextlib.ExitStack() as directories:
         for number, request in enumerate(requests):
             try:
-                ready = directories.enter_context(_open_run(request, device))
+                ready = directories.enter_context(_open_run(request, device, ranks))
             except SoftVQError as error:
+                if ranks:
+                    ranks.tell({"result": error})
                 results[number] = error
                 continue
             if isinstance(ready, Run):
                 results[number] = ready
             else:
                 places[number], trainers[number] = ready
-        failures = run_in_turn(list(trainers.values()), stop or threading.Event())
+        stop = stop or threading.Event()
+        failures = run_in_turn(list(trainers.values()), ranks.follow(stop) if ranks else stop)
     for (number, trainer), failure in zip(trainers.items(), failures, strict=True):
         folder, splits = places[number]
         results[number] = failure or Run(folder, trainer.session.config, trainer.metrics, splits=splits)
@@ -172,18 +173,8 @@ def train_in_memory(
 ) -> TrainedInMemory:
     """Train on images that are at hand, without a run directory; they serve for validation too.
 
-    Args:
-        config: of the run.
-        dataset: the images.
-        device: where to train.
-        reporter: is told what happens.
-        after: a training of the same settings to go on from its end, to the iterations of ``config``; it is unchanged.
-        networks: an encoder and a decoder of one's own.
-
-    Raises:
-        UsageError: a batch is larger than the data set.
-        InputError: all its pixels are equal, or ``after`` has no state for this device.
-        SoftVQError: the loss was not finite.
+    ``after`` is a training of the same settings to go on from its end, to the iterations of ``config``; it is
+    unchanged, and an InputError says where it has no state for this device. ``networks`` are of one's own.
     """
     reporter, history = reporter or Reporter(), _History()
     session = Session(config, dataset, dataset, device, reporter.note, networks)
@@ -192,7 +183,7 @@ def train_in_memory(
         history.lines.extend(after.history)
         last = after.history[-1]
         try:
-            go_on(session, after.config.train.iterations, after.model, after.state)
+            restore(session, after.config.train.iterations, after.model.state_dict(), after.state, reported=True)
         except ValueError as error:
             raise InputError(f"this model cannot be trained further: {error}") from error
     trainer = Trainer(session, None, Reporters(history, reporter), last)
@@ -215,14 +206,17 @@ class _History(Reporter):
 
 
 @contextlib.contextmanager
-def _open_run(request: TrainRequest, device: str) -> Iterator[Run | tuple[_Place, Trainer]]:
+def _open_run(request: TrainRequest, device: str, ranks: Ranks | None) -> Iterator[Run | tuple[_Place, Trainer]]:
     """A finished run if there is nothing left to do, else its folder, locked within the block, and its trainer."""
     reporter, target = request.reporter, pick(device)
     dataset, config, folder = _plan(request)
     with run_directory.locked(folder):
         saved = _saved(folder, request.networks) if request.resume else None
         if saved and saved.step == config.train.iterations:
-            yield Run(folder, saved.config, saved.metrics, finished_before=True)
+            run = Run(folder, saved.config, saved.metrics, finished_before=True)
+            if ranks:
+                ranks.tell({"result": run})
+            yield run
             return
         place = _place(request, config, folder, saved)
         dataset = dataset or datasets.load(place, "train", reporter=reporter)
@@ -233,14 +227,15 @@ def _open_run(request: TrainRequest, device: str) -> Iterator[Run | tuple[_Place
             _check_saved(saved, config, info)
             info = saved.dataset
         validation = datasets.load(place, "test", reporter=reporter)
-        session = Session(config, dataset, validation, target, reporter.note, request.networks)
+        session = Session(config, dataset, validation, target, reporter.note, request.networks, ranks)
         if saved:
             _restore(session, saved)
         _prepare_folder(folder, request, session)
         _note_not_kept(folder, session, reporter)
         files = RunFiles(folder, info, device, tuple(request.logs))
         start = f", from step {session.step}" if session.step else ""
-        reporter.note(f"training in {folder}{start}: {_size(session, len(dataset))}")
+        divided = f"; {ranks.size} processes divide each batch" if ranks else ""
+        reporter.note(f"training in {folder}{start}: {_size(session, len(dataset))}{divided}")
         reporter.stage("training", stoppable=True)
         reporter.progress("training", session.step, config.train.iterations)
         had = saved.config.train.iterations if saved else config.train.iterations
@@ -253,15 +248,36 @@ def _open_run(request: TrainRequest, device: str) -> Iterator[Run | tuple[_Place
             for name in dict.fromkeys(request.logs):
                 logger = opened.enter_context(contextlib.closing(_logger(name)(folder, session, validation)))
                 reporter = Reporters(logger, reporter)
+            if ranks:
+                told = {"config": config, "place": place, "folder": folder, "fingerprint": info.fingerprint}
+                ranks.tell({**told, "state": (session.step, session.model.state_dict(), session.state_dict())})
             yield (folder, (dataset, validation)), Trainer(session, files, reporter, saved.metrics if saved else None)
 
 
-def _logger(name: str) -> Any:
-    """The class of that name: ours, or another package's.
+def _follow(ranks: Ranks, device: str, stop: threading.Event) -> Run:
+    """Train as the first rank says, and write nothing."""
+    told = ranks.tell()
+    if "result" in told:
+        return _result(told["result"])
+    config, splits = told["config"], [datasets.load(told["place"], split) for split in ("train", "test")]
+    if DatasetInfo.of(splits[0]).fingerprint != told["fingerprint"]:
+        raise InputError("process {} of {} finds other images in {}", ranks.rank + 1, ranks.size, told["place"].data)
+    session = Session(config, splits[0], splits[1], pick(device), ranks=ranks)
+    restore(session, *told["state"])
+    trainer = Trainer(session, None, Reporter())
+    [failure] = run_in_turn([trainer], ranks.follow(stop))
+    return _result(failure or Run(told["folder"], config, trainer.metrics, splits=(splits[0], splits[1])))
 
-    Raises:
-        SoftVQError: it cannot be loaded.
-    """
+
+def _result(result: Run | SoftVQError) -> Run:
+    """The run; what stopped it is for the first rank to say, and this process ends without a word."""
+    if isinstance(result, SoftVQError):
+        raise SystemExit(result.exit_code)
+    return result
+
+
+def _logger(name: str) -> Any:
+    """The class of that name, ours or another package's (SoftVQError: it cannot be loaded)."""
     if name not in LOGGER_PLUGINS:
         tensorboard.require()
         return TensorBoard
@@ -380,6 +396,6 @@ def _check_saved(saved: Checkpoint, config: RunConfig, info: DatasetInfo) -> Non
 
 def _restore(session: Session, saved: Checkpoint) -> None:
     try:
-        restore(session, saved.step, saved.model, saved.training)
+        restore(session, saved.step, saved.model.state_dict(), saved.training)
     except ValueError as error:
         raise InputError(f"{saved.path} cannot be resumed: {error}") from error

@@ -85,10 +85,6 @@ def locked(folder: Path, also: Iterable[str] = ()) -> Iterator[None]:
     """Create the folder and hold it for this thread, which may ask again; it is let go of however the process ends.
 
     What an earlier process was writing when it was killed is removed: of a run's own files, and of those in ``also``.
-
-    Raises:
-        RefusedError: another process works in it.
-        SoftVQError: it cannot be created or written.
     """
     made = not folder.exists()
     make_folder(folder)
@@ -128,11 +124,7 @@ def is_used(folder: Path) -> bool:
 def claim(folder: Path, config: RunConfig, *, overwrite: bool) -> list[str]:
     """Begin a run in a locked folder: write its configuration, after clearing the old run if that was asked for.
 
-    Returns:
-        What stands there besides, and may be of the old run: tables and exports under names that the user gave.
-
-    Raises:
-        RefusedError: a run is there and ``overwrite`` is not set.
+    Returned is what stands there besides, and may be of the old run: tables and exports under names of the user.
     """
     left: list[str] = []
     if is_used(folder):
@@ -196,11 +188,7 @@ def _text_in(values: Any, name: str) -> str | None:
 
 
 def stored_config(folder: Path) -> RunConfig:
-    """The configuration of the run in ``folder``; where ``config.json`` was lost, the checkpoint's.
-
-    Raises:
-        InputError: both are missing, or the one that is there is damaged.
-    """
+    """The configuration of the run in ``folder``; where ``config.json`` was lost, the checkpoint's."""
     path = folder / CONFIG
     if not path.exists() and (folder / CHECKPOINT).exists():
         return checkpoint.read_header(folder / CHECKPOINT)[0].config
@@ -217,9 +205,6 @@ def for_resume(folder: Path, chosen: dict[str, Any]) -> RunConfig:
     """The stored configuration, which ``chosen`` may repeat but not change, unless to more iterations.
 
     Data may be given by another path, if there is a checkpoint, by which they can be recognised.
-
-    Raises:
-        UsageError: a setting would change the result; it is named.
     """
     stored = stored_config(folder)
     flat = stored.flat()
@@ -250,11 +235,8 @@ def _may_become(name: str, old: Any, new: Any) -> bool:
 
 
 def append_metrics(folder: Path, metrics: dict[str, Any]) -> None:
-    """Add a line and see it to the disk, so that a checkpoint is never ahead of its log.
-
-    Raises:
-        SoftVQError: it could not be written; nothing of it is left in the file.
-    """
+    """Add a line and see it to the disk, so that a checkpoint is never ahead of its log; it stands there whole or not
+    at all."""
     path = folder / METRICS
     line = memoryview((json.dumps(metrics, allow_nan=False) + "\n").encode())
     try:
@@ -273,11 +255,7 @@ def append_metrics(folder: Path, metrics: dict[str, Any]) -> None:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The complete lines, in order; a line that is unfinished or damaged ends the reading.
-
-    Raises:
-        InputError: the file cannot be read.
-    """
+    """The complete lines, in order; a line that is unfinished or damaged ends the reading."""
     path = folder / METRICS
     try:
         text = path.read_text(encoding="utf-8", errors="replace")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,12 @@ from softvq_cli.devices import as_tensor, uses_bfloat16
 from softvq_cli.errors import InputError, UsageError
 from softvq_cli.model import Autoencoder, Networks
 from softvq_cli.process import threads
-from softvq_cli.training.adam import Adam
-from softvq_cli.training.batches import Batches, derived_seed
-from softvq_cli.training.gather import source_of
-from softvq_cli.training.interval import Interval
-from softvq_cli.training.objective import Objective, compiled, objective
+from softvq_cli.training.batches import Batches, derived_seed, source_of
+from softvq_cli.training.objective import Interval, Objective, compiled, objective
+from softvq_cli.training.ranks import OwnBatches, Ranks
 
+BETAS, EPS = (0.9, 0.999), 1e-8
+MOMENTS = ("exp_avg", "exp_avg_sq")
 VALIDATION_IMAGES = 1024
 """At most this many, evenly spaced over the test split: an estimate that costs about ten steps."""
 
@@ -70,23 +71,80 @@ def initial_model(config: RunConfig, dataset: Dataset, networks: Networks | None
         return model
 
 
+class Adam:
+    """Adam (Kingma and Ba 2015) by PyTorch's fused kernel, with the defaults and the state of ``torch.optim.Adam``,
+    whose first use imports ``torch._dynamo``.
+
+    ``state`` has for each parameter its ``step``, ``exp_avg`` and ``exp_avg_sq``, from its first gradient on.
+    """
+
+    def __init__(self, parameters: Iterable[Tensor], lr: float) -> None:
+        self.parameters, self.lr = list(parameters), lr
+        self.state: dict[Tensor, dict[str, Tensor]] = {}
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """One update of all parameters that have a gradient."""
+        moved = [parameter for parameter in self.parameters if parameter.grad is not None]
+        for parameter in moved:
+            if parameter not in self.state:
+                moments = {name: torch.zeros_like(parameter) for name in MOMENTS}
+                self.state[parameter] = {"step": torch.zeros((), device=parameter.device), **moments}
+        if not moved:
+            return
+        states = [self.state[parameter] for parameter in moved]
+        steps = [state["step"] for state in states]
+        torch._foreach_add_(steps, 1)
+        torch._fused_adam_(
+            moved,
+            [parameter.grad for parameter in moved if parameter.grad is not None],
+            [state["exp_avg"] for state in states],
+            [state["exp_avg_sq"] for state in states],
+            [],
+            steps,
+            amsgrad=False,
+            lr=self.lr,
+            beta1=BETAS[0],
+            beta2=BETAS[1],
+            weight_decay=0.0,
+            eps=EPS,
+            maximize=False,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state by the parameters' numbers, and the settings, as ``torch.optim.Adam`` has them."""
+        numbers = {parameter: number for number, parameter in enumerate(self.parameters)}
+        group = {"lr": self.lr, "betas": list(BETAS), "eps": EPS, "params": list(numbers.values())}
+        states = {numbers[parameter]: state for parameter, state in self.state.items()}
+        return {"state": states, "param_groups": [group]}
+
+    def load_state(self, state: Mapping[int, Mapping[str, Tensor]]) -> None:
+        """Take over moments and steps by the parameters' numbers; nothing is shared with ``state``.
+
+        Moments are laid out in memory as their weights are, as the kernel pairs them.
+        """
+        self.state = {}
+        for number, moments in state.items():
+            parameter = self.parameters[number]
+            like = {"step": torch.zeros((), device=parameter.device), **dict.fromkeys(MOMENTS, parameter)}
+            self.state[parameter] = {
+                name: torch.empty_like(tensor.detach()).copy_(moments[name]) for name, tensor in like.items()
+            }
+
+
 class Session:
     """Everything that a training step reads and changes.
 
     A stepper (:mod:`softvq_cli.training.steppers`) takes its steps, and :mod:`softvq_cli.training.checkpoint` puts it
-    where a checkpoint was.
-
-    Args:
-        config: of the run.
-        dataset: the training split.
-        validation: the test split, for ``test_nmse``.
-        device: where to train.
-        note: is told in one line when ``torch.compile`` was asked for and cannot be had.
-        networks: an encoder and a decoder of one's own, for the network ``own``.
-
-    Raises:
-        UsageError: a batch is larger than the training split.
-        InputError: all its pixels are equal.
+    where a checkpoint was. ``note`` is told in one line when ``torch.compile`` was asked for and cannot be had.
+    ``networks`` are an encoder and a decoder of one's own, for the network ``own``. With several ``ranks`` this process
+    takes its part of each batch.
+    UsageError: a batch is larger than the training split. InputError: all its pixels are equal.
     """
 
     def __init__(
@@ -97,8 +155,9 @@ class Session:
         device: torch.device,
         note: Callable[[str], None] = lambda text: None,
         networks: Networks | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
-        _check_data(config, dataset)
+        _check_data(config, dataset, ranks)
         self.config, self.device = config, device
         self.step = 0
         self.diagnosis: str | None = None
@@ -110,9 +169,11 @@ class Session:
         self.model = initial_model(config, dataset, networks).to(device).to(memory_format=self._layout)
         self.optimiser = Adam(self.model.parameters(), config.train.lr)
         self._bfloat16 = uses_bfloat16(config.train.precision, device)
-        self._objective = compiled(objective, note) if config.train.compile else objective
+        self._ranks, self.divided = ranks, ranks is not None
+        loss = functools.partial(ranks.objective, config.train.batch_size) if ranks else objective
+        self._objective = compiled(objective, note) if config.train.compile else loss
         self.batches = Batches(len(dataset), config.train.batch_size, config.train.seed)
-        self.source = source_of(dataset.images, self.batches, device)
+        self.source = source_of(dataset.images, OwnBatches(self.batches, ranks) if ranks else self.batches, device)
         self.noise = torch.Generator(device).manual_seed(derived_seed(config.train.seed, 2))
         names = ("loss", "nmse", *self.model.bottleneck.term_names)
         self.interval = Interval(names, config.train.log_every, device)
@@ -138,15 +199,21 @@ class Session:
             bottleneck.start(z_e, derived_seed(self.config.train.seed, 3))
 
     def optimise(self, images: Tensor) -> Objective:
-        """One step of Adam on ``images``, uint8 (B, H, W, C) on the device, without recording it."""
-        eps = self.model.bottleneck.noise(len(images), self.noise)
+        """One step of Adam on ``images``, uint8 (B, H, W, C) on the device, without recording it.
+
+        With several ranks they are this one's part of the batch, and the noise is that of the whole batch.
+        """
+        rows = self.batches.batch_size if self._ranks else len(images)
+        eps = self.model.bottleneck.noise(rows, self.noise)
         self.optimiser.zero_grad()
         x = self.model.scale(images).contiguous(memory_format=self._layout)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16):
             result = self._objective(self.model, x, eps, self.config.loss)
         if result.loss.requires_grad:  # without a network there may be nothing to learn
             result.loss.backward()  # type: ignore[no-untyped-call]
-            self.optimiser.step()
+        if self._ranks:
+            self._ranks.sum_gradients(self.optimiser.parameters)
+        self.optimiser.step()
         self.model.bottleneck.advance(result.state)
         return result
 
@@ -181,7 +248,7 @@ class Session:
             return f"the loss was not finite at step {self.step - self.interval.steps + offset + 1} (first in {term})"
         weights = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
         # Not Adam's count of steps: it is always finite, and on some devices lies elsewhere.
-        moments = [state[name] for state in self.optimiser.state.values() for name in ("exp_avg", "exp_avg_sq")]
+        moments = [state[name] for state in self.optimiser.state.values() for name in MOMENTS]
         if _all_finite([*weights.values(), *moments]):
             return None
         name = next((name for name, weight in weights.items() if not _all_finite([weight])), None)
@@ -197,7 +264,13 @@ class Session:
         }
 
 
-def _check_data(config: RunConfig, dataset: Dataset) -> None:
+def _check_data(config: RunConfig, dataset: Dataset, ranks: Ranks | None) -> None:
+    if ranks and config.train.compile:
+        raise UsageError("{compile} is for a training by one process, and torchrun started {}", ranks.size)
+    if ranks and config.train.batch_size < ranks.size:
+        raise UsageError(
+            "{batch_size} {} is less than an image for each of {} processes", config.train.batch_size, ranks.size
+        )
     images, first = dataset.images, dataset.images[0]
     # Both end at the first that differs.
     if dataset.of_vectors and all((row == first).all() for row in images):

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from softvq_cli.process import quiet
-from softvq_cli.training.adam import Adam
-from softvq_cli.training.gather import ResidentImages
-from softvq_cli.training.session import Session
+from softvq_cli.training.batches import ResidentImages
+from softvq_cli.training.session import Adam, Session
 
 STEPS = 50
 """Steps a graph: the launch of a graph costs about as much as a step of the small models."""
@@ -26,7 +25,7 @@ class Stepper(Protocol):
 
 def stepper(session: Session) -> Stepper:
     """What is fast for the session's device; from a checkpoint, restore the session first."""
-    resident = isinstance(session.source, ResidentImages)
+    resident = isinstance(session.source, ResidentImages) and not session.divided
     return GraphStepper(session) if resident and session.device.type == "cuda" else EagerStepper(session)
 
 
@@ -39,7 +38,8 @@ class EagerStepper:
     def advance(self, limit: int = 1) -> int:
         """Take one step."""
         session = self._session
-        session.interval.add(session.optimise(session.source.batch(session.step)))
+        result = session.optimise(session.source.batch(session.step))
+        session.interval.add(result.row()[None], result.stats)
         session.step += 1
         return 1
 
@@ -51,10 +51,6 @@ class GraphStepper:
     backward and Adam all lie inside. The graph is captured when it is first needed, and from then on holds the
     session's tensors where they lie: weights and moments may only change in place. Where there is no CUDA the same
     body runs without being captured, which is how it is tested against single steps.
-
-    Args:
-        session: whose images all lie on the device.
-        steps: in a graph.
     """
 
     def __init__(self, session: Session, steps: int = STEPS) -> None:
@@ -80,7 +76,7 @@ class GraphStepper:
         else:
             self._indices.copy_(batches)
             self._body()
-        session.interval.add_rows(self._rows, self._stats)
+        session.interval.add(self._rows, self._stats)
         session.step += self._steps
         return self._steps
 

@@ -37,10 +37,7 @@ _LARGEST_SPRITE = 8192
 class TensorBoard(Reporter):
     """Event files in the run's folder. A resumed run's file says which steps of the older ones no longer hold.
 
-    Args:
-        folder: of the run; locked, and its own log already cut to the session's step.
-        session: at step 0, or where a resumed run goes on.
-        validation: the test split.
+    The run's own log has been cut to the session's step; ``validation`` is the test split.
     """
 
     def __init__(self, folder: Path, session: Session, validation: Dataset) -> None:

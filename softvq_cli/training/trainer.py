@@ -35,20 +35,8 @@ class RunFiles:
     logs: tuple[str, ...] = ()
     """Where else the call writes, of ``words.LOGGERS``."""
 
-    def report(self, metrics: dict[str, float]) -> None:
-        """Add a line to the log.
-
-        Raises:
-            SoftVQError: it could not be written.
-        """
-        run_directory.append_metrics(self.folder, metrics)
-
     def save(self, session: Session, metrics: dict[str, float]) -> None:
-        """Replace the checkpoint.
-
-        Raises:
-            SoftVQError: it could not be written; the previous one is unchanged.
-        """
+        """Replace the checkpoint (SoftVQError: it could not be written; the previous one is unchanged)."""
         checkpoint.save(
             self.folder / run_directory.CHECKPOINT,
             config=session.config,
@@ -61,11 +49,7 @@ class RunFiles:
         )
 
     def keep(self, step: int) -> None:
-        """Keep the checkpoint beside those that replace it.
-
-        Raises:
-            SoftVQError: it could not be written.
-        """
+        """Keep the checkpoint next to those that replace it."""
         keep_copy(self.folder / run_directory.CHECKPOINT, run_directory.kept_checkpoint(self.folder, step))
 
     def left(self) -> str:
@@ -80,16 +64,11 @@ class RunFiles:
 
 
 class Trainer:
-    """Takes a session from where it stands to its last iteration.
+    """Takes a session from where it stands to its last iteration; without ``files``, in memory.
 
     :meth:`launch` and :meth:`settle` take turns. On a GPU the first returns while its steps still run, on a stream
-    of this training alone, so that several can be launched before the first is settled.
-
-    Args:
-        session: of the run; if it goes on from a checkpoint, restored.
-        files: log and checkpoints of the run; None for a training in memory.
-        reporter: is told what happens, after it is in the files: what it cannot write costs no checkpoint.
-        metrics: the last line of the log so far, or nothing.
+    of this training alone, so that several can be launched before the first is settled. The reporter is told what
+    happens after it is in the files: what it cannot write costs no checkpoint. ``metrics`` is the log's last line.
     """
 
     def __init__(
@@ -118,9 +97,7 @@ class Trainer:
     def settle(self, stop: threading.Event) -> bool:
         """Report and save what is due; whether that was the end.
 
-        Raises:
-            Interrupted: ``stop`` is set; the state was saved.
-            SoftVQError: writing failed, or a number is not finite.
+        Interrupted: ``stop`` is set; the state was saved. SoftVQError: writing failed, or a number is not finite.
         """
         session, iterations = self.session, self.session.config.train.iterations
         with self._in_place():
@@ -146,7 +123,7 @@ class Trainer:
             self._refuse_not_finite()
             self.metrics = {**session.report(), **self._clock.read(session.step)}
             if self._files:
-                self._files.report(self.metrics)
+                run_directory.append_metrics(self._files.folder, self.metrics)
         if saves:
             self._save()
         if keep and self._files:
@@ -177,8 +154,7 @@ class Trainer:
 def run_in_turn(trainers: Sequence[Trainer], stop: threading.Event) -> list[SoftVQError | None]:
     """Take every training to its end, up to one report or checkpoint of each in turn.
 
-    Returns:
-        For each, what stopped it before its end: one that fails stops no other.
+    For each, what stopped it before its end: one that fails stops no other.
     """
     ended: dict[int, SoftVQError | None] = {}
     while len(ended) < len(trainers):

@@ -13,9 +13,8 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from softvq_cli.evaluation import kmeans
 from softvq_cli.evaluation.clustering import Clustering, cluster
-from softvq_cli.evaluation.knn import neighbours
 from softvq_cli.evaluation.numerics import prepare, span
-from softvq_cli.evaluation.probe import few_labels, fit_lbfgs, probe
+from softvq_cli.evaluation.probe import few_labels, fit_lbfgs, neighbours, probe
 from softvq_cli.evaluation.quality import map_quality
 from softvq_cli.evaluation.tsne import _initial, tsne
 from softvq_cli.words import ClusterMethod

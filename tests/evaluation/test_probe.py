@@ -12,8 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
 from softvq_cli.errors import InputError, UsageError
-from softvq_cli.evaluation.knn import neighbours
-from softvq_cli.evaluation.probe import few_labels, fit_lbfgs, probe
+from softvq_cli.evaluation.probe import few_labels, fit_lbfgs, neighbours, probe
 
 Z, Y = load_digits(return_X_y=True)
 Z = Z.astype(np.float32)

@@ -7,7 +7,7 @@ import sys
 
 import torch
 
-from softvq_cli.training.adam import Adam
+from softvq_cli.training.session import Adam
 
 
 def test_it_takes_the_steps_of_pytorchs_fused_adam_and_goes_on_from_its_state() -> None:

@@ -13,9 +13,8 @@ import torch
 from softvq_cli.datasets.dataset import Rows
 from softvq_cli.errors import Interrupted
 from softvq_cli.reporter import Reporter
-from softvq_cli.training import checkpoint, gather, train
-from softvq_cli.training.batches import Batches
-from softvq_cli.training.gather import AHEAD, ResidentImages, StreamedImages, source_of
+from softvq_cli.training import batches, checkpoint, train
+from softvq_cli.training.batches import AHEAD, Batches, ResidentImages, StreamedImages, source_of
 
 CPU = torch.device("cpu")
 
@@ -74,7 +73,7 @@ def test_a_failure_of_the_thread_is_one_of_the_step(mapped: np.ndarray, monkeypa
 def test_images_go_to_the_device_while_they_leave_half_of_it(
     spare: int | None, kind: type, mapped: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gather, "free_memory", lambda device: None if spare is None else 2 * mapped.nbytes + spare)
+    monkeypatch.setattr(batches, "free_memory", lambda device: None if spare is None else 2 * mapped.nbytes + spare)
     assert type(source_of(mapped, Batches(53, 8, 3), CPU)) is kind
 
 
@@ -93,7 +92,7 @@ def test_a_run_whose_images_do_not_fit_ends_and_goes_on_with_the_same_bytes(
 
     settings = {**small, "noise_std": 0.1}
     train(settings, out=tmp_path / "resident")
-    monkeypatch.setattr(gather, "free_memory", lambda device: 1)
+    monkeypatch.setattr(batches, "free_memory", lambda device: 1)
     monkeypatch.setattr(ResidentImages, "__init__", refused)
     train(settings, out=tmp_path / "whole")
     with pytest.raises(Interrupted):

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from softvq_cli.config import resolve
+from softvq_cli.training.batches import ResidentImages
 from softvq_cli.training.checkpoint import restore
-from softvq_cli.training.gather import ResidentImages
 from softvq_cli.training.session import Session
 from softvq_cli.training.steppers import EagerStepper, GraphStepper, stepper
 from softvq_cli.words import BOTTLENECKS

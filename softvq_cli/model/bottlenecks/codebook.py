@@ -116,7 +116,7 @@ class CodebookBottleneck(Bottleneck):
 def counts_of(indices: Tensor, K: int) -> Tensor:
     """(K,) float32: how often each centroid occurs in ``indices`` (B,), without a host synchronisation."""
     ones = torch.ones_like(indices, dtype=torch.float32)
-    return torch.zeros(K, device=indices.device).index_add(0, indices, ones)
+    return ones.new_zeros(K).index_add(0, indices, ones)
 
 
 def hard_stats(indices: Tensor, K: int) -> dict[str, Tensor]:

@@ -1,0 +1,154 @@
+"""One training by several processes that torchrun starts: each has its part of every batch.
+
+Encoder and decoder see the rows of their rank. The codes of all ranks are put together for the bottleneck, which each
+rank computes for the whole batch: moving averages, the batch's mean and variance, noise, dead codes and statistics are
+then those of one process, whatever the bottleneck. Gradients are summed over the ranks. The sums differ from those of
+one process in their rounding only.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import datetime
+import functools
+import io
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from softvq_cli.config import LossConfig
+from softvq_cli.devices import torchrun
+from softvq_cli.errors import SoftVQError, UsageError
+from softvq_cli.model import Autoencoder
+from softvq_cli.training.batches import Batches
+from softvq_cli.training.objective import Objective, weighted
+
+PATIENCE = datetime.timedelta(days=1)
+"""How long a rank waits for the others: the first one may decode a data set. Of one that ended it is told sooner."""
+
+
+class Ranks:
+    """The processes of this training, of which this one is number ``rank`` of ``size``."""
+
+    def __init__(self, rank: int, size: int, device: torch.device) -> None:
+        self.rank, self.size, self.device = rank, size, device
+        self.stop = threading.Event()
+        """Set in the same step on all ranks, after it was asked for on one of them."""
+        self._asked = threading.Event()
+
+    def follow(self, asked: threading.Event) -> threading.Event:
+        """The event to look at instead of ``asked``, which another rank may not have set."""
+        self._asked = asked
+        return self.stop
+
+    def part(self, rows: int) -> slice:
+        """Which of so many rows are this rank's."""
+        return slice(rows * self.rank // self.size, rows * (self.rank + 1) // self.size)
+
+    def tell(self, news: dict[str, Any] | None = None) -> dict[str, Any]:
+        """What the first rank gives, on all of them. Tensors come to the CPU."""
+        buffer = io.BytesIO()
+        if self.rank == 0:
+            torch.save(news, buffer)
+        told = [buffer.getvalue()]
+        with _others():
+            dist.broadcast_object_list(told, src=0, device=self.device)
+        # By pickle, with which torch.distributed itself sends objects: all ranks are of one user.
+        content: dict[str, Any] = torch.load(io.BytesIO(told[0]), map_location="cpu", weights_only=False)
+        return content
+
+    def sum(self, values: Tensor) -> Tensor:
+        """``values``, contiguous, summed over the ranks, in place."""
+        with _others():
+            dist.all_reduce(values)
+        return values
+
+    def sum_gradients(self, parameters: Sequence[Tensor]) -> None:
+        """Add up the gradients of all ranks; and ask whether one of them is to stop, in the same message."""
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        asked = torch.full((1,), float(self._asked.is_set()), device=self.device)
+        flat = self.sum(torch.cat([*(gradient.reshape(-1) for gradient in gradients), asked]))
+        parts = torch.split(flat[:-1], [gradient.numel() for gradient in gradients])
+        for gradient, part in zip(gradients, parts, strict=True):
+            gradient.copy_(part.view_as(gradient))
+        if flat[-1] > 0:
+            self.stop.set()
+
+    def objective(
+        self, batch: int, model: Autoencoder, x: Tensor, eps: Tensor | None, weights: LossConfig
+    ) -> Objective:
+        """The loss of a batch of ``batch`` images, of which ``x`` is this rank's part, with the noise of all of them.
+
+        Over the ranks the gradients add up to those of the whole batch.
+        """
+        own_images, P = self.part(batch), model.positions
+        part = slice(own_images.start * P, own_images.stop * P)
+        z_e, h = model.encode(x)
+        rows = _Together.apply(torch.cat([z_e.float(), h.float()], 1), self, part, batch * P)
+        with torch.autocast(x.device.type, enabled=False):
+            code = model.bottleneck(rows[:, : z_e.shape[1]], rows[:, z_e.shape[1] :], eps)
+        own = model.nmse(x, model.decoder(code.z_q[part])) * (len(x) / batch)
+        nmse = own + (self.sum(own.detach().clone()) - own.detach())  # of the batch, with the gradient of the part
+        # Every rank has the same terms of the bottleneck: each counts one part of their gradient.
+        losses = {name: term.detach() + (term - term.detach()) / self.size for name, term in code.losses.items()}
+        return weighted(model.bottleneck, nmse, code._replace(losses=losses), weights)
+
+
+class _Together(torch.autograd.Function):
+    """The rows of all ranks, (B, n), from those of each; backwards the gradient of the own ones, summed over ranks."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, ranks: Ranks, part: slice, total: int) -> Tensor:
+        ctx.ranks, ctx.part = ranks, part
+        whole = rows.new_zeros(total, rows.shape[1])
+        whole[part] = rows
+        return ranks.sum(whole)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        return ctx.ranks.sum(gradients[0].contiguous().clone())[ctx.part], None, None, None
+
+
+class OwnBatches(Batches):
+    """Of each batch the rows of this rank."""
+
+    def __init__(self, batches: Batches, ranks: Ranks) -> None:
+        super().__init__(batches.n, batches.batch_size, batches.seed)
+        self._part = ranks.part(batches.batch_size)
+
+    def indices(self, step: int) -> Tensor:
+        return super().indices(step)[self._part]
+
+
+@functools.cache
+def joined(device: torch.device) -> Ranks | None:
+    """The ranks of this training, once all have come; None where torchrun has not started several processes."""
+    place = torchrun()
+    if place is None:
+        return None
+    if device.type == "mps":
+        raise UsageError(
+            "{device} mps takes one process for a training: start it without torchrun, or use {device} cpu"
+        )
+    if device.type == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    if not dist.is_initialized():
+        with _others():
+            dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+        atexit.register(dist.destroy_process_group)
+    return Ranks(*place, device)
+
+
+@contextlib.contextmanager
+def _others() -> Iterator[None]:
+    """A message that did not come is an error of the rank that was to send it."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise SoftVQError("another process of this training has ended: its own message says why") from error
