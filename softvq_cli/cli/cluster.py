@@ -44,6 +44,14 @@ def cluster(
         ),
     ] = "kmeans",
     seed: Seed = 0,
+    sample: Annotated[
+        int | None,
+        typer.Option(
+            "--sample",
+            metavar="INT",
+            help="Cluster and measure this many rows, drawn by --seed; the others get the nearest cluster.",
+        ),
+    ] = None,
     assignments: Annotated[
         Path | None,
         typer.Option(
@@ -85,11 +93,12 @@ def cluster(
     With labels: the accuracy under the best one-to-one assignment of clusters to classes (Hungarian
     method), the normalised mutual information and the adjusted Rand index. Without labels, for which
     --clusters is needed: the silhouette. In both cases the inertia. Into a pipe goes one JSON document, where
-    accuracies are fractions of 1.
+    accuracies are fractions of 1. Several files are clustered as one: their rows follow each other.
 
     Examples:
       softvq cluster embeddings.npy
       softvq cluster rows.npy --clusters 10 --assignments clusters.npy
+      softvq cluster z-*-of-8.npy --sample 100000
       softvq cluster embeddings.npy --json | jq .nmi
     """
     from softvq_cli.cli import output
@@ -97,14 +106,15 @@ def cluster(
     from softvq_cli.cli.tables import clustering_tables
     from softvq_cli.results.embedded import cluster_file
 
-    check_present(embeddings, *([] if labels is None else [labels]))
+    check_present(*embeddings, *([] if labels is None else [labels]))
     if assignments is not None:
         refuse_existing(assignments, overwrite=overwrite)
     settings = {"perplexity": perplexity, "exaggeration": exaggeration, "dimensions": dimensions}
-    with output.received([embeddings]) as [rows]:
+    with output.received(embeddings) as paths:
         found = cluster_file(
-            rows,
+            paths,
             labels,
+            sample=sample,
             on_map=settings if on_map else None,
             reporter=terminal,
             clusters=clusters,
@@ -119,5 +129,5 @@ def cluster(
     for note in found.clustering.notes:
         terminal.warn(note)
     terminal.result(found.as_dict(starts=starts), lambda: clustering_tables(found))
-    if embeddings != output.PIPE:
-        terminal.hint("softvq", "tsne", embeddings, "-o", embeddings.with_suffix(".png").name)
+    if output.PIPE not in embeddings:
+        terminal.hint("softvq", "tsne", *embeddings, "-o", embeddings[0].with_suffix(".png").name)

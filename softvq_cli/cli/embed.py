@@ -22,7 +22,7 @@ from softvq_cli.cli.options import (
     list_completion,
 )
 from softvq_cli.config import BATCH
-from softvq_cli.errors import UsageError, unknown_name
+from softvq_cli.errors import UsageError, shown, unknown_name
 from softvq_cli.words import REPRESENTATIONS, SPLITS, TABLE_COLUMNS
 
 Out = Annotated[
@@ -65,6 +65,14 @@ Clusters = Annotated[
         help="Number of clusters for the `cluster` column. Default: the number of classes.",
     ),
 ]
+Shard = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="I/N",
+        help="Write the I-th of N parts of the images, counted from 1, to NAME-I-of-N.npy: for job arrays.",
+    ),
+]
 
 
 def embed(
@@ -75,6 +83,7 @@ def embed(
     what: What = "z_e",
     columns: With = None,
     clusters: Clusters = None,
+    shard: Shard = None,
     data: Data = None,
     data_dir: DataDir = None,
     reading: Reading,
@@ -104,12 +113,16 @@ def embed(
       softvq embed "$(softvq train)" --what reconstruction -o new.npy
       softvq embed runs/vq -o z.parquet --with image,map,cluster
       softvq embed runs/rvq --split all --what codes -o codes.parquet
+      softvq embed runs/vq --split all --shard $SLURM_ARRAY_TASK_ID/8
     """
     from softvq_cli.cli import output
+    from softvq_cli.embeddings import shard_path
     from softvq_cli.files import temporary_folder
     from softvq_cli.results.source import Source
 
-    names = _columns(columns, out, clusters, what)
+    names, part = _columns(columns, out, clusters, what), _shard(shard, out)
+    if part:
+        out = shard_path(out, part)
     source = Source.open(checkpoint, data=data, data_dir=data_dir, reading=reading, device=device, reporter=terminal)
     _check_target(out, what, overwrite=overwrite, as_json=terminal.as_json)
     if out == output.PIPE:
@@ -122,7 +135,7 @@ def embed(
 
         written = embed_table(source, split, out, columns=names, what=what, batch_size=batch_size, clusters=clusters)
     else:
-        written = source.embed(split, out, what=what, batch_size=batch_size)
+        written = source.embed(split, out, what=what, batch_size=batch_size, shard=part)
     document = {"rows": len(written), "columns": written.z.shape[1], "labels": written.labels is not None}
     terminal.wrote(written.path, document=document)
     if renumbered := _renumbered(written.class_names):
@@ -130,7 +143,7 @@ def embed(
     if what == "codes":
         if out.suffix != ".csv":
             terminal.hint("softvq", "info", written.path)
-    else:
+    elif not part:
         terminal.hint("softvq", "cluster", written.path, *([] if written.labels is not None else ["--clusters", "10"]))
 
 
@@ -153,6 +166,19 @@ def _columns(text: str | None, out: Path, clusters: int | None, what: str) -> li
     if clusters is not None and "cluster" not in names:
         raise UsageError("--clusters goes with --with cluster")
     return names
+
+
+def _shard(text: str | None, out: Path) -> tuple[int, int] | None:
+    """``3/8`` as two numbers."""
+    if text is None:
+        return None
+    numbers = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
+    shard = (int(numbers[1]), int(numbers[2])) if numbers else (0, 0)
+    if not 1 <= shard[0] <= shard[1]:
+        raise UsageError(f"--shard takes I/N with I from 1 to N, for example 3/8, not {shown(text)}")
+    if out.suffix != ".npy":
+        raise UsageError("--shard goes with a .npy: give one to --out")
+    return shard
 
 
 def _check_target(out: Path, what: str, *, overwrite: bool, as_json: bool) -> None:

@@ -81,10 +81,11 @@ CheckpointFile = Annotated[
     Path, typer.Argument(metavar="CHECKPOINT", help="The ckpt.pt of a run, or the run's folder.")
 ]
 EmbeddingFile = Annotated[
-    Path,
+    list[Path],
     typer.Argument(
         metavar="EMBEDDINGS",
-        help="A .npy or .parquet file of rows, ours or anyone's; - for a .npy from standard input.",
+        help="A .npy or .parquet file of rows, ours or anyone's, or several that are parts of one; - for a .npy from "
+        "standard input.",
     ),
 ]
 EmbeddingFiles = Annotated[

@@ -17,7 +17,8 @@ def probe(
         list[Path],
         typer.Argument(
             metavar="CHECKPOINT | TRAIN TEST",
-            help="A checkpoint or run folder, or two embedding files (.npy or .parquet) with labels.",
+            help="A checkpoint or run folder, or two embedding files (.npy or .parquet) with labels; parts of "
+            "embed --shard count as one file.",
         ),
     ],
     solver: Annotated[
@@ -88,7 +89,7 @@ def probe(
         reporter=terminal,
     )
     terminal.result(found.as_dict(), lambda: probing_tables(found))
-    following = ("tsne", files[1], "-o", "tsne.png") if len(files) == 2 else ("embed", files[0])
+    following = ("tsne", files[-1], "-o", "tsne.png") if len(files) > 1 else ("embed", files[0])
     terminal.hint("softvq", *following)
 
 

@@ -44,7 +44,8 @@ def tsne(
 ) -> None:
     """Draw t-SNE maps of embedding files and print the path of the picture.
 
-    Each file gets a panel and each class a colour, as in Figure 4 of the paper. The same seed gives the same picture.
+    Each file gets a panel and each class a colour, as in Figure 4 of the paper. Parts of embed --shard count as one
+    file. The same seed gives the same picture.
 
     Examples:
       softvq tsne embeddings.npy -o map.png
@@ -53,13 +54,15 @@ def tsne(
     from softvq_cli.cli import output
     from softvq_cli.cli.output import check_present, numbered, refuse_existing, write_array
     from softvq_cli.embeddings.labels import align
-    from softvq_cli.results.embedded import draw_maps, read
+    from softvq_cli.results.embedded import draw_maps, read_all
 
-    saved = [] if save_coords is None else numbered(save_coords, len(embeddings))
     check_present(*embeddings, *([] if labels is None else [labels]))
-    refuse_existing(out, *saved, overwrite=overwrite)
+    refuse_existing(out, overwrite=overwrite)
     with output.received(embeddings) as paths:
-        rows, notes = align([read(path, labels, terminal) for path in paths])
+        panels = read_all(paths, labels, terminal)
+        saved = [] if save_coords is None else numbered(save_coords, len(panels))
+        refuse_existing(*saved, overwrite=overwrite)
+        rows, notes = align(panels)
         for note in notes:
             terminal.note(note)
         coordinates = draw_maps(

@@ -4,12 +4,28 @@ from softvq_cli.embeddings.arrays import (
     TABLE,
     check_name,
     embed,
+    groups_of_parts,
     info_path,
+    joined,
     labels_path,
     open_rows,
     read,
+    shard_path,
     writer,
 )
 from softvq_cli.embeddings.embedding import Embedding
 
-__all__ = ["TABLE", "Embedding", "check_name", "embed", "info_path", "labels_path", "open_rows", "read", "writer"]
+__all__ = [
+    "TABLE",
+    "Embedding",
+    "check_name",
+    "embed",
+    "groups_of_parts",
+    "info_path",
+    "joined",
+    "labels_path",
+    "open_rows",
+    "read",
+    "shard_path",
+    "writer",
+]

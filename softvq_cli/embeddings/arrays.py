@@ -10,10 +10,12 @@ files follow.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -21,6 +23,7 @@ import numpy as np
 
 from softvq_cli import npy
 from softvq_cli.config import BATCH, RunConfig
+from softvq_cli.datasets.dataset import Rows
 from softvq_cli.embeddings import parquet
 from softvq_cli.embeddings.embedding import Embedding
 from softvq_cli.errors import InputError, SoftVQError, UsageError, shown
@@ -56,6 +59,54 @@ def check_name(path: Path) -> None:
         )
 
 
+def shard_path(path: Path, shard: tuple[int, int]) -> Path:
+    """``NAME.npy`` → ``NAME-3-of-8.npy``, the numbers of equal width, so that names sort as the parts do."""
+    return path.with_stem(f"{path.stem}-{shard[0]:0{len(str(shard[1]))}d}-of-{shard[1]}")
+
+
+def joined(parts: Sequence[Embedding]) -> Embedding:
+    """The rows of several files as those of one: the parts of ``embed --shard`` in their order, others as given.
+
+    Raises:
+        InputError: they are of different models, representations, data or classes, or a part is missing or there twice.
+    """
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    for part in parts:
+        for name in ("checkpoint_sha256", "representation", "dataset", "split", "fingerprint", "class_names"):
+            if part.info.get(name) != first.info.get(name):
+                raise InputError(f"{first.path} and {part.path} are no parts of one embedding: their {name} differ")
+        if part.z.shape[1] != first.z.shape[1] or (part.labels is None) != (first.labels is None):
+            raise InputError(f"{first.path} and {part.path} are no parts of one embedding: columns or labels differ")
+    shards = [part.info.get("shard") for part in parts]
+    if any(shard != shards[0] for shard in shards) or shards[0]:
+        count = (first.info.get("shard") or (0, 0))[1]
+        missing = [number for number in range(1, count + 1) if [number, count] not in shards]
+        if missing or len(parts) != count:
+            raise InputError(
+                "{} and the files with it are not the {} parts of one embedding, each once{}",
+                *(first.path, count, f": {missing[0]} is missing" if missing else ""),
+            )
+        parts = sorted(parts, key=lambda part: part.info["shard"][0])
+    names = [name for part in parts for name in part.info.get("file_names") or ()]
+    info = {name: value for name, value in first.info.items() if name != "shard"}
+    info |= {"n": sum(map(len, parts)), "file_names": names or None} if info else {}
+    labels = (
+        None if first.labels is None else np.concatenate([part.labels for part in parts if part.labels is not None])
+    )
+    return Embedding(parts[0].path, np.concatenate([part.z for part in parts]), labels, first.class_names, info)
+
+
+def groups_of_parts(embeddings: Sequence[Embedding]) -> list[list[Embedding]]:
+    """The files, those together that are parts of ``embed --shard`` of the same embedding."""
+    groups: dict[Any, list[Embedding]] = {}
+    for embedding in embeddings:
+        whole = embedding.path.with_stem(re.sub(r"-\d+-of-\d+$", "", embedding.path.stem))
+        groups.setdefault(whole if "shard" in embedding.info else embedding.path, []).append(embedding)
+    return list(groups.values())
+
+
 def first_row_not_finite(rows: np.ndarray) -> int | None:
     """The number of the first row that has NaN or infinity, of ``rows`` (N, d)."""
     finite = np.isfinite(rows).all(axis=1)
@@ -63,12 +114,16 @@ def first_row_not_finite(rows: np.ndarray) -> int | None:
 
 
 def read(
-    path: str | os.PathLike[str], labels: str | os.PathLike[str] | None = None, *, indices: bool = False
+    path: str | os.PathLike[str] | Sequence[Path],
+    labels: str | os.PathLike[str] | None = None,
+    *,
+    indices: bool = False,
 ) -> Embedding:
     """Open an embedding file, ours or any two-dimensional ``.npy`` of numbers.
 
     Args:
-        path: the ``.npy`` file, or a Parquet table with a column ``vector``, and ``label`` where there are labels.
+        path: the ``.npy`` file, or a Parquet table with a column ``vector``, and ``label`` where there are labels; of
+            several such files the rows follow each other, see :func:`joined`.
         labels: a ``.npy`` of whole numbers, one a row; without it ``NAME.labels.npy`` is used if it is there.
             Labels given here have no names, since ``NAME.json`` speaks of its own.
         indices: whether the numbers of codewords will do, which cannot be clustered, probed or mapped.
@@ -77,14 +132,19 @@ def read(
         InputError: a file is missing, damaged, of another kind, holds NaN or infinity, has fewer than two
             rows, or numbers of codewords, or labels and rows differ in number.
     """
-    embedding = open_rows(Path(path), None if labels is None else Path(labels))
+    paths = [Path(path)] if isinstance(path, str | os.PathLike) else list(path)
+    given = None if labels is None else Path(labels)
+    embedding = joined([open_rows(each, given if len(paths) == 1 else None) for each in paths])
+    if given is not None and len(paths) > 1:
+        numbers = _read_labels(given, embedding.path, len(embedding))
+        embedding = dataclasses.replace(embedding, labels=numbers, class_names=())
     if len(embedding) < 2:
         raise InputError(f"{path} has one row: at least two are needed to compare")
     if embedding.info.get("representation") == "codes" and not indices:
         raise InputError(
             "{} holds the numbers of codewords, between which there is no distance: embed with {what} z_q "
             "for the codewords themselves",
-            path,
+            embedding.path,
         )
     return embedding
 
@@ -219,6 +279,7 @@ _FIELDS: dict[str, Callable[[Any], bool]] = {
     "file_names": lambda value: value is None or _is_names(value),
     "config": _is_config,
     "step": lambda value: type(value) is int,
+    "shard": lambda value: isinstance(value, list) and [type(number) for number in value] == [int, int],
     **dict.fromkeys(("dataset", "split", "representation", "checkpoint_sha256", "fingerprint"), _is_text),
 }
 """What a field of ``NAME.json`` has to be, where it is there."""
@@ -320,6 +381,7 @@ def embed(
     what: str = "z_e",
     batch_size: int = BATCH,
     rows: np.ndarray | None = None,
+    shard: tuple[int, int] | None = None,
     reporter: Reporter | None = None,
 ) -> Embedding:
     """Write what ``checkpoint`` makes of every image of ``dataset``, one batch in memory at a time.
@@ -331,6 +393,7 @@ def embed(
         what: a name in ``softvq_cli.words.REPRESENTATIONS``. Indices are stored as int64.
         batch_size: images at a time.
         rows: the representation itself, (N, d), where it is at hand.
+        shard: (I, N), for the I-th of N parts of the images, counted from 1.
         reporter: is told of the number of images done.
 
     Raises:
@@ -342,8 +405,13 @@ def embed(
     n = len(dataset)
     if n == 0:
         raise InputError(f"the {dataset.split} split of {dataset.name} has no images to embed")
-    reporter = reporter or Reporter()
-    batches = iter([rows]) if rows is not None else representations(checkpoint.model, dataset.images, what, batch_size)
+    reporter, images, part = reporter or Reporter(), dataset.images, slice(0, n)
+    if shard is not None:
+        part = slice(n * (shard[0] - 1) // shard[1], n * shard[0] // shard[1])
+        if part.start == part.stop:
+            raise InputError(f"part {shard[0]} of {shard[1]} has none of the {n} images of {dataset.name}")
+        images = Rows(images, np.arange(n)[part])  # type: ignore[assignment]
+    batches = iter([rows]) if rows is not None else representations(checkpoint.model, images, what, batch_size)
     first = next(batches)  # (B, d): its width is the file's
     info = {
         "dataset": dataset.name,
@@ -354,10 +422,12 @@ def embed(
         "fingerprint": dataset.fingerprint,
         "config": checkpoint.config.shared().as_dict(),
         "class_names": list(dataset.class_names),
-        "file_names": None if dataset.file_names is None else list(dataset.file_names),
+        "file_names": None if dataset.file_names is None else list(dataset.file_names[part]),
+        **({} if shard is None else {"shard": list(shard)}),
     }
-    with writer(path, n, first.shape[1], dtype=first.dtype, labels=dataset.labels, info=info) as out:
-        for part in itertools.chain([first], batches):
-            out.append(part)
+    labels, n = None if dataset.labels is None else dataset.labels[part], len(images)
+    with writer(path, n, first.shape[1], dtype=first.dtype, labels=labels, info=info) as out:
+        for batch in itertools.chain([first], batches):
+            out.append(batch)
             reporter.progress("embedding", out.rows, n)
     return open_rows(Path(path))

@@ -241,6 +241,17 @@ def _by_other_method(
     return _gaussian_mixture(z, best, clusters, min(len(seeds), MOST_MIXTURES), seeds[0])
 
 
+def nearest_mean(z: np.ndarray, assignments: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """int64 (M,): of the clusters ``assignments`` of ``z`` (N, d) the one whose mean is nearest to each row."""
+    from scipy.spatial.distance import cdist
+
+    names, index = np.unique(assignments, return_inverse=True)
+    shift = z.mean(axis=0, dtype=np.float64)
+    centres = np.stack([z[index == k].mean(axis=0, dtype=np.float64) - shift for k in range(len(names))])
+    parts = (rows[first : first + 4096] - shift for first in range(0, len(rows), 4096))
+    return np.asarray(names[np.concatenate([cdist(part, centres, "sqeuclidean").argmin(axis=1) for part in parts])])
+
+
 def _inertia(z: np.ndarray, assignments: np.ndarray) -> float:
     parts = (z[assignments == k] for k in np.unique(assignments))
     return sum(float(np.square(part - part.mean(axis=0)).sum()) for part in parts)

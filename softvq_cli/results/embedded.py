@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from softvq_cli.config import BATCH
 from softvq_cli.errors import InputError, Message, UsageError, unknown_name
 from softvq_cli.files import temporary_folder
+from softvq_cli.ranges import MOST_COUNT, check_number, check_seed
 from softvq_cli.reporter import Reporter
 from softvq_cli.results.measures import perplexity_for
 from softvq_cli.words import BOTTLENECKS, TABLE_COLUMNS, Solver
@@ -30,16 +31,16 @@ NEIGHBOURS = 10
 """Nearest rows of each row of a table."""
 
 
-def read(path: Path, labels: Path | None, reporter: Reporter) -> Embedding:
-    """An embedding file, with a warning where it is not of the checkpoint next to it, or rows have the label -1.
-
-    Raises:
-        InputError: as :func:`softvq_cli.embeddings.read`.
-    """
+def read(paths: Path | Sequence[Path], labels: Path | None, reporter: Reporter) -> Embedding:
+    """An embedding of one file or several, with a warning where it is not of the checkpoint next to it, or rows have
+    the label -1."""
     from softvq_cli import embeddings
     from softvq_cli.training import checkpoint
 
-    rows = embeddings.read(path, labels)
+    rows = embeddings.read(paths, labels)
+    path = rows.path
+    if "shard" in rows.info:
+        reporter.note("{} is part {} of {}: these are not all rows".format(path, *rows.info["shard"]))
     seal, seals = rows.info.get("checkpoint_sha256"), set()
     for file in sorted(path.parent.glob("ckpt*.pt")) if seal else ():
         with contextlib.suppress(InputError):
@@ -53,6 +54,14 @@ def read(path: Path, labels: Path | None, reporter: Reporter) -> Embedding:
             "that they have none"
         )
     return rows
+
+
+def read_all(paths: Sequence[Path], labels: Path | None, reporter: Reporter) -> list[Embedding]:
+    """One embedding for each file, where the parts that ``embed --shard`` wrote count as one file."""
+    from softvq_cli import embeddings
+
+    groups = embeddings.groups_of_parts([embeddings.open_rows(path) for path in paths])
+    return [read([part.path for part in group], labels, reporter) for group in groups]
 
 
 def check_pair(train: Embedding, test: Embedding, reporter: Reporter) -> None:
@@ -106,15 +115,16 @@ class FileClustering:
     clustering: Clustering
     on_map: OnMap | None
     """The same on a t-SNE map of the rows, where that was asked for."""
-
-    @property
-    def assignments(self) -> np.ndarray:
-        """int64 (N,), the cluster of each row: on the map, where there is one."""
-        return (self.on_map or self).clustering.assignments
+    assignments: np.ndarray
+    """int64 (N,), the cluster of each row: on the map, where there is one; -1 for a row that is not on it."""
+    rows: int
+    """N, in the file; fewer may have been drawn."""
 
     def as_dict(self, *, starts: bool = False) -> dict[str, Any]:
         """For JSON; with the value of every start of K-means, or their mean and range alone."""
         document = self.clustering.as_dict()
+        if self.rows > self.clustering.n:
+            document["rows"] = self.rows
         spreads = list(document["starts"].values())
         if self.on_map is not None:
             document["map"] = self.on_map.as_dict()
@@ -126,18 +136,20 @@ class FileClustering:
 
 
 def cluster_file(
-    path: Path,
+    path: Path | Sequence[Path],
     labels: Path | None = None,
     *,
     on_map: Mapping[str, Any] | None = None,
+    sample: int | None = None,
     reporter: Reporter | None = None,
     **clustering: Any,
 ) -> FileClustering:
     """Cluster the rows of an embedding file.
 
     Args:
-        path: the ``.npy`` file.
+        path: the ``.npy`` file, or several with rows that follow each other.
         labels: of its rows, where they are not next to it.
+        sample: cluster and measure so many rows, drawn by the seed; the others get the cluster with the nearest mean.
         on_map: ``perplexity`` (None: :func:`perplexity_for` the rows), ``exaggeration`` and ``dimensions`` of a t-SNE
             map that is clustered too ("manifold clustering", McConville et al. 2019); None for no map.
         reporter: is told of stages and notes.
@@ -147,16 +159,25 @@ def cluster_file(
         InputError: a file cannot be used, or has too few rows.
         UsageError: as clustering does.
     """
-    from softvq_cli.evaluation.clustering import cluster
+    import numpy as np
+
+    from softvq_cli.evaluation.clustering import cluster, nearest_mean
     from softvq_cli.evaluation.quality import map_quality
     from softvq_cli.evaluation.tsne import mapped, tsne
 
     reporter = reporter or Reporter()
     rows = read(path, labels, reporter)
+    total, drawn, whole = len(rows), None, rows.z
+    if sample is not None and int(check_number("sample", sample, low=2, high=MOST_COUNT)) < total:
+        drawn = np.sort(np.random.default_rng(check_seed(clustering.get("seed", 0))).choice(total, sample, False))
+        labels_drawn = None if rows.labels is None else rows.labels[drawn]
+        rows = replace(rows, z=rows.z[drawn], labels=labels_drawn)
+        reporter.note(f"{sample:,} of {total:,} rows, drawn by the seed, are clustered and measured")
     reporter.stage("clustering")
     of_rows = cluster(rows.z, rows.labels, **clustering)
     if on_map is None:
-        return FileClustering(of_rows, None)
+        everywhere = of_rows.assignments if drawn is None else nearest_mean(rows.z, of_rows.assignments, whole)
+        return FileClustering(of_rows, None, everywhere, total)
     reporter.stage("mapping")
     jobs, perplexity = clustering.get("jobs"), on_map["perplexity"]
     settings = {**on_map, "perplexity": perplexity_for(len(rows), reporter) if perplexity is None else perplexity}
@@ -164,8 +185,15 @@ def cluster_file(
     shown = mapped(coordinates)
     of_map = cluster(coordinates[shown], None if rows.labels is None else rows.labels[shown], **clustering)
     quality = map_quality(rows.z[shown], coordinates[shown], jobs=jobs)
+    everywhere = np.full(total, -1)  # of rows that are not on the map
+    everywhere[np.flatnonzero(shown) if drawn is None else drawn[shown]] = of_map.assignments
+    if (everywhere < 0).any():
+        reporter.note(f"{(everywhere < 0).sum():,} rows are not on the map, and their cluster is -1")
     return FileClustering(
-        of_rows, OnMap(coordinates, settings["perplexity"], settings["exaggeration"], of_map, quality)
+        of_rows,
+        OnMap(coordinates, settings["perplexity"], settings["exaggeration"], of_map, quality),
+        everywhere,
+        total,
     )
 
 
@@ -223,7 +251,7 @@ def probe_files(
 
     reporter = reporter or Reporter()
     _check(files, labels, other_data=any(source.values()))
-    if len(files) == 2:
+    if len(files) > 1:
         rows, names = _embedded_splits(files, labels, reporter)
     else:
         rows, names = _encoded_splits(files[0], device, reporter, source)
@@ -239,10 +267,16 @@ def _embedded_splits(
     files: Sequence[Path], labels: Sequence[Path], reporter: Reporter
 ) -> tuple[tuple[Any, ...], tuple[str, ...]]:
     """(train rows, train labels, test rows, test labels), and the names of the classes."""
+    from softvq_cli import embeddings
     from softvq_cli.embeddings.labels import align
 
-    pairs = zip(files, labels or (None, None), strict=True)
-    train, test = (read(path, its_labels, reporter) for path, its_labels in pairs)
+    groups = embeddings.groups_of_parts([embeddings.open_rows(path) for path in files])
+    if len(groups) != 2:
+        raise UsageError(
+            f"give one checkpoint, or the embeddings of the train and of the test split, not {len(groups)}"
+        )
+    pairs = zip(groups, labels or (None, None), strict=True)
+    train, test = (read([part.path for part in group], its_labels, reporter) for group, its_labels in pairs)
     check_pair(train, test, reporter)
     (train, test), notes = align([train, test])
     for note in notes:
@@ -262,15 +296,13 @@ def _encoded_splits(
 
 
 def _check(files: Sequence[Path], labels: Sequence[Path], *, other_data: bool) -> None:
-    if len(files) not in (1, 2):
-        raise UsageError(f"give one checkpoint, or two embedding files (train, test), not {len(files)} files")
     if len(files) == 1 and files[0].suffix in (".npy", ".parquet"):
         raise UsageError("a probe of embedding files needs two of them: those of the train and of the test split")
-    if labels and (len(labels), len(files)) != (2, 2):
+    if labels and (len(labels) != 2 or len(files) < 2):
         raise UsageError(
             Message("{labels} goes with two embedding files and is given twice: for the train and the test rows")
         )
-    if len(files) == 2 and other_data:
+    if len(files) > 1 and other_data:
         raise UsageError(Message("{data} and {data_dir} go with a checkpoint, not with embedding files"))
 
 

@@ -157,8 +157,8 @@ class Source:
                 f"{trained.difference(there)}"
             )
 
-    def embed(self, split: str, out: Path, *, what: str = "z_e", batch_size: int = 512) -> Embedding:
-        """Write what the model makes of one split, see :func:`softvq_cli.embeddings.embed`; the folder is made.
+    def embed(self, split: str, out: Path, *, what: str = "z_e", batch_size: int = 512, **more: Any) -> Embedding:
+        """Write what the model makes of one split, by :func:`softvq_cli.embeddings.embed`; the folder is made.
 
         Raises:
             UsageError: an unknown split or representation.
@@ -171,7 +171,7 @@ class Source:
         self.compare()
         with output_folder(out.parent):
             return embeddings.embed(
-                self.checkpoint, dataset, out, what=what, batch_size=batch_size, reporter=self.reporter
+                self.checkpoint, dataset, out, what=what, batch_size=batch_size, reporter=self.reporter, **more
             )
 
     def subject(self, **more: Any) -> Subject:

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from softvq_cli.config import LossConfig
-from softvq_cli.errors import one_line
 from softvq_cli.model import Autoencoder
 from softvq_cli.model.bottlenecks import Bottleneck, Output
 
@@ -61,7 +60,8 @@ def compiled(function: Callable[..., Objective], note: Callable[[str], None]) ->
                 chosen = chosen or torch.compile(function)
                 return chosen(*args)
             except Exception as error:  # no compiler, an unsupported operator, … : nothing that stops a training
-                note(f"torch.compile is not available here, going on without it: {one_line(error)}")
+                reason = (str(error) or type(error).__name__).splitlines()[0]
+                note(f"torch.compile is not available here, going on without it: {reason}")
                 chosen = function
         return function(*args)
 
