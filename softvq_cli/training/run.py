@@ -28,6 +28,8 @@ from softvq_cli.training.tensorboard import TensorBoard
 from softvq_cli.training.trainer import RunFiles, Trainer, run_in_turn
 from softvq_cli.words import LOGGER_PLUGINS, LOGGERS
 
+LARGEST_SIDE, REDUCED_SIDE = 96, 64
+"""Pixels a side: image files larger than the first are trained at the second, unless a size is asked for."""
 DATA = frozenset(DataConfig.__dataclass_fields__)
 _Place = tuple[Path, tuple[Dataset, Dataset]]
 """The folder of a run, and its two splits."""
@@ -311,6 +313,14 @@ def _plan(request: TrainRequest) -> tuple[Dataset | None, RunConfig, Path]:
         return None, run_directory.for_resume(out, chosen), out
     data = DataConfig(**{name: value for name, value in RunConfig.from_flat(chosen).flat().items() if name in DATA})
     dataset = datasets.load(data, "train", reporter=request.reporter)
+    height, width, *_ = (*dataset.image_shape, 1)
+    files = not dataset.of_vectors and dataset.file_names is not None
+    if files and data.image_size is None and max(height, width) > LARGEST_SIDE:
+        chosen["image_size"] = REDUCED_SIDE
+        size = f"{REDUCED_SIDE}x{REDUCED_SIDE}"
+        note = "{}: images of {}x{} are trained at {}; {image_size} {} keeps more of them and takes longer"
+        request.reporter.note(Message(note, dataset.name, width, height, size, max(height, width)))
+        dataset = datasets.load(replace(data, image_size=REDUCED_SIDE), "train", reporter=request.reporter)
     if data.pixel_range == "auto" and dataset.pixel_range is not None:
         chosen["pixel_range"] = dataset.pixel_range  # whatever is embedded later is read by the same range
     config = resolve(data.data, dataset.image_shape, chosen, len(dataset))

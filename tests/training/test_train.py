@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from softvq_cli.errors import InputError, Interrupted, RefusedError, SoftVQError, UsageError
 from softvq_cli.reporter import Reporter
@@ -212,13 +213,20 @@ def test_every_step_is_taken_with_the_runs_threads(small: dict[str, Any], tmp_pa
         train({"threads": 1}, out=tmp_path, resume=True)
 
 
-def test_a_run_that_is_older_than_the_setting_goes_on_with_one_thread(small: dict[str, Any], tmp_path: Path) -> None:
-    train(small, out=tmp_path)
-    path = tmp_path / "config.json"
-    config = json.loads(path.read_text())
-    del config["train"]["threads"]
-    path.write_text(json.dumps(config))
-    assert run_directory.stored_config(tmp_path).train.threads == 1
+@pytest.mark.parametrize(("asked", "side"), [({}, 64), ({"image_size": 99}, 99)])
+def test_large_image_files_are_trained_smaller_unless_a_size_is_asked_for(
+    asked: dict[str, Any], side: int, tmp_path: Path
+) -> None:
+    for number in range(12):
+        folder = tmp_path / "photos" / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(number).integers(0, 256, (97, 80, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    reporter, settings = Listening(), {"data": str(tmp_path / "photos"), "iterations": 1, "batch_size": 4, **asked}
+    run = train(settings, out=tmp_path / "run", reporter=reporter)
+    assert run.config.data.image_size == side
+    assert checkpoint.load(run.path).dataset.image_shape == (side, side, 3)
+    assert any("image_size" in note for note in reporter.notes) == (not asked)
 
 
 def test_lines_logged_after_the_last_checkpoint_are_written_again_once(small: dict[str, Any], tmp_path: Path) -> None:
