@@ -34,7 +34,7 @@ def test_a_state_whose_moments_lie_otherwise_in_memory_goes_on_to_the_same_weigh
                 moments[name] = moments[name].contiguous(memory_format=torch.channels_last)
                 moved += not moments[name].is_contiguous()
     assert moved
-    restore(resumed, 3, copy.deepcopy(whole.model), state)
+    restore(resumed, 3, copy.deepcopy(whole.model.state_dict()), state)
     again = EagerStepper(resumed)
     for _ in range(3):
         uninterrupted.advance()

@@ -66,7 +66,7 @@ def test_a_restored_session_goes_on_in_pieces_whose_tensors_stay_where_they_are(
     whole, resumed = session(bottleneck), session(bottleneck)
     uninterrupted = GraphStepper(whole, steps=4)
     take(uninterrupted, 8)
-    restore(resumed, 8, copy.deepcopy(whole.model), copy.deepcopy(whole.state_dict()))
+    restore(resumed, 8, copy.deepcopy(whole.model.state_dict()), copy.deepcopy(whole.state_dict()))
     before = addresses(resumed)
     again = GraphStepper(resumed, steps=4)
     for _ in range(2):  # with a report in between, which may replace nothing either
@@ -82,7 +82,7 @@ def test_only_a_session_before_its_first_step_can_be_restored() -> None:
     steps = EagerStepper(one)
     steps.advance()
     with pytest.raises(RuntimeError, match="has not taken a step"):
-        restore(one, 1, copy.deepcopy(one.model), one.state_dict())
+        restore(one, 1, copy.deepcopy(one.model.state_dict()), one.state_dict())
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -102,7 +102,7 @@ def test_a_graph_captured_after_a_restore_goes_on_on_the_gpu() -> None:
     whole, resumed = session("soft-vq", "cuda"), session("soft-vq", "cuda")
     uninterrupted = GraphStepper(whole, steps=5)
     take(uninterrupted, 10)
-    restore(resumed, 10, copy.deepcopy(whole.model), copy.deepcopy(whole.state_dict()))
+    restore(resumed, 10, copy.deepcopy(whole.model.state_dict()), copy.deepcopy(whole.state_dict()))
     take(uninterrupted, 10)
     take(GraphStepper(resumed, steps=5), 10)
     assert_same_weights(whole, resumed, rtol=1e-4, atol=3e-3)
