@@ -11,10 +11,9 @@ import pytest
 import torch
 
 from softvq_cli.datasets.dataset import Rows
-from softvq_cli.errors import Interrupted
-from softvq_cli.reporter import Reporter
 from softvq_cli.training import batches, checkpoint, train
 from softvq_cli.training.batches import AHEAD, Batches, ResidentImages, StreamedImages, source_of
+from tests.training.conftest import stopped
 
 CPU = torch.device("cpu")
 
@@ -80,13 +79,6 @@ def test_images_go_to_the_device_while_they_leave_half_of_it(
 def test_a_run_whose_images_do_not_fit_ends_and_goes_on_with_the_same_bytes(
     small: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stop = threading.Event()
-
-    class StopAt13(Reporter):
-        def progress(self, name: str, done: float, total: int | None, detail: str = "") -> None:
-            if (name, done) == ("training", 13):
-                stop.set()
-
     def refused(*_: Any) -> None:
         raise AssertionError("the images went to the device")
 
@@ -95,8 +87,7 @@ def test_a_run_whose_images_do_not_fit_ends_and_goes_on_with_the_same_bytes(
     monkeypatch.setattr(batches, "free_memory", lambda device: 1)
     monkeypatch.setattr(ResidentImages, "__init__", refused)
     train(settings, out=tmp_path / "whole")
-    with pytest.raises(Interrupted):
-        train(settings, out=tmp_path / "pieces", reporter=StopAt13(), stop=stop)
+    stopped(settings, tmp_path / "pieces", 13)
     train({}, out=tmp_path / "pieces", resume=True)
     resident, *streamed = (checkpoint.load(tmp_path / name / "ckpt.pt") for name in ("resident", "whole", "pieces"))
     for one in streamed:

@@ -1,8 +1,11 @@
-"""A run in memory, below the loop."""
+"""A run in memory, below the loop; and its Adam next to PyTorch's own, bit for bit."""
 
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +13,7 @@ import torch
 from softvq_cli.config import resolve
 from softvq_cli.errors import UsageError
 from softvq_cli.training.checkpoint import restore
-from softvq_cli.training.session import Session
+from softvq_cli.training.session import Adam, Session
 from softvq_cli.training.steppers import EagerStepper
 from tests.helpers import blobs
 
@@ -79,3 +82,34 @@ def test_a_buffer_that_is_not_finite_is_found() -> None:
     assert one.not_finite() is None
     one.model.bottleneck.count[2] = torch.inf
     assert "first in bottleneck.count" in str(one.not_finite())
+
+
+def test_adam_takes_the_steps_of_pytorchs_fused_adam_and_goes_on_from_its_state() -> None:
+    torch.manual_seed(0)
+    shapes = (torch.randn(50, 30), torch.randn(7, 3, 3, 3).contiguous(memory_format=torch.channels_last), torch.ones(5))
+    ours, theirs = ([weight.clone().requires_grad_() for weight in shapes] for _ in range(2))
+    adam, reference = Adam(ours, 3e-4), torch.optim.Adam(theirs, lr=3e-4, fused=True)
+    for step in range(20):
+        for x, y in zip(ours, theirs, strict=True):
+            x.grad = None if step < 3 and x.dim() == 1 else torch.randn_like(x)
+            y.grad = None if x.grad is None else x.grad.clone()
+        adam.step()
+        reference.step()
+        if step == 10:
+            state = adam.state_dict()["state"]
+            adam = Adam(ours, 3e-4)
+            adam.load_state(state)
+    for x, y in zip(ours, theirs, strict=True):
+        assert torch.equal(x, y)
+        assert all(torch.equal(adam.state[x][name], reference.state[y][name]) for name in reference.state[y])
+    assert adam.state_dict()["state"].keys() == reference.state_dict()["state"].keys()
+
+
+def test_a_training_on_digits_needs_neither_the_compiler_nor_scikit_learn(tmp_path: Path) -> None:
+    script = f"""
+import sys
+from softvq_cli.training import train
+train({{"iterations": 2}}, out=__import__("pathlib").Path({str(tmp_path / "run")!r}), device="cpu")
+assert not {{"torch._dynamo", "sklearn"}} & set(sys.modules), sorted(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from softvq_cli.errors import Interrupted, SoftVQError, UsageError
+from softvq_cli import datasets
+from softvq_cli.errors import SoftVQError, UsageError
 from softvq_cli.model import represent
 from softvq_cli.reporter import Reporter
 from softvq_cli.training import checkpoint, run_directory, train
+from tests.training.conftest import stopped
 
 pytest.importorskip("tensorboard", reason="TensorBoard is not installed")
 
@@ -54,50 +56,27 @@ class KillsAt(Reporter):
             raise Killed
 
 
-class StopsAt(Reporter):
-    def __init__(self, step: int, stop) -> None:
-        self.last, self.stop = step, stop
-
-    def progress(self, name: str, done: float, total: int | None, detail: str = "") -> None:
-        if (name, done) == ("training", self.last):
-            self.stop.set()
-
-
 @pytest.fixture
 def settings(small):
     return {**small, "log_every": 5, "checkpoint_every": 10}
 
 
-def test_scalars_pictures_and_the_projector_are_there(settings, tmp_path):
+def test_scalars_pictures_and_the_projector_are_there_and_change_nothing_of_the_run(settings, tmp_path):
     run = train(settings, out=tmp_path / "run", device="cpu", logs=["tensorboard"])
     assert_same_curves(run.folder)
     reader = events(run.folder)
     assert set(reader.Tags()["images"]) == {"reconstructions", "codebook"}
     assert [one.step for one in reader.Images("reconstructions")] == [10, 20, 30]
     folder = run.folder / "tensorboard" / "00030" / "z_e"
-    z = np.loadtxt(folder / "tensors.tsv")
-    names = (folder / "metadata.tsv").read_text().splitlines()
-    assert z.shape == (len(names), 4)
-    assert Image.open(folder / "sprite.png").size[0] >= 8
-    assert "z_e/tensors.tsv" in (run.folder / "tensorboard" / "projector_config.pbtxt").read_text()
-
-
-def test_the_latents_of_the_projector_are_those_of_the_model(settings, tmp_path):
-    from softvq_cli import datasets
-
-    run = train(settings, out=tmp_path / "run", device="cpu", logs=["tensorboard"])
     model = checkpoint.load(run.path)
     test = datasets.load(model.config.data, "test")
-    folder = run.folder / "tensorboard" / "00030" / "z_e"
     np.testing.assert_allclose(np.loadtxt(folder / "tensors.tsv"), represent(model.model, test.images), rtol=1e-5)
     names = [test.class_names[label] for label in test.labels]
     assert (folder / "metadata.tsv").read_text().splitlines() == names
-
-
-def test_logging_changes_nothing_of_the_run(settings, tmp_path):
-    with_log = train(settings, out=tmp_path / "a", device="cpu", logs=["tensorboard"])
+    assert Image.open(folder / "sprite.png").size[0] >= 8
+    assert "z_e/tensors.tsv" in (run.folder / "tensorboard" / "projector_config.pbtxt").read_text()
     without = train(settings, out=tmp_path / "b", device="cpu")
-    first, second = (checkpoint.load(run.path).model.state_dict() for run in (with_log, without))
+    first, second = (checkpoint.load(each.path).model.state_dict() for each in (run, without))
     assert all((first[name] == second[name]).all() for name in first)
     assert not (without.folder / "tensorboard").exists()
 
@@ -112,11 +91,7 @@ def test_a_killed_run_goes_on_in_the_same_curves_without_a_double_step(settings,
 
 
 def test_a_run_that_was_not_logged_before_gets_its_curves_from_the_start(settings, tmp_path):
-    import threading
-
-    stop = threading.Event()
-    with pytest.raises(Interrupted):
-        train(settings, out=tmp_path / "run", device="cpu", reporter=StopsAt(17, stop), stop=stop)
+    stopped(settings, tmp_path / "run", 17, device="cpu")
     train(settings, out=tmp_path / "run", device="cpu", resume=True, logs=["tensorboard"])
     assert_same_curves(tmp_path / "run")
 
@@ -128,12 +103,7 @@ def test_a_run_that_is_replaced_leaves_no_curves(settings, tmp_path):
 
 
 def test_an_interrupted_run_says_how_it_is_logged_on(settings, tmp_path):
-    import threading
-
-    stop = threading.Event()
-    with pytest.raises(Interrupted) as caught:
-        train(settings, out=tmp_path / "run", device="cpu", reporter=StopsAt(17, stop), stop=stop, logs=["tensorboard"])
-    assert caught.value.again["log"] == ["tensorboard"]
+    stopped(settings, tmp_path / "run", 17, device="cpu", logs=["tensorboard"])
 
 
 def test_an_unknown_logger_and_missing_packages_are_named_before_anything_is_done(settings, tmp_path, monkeypatch):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,11 @@ import pytest
 import torch
 from PIL import Image
 
-from softvq_cli.errors import InputError, Interrupted, RefusedError, SoftVQError, UsageError
+from softvq_cli.errors import InputError, RefusedError, SoftVQError, UsageError
 from softvq_cli.reporter import Reporter
 from softvq_cli.training import checkpoint, run_directory, train
 from softvq_cli.words import BOTTLENECKS
+from tests.training.conftest import stopped
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
@@ -63,24 +63,6 @@ class Listening(Reporter):
     def note(self, text: str) -> None:
         if not text.startswith("training in"):
             self.notes.append(text)
-
-
-class StopAt(Reporter):
-    """Asks the run to stop after a step."""
-
-    def __init__(self, step: int, stop: threading.Event) -> None:
-        self.at, self.stop = step, stop
-
-    def progress(self, name: str, done: float, total: int | None, detail: str = "") -> None:
-        if (name, done) == ("training", self.at):
-            self.stop.set()
-
-
-def stopped(settings: dict[str, Any], out: Path, step: int, *, resume: bool = False) -> None:
-    stop = threading.Event()
-    with pytest.raises(Interrupted, match=f"stopped at step {step} ") as interruption:
-        train(settings, out=out, stop=stop, reporter=StopAt(step, stop), resume=resume)
-    assert interruption.value.again == {"out": out, "resume": True, "device": None}
 
 
 @pytest.mark.parametrize("bottleneck", BOTTLENECKS)
