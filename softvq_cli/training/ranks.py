@@ -44,7 +44,7 @@ class Ranks:
 
     def follow(self, asked: threading.Event) -> threading.Event:
         """The event to look at instead of ``asked``, which another rank may not have set."""
-        self._asked = asked
+        self._asked, self.stop = asked, threading.Event()
         return self.stop
 
     def part(self, rows: int) -> slice:
