@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-from softvq_cli.errors import SoftVQError
+import pytest
+
+from softvq_cli.errors import Interrupted, SoftVQError
+from softvq_cli.reporter import Reporter
 
 if TYPE_CHECKING:
     from softvq_cli.experiments.job import Job
-    from softvq_cli.reporter import Reporter
     from softvq_cli.results.evaluate import Evaluation
 
 WIDTHS, CHANNELS = (8, 8, 16), (4, 4, 8, 8)
@@ -144,3 +146,25 @@ def plain(value: Any) -> Any:
 def temporaries(folder: Path) -> list[str]:
     """What is left of files that were being written."""
     return [str(path.relative_to(folder)) for path in folder.rglob("*.tmp")]
+
+
+class StopAt(Reporter):
+    """Asks the run to stop after a step."""
+
+    def __init__(self, step: int, stop: threading.Event) -> None:
+        self.at, self.stop = step, stop
+
+    def progress(self, name: str, done: float, total: int | None, detail: str = "") -> None:
+        if (name, done) == ("training", self.at):
+            self.stop.set()
+
+
+def stopped(settings: dict[str, Any], out: Path, step: int, **more: Any) -> None:
+    """Train up to a step, and check what is said of how to go on."""
+    from softvq_cli.training import train
+
+    stop = threading.Event()
+    with pytest.raises(Interrupted, match=f"stopped at step {step} ") as interruption:
+        train(settings, out=out, stop=stop, reporter=StopAt(step, stop), **more)
+    logs = {"log": list(more["logs"])} if "logs" in more else {}
+    assert interruption.value.again == {"out": out, "resume": True, "device": more.get("device"), **logs}

@@ -13,7 +13,7 @@ import torch
 from softvq_cli.datasets.dataset import Rows
 from softvq_cli.training import batches, checkpoint, train
 from softvq_cli.training.batches import AHEAD, Batches, ResidentImages, StreamedImages, source_of
-from tests.training.conftest import stopped
+from tests.helpers import stopped
 
 CPU = torch.device("cpu")
 

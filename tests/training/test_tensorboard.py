@@ -16,7 +16,7 @@ from softvq_cli.errors import SoftVQError, UsageError
 from softvq_cli.model import represent
 from softvq_cli.reporter import Reporter
 from softvq_cli.training import checkpoint, run_directory, train
-from tests.training.conftest import stopped
+from tests.helpers import stopped
 
 pytest.importorskip("tensorboard", reason="TensorBoard is not installed")
 

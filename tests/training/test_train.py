@@ -18,7 +18,7 @@ from softvq_cli.errors import InputError, RefusedError, SoftVQError, UsageError
 from softvq_cli.reporter import Reporter
 from softvq_cli.training import checkpoint, run_directory, train
 from softvq_cli.words import BOTTLENECKS
-from tests.training.conftest import stopped
+from tests.helpers import stopped
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
