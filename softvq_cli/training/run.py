@@ -127,7 +127,7 @@ def train_together(
     if ranks and len(requests) > 1:
         raise UsageError("torchrun divides one training, and these are {}: start them by one process", len(requests))
     if ranks and ranks.rank:
-        return [_follow(ranks, device, requests[0].reporter, stop or threading.Event())]
+        return [_follow(ranks, requests[0], device, stop or threading.Event())]
     results: dict[int, Run | SoftVQError] = {}
     trainers: dict[int, Trainer] = {}
     places: dict[int, _Place] = {}
@@ -256,7 +256,7 @@ def _open_run(request: TrainRequest, device: str, ranks: Ranks | None) -> Iterat
             yield (folder, (dataset, validation)), Trainer(session, files, reporter, saved.metrics if saved else None)
 
 
-def _follow(ranks: Ranks, device: str, reporter: Reporter, stop: threading.Event) -> Run:
+def _follow(ranks: Ranks, request: TrainRequest, device: str, stop: threading.Event) -> Run:
     """Train as the first rank says, and write nothing."""
     told = ranks.tell()
     if "result" in told:
@@ -264,10 +264,10 @@ def _follow(ranks: Ranks, device: str, reporter: Reporter, stop: threading.Event
     config, splits = told["config"], [datasets.load(told["place"], split) for split in ("train", "test")]
     if DatasetInfo.of(splits[0]).fingerprint != told["fingerprint"]:
         raise InputError("process {} of {} finds other images in {}", ranks.rank + 1, ranks.size, told["place"].data)
-    session = Session(config, splits[0], splits[1], pick(device), ranks=ranks)
+    session = Session(config, splits[0], splits[1], pick(device), networks=request.networks, ranks=ranks)
     restore(session, *told["state"])
     trainer = Trainer(session, None, Reporter())
-    reporter.stage("training", stoppable=True)  # a signal to this process alone stops all of them, too
+    request.reporter.stage("training", stoppable=True)  # a signal to this process alone stops all of them, too
     [failure] = run_in_turn([trainer], ranks.follow(stop))
     return _result(failure or Run(told["folder"], config, trainer.metrics, splits=(splits[0], splits[1])))
 
