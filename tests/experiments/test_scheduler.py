@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import threading
 from pathlib import Path
@@ -28,9 +29,10 @@ class Site:
         wait_for(file)
         self.address = json.loads(file.read_text())["address"]
 
-    def work(self) -> Fork:
-        """One more worker, without a nanny that would start it again."""
-        self._forks.append(self._start("worker", self.address, "--nthreads", "1", "--no-nanny", "--no-dashboard"))
+    def work(self, before: str = "") -> Fork:
+        """One more worker, without a nanny that would start it again; ``before`` is the first that its process does."""
+        words = ("--nthreads", "1", "--no-nanny", "--no-dashboard")
+        self._forks.append(self._start("worker", self.address, *words, before=before))
         return self._forks[-1]
 
     def close(self) -> None:
@@ -38,10 +40,9 @@ class Site:
             fork.send(signal.SIGKILL)
             fork.end()
 
-    def _start(self, kind: str, *words: object) -> Fork:
-        return self._zygote.begin(
-            *words, cwd=self._folder, code=f"from distributed.cli.dask_{kind} import main; main()"
-        )
+    def _start(self, kind: str, *words: object, before: str = "") -> Fork:
+        code = f"{before}\nfrom distributed.cli.dask_{kind} import main; main()"
+        return self._zygote.begin(*words, cwd=self._folder, code=code)
 
 
 @pytest.fixture
@@ -99,6 +100,30 @@ def test_a_stop_leaves_checkpoints_and_the_workers(site, make_job):
     again = make_job("pca")
     with SchedulerWorkers(Where(device="cpu", scheduler=site.address)) as cluster:
         assert list(pool.run([again], cluster).evaluations) == [again]
+
+
+OWN_MOUNT = """
+import ctypes, subprocess
+if ctypes.CDLL(None).unshare(0x20000) or subprocess.call(["mount", "-t", "tmpfs", "tmpfs", {folder!r}]):
+    raise SystemExit(9)
+"""
+"""A new namespace of mounts, in which the folder is another one."""
+
+
+@pytest.mark.skipif(shutil.which("mount") is None, reason="needs mount")
+def test_a_worker_whose_folder_is_its_own_is_noticed(site, make_job, tmp_path):
+    job = make_job("pca")
+    worker = site.work(OWN_MOUNT.format(folder=str(tmp_path)))
+    with SchedulerWorkers(Where(device="cpu", scheduler=site.address)) as cluster:
+        cluster.warm()
+        try:
+            cluster.client.wait_for_workers(1, timeout=60)
+        except TimeoutError:
+            assert worker.end().code == 9
+            pytest.skip("mounting is not permitted here")
+        outcome = pool.run([job], cluster)
+    assert not outcome.evaluations
+    assert str(tmp_path) in outcome.failures[job]
 
 
 def test_an_address_where_nobody_answers_is_named(monkeypatch):
