@@ -103,7 +103,8 @@ def groups_of_parts(embeddings: Sequence[Embedding]) -> list[list[Embedding]]:
     groups: dict[Any, list[Embedding]] = {}
     for embedding in embeddings:
         whole = embedding.path.with_stem(re.sub(r"-\d+-of-\d+$", "", embedding.path.stem))
-        groups.setdefault(whole if "shard" in embedding.info else embedding.path, []).append(embedding)
+        key = whole if "shard" in embedding.info else len(groups)  # a whole file may be given twice, as train and test
+        groups.setdefault(key, []).append(embedding)
     return list(groups.values())
 
 
