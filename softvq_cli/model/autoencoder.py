@@ -17,7 +17,7 @@ from softvq_cli.devices import as_tensor, inference
 from softvq_cli.errors import InputError, Message, UsageError, one_line
 from softvq_cli.model.bottlenecks import CodebookUsage, Output, build_bottleneck
 from softvq_cli.model.decoder import CNNDecoder, MLPDecoder
-from softvq_cli.model.encoder import CNN_CHANNELS, MLP_WIDTHS, CNNEncoder, MLPEncoder, feature_sizes
+from softvq_cli.model.encoder import CNN_CHANNELS, CNNEncoder, MLPEncoder, feature_sizes
 from softvq_cli.presets import CNN_SMALLEST
 
 MEMORY = 512 << 20
@@ -121,12 +121,12 @@ class Autoencoder(nn.Module):
                 self.to_latent = nn.Linear(self.hidden_dim, d)
             self.decoder = CNNDecoder(d, image_shape, config.grid)
             return
-        hidden = MLP_WIDTHS if config.arch == "mlp" else ()
+        hidden = () if config.arch == "none" else None
         self.encoder = MLPEncoder(image_shape, hidden)
         self.hidden_dim = self.encoder.hidden_dim
-        if not hidden and d != self.hidden_dim:
+        if config.arch == "none" and d != self.hidden_dim:
             raise UsageError("{arch} none has {latent_dim} {}, the numbers of an input, not {}", self.hidden_dim, d)
-        self.to_latent = nn.Linear(self.hidden_dim, d) if hidden else nn.Identity()
+        self.to_latent = nn.Identity() if config.arch == "none" else nn.Linear(self.hidden_dim, d)
         self.decoder = MLPDecoder(d, image_shape, hidden)
 
     def _example(self) -> Tensor:

@@ -16,8 +16,9 @@ class MLPDecoder(nn.Module):
     With no ``hidden`` layers it is the identity.
     """
 
-    def __init__(self, latent_dim: int, image_shape: tuple[int, ...], hidden: tuple[int, ...] = MLP_WIDTHS) -> None:
+    def __init__(self, latent_dim: int, image_shape: tuple[int, ...], hidden: tuple[int, ...] | None = None) -> None:
         super().__init__()
+        hidden = MLP_WIDTHS if hidden is None else hidden
         widths = (latent_dim, *reversed(hidden), math.prod(image_shape)) if hidden else ()
         layers: list[nn.Module] = []
         for fan_in, fan_out in itertools.pairwise(widths):

@@ -18,9 +18,9 @@ SMALL_MAP = 4
 class MLPEncoder(nn.Module):
     """D-500-500-2000 with ReLU, for images of any size and for vectors; with no ``hidden`` layers the identity."""
 
-    def __init__(self, image_shape: tuple[int, ...], hidden: tuple[int, ...] = MLP_WIDTHS) -> None:
+    def __init__(self, image_shape: tuple[int, ...], hidden: tuple[int, ...] | None = None) -> None:
         super().__init__()
-        widths = (math.prod(image_shape), *hidden)
+        widths = (math.prod(image_shape), *(MLP_WIDTHS if hidden is None else hidden))
         layers: list[nn.Module] = []
         for fan_in, fan_out in itertools.pairwise(widths):
             layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]

@@ -89,7 +89,6 @@ def test_a_message_cannot_break_the_line_or_colour_the_terminal(failing_with):
         (["data", "fetch"], ["mnist"]),
         (["data", "fetc"], ["'fetc'", "'fetch'"]),
         (["data", "list", "mnits"], ["'mnits'", "'mnist'"]),
-        (["probe", "a", "b", "c"], ["3"]),
         (["probe", "a.npy", "b.npy", "--data", "mnist"], ["--data"]),
     ],
 )

@@ -217,3 +217,8 @@ def test_images_that_may_not_be_written_are_read_without_a_word(recwarn: pytest.
     finally:
         torch.set_warn_always(False)
     assert not recwarn.list
+
+
+def test_the_tests_networks_are_small(small_networks):
+    model = Autoencoder(ModelConfig("mlp", "ae"), (8, 8, 1))
+    assert model.hidden_dim < 100
