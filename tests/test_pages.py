@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import contextlib
 import functools
+import importlib
+import inspect
 import io
 import json
 import os
@@ -21,7 +23,7 @@ from typing import Any
 import pytest
 
 import softvq_cli as softvq
-from softvq_cli import datasets, training, words
+from softvq_cli import datasets, layers, training, words
 from softvq_cli.__main__ import main
 from softvq_cli.cli import app
 from softvq_cli.config import DataConfig
@@ -277,6 +279,24 @@ def test_a_bottleneck_that_cannot_be_loaded_stops_no_other(monkeypatch: pytest.M
     monkeypatch.setattr(words, "BROKEN", {})
     assert words._registered(words.BOTTLENECKS) == words.BOTTLENECKS
     assert set(words.BROKEN) == {"absent", "number"}
+
+
+def test_what_the_page_promises_is_there_with_its_arguments_and_shapes() -> None:
+    page = (ROOT / "docs" / "python-api.md").read_text(encoding="utf-8")
+    section = page.partition("## What is public")[2].partition("\n## ")[0]
+    promised = set(re.findall(r"`softvq_cli\.([\w.]+)`", section))
+    ours = {*softvq.__all__, *(f"layers.{name}" for name in layers.__all__)}
+    assert {name for name in promised if "." not in name or name.startswith("layers.")} == ours
+    for name in promised - {"__version__"}:
+        module, _, last = name.rpartition(".")
+        public = getattr(importlib.import_module(f"softvq_cli.{module}".rstrip(".")), last)
+        methods = [f for n, f in inspect.getmembers(public, inspect.isroutine) if n in vars(public) and n[0] != "_"]
+        for each in (public, *methods) if inspect.isclass(public) else (public,):
+            assert inspect.getdoc(each), f"{name}: {each}"
+        if name in softvq.__all__ and name != "load":
+            assert re.search(r"\(N,|\(N\)", inspect.getdoc(public) or ""), name
+        if name.startswith("layers.") and last != "Quantised":
+            assert "(…, dim)" in (inspect.getdoc(public.forward) or ""), name
 
 
 @pytest.fixture

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -74,15 +73,8 @@ def compare(
         seeds=seeds,
         settings=settings,
     )
-    for report in carry_out(replace(request, command=command_of(request)), work, terminal):
-        terminal.hint("softvq", "run", "--data", data, "--bottleneck", _best(report.document))
-
-
-def _best(document: Mapping[str, Any]) -> str:
-    """The bottleneck with the highest mean clustering accuracy."""
-    [column, *_] = document["columns"]
-    models: Sequence[Mapping[str, Any]] = [row for row in document["rows"] if row["kind"] == "model"]
-    return str(max(models, key=lambda row: row["cells"][column["key"]]["mean"] or 0.0)["row"])
+    if carry_out(replace(request, command=command_of(request)), work, terminal):
+        terminal.hint("softvq", "report", request.out)
 
 
 def command_of(request: CompareRequest) -> str:

@@ -122,6 +122,7 @@ def _show(names: list[str], out: Path | None, reading: dict[str, Any], terminal:
         raise UsageError("show takes one data set: softvq data show DATA")
     if out is not None:
         check_suffix(out)
+        datasets.place_of(names[0])
         refuse_existing(out, overwrite=overwrite)
     config = DataConfig(data=names[0], **reading)
     overview, train, _ = datasets.look(config, terminal)

@@ -204,14 +204,45 @@ class Study(Document):
     notes: list[str]
 
 
+class File(TypedDict):
+    """An image of a group; ``class`` is there where the data have classes."""
+
+    file: str
+    split: Literal["train", "test"]
+
+
 class Issues(Document):
     """Groups of duplicates, and per kind of issue the files with a score."""
 
     data: str
     images: int
-    exact_duplicates: list[list[dict[str, str]]]
-    near_duplicates: list[list[dict[str, str]]]
-    leaks: list[list[dict[str, str]]]
+    exact_duplicates: list[list[File]]
+    near_duplicates: list[list[File]]
+    leaks: list[list[File]]
+
+
+Neighbour = TypedDict("Neighbour", {"file": str, "class": str | None, "distance": float})
+Neighbour.__doc__ = "A training image near a new one."
+Prediction = TypedDict(
+    "Prediction",
+    {
+        "file": str,
+        "class": str | None,
+        "probability": float | None,
+        "cluster": int,
+        "outlier": float,
+        "neighbours": list[Neighbour],
+    },
+)
+Prediction.__doc__ = "What a run says of one new image; class and probability are null without labels."
+
+
+class Predict(Document):
+    """What a run says of new images; with ``-o`` only where it was written, and of how many images."""
+
+    predictions: NotRequired[list[Prediction]]
+    path: NotRequired[str]
+    images: NotRequired[int]
 
 
 DOCUMENTS: Mapping[str, type] = {
@@ -227,10 +258,11 @@ DOCUMENTS: Mapping[str, type] = {
     "reproduce": Study,
     "sweep": Study,
     "issues": Issues,
+    "predict": Predict,
     "report": Report,
     "info": Info,
     "export": Export,
 }
 """Command → its document. Some have more names than those that are listed, by what they are about."""
-OPEN = (DataShow, Issues, Run, Info, Study, Row, Probe)
+OPEN = (DataShow, File, Issues, Run, Info, Study, Row, Probe)
 """Documents with further names."""

@@ -45,7 +45,7 @@ def export(
       softvq export runs/first --safetensors
       softvq export runs/first --onnx model.onnx
     """
-    from softvq_cli.cli.output import refuse_existing
+    from softvq_cli.cli.output import check_present, refuse_existing
     from softvq_cli.errors import UsageError
     from softvq_cli.results.source import checkpoint_file
     from softvq_cli.training import checkpoint as checkpoints
@@ -53,6 +53,7 @@ def export(
     if safetensors == (onnx is not None):
         raise UsageError("which format? --safetensors writes the weights, --onnx FILE the model: give one of them")
     source = checkpoint_file(checkpoint)
+    check_present(source)
     if onnx is not None:
         _export_onnx(source, onnx, out, overwrite=overwrite, terminal=terminal)
         return

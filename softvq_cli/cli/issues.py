@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -44,7 +43,8 @@ def issues(
       softvq issues photos/ --run runs/first
       softvq issues mnist --json | jq .leaks
     """
-    from softvq_cli.cli.output import refuse_existing
+    from softvq_cli import datasets
+    from softvq_cli.cli.output import check_present, refuse_existing
     from softvq_cli.cli.tables import issues_table
     from softvq_cli.config import DataConfig
     from softvq_cli.errors import UsageError
@@ -54,13 +54,13 @@ def issues(
     if out is not None:
         if out.suffix.lower() != ".csv":
             raise UsageError("{} must end in .csv", out)
+        datasets.place_of(data)
+        check_present(*([] if run is None else [run]))
         refuse_existing(out, overwrite=overwrite)
-    config, source = DataConfig(data=data, data_dir=data_dir, **reading), None
+    chosen: DataConfig | Source = DataConfig(data=data, data_dir=data_dir, **reading)
     if run is not None:
-        source = Source.open(run, device=device, data=data, data_dir=data_dir, reporter=terminal, reading=reading)
-        trained = source.checkpoint.config.data
-        config = replace(trained, data=data, data_dir=data_dir or trained.data_dir, **reading)
-    found = find_issues(config, source, terminal)
+        chosen = Source.open(run, device=device, data=data, data_dir=data_dir, reporter=terminal, reading=reading)
+    found = find_issues(chosen, terminal)
     if out is not None:
         found.write_csv(out)
         terminal.note(f"{out} lists every file")

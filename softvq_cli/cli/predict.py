@@ -13,7 +13,10 @@ from softvq_cli.cli.options import CheckpointFile, Device, Overwrite, Streams
 def predict(
     *,
     run: CheckpointFile,
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH…", help="Images, or folders of images.")],
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="PATH…", help="Images, or folders of images; for a model of vectors, files of vectors."),
+    ],
     neighbours: Annotated[
         int, typer.Option("--neighbours", metavar="K", help="Number of nearest training images to name.")
     ] = 3,
@@ -36,7 +39,7 @@ def predict(
       softvq predict runs/first new/ --json | jq '.predictions[].class'
       softvq predict runs/first new/ -o predictions.csv
     """
-    from softvq_cli.cli.output import refuse_existing
+    from softvq_cli.cli.output import check_present, refuse_existing
     from softvq_cli.cli.tables import predictions_table
     from softvq_cli.errors import UsageError
     from softvq_cli.results import predict as results
@@ -46,6 +49,7 @@ def predict(
             raise UsageError(
                 f"predictions are written to a file that ends in {' or '.join(results.ENDINGS)}, not {out}"
             )
+        check_present(run, *paths)
         refuse_existing(out, overwrite=overwrite)
     predictions = results.predict(run, paths, neighbours=neighbours, device=device, reporter=terminal)
     if out is not None:

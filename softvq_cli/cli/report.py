@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 from collections.abc import Sequence
@@ -52,8 +51,8 @@ def report(
     """Write an HTML page about one or several runs and print its path.
 
     It has the numbers of the runs side by side, and for each a tab: the map with every image under the pointer,
-    clusters, codebook, reconstructions, curves, confusion, images that are alone and pairs that are nearly equal.
-    The page is one file, opens without a network, and can be sent to others.
+    clusters, codebook, reconstructions, curves, confusion and issues. The page is one file, opens without a network,
+    and can be sent to others.
 
     Missing results are computed first: little after softvq run; after softvq train as much as cluster, probe and tsne
     take. For the folder of a study the page shows its table.
@@ -65,14 +64,15 @@ def report(
     from softvq_cli.cli.output import check_present, refuse_existing
     from softvq_cli.plots import page
     from softvq_cli.plots.page.writing import check_suffix
+    from softvq_cli.results.info import studies
     from softvq_cli.results.page_data import collect
 
     check_suffix(out)
     check_present(*runs)
     refuse_existing(out, overwrite=overwrite)
     page.require_bokeh()
-    documents = {path: _study(path) for path in runs}
-    tables = [_table(document) for document in documents.values() if document is not None]
+    documents = {path: studies(path) for path in runs}
+    tables = [_table(document) for path in runs for document in documents[path].values()]
     titles = _titles(runs)
     views = [
         collect(
@@ -89,26 +89,12 @@ def report(
             reading=reading,
         )
         for path, name in zip(runs, titles, strict=True)
-        if documents[path] is None
+        if not documents[path]
     ]
     page.write(out, views, title=title or ", ".join(titles), tables=tables)
     images = {view.title: len(view.rows) for view in views}
     terminal.wrote(out, document={"images": images, "bytes": out.stat().st_size})
     terminal.note(f"open {out} in a browser")
-
-
-def _study(path: Path) -> dict[str, Any] | None:
-    """The document in the folder of a study, NAME.json; None for anything else."""
-    if not path.is_dir() or (path / "ckpt.pt").exists():
-        return None
-    for file in sorted(path.glob("*.json")):
-        try:
-            document = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        if isinstance(document, dict) and {"title", "columns", "rows", "figure"} <= document.keys():
-            return document
-    return None
 
 
 def _table(document: dict[str, Any]) -> Table:

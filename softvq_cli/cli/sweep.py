@@ -59,7 +59,7 @@ def sweep(
     command = _command(axes, seeds, settings, out)
     request = SweepRequest(over=axes, out=out, seeds=seeds, settings=settings, command=command)
     if carry_out(request, work, terminal):
-        terminal.hint("softvq", "info", out)
+        terminal.hint("softvq", "report", out)
 
 
 def _command(axes: Mapping[str, Sequence[float]], seeds: int, settings: Mapping[str, Any], out: Path) -> str:

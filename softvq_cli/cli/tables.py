@@ -27,20 +27,6 @@ if TYPE_CHECKING:
 Entries = Iterable[tuple[str, object]]
 _CLASSES = 50
 """At most so many classes are listed."""
-_RESULTS = {
-    "clustering_accuracy": "clustering accuracy",
-    "nmi": "NMI",
-    "silhouette": "silhouette",
-    "probe_accuracy": "probe accuracy",
-    "test_nmse": "reconstruction error (nMSE)",
-    "bits_per_image": "information (bits per image)",
-    "perplexity": "codebook perplexity",
-    "active_codes": "active codes",
-    "posterior_entropy_bits": "posterior entropy (bits)",
-    "kl_nats": "KL (nats)",
-}
-"""Which numbers of an evaluation are shown."""
-_BASELINES = {"random": "chance", "pixels": "raw pixels", "pca": "PCA", "rq-kmeans": "RQ-KMeans"}
 _METHODS = {"gmm": "mixture of Gaussians", "agglomerative": "merged by Ward's criterion"}
 
 
@@ -143,34 +129,23 @@ def data_table(data_dir: str, states: Sequence[Status]) -> Group:
 def overview_tables(overview: Overview) -> Group:
     """What was read of a data set: counts by split and class, and what is odd."""
     drawn = " (drawn: the data have no test split)" if overview.drawn else ""
-    of_vectors = len(overview.image_shape) == 1
-    kind = "vector" if of_vectors else "image"
-    if of_vectors:
-        low, high = overview.pixels
-        form: list[tuple[str, object]] = [
-            ("numbers in each", overview.image_shape[0]),
-            ("their range", f"{low:.6g} to {high:.6g}"),
-        ]
+    kind = "vectors" if len(overview.image_shape) == 1 else "images"
+    low, high = overview.pixels
+    if kind == "vectors":
+        form: dict[str, object] = {"numbers in each": overview.image_shape[0], "range": f"{low:.6g} to {high:.6g}"}
     else:
         height, width, channels = overview.image_shape
         values = overview.pixel_range.replace(",", " to ") if overview.pixel_range else "as they are, bytes"
-        form = [
-            ("size", f"{width}x{height}, {'grey' if channels == 1 else 'colour'}"),
-            ("pixels", f"{overview.pixels[0]} to {overview.pixels[1]} of 255"),
-            ("of the values", values),
-        ]
-    entries: Entries = [
-        (
-            "vectors" if of_vectors else "images",
-            f"{overview.counts['train']} train, {overview.counts['test']} test{drawn}",
-        ),
-        form[0],
-        ("classes", len(overview.classes) or "none: there are no labels"),
-        *form[1:],
-        (f"equal to another {kind}", overview.duplicates),
-        ("of the test split, also in train", overview.shared),
-        ("of one value all over", overview.constant),
-    ]
+        size = f"{width}x{height}, {'grey' if channels == 1 else 'colour'}"
+        form = {"size": size, "pixels": f"{low} to {high} of 255", "black and white are": values}
+    entries = {
+        kind: f"{overview.counts['train']} train, {overview.counts['test']} test{drawn}",
+        **form,
+        "classes": len(overview.classes) or "none: there are no labels",
+        f"{kind} equal to another": overview.duplicates,
+        "of the test split, also in train": overview.shared,
+        f"constant {kind}": overview.constant,
+    }.items()
     if not overview.classes:
         return rows(overview.name, entries)
     table = Table(box=box.SIMPLE_HEAD, show_edge=False)
@@ -186,14 +161,18 @@ def overview_tables(overview: Overview) -> Group:
 
 def run_table(result: RunResult) -> Group:
     """The results of a run on the test split, with those of the paper's tables first, next to the baselines."""
+    from softvq_cli.results.evaluate import BASELINE_TITLES
+    from softvq_cli.results.measures import RESULTS, measure
+
+    carried = ("bits_per_image", "perplexity", "active_codes", "posterior_entropy_bits", "kl_nats")
     numbers, model, data = result.evaluation.numbers["z_e"], result.config.model, result.config.data
     baselines = result.evaluation.baselines
     label = BOTTLENECKS[model.bottleneck].label
     table = Table(box=box.SIMPLE_HEAD, show_header=bool(baselines), show_edge=False)
     table.add_column()
-    for name in (label, *(_BASELINES[name] for name in baselines)):
+    for name in (label, *map(BASELINE_TITLES.__getitem__, baselines)):
         table.add_column(name, justify="right")
-    for name, shown in _RESULTS.items():
+    for name, shown in {**RESULTS, **{name: measure(name).title for name in carried}}.items():
         if name in numbers:
             others = (_result(name, of[name]) if name in of else "–" for of in baselines.values())
             table.add_row(shown, _result(name, numbers[name]), *others)
@@ -214,7 +193,7 @@ def predictions_table(predictions: Sequence[Prediction]) -> Group:
         nearest = "–" if near is None else near.file + ("" if near.cls is None else f" ({near.cls})")
         cells = (one_line(one.file, None), *named, str(one.cluster), f"{one.outlier:.2f}", one_line(nearest, None))
         table.add_row(*map(Text, cells))
-    return titled(f"{len(predictions)} {'image' if len(predictions) == 1 else 'images'}", table)
+    return titled(_counted(len(predictions), "image"), table)
 
 
 def info_tables(document: Mapping[str, Any]) -> Group:
@@ -254,18 +233,20 @@ def _short(value: object) -> str:
 
 def issues_table(issues: Issues) -> Group:
     """How many issues of each kind there are, with the first of them."""
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False)
+    table, data = Table(box=box.SIMPLE_HEAD, show_edge=False), issues.table
     for title in ("issue", "found", "for example"):
         table.add_column(title, justify="right" if title == "found" else "left", overflow="fold")
     for kind, groups in issues.groups.items():
-        example = ", ".join(file["file"] for file in groups[0][:3]) if groups else ""
-        table.add_row(
-            kind.replace("_", " "), f"{len(groups):,} groups" if len(groups) != 1 else "1 group", Text(example)
-        )
-    for kind, files in issues.files.items():
-        example = files[0]["file"] if files else ""
-        if "suggested_class" in (files[0] if files else {}):
-            example += f" ({files[0]['class']}, perhaps {files[0]['suggested_class']})"
-        table.add_row(kind.replace("_", " "), f"{len(files):,}", Text(one_line(example)))
-    images = "1 image" if issues.images == 1 else f"{issues.images:,} images"
-    return titled(one_line(f"{issues.data}: {images}", None), table)
+        example = ", ".join(data.file(row)["file"] for row in groups[0][:3].tolist()) if groups else ""
+        table.add_row(kind.replace("_", " "), _counted(len(groups), "group"), Text(one_line(example)))
+    for kind, suspects in issues.suspects.items():
+        example = data.file(suspects[0].row)["file"] if suspects else ""
+        if suspects and suspects[0].suggested_class is not None:
+            example += f" ({data.class_of(suspects[0].row)}, perhaps {suspects[0].suggested_class})"
+        table.add_row(kind.replace("_", " "), _counted(len(suspects), "image"), Text(one_line(example)))
+    return titled(one_line(f"{data.name}: {_counted(len(data), 'image')}", None), table)
+
+
+def _counted(n: int, noun: str) -> str:
+    """``1 image``, ``20,000 images``."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"

@@ -2,7 +2,7 @@
 
 from softvq_cli.datasets.dataset import Dataset
 from softvq_cli.datasets.fetch import fetch
-from softvq_cli.datasets.load import Overview, find, load, look
+from softvq_cli.datasets.load import Overview, find, load, look, place_of
 from softvq_cli.datasets.named import Status, data_folder, describe, names
 
 __all__ = [
@@ -16,4 +16,5 @@ __all__ = [
     "load",
     "look",
     "names",
+    "place_of",
 ]

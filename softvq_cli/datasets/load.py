@@ -42,19 +42,23 @@ def load(config: DataConfig, split: Split, *, reporter: Reporter | None = None) 
     reporter = reporter or Reporter()
     if split not in SPLITS:
         raise UsageError(unknown_name("split", split, SPLITS))
-    if is_address(config.data):
-        raise UsageError("{data} {} is an address, and data are read on this machine: copy them first", config.data)
-    path = path_of(config.data)
-    if path is None and config.data not in names():
-        raise UsageError(
-            "{}; nor is there a file or folder of that name", unknown_name("data set", config.data, names())
-        )
+    path = place_of(config.data)
     if config.image_size is not None and (path is None or arrays.is_array(path)):
         raise UsageError("{image_size} is for folders and archives of images; {} is neither", config.data)
     if path is None:
         return _load_named(config, split, reporter)
     whole = dataclasses.replace(_read(path, config, reporter), name=_name_of(path))
     return part_of(whole, config, split)
+
+
+def place_of(data: str) -> Path | None:
+    """As :func:`path_of`, but what is neither a known name nor a path is refused (UsageError)."""
+    if is_address(data):
+        raise UsageError("{data} {} is an address, and data are read on this machine: copy them first", data)
+    path = path_of(data)
+    if path is None and data not in names():
+        raise UsageError("{}; nor is there a file or folder of that name", unknown_name("data set", data, names()))
+    return path
 
 
 def path_of(data: str) -> Path | None:

@@ -41,8 +41,8 @@ class Columns:
     """int (N,)."""
     neighbours: tuple[np.ndarray, np.ndarray] | None = None
     """Rows, int (N, k), and distances, float (N, k)."""
-    trained: int | None = None
-    """Of all rows of data with splits of their own, so many first ones are the training split."""
+    in_train: np.ndarray | None = None
+    """bool (N,): which of all rows are in the training split."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def write(path: Path, rows: Embedding, columns: Columns) -> None:
             writer.write_batch(_batch(schema, rows, columns, slice(start, start + _ROWS)))
 
 
-def write_codes(path: Path, rows: Embedding, trained: int | None = None) -> None:
+def write_codes(path: Path, rows: Embedding, in_train: np.ndarray | None = None) -> None:
     """Write the codes ``rows`` of items to ``NAME.parquet`` or ``NAME.csv``, whole or not at all (SoftVQError).
 
     ``id`` is the file of an item, or its number where the data have no names; ``code_1``, ``code_2``, … are its codes,
@@ -98,7 +98,7 @@ def write_codes(path: Path, rows: Embedding, trained: int | None = None) -> None
         columns["label"] = rows.labels
         if rows.class_names:
             columns["class"] = [_text(rows.class_names[label]) for label in rows.labels]
-    columns["split"] = [_split(rows.info.get("split"), number, trained) for number in range(len(rows))]
+    columns["split"] = _splits(rows.info.get("split"), in_train, slice(None), len(rows))
     if path.suffix == ".csv":
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
@@ -210,7 +210,7 @@ def _batch(schema: Any, rows: Embedding, columns: Columns, part: slice) -> Any:
         content["label"] = rows.labels[part]
         content["class"] = [_text(rows.class_names[label]) for label in rows.labels[part]] if rows.class_names else []
     content["file"] = files
-    content["split"] = [_split(rows.info.get("split"), number, columns.trained) for number in numbers]
+    content["split"] = _splits(rows.info.get("split"), columns.in_train, part, len(numbers))
     if columns.images is not None:
         paths = files or [f"{number}.png" for number in numbers]
         images = map(_png, columns.images[part])
@@ -231,11 +231,11 @@ def _batch(schema: Any, rows: Embedding, columns: Columns, part: slice) -> Any:
     return pa.record_batch(arrays, schema=schema)
 
 
-def _split(split: Any, number: int, trained: int | None) -> str | None:
-    """Of one row; None where all rows were asked for and the data have no splits of their own."""
-    if split != "all":
-        return str(split)
-    return None if trained is None else "train" if number < trained else "test"
+def _splits(split: Any, in_train: np.ndarray | None, part: slice, count: int) -> list[str]:
+    """The split of each row of a part."""
+    if in_train is None:
+        return [str(split)] * count
+    return ["train" if trained else "test" for trained in in_train[part]]
 
 
 def _png(image: np.ndarray) -> bytes:

@@ -7,10 +7,12 @@ findings.
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterator
 from typing import Protocol
 
 import numpy as np
+from PIL import Image
 
 SIDE, KEPT = 32, 8
 """The hash is of the lowest 8 × 8 frequencies of an image of 32 × 32 grey pixels."""
@@ -47,8 +49,6 @@ def equal_rows(images: Images) -> list[np.ndarray]:
 
 def thumbnails(images: Images) -> np.ndarray:
     """uint8 (N, 32, 32): the images, uint8 (N, H, W, C), in grey and at one size."""
-    from PIL import Image
-
     small = np.empty((len(images), SIDE, SIDE), np.uint8)
     for row, image in enumerate(images):
         picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).convert("L")
@@ -66,14 +66,14 @@ def dct_hashes(small: np.ndarray) -> np.ndarray:
 
     parts = []
     for start in range(0, len(small), _BLOCK):
-        waves = dct(dct(small[start : start + _BLOCK].astype(np.float64), axis=1), axis=2)
-        low = waves[:, :KEPT, :KEPT].reshape(-1, KEPT * KEPT)
+        waves = dct(dct(small[start : start + _BLOCK].astype(np.float64), axis=1)[:, :KEPT], axis=2)
+        low = waves[:, :, :KEPT].reshape(-1, KEPT * KEPT)
         parts.append(np.packbits(low > np.median(low, axis=1, keepdims=True), axis=1).view(">u8")[:, 0])
     return np.concatenate(parts).astype(np.uint64) if parts else np.empty(0, np.uint64)
 
 
-def near_pairs(small: np.ndarray, hashes: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of near-duplicates among ``rows``, int64 (P, 2), and the correlation of their thumbnails, float64 (P,).
+def near_pairs(small: np.ndarray, hashes: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Pairs of near-duplicates among ``rows``, int64 (P, 2).
 
     Candidates share one of the four 16-bit words of their hashes, so that not all pairs have to be compared: of a pair
     whose hashes differ in three bits at most, none is missed.
@@ -83,14 +83,13 @@ def near_pairs(small: np.ndarray, hashes: np.ndarray, rows: np.ndarray) -> tuple
     for bucket in _buckets(hashes, rows):
         for start in range(0, len(bucket), _BLOCK):
             part, rest = bucket[start : start + _BLOCK], bucket[start:]
-            first, second = np.nonzero(_bits(hashes[part][:, None] ^ hashes[rest][None]) <= MOST_BITS)
+            first, second = np.nonzero(np.bitwise_count(hashes[part][:, None] ^ hashes[rest][None]) <= MOST_BITS)
             ends = np.stack([part[first], rest[second]])[:, first < second]
             keys.append(ends.min(axis=0) * len(small) + ends.max(axis=0))
     pairs = np.stack(np.divmod(np.unique(np.concatenate(keys)), len(small)), axis=1)
     blocks = [pairs[start : start + _BLOCK] for start in range(0, len(pairs), _BLOCK)]
     correlation = np.concatenate([np.empty(0), *(_correlation(small[b[:, 0]], small[b[:, 1]]) for b in blocks)])
-    near = correlation >= LEAST_CORRELATION
-    return pairs[near], correlation[near]
+    return np.asarray(pairs[correlation >= LEAST_CORRELATION])
 
 
 def _buckets(hashes: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
@@ -100,15 +99,6 @@ def _buckets(hashes: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
         order = np.argsort(words, kind="stable")
         bounds = np.flatnonzero(np.diff(words[order])) + 1
         yield from (rows[part] for part in np.split(order, bounds) if len(part) > 1)
-
-
-_ONES = np.array([bin(word).count("1") for word in range(1 << 16)], np.uint8)
-
-
-def _bits(numbers: np.ndarray) -> np.ndarray:
-    """Ones in each uint64."""
-    words = np.ascontiguousarray(numbers).view(np.uint16).reshape(*numbers.shape, 4)
-    return np.asarray(_ONES[words].sum(axis=-1, dtype=np.uint8))
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -131,26 +121,31 @@ def groups_of(pairs: np.ndarray) -> list[np.ndarray]:
     return [rows[labels == label] for label in range(labels.max() + 1)] if len(rows) else []
 
 
-def content(images: Images, small: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def content(
+    images: Images, small: np.ndarray, sides: np.ndarray | None = None
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Images with little to see: kind → their rows, and for each a score between 0 and 1, 0 the worst.
 
     - ``constant``: all pixels are equal.
     - ``dark``: 99 % of the grey pixels are below DARK of 255; the score is that percentile.
     - ``bright``: 99 % are above BRIGHT; the score is the distance of that percentile from white.
-    - ``blurred``: the Laplacian's standard deviation is below BLURRED of the image's own.
+    - ``blurred``: the Laplacian's standard deviation is below BLURRED of the image's own. ``sides`` has the shorter
+      side of each image before it was resized: one that was enlarged is not blurred by that.
     """
-    constant = np.fromiter((bool((image == image[0, 0]).all()) for image in images), bool, len(images))
-    pixels = small.reshape(len(small), -1)
-    low, high = (
-        np.concatenate([np.percentile(pixels[i : i + _BLOCK], q, axis=1) for i in range(0, len(pixels), _BLOCK)])
-        if len(pixels)
-        else np.empty(0)
-        for q in (1, 99)
-    )
-    contrast = pixels.std(axis=1)
-    sharpness = np.fromiter(map(_sharpness, images), np.float64, len(images))
+    n = len(images)
+    constant, sharpness, start = np.zeros(n, bool), np.empty(n), 0
+    for block in _stacked(images):
+        part = slice(start, start := start + len(block))
+        constant[part] = (block == block[:, :1, :1]).all(axis=(1, 2, 3))
+        grey = sum(block[..., c].astype(np.float32) for c in range(block.shape[3])) / block.shape[3]
+        sharpness[part] = _sharpness(grey)
+        own = np.full(len(block), min(grey.shape[1:])) if sides is None else sides[part]
+        for row in np.flatnonzero(own < min(grey.shape[1:])):
+            sharpness[part][row] = _sharpness(_shrunk(grey[row], int(own[row]))[None])[0]
+    low, high = _percentiles(small, (1, 99))
+    contrast = small.reshape(n, -1).std(axis=1) if n else np.empty(0)
     kinds = {
-        "constant": (constant, np.zeros(len(images))),
+        "constant": (constant, np.zeros(n)),
         "dark": (~constant & (high < DARK), high / 255),
         "bright": (~constant & (low > BRIGHT), 1 - low / 255),
         "blurred": (~constant & (contrast >= LEAST_CONTRAST) & (sharpness < BLURRED), sharpness),
@@ -158,12 +153,30 @@ def content(images: Images, small: np.ndarray) -> dict[str, tuple[np.ndarray, np
     return {kind: (np.flatnonzero(rows), np.clip(score[rows], 0, 1)) for kind, (rows, score) in kinds.items()}
 
 
-def _sharpness(image: np.ndarray) -> float:
-    """Standard deviation of the Laplacian over that of the image, uint8 (H, W, C), in grey."""
-    from scipy.ndimage import laplace
+def _percentiles(small: np.ndarray, wanted: tuple[int, ...]) -> np.ndarray:
+    """float64 (len(wanted), N), of each thumbnail's pixels."""
+    blocks = (small[start : start + _BLOCK].reshape(-1, SIDE * SIDE) for start in range(0, len(small), _BLOCK))
+    return np.concatenate([np.empty((len(wanted), 0)), *(np.percentile(b, wanted, axis=1) for b in blocks)], axis=1)
 
-    grey = image.mean(axis=2, dtype=np.float32)
-    return float(laplace(grey).std() / max(grey.std(), 1e-9))
+
+def _stacked(images: Images) -> Iterator[np.ndarray]:
+    """uint8 (n, H, W, C): some images at a time."""
+    each = iter(images)
+    while some := list(itertools.islice(each, 256)):
+        yield np.stack(some)
+
+
+def _sharpness(grey: np.ndarray) -> np.ndarray:
+    """(n,): standard deviation of the Laplacian over that of the image, float32 (n, H, W)."""
+    padded = np.pad(grey, ((0, 0), (1, 1), (1, 1)), mode="edge")
+    laplacian = padded[:, :-2, 1:-1] + padded[:, 2:, 1:-1] + padded[:, 1:-1, :-2] + padded[:, 1:-1, 2:] - 4 * grey
+    return np.asarray(laplacian.std(axis=(1, 2)) / np.maximum(grey.std(axis=(1, 2)), 1e-9))
+
+
+def _shrunk(grey: np.ndarray, side: int) -> np.ndarray:
+    """An image that was enlarged, float32 (H, W), at its own size again."""
+    height, width = (max(1, round(length * side / min(grey.shape))) for length in grey.shape)
+    return np.asarray(Image.fromarray(grey).resize((width, height), Image.Resampling.LANCZOS))
 
 
 def outliers(z: np.ndarray, *, k: int = 5, factor: float = 3.0) -> tuple[np.ndarray, np.ndarray]:
@@ -187,10 +200,6 @@ def doubted_labels(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.nd
 
     t_j is the mean probability of class j over the rows that have the label j. A row with the label i is counted
     for class j, the most probable of the classes with p_j ≥ t_j. It is doubted where j ≠ i.
-
-    Args:
-        probabilities: float (N, C).
-        labels: int (N,), from 0 to C − 1; every class has rows.
 
     Returns:
         The doubted rows, int64, the most doubtful first; the class that each is counted for, int64; its score, the

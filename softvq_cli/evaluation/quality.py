@@ -1,4 +1,4 @@
-"""Neighbourhoods in the latents: how well a map keeps them, which rows are lonely, nearly equal or typical.
+"""Neighbourhoods in the latents: how well a map keeps them, which rows are lonely or typical.
 
 All distances are Euclidean, and between rows that are not the same row; equal rows are at distance 0.
 """
@@ -95,40 +95,6 @@ def nearest_rows(z: np.ndarray, k: int, *, jobs: int | None = None) -> Neighbour
         raise UsageError(f"{k} nearest rows of {len(z)} are none: give two rows at least and k of 1 at least")
     distances, rows = nearest(z, min(k, len(z) - 1), jobs=jobs)
     return Neighbourhoods(rows, distances)
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """Pairs of images that look alike, the most alike first."""
-
-    first: np.ndarray
-    """int64 (P,)."""
-    second: np.ndarray
-    """int64 (P,), above ``first``."""
-    difference: np.ndarray
-    """float64 (P,): root mean square difference of the pixels, 0 … 255."""
-
-
-def similar_pairs(images: np.ndarray, neighbourhoods: Neighbourhoods, count: int) -> Pairs:
-    """At most ``count`` pairs (i, j), i < j, with the smallest difference of pixels, among rows and their nearest rows.
-
-    The difference is √ mean (a − b)² over the pixels and channels of two images a and b, uint8 (H, W, C), or over the
-    numbers of two vectors. Pairs that are not each other's neighbours in the latents are not compared; equal images
-    have equal latents, so that none of them is missed unless there are more than k of one kind.
-    """
-    n, k = neighbourhoods.rows.shape
-    ends = np.sort(np.stack([np.repeat(np.arange(n), k), neighbourhoods.rows.reshape(-1)], axis=1), axis=1)
-    ends = np.unique(ends, axis=0)
-    parts = np.array_split(ends, -(-len(ends) // 4096))
-    difference = np.concatenate([_rms(images[part[:, 0]], images[part[:, 1]]) for part in parts])
-    best = np.argsort(difference, kind="stable")[:count]
-    return Pairs(ends[best, 0], ends[best, 1], difference[best])
-
-
-def _rms(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """float64 (P,) of two uint8 (P, H, W, C) or float32 (P, D)."""
-    squares = np.square(a.astype(np.int32 if a.dtype == np.uint8 else np.float64) - b)
-    return np.asarray(np.sqrt(squares.reshape(len(a), -1).mean(axis=1)))
 
 
 def distance_to_centre(z: np.ndarray, assignments: np.ndarray) -> np.ndarray:

@@ -65,11 +65,7 @@ def read_all(paths: Sequence[Path], labels: Path | None, reporter: Reporter) -> 
 
 
 def check_pair(train: Embedding, test: Embedding, reporter: Reporter) -> None:
-    """Refuse two files that are not of one model; warn where they are not its training and its test split.
-
-    Raises:
-        InputError: they name two checkpoints, or two representations.
-    """
+    """Refuse two files that are not of one model; warn where they are not its training and its test split."""
     for name, kind in (("checkpoint_sha256", "checkpoints"), ("representation", "representations")):
         first, second = train.info.get(name), test.info.get(name)
         if first and second and first != second:
@@ -146,18 +142,9 @@ def cluster_file(
 ) -> FileClustering:
     """Cluster the rows of an embedding file.
 
-    Args:
-        path: the ``.npy`` file, or several with rows that follow each other.
-        labels: of its rows, where they are not next to it.
-        sample: cluster and measure so many rows, drawn by the seed; the others get the cluster with the nearest mean.
-        on_map: ``perplexity`` (None: :func:`perplexity_for` the rows), ``exaggeration`` and ``dimensions`` of a t-SNE
-            map that is clustered too ("manifold clustering", McConville et al. 2019); None for no map.
-        reporter: is told of stages and notes.
-        clustering: for :func:`softvq_cli.evaluation.clustering.cluster`; its ``seed`` is also that of the map.
-
-    Raises:
-        InputError: a file cannot be used, or has too few rows.
-        UsageError: as clustering does.
+    With ``on_map``, the ``perplexity`` (None: :func:`perplexity_for` the rows), ``exaggeration`` and ``dimensions`` of
+    a t-SNE map, that map is clustered too ("manifold clustering", McConville et al. 2019). With ``sample``, so many
+    rows are clustered and measured, drawn by the seed; the others get the cluster with the nearest mean.
     """
     import numpy as np
 
@@ -228,23 +215,7 @@ def probe_files(
     device: str = "auto",
     **source: Any,
 ) -> Probing:
-    """Probe a checkpoint, of which both splits are encoded, or two embedding files.
-
-    Args:
-        files: a checkpoint or a run's folder; or the embeddings of the training and of the test split.
-        labels: of the two embedding files, where they are not next to them.
-        solver: of the softmax probe, see :func:`softvq_cli.evaluation.probe.probe`.
-        neighbours: also classify each test row by so many nearest training rows.
-        few_labels: also train the layer on so many labels of each class.
-        seed: of the solver and of the draws of labels.
-        reporter: is told of stages, progress and notes.
-        device: to encode on.
-        source: other data for the checkpoint, see :class:`softvq_cli.results.source.Source`.
-
-    Raises:
-        UsageError: other files than these, or an argument that does not go with them.
-        InputError: a file, the data or the labels cannot be used.
-    """
+    """Probe a checkpoint, of which both splits are encoded, or two embedding files."""
     from softvq_cli.evaluation.probe import few_labels as on_few_labels
     from softvq_cli.evaluation.probe import neighbours as nearest
     from softvq_cli.evaluation.probe import probe
@@ -316,25 +287,7 @@ def draw_maps(
     jobs: int | None = None,
     reporter: Reporter | None = None,
 ) -> list[np.ndarray]:
-    """Map each embedding to the plane and draw the maps side by side.
-
-    Args:
-        embeddings: one per panel.
-        out: the picture, .png, .pdf or .svg.
-        titles: one per panel; :func:`title_of` each unless given.
-        perplexity: of t-SNE; :func:`perplexity_for` each unless given.
-        seed: of t-SNE.
-        jobs: threads; the result does not depend on it.
-        reporter: is told of stages, of what the picture cannot show, and of a perplexity that had to be smaller.
-
-    Returns:
-        The coordinates, (N, 2) per panel.
-
-    Raises:
-        UsageError: titles and panels differ in number, or the name of the picture is not one.
-        InputError: the perplexity is too large for a file's rows.
-        SoftVQError: the picture could not be written.
-    """
+    """Map each embedding to the plane and draw the maps side by side; the coordinates, (N, 2) per panel."""
     from softvq_cli.evaluation.tsne import tsne
     from softvq_cli.plots import style
     from softvq_cli.plots.maps import Panel, plot
@@ -397,15 +350,10 @@ def embed_table(
             source.checkpoint, dataset, path, what=what, batch_size=batch_size, reporter=source.reporter
         )
         if what == "codes":
-            parquet.write_codes(out, rows, _trained(dataset, source))
+            parquet.write_codes(out, rows, source.in_training(dataset))
             return replace(rows, path=out)
         parquet.write(out, rows, _columns(rows, dataset, columns, clusters, source))
     return embeddings.open_rows(out)
-
-
-def _trained(dataset: Dataset, source: Source) -> int | None:
-    """How many of all rows are the training split, where the data have splits of their own."""
-    return len(source.load("train")) if dataset.split == "all" and not dataset.drawn else None
 
 
 def _columns(rows: Embedding, dataset: Dataset, names: Sequence[str], clusters: int | None, source: Source) -> Columns:
@@ -432,7 +380,7 @@ def _columns(rows: Embedding, dataset: Dataset, names: Sequence[str], clusters: 
         plane if "map" in names else None,
         assignments if "cluster" in names else None,
         neighbours,
-        _trained(dataset, source),
+        source.in_training(dataset),
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -65,10 +66,18 @@ _NEEDS: Mapping[str, tuple[str, ...]] = {
 }
 """Part → the arrays without which it is measured again."""
 FILES = (EVALUATION, *ARRAYS.values())
+BASELINE_TITLES: Mapping[str, str] = {
+    "random": "chance",
+    "pixels": "raw pixels",
+    "pca": "PCA",
+    "rq-kmeans": "RQ-KMeans",
+}
+"""What a model's numbers are shown next to, by the name of its representation."""
+OVERFITTING = 0.2
+"""Difference of the probe's accuracies from which it is said."""
 _AT = "z_e@"
 RQ_KMEANS = "rq-kmeans"
 """Residual K-means of the inputs: what the network of ``rvq`` has to beat."""
-_BASELINES = ("random", "pixels", "pca", RQ_KMEANS)
 
 
 def at(step: int) -> str:
@@ -107,8 +116,46 @@ class Evaluation:
 
     @property
     def baselines(self) -> dict[str, Mapping[str, float]]:
-        """``random`` (chance), ``pixels`` and ``pca``, as far as they were measured with the model."""
-        return {name: self.numbers[name] for name in _BASELINES if BASELINES in self.parts and name in self.numbers}
+        """Of those in :data:`BASELINE_TITLES` what was measured with the model."""
+        return {
+            name: self.numbers[name] for name in BASELINE_TITLES if BASELINES in self.parts and name in self.numbers
+        }
+
+    def remarks(self, trained: Checkpoint) -> list[str]:
+        """A sentence on whatever is off with the run."""
+        numbers, raw = self.numbers["z_e"], self.baselines.get("pixels", {})
+        seen, remarks = trained.step * trained.config.train.batch_size, []
+        if seen < trained.dataset.n and trained.config.model.arch != "none":
+            remarks.append(f"fewer than one epoch was seen: {seen:,} of {trained.dataset.n:,} training images")
+        train, test = numbers.get("train_accuracy"), numbers.get("probe_accuracy")
+        if train is not None and test is not None and train - test > OVERFITTING:
+            remarks.append(
+                f"the probe is right for {100 * train:.1f} % of the training images and {100 * test:.1f} % of the test "
+                "images: overfitting, for which there are too few images or too many latent dimensions"
+            )
+        compared = [name for name in ("clustering_accuracy", "probe_accuracy") if name in numbers and name in raw]
+        if compared and all(numbers[name] <= raw[name] for name in compared):
+            remarks.append("the latents are no better than raw pixels, neither for the clusters nor for the probe")
+        return remarks + self._remarks_on_codes(numbers, trained.config.model.K)
+
+    def _remarks_on_codes(self, numbers: Mapping[str, float], K: int) -> list[str]:
+        """Of a model with several codes per image: usage alone hides a bad one."""
+        remarks = []
+        for stage, usage in self.details.get("code_usage", {}).get("stages", {}).items():
+            if "quantisation_error" in numbers and usage["perplexity"] < K / 4:
+                remarks.append(
+                    f"stage {stage} uses its {K} codes as if there were {usage['perplexity']:.3g} (perplexity)"
+                )
+        if numbers.get("quantisation_error", 0.0) > 1:
+            error = numbers["quantisation_error"]
+            remarks.append(f"quantisation moves z_e by {error:.3g} of its variance: more than one code for all would")
+        kmeans = self.baselines.get(RQ_KMEANS, {}).get("test_nmse", math.inf)
+        if kmeans < numbers["test_nmse"]:
+            remarks.append(
+                f"residual K-means of the inputs, without a network, has the smaller error (nMSE): {kmeans:.3g}, "
+                f"and this model {numbers['test_nmse']:.3g}"
+            )
+        return remarks
 
     def has(self, parts: Sequence[str]) -> bool:
         """Whether all of ``parts`` were measured."""
@@ -267,16 +314,23 @@ def _baselines(subject: Subject, threads: int | None, reporter: Reporter) -> Mea
     numbers = _residual_kmeans(subject, reporter)
     if subject.train.labels is None or subject.test.labels is None:
         return Measured({}, details=numbers)
-    for kind, name in {CHANCE: "chance", RAW: "raw pixels", PCA: "PCA"}.items():
-        reporter.stage(f"measuring {name} for comparison")
+    for kind in (CHANCE, RAW, PCA):
         control = subject.compared_with(Control(kind, subject.checkpoint.config))
+        name, key = BASELINE_TITLES[control.representation], json.dumps(control.key)
         try:
-            measured = agreement(control.rows, subject.train.class_names, threads, Reporter())
+            if key not in _MEASURED:
+                reporter.stage(f"measuring {name} for comparison")
+                measured = agreement(control.rows, subject.train.class_names, threads, Reporter())
+                _MEASURED[key] = {**measured.numbers, **control.numbers}
         except SoftVQError as error:
             reporter.note(Message("without {}: {}", name, error.message))
             continue
-        numbers[control.representation] = {**measured.numbers, **control.numbers}
+        numbers[control.representation] = _MEASURED[key]
     return Measured({}, details=numbers)
+
+
+_MEASURED: dict[str, dict[str, float]] = {}
+"""What this process has measured of a baseline, by its key: the runs of a report have most of them in common."""
 
 
 def read(folder: Path, key: Mapping[str, Any]) -> Evaluation:

@@ -22,14 +22,11 @@ _RECORDED = ("dataset", "split", "representation", "step", "checkpoint_sha256", 
 
 
 def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """A checkpoint, a file of embeddings or ONNX, or the folder of a run or study as one document; ``kind`` says which.
-
-    Raises:
-        InputError: it is none of them, or damaged.
-    """
+    """A checkpoint, embeddings, an ONNX file, or the folder of a run or study as a document; ``kind`` says which."""
     path = Path(path)
     if path.is_dir():
-        return _studies(path) or _run(path)
+        documents = studies(path)
+        return _studies(path, documents) if documents else _run(path)
     if not path.exists():
         raise InputError(f"there is no file {path}")
     if path.suffix == ".onnx":
@@ -94,22 +91,28 @@ def _tensor(tensor: Any) -> str:
     return f"{onnx.TensorProto.DataType.Name(tensor.elem_type).lower()} ({', '.join(sizes)})"
 
 
-def _studies(folder: Path) -> dict[str, Any] | None:
-    """The tables that reproduce, sweep and compare wrote into a folder; None where it holds none."""
-    studies = {}
-    for path in sorted(folder.glob("*.json")):
+def studies(folder: Path) -> dict[str, dict[str, Any]]:
+    """The documents that reproduce, sweep and compare wrote into a folder, by the names of their files."""
+    documents = {}
+    for path in sorted(folder.glob("*.json")) if folder.is_dir() else ():
         with contextlib.suppress(InputError):
             document = read_json(path)
-            if isinstance(document, dict) and {"name", "title", "rows", "command"} <= document.keys():
-                studies[path.name] = document
-    if not studies:
-        return None
-    document = {"kind": "study", "path": str(folder), "files": list(studies)}
-    for study in studies.values():
-        rows = [row["label"] for row in study["rows"]]
-        failed = len(study.get("failed", ()))
-        document[study["name"]] = {"title": study["title"], "command": study["command"], "rows": rows, "failed": failed}
-    return document
+            if isinstance(document, dict) and {"name", "title", "columns", "rows", "command"} <= document.keys():
+                documents[path.name] = document
+    return documents
+
+
+def _studies(folder: Path, documents: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    described: dict[str, Any] = {"kind": "study", "path": str(folder), "files": list(documents)}
+    for study in documents.values():
+        rows, failed = [row["label"] for row in study["rows"]], len(study.get("failed", ()))
+        described[study["name"]] = {
+            "title": study["title"],
+            "command": study["command"],
+            "rows": rows,
+            "failed": failed,
+        }
+    return described
 
 
 def _embeddings(path: Path) -> dict[str, Any]:

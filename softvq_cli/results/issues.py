@@ -1,11 +1,11 @@
-"""``softvq issues``: what someone who cleans a set of images looks for, over both splits, with file names."""
+"""What someone who cleans a data set looks for: ``softvq issues``, and the section of that name on the report page."""
 
 from __future__ import annotations
 
 import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,200 +31,241 @@ _RATIO = 3.0
 
 
 @dataclass(frozen=True)
-class Issues:
-    """What was found. A file is a mapping with ``file``, ``split`` and, where the data have classes, ``class``."""
+class Table:
+    """The N images or vectors that are compared, of one split or of both."""
 
-    data: str
-    images: int
-    groups: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]] = field(default_factory=dict)
-    """Kind → groups of files."""
-    files: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
-    """Kind → files with a ``score`` from 0, the worst, to 1; a kind that was not looked for is absent."""
+    name: str
+    images: Sequence[np.ndarray]
+    """uint8 (n, H, W, C) or float32 (n, D), one array after the other."""
+    in_train: np.ndarray
+    """bool (N,)."""
+    numbers: np.ndarray
+    """int64 (N,): where each stands in its split, for data without file names."""
+    file_names: Sequence[str] | None
+    labels: np.ndarray | None
+    """int64 (N,)."""
+    class_names: Sequence[str]
 
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {"data": self.data, "images": self.images, **self.groups, **self.files}
-
-    def write_csv(self, path: Path) -> None:
-        """One line per file and kind; the files of a group have its number (SoftVQError: it cannot be written)."""
-        text = io.StringIO()
-        columns = ["kind", "group", "file", "split", "class", "score", "suggested_class"]
-        writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-        writer.writeheader()
-        for kind, groups in self.groups.items():
-            for number, files in enumerate(groups, 1):
-                writer.writerows({"kind": kind, "group": number, **file} for file in files)
-        for kind, found in self.files.items():
-            writer.writerows({"kind": kind, **file} for file in found)
-        write_text(path, text.getvalue())
-
-
-def find_issues(config: DataConfig, source: Source | None = None, reporter: Reporter | None = None) -> Issues:
-    """Look for all kinds of issues.
-
-    Args:
-        config: the data.
-        source: a trained run, with which outliers, neighbours in z_e and doubtful labels are looked for too. It is told
-            which data to read.
-        reporter: is told of stages, and of what cannot be looked for.
-
-    Raises:
-        SoftVQError: the data or the run cannot be read.
-    """
-    from softvq_cli.evaluation import issues as search
-
-    reporter = reporter or Reporter()
-    splits = _load(config, reporter, source is None)
-    table = _Table(splits)
-    reporter.stage("looking for duplicates")
-    equal = search.equal_rows(table)
-    small = search.thumbnails(table)
-    repeats = {int(row) for rows in equal for row in rows[1:]}
-    unique = np.array([row for row in range(len(table)) if row not in repeats], np.int64)
-    pairs, _ = search.near_pairs(small, search.dct_hashes(small), unique)
-    reporter.stage("looking for images without content")
-    content = search.content(table, small)
-    files = {kind: table.scored(rows, scores) for kind, (rows, scores) in content.items()}
-    files["odd_size"] = _odd_sizes(table, config)
-    if source is not None:
-        reporter.stage("looking at the latents")
-        z = _latents(source, reporter)
-        files |= _of_latents(z, table, reporter)
-        rich = unique[small[unique].reshape(len(unique), -1).std(axis=1) >= search.LEAST_CONTRAST]
-        pairs = np.concatenate([pairs, _near_latents(z, table, rich)])
-    groups = _groups(equal, search.groups_of(pairs), table)
-    return Issues(splits[0].name, len(table), groups, files)
-
-
-def _load(config: DataConfig, reporter: Reporter, any_size: bool) -> list[Dataset]:
-    """Both splits; image files of several sizes are compared at one."""
-    from softvq_cli import datasets
-
-    def load(config: DataConfig) -> list[Dataset]:
-        return [datasets.load(config, "train", reporter=reporter), datasets.load(config, "test", reporter=reporter)]
-
-    try:
-        splits = load(config)
-    except InputError as error:
-        if not any_size or "image_size" not in error.settings or config.image_size is not None:
-            raise
-        reporter.note(f"the images have several sizes: they are compared at {_SIZE} x {_SIZE} pixels")
-        splits = load(replace(config, image_size=_SIZE))
-    if splits[0].images.ndim != 4:
-        raise InputError(f"{splits[0].name} holds vectors, and issues are looked for in images")
-    for note in splits[0].notes:
-        reporter.note(Message("{}: {}", splits[0].name, note))
-    return splits
-
-
-class _Table:
-    """The images of several splits under each other."""
-
-    def __init__(self, splits: Sequence[Dataset]) -> None:
-        self.splits = splits
-        self._starts = np.cumsum([0, *(len(split) for split in splits)])
-        self.class_names = splits[0].class_names
-        labelled = all(split.labels is not None for split in splits) and bool(self.class_names)
-        self.labels = np.concatenate([split.labels for split in splits]) if labelled else None
+    @classmethod
+    def of(cls, train: Dataset, test: Dataset) -> Table:
+        """Both splits."""
+        files = train.file_names is not None and test.file_names is not None
+        labelled = train.labels is not None and test.labels is not None
+        return cls(
+            train.name,
+            (train.images, test.images),
+            np.arange(len(train) + len(test)) < len(train),
+            np.concatenate([np.arange(len(train)), np.arange(len(test))]),
+            [*(train.file_names or ()), *(test.file_names or ())] if files else None,
+            np.concatenate([train.labels, test.labels]) if labelled else None,
+            train.class_names,
+        )
 
     def __len__(self) -> int:
-        return int(self._starts[-1])
+        return len(self.in_train)
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        for split in self.splits:
-            yield from split.images
+        for images in self.images:
+            yield from images
 
     def image(self, row: int) -> np.ndarray:
-        split = self.split_of(row)
-        return np.asarray(self.splits[split].images[row - self._starts[split]])
-
-    def split_of(self, row: int) -> int:
-        return int(np.searchsorted(self._starts, row, side="right")) - 1
+        """One of them."""
+        for images in self.images:
+            if row < len(images):
+                return np.asarray(images[row])
+            row -= len(images)
+        raise IndexError(row)
 
     def file(self, row: int) -> dict[str, Any]:
         """What a person needs to find the image."""
-        number = self.split_of(row)
-        split, index = self.splits[number], int(row - self._starts[number])
-        name = f"{split.split}/{index}" if split.file_names is None else split.file_names[index]
-        label = {} if self.labels is None else {"class": self.class_names[self.labels[row]]}
-        return {"file": name, "split": split.split, **label}
+        split = "train" if self.in_train[row] else "test"
+        name = f"{split}/{self.numbers[row]}" if self.file_names is None else self.file_names[row]
+        return {"file": name, "split": split, **({} if self.labels is None else {"class": self.class_of(row)})}
 
-    def scored(self, rows: np.ndarray, scores: np.ndarray) -> list[dict[str, Any]]:
-        """The files of some rows, the worst score first."""
-        order = np.argsort(scores, kind="stable")
-        return [{**self.file(int(rows[i])), "score": round(float(scores[i]), 4)} for i in order]
+    def class_of(self, row: int) -> str:
+        """The name of its label."""
+        assert self.labels is not None
+        return str(self.class_names[self.labels[row]] if self.class_names else self.labels[row])
 
 
-def _groups(
-    equal: Sequence[np.ndarray], near: Sequence[np.ndarray], table: _Table
-) -> dict[str, list[list[dict[str, Any]]]]:
+@dataclass(frozen=True)
+class Suspect:
+    """One image that is odd by itself."""
+
+    row: int
+    score: float
+    """From 0, the worst, to 1."""
+    suggested_class: str | None = None
+    """Of a doubted label."""
+
+
+@dataclass(frozen=True)
+class Issues:
+    """What was found. A kind that was not looked for is absent."""
+
+    table: Table
+    groups: Mapping[str, Sequence[np.ndarray]]
+    """Kind → groups of row numbers."""
+    suspects: Mapping[str, Sequence[Suspect]]
+    """Kind → images, the worst first."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON. A file has ``file``, ``split`` and, where the data have classes, ``class``."""
+        groups = {
+            kind: [[self.table.file(row) for row in rows.tolist()] for rows in groups]
+            for kind, groups in self.groups.items()
+        }
+        suspects = {kind: [self._described(each) for each in some] for kind, some in self.suspects.items()}
+        return {"data": self.table.name, "images": len(self.table), **groups, **suspects}
+
+    def _described(self, suspect: Suspect) -> dict[str, Any]:
+        suggestion = {} if suspect.suggested_class is None else {"suggested_class": suspect.suggested_class}
+        return {**self.table.file(suspect.row), "score": suspect.score, **suggestion}
+
+    def write_csv(self, path: Path) -> None:
+        """One line per file and kind; the files of a group have its number (SoftVQError: it cannot be written)."""
+        text, document = io.StringIO(), self.as_dict()
+        columns = ["kind", "group", "file", "split", "class", "score", "suggested_class"]
+        writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        for kind in self.groups:
+            for number, files in enumerate(document[kind], 1):
+                writer.writerows({"kind": kind, "group": number, **file} for file in files)
+        for kind in self.suspects:
+            writer.writerows({"kind": kind, **file} for file in document[kind])
+        write_text(path, text.getvalue())
+
+
+def find_issues(data: DataConfig | Source, reporter: Reporter | None = None) -> Issues:
+    """Look through both splits of some data; with a trained run also at what its model makes of them."""
+    from softvq_cli.results.subject import represent
+
+    reporter = reporter or Reporter()
+    if isinstance(data, DataConfig):
+        return look(Table.of(*_splits(data, reporter)), None, reporter, Path(data.data))
+    table = Table.of(data.load("train"), data.load("test"))
+    z = [represent(data.checkpoint.model, images, "z_e", reporter) for images in table.images]
+    return look(table, np.concatenate(z), reporter, data.folder)
+
+
+def _splits(config: DataConfig, reporter: Reporter) -> tuple[Dataset, Dataset]:
+    """Both; image files of several sizes are compared at one."""
+    from softvq_cli import datasets
+
+    try:
+        train = datasets.load(config, "train", reporter=reporter)
+    except InputError as error:
+        if "image_size" not in error.settings or config.image_size is not None:
+            raise
+        reporter.note(f"the images have several sizes: they are compared at {_SIZE} x {_SIZE} pixels")
+        config = replace(config, image_size=_SIZE)
+        train = datasets.load(config, "train", reporter=reporter)
+    for note in train.notes:
+        reporter.note(Message("{}: {}", train.name, note))
+    return train, datasets.load(config, "test", reporter=reporter)
+
+
+def look(table: Table, z: np.ndarray | None, reporter: Reporter, folder: Path | None = None) -> Issues:
+    """Look for everything that can be looked for."""
+    from softvq_cli.evaluation import issues as search
+
+    reporter.stage("looking for duplicates")
+    equal = search.equal_rows(table)
+    repeats = {int(row) for rows in equal for row in rows[1:]}
+    unique = np.array([row for row in range(len(table)) if row not in repeats], np.int64)
+    suspects: dict[str, list[Suspect]] = {}
+    pairs = np.empty((0, 2), np.int64)
+    if table.images[0].ndim == 4:
+        small = search.thumbnails(table)
+        pairs = search.near_pairs(small, search.dct_hashes(small), unique)
+        reporter.stage("looking for images without content")
+        sizes = _sizes(table, folder)
+        content = search.content(table, small, None if sizes is None else sizes.min(axis=1))
+        suspects |= {kind: _sorted(*found) for kind, found in content.items()}
+        if sizes is not None:
+            suspects["odd_size"] = _sorted(*_odd_sizes(sizes))
+        if z is not None:
+            rich = unique[small[unique].reshape(len(unique), -1).std(axis=1) >= search.LEAST_CONTRAST]
+            pairs = np.concatenate([pairs, _near_latents(z, table, rich)])
+    if z is not None:
+        reporter.stage("looking at the latents")
+        suspects |= _of_latents(z, table, reporter)
+    return Issues(table, _groups(equal, search.groups_of(pairs), table), suspects)
+
+
+def _sorted(rows: np.ndarray, scores: np.ndarray) -> list[Suspect]:
+    """The worst score first."""
+    order = np.argsort(scores, kind="stable")
+    return [Suspect(int(rows[i]), round(float(scores[i]), 4)) for i in order]
+
+
+def _groups(equal: Sequence[np.ndarray], near: Sequence[np.ndarray], table: Table) -> dict[str, Sequence[np.ndarray]]:
     """The groups, and which of them lie in both splits or in several classes."""
     together = [*equal, *near]
-    across = [rows for rows in together if len({table.split_of(int(row)) for row in rows}) > 1]
-    groups = {"exact_duplicates": equal, "near_duplicates": near, "leaks": across}
+    groups = {
+        "exact_duplicates": equal,
+        "near_duplicates": near,
+        "leaks": [rows for rows in together if 0 < table.in_train[rows].mean() < 1],
+    }
     if table.labels is not None:
         groups["class_conflicts"] = [rows for rows in together if len(np.unique(table.labels[rows])) > 1]
-    return {kind: [[table.file(int(row)) for row in rows] for rows in found] for kind, found in groups.items()}
+    return groups
 
 
-def _odd_sizes(table: _Table, config: DataConfig) -> list[dict[str, Any]]:
-    """Files of a folder whose area or aspect ratio is far from that of the others."""
+def _sizes(table: Table, folder: Path | None) -> np.ndarray | None:
+    """int64 (N, 2): width and height of each file; None where the images are not in files that Pillow reads."""
     from PIL import Image
 
-    folder, sizes = Path(config.data), []
-    if not folder.is_dir() or any(split.file_names is None for split in table.splits):
-        return []
-    for row in range(len(table)):
+    sizes = []
+    if folder is None or not folder.is_dir() or table.file_names is None:
+        return None
+    for name in table.file_names:
         try:
-            with Image.open(folder / table.file(row)["file"]) as image:
+            with Image.open(folder / name) as image:
                 sizes.append(image.size)
-        except (OSError, ValueError, SyntaxError):  # not a picture that Pillow reads, such as DICOM
-            return []
-    width, height = np.array(sizes, np.float64).T
-    far = np.zeros(len(table))
+        except (OSError, ValueError, SyntaxError):  # such as DICOM
+            return None
+    return np.array(sizes)
+
+
+def _odd_sizes(sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows whose area or aspect ratio is far from that of the others, and their scores."""
+    width, height = sizes.T.astype(np.float64)
+    far = np.zeros(len(sizes))
     for values in (width * height, width / height):
         far = np.maximum(far, np.abs(np.log(values / np.median(values))))
     rows = np.flatnonzero(far > np.log(_RATIO))
-    return table.scored(rows, np.exp(-far[rows]))
+    return rows, np.exp(-far[rows])
 
 
-def _latents(source: Source, reporter: Reporter) -> np.ndarray:
-    """float32 (N, d): z_e of both splits under each other."""
-    from softvq_cli.results.subject import represent
-
-    model = source.checkpoint.model
-    return np.concatenate([represent(model, source.load(split).images, "z_e", reporter) for split in ("train", "test")])
-
-
-def _of_latents(z: np.ndarray, table: _Table, reporter: Reporter) -> dict[str, list[dict[str, Any]]]:
+def _of_latents(z: np.ndarray, table: Table, reporter: Reporter) -> dict[str, list[Suspect]]:
+    """Outliers, and labels that a probe doubts."""
     from softvq_cli.evaluation import issues as search
 
-    if len(z) != len(table):
-        raise InputError(f"the run reads {len(z)} images and the data have {len(table)}: read them the same way")
-    files = {"outliers": table.scored(*search.outliers(z))}
+    suspects = {"outliers": _sorted(*search.outliers(z))}
     counts = np.zeros(0) if table.labels is None else np.unique(table.labels, return_counts=True)[1]
     if table.labels is None or len(counts) < 2 or counts.min() < _LEAST_PER_CLASS:
         reporter.note(f"labels are not checked: that needs two classes of at least {_LEAST_PER_CLASS} images each")
-        return files
+        return suspects
     classes, labels = np.unique(table.labels, return_inverse=True)
     rows, counted, scores = search.doubted_labels(search.cross_validated(z, labels), labels)
-    suggested = [table.class_names[classes[label]] for label in counted]
-    files["doubted_labels"] = [
-        {**file, "suggested_class": name} for file, name in zip(table.scored(rows, scores), suggested, strict=True)
+    suspects["doubted_labels"] = [
+        Suspect(row, round(score, 4), str(table.class_names[label] if table.class_names else label))
+        for row, label, score in zip(rows.tolist(), classes[counted].tolist(), scores.tolist(), strict=True)
     ]
-    return files
+    return suspects
 
 
-def _near_latents(z: np.ndarray, table: _Table, unique: np.ndarray) -> np.ndarray:
+def _near_latents(z: np.ndarray, table: Table, rows: np.ndarray) -> np.ndarray:
     """int64 (P, 2): nearest neighbours in z_e whose pixels hardly differ; their hashes may."""
     from softvq_cli.evaluation.quality import nearest_rows
 
-    if len(unique) < 2:
+    if len(rows) < 2:
         return np.empty((0, 2), np.int64)
-    nearest = unique[nearest_rows(z[unique], 1).rows[:, 0]]
+    nearest = rows[nearest_rows(z[rows], 1).rows[:, 0]]
     pairs = [
         (row, other)
-        for row, other in np.sort(np.stack([unique, nearest], axis=1), axis=1).tolist()
+        for row, other in np.unique(np.sort(np.stack([rows, nearest], axis=1), axis=1), axis=0).tolist()
         if np.sqrt(np.square(table.image(row).astype(np.float32) - table.image(other)).mean()) < _ALIKE
     ]
-    return np.unique(np.array(pairs, np.int64).reshape(-1, 2), axis=0)
+    return np.array(pairs, np.int64).reshape(-1, 2)

@@ -77,6 +77,16 @@ MEASURES: Mapping[str, Measure] = {
 }
 """By the name in JSON, in the order of the reports. What a bottleneck carries is measured by the bottleneck itself."""
 
+RESULTS: Mapping[str, str] = {
+    "clustering_accuracy": "clustering accuracy",
+    "nmi": "NMI",
+    "silhouette": "silhouette",
+    "probe_accuracy": "probe accuracy",
+    "train_accuracy": "probe accuracy on training",
+    "test_nmse": "reconstruction error (nMSE)",
+}
+"""What comes first of a run, with its name in the table of ``run`` and on the page."""
+
 CARRIED: tuple[str, ...] = (
     *("test_nmse", "bits_per_image", "kl_nats", "perplexity", "active_codes", "dead_codes"),
     *("code_utilisation", "code_purity", "posterior_entropy_bits"),

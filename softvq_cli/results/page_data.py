@@ -16,8 +16,10 @@ from softvq_cli.evaluation.tsne import FEWEST_ROWS
 from softvq_cli.plots.page import Codebook, Kind, Number, View
 from softvq_cli.reporter import Reporter
 from softvq_cli.results import evaluate
-from softvq_cli.results.evaluate import BASIC, EVALUATION, Evaluation
-from softvq_cli.results.measures import CLUSTERS, perplexity_for
+from softvq_cli.results.evaluate import BASELINE_TITLES, BASELINES, BASIC, EVALUATION, Evaluation
+from softvq_cli.results.issues import Issues, Table, look
+from softvq_cli.results.measures import CLUSTERS, RESULTS, measure, perplexity_for
+from softvq_cli.results.predict import classified, nearest_centre
 from softvq_cli.results.source import Source
 from softvq_cli.results.subject import Encoding, Subject, decoded_codewords, encode
 from softvq_cli.sharing import shared_path
@@ -32,23 +34,10 @@ MAX_POINTS = 20_000
 """Images on a page; larger splits are subsampled."""
 NEIGHBOURS = 8
 """In z_e, of each image."""
-LONELY = 5
-"""An image is alone by the distance to this neighbour."""
-PAIRS = 40
-"""Of images that look alike."""
 CODEWORDS = 1024
 """Of a codebook, the most used ones."""
 SIGMA_ROWS = 2048
 """Images over which the median of each σ_k is taken, at most."""
-_RESULTS: Mapping[str, tuple[str, Kind]] = {
-    "clustering_accuracy": ("clustering accuracy", "share"),
-    "nmi": ("NMI", "number"),
-    "silhouette": ("silhouette", "number"),
-    "probe_accuracy": ("probe accuracy", "share"),
-    "train_accuracy": ("probe accuracy on the training images", "share"),
-    "test_nmse": ("reconstruction error (nMSE)", "number"),
-}
-"""Numbers of an evaluation that come first, with their names on the page."""
 
 
 def collect(
@@ -64,37 +53,33 @@ def collect(
 ) -> View:
     """What is to be shown of one run; what its folder does not have is measured. Nothing is written.
 
-    Args:
-        path: its folder, or the checkpoint.
-        title: of its tab.
-        jobs: threads; one per core unless given.
-        max_points: images on the page.
-        split: whose images are shown; the numbers are of the test split in any case.
-        again: the command that makes a run of this configuration.
-        reporter: is told of stages, progress and notes; the page has the notes on the data, too.
-        source: device and other data, see :meth:`softvq_cli.results.source.Source.open`.
-
-    Raises:
-        InputError: no checkpoint, or its data are missing or others.
+    The numbers are of the test split, whichever ``split`` is shown. ``again`` gives the command that makes a run of a
+    configuration; ``source`` is for :meth:`Source.open`.
     """
     reporter = reporter or Reporter()
     reporter.stage(f"reading {title}")
     opened = Source.open(path, reporter=reporter, **source)
     subject = opened.subject(shown=lambda n: drawn_rows(n, max_points))
-    if len(subject.test) < 2:
-        raise InputError(f"the test split of {subject.test.name} has one image: a report compares at least two")
     shown = subject.test if split == "test" else opened.load(split, choice=True)
-    if len(shown) < 2:
-        raise InputError(f"the {split} split of {shown.name} has one image: a report compares at least two")
+    for dataset in (subject.test, shown):
+        if len(dataset) < 2:
+            raise InputError(
+                f"the {dataset.split} split of {dataset.name} has one image: a report compares at least two"
+            )
     folder = path if path.is_dir() else path.parent
-    evaluation = evaluate.evaluate(subject, (BASIC,), folder=folder, keep=False, threads=jobs, reporter=reporter)
+    parts = BASIC, BASELINES
+    evaluation = evaluate.evaluate(subject, parts, folder=folder, keep=False, threads=jobs, reporter=reporter)
     rows = drawn_rows(len(shown), max_points)
     if split == "test":
-        images = _Images.of_test(subject, evaluation)
+        encoding = subject.encoding
+        clusters, predicted, plane = map(evaluation.array, ("clusters", "predictions", "map"))
     else:
-        reporter.stage(f"measuring the images of {title}")
-        images = _Images.of(subject, shown, rows, jobs, reporter)
-    return _Run(opened.checkpoint, subject, images, split, evaluation, folder, jobs, reporter).view(title, rows, again)
+        encoding, plane = encode(opened.checkpoint.model, shown.images, rows, reporter=reporter), None
+        clusters = nearest_centre(encoding.z, evaluation.array("centres"))
+        predicted, _ = classified(encoding.z, evaluation)
+    assert clusters is not None  # every evaluation has them
+    run = _Run(opened, subject, shown, encoding, clusters, predicted, plane, evaluation, folder, jobs, reporter)
+    return run.view(title, rows, again)
 
 
 def drawn_rows(n: int, most: int) -> np.ndarray:
@@ -105,64 +90,37 @@ def drawn_rows(n: int, most: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class _Images:
-    """The images of a split, and what is known of each."""
-
-    dataset: Dataset
-    encoding: Encoding
-    clusters: np.ndarray
-    predicted: np.ndarray | None
-    coordinates: np.ndarray | None
-    """The map of all of them, where there is one."""
-
-    @classmethod
-    def of_test(cls, subject: Subject, evaluation: Evaluation) -> _Images:
-        """From the evaluation."""
-        clusters = evaluation.array("clusters")
-        assert clusters is not None  # every evaluation has them
-        return cls(subject.test, subject.encoding, clusters, evaluation.array("predictions"), evaluation.array("map"))
-
-    @classmethod
-    def of(cls, subject: Subject, dataset: Dataset, rows: np.ndarray, jobs: int | None, reporter: Reporter) -> _Images:
-        """Measured: the clusters are those of K-means on these images, the probe is that of the training split."""
-        from softvq_cli.evaluation.clustering import cluster
-        from softvq_cli.evaluation.probe import probe
-
-        assert subject.checkpoint is not None
-        encoding = encode(subject.checkpoint.model, dataset.images, rows, reporter=reporter)
-        clusters = None if dataset.labels is not None else min(CLUSTERS, len(dataset))
-        assignments = cluster(encoding.z, dataset.labels, clusters=clusters, jobs=jobs, silhouette=False).assignments
-        predicted, labels = None, subject.train.labels
-        if labels is not None and dataset.labels is not None and len(np.unique(labels)) > 1:
-            result = probe(subject.train_z, labels, encoding.z, dataset.labels)
-            predicted = np.unique(np.concatenate([labels, dataset.labels]))[result.predicted]
-        return cls(dataset, encoding, assignments, predicted, None)
-
-
-@dataclass(frozen=True)
 class _Run:
     """One run while it is read."""
 
-    checkpoint: Checkpoint
+    source: Source
     subject: Subject
-    shown: _Images
-    split: Split
+    shown: Dataset
+    """The split whose images are shown."""
+    encoding: Encoding
+    """Of them, as are clusters, predictions and the map, one row per image of the split."""
+    clusters: np.ndarray
+    predicted: np.ndarray | None
+    plane: np.ndarray | None
     evaluation: Evaluation
     folder: Path
     jobs: int | None
     reporter: Reporter
 
+    @property
+    def checkpoint(self) -> Checkpoint:
+        return self.source.checkpoint
+
     def view(self, title: str, rows: np.ndarray, again: Callable[[RunConfig], str]) -> View:
         """All of it, for the rows that are shown."""
         from softvq_cli.evaluation import quality
 
-        test, encoding = self.shown.dataset, self.shown.encoding
+        shown, encoding, clusters, predicted = self.shown, self.encoding, self.clusters, self.predicted
         coordinates = self._coordinates(title, rows)
         self.reporter.stage(f"neighbours of {title}")
-        z, images = encoding.z[rows], np.ascontiguousarray(test.images[rows])
+        z, images = encoding.z[rows], np.ascontiguousarray(shown.images[rows])
         near = quality.nearest_rows(z, NEIGHBOURS, jobs=self.jobs)
-        pairs = quality.similar_pairs(images, near, PAIRS)
-        clusters, predicted = self.shown.clusters, self.shown.predicted
+        issues = self._issues(images, z, rows)
         distances = encoding.codeword_distances
         return View(
             title=title,
@@ -171,27 +129,39 @@ class _Run:
             again=again(self.checkpoint.config.shared()),
             notes=self._notes(len(rows)),
             rows=rows,
-            images=None if test.of_vectors else images,
-            reconstructions=None if test.of_vectors else encoding.reconstructions,
+            images=None if shown.of_vectors else images,
+            reconstructions=None if shown.of_vectors else encoding.reconstructions,
             errors=encoding.errors[rows],
             neighbours=near.rows,
             distances=near.distances,
-            loneliness=near.loneliness(LONELY),
-            pairs=np.stack([pairs.first, pairs.second], axis=1),
-            differences=pairs.difference,
+            groups={kind: [images.tolist() for images in groups] for kind, groups in issues.groups.items()},
+            suspects={
+                kind: [(each.row, each.suggested_class or f"{each.score:.2g}") for each in some]
+                for kind, some in issues.suspects.items()
+            },
+            baselines={BASELINE_TITLES[name]: _results(of) for name, of in self.evaluation.baselines.items()},
             clusters=clusters[rows],
             centre_distances=quality.distance_to_centre(encoding.z, clusters)[rows],
             coordinates=coordinates,
-            labels=None if test.labels is None else test.labels[rows],
-            class_names=test.class_names,
+            labels=None if shown.labels is None else shown.labels[rows],
+            class_names=shown.class_names,
             predicted=None if predicted is None else predicted[rows],
-            file_names=None if test.file_names is None else [test.file_names[row] for row in rows],
+            file_names=None if shown.file_names is None else [shown.file_names[row] for row in rows],
             codewords=None if encoding.codewords is None else encoding.codewords[rows],
             codeword_distances=None if distances is None else distances[rows],
             code_maps=self._code_maps(images, rows),
             codebook=self._codebook(),
             curves=self._curves(),
         )
+
+    def _issues(self, images: np.ndarray, z: np.ndarray, rows: np.ndarray) -> Issues:
+        """What ``softvq issues`` finds among the images that are shown."""
+        shown = self.shown
+        names = None if shown.file_names is None else [shown.file_names[row] for row in rows]
+        labels = None if shown.labels is None else shown.labels[rows]
+        in_train = self.source.in_training(shown)[rows]
+        table = Table(shown.name, (images,), in_train, rows, names, labels, shown.class_names)
+        return look(table, z, self.reporter, self.source.folder)
 
     def _curves(self) -> list[dict[str, float]]:
         """The lines of the log, if it is the checkpoint's."""
@@ -208,13 +178,12 @@ class _Run:
         """The map of the images that are shown, (n, 2); None of too few."""
         from softvq_cli.evaluation.tsne import tsne
 
-        stored = self.shown.coordinates
-        if stored is not None and np.isfinite(stored[rows]).all():
-            return np.asarray(stored[rows])
+        if self.plane is not None and np.isfinite(self.plane[rows]).all():
+            return np.asarray(self.plane[rows])
         if len(rows) < FEWEST_ROWS:
             return None
         self.reporter.stage(f"t-SNE of {title}")
-        z = self.shown.encoding.z[rows]
+        z = self.encoding.z[rows]
         coordinates: np.ndarray = tsne(z, perplexity=perplexity_for(len(z), Reporter()), jobs=self.jobs)
         return coordinates
 
@@ -222,16 +191,16 @@ class _Run:
         """Where the model has a grid: its codes over the images that are shown."""
         from softvq_cli.plots.images import code_maps
 
-        codes, grid = self.shown.encoding.codes, self.checkpoint.config.model.grid
+        codes, grid = self.encoding.codes, self.checkpoint.config.model.grid
         return code_maps(images, codes[rows], grid) if grid and codes is not None else None
 
     def _codebook(self) -> Codebook | None:
-        encoding, model = self.shown.encoding, self.checkpoint.model
+        encoding, model = self.encoding, self.checkpoint.model
         usage, codewords = encoding.usage, encoding.codewords
         if usage is None or codewords is None:
             return None
         numbers = np.sort(np.argsort(-usage, kind="stable")[:CODEWORDS])
-        sigma = _median_sigma(model, self.shown.dataset.images)
+        sigma = _median_sigma(model, self.shown.images)
         return Codebook(
             images=None if model.of_vectors else decoded_codewords(model, numbers),
             numbers=numbers,
@@ -242,16 +211,16 @@ class _Run:
         )
 
     def _notes(self, shown: int) -> list[str]:
-        notes, test = [], self.shown.dataset
-        kind = {"test": "test images", "train": "training images", "all": "training and test images"}[self.split]
-        if self.split != "test":
+        notes, test, split = [], self.shown, self.shown.split
+        kind = {"test": "test images", "train": "training images", "all": "training and test images"}[split]
+        if split != "test":
             notes.append(
-                f"the {kind} are shown; the numbers above are of the test images alone, the clusters below are those "
-                "of the images that are shown"
+                f"the {kind} are shown; the numbers above and the centres of the clusters below are those of the test "
+                "images"
             )
         if shown < len(test):
             notes.append(
-                f"{shown:,} of the {len(test):,} {kind} are shown, drawn at random; neighbours, pairs "
+                f"{shown:,} of the {len(test):,} {kind} are shown, drawn at random; neighbours, issues "
                 "and counts are among these, the numbers above are of all"
             )
         if not self.checkpoint.finished:
@@ -259,7 +228,8 @@ class _Run:
             notes.append(f"the training is not finished: step {self.checkpoint.step} of {total}")
         if test.labels is None:
             notes.append(f"the images have no labels: {CLUSTERS} clusters are shown, and no probe")
-        return notes + [f"the data: {note}" for note in test.notes]
+        remarks = self.evaluation.remarks(self.checkpoint)
+        return [*remarks, *notes, *(f"the data: {note}" for note in test.notes)]
 
     def _facts(self) -> dict[str, dict[str, Any]]:
         trained, test = self.checkpoint, self.subject.test
@@ -293,15 +263,24 @@ class _Run:
         }
 
     def _numbers(self) -> list[Number]:
-        """Results that stand next to those of the other runs."""
+        """Results, those of all runs first."""
         values, trained = self.evaluation.numbers["z_e"], self.checkpoint
-        numbers = [Number(name, values[key], kind) for key, (name, kind) in _RESULTS.items() if key in values]
-        carried = [key for key in self.subject.encoding.numbers if key not in _RESULTS]
-        numbers += [Number(key.replace("_", " "), float(values[key])) for key in carried]
+        numbers = _results(values)
+        carried = [key for key in self.subject.encoding.numbers if key not in RESULTS]
+        numbers += [Number(measure(key).title, float(values[key])) for key in carried]
         parameters = sum(weights.numel() for weights in trained.model.parameters())
         numbers += [Number("iterations", trained.step, "count"), Number("parameters", parameters, "count")]
         seconds = trained.metrics.get("seconds")
         return numbers if seconds is None else [*numbers, Number("seconds of training", seconds)]
+
+
+def _results(values: Mapping[str, float]) -> list[Number]:
+    """Those that come first."""
+    return [Number(title, values[name], _kind(name)) for name, title in RESULTS.items() if name in values]
+
+
+def _kind(name: str) -> Kind:
+    return "share" if name.endswith("accuracy") else "number"
 
 
 def _median_sigma(model: Any, images: np.ndarray) -> np.ndarray | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
     from softvq_cli.training import Run
     from softvq_cli.training.checkpoint import Checkpoint
 
-OVERFITTING = 0.2
-"""Difference of the probe's accuracies from which it is said."""
 SHOWN = 30
 """Images in the picture of reconstructions."""
 MAP, RECONSTRUCTIONS, CURVES = "tsne.png", "reconstructions.png", "curves.png"
@@ -43,44 +40,8 @@ class RunResult:
     """The last line of the log."""
     checkpoint_sha256: str
     evaluation: Evaluation
-    training_images: int
-
-    @property
-    def remarks(self) -> list[str]:
-        """A sentence on whatever is off."""
-        numbers, raw = self.evaluation.numbers["z_e"], self.evaluation.baselines.get("pixels", {})
-        seen, remarks = self.training["step"] * self.config.train.batch_size, []
-        if seen < self.training_images and self.config.model.arch != "none":
-            remarks.append(f"fewer than one epoch was seen: {seen:.0f} of {self.training_images} training images")
-        train, test = numbers.get("train_accuracy"), numbers.get("probe_accuracy")
-        if train is not None and test is not None and train - test > OVERFITTING:
-            remarks.append(
-                f"the probe is right for {100 * train:.1f} % of the training images and {100 * test:.1f} % of the test "
-                "images: overfitting, for which there are too few images or too many latent dimensions"
-            )
-        compared = [name for name in ("clustering_accuracy", "probe_accuracy") if name in numbers and name in raw]
-        if compared and all(numbers[name] <= raw[name] for name in compared):
-            remarks.append("the latents are no better than raw pixels, neither for the clusters nor for the probe")
-        return remarks + self._remarks_on_codes(numbers)
-
-    def _remarks_on_codes(self, numbers: Mapping[str, float]) -> list[str]:
-        """Of a model with several codes per image: usage alone hides a bad one."""
-        remarks, K = [], self.config.model.K
-        for stage, usage in self.evaluation.details.get("code_usage", {}).get("stages", {}).items():
-            if "quantisation_error" in numbers and usage["perplexity"] < K / 4:
-                remarks.append(
-                    f"stage {stage} uses its {K} codes as if there were {usage['perplexity']:.3g} (perplexity)"
-                )
-        if numbers.get("quantisation_error", 0.0) > 1:
-            error = numbers["quantisation_error"]
-            remarks.append(f"quantisation moves z_e by {error:.3g} of its variance: more than one code for all would")
-        kmeans = self.evaluation.baselines.get(evaluate.RQ_KMEANS, {}).get("test_nmse", math.inf)
-        if kmeans < numbers["test_nmse"]:
-            remarks.append(
-                f"residual K-means of the inputs, without a network, has the smaller error (nMSE): {kmeans:.3g}, "
-                f"and this model {numbers['test_nmse']:.3g}"
-            )
-        return remarks
+    remarks: list[str]
+    """A sentence on whatever is off."""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -109,9 +70,6 @@ def run_pipeline(
     """Train a configuration and evaluate it; the arguments are those of :func:`softvq_cli.training.train`.
 
     With ``resume``, what the folder has of this very checkpoint is not done again.
-
-    Raises:
-        SoftVQError: as training, embedding and the evaluations do.
     """
     from softvq_cli.devices import pick
     from softvq_cli.training import checkpoint, run_directory, train
@@ -135,7 +93,7 @@ def run_pipeline(
             _draw(run.folder, subject, evaluation, reporter)
         except KeyboardInterrupt as error:
             raise Interrupted(f"stopped while {doing}", {"out": run.folder, "resume": True}) from error
-    return RunResult(run.folder, run.config, run.metrics, trained.sha256, evaluation, trained.dataset.n)
+    return RunResult(run.folder, run.config, run.metrics, trained.sha256, evaluation, evaluation.remarks(trained))
 
 
 def _subject(run: Run, trained: Checkpoint, reporter: Reporter) -> Subject:

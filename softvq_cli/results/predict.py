@@ -1,9 +1,9 @@
-"""What a run says of new images: class, cluster, how unusual, and the nearest training images."""
+"""What a run says of new images or vectors: class, cluster, how unusual, and the nearest ones of its training."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,9 @@ from softvq_cli.results.evaluate import BASIC
 from softvq_cli.results.source import Source
 from softvq_cli.results.subject import represent
 
-LONELY = 5
+_LONELY = 5
 """An image is as unusual as its distance to this nearest training image is large."""
-SAMPLE = 5000
+_SAMPLE = 5000
 """Training images whose own distances it is compared with, at most."""
 ENDINGS = (".parquet", ".csv")
 """Of files of predictions."""
@@ -52,12 +52,14 @@ class Prediction:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        document = asdict(self)
-        for entry in (document, *document["neighbours"]):
-            entry["class"] = entry.pop("cls")
-        order = ("file", "class", "probability", "cluster", "outlier", "neighbours")
-        nearest = [{name: n[name] for name in ("file", "class", "distance")} for n in document["neighbours"]]
-        return {**{name: document[name] for name in order}, "neighbours": nearest}
+        return {
+            "file": self.file,
+            "class": self.cls,
+            "probability": self.probability,
+            "cluster": self.cluster,
+            "outlier": self.outlier,
+            "neighbours": [{"file": n.file, "class": n.cls, "distance": n.distance} for n in self.neighbours],
+        }
 
 
 @dataclass(frozen=True)
@@ -82,52 +84,58 @@ def predict(
 ) -> list[Prediction]:
     """Classify new images by the probe of a run, and look them up among its training images.
 
-    Args:
-        run: its folder, or the checkpoint. What the folder does not have is measured; nothing is written.
-        paths: images, or folders of them. They take the model's size, channels and range of values.
-        neighbours: how many training images are named.
-        device: to encode on.
-        reporter: is told of stages, progress and notes.
-
-    Raises:
-        InputError: no checkpoint, an image that cannot be read, or data that cannot be found.
-        UsageError: a number out of range.
+    ``paths`` are images, or folders of them, which take the model's size, channels and range of values; for a model of
+    vectors they are files of vectors, of which each row is one. What the folder does not have is measured; nothing is
+    written.
     """
-    from softvq_cli.datasets.loose import image_files, read_images
     from softvq_cli.evaluation.search import nearest
 
     reporter = reporter or Reporter()
     neighbours = int(check_number("neighbours", neighbours, low=1, high=MOST_COUNT))
-    files = image_files(paths)
-    if not files:
-        raise InputError("there are no images to look at")
     source = Source.open(run, device=device, reporter=reporter)
-    model = source.checkpoint.model
-    if model.of_vectors:
-        raise InputError(f"{source.checkpoint.path} takes vectors, and predict looks at images")
-    images = read_images(files, model.image_shape, source.checkpoint.config.data.pixel_range, reporter)
-    training, evaluation = _known(source, reporter)
-    z = represent(model, images, "z_e", reporter)
+    names, images = (_vectors if source.checkpoint.model.of_vectors else _images)(source, paths)
+    training, evaluation = _training(source, reporter)
+    z = represent(source.checkpoint.model, images, "z_e", reporter)
     reporter.stage("searching neighbours")
-    k = min(max(neighbours, LONELY), len(training.z) - 1)
+    k = min(max(neighbours, _LONELY), len(training.z) - 1)
     distances, rows = nearest(training.z, k, queries=z)
-    outlier = _outliers(training.z, distances[:, min(LONELY, k) - 1])
-    clusters = _nearest_centre(z, evaluation.array("centres"))
-    labels, probabilities = _classified(z, evaluation)
+    outlier = _outliers(training.z, distances[:, min(_LONELY, k) - 1])
+    clusters = nearest_centre(z, evaluation.array("centres"))
+    labels, probabilities = classified(z, evaluation)
     return [
         Prediction(
-            as_utf8(str(file)),
+            as_utf8(name),
             None if labels is None else training.class_of(int(labels[i])),
             None if probabilities is None else float(probabilities[i]),
             int(clusters[i]),
             float(outlier[i]),
             tuple(training.neighbour(int(rows[i, j]), float(distances[i, j])) for j in range(min(neighbours, k))),
         )
-        for i, file in enumerate(files)
+        for i, name in enumerate(names)
     ]
 
 
-def _known(source: Source, reporter: Reporter) -> tuple[_Training, evaluate.Evaluation]:
+def _images(source: Source, paths: Sequence[Path]) -> tuple[list[str], np.ndarray]:
+    """Names of image files, and uint8 (n, H, W, C)."""
+    from softvq_cli.datasets.loose import image_files, read_images
+
+    files, checkpoint = image_files(paths), source.checkpoint
+    if not files:
+        raise InputError("there are no images to look at")
+    pixel_range = checkpoint.config.data.pixel_range
+    return [*map(str, files)], read_images(files, checkpoint.model.image_shape, pixel_range, source.reporter)
+
+
+def _vectors(source: Source, paths: Sequence[Path]) -> tuple[list[str], np.ndarray]:
+    """A name for each row of the files, and float32 (n, D)."""
+    splits = [replace(source, data=str(path)).load("all") for path in paths]
+    if not splits:
+        raise InputError("there are no vectors to look at")
+    names = [f"{path}#{row}" for path, split in zip(paths, splits, strict=True) for row in range(len(split))]
+    return names, np.concatenate([np.asarray(split.images) for split in splits])
+
+
+def _training(source: Source, reporter: Reporter) -> tuple[_Training, evaluate.Evaluation]:
     """z_e of the training split and the evaluation: from the folder where it has them, else measured."""
     from softvq_cli import embeddings
 
@@ -147,23 +155,25 @@ def _known(source: Source, reporter: Reporter) -> tuple[_Training, evaluate.Eval
 
 
 def _outliers(train: np.ndarray, distances: np.ndarray) -> np.ndarray:
-    """float64 (n,): of each distance to the LONELY-th training image the share of theirs that are smaller."""
+    """float64 (n,): of each distance to the fifth training image the share of theirs that are smaller."""
     from softvq_cli.evaluation.search import nearest
 
-    sample = train[np.linspace(0, len(train) - 1, min(SAMPLE, len(train))).round().astype(np.int64)]
-    k = min(LONELY + 1, len(train) - 1)  # each is its own nearest one
-    own = np.sort(nearest(train, k, queries=sample)[0][:, -1])
-    return np.asarray(np.searchsorted(own, distances) / len(own))
+    sample = train[np.linspace(0, len(train) - 1, min(_SAMPLE, len(train))).round().astype(np.int64)]
+    k = min(_LONELY + 1, len(train) - 1)  # each is its own nearest one
+    usual = np.sort(nearest(train, k, queries=sample)[0][:, -1])
+    return np.asarray(np.searchsorted(usual, distances) / len(usual))
 
 
-def _nearest_centre(z: np.ndarray, centres: np.ndarray | None) -> np.ndarray:
+def nearest_centre(z: np.ndarray, centres: np.ndarray | None) -> np.ndarray:
     """int64 (n,): the cluster of the evaluation whose centre is nearest; those without rows have none."""
+    from scipy.spatial.distance import cdist
+
     assert centres is not None  # every evaluation has them
-    squares = np.square(z[:, None].astype(np.float64) - centres).sum(axis=2)
+    squares = cdist(z.astype(np.float64), centres, "sqeuclidean")
     return np.asarray(np.where(np.isnan(squares), np.inf, squares).argmin(axis=1))
 
 
-def _classified(z: np.ndarray, evaluation: evaluate.Evaluation) -> tuple[np.ndarray | None, np.ndarray | None]:
+def classified(z: np.ndarray, evaluation: evaluate.Evaluation) -> tuple[np.ndarray | None, np.ndarray | None]:
     """(label, its probability) of each row by the softmax probe; None where there is none."""
     weights = evaluation.array("probe")
     if weights is None:
@@ -175,11 +185,7 @@ def _classified(z: np.ndarray, evaluation: evaluate.Evaluation) -> tuple[np.ndar
 
 
 def write(path: Path, predictions: Sequence[Prediction]) -> None:
-    """Write predictions to a ``.parquet`` or ``.csv`` file, one row per image.
-
-    Raises:
-        SoftVQError: pyarrow is missing, or the file cannot be written.
-    """
+    """Write predictions to a ``.parquet`` or ``.csv`` file, one row per image."""
     rows = [prediction.as_dict() for prediction in predictions]
     if path.suffix == ".parquet":
         from softvq_cli.embeddings import parquet
@@ -194,13 +200,10 @@ def write(path: Path, predictions: Sequence[Prediction]) -> None:
     import csv
     import io
 
-    text = io.StringIO()
+    text, nearest = io.StringIO(), max(len(prediction.neighbours) for prediction in predictions)
+    columns = ["file", "class", "probability", "cluster", "outlier"]
+    entries = [(i, name) for i in range(nearest) for name in ("file", "class", "distance")]
     writer = csv.writer(text)
-    nearest = max(len(prediction.neighbours) for prediction in predictions)
-    entries = ("file", "class", "distance")
-    numbered = [f"neighbour_{i}_{name}" for i in range(1, nearest + 1) for name in entries]
-    writer.writerow(["file", "class", "probability", "cluster", "outlier", *numbered])
-    for row in rows:
-        near = [neighbour[name] for neighbour in row["neighbours"] for name in entries]
-        writer.writerow([row[name] for name in ("file", "class", "probability", "cluster", "outlier")] + near)
+    writer.writerow([*columns, *(f"neighbour_{i + 1}_{name}" for i, name in entries)])
+    writer.writerows([*map(row.get, columns), *(row["neighbours"][i][name] for i, name in entries)] for row in rows)
     write_text(path, text.getvalue())

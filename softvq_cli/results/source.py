@@ -27,11 +27,7 @@ if TYPE_CHECKING:
 
 
 def checkpoint_file(path: Path) -> Path:
-    """The checkpoint that ``path`` names: the file, or the one in a run's folder.
-
-    Raises:
-        InputError: it is an array or a table.
-    """
+    """The checkpoint that ``path`` names: the file, or the one in a run's folder."""
     if path.suffix in (".npy", ".parquet") and path.is_file():
         what = "an array" if path.suffix == ".npy" else "a table"
         raise InputError(f"{path} is {what}, and a checkpoint is needed here: the ckpt.pt that train wrote")
@@ -80,28 +76,14 @@ class Source:
 
     @classmethod
     def open(cls, path: Path, *, device: str = "auto", **more: Any) -> Source:
-        """The source for the checkpoint or run's folder at ``path``, on a device; ``more`` are the other fields.
-
-        Raises:
-            UsageError: there is no such device.
-            InputError: there is no checkpoint, or it is damaged.
-        """
+        """The source for the checkpoint or run's folder at ``path``, on a device; ``more`` are the other fields."""
         from softvq_cli.devices import pick
         from softvq_cli.training import checkpoint
 
         return cls(checkpoint.load(checkpoint_file(path), pick(device)), **more)
 
     def load(self, split: str, *, choice: bool = False) -> Dataset:
-        """One split.
-
-        Args:
-            split: train, test or all.
-            choice: whether the user says which, and may say another.
-
-        Raises:
-            UsageError: an unknown split.
-            InputError: the data are missing or damaged, or their images have another shape than the model's.
-        """
+        """One split; ``choice``: the user says which, and may say another."""
         if split not in SPLITS:
             raise UsageError(unknown_name("split", split, SPLITS))
         trained = self.checkpoint.dataset
@@ -158,13 +140,7 @@ class Source:
             )
 
     def embed(self, split: str, out: Path, *, what: str = "z_e", batch_size: int = 512, **more: Any) -> Embedding:
-        """Write what the model makes of one split, by :func:`softvq_cli.embeddings.embed`; the folder is made.
-
-        Raises:
-            UsageError: an unknown split or representation.
-            InputError: as :meth:`load`, or the model has no such representation.
-            SoftVQError: a file could not be written.
-        """
+        """Write what the model makes of one split, see :func:`softvq_cli.embeddings.embed`; the folder is made."""
         from softvq_cli import embeddings
 
         dataset = self.load(split, choice=True)
@@ -183,6 +159,20 @@ class Source:
             return dataset
 
         return Subject(self.checkpoint, load, reporter=self.reporter, **more)
+
+    @property
+    def folder(self) -> Path:
+        """The path that the data are read from; that of a named data set is no folder."""
+        return Path(self._place.data)
+
+    def in_training(self, dataset: Dataset) -> np.ndarray:
+        """bool (N,): which rows of a split, or of all images, are in the training split."""
+        from softvq_cli.datasets.dataset import training_rows
+
+        if dataset.split != "all":
+            return np.full(len(dataset), dataset.split == "train")
+        train = None if dataset.drawn else len(self._load("train"))
+        return training_rows(len(dataset), self._load("all").labels, train, self._place)
 
     def kept_arrays(self, rows: Embedding) -> dict[str, np.ndarray]:
         """What the run's evaluation has of these rows, if they are z_e of its labelled test split."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,7 @@ from softvq_cli.config import DataConfig, RunConfig, parse_keep, resolve
 from softvq_cli.datasets.dataset import Dataset
 from softvq_cli.datasets.naming import shorten
 from softvq_cli.devices import pick
-from softvq_cli.errors import InputError, Message, SoftVQError, UsageError, one_line, unknown_name
+from softvq_cli.errors import InputError, Message, SoftVQError, UsageError, one_line, param, unknown_name
 from softvq_cli.model import Autoencoder, Networks
 from softvq_cli.reporter import Reporter, Reporters
 from softvq_cli.training import checkpoint, run_directory, tensorboard
@@ -58,7 +59,7 @@ class TrainRequest:
 def train(
     chosen: Mapping[str, Any],
     *,
-    out: Path | None = None,
+    out: str | os.PathLike[str] | None = None,
     resume: bool = False,
     overwrite: bool = False,
     device: str = "auto",
@@ -98,7 +99,10 @@ def train(
     networks = networks_of(encoder, decoder)
     if networks:
         chosen = {**chosen, "arch": "own"}
-    request = TrainRequest(chosen, out, resume, overwrite, reporter or Reporter(), logs, networks)
+    if out is not None and not os.fspath(out).strip():
+        raise UsageError("{} is empty: give the folder of the run, or nothing for one under runs/", param("out"))
+    folder = None if out is None else Path(out)
+    request = TrainRequest(chosen, folder, resume, overwrite, reporter or Reporter(), logs, networks)
     [result] = train_together([request], device=device, stop=stop)
     if isinstance(result, SoftVQError):
         raise result

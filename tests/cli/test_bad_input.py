@@ -314,3 +314,23 @@ def test_resuming_where_there_is_no_run_says_that_it_begins(softvq):
     result = softvq("train", "--out", "mistyped", "--resume", *QUICK)
     assert result.code == 0
     assert "mistyped" in result.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(("predict", "absent", "x.png", "-o", "old.csv"), ("predict", "{run}", "absent.png", "-o", "old.csv")),
+        *(("issues", "absent", "-o", "old.csv"), ("issues", "digits", "--run", "absent", "-o", "old.csv")),
+        *(("data", "show", "absent", "-o", "old.png"), ("report", "absent", "-o", "old.html")),
+        *(("embed", "absent", "-o", "old.npy"), ("cluster", "absent.npy", "--assignments", "old.npy")),
+        *(("tsne", "absent.npy", "-o", "old.png"), ("export", "absent", "--onnx", "old.onnx")),
+        *(("train", "--data", "absent", "-o", "{run}"), ("run", "--data", "absent", "-o", "{run}")),
+    ],
+    ids=" ".join,
+)
+def test_of_an_input_that_is_not_there_is_said_before_an_output_that_is(softvq, trained, tmp_path, words):
+    for ending in ("csv", "png", "html", "npy", "onnx"):
+        (tmp_path / f"old.{ending}").write_text("mine", encoding="utf-8")
+    result = softvq(*(word.format(run=trained) for word in words))
+    assert result.code in (2, 3), result.err
+    assert "absent" in result.err and "old." not in result.err

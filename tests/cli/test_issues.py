@@ -60,6 +60,15 @@ def test_images_of_several_sizes_are_compared_and_odd_sizes_named(planted: Path)
     assert len(ended.document["exact_duplicates"]) == 2
 
 
+def test_of_vectors_what_needs_no_picture_is_looked_for(tmp_path: Path):
+    rows = np.random.default_rng(0).normal(size=(40, 4))
+    rows[[3, 30]] = rows[5]
+    np.savez(tmp_path / "z.npz", x_train=rows[:30], x_test=rows[30:])
+    found = softvq("issues", tmp_path / "z.npz", "--json").document
+    assert files(found["exact_duplicates"]) == files(found["leaks"]) == [{"train/3", "train/5", "test/0"}]
+    assert "dark" not in found and "odd_size" not in found
+
+
 def test_nothing_is_overwritten_and_only_csv_is_written(planted: Path, tmp_path: Path):
     (tmp_path / "old.csv").write_text("mine", encoding="utf-8")
     softvq("issues", planted, "-o", tmp_path / "old.csv").refused(4, "old.csv")

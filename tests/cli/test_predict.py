@@ -10,6 +10,7 @@ from PIL import Image
 
 from softvq_cli import datasets
 from softvq_cli.config import DataConfig
+from tests.helpers import QUICK
 
 pytestmark = pytest.mark.usefixtures("small_networks")
 
@@ -70,6 +71,22 @@ def test_predict_shows_a_table_and_writes_files(softvq, chained, images, for_peo
     parquet = pytest.importorskip("pyarrow.parquet")
     softvq("predict", chained, images, "-o", "p.parquet").done()
     assert parquet.read_table(tmp_path / "p.parquet").column("file").to_pylist() == [row["file"] for row in rows]
+
+
+def test_rows_of_vectors_are_predicted_by_a_model_of_vectors(softvq, chained, tmp_path):
+    draw = np.random.default_rng(0)
+    labels = np.arange(120) % 3
+    z = (np.eye(3)[labels] * 5 + draw.normal(size=(120, 3))).astype(np.float32)
+    np.savez(tmp_path / "z.npz", x_train=z[:90], y_train=labels[:90], x_test=z[90:], y_test=labels[90:])
+    np.save(tmp_path / "new.npy", z[90:100])
+    softvq("run", "--data", "z.npz", "-o", "vectors", *QUICK).done()
+    document = softvq("predict", "vectors", "new.npy").document["predictions"]
+    assert [each["file"] for each in document] == [f"new.npy#{row}" for row in range(10)]
+    predicted = np.load(tmp_path / "vectors" / "predictions-test.npy")
+    assert [int(each["class"]) for each in document] == predicted[:10].tolist()
+    softvq("predict", chained, "new.npy").refused(3, "new.npy")
+    np.save(tmp_path / "wide.npy", np.ones((4, 5), np.float32))
+    softvq("predict", "vectors", "wide.npy").refused(3, "wide", "5", "3")
 
 
 def test_what_is_no_image_is_refused(softvq, chained, tmp_path):

@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 
+import numpy as np
 import pytest
+
+from tests.helpers import QUICK, ROOT
 
 pytest.importorskip("bokeh", reason="the page is drawn with Bokeh, which is not installed")
 pytestmark = pytest.mark.usefixtures("small_networks")
@@ -56,7 +60,34 @@ def test_the_points_can_be_limited(softvq, chained, tmp_path):
     assert softvq("report", chained, "--max-points", 40, "--jobs", 1).code == 0
     [run] = document(tmp_path / "report.html")["runs"]
     assert run["n"] == 40
-    assert "40 of the 359 test images are shown" in run["notes"][0]
+    assert any("40" in note and "359" in note for note in run["notes"])
+
+
+def test_both_splits_are_shown_with_the_leaks_between_them(softvq, tmp_path):
+    draw = np.random.default_rng(0)
+    x = draw.integers(0, 256, (90, 8, 8), np.uint8)
+    test = np.concatenate([x[3:4], draw.integers(0, 256, (11, 8, 8), np.uint8)])
+    np.savez(tmp_path / "d.npz", x_train=x, y_train=np.arange(90) % 3, x_test=test, y_test=np.arange(12) % 3)
+    softvq("train", "--data", "d.npz", "-o", "run", *QUICK).done()
+    assert softvq("report", "run", "--split", "all", "--jobs", 1).code == 0
+    [run] = document(tmp_path / "report.html")["runs"]
+    assert run["n"] == 102
+    assert run["groups"]["leaks"] == run["groups"]["exact_duplicates"] == [[3, 90]]
+    assert [baseline["title"] for baseline in run["baselines"]] == ["chance", "raw pixels", "PCA"]
+
+
+def test_of_the_folder_of_a_study_its_tables_are_shown(softvq, chained, tmp_path):
+    (tmp_path / "study").mkdir()
+    for name in ("table1", "table2"):
+        shutil.copy(ROOT / "docs" / "results" / f"{name}.json", tmp_path / "study")
+    assert softvq("report", "study").code == 0
+    page = document(tmp_path / "report.html")
+    stored = json.loads((tmp_path / "study" / "table1.json").read_text("utf-8"))
+    assert page["tables"][0]["title"] == stored["title"]
+    assert [row[0] for row in page["tables"][0]["rows"]][: len(stored["rows"])] == [r["label"] for r in stored["rows"]]
+    assert (len(page["tables"]), page["runs"]) == (2, [])
+    assert softvq("report", "study", chained, "-o", "both.html", "--jobs", 1).code == 0
+    assert len(document(tmp_path / "both.html")["runs"]) == 1
 
 
 def test_what_cannot_be_reported_on_is_refused_in_one_line(softvq, chained, tmp_path):

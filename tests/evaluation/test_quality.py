@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from softvq_cli.errors import UsageError
-from softvq_cli.evaluation.quality import distance_to_centre, nearest_rows, similar_pairs
+from softvq_cli.evaluation.quality import distance_to_centre, nearest_rows
 
 
 @pytest.fixture
@@ -58,21 +58,6 @@ def test_loneliness_finds_two_odd_rows_that_have_each_other():
     found = nearest_rows(z, 8)
     assert set(np.argsort(found.loneliness(5))[-2:]) == {11, 12}
     assert set(np.argsort(found.loneliness(1))[-2:]) != {11, 12}
-
-
-def test_similar_pairs_have_the_least_difference_of_pixels(z):
-    images = np.random.default_rng(1).integers(0, 256, (60, 4, 4, 3)).astype(np.uint8)
-    images[20], z[20] = images[10], z[10]
-    images[31] = np.where(images[30] < 255, images[30] + 1, 254)  # one step away everywhere
-    z[31] = z[30] + np.float32(1e-3)
-    near = nearest_rows(z, 3)
-    pairs = similar_pairs(images, near, 5)
-    assert list(zip(pairs.first[:2], pairs.second[:2], pairs.difference[:2], strict=True)) == [(10, 20, 0), (30, 31, 1)]
-    candidates = {(min(i, j), max(i, j)) for i, row in enumerate(near.rows.tolist()) for j in row}
-    difference = {
-        (i, j): np.sqrt(np.square(images[i].astype(float) - images[j].astype(float)).mean()) for i, j in candidates
-    }
-    np.testing.assert_allclose(pairs.difference, sorted(difference.values())[:5])
 
 
 def test_the_distance_to_the_centre_is_that_to_the_mean_of_the_cluster(z):

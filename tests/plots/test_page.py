@@ -49,8 +49,6 @@ def test_the_page_holds_what_the_view_has(tmp_path):
         "rows",
         "errors",
         "neighbours",
-        "loneliness",
-        "pairs",
         "clusters",
         "coordinates",
         "labels",
@@ -61,6 +59,9 @@ def test_the_page_holds_what_the_view_has(tmp_path):
     np.testing.assert_allclose(array(run["arrays"]["distances"]).reshape(-1, 3), shown.distances, atol=1.5 / 65535)
     assert run["files"] == list(shown.file_names)
     assert run["classes"] == list(HOSTILE)
+    assert run["groups"] == shown.groups
+    assert run["suspects"] == {kind: [list(each) for each in some] for kind, some in shown.suspects.items()}
+    assert run["baselines"][0]["title"] == "chance"
     assert run["codebook"]["usage"] == [0.3, 0.2, 0.2, 0.2, 0.1, 0.0]
     assert [curve["title"] for curve in run["curves"]] == ["normalised MSE"]
 

@@ -147,6 +147,21 @@ def test_the_map_waits_for_no_other_section(browser, file):
     browser.wait(lambda: browser.one(".tip").is_displayed())
 
 
+def test_issues_are_shown_by_kind_and_what_was_not_found_is_said(opened):
+    section = opened.one("#run0-issues")
+    assert [title.text for title in section.find_elements(By.TAG_NAME, "h3")] == [
+        *("exact duplicates: 2 groups", "outliers: 1 image", "doubted labels: 1 image")
+    ]
+    assert section.find_elements(By.TAG_NAME, "p")[-1].text == "None found: leaks, dark."
+    assert [len(group.find_elements(By.CSS_SELECTOR, ".thumb")) for group in opened.all("#run0-issues li.couple")] == [
+        2,
+        3,
+    ]
+    assert f"perhaps {HOSTILE[1]}" in section.text
+    header = [cell.text for cell in opened.all("#numbers thead th")]
+    assert header == [view().title, "chance", "other"]  # the baseline of both runs stands there once
+
+
 def test_a_click_shows_the_neighbours_in_z_e_and_the_reconstruction(opened):
     opened.at(*opened.script(POINT, 7)).click().perform()
     opened.wait(lambda: opened.one("#detail").is_displayed())

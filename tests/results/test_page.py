@@ -155,7 +155,7 @@ def test_of_many_images_some_are_drawn_at_random_and_it_is_said(finished, shown)
     assert (few.errors == shown.errors[few.rows]).all()
     assert (few.coordinates == shown.coordinates[few.rows]).all()
     assert few.neighbours.max() < 50
-    assert "50 of the 359 test images" in few.notes[0]
+    assert any("50" in note and "359" in note for note in few.notes)
     assert few.numbers == shown.numbers
 
 

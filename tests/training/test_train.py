@@ -370,6 +370,13 @@ def test_run_directories_are_named_after_the_settings(
     assert train({**small, "bottleneck": "ae", "seed": 3}).folder == Path("runs/blobs-ae-d4-s3")
 
 
+def test_an_empty_name_is_no_folder():
+    for out in ("", "  "):
+        with pytest.raises(UsageError) as refused:
+            train({"data": "digits"}, out=out)
+        assert "out" in refused.value.settings
+
+
 def test_bfloat16_starts_at_about_the_same_loss_and_comes_down_too(
     small: dict[str, Any], tmp_path: Path, papers_networks: None
 ) -> None:

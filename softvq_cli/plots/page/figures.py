@@ -19,11 +19,7 @@ _MAP_HEIGHT, _CURVE_HEIGHT = 560, 240
 
 
 def require_bokeh() -> None:
-    """Make sure that the package is there, before hours are spent on what it is to draw.
-
-    Raises:
-        SoftVQError: it is not.
-    """
+    """Make sure that the package is there, before hours are spent on what it is to draw."""
     _bokeh("plotting")
 
 

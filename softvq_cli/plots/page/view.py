@@ -14,7 +14,7 @@ Kind = Literal["share", "number", "count"]
 
 @dataclass(frozen=True)
 class Number:
-    """One result, which stands beside that of the other runs."""
+    """One result, which stands next to that of the other runs."""
 
     name: str
     value: float
@@ -52,7 +52,7 @@ class Codebook:
 
 @dataclass(frozen=True)
 class View:
-    """One run. Arrays have n rows, one an image that is shown; whole numbers count from 0."""
+    """One run. Arrays have n rows, one per image that is shown; whole numbers count from 0."""
 
     title: str
     numbers: Sequence[Number]
@@ -74,16 +74,16 @@ class View:
     """int64 (n, k): the nearest other images in z_e, the nearest first."""
     distances: np.ndarray
     """float64 (n, k): of these."""
-    loneliness: np.ndarray
-    """float64 (n,)."""
-    pairs: np.ndarray
-    """int64 (P, 2): images that look alike, the most alike first."""
-    differences: np.ndarray
-    """float64 (P,): of their pixels."""
     clusters: np.ndarray
     """int64 (n,)."""
     centre_distances: np.ndarray
     """float64 (n,): from the centre of its cluster."""
+    groups: Mapping[str, Sequence[Sequence[int]]]
+    """Kind of issue → groups of images."""
+    suspects: Mapping[str, Sequence[tuple[int, str]]]
+    """Kind of issue → images, the worst first, each with a few words."""
+    baselines: Mapping[str, Sequence[Number]] = field(default_factory=dict)
+    """What the numbers are compared with, by title."""
     coordinates: np.ndarray | None = None
     """float64 (n, 2): the map."""
     labels: np.ndarray | None = None

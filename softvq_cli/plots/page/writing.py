@@ -32,8 +32,8 @@ from softvq_cli.version import __version__
 _SCRIPTS = ("core.js", "map.js", "sections.js", "page.js")
 """In the order of what needs what."""
 _ARRAYS = (
-    *("rows", "errors", "neighbours", "loneliness", "pairs", "differences", "clusters"),
-    *("centre_distances", "coordinates", "labels", "predicted", "codewords", "codeword_distances"),
+    *("rows", "errors", "neighbours", "clusters", "centre_distances"),
+    *("coordinates", "labels", "predicted", "codewords", "codeword_distances"),
 )
 _MOST_PIXELS = 24_000_000
 """Of one picture: a browser holds four bytes each. Where more images do not fit, their thumbnails are smaller."""
@@ -84,7 +84,8 @@ def _run(view: View, sprites: Sprites) -> dict[str, Any]:
     packed = {name: None if array is None else numbers(np.asarray(array)) for name, array in arrays.items()}
     return {
         "title": view.title,
-        "numbers": [{"name": one.name, "value": one.value, "kind": one.kind} for one in view.numbers],
+        "numbers": list(map(vars, view.numbers)),
+        "baselines": [{"title": name, "numbers": list(map(vars, of))} for name, of in view.baselines.items()],
         "facts": view.facts,
         "again": view.again,
         "notes": list(view.notes),
@@ -95,6 +96,8 @@ def _run(view: View, sprites: Sprites) -> dict[str, Any]:
         "code_maps": sprites.add(view.code_maps),
         "classes": list(view.class_names),
         "files": None if view.file_names is None else list(view.file_names),
+        "groups": view.groups,
+        "suspects": view.suspects,
         "arrays": {**packed, "distances": rounded(view.distances)},
         "codebook": None if view.codebook is None else _codebook(view.codebook, sprites),
         "curves": figures.curve_figures(view.curves),

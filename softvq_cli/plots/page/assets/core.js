@@ -60,6 +60,16 @@ const TERMS = {
   "probe accuracy": "Share of the test images that a softmax layer, trained on the latents of the training images, classifies right.",
   "silhouette": "How much nearer an image is to its own cluster than to the next one: -1 to 1.",
   "posterior entropy": "How many bits the choice of a codeword leaves open, on average: 0 is a certain choice.",
+  "exact duplicates": "Groups of images with equal pixels.",
+  "near duplicates": "Groups of images that look alike: the same image at another size, compression or brightness.",
+  "leaks": "Groups of duplicates with images in both splits. The model is tested on what it was trained on.",
+  "class conflicts": "Groups of duplicates with images in several classes.",
+  "odd size": "Files whose area or aspect ratio is far from that of most.",
+  "outliers": "Images far from all others in z_e.",
+  "doubted labels": "Labels that a cross-validated probe on z_e doubts, with the class that it suggests.",
+  "chance": "The same measures of random vectors.",
+  "raw pixels": "The same measures of the pixels themselves, without a model.",
+  "PCA": "The same measures of as many principal components of the pixels as the latents have dimensions.",
   "z_e": "The latent vector that the encoder gives for an image.",
 };
 const TERM = new RegExp(`(?<![\\w-])(${Object.keys(TERMS).sort((a, b) => b.length - a.length).join("|")})(?![\\w-])`);

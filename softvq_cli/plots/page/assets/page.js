@@ -1,18 +1,25 @@
 "use strict";
 /* The page: its head, the table of numbers, a tab a run. A run is drawn when its tab is first opened. */
 
-const SECTIONS = [mapSection, clustersSection, codebookSection, reconstructionsSection, confusionSection, oddSection,
+const SECTIONS = [mapSection, clustersSection, codebookSection, reconstructionsSection, confusionSection, issuesSection,
   curvesSection, aboutSection];
 
+/** A column for each run, followed by those of its baselines that do not stand there yet. */
 function numbersTable(runs) {
-  const names = [...new Set(runs.flatMap(run => run.numbers.map(one => one.name)))];
-  const value = (run, name) => {
-    const one = run.numbers.find(number => number.name === name);
-    return el("td", {text: one ? written(one.value, one.kind) : "–"});
+  const columns = [];
+  for (const run of runs) {
+    columns.push(run);
+    for (const baseline of run.baselines)
+      if (!columns.some(other => JSON.stringify(other) === JSON.stringify(baseline))) columns.push(baseline);
+  }
+  const names = [...new Set(runs.flatMap(run => run.numbers.map(number => number.name)))];
+  const cell = (column, name) => {
+    const number = column.numbers.find(each => each.name === name);
+    return el("td", {class: column instanceof Run ? "" : "baseline", text: number ? written(number.value, number.kind) : "–"});
   };
   return el("table", {class: "numbers"}, el("thead", {}, el("tr", {}, el("td"),
-    runs.map(run => el("th", {scope: "col", text: run.title, dir: "auto"})))),
-    el("tbody", {}, names.map(name => el("tr", {}, el("th", {scope: "row"}, explained(name)), runs.map(run => value(run, name))))));
+    columns.map(column => el("th", {scope: "col", dir: "auto"}, column instanceof Run ? column.title : explained(column.title))))),
+    el("tbody", {}, names.map(name => el("tr", {}, el("th", {scope: "row"}, explained(name)), columns.map(column => cell(column, name))))));
 }
 
 /** The table of a study, as its Markdown has it. */

@@ -2,7 +2,7 @@
 /* The sections of one run, each a function from the run to an element, or null where the run has no such thing. */
 
 const SOME = 24;  // images in a strip
-const MANY = 40;  // pairs, and images that are alone
+const MANY = 40;  // groups or images of a kind of issue
 
 /** A section with its heading. `content` gives the rest, and `draw` what needs its place in the page: both wait in
     `run.waiting`, as the map should not wait for them. */
@@ -177,16 +177,21 @@ function confusion(run, name, title, of, columnName, square) {
     classes.map(r => el("tr", {}, el("th", {scope: "row", dir: "auto", text: run.className(r)}), columns.map(c => cell(r, c)))))), host);
 }
 
-function oddSection(run) {
-  const couple = p => {
-    const [i, j] = [run.pairs[2 * p], run.pairs[2 * p + 1]];
-    const differ = run.labels && run.labels[i] !== run.labels[j];
-    return el("li", {class: differ ? "couple differ" : "couple"}, button(run, i, 48, run.label(i)), button(run, j, 48, run.label(j)),
-      el("span", {class: "caption", text: written(run.differences[p]) + (differ ? ", classes differ" : "")}));
+/** What `softvq issues` finds among the images that are shown, kind by kind. */
+function issuesSection(run) {
+  const kinds = {...run.groups, ...run.suspects}, name = kind => kind.replaceAll("_", " ");
+  const heading = (kind, noun) => el("h3", {}, explained(name(kind)), `: ${counted(kinds[kind].length, noun)}`);
+  const group = images => el("li", {class: run.labels && new Set(images.map(i => run.labels[i])).size > 1 ? "couple differ" : "couple"},
+    images.slice(0, 6).map(i => button(run, i, 48, run.label(i))), images.length > 6 ? el("span", {class: "caption", text: `and ${written(images.length - 6)} more`}) : null);
+  const groups = kind => [heading(kind, "group"), el("ul", {class: "gallery"}, kinds[kind].slice(0, MANY).map(group))];
+  const suspects = kind => {
+    const words = new Map(kinds[kind]);
+    const caption = i => kind === "doubted_labels" ? `${run.label(i)}, perhaps ${words.get(i)}` : words.get(i);
+    return [heading(kind, "image"), gallery(run, Array.from(words.keys()), {most: MANY, caption})];
   };
-  return section(run, "odd", "Outliers and near-duplicates", "What to look at when a data set is cleaned.", () => [
-    el("h3", {text: "outliers: farthest from their fifth-nearest neighbour in z_e (the number is that distance)"}),
-    gallery(run, sortedBy(i => -run.loneliness[i], range(run.n)).slice(0, MANY), {caption: i => written(run.loneliness[i])}),
-    el("h3", {text: "nearly equal pairs: neighbours in z_e with the least difference of pixels (root mean square, of 255)"}),
-    el("ul", {class: "gallery"}, range(run.differences.length).map(couple))]);
+  const none = Object.keys(kinds).filter(kind => !kinds[kind].length).map(name).join(", ");
+  const found = of => Object.keys(of).filter(kind => of[kind].length);
+  return section(run, "issues", "Issues", "What to look at when the data are cleaned, among the images on this page. The number of an image is its score: " +
+    "0 is the worst. softvq issues looks through the training and the test images, and writes the file names to a table.", () =>
+    [...found(run.groups).map(groups), ...found(run.suspects).map(suspects), none ? el("p", {text: `None found: ${none}.`}) : null]);
 }
