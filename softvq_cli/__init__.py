@@ -2,10 +2,10 @@
 
 The Python API, imported when first used so that ``softvq --help`` does not wait for torch:
 
-- :func:`load`: a checkpoint, with its model rebuilt;
-- :func:`embed`: a representation of images as a NumPy array;
-- :class:`AutoencoderEmbedder`: the same models as a scikit-learn transformer;
-- :class:`KMeansManyStarts`: the K-means of ``softvq cluster`` as a scikit-learn clusterer.
+- ``load``: a checkpoint, with its model rebuilt;
+- ``embed``: a representation of images as a NumPy array;
+- ``AutoencoderEmbedder``: the same models as a scikit-learn transformer;
+- ``KMeansManyStarts``: the K-means of ``softvq cluster`` as a scikit-learn clusterer.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ def load(
     encoder: torch.nn.Module | None = None,
     decoder: torch.nn.Module | None = None,
 ) -> Checkpoint:
-    """Read a checkpoint; its ``.model`` is ready for :func:`embed`.
+    """Read a checkpoint; its ``.model`` is ready for ``embed``.
 
     Args:
         path: a ``ckpt.pt`` that ``softvq train`` wrote.
@@ -57,10 +57,10 @@ def embed(model: Checkpoint | Autoencoder | str | os.PathLike[str], images: Any,
             such numbers, in the units of the training: they are mapped as there, but neither rounded nor cut off. For
             one that was trained on rows also rows (N, H*W*C).
         what: ``z_e`` (default), ``z_q``, ``codes``, ``reconstruction`` or ``pixels``;
-            see :func:`softvq_cli.model.represent`.
+            see ``softvq_cli.model.represent``.
 
     Returns:
-        (N, d) float32, or as :func:`softvq_cli.model.represent` says.
+        (N, d) float32, or as ``softvq_cli.model.represent`` says.
 
     Raises:
         InputError: images of another type or shape than the model takes; one image that is not in a list.
@@ -76,13 +76,17 @@ def embed(model: Checkpoint | Autoencoder | str | os.PathLike[str], images: Any,
     if model.of_vectors:
         return represent(model, checked(images, "the array"), what)
     array = _array_of(images, model.image_shape, "auto")
-    return represent(model, _bytes(array, "an autoencoder knows no range: give its checkpoint, or uint8"), what)
+    return represent(
+        model,
+        _bytes(array, "an autoencoder does not know the range of the images: give its checkpoint, or uint8 images"),
+        what,
+    )
 
 
 def _array_of(images: Any, shape: tuple[int, ...], setting: str) -> np.ndarray:
     """Whatever holds several images as one array; (H, W, C) is the model's ``shape``, ``setting`` its range."""
     if isinstance(images, str | os.PathLike) or _is_picture(images):
-        raise InputError("this is one image: give a list of images, [image]")
+        raise InputError("this is a single image: give a list of images, [image]")
     if isinstance(images, torch.Tensor):
         images = images.detach().cpu().numpy()
         if images.ndim == 4 and images.shape[-1] != shape[-1] and images.shape[1] == shape[-1]:
@@ -118,18 +122,18 @@ def _refuse_one(images: np.ndarray, shape: tuple[int, ...]) -> None:
     """Three axes are N grey images; a colour image, or one as large as the model's, is only one."""
     colour = images.ndim == 3 and images.shape[-1] == 3 and shape[1] != 3
     if colour or images.shape == shape or (images.shape == shape[:2] and shape[0] > 1):
-        raise InputError(f"an array of shape {images.shape} is one image: give images[None], or a list of images")
+        raise InputError(f"an array of shape {images.shape} is a single image: give images[None], or a list of images")
 
 
 def _bytes_or_scaled(images: np.ndarray, trained: Checkpoint) -> np.ndarray:
     """(N, H, W, C), black 0 and white 255, by the range that the checkpoint's training had."""
     numbers = Numbers.of(trained.config, trained.model.image_shape)
     if numbers is None:
-        return _bytes(images, f"{trained.path} takes bytes: give uint8 from 0, black, to 255, white")
+        return _bytes(images, f"{trained.path} was trained on 8-bit images: give uint8 from 0 (black) to 255 (white)")
     if numbers.of_rows and images.ndim == 2:
         if images.shape[1] != math.prod(numbers.shape):
             raise InputError(
-                f"{trained.path} takes rows of {math.prod(numbers.shape)}, and these have {images.shape[1]}"
+                f"{trained.path} takes rows of {math.prod(numbers.shape)} numbers, but these have {images.shape[1]}"
             )
         return numbers.images(images)
     return numbers.of_images(as_images(images))

@@ -302,7 +302,7 @@ def resolve(data: str, image_shape: tuple[int, ...], chosen: Mapping[str, Any], 
     config = RunConfig.from_flat({**settings, **chosen})
     if config.train.epochs is not None:
         if "iterations" in chosen or images is None:
-            raise UsageError("{epochs} goes with a training of its own and without {iterations}")
+            raise UsageError("{epochs} works only for a single training and without {iterations}")
         iterations = max(1, math.ceil(config.train.epochs * images / config.train.batch_size))
         train = dataclasses.replace(config.train, iterations=iterations, epochs=None)
         config = dataclasses.replace(config, train=train)
@@ -373,7 +373,7 @@ def check(name: str, value: Any) -> Any:
         return None
     if name == "bottleneck" and value not in BOTTLENECKS:
         if value in BROKEN:
-            raise UsageError(f"the bottleneck {value} is another package's, and {BROKEN[value]}")
+            raise UsageError(f"the bottleneck {value} comes from another package, and {BROKEN[value]}")
         labels = {entry.label.replace(" ", "-"): known for known, entry in BOTTLENECKS.items()}
         raise UsageError(unknown_name("bottleneck", value, BOTTLENECKS, labels))
     if name == "pixel_range":
@@ -400,7 +400,7 @@ def pixel_range(text: str) -> tuple[float, float] | None:
     parts = text.split(",")
     if len(parts) == 2 and all(map(_is_finite_number, parts)) and float(parts[0]) < float(parts[1]):
         return float(parts[0]), float(parts[1])
-    raise UsageError("{pixel_range} is auto, full or LOW,HIGH with LOW below HIGH, not {!r}", text[:80])
+    raise UsageError("{pixel_range} must be auto, full or LOW,HIGH with LOW below HIGH, not {!r}", text[:80])
 
 
 def image_shape(text: str) -> tuple[int, int, int]:
@@ -415,7 +415,7 @@ def image_shape(text: str) -> tuple[int, int, int]:
         shape = (*numbers, 1) if len(numbers) == 2 else tuple(numbers)
         if len(shape) == 3 and (shape[0] in (1, 3) or shape[2] in (1, 3)):
             return shape[0], shape[1], shape[2]
-    raise UsageError("{image_shape} is H,W,C (28,28,1) or C,H,W (3,32,32), C 1 or 3, not {!r}", text[:80])
+    raise UsageError("{image_shape} must be H,W,C (28,28,1) or C,H,W (3,32,32) with C 1 or 3, not {!r}", text[:80])
 
 
 def _as_type(spec: Setting, value: Any) -> Any:
@@ -451,9 +451,9 @@ def parse_levels(text: str) -> tuple[int, ...]:
     words = [word.strip() for word in text.split(",")]
     numbers = tuple(int(word) for word in words if word.isascii() and word.isdigit() and len(word) < 9)
     if len(numbers) < len(words) or min(numbers) < 3:  # of two levels, one is where every number begins, and stays
-        raise UsageError("{levels} takes whole numbers from 3 up with commas between them, not {}", shown(text))
+        raise UsageError("{levels} takes whole numbers of at least 3 separated by commas, not {}", shown(text))
     if math.prod(numbers) > MOST_CODES:
-        raise UsageError("{levels} {} make {} codes: at most {}", text, math.prod(numbers), MOST_CODES)
+        raise UsageError("{levels} {} gives {} codes: at most {} are allowed", text, math.prod(numbers), MOST_CODES)
     return numbers
 
 
@@ -466,7 +466,7 @@ def parse_keep(text: str) -> tuple[int, ...]:
     words = [word.strip() for word in text.split(",")] if text.strip() else []
     numbers = [int(word) for word in words if word.isascii() and word.isdigit() and len(word) < 17]
     if len(numbers) < len(words) or not all(1 <= number <= MOST_COUNT for number in numbers):
-        raise UsageError("{keep} takes whole numbers from 1 up with commas between them, not {}", shown(text))
+        raise UsageError("{keep} takes whole numbers of at least 1 separated by commas, not {}", shown(text))
     return tuple(sorted(set(numbers)))
 
 

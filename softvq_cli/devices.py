@@ -31,7 +31,7 @@ def pick(device: str = "auto") -> torch.device:
     name = present[0] if device == "auto" else device
     if name not in present:
         there = " and ".join(present)
-        raise UsageError("{device} {}: PyTorch finds no such device here; there is {}", name, there)
+        raise UsageError("{device} {}: PyTorch finds no such device here; available: {}", name, there)
     return torch.device(name)
 
 

@@ -2,7 +2,7 @@
 
 The core raises these; only ``softvq_cli.cli`` turns them into one line and an exit code.
 A message says what is wrong, where, and what to do, in one line. Where it names a setting or an argument, it is a
-:class:`Message`: Python reads ``batch_size``, the command line spells ``--batch-size``.
+``Message``: Python reads ``batch_size``, the command line spells ``--batch-size``.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class _Filling(string.Formatter):
 
 
 def param(name: str) -> Message:
-    """A setting or an argument of which only the code knows the name, as a value of a :class:`Message`."""
+    """A setting or an argument of which only the code knows the name, as a value of a ``Message``."""
     return Message(f"{{{name}}}")
 
 
@@ -76,7 +76,7 @@ class SoftVQError(Exception):
     """It failed: the disk is full, the loss is not finite, a download broke off. Exit code 1.
 
     Args:
-        message: one line; with ``values`` the template of a :class:`Message`.
+        message: one line; with ``values`` the template of a ``Message``.
         values: what fills the template's ``{}``.
     """
 
@@ -87,7 +87,7 @@ class SoftVQError(Exception):
 
     @property
     def message(self) -> str:
-        """What to say: a :class:`Message`, where settings are named."""
+        """What to say: a ``Message``, where settings are named."""
         text = self.args[0]
         return text if isinstance(text, str) else str(text)
 
@@ -100,7 +100,7 @@ class SoftVQError(Exception):
 class UsageError(SoftVQError, ValueError):
     """The command or call was used wrongly: an unknown name, a value out of range. Exit code 2.
 
-    A ``ValueError`` too, which is what callers in Python and scikit-learn expect; so is :class:`InputError`.
+    A ``ValueError`` too, which is what callers in Python and scikit-learn expect; so is ``InputError``.
     """
 
     exit_code = 2

@@ -166,7 +166,7 @@ def is_address(text: str) -> bool:
 def make_folder(path: str | os.PathLike[str]) -> Path:
     """Create ``path`` and its parents."""
     if is_address(os.fspath(path)):
-        raise UsageError(f"{path} is an address, and files are written on this machine")
+        raise UsageError(f"{path} is an address, but files are written on this machine")
     path = Path(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -185,7 +185,7 @@ def temporary_folder(instead: str | os.PathLike[str] | None = None) -> Iterator[
         folder = _new_folder(tempfile.gettempdir())
     except OSError as error:
         if instead is None:
-            raise SoftVQError("no folder for temporary files can be written: set TMPDIR to one that can") from error
+            raise SoftVQError("no folder for temporary files is writable: set TMPDIR to one that is") from error
         try:
             folder = _new_folder(instead)
         except OSError as second:
@@ -230,7 +230,7 @@ def arrow_errors(path: Path, kind: str) -> Iterator[None]:
     except Exception as error:  # pyarrow raises many kinds on damaged bytes, OSError without a number among them
         if isinstance(error, OSError) and error.errno is not None:
             raise InputError(f"cannot read {path}: {one_line(error.strerror or error)}") from error
-        raise InputError(f"{path} is damaged or no {kind}: {one_line(error)}") from error
+        raise InputError(f"{path} is damaged or not a {kind}: {one_line(error)}") from error
 
 
 def _finite(text: str) -> float:

@@ -31,11 +31,11 @@ def read_header(file: IO[bytes], where: str, size: int) -> Header:
         shape, fortran, dtype = read(file)
         length = file.tell()
     except Exception as error:  # NumPy evaluates a Python literal and raises what that raises
-        raise InputError(f"{where} is damaged or no .npy array") from error
+        raise InputError(f"{where} is damaged or not a .npy array") from error
     if dtype.hasobject:
         raise InputError(f"{where} holds Python objects, which would run code when loaded; save plain numbers")
     if min(shape, default=0) < 0 or length + math.prod(shape) * dtype.itemsize != size:
-        raise InputError(f"{where} is damaged: its header promises the shape {shown(shape)}, and its size does not fit")
+        raise InputError(f"{where} is damaged: its size does not match the shape {shown(shape)} in its header")
     return Header(shape, fortran, dtype, length)
 
 
@@ -62,7 +62,9 @@ def read_array(file: IO[bytes], where: str, size: int) -> np.ndarray:
         flat = np.empty(math.prod(header.shape), header.dtype)
         _read_into(file, flat.view(np.uint8).data if flat.nbytes else memoryview(b""))
     except MemoryError as error:
-        raise InputError(f"{where} does not fit into memory; save the images as .npy, which is mapped") from error
+        raise InputError(
+            f"{where} does not fit into memory; save the images as .npy, then they are read from disk"
+        ) from error
     except Exception as error:  # the decompressors raise several kinds
         raise InputError(f"{where} is damaged: {one_line(error)}") from error
     return flat.reshape(header.shape, order="F" if header.fortran else "C")

@@ -10,7 +10,7 @@ class Reporter:
     """Five methods that do nothing. Override those that you want to hear.
 
     They are called from the thread that does the work, some of them several times a second, so they must be quick.
-    Text that names settings is a :class:`softvq_cli.errors.Message`.
+    Text that names settings is a ``softvq_cli.errors.Message``.
     """
 
     def note(self, text: str) -> None:
@@ -35,7 +35,7 @@ class Reporter:
 
         Args:
             metrics: the line that was added to ``metrics.jsonl``; empty where only a checkpoint was written.
-            session: the :class:`softvq_cli.training.session.Session` where a checkpoint was written, else None.
+            session: the ``softvq_cli.training.session.Session`` where a checkpoint was written, else None.
         """
 
 

@@ -1,6 +1,6 @@
 """Every list of names that a user may type, once. Nothing heavy is imported here, so that help pages are quick.
 
-A new bottleneck is one line in :data:`BOTTLENECKS`, or comes with another package, by an entry point.
+A new bottleneck is one line in ``BOTTLENECKS``, or comes with another package, by an entry point.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def _plugins() -> dict[str, dict[str, Any]]:
 
 _PLUGINS = _plugins()
 LOGGER_PLUGINS: Mapping[str, Any] = _PLUGINS["softvq.loggers"]
-"""Name → entry point of a class like :class:`softvq_cli.training.tensorboard.TensorBoard`."""
+"""Name → entry point of a class like ``softvq_cli.training.tensorboard.TensorBoard``."""
 LOGGERS = ("tensorboard", *LOGGER_PLUGINS)
 """Where else a training can be written to."""
 BROKEN: dict[str, str] = {}
@@ -127,7 +127,7 @@ BOTTLENECKS: Mapping[str, Entry] = {
 
 
 def _registered(known: Mapping[str, Entry]) -> Mapping[str, Entry]:
-    """With those of other packages, whose entry points are an :class:`Entry`; ours keep their names."""
+    """With those of other packages, whose entry points are an ``Entry``; ours keep their names."""
     bottlenecks = dict(known)
     for name, point in _PLUGINS["softvq.bottlenecks"].items():
         try:
@@ -138,7 +138,7 @@ def _registered(known: Mapping[str, Entry]) -> Mapping[str, Entry]:
         if isinstance(entry, Entry) and name not in bottlenecks:
             bottlenecks[name] = entry
         elif name not in bottlenecks:
-            BROKEN[name] = f"{point.value} is no softvq_cli.words.Entry"
+            BROKEN[name] = f"{point.value} is not a softvq_cli.words.Entry"
     return bottlenecks
 
 

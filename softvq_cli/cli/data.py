@@ -78,13 +78,13 @@ def data(
     if action not in _ACTIONS:
         raise UsageError(unknown_name("action", action, _ACTIONS))
     if action == "fetch" and not names:
-        raise UsageError(f"which data sets? known are {', '.join(datasets.names())}")
+        raise UsageError(f"which data sets? Give names from {', '.join(datasets.names())}")
     if action == "show":
         _show(names or [], out, {**reading, "data_dir": data_dir}, terminal, overwrite=overwrite)
         return
     if out is not None or reading:
         given = ["out"] if out is not None else list(reading)
-        raise UsageError("{} goes with show: softvq data show DATA", param(given[0]))
+        raise UsageError("{} works only with show: softvq data show DATA", param(given[0]))
     chosen = names or list(datasets.names())
     if action == "fetch":
         for name in chosen:
@@ -99,7 +99,7 @@ def data(
         if (state.problem if state.present else names)
     ]
     if action == "check" and bad:
-        raise InputError(f"not usable as they are: {', '.join(bad)}; 'softvq data fetch NAME' mends them")
+        raise InputError(f"missing or damaged: {', '.join(bad)}; 'softvq data fetch NAME' downloads them again")
     where = [] if data_dir is None else ["--data-dir", data_dir]
     missing = [state.name for state in states if not state.complete] if names else []
     if missing:
@@ -127,13 +127,13 @@ def _show(names: list[str], out: Path | None, reading: dict[str, Any], terminal:
     config = DataConfig(data=names[0], **reading)
     overview, train, _ = datasets.look(config, terminal)
     if out is not None and train.of_vectors:
-        raise InputError("{} holds vectors, which have no pictures: leave out {out}", overview.name)
+        raise InputError("{} holds vectors, which cannot be drawn: leave out {out}", overview.name)
     for note in overview.notes:
         terminal.note(Message("{}: {}", overview.name, note))
     if out is not None:
         left = images.contact_sheet(out, train.images, train.labels, train.class_names, terminal)
         if left:
-            terminal.note(f"{left} classes have no room on {out}")
+            terminal.note(f"{left} classes do not fit on {out}")
     document = {**overview.as_dict(), "sheet": None if out is None else str(out)}
     terminal.result(document, lambda: overview_tables(overview))
     given = option_words({name: value for name, value in reading.items() if value is not None})

@@ -139,7 +139,7 @@ def embed(
     document = {"rows": len(written), "columns": written.z.shape[1], "labels": written.labels is not None}
     terminal.wrote(written.path, document=document)
     if renumbered := _renumbered(written.class_names):
-        terminal.note(f"labels count from 0: {renumbered}")
+        terminal.note(f"labels are numbered from 0: {renumbered}")
     if what == "codes":
         if out.suffix != ".csv":
             terminal.hint("softvq", "info", written.path)
@@ -164,7 +164,7 @@ def _columns(text: str | None, out: Path, clusters: int | None, what: str) -> li
     if (names or clusters is not None) and (what == "codes" or not _is_table(out, what)):
         raise UsageError("--with and --clusters go with vectors in a .parquet: give one to --out, and no --what codes")
     if clusters is not None and "cluster" not in names:
-        raise UsageError("--clusters goes with --with cluster")
+        raise UsageError("--clusters needs --with cluster")
     return names
 
 
@@ -190,7 +190,7 @@ def _check_target(out: Path, what: str, *, overwrite: bool, as_json: bool) -> No
 
     if out == output.PIPE:
         if as_json:
-            raise UsageError("--json and -o - both write to standard output: give one of them")
+            raise UsageError("--json and -o - both write to standard output: give only one of them")
         output.refuse_terminal()
     elif _is_table(out, what):
         if out.suffix != ".csv":

@@ -160,20 +160,20 @@ def _how_to_go_on(error: Interrupted, argv: Sequence[str]) -> str:
     import shlex
 
     words = [argv[0], *option_words(error.again)] if error.again else argv
-    return f"; to go on: {shlex.join(['softvq', *words])}"
+    return f"; to continue: {shlex.join(['softvq', *words])}"
 
 
 def _failure_message(error: BaseException) -> str:
     """What the system said, where it is the system that failed; else that the program is at fault."""
     number, text = (error.errno if isinstance(error, OSError) else None), str(error)
     if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ or _NO_MEMORY.search(text):
-        return "out of memory; a smaller --batch-size or less data needs less"
+        return "out of memory; use a smaller --batch-size or less data"
     if isinstance(error, OSError) and number in (errno.ENOSPC, errno.EDQUOT):
         return f"cannot write {error.filename or 'the result'}: {error.strerror}"
     if number in (errno.EMFILE, errno.ENFILE) or _NO_FILES.search(text):
         return "too many files are open at once: raise the limit (ulimit -n)"
     if isinstance(error, BlockingIOError) or _NO_THREADS.search(text):
-        return "this user may start no more processes or threads: raise the limit (ulimit -u), or end others"
+        return "this user may start no more processes or threads: raise the limit (ulimit -u), or end other processes"
     if isinstance(error, OSError) and error.filename is not None:
         return f"cannot use {os.fsdecode(error.filename)}: {error.strerror}"
     return f"{type(error).__name__}: {text}; this should not happen: run again with --debug to see where"

@@ -51,7 +51,7 @@ def export(
     from softvq_cli.training import checkpoint as checkpoints
 
     if safetensors == (onnx is not None):
-        raise UsageError("which format? --safetensors writes the weights, --onnx FILE the model: give one of them")
+        raise UsageError("which format? Give --safetensors for the weights or --onnx FILE for the model")
     source = checkpoint_file(checkpoint)
     check_present(source)
     if onnx is not None:
@@ -59,7 +59,7 @@ def export(
         return
     target = source.with_name("model.safetensors") if out is None else out
     if target.suffix != ".safetensors":
-        raise UsageError(f"an exported model is written to a file that ends in .safetensors, not {target}")
+        raise UsageError(f"the file must end in .safetensors: {target}")
     refuse_existing(target, overwrite=overwrite)
     checkpoints.load(source).export(target)
     terminal.wrote(target)
@@ -73,9 +73,9 @@ def _export_onnx(source: Path, target: Path, out: Path | None, *, overwrite: boo
     from softvq_cli.training import export
 
     if out is not None:
-        raise UsageError("--out is the file of --safetensors: --onnx names its own")
+        raise UsageError("--out works only with --safetensors: --onnx takes its own file name")
     if target.suffix != ".onnx":
-        raise UsageError(f"an ONNX model is written to a file that ends in .onnx, not {target}")
+        raise UsageError(f"the file must end in .onnx: {target}")
     refuse_existing(target, overwrite=overwrite)
     export.require_onnx()
     model = checkpoints.load(source)

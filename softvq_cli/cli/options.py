@@ -358,7 +358,7 @@ def note_unused(settings: Mapping[str, Any], terminal: Terminal) -> None:
     bottleneck = settings.get("bottleneck", ModelConfig.bottleneck)
     unused = [option_name(name) for name in unused_settings(bottleneck, settings)]
     if unused:
-        terminal.note(f"the bottleneck {bottleneck} does not read {', '.join(unused)}: no effect")
+        terminal.note(f"the bottleneck {bottleneck} does not use {', '.join(unused)}: no effect")
 
 
 def _reading_parameters() -> list[inspect.Parameter]:

@@ -142,9 +142,9 @@ def received(files: Sequence[Path]) -> Iterator[list[Path]]:
         yield list(files)
         return
     if files.count(PIPE) > 1:
-        raise UsageError("- is standard input, which can be read once: give it once")
+        raise UsageError("- is standard input, which can be read only once: give it once")
     if sys.stdin.isatty():
-        raise UsageError("- reads a .npy from standard input, which is a terminal: pipe one into it")
+        raise UsageError("- reads a .npy from standard input, but that is a terminal: pipe a .npy into it")
     with temporary_folder() as folder:
         copy = folder / "standard-input.npy"
         with copy.open("wb") as file:
@@ -161,7 +161,7 @@ def received(files: Sequence[Path]) -> Iterator[list[Path]]:
 def refuse_terminal() -> None:
     """Make sure that an array does not go to a person's screen (UsageError)."""
     if sys.stdout.isatty():
-        raise UsageError("- writes a .npy to standard output, which is a terminal: pipe it, or give a file")
+        raise UsageError("- writes a .npy to standard output, but that is a terminal: use a pipe, or give a file")
 
 
 def send(path: Path) -> None:
@@ -175,11 +175,11 @@ def refuse_existing(*paths: Path, overwrite: bool, makes_folder: bool = False) -
     """Make sure that files can be written, rather than find out after an hour's work."""
     for path in paths:
         if path.is_dir():
-            raise SoftVQError(f"cannot write {path}: it is a folder; give the name of a file")
+            raise SoftVQError(f"cannot write {path}: it is a folder; give a file name")
         if not (path.parent.is_dir() or makes_folder):
-            raise SoftVQError(f"cannot write {path}: there is no folder {path.parent}; make it first")
+            raise SoftVQError(f"cannot write {path}: the folder {path.parent} does not exist; create it first")
         if path.is_file() and not overwrite:  # a device takes what it gets
-            raise RefusedError("{} is there already: {overwrite} replaces it, or give another name", path)
+            raise RefusedError("{} already exists: {overwrite} replaces it, or give another name", path)
 
 
 def check_present(*paths: Path) -> None:
@@ -192,7 +192,7 @@ def check_present(*paths: Path) -> None:
 def refuse_both(*, resume: bool, overwrite: bool) -> None:
     """Make sure that a run is to be either continued or replaced (UsageError)."""
     if resume and overwrite:
-        raise UsageError("--resume goes on with a run and --overwrite replaces it: give one of them")
+        raise UsageError("--resume continues a run and --overwrite replaces it: give only one of them")
 
 
 def numbered(path: Path, n: int) -> list[Path]:

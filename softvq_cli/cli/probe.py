@@ -99,6 +99,4 @@ def _whole(word: str) -> int:
     try:
         return int(word)
     except ValueError as error:
-        raise UsageError(
-            f"--few-labels takes whole numbers with commas between them, not {shown(word.strip())}"
-        ) from error
+        raise UsageError(f"--few-labels takes whole numbers separated by commas, not {shown(word.strip())}") from error

@@ -127,7 +127,7 @@ def carry_out(request: StudyRequest, work: Work, terminal: Terminal, *, together
             terminal.wrote(report.path, lambda report=report: study_table(report.document))  # type: ignore[misc]
     if done.failed:
         more = f" (and {len(done.failed) - 1} more)" if len(done.failed) > 1 else ""
-        raise SoftVQError(f"not everything could be done: {done.failed[0]}{more}; the report lists what is missing")
+        raise SoftVQError(f"some jobs failed: {done.failed[0]}{more}; the report lists what is missing")
     return list(done.reports)
 
 

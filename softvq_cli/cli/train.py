@@ -62,7 +62,7 @@ def train(
         logs=log or (),
     )
     if run.finished_before:
-        terminal.note(f"{run.folder} is already finished; nothing to do")
+        terminal.note(f"{run.folder} is already finished: nothing to do")
     if "tensorboard" in (log or ()):
         terminal.note(f"view the curves with: tensorboard --logdir {run.folder}")
     document = {"config": run.config.as_dict(), "metrics": run.metrics}

@@ -58,7 +58,7 @@ class _Archive(Source):
         last = {name: row for row, name in enumerate(files.names)}
         if len(last) == len(files):
             return listing
-        note = f"{len(files) - len(last)} names are in {self.path.name} twice: the last entry of each counts"
+        note = f"{len(files) - len(last)} names occur twice in {self.path.name}: the last entry of each is used"
         return replace(listing, files=files.take(sorted(last.values()), notes=[*files.notes, note]))
 
     def _entries(self) -> Listing:
@@ -89,7 +89,7 @@ class _Zip(_Archive):
         if slashes:
             notes.append(f"{slashes} names have backslashes, as Windows writes them: they are read as folders")
         if unmarked:
-            notes.append(f"{unmarked} names are not marked as UTF-8 and are read as such")
+            notes.append(f"{unmarked} names are not marked as UTF-8 but are read as UTF-8")
         return entries.listing
 
     def read(self, files: Records) -> Iterator[tuple[int, bytes]]:
@@ -164,9 +164,11 @@ def _zip_name(path: Path, info: zipfile.ZipInfo, encoding: str | None) -> str:
     try:
         return raw.decode(encoding or "utf-8")
     except LookupError as error:
-        raise UsageError("{name_encoding} {} is unknown; usual are shift_jis, gbk, cp866", encoding) from error
+        raise UsageError(
+            "{name_encoding} {} is unknown; common encodings are shift_jis, gbk, cp866", encoding
+        ) from error
     except UnicodeDecodeError as error:
-        said = f"not {encoding}" if encoding else "in an encoding that it does not name"
+        said = f"not {encoding}" if encoding else "in an unknown encoding"
         raise InputError(
             "{}: the name {!r} is {}; give the right one with {name_encoding} (shift_jis, gbk, cp866, cp437 …)",
             *(path, info.orig_filename[:200], said),
@@ -342,9 +344,9 @@ def _archive_errors(path: Path) -> Iterator[None]:
         raise
     except LookupError as error:
         if "unknown encoding" not in str(error):
-            raise InputError(f"{path} is damaged or no such archive: {one_line(error)}") from error
-        raise UsageError("{name_encoding}: {}; usual are shift_jis, gbk, cp866", error) from error
+            raise InputError(f"{path} is damaged or not such an archive: {one_line(error)}") from error
+        raise UsageError("{name_encoding}: {}; common encodings are shift_jis, gbk, cp866", error) from error
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or one_line(error)}") from error
     except Exception as error:  # zipfile and tarfile raise a dozen kinds
-        raise InputError(f"{path} is damaged or no such archive: {one_line(error)}") from error
+        raise InputError(f"{path} is damaged or not such an archive: {one_line(error)}") from error

@@ -51,7 +51,7 @@ def read(path: Path, config: DataConfig) -> Dataset:
     """Images or vectors, labels and splits of an array file."""
     arrays: Arrays = {".npy": _npy, ".npz": _npz, ".mat": _mat}.get(path.suffix.lower(), _idx)(path)
     names, unused, notes = _parts(path, arrays)
-    notes += [f"arrays of {path.name} that are not used: {shorten(unused, 8)}"] if unused else []
+    notes += [f"unused arrays in {path.name}: {shorten(unused, 8)}"] if unused else []
     parts = []
     for role, name, labels_name in names:
         images, labels = arrays[name](), None if labels_name is None else arrays[labels_name]()
@@ -139,7 +139,7 @@ def _bytes(
     limits = scale
     notes = [pixel_range.described(f"{images.dtype.name} pixels", limits, config.pixel_range)]
     if low < limits[0] or high > limits[1]:
-        notes.append(f"pixels go from {low:.6g} to {high:.6g}: what lies outside of that range is cut off")
+        notes.append(f"pixels go from {low:.6g} to {high:.6g}: values outside this range are clipped")
     if missing:
         notes.append(f"{missing} values: {pixel_range.NOTES['nan']}")
     key = cache.key_of(_key(path, config), limits)
@@ -182,7 +182,7 @@ def _parts(path: Path, arrays: Arrays) -> tuple[list[tuple[Role | None, str, str
     unknown = shorten(sorted(name for name in arrays if _meaning(name) is None))
     if unknown and 0 < len(with_labels) < len(parts):
         other = " and ".join(f"labels of {name}" for _, name, label in parts if label is None)
-        raise InputError(f"{path} has {with_labels[0]} but no {other}; call them so if they are one of {unknown}")
+        raise InputError(f"{path} has {with_labels[0]} but no {other}; rename them if they are among {unknown}")
     unused = set(arrays) - {name for _, *part in parts for name in part}
     return parts, sorted(unused), notes
 
@@ -232,20 +232,20 @@ def _as_images(array: np.ndarray, where: str, setting: str | None, labels: int |
     ``setting`` is ``image_shape``, with which (N, H·W·C) are images too; ``labels`` says how many labels go with it.
     """
     if array.ndim and array.size == 0:
-        raise InputError(f"{where} holds no images: its shape is {array.shape}")
+        raise InputError(f"{where} is not an array of images: its shape is {array.shape}")
     if setting is not None:
         return _as_given(array, where, image_shape(setting), setting), ""
     ways = {order: _ORDERS[order][2](array) for order in _orders(array, labels)}
     if len(ways) == 1:
         ((order, images),) = ways.items()
         said = _ORDERS[order][1]
-        return images, f"the axes of {where} are taken as {said}" if said else ""
+        return images, f"the axes of {where} are read as {said}" if said else ""
     shape = tuple(array.shape)
     if ways:
         text = " or ".join(_way(order, images) for order, images in ways.items())
-        raise InputError("{} has the shape {}, which may be {}: say which with {image_shape}", where, shape, text)
+        raise InputError("{} has the shape {}, which can be {}: choose with {image_shape}", where, shape, text)
     raise InputError(
-        "{} has the shape {}; images are (N, H, W), (N, H, W, 1) or (N, H, W, 3), or with the channels first{}",
+        "{} has the shape {}; images are (N, H, W), (N, H, W, 1) or (N, H, W, 3), or have the channels first{}",
         *(where, shape, _flat_hint(array.shape[1]) if array.ndim == 2 else ""),
     )
 
@@ -304,7 +304,7 @@ def _flat_hint(columns: int) -> str:
             first = "" if channels == 1 else f", or {channels},{side},{side} where the channels come first"
             shape = f"{side},{side},{channels}{first}"
             break
-    return Message("; if its rows are images, {image_shape} {}", shape)
+    return Message("; if its rows are images, give {image_shape} {}", shape)
 
 
 # ---- the files
@@ -343,13 +343,15 @@ def _idx(path: Path) -> Arrays:
         sets.setdefault(rest, {})[kind if role is None else f"{kind}_{role}"] = folder / name
     if path.is_dir():
         if len(sets) > 1:
-            raise InputError(f"{path} holds several sets of idx files, {shorten(sorted(sets))}: give a file of one")
+            raise InputError(
+                f"{path} contains several sets of idx files, {shorten(sorted(sets))}: give the path of one file"
+            )
         (chosen,) = sets.values()
     else:
         given = _unpacked_name(path)
         chosen = next(files for files in sets.values() if given in map(_unpacked_name, files.values()))
     if not any(name.startswith("images") for name in chosen):
-        raise InputError(f"{path} holds labels, and there are no images next to it")
+        raise InputError(f"{path} holds labels, but there are no images next to it")
     if sum(name.startswith("images_") for name in chosen) == 1:  # one split alone is the whole
         chosen = {name.partition("_")[0]: file for name, file in chosen.items()}
     return {name: partial(_idx_array, file) for name, file in chosen.items()}
@@ -391,7 +393,7 @@ def _npz(path: Path) -> Arrays:
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     except Exception as error:  # zipfile raises many kinds on damaged bytes
-        raise InputError(f"{path} is damaged or no .npz file: {one_line(error)}") from error
+        raise InputError(f"{path} is damaged or not an .npz file: {one_line(error)}") from error
     check_expansion(path, path.stat().st_size, sum(info.file_size for info in infos))
     by_name = {info.filename.removesuffix(".npy"): info for info in infos}
     return {name: partial(_npz_array, path, name, info) for name, info in by_name.items()}
@@ -414,11 +416,11 @@ def _mat(path: Path) -> Arrays:
     try:
         content = loadmat(path)
     except NotImplementedError as error:
-        raise InputError(f"{path} is of MATLAB's version 7.3; save it with -v7, or as .npz") from error
+        raise InputError(f"{path} has MATLAB's format 7.3; save it with -v7, or as .npz") from error
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or one_line(error)}") from error
     except Exception as error:  # scipy raises many kinds on damaged bytes
-        raise InputError(f"{path} is damaged or no .mat file: {one_line(error)}") from error
+        raise InputError(f"{path} is damaged or not a .mat file: {one_line(error)}") from error
     return {name: partial(np.asarray, value) for name, value in content.items() if isinstance(value, np.ndarray)}
 
 

@@ -71,7 +71,7 @@ def limit() -> int:
     text = os.environ.get("SOFTVQ_CACHE_LIMIT", "")
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)i?b?", text.strip().lower())
     if text and match is None:
-        raise UsageError(f"SOFTVQ_CACHE_LIMIT is {text[:40]!r}; it is a number of bytes, such as 20GB or 500MB")
+        raise UsageError(f"SOFTVQ_CACHE_LIMIT is {text[:40]!r}; give a number of bytes, such as 20GB or 500MB")
     return LIMIT_BYTES if match is None else int(float(match[1]) * _UNITS[match[2]])
 
 

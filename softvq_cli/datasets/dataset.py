@@ -30,7 +30,7 @@ class Dataset:
     """What the user called it, without folders: ``mnist``, ``flowers``."""
     split: Split
     images: np.ndarray
-    """uint8 (N, H, W, C), C is 1 or 3, or vectors, float32 (N, D); may be a read-only memory map, or :class:`Rows` of
+    """uint8 (N, H, W, C), C is 1 or 3, or vectors, float32 (N, D); may be a read-only memory map, or ``Rows`` of
     one. The scikit-learn estimator's are float32, black 0 and white 255, where it was given floats."""
     labels: np.ndarray | None
     """int64 (N,), indices into ``class_names``, or None: this split has none."""
@@ -40,7 +40,7 @@ class Dataset:
     """For an image folder: one path a row, relative to the folder, with forward slashes."""
     notes: tuple[str, ...] = ()
     """What was dropped, mapped or rounded when the data were read, and what is odd about them: a line each, in which
-    settings are named (:class:`softvq_cli.errors.Message`)."""
+    settings are named (``softvq_cli.errors.Message``)."""
     pixel_range: str | None = None
     """The values that became black and white, as the setting of that name; None: the images were bytes."""
     drawn: bool = False
@@ -164,11 +164,11 @@ def part_of(whole: Dataset, config: DataConfig, split: Split) -> Dataset:
         train = training_rows(len(whole), whole.labels, None, config)
         if train.all() and whole.labels is not None and len(whole) > 1:
             raise InputError(
-                f"each of the {len(whole)} images of {whole.name} has a class of its own, so none can be held out "
+                f"each of the {len(whole)} images of {whole.name} has its own class, so none can be held out "
                 "as the test split; are these labels classes?"
             )
         if train.all() or not train.any():
-            raise InputError(f"{whole.name} has too few images to hold some out as the test split; add images")
+            raise InputError(f"{whole.name} has too few images for a test split; add images")
         rows = np.flatnonzero(train if split == "train" else ~train)
     labels = None if whole.labels is None else whole.labels[rows]
     notes = [*whole.notes, *_odd(whole, config), *_shared_note(whole, config, split, rows)]
@@ -203,7 +203,7 @@ def _images(whole: Dataset, rows: slice | np.ndarray, split: Split) -> np.ndarra
 
 
 def _shared_note(whole: Dataset, config: DataConfig, split: Split, rows: slice | np.ndarray) -> list[str]:
-    """How many images of the test split are in the training split too; it takes a pass, so only where that is kept."""
+    """How many images of the test split are also in the training split; it takes a pass, so only where that is kept."""
     if split != "train" or whole.key is None:
         return []
     trained = np.zeros(len(whole), bool)
@@ -261,7 +261,7 @@ def _odd(whole: Dataset, config: DataConfig) -> list[str]:
         labels = whole.labels[whole.labels >= 0]
         classes = len(np.unique(labels))
         if classes == len(labels):
-            lines.append(f"every one of the {classes} images has a class of its own: accuracies will say nothing")
+            lines.append(f"every one of the {classes} images has its own class: accuracies will be meaningless")
     lines += _odd_classes(whole)
     if whole.of_vectors:
         return lines
@@ -269,7 +269,8 @@ def _odd(whole: Dataset, config: DataConfig) -> list[str]:
     if whole.pixel_range is not None and (share := _white_share(whole.images)) > _WHITE:
         lines.append(
             Message(
-                "{:.0%} of the pixels are white, as {:.6g} and all above it are: if their scale is another one, say so "
+                "{:.0%} of the pixels are white, because {:.6g} and all values above it are white: if this "
+                "is wrong, give the range "
                 "with {pixel_range}",
                 *(share, high),
             )
@@ -279,7 +280,8 @@ def _odd(whole: Dataset, config: DataConfig) -> list[str]:
         most = f"{low:.6g},{low + (high - low) * brightest / 255:.3g}"
         lines.append(
             Message(
-                "no pixel is brighter than {} of 255, which is as good as black: if there are no other values, say so "
+                "no pixel is brighter than {} of 255, so the images look black: if there are no larger "
+                "values, give the range "
                 "with {pixel_range} {}",
                 # Of a type's full range it is not known here which type that is.
                 *(brightest, "auto" if config.pixel_range == "full" else most),
@@ -297,13 +299,13 @@ def _odd_classes(whole: Dataset) -> list[str]:
         )
         unseen = [whole.class_names[label] for label in sorted(test - train)] if train else []
         if unseen:
-            lines.append(f"classes of the test split that the training split does not have: {shorten(unseen, 8)}")
+            lines.append(f"classes of the test split that are missing in the training split: {shorten(unseen, 8)}")
     alike: dict[str, list[str]] = {}
     for name in whole.class_names:
         alike.setdefault(" ".join(name.casefold().split()), []).append(name)
     same_names = [" and ".join(map(repr, names)) for names in alike.values() if len(names) > 1]
     if same_names:
-        lines.append(f"classes whose names differ only in capitals or spaces: {shorten(same_names)}")
+        lines.append(f"class names that differ only in case or spaces: {shorten(same_names)}")
     return lines
 
 

@@ -134,7 +134,9 @@ def _worked(
             done, future = pending.popleft()
             yield done, future.result()
     except BrokenExecutor as error:
-        raise SoftVQError("a process that decodes images was killed, perhaps for want of memory; try again") from error
+        raise SoftVQError(
+            "a process that decodes images was killed, perhaps because memory ran out; try again"
+        ) from error
     finally:
         for _, future in pending:
             future.cancel()
@@ -208,7 +210,7 @@ def _errors(name: str) -> Iterator[None]:
     except (InputError, DeepError):
         raise
     except UnidentifiedImageError as error:
-        raise InputError(f"{name} is not an image that can be read (PNG, JPEG, …); remove it") from error
+        raise InputError(f"{name} cannot be read as an image (PNG, JPEG, …); remove it") from error
     except Image.DecompressionBombError as error:
         raise InputError(f"{name} has more than {Image.MAX_IMAGE_PIXELS} pixels; make it smaller") from error
     except Exception as error:  # Pillow's readers raise a dozen kinds on damaged bytes

@@ -54,10 +54,10 @@ def _alone(data: Path, target: Path, reporter: Reporter) -> Iterator[None]:
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout:
-            reporter.note(f"waiting for another process that fetches into {data}")
+            reporter.note(f"waiting for another process that downloads into {data}")
             lock.acquire()
     except OSError as error:
-        raise SoftVQError(f"cannot write into {data}: {error.strerror or error}; nothing was fetched") from error
+        raise SoftVQError(f"cannot write into {data}: {error.strerror or error}; nothing was downloaded") from error
     try:
         yield
     except BaseException:
@@ -192,4 +192,4 @@ def _chunks(url: str) -> Iterator[tuple[bytes, int | None]]:
     if done > _MAX_BYTES:
         raise _FailedError(f"it gave more than {_MAX_BYTES} bytes")
     if total is not None and done < total:
-        raise _FailedError(f"it broke off after {done} of {total} bytes; try again")
+        raise _FailedError(f"the download stopped after {done} of {total} bytes; try again")

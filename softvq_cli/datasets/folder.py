@@ -99,7 +99,7 @@ def _entries(root: Path, folder: str, seen: set[tuple[int, int]]) -> list[os.Dir
     try:
         status = os.stat(root / folder)
         if (status.st_dev, status.st_ino) in seen:
-            raise InputError(f"{root}: {folder} is linked in twice, or into itself; remove the link")
+            raise InputError(f"{root}: {folder} is linked twice, or into itself; remove the link")
         seen.add((status.st_dev, status.st_ino))
         with os.scandir(root / folder) as entries:
             return list(entries)
@@ -168,9 +168,9 @@ class ListSource(PathSource):
         twice = len(images) - len(set(images.names))
         notes = [
             *columns.notes,
-            *(["images by their ids, which are names of files without an ending"] if by_id else []),
+            *(["image names have no ending and are matched with the files"] if by_id else []),
         ]
-        notes += [*([f"{twice} rows name a file that another one names too"] if twice else [])]
+        notes += [*([f"{twice} rows name the same file as another row"] if twice else [])]
         self.records = divided(str(path), images, roles, labels, None, notes)
 
 
@@ -227,7 +227,7 @@ def metadata_records(source: Source, config: DataConfig) -> Records | None:
     named = {row for row, _, _ in images}
     left = [name for row, name in enumerate(files.names) if row not in named and not is_document(name)]
     if left:
-        notes.append(f"not used, for no metadata file names them: {shorten(left)}")
+        notes.append(f"not used, because no metadata file names them: {shorten(left)}")
     images.sort(key=lambda image: files.names[image[0]].split("/"))
     rows, roles, labels = zip(*images, strict=True)
     return divided(str(source.path), files.take(rows), roles, labels, None, notes)
@@ -271,7 +271,7 @@ def _parsed(where: str, name: str, data: bytes) -> list[dict[str, Any]]:
             if ragged is not None:
                 raise ValueError(f"line {ragged} has fewer cells than the first")
     except (ValueError, csv.Error, RecursionError) as error:
-        raise InputError(f"{where} is damaged or no list of rows: {one_line(error)}") from error
+        raise InputError(f"{where} is damaged or not a list of rows: {one_line(error)}") from error
     if not rows:
         raise InputError(f"{where} has no rows")
     return rows

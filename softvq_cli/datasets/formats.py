@@ -98,8 +98,9 @@ def check_tiff(name: str, tags: Tags) -> None:
     more = tags.samples - _COLOURS[tags.photometric] - tags.alphas
     if more and not (more == 1 and tags.photometric == RGB and tags.bits == 8):
         raise InputError(
-            f"{name} is a TIFF of {tags.samples} bands, and which of them are the image is not known; save the one "
-            "(grey) or the three (RGB) that are wanted"
+            f"{name} is a TIFF of {tags.samples} bands, and it is unknown which of them are the image; "
+            "save only the one "
+            "(grey) or three (RGB) bands that you want"
         )
 
 
@@ -134,7 +135,7 @@ def read_tiff(name: str, data: bytes, number: int, tags: Tags) -> np.ndarray:
     values = values[..., : _COLOURS[tags.photometric] + alphas] if tags.samples > 1 else values
     values = values.reshape(*values.shape[:2], -1)[..., 0] if values.shape[2:] == (1,) else values
     if values.ndim not in (2, 3) or values.dtype.kind not in "fiu":
-        raise InputError(f"{name} is {what} with the shape {values.shape}, which is no image")
+        raise InputError(f"{name} is {what} with the shape {values.shape}, which is not an image")
     return _inverted(values) if tags.photometric == WHITE_IS_ZERO else values
 
 
@@ -215,7 +216,9 @@ def read_dicom(name: str, data: bytes, frame: int, tally: Tally) -> Raster:
         raise InputError(f"{name} is a DICOM file whose pixels cannot be read: {one_line(error)}") from error
     if values.ndim == 3:
         if values.dtype != np.uint8 or values.shape[2] != 3:
-            raise InputError(f"{name} is a DICOM file of {values.dtype} {values.shape}; grey and 8-bit colour are read")
+            raise InputError(
+                f"{name} is a DICOM file of {values.dtype} {values.shape}; only grey and 8-bit colour can be read"
+            )
         return Raster(values, shown=values)
     inverted = kind == "MONOCHROME1"
     window = _window(values, dataset)

@@ -50,7 +50,7 @@ def read(source: Source, arrange: Callable[[], Records], config: DataConfig, rep
 def refuse_pointer(name: str, data: bytes) -> None:
     """Refuse what Git LFS leaves where it has not fetched a file."""
     if data.startswith(b"version https://git-lfs"):
-        raise InputError(f"{name} is a pointer of Git LFS and not the file: fetch it with git lfs pull")
+        raise InputError(f"{name} is a Git LFS pointer, not the file: fetch it with git lfs pull")
 
 
 Items = Iterable[decode.Item]
@@ -256,8 +256,9 @@ def _range_of(
                 most,
             )
         return "full", Message(
-            "images of 8 bits and of more: each is read by the range of its type; {pixel_range} LOW,HIGH gives "
-            "one to all"
+            "images of 8 bits and of more than 8 bits: each is read with the range of its type; "
+            "{pixel_range} LOW,HIGH sets "
+            "one range for all"
         )
     if len(kinds) > 1:
         raise InputError(
@@ -267,7 +268,7 @@ def _range_of(
     values = np.array([extent[:2] for extent in extents])[training_rows(len(extents), classes, train, config)]
     low, high = float(values[:, 0].min()), float(values[:, 1].max())
     if low > high:
-        raise InputError("no pixel of the training split has data, as its files say")
+        raise InputError("according to the files, no pixel of the training split has data")
     limits = pixel_range.of_training(low, high, floats=kinds == {"f"})
     return limits, pixel_range.described("pixels of more than 8 bits", limits, "auto")
 

@@ -80,17 +80,19 @@ def arrange(source: Source, folders: Folders = "auto") -> Records:
     rows = [row for row, name in enumerate(files.names) if name not in passed]
     rows.sort(key=lambda row: _by_parts(files.names[row]))
     if not rows:
-        raise InputError(f"{where} holds no images; put one folder a class into it, or images without folders")
+        raise InputError(f"{where} holds no images; add images, or one folder of images per class")
     if passed:
-        notes.append(f"passed over, for they are no images: {shorten(sorted(passed))}")
+        notes.append(f"skipped, not images: {shorten(sorted(passed))}")
     tables = [name for row in rows if (name := files.names[row]).lower().endswith((".csv", ".tsv", ".jsonl"))]
     if tables:
-        raise InputError(f"{where}: {tables[0]} is no image; if it holds the labels, give its path, else move it away")
+        raise InputError(
+            f"{where}: {tables[0]} is not an image; if it holds the labels, give its path, otherwise remove it"
+        )
     if source.listing.hidden:
-        notes.append(f"passed over, for their names are hidden: {shorten(sorted(source.listing.hidden))}")
+        notes.append(f"skipped, hidden files: {shorten(sorted(source.listing.hidden))}")
     empty = sorted(source.listing.folders - _filled(files.names[row] for row in rows))
     if empty:
-        notes.append(f"passed over, for they hold no images: the folders {shorten(empty)}")
+        notes.append(f"skipped, folders without images: {shorten(empty)}")
     tree = _without_outer(_Tree(where, files.names, rows), archive=source.archive)
     roles = _roles(tree, folders, notes)
     if roles is not None:
@@ -138,23 +140,23 @@ def _roles(tree: _Tree, folders: Folders, notes: list[str]) -> dict[str, Role] |
     named = {name: role for name, role in sorted(roles_of(tree.folders).items()) if role is not None}
     splits = dict(sorted(named.items(), key=lambda item: _ORDER.index(item[1])))
     others = sorted(tree.folders - set(splits))
-    ways = Message("{folders} classes takes every folder for a class; else name the splits train and test")
+    ways = Message("{folders} classes treats every folder as a class; otherwise name the splits train and test")
     if {"train", "test"} <= set(splits.values()) or (splits and not others) or folders == "splits":
         if others or tree.loose or not splits:
             extra = (others or tree.loose or ["nothing"])[0]
             beside = " and ".join(f"{name}/" for name in splits) or "splits"
-            aside = "{}: {} lies beside {}; move it into one of them or away, or {}"
+            aside = "{}: {} is next to {}; move it into one of them or remove it, or {}"
             raise InputError(aside, tree.where, extra, beside, ways)
         return splits
     if splits and (len(tree.folders) <= _FEW or len(splits) > 1):
-        which = "{}: is {} a class or a split, beside {}? {}"
+        which = "{}: is {} a class like {}, or a split? {}"
         raise InputError(which, tree.where, next(iter(splits)), shorten(others), ways)
     _refuse_other_divisions(tree, ways)
     if splits:
-        notes.append(f"{next(iter(splits))} is taken for a class, as one of {len(tree.folders)} folders")
+        notes.append(f"{next(iter(splits))} is treated as a class, as one of {len(tree.folders)} folders")
     elif _recur(tree):
         raise InputError(
-            "{}: {} hold folders of the same names, as splits do; are they splits or classes? {}",
+            "{}: {} contain folders with the same names, like splits; are they splits or classes? {}",
             *(tree.where, shorten(sorted(tree.folders)), ways),
         )
     return None
@@ -182,7 +184,7 @@ def _refuse_other_divisions(tree: _Tree, ways: str) -> None:
     if pairs:
         (name, mask), *_ = pairs
         raise InputError(
-            "{}: {}/ and {}/ have files of the same names, as images and their masks do; give the path of {}/, or {}",
+            "{}: {}/ and {}/ have files with the same names, like images and masks; give the path of {}/, or {}",
             *(tree.where, name, mask, name, ways),
         )
 
@@ -207,16 +209,15 @@ def _divided(files: Records, tree: _Tree, roles: dict[str, Role], notes: list[st
     several = next((role for role in _ORDER[:2] if len(by_role[role]) > 1), None)
     if several is not None:
         raise InputError(
-            "{}: {} may all be the {} split; put their images into one folder, or {folders} classes takes "
-            "every folder for a class",
+            "{}: {} can all be the {} split; put their images into one folder, or {folders} classes treats "
+            "every folder as a class",
             *(tree.where, " and ".join(by_role[several]), several),
         )
     _choose_test(tree, by_role, notes)
     missing = next((role for role in _ORDER[:2] if not by_role[role]), None)
     if missing is not None:
         raise InputError(
-            "{} has {} but no {} split; name the folder that is to be it {}, or {folders} classes takes "
-            "every folder for a class",
+            "{} has {} but no {} split; rename the folder to {}, or {folders} classes treats every folder as a class",
             *(tree.where, shorten(sorted(roles)), missing, missing),
         )
     (first,), (second,) = by_role["train"], by_role["test"]
@@ -227,7 +228,7 @@ def _divided(files: Records, tree: _Tree, roles: dict[str, Role], notes: list[st
     if all(class_names) and class_names[0] != class_names[1]:
         differing = sorted(set(class_names[0]) ^ set(class_names[1]))[0]
         raise InputError(
-            f"{tree.where}: {first}/ and {second}/ have different classes: {differing} is in only one of them"
+            f"{tree.where}: {first}/ and {second}/ have different classes: {differing} is only in one of them"
         )
     if any(class_names):
         notes += [
@@ -254,7 +255,7 @@ def _choose_test(tree: _Tree, by_role: dict[Role, list[str]], notes: list[str]) 
     bare = {role for role, names in by_role.items() if names and not any(tree.below(name).folders for name in names)}
     if not by_role["test"] and len(validation) == 1:
         by_role["test"] = validation
-        notes.append(f"there is no test split: {validation[0]} is used as such")
+        notes.append(f"there is no test split: {validation[0]} is used instead")
     elif bare == {"test"} and len(validation) == 1:
         (hidden,) = by_role["test"]
         by_role["test"] = validation
@@ -262,7 +263,7 @@ def _choose_test(tree: _Tree, by_role: dict[Role, list[str]], notes: list[str]) 
         notes.append(f"{hidden} has no class folders and so no labels ({count} files): {validation[0]} is used as test")
     elif validation:
         count = sum(len(tree.below(name).rows) for name in validation)
-        notes.append(f"not used, for there is a test split: {shorten(validation)} ({count} files)")
+        notes.append(f"not used, because there is a test split: {shorten(validation)} ({count} files)")
 
 
 def _classes(tree: _Tree) -> tuple[np.ndarray | None, tuple[str, ...]]:
@@ -270,12 +271,12 @@ def _classes(tree: _Tree) -> tuple[np.ndarray | None, tuple[str, ...]]:
     if len(tree.loose) == len(tree.rows):
         return None, ()
     if tree.loose:
-        raise InputError(f"{tree.where}: {tree.loose[0]} lies beside class folders; move it into one of them or away")
+        raise InputError(
+            f"{tree.where}: {tree.loose[0]} is next to class folders; move it into one of them or remove it"
+        )
     spelt = {folder: same(folder) for folder in tree.folders}
     names = tuple(sorted(set(spelt.values())))
     if len(names) == 1:
-        raise InputError(
-            f"{tree.where} has one class only, {names[0]}; add another, or put the images there without a class folder"
-        )
+        raise InputError(f"{tree.where} has only one class, {names[0]}; add another, or remove the class folder")
     index = {name: label for label, name in enumerate(names)}
     return np.array([index[spelt[head]] for head in tree.heads], np.int64), names

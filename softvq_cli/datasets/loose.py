@@ -67,9 +67,9 @@ def read_images(
         except decode.ColourError:
             colour = attempt(decode.Form(height, width, 3, True, str(files[0]), form.scale))
             images = grey_of(colour)
-            reporter.note("colour images for a model of grey ones: made grey")
+            reporter.note("colour images for a model of grey images: converted to grey")
     except DeepError as error:
-        raise InputError("these images have more than 8 bits, and the model was trained on bytes") from error
+        raise InputError("these images have more than 8 bits, but the model was trained on 8-bit images") from error
     for file in files:
         sizes[_image_size(file)] += 1
     others = sum(count for size, count in sizes.items() if size not in ((width, height), (0, 0)))

@@ -66,9 +66,9 @@ class Named:
         content = self.checked(path, name)
         if content is not None:
             return content
-        more = Message("; a file of your own is read with {data} {}", path) if path.suffix == ".mat" else ""
+        more = Message("; to read your own file, give {data} {}", path) if path.suffix == ".mat" else ""
         raise InputError(
-            "{} is damaged: the MD5 of its content is not the published {}; delete it, and it is fetched again{}",
+            "{} is damaged: the MD5 of its content is not the published {}; delete it to download it again{}",
             *(path, self.files[name], more),
         )
 
@@ -101,7 +101,7 @@ def idx_header(data: bytes) -> tuple[np.dtype, tuple[int, ...]] | None:
     return np.dtype(kind), tuple(int(length) for length in np.frombuffer(data[4 : 4 + 4 * data[3]], ">u4"))
 
 
-def read_idx(data: bytes, where: str, hint: str = "; delete it, and it is fetched again") -> np.ndarray:
+def read_idx(data: bytes, where: str, hint: str = "; delete it to download it again") -> np.ndarray:
     """The array in a file of MNIST's format, read-only; InputError: it is none, or not as long as it says."""
     header = idx_header(data)
     if header is None or len(data) != 4 + 4 * data[3] + math.prod(header[1]) * header[0].itemsize:
@@ -122,7 +122,9 @@ def _read_idx_files(named: Named, data: Path, split: str) -> Arrays:
         or not len(labels)
         or labels.max() > 9
     ):
-        raise InputError(f"{where}/{names[0]} and {names[1]} do not belong together; delete them to fetch them again")
+        raise InputError(
+            f"{where}/{names[0]} and {names[1]} do not belong together; delete them to download them again"
+        )
     return images[..., None], labels.astype(np.int64)
 
 
@@ -140,7 +142,7 @@ def _read_svhn(named: Named, data: Path, split: str) -> Arrays:
         raise
     except Exception as error:  # scipy raises many kinds on damaged bytes
         raise InputError(
-            f"{data / name} is damaged or not SVHN's: {one_line(error)}; delete it, and it is fetched again"
+            f"{data / name} is damaged or not SVHN's: {one_line(error)}; delete it to download it again"
         ) from error
     return np.ascontiguousarray(images.transpose(3, 0, 1, 2)), labels % 10
 
@@ -253,7 +255,7 @@ def data_folder(data_dir: str | os.PathLike[str] | None) -> Path:
     """Where the named data sets are: ``data_dir``, else ``$SOFTVQ_DATA``, else ``data`` in the cache folder."""
     chosen = on_disk(str(data_dir or os.environ.get("SOFTVQ_DATA") or ""))
     if "\0" in chosen:
-        raise UsageError(Message("{data_dir} holds a zero byte; give the path of a folder"))
+        raise UsageError(Message("{data_dir} contains a zero byte; give the path of a folder"))
     try:
         return Path(chosen).expanduser() if chosen else cache.cache_folder() / "data"
     except RuntimeError as error:

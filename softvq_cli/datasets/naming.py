@@ -153,7 +153,7 @@ def is_image_name(name: str) -> bool:
 def check_text(path: Path, name: str) -> None:
     """Refuse a file name that cannot be written down in one line of UTF-8."""
     if len(name) > _LONGEST_NAME or _NO_TEXT.search(name):
-        raise InputError(f"{path}: the file name {name[:200]!r} is too long or is no text; rename it")
+        raise InputError(f"{path}: the file name {name[:200]!r} is too long or is not text; rename it")
 
 
 _DOCUMENT = re.compile(
@@ -191,7 +191,7 @@ MAX_EXPANSION = 400
 def check_count(where: Path, count: int, packed: int | None = None) -> None:
     """Refuse more than MAX_MEMBERS files, and sooner what has implausibly many for its ``packed`` bytes."""
     if packed is not None and count > DOUBTED_MEMBERS and packed < 4 * count:
-        raise InputError(f"{where} has {packed} bytes for {count} files or more, as if made to fill a memory")
+        raise InputError(f"{where} has {packed} bytes for at least {count} files, as if made to fill the memory")
     if count > MAX_MEMBERS:
         raise InputError(f"{where} holds more than {MAX_MEMBERS} files; divide it into smaller data sets")
 
@@ -199,13 +199,15 @@ def check_count(where: Path, count: int, packed: int | None = None) -> None:
 def check_file_size(where: Path, name: str, size: int) -> None:
     """Refuse an image file of more than MAX_FILE_BYTES."""
     if size > MAX_FILE_BYTES:
-        raise InputError(f"{where}: {name} has {size} bytes, more than the {MAX_FILE_BYTES} an image file may have")
+        raise InputError(
+            f"{where}: {name} has {size} bytes, more than the {MAX_FILE_BYTES} that an image file may have"
+        )
 
 
 def check_expansion(where: Path, packed: int, unpacked: int) -> None:
     """Refuse what unpacks to implausibly much."""
     if unpacked > FREE_BYTES and unpacked > MAX_EXPANSION * packed:
         raise InputError(
-            f"{where} has {packed} bytes and unpacks to at least {unpacked}, as if made to fill a disk; "
+            f"{where} has {packed} bytes and unpacks to at least {unpacked}, as if made to fill the disk; "
             "unpack it yourself if you trust it"
         )

@@ -18,19 +18,19 @@ Scale = Range | Literal["auto", "full"]
 Tally = Counter[str]
 """What happened to how many files: the keys of :data:`NOTES`, ``pages:N`` for the numbers of pages, ``window:C,W``."""
 NOTES = {
-    "transparent": "transparent, white shows through",
-    "frames": "animated, the first frame is the image",
-    "upright": "turned upright, as the EXIF orientation says",
-    "CMYK": "CMYK, turned into RGB without the colour profile",
+    "transparent": "transparent, put on white",
+    "frames": "animated, only the first frame is used",
+    "upright": "turned upright by their EXIF orientation",
+    "CMYK": "CMYK, converted to RGB without the colour profile",
     "bands": "RGB with a fourth band, which is not used",
-    "sixteen": "colour of 16 bits a channel, of which the upper 8 are used",
-    "rounded": "more than 8 bits, the range of their type becomes black to white",
-    "nodata": "pixels without data, as the file says, are black",
+    "sixteen": "16 bits per colour channel, only the upper 8 are used",
+    "rounded": "more than 8 bits, mapped from the range of their type to black and white",
+    "nodata": "pixels marked as missing in the file, made black",
     "nan": "NaN and infinity are black or white, as the smallest and the largest value of the range",
-    "opaque": "an alpha channel of zeros, as Windows writes it, is not used",
-    "overviews": "TIFF with smaller copies or masks of its image, which are passed over",
-    "clipped": "pixels outside of the range, cut off there",
-    "grey": "grey among colour, repeated to three channels",
+    "opaque": "an alpha channel of zeros (written by Windows), ignored",
+    "overviews": "TIFF with smaller copies or masks of its image, which are skipped",
+    "clipped": "pixels outside the range, clipped",
+    "grey": "grey among colour images, repeated to three channels",
     "cropped": "not square, cropped to the middle",
 }
 
@@ -171,7 +171,7 @@ def full_of(values: np.ndarray, name: str) -> Range:
     if low < 0 or high > limit:
         kind = "floating-point pixels" if values.dtype.kind == "f" else f"{values.dtype.itemsize * 8}-bit pixels"
         raise InputError(
-            "{} holds {} from {:.6g} to {:.6g}, beyond 0 to {:g}: give the range that they have with {pixel_range}",
+            "{} holds {} from {:.6g} to {:.6g}, outside 0 to {:g}: give their range with {pixel_range}",
             *(name, kind, low, high, limit),
         )
     return 0.0, limit
@@ -217,8 +217,8 @@ def check_contrast(name: str, images: Any, rows: np.ndarray, limits: Range) -> N
     step = (limits[1] - limits[0]) / 255.0
     low, high = (limits[0] + (used[0] - 0.5) * step, limits[0] + (used[-1] + 0.5) * step)
     raise InputError(
-        "{}: a few pixels decide the range {}: it leaves {} of 256 grey levels to 99.9 % of the pixels. Give a range "
-        "with {pixel_range}, such as {:.4g},{:.4g}, which those have",
+        "{}: a few pixels decide the range {}: it leaves {} of 256 grey levels for 99.9 % of the pixels. Give a range "
+        "with {pixel_range}, such as {:.4g},{:.4g}, the range of those pixels",
         *(name, text_of(limits), used[-1] - used[0] + 1, max(low, limits[0]), min(high, limits[1])),
     )
 
@@ -231,13 +231,11 @@ def notes_of(tally: Tally, count: int, pages: str) -> list[str]:
         if key.startswith("pages:") and number:
             most, files = max(most, int(key.removeprefix("pages:"))), files + number
     if files and pages == "first":
-        text = "{} of {} files have several pages, up to {}: the first is the image; {pages} all takes each for one"
+        text = "{} of {} files have several pages, up to {}: the first is used; {pages} all reads each as an image"
         lines.append(Message(text, files, count, most))
     windows = sum(key.startswith("window:") for key in tally)
     if windows > 1:
-        text = (
-            "{} different windows: each DICOM file is shown by its own; {pixel_range} LOW,HIGH gives one range to all"
-        )
+        text = "{} different windows: each DICOM file uses its own; {pixel_range} LOW,HIGH sets one range for all"
         lines.append(Message(text, windows))
     return lines
 
@@ -246,5 +244,5 @@ def described(kind: str, limits: Range, setting: str) -> str:
     """The note on a range that was used."""
     source = {"auto": "the range of the training split", "full": "the range of their type"}
     if setting == "auto" and limits == (0.0, 1.0):
-        source = {"auto": "in which the training split lies"}
+        source = {"auto": "the smallest that holds the training split"}
     return f"{kind}: {text_of(limits).replace(',', ' to ')} ({source.get(setting, 'as given')}) become black to white"

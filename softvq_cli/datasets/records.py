@@ -186,18 +186,18 @@ def _used_splits(
 ) -> list[Role | None]:
     """The training and the test split, or the only one there is."""
     if None in parts and len(parts) > 1:
-        raise InputError(f"{where}: {names[parts[None][0]]} has no split, and others have one")
+        raise InputError(f"{where}: {names[parts[None][0]]} has no split, but others have one")
     if len(parts) == 1:
         (only,) = parts
         if only is not None:
-            notes.append(f"all images are of one split, {only}: some are held out as the test split")
+            notes.append(f"all images are of one split, {only}: some images are held out as the test split")
         return [only]
     if "train" not in parts:
         raise InputError(f"{where} has the splits {' and '.join(sorted(map(str, parts)))}, but no train split")
     second, said = second_split([role for role in parts if role is not None], bare)
     notes += said
     if second == "test" and "validation" in parts:
-        notes.append(f"not used, for there is a test split: validation ({len(parts['validation'])} images)")
+        notes.append(f"not used, because there is a test split: validation ({len(parts['validation'])} images)")
     return ["train", second]
 
 
@@ -205,9 +205,9 @@ def second_split(roles: Iterable[Role], bare: Mapping[Any, str]) -> tuple[Role, 
     """The split that is the test split next to train, and what is to be said of the choice."""
     roles = set(roles)
     if "test" not in roles:
-        return "validation", ["there is no test split: validation is used as such"]
+        return "validation", ["there is no test split: validation is used instead"]
     if "validation" in roles and "test" in bare and not bare.keys() & {"train", "validation"}:
-        return "validation", [f"the test split has no labels ({bare['test']}): validation is used as such"]
+        return "validation", [f"the test split has no labels ({bare['test']}): validation is used instead"]
     return "test", []
 
 
@@ -241,7 +241,7 @@ def minus_one_note(counts: Mapping[Any, int]) -> list[str]:
     if not count or (len(counts) == 2 and not {1, "1"}.isdisjoint(counts)):
         return []
     total = sum(counts.values())
-    return [f"{count} of {total} images have the label {NONE}, which is taken for a class of its own"]
+    return [f"{count} of {total} images have the label {NONE}, which is treated as a class"]
 
 
 def distinct_labels(labels: np.ndarray) -> list[Any]:
@@ -286,7 +286,7 @@ def _flat(labels: np.ndarray, count: int, where: str, notes: list[str]) -> np.nd
     if labels.dtype.kind == "f":
         missing = int(np.isnan(labels).sum())
         if missing:
-            raise InputError(f"{where}: {missing} of {labels.size} labels are missing (NaN); take those images out")
+            raise InputError(f"{where}: {missing} of {labels.size} labels are missing (NaN); remove those images")
         if (labels == np.rint(labels)).all() and np.abs(labels).max(initial=0) < 2**53:
             labels = labels.astype(np.int64)
     if labels.dtype.kind not in "iubU":
@@ -341,7 +341,7 @@ def _cleaned_cell(where: str, value: Any) -> int | str | None:
 
 def _odd(where: str, value: Any) -> InputError:
     return InputError(
-        "{}: {} is no label; labels are whole numbers or text, one for each image ({label_column} names another "
+        "{}: {} is not a label; labels are whole numbers or text, one per image ({label_column} names another "
         "column, or none)",
         *(where, shown(value)),
     )
@@ -353,10 +353,10 @@ def _classes(where: str, labels: set[Any], class_names: Sequence[str] | None) ->
     if kinds == {int} and class_names:
         bad = min((label for label in labels if not 0 <= label < len(class_names)), default=None)
         if bad is not None:
-            raise InputError(f"{where}: the label {shown(bad)} is none of the {len(class_names)} classes that it names")
+            raise InputError(f"{where}: the label {shown(bad)} is not one of its {len(class_names)} classes")
         return {label: label for label in labels}, tuple(map(same, class_names))
     if len(kinds) > 1 or not kinds <= {int, str}:
-        raise InputError(f"{where}: labels are whole numbers or text, all of one kind")
+        raise InputError(f"{where}: labels must all be whole numbers or all be text")
     ordered = sorted(labels, key=_in_order if all(map(_is_decimal, labels)) else None)
     return {label: number for number, label in enumerate(ordered)}, tuple(map(str, ordered))
 

@@ -65,16 +65,16 @@ def columns_of(
     image = "" if data else image
     if image is None:
         raise InputError(
-            "{} has no column that is plainly the image; name it with {image_column}: {}", where, shorten(names, 12)
+            "{} has no column that is clearly the image; choose one with {image_column}: {}", where, shorten(names, 12)
         )
     plain = [name for name in names if not (name.lower() == "y" and {"x", "X"} & set(names))]  # a place in the image
     label = chosen["label_column"] or (labels[0] if len(labels) == 1 else column_called(plain, LABEL))
     label = None if unlabelled or label == image else label
     split = chosen["split_column"] or column_called(names, SPLIT)
     unused = [name for name in names if name not in (image, label, split, *data)]
-    notes = [f"columns that are not used: {shorten(unused, 8)}"] if unused else []
+    notes = [f"unused columns: {shorten(unused, 8)}"] if unused else []
     if label is None and not unlabelled and (unused or data):
-        text = "no column is plainly the label ({label_column} names one of {}): no labels"
+        text = "no column is clearly the label: no labels ({label_column} chooses one of {})"
         notes = [Message(text, shorten(unused or data, 8))]
     return Columns(image, label, split, tuple(notes))
 
@@ -94,7 +94,7 @@ def role_of_value(where: str, value: Any) -> Role:
     """The split that a cell of the split column names."""
     role = role_of(str(value))
     if role is None:
-        raise InputError(f"{where}: {str(value)[:80]!r} is no split; write train, validation or test there")
+        raise InputError(f"{where}: {str(value)[:80]!r} is not a split; write train, validation or test")
     return role
 
 
@@ -139,7 +139,7 @@ class TableSource(Source):
         left = sorted({*self.names} - {name for name, _, _ in kept})
         self.names, self.tables = [name for name, _, _ in kept], [table for _, table, _ in kept]
         self.roles = [role for _, _, role in kept]
-        return [f"not used, for they are neither train nor test: {shorten(left)}"] if left else []
+        return [f"not used, neither train nor test: {shorten(left)}"] if left else []
 
     def records(self) -> Records:
         """The rows of the tables; splits from a column or from the names of files and folders."""
@@ -153,7 +153,7 @@ class TableSource(Source):
             notes += [note for note in columns.notes if note not in notes]
             names = table.class_names(columns.label)
             if labelled and columns.label and names != class_names:
-                raise InputError(f"{self.path}: {name} names other classes than the file before it")
+                raise InputError(f"{self.path}: {name} has other classes than the file before it")
             class_names, labelled = (names, True) if columns.label else (class_names, labelled)
             count, own_labels, own_roles = table.rows(columns)
             start, size = sum(counts), table.path.stat().st_size // max(count, 1)
@@ -169,7 +169,7 @@ class TableSource(Source):
         """Whether the column that is read holds vectors, in every table."""
         kinds = {_holds_vectors(table.kind_of(table.columns(self.config).image)) for table in self.tables}
         if len(kinds) > 1:
-            raise InputError(f"{self.path} holds tables of images and tables of vectors: give the path of one kind")
+            raise InputError(f"{self.path} holds tables of images and tables of vectors: give the path of one of them")
         return kinds == {True}
 
     def vectors(self) -> tuple[np.ndarray, list[str] | None]:
@@ -381,12 +381,12 @@ def vectors_of(column: Any, where: str) -> np.ndarray:
     lists = pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind)
     numbers = lists and (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type))
     if not numbers or not len(column):
-        raise InputError(f"{where} holds {len(column)} {one_line(kind, 60)}, no lists of numbers")
+        raise InputError(f"{where} holds {len(column)} {one_line(kind, 60)}, not lists of numbers")
     lengths = pa.compute.list_value_length(column)
     widths = pa.compute.min_max(lengths).as_py()
     values = pa.compute.list_flatten(column)
     if column.null_count or values.null_count or widths["min"] != widths["max"] or not widths["min"]:
-        raise InputError(f"{where} has empty places or lists of several lengths: all must be equal")
+        raise InputError(f"{where} has empty cells or lists of different lengths: all lists must have the same length")
     return np.asarray(values.to_numpy()).reshape(len(column), widths["min"])
 
 

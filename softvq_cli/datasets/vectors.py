@@ -39,17 +39,19 @@ def are_vectors(array: np.ndarray, config: DataConfig) -> bool:
 def checked(array: np.ndarray, where: str) -> np.ndarray:
     """float32 (N, D), all finite; a float32 array that is mapped from a file stays so."""
     if not array.size:
-        raise InputError(f"{where} holds no vectors: its shape is {array.shape}")
+        raise InputError(f"{where} is not an array of vectors: its shape is {array.shape}")
     try:
         with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite, and is found below
             vectors = np.asarray(array, np.float32)
     except MemoryError as error:
-        raise InputError(f"{where} does not fit into memory as float32; save it as float32, which is mapped") from error
+        raise InputError(
+            f"{where} does not fit into memory as float32; save it as float32, then it is read from disk"
+        ) from error
     start = 0
     for block in blocks(vectors):
         bad = np.flatnonzero(~np.isfinite(block).all(axis=1))
         if len(bad):
-            raise InputError(f"{where} holds NaN, infinity or what float32 cannot hold in row {start + bad[0]}")
+            raise InputError(f"{where} holds NaN, infinity or a number too large for float32 in row {start + bad[0]}")
         start += len(block)
     return vectors
 
@@ -132,7 +134,7 @@ def _numbers(path: Path, text: str, mark: str, headless: bool, places: list[int]
     try:
         return np.loadtxt(file, delimiter=mark, skiprows=skip, usecols=places, comments=None, quotechar='"', ndmin=2)
     except ValueError as error:
-        raise InputError(f"{path} holds a cell that is no number: {one_line(error)}") from error
+        raise InputError(f"{path} holds a cell that is not a number: {one_line(error)}") from error
 
 
 def _is_number(text: str) -> bool:

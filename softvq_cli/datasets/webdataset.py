@@ -152,7 +152,7 @@ def sample_records(source: Source, samples: Samples, config: DataConfig) -> Reco
             labels[bases[index]] = _label_of(source, members.names[index], data, config.label_column)
     unused = sorted({ending for kinds in samples.values() for ending in kinds} - {*_IMAGES, kind})
     if unused:
-        notes.append(f"files of the samples that are not used: {shorten(unused, 8)}")
+        notes.append(f"unused files in the samples: {shorten(unused, 8)}")
     by_shard: dict[str, Role | None] = {}
     if isinstance(source, Shards):
         shards = [archive.path.name for archive in source.archives]
@@ -211,12 +211,12 @@ def _label_of(source: Source, name: str, data: bytes, column: str | None) -> int
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{where} is no JSON: {one_line(error)}") from error
+        raise InputError(f"{where} is not JSON: {one_line(error)}") from error
     if isinstance(value, dict):
         key = column if column in value else next((word for word in LABEL if word in value), None)
         if key is None or (column is not None and column not in (key, "json")):
             raise InputError(
-                "{} has no {}; name the key with {label_column}: {}", where, column or "label", shorten(value, 8)
+                "{} has no {}; choose the key with {label_column}: {}", where, column or "label", shorten(value, 8)
             )
         value = value[key]
     if isinstance(value, bool) or not isinstance(value, int | float | str):

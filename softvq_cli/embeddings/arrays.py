@@ -140,11 +140,10 @@ def read(
         numbers = _read_labels(given, embedding.path, len(embedding))
         embedding = dataclasses.replace(embedding, labels=numbers, class_names=())
     if len(embedding) < 2:
-        raise InputError(f"{path} has one row: at least two are needed to compare")
+        raise InputError(f"{path} has only one row: at least two are needed")
     if embedding.info.get("representation") == "codes" and not indices:
         raise InputError(
-            "{} holds the numbers of codewords, between which there is no distance: embed with {what} z_q "
-            "for the codewords themselves",
+            "{} holds code numbers, which have no distances: embed with {what} z_q for the codewords themselves",
             embedding.path,
         )
     return embedding
@@ -207,7 +206,7 @@ def _open_array(path: Path, kind: str, axes: tuple[str, ...]) -> np.ndarray:
         raise InputError(f"{path} is not a file: give the .npy file of the {kind}")
     array = npy.map_file(path)
     if array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
-        what = "whole numbers, one a class" if kind == "labels" else "real numbers of at most 64 bits"
+        what = "whole numbers, one per class" if kind == "labels" else "real numbers of at most 64 bits"
         raise InputError(f"{path} holds {str(array.dtype)[:40]}: {kind} are {what}")
     if array.ndim != len(axes) or not array.size:
         raise InputError(f"{path} has the shape {array.shape}: {kind} have the axes ({', '.join(axes)}), none empty")
@@ -248,10 +247,12 @@ def _checked_info(info: Any, beside: Path, shape: tuple[int, ...], rows: str) ->
         return {}
     version = info.get("version")
     if not isinstance(version, int) or version > VERSION:
-        raise InputError(f"{beside} is of format version {shown(version)}; this program reads {VERSION}: update softvq")
+        raise InputError(
+            f"{beside} has format version {shown(version)}, but this program reads {VERSION}: update softvq"
+        )
     for name, fits in _FIELDS.items():
         if name in info and not fits(info[name]):
-            raise InputError(f"{beside} is damaged: its {name} is none; embed again")
+            raise InputError(f"{beside} is damaged: its {name} is invalid; embed again")
     if (info.get("n"), info.get("d")) != shape:
         raise InputError(
             f"{beside} describes {shown(info.get('n'))} rows of {shown(info.get('d'))}, {rows} has {shape[0]} of "

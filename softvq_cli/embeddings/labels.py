@@ -55,8 +55,9 @@ def align(embeddings: Sequence[Embedding]) -> tuple[list[Embedding], list[str]]:
         common = shared(names, own)
         if not common:
             raise InputError(
-                "{} has the classes {}, {} has {}: no name is the same, so their labels cannot be compared; take "
-                "files of the same classes, or give {labels}",
+                "{} has the classes {}, {} has {}: they have no name in common, so their labels cannot be "
+                "compared; use "
+                "files with the same classes, or give {labels}",
                 *(embedding.path, _listed(own), first.path, _listed(names)),
             )
         names = numbering(names, own)
@@ -64,7 +65,7 @@ def align(embeddings: Sequence[Embedding]) -> tuple[list[Embedding], list[str]]:
         labels = renumber(embedding.labels, own, names)
         if not np.array_equal(labels, embedding.labels):
             notes.append(
-                f"{embedding.path} numbers its classes otherwise than {first.path}: they are matched by name "
+                f"{embedding.path} numbers its classes differently from {first.path}: they are matched by name "
                 f"({len(common)} in common: {_listed(common)})"
             )
         aligned.append(dataclasses.replace(embedding, labels=labels, class_names=names))

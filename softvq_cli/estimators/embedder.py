@@ -99,11 +99,11 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         encoder: a module of one's own, copied: x (B, C, H, W) with pixels on [0, 1] → (B, any width).
         decoder: with it: (B, latent_dim) → (B, C, H, W).
         callbacks: functions that are called with the numbers of each report, as in ``metrics.jsonl``; or
-            :class:`softvq_cli.reporter.Reporter` objects, which are told everything.
+            ``softvq_cli.reporter.Reporter`` objects, which are told everything.
 
     Attributes:
-        model_: the trained :class:`~softvq_cli.model.Autoencoder`, after ``fit``.
-        config_: the resolved :class:`~softvq_cli.config.RunConfig`.
+        model_: the trained ``Autoencoder``, after ``fit``.
+        config_: the resolved ``RunConfig``.
         history_: the figures of each report, as in ``metrics.jsonl``.
         n_features_in_: H*W*C.
     """
@@ -167,7 +167,7 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         checkpoint goes on too, on the kind of device that it was trained on.
 
         Raises:
-            As :meth:`fit`, and InputError for an exported model, which has no state to go on from.
+            As ``fit``, and InputError for an exported model, which has no state to go on from.
         """
         if not hasattr(self, "model_"):
             return self.fit(X)
@@ -197,7 +197,7 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         """The configuration that the arguments ask for."""
         for name in self.settings or {}:
             if name in SETTINGS and SETTINGS[name].section == "data":
-                raise UsageError("{} says how files are read: the estimator's settings are a model's", param(name))
+                raise UsageError("{} is a setting for reading files, which an estimator does not do", param(name))
         chosen = {name: getattr(self, name) for name in _ARGUMENTS if getattr(self, name) is not None}
         if networks_of(self.encoder, self.decoder):
             chosen["arch"] = "own"
@@ -237,7 +237,7 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         """What the decoder makes of z (N, d), float32, in the form and units of what was fitted; bytes are in [0, 1].
 
         z is decoded as it stands: not every bottleneck can quantise it without the image that it came from, which is
-        what :meth:`reconstruct` has.
+        what ``reconstruct`` has.
 
         Raises:
             ValueError: X has another width than the latents, or numbers that are not finite.
@@ -253,7 +253,7 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         return -float(self._fitted().evaluate(self._images(X))["nmse"])
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a checkpoint that :meth:`load`, :func:`softvq_cli.load` and the commands read.
+        """Write a checkpoint that ``load``, ``softvq_cli.load`` and the commands read.
 
         Raises:
             SoftVQError: it could not be written.
@@ -274,7 +274,7 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     def load(
         cls, path: str | os.PathLike[str], device: str = "cpu", *, encoder: Any = None, decoder: Any = None
     ) -> AutoencoderEmbedder:
-        """The fitted estimator of a checkpoint: of :meth:`save`, or of ``softvq train``.
+        """The fitted estimator of a checkpoint: of ``save``, or of ``softvq train``.
 
         ``history_`` has the last report only. Names of columns are kept. A model with modules of one's own needs
         ``encoder`` and ``decoder`` like them.
@@ -317,7 +317,7 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             return self._numbers().images(validate_data(self, X, reset=False))
         images = as_images(X)
         if Numbers.of(self.config_, self.model_.image_shape) is None:
-            check_bytes(images, "the estimator was fitted on bytes: give uint8 from 0, black, to 255, white")
+            check_bytes(images, "the estimator was fitted on 8-bit images: give uint8 from 0 (black) to 255 (white)")
         if images.dtype != np.uint8:
             images = check_array(images.reshape(len(images), -1)).reshape(images.shape)
         return self._numbers().of_images(images)  # of another shape, the model refuses them

@@ -32,7 +32,7 @@ def seed_of(random_state: Any, seed: Any) -> int:
 
 
 class KMeansManyStarts(ClusterMixin, BaseEstimator):  # type: ignore[misc]
-    """K-means from many starts, of which the one with the lowest inertia is kept; see :func:`cluster`.
+    """K-means from many starts, of which the one with the lowest inertia is kept; see ``cluster``.
 
     Args:
         n_clusters: K.

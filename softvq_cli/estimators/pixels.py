@@ -30,7 +30,7 @@ def as_images(images: np.ndarray) -> np.ndarray:
         images = images[..., None]
     if images.ndim != 4 or images.shape[-1] not in (1, 3) or 0 in images.shape:
         raise InputError(
-            f"images must be an array of shape (N, H, W), (N, H, W, 1) or (N, H, W, 3), N at least 1, not of shape "
+            f"images must be an array of shape (N, H, W), (N, H, W, 1) or (N, H, W, 3) with N at least 1, not of shape "
             f"{images.shape}"
         )
     return images
@@ -77,7 +77,9 @@ class Numbers:
         if low == high:
             raise InputError("all numbers of X are equal: there is nothing to learn")
         if not math.isfinite(high - low) or WHITE / (high - low) in (0.0, math.inf):
-            raise InputError(f"the numbers of X, from {low} to {high}, are too far apart or too near: scale them first")
+            raise InputError(
+                f"the numbers of X, from {low} to {high}, are too far apart or too close together: scale them first"
+            )
         return cls(shape, low, high, of_rows)
 
     @classmethod
@@ -104,7 +106,7 @@ class Numbers:
         of_bytes = X.dtype != np.uint8 and (self.low, self.high) == (0.0, WHITE) and len(X)
         if of_bytes and X.min() >= 0 and X.max() <= 1 and (X.round() != X).any():
             raise InputError(
-                "these numbers are fractions from 0 to 1, and the model was trained on bytes: give 0 to 255"
+                "these numbers are between 0 and 1, but the model was trained on 8-bit images: give 0 to 255"
             )
         if X.dtype != np.uint8 or (self.low, self.high) != (0.0, WHITE):
             X = ((X.astype(np.float64) - self.low) * (WHITE / (self.high - self.low))).astype(np.float32)
@@ -149,6 +151,6 @@ def row_shape(given: tuple[int, ...] | None, features: int) -> tuple[int, int, i
     height, width, channels = image_shape(check("image_shape", ",".join(map(str, sides))))
     if height * width * channels != features:
         raise UsageError(
-            "{image_shape} {} has {} values, and a row of X has {}", sides, height * width * channels, features
+            "{image_shape} {} has {} values, but a row of X has {}", sides, height * width * channels, features
         )
     return height, width, channels

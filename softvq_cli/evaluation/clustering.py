@@ -36,7 +36,7 @@ FARTHEST = 1e12
 """Standard deviations, of a row beside which those of the others can still be computed."""
 GRAPH = 15
 """Neighbours of a row that it can be merged with then."""
-_WHATEVER = "accuracy and NMI are then what they are whatever the latents are"
+_WHATEVER = "accuracy and NMI then do not depend on the latents"
 N_INIT = 100
 """Starts of K-means, of the paper's protocol."""
 
@@ -79,14 +79,14 @@ class Clustering:
         if self.classes is None:
             return ()
         if self.classes == 1:
-            return ("all labels are the same class: accuracy, NMI and ARI say nothing",)
+            return ("all labels are the same: accuracy, NMI and ARI are meaningless",)
         if self.classes == self.n:
-            return (f"each of the {self.n} rows has a class of its own: {_WHATEVER}",)
+            return (f"each of the {self.n} rows has its own class: {_WHATEVER}",)
         if self.clusters == self.n:
             return (f"there are as many clusters as rows, {self.n}: {_WHATEVER}",)
         if self.n < FEW_ROWS * max(self.classes, self.clusters):
             a_cluster = self.n / max(self.classes, self.clusters)
-            return (f"there are only {a_cluster:.1f} rows a class or cluster: accuracy and NMI are high by chance",)
+            return (f"there are only {a_cluster:.1f} rows per class or cluster: accuracy and NMI are high by chance",)
         return ()
 
     @property
@@ -192,7 +192,7 @@ def _number_of_clusters(z: np.ndarray, labels: np.ndarray | None, clusters: int 
         raise InputError(f"{len(labels)} labels for {len(z)} rows: they must be equal in number")
     if clusters is None:
         if labels is None:
-            raise UsageError(Message("without labels the number of clusters is not known: give {clusters}"))
+            raise UsageError(Message("without labels the number of clusters is unknown: give {clusters}"))
         clusters = len(np.unique(labels))
     clusters = int(check_number("clusters", clusters, low=1, high=MOST_COUNT))
     if len(z) < clusters:

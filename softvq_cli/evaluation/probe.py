@@ -138,7 +138,7 @@ def few_labels(
     seen = np.unique(y)
     rarest = int(np.bincount(y)[seen].min())
     if rarest < labels_per_class:
-        raise InputError(f"the rarest class has {rarest} rows, fewer than {labels_per_class} labels a class")
+        raise InputError(f"the rarest class has {rarest} rows, fewer than {labels_per_class} labels per class")
     accuracies = []
     for child in np.random.SeedSequence(seed).spawn(draws):
         generator = np.random.default_rng(child)
@@ -166,7 +166,9 @@ def neighbours(
     y, y_test, classes = _check_input(train_z, train_labels, test_z, test_labels)
     k, jobs = int(check_number("neighbours", k, low=1, high=MOST_COUNT)), check_jobs(jobs)
     if len(train_z) <= k:
-        raise InputError(f"{len(train_z)} train rows have no {k} neighbours each: use fewer neighbours or more rows")
+        raise InputError(
+            f"{len(train_z)} train rows are too few for {k} neighbours each: use fewer neighbours or more rows"
+        )
     votes, test_votes = (
         _vote(y[nearest(train_z, k, queries=queries, jobs=jobs)[1]], len(classes)) for queries in (None, test_z)
     )
@@ -187,7 +189,7 @@ def _check_input(
     for split, z, labels in (("train", train_z, train_labels), ("test", test_z, test_labels)):
         if labels is None:
             raise InputError(
-                "the {} rows have no labels, and a probe learns from them: train on images in class folders, put "
+                "the {} rows have no labels, but a probe needs them: train on images in class folders, put "
                 "NAME.labels.npy next to NAME.npy, or give {labels}",
                 split,
             )
@@ -200,7 +202,7 @@ def _check_input(
             "embed both with the same checkpoint"
         )
     if len(np.unique(train_labels)) < 2:
-        raise InputError("the train rows have one class only: a probe needs two at least")
+        raise InputError("the train rows have only one class: a probe needs at least two")
     classes = np.unique(np.concatenate([train_labels, test_labels]))
     return np.searchsorted(classes, train_labels), np.searchsorted(classes, test_labels), classes
 

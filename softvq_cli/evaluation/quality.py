@@ -92,7 +92,9 @@ class Neighbourhoods:
 def nearest_rows(z: np.ndarray, k: int, *, jobs: int | None = None) -> Neighbourhoods:
     """The ``k`` nearest other rows of each row, exactly; all other rows where there are no more than k."""
     if len(z) < 2 or k < 1:
-        raise UsageError(f"{k} nearest rows of {len(z)} are none: give two rows at least and k of 1 at least")
+        raise UsageError(
+            f"{k} nearest rows of {len(z)} rows cannot be found: give at least two rows and k of at least 1"
+        )
     distances, rows = nearest(z, min(k, len(z) - 1), jobs=jobs)
     return Neighbourhoods(rows, distances)
 

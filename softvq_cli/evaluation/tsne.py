@@ -41,7 +41,7 @@ def tsne(
     """float64 (N, dimensions): t-SNE by openTSNE, with its faster gradient for this many rows.
 
     The neighbours are exact up to APPROXIMATE_FROM rows. Of more than MOST_MAPPED rows so many are drawn, and the
-    others have NaN for coordinates (see :func:`mapped`). The result is decided by ``seed``, not by ``jobs``: each
+    others have NaN for coordinates (see ``mapped``). The result is decided by ``seed``, not by ``jobs``: each
     thread sums its own rows.
 
     The perplexity, about how many neighbours of a row (of (N, d)) count, is at most (N - 1) / 3. The exaggeration is

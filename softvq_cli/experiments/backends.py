@@ -276,7 +276,7 @@ def _cause(error: BaseException) -> str:
     """What the system said, and what to do about it."""
     reason = one_line(getattr(error, "strerror", None) or error)
     blocked = isinstance(error, BlockingIOError) or "start new thread" in str(error)
-    more = "; this user may start no more of them: raise the limit (ulimit -u), or end others"
+    more = "; this user may start no more of them: raise the limit (ulimit -u), or end other processes"
     return reason + more * blocked
 
 
@@ -336,7 +336,7 @@ class SchedulerWorkers(Workers):
         # What the client last heard, for a question would wait for an answer while the network is away.
         staffed = bool(self.client._scheduler_identity.get("workers"))
         if self._staffed and not staffed:
-            reporter.warn("the scheduler has no worker: the jobs wait for one")
+            reporter.warn("the scheduler has no workers yet: the jobs wait for one")
         self._staffed = staffed
 
     def submit(self, group: tuple[Job, ...], order: Order) -> Future[list[Answer]]:
@@ -377,7 +377,7 @@ def _why(error: BaseException | None) -> str:
     from distributed.scheduler import KilledWorker
 
     if isinstance(error, KilledWorker):
-        return f"its worker was killed {error.allowed_failures + 1} times: it may need more memory than there is"
+        return f"its worker was killed {error.allowed_failures + 1} times: it may need more memory than is available"
     if isinstance(error, ModuleNotFoundError):
         return f"the worker has no module {error.name}: install softvq of this version there"
     return f"{type(error).__name__}: {one_line(error or '')}"

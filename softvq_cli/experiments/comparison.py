@@ -60,7 +60,8 @@ class PaperRequest(StudyRequest):
         for row in self.only:
             if row in CONTROLS and row not in rows:
                 raise UsageError(
-                    f"{row} is no row of {', '.join(self.names)}: its rows are trained until they have a common error"
+                    f"{row} is not a row of {', '.join(self.names)}: its rows are trained until they reach a "
+                    "common error"
                 )
             if row not in rows:
                 raise UsageError(unknown_name("row", row, rows))

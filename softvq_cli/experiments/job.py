@@ -155,7 +155,7 @@ def _kept(job: Job, step: int, device: str) -> Checkpoint:
     """The checkpoint that was kept after ``step`` iterations; InputError where it is not of this job's training."""
     checkpoint = _load(run_directory.kept_checkpoint(job.folder, step), device)
     if checkpoint.step != step or checkpoint.dataset.fingerprint != job.fingerprints[0]:
-        raise InputError(f"{checkpoint.path} is of another training, or of another step: remove it")
+        raise InputError(f"{checkpoint.path} belongs to another training or another step: remove it")
     _refuse_other_settings(job, checkpoint.config)
     return checkpoint
 
@@ -174,7 +174,7 @@ def _refuse_other_settings(job: Job, stored_config: RunConfig) -> None:
         longer = name == run_directory.LONGER and stored[name] < value
         if name not in (*_OF_NO_EFFECT, *unused) and stored[name] != value and not longer:
             raise RefusedError(
-                "{} holds a run with {} {}, and this asks for {}: give another {out}, or the settings of the "
+                "{} holds a run with {} {}, but this command asks for {}: give another {out}, or the settings of the "
                 "first time",
                 *(job.folder, param(name), stored[name], value),
             )

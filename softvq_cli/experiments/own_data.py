@@ -184,7 +184,7 @@ def parse_over(texts: Iterable[str]) -> dict[str, tuple[float, ...]]:
         name, _, listed = text.partition("=")
         name = name.strip().removeprefix("--").replace("-", "_")
         if name == "bottleneck":
-            raise UsageError("bottlenecks are compared by softvq compare: give it {bottleneck} {}", shown(listed))
+            raise UsageError("to compare bottlenecks, use softvq compare with {bottleneck} {}", shown(listed))
         if name not in numeric_settings():
             raise UsageError(unknown_name("numeric setting", name, numeric_settings()))
         if name in axes:
@@ -194,9 +194,7 @@ def parse_over(texts: Iterable[str]) -> dict[str, tuple[float, ...]]:
             axes[name] = tuple((int if whole else float)(value) for value in listed.split(",") if value.strip())
         except ValueError as error:
             kind = "whole numbers" if whole else "numbers"
-            raise UsageError(
-                "{over} {}=… takes {} with commas between them, not {}", name, kind, shown(listed)
-            ) from error
+            raise UsageError("{over} {}=… takes {} separated by commas, not {}", name, kind, shown(listed)) from error
     return axes
 
 

@@ -119,7 +119,7 @@ def _note_cost(todo: Sequence[Job], states: Mapping[Job, State], workers: Worker
     side_by_side = f", and about {hours / here:.2g} with {here} processes" if here > 1 else ""
     reporter.note(
         f"{len(left)} trainings, {sum(left.values()):,} iterations in all: about {hours:.2g} hours of one core"
-        f"{side_by_side}. It can be stopped and goes on where it was"
+        f"{side_by_side}. You can stop it; the same command continues"
     )
 
 

@@ -175,7 +175,7 @@ class StudyRequest(abc.ABC):
             raise UsageError("{seeds} must be at least 1, not {}", self.seeds)
         for name in decided:
             if name in self.settings:
-                raise UsageError("{} is not for this study, which decides it", param(name))
+                raise UsageError("{} cannot be set here, because the study sets it", param(name))
 
 
 def load_data(config: DataConfig, stands_for: str | None = None, reporter: Reporter | None = None) -> StudyData:
@@ -190,7 +190,7 @@ def load_data(config: DataConfig, stands_for: str | None = None, reporter: Repor
     for dataset in (train, test):
         if dataset.labels is None:
             raise InputError(
-                f"the {dataset.split} split of {dataset.name} has no labels, and a comparison needs them: use data "
+                f"the {dataset.split} split of {dataset.name} has no labels, but a comparison needs labels: use data "
                 "with class folders"
             )
     return StudyData(

@@ -226,8 +226,8 @@ def _check_versions(order: Order, files: Sequence[_ProgressFile]) -> None:
     if own["torch"] != order.versions["torch"]:
         for file in files:
             file.notes.append(
-                f"computed with PyTorch {own['torch']}; the command has {order.versions['torch']}, which may round "
-                "otherwise in the last digit"
+                f"computed with PyTorch {own['torch']}; the command has {order.versions['torch']}, so the last digits "
+                "can differ"
             )
 
 
@@ -253,7 +253,7 @@ def _environment_of(order: Order) -> Iterator[None]:
         os.chdir(order.folder)
     except OSError as error:
         raise SoftVQError(
-            f"the folder {order.folder} is not there on {platform.node()}: the workers and the command need a shared "
+            f"the folder {order.folder} does not exist on {platform.node()}: the workers and the command need a shared "
             "file system"
         ) from error
     try:

@@ -78,10 +78,10 @@ class Autoencoder(nn.Module):
         super().__init__()
         self.of_vectors = len(image_shape) == 1
         if self.of_vectors and config.arch == "cnn":
-            raise UsageError("{arch} cnn is for images, and these are vectors: use {arch} mlp")
+            raise UsageError("{arch} cnn is for images, but these are vectors: use {arch} mlp")
         if config.arch == "cnn" and min(image_shape[:2]) < CNN_SMALLEST:
             raise UsageError(
-                "{arch} cnn needs images of at least {}x{} pixels and these have {}x{}: use {arch} mlp",
+                "{arch} cnn needs images of at least {}x{} pixels, but these have {}x{}: use {arch} mlp",
                 *(CNN_SMALLEST, CNN_SMALLEST, image_shape[1], image_shape[0]),
             )
         self.config = config
@@ -264,12 +264,13 @@ def _check_grid(config: ModelConfig, image_shape: tuple[int, ...]) -> None:
     height, width = feature_sizes(image_shape, config.grid)[-1]
     if (height, width) != (config.grid, config.grid):
         raise UsageError(
-            "{grid} {} cannot be had of images of {}x{}, whose sides are halved: the next is {}x{}",
+            "{grid} {} is not possible for images of {}x{}, whose sides are halved repeatedly: the next "
+            "possible one is {}x{}",
             *(config.grid, image_shape[1], image_shape[0], width, height),
         )
     if config.latent_dim % config.grid**2:
         raise UsageError(
-            "{latent_dim} {} is no multiple of the {} positions of {grid} {}",
+            "{latent_dim} {} is not a multiple of the {} positions of {grid} {}",
             *(config.latent_dim, config.grid**2, config.grid),
         )
 

@@ -46,7 +46,9 @@ def read(paths: Path | Sequence[Path], labels: Path | None, reporter: Reporter) 
         with contextlib.suppress(InputError):
             seals.add(checkpoint.read_header(file)[0].sha256)
     if seals and seal not in seals:
-        reporter.warn(f"{path} is not of {path.parent / 'ckpt.pt'}, the checkpoint next to it: embed again, or move it")
+        reporter.warn(
+            f"{path} was not made by {path.parent / 'ckpt.pt'}, the checkpoint next to it: embed again, or move it"
+        )
     unlabelled = 0 if rows.labels is None else int((rows.labels == -1).sum())
     if unlabelled:
         reporter.warn(
@@ -79,7 +81,7 @@ def check_pair(train: Embedding, test: Embedding, reporter: Reporter) -> None:
             f"the train rows {train.path} are of the {splits[0]} split, the test rows {test.path} of {splits[1]}"
         )
     elif train.info.get("fingerprint", "") == test.info.get("fingerprint"):
-        reporter.warn(f"{train.path} and {test.path} are of the same images: the accuracy is that of the training")
+        reporter.warn(f"{train.path} and {test.path} have the same images: the accuracy is that of the training images")
 
 
 @dataclass(frozen=True)
@@ -271,10 +273,10 @@ def _check(files: Sequence[Path], labels: Sequence[Path], *, other_data: bool) -
         raise UsageError("a probe of embedding files needs two of them: those of the train and of the test split")
     if labels and (len(labels) != 2 or len(files) < 2):
         raise UsageError(
-            Message("{labels} goes with two embedding files and is given twice: for the train and the test rows")
+            Message("{labels} needs two embedding files and must be given twice: for the train and the test rows")
         )
     if len(files) > 1 and other_data:
-        raise UsageError(Message("{data} and {data_dir} go with a checkpoint, not with embedding files"))
+        raise UsageError(Message("{data} and {data_dir} need a checkpoint, not embedding files"))
 
 
 def draw_maps(
@@ -387,5 +389,5 @@ def _columns(rows: Embedding, dataset: Dataset, names: Sequence[str], clusters: 
 def _pictures(dataset: Dataset) -> np.ndarray:
     """The images of a split; InputError: it holds vectors."""
     if dataset.of_vectors:
-        raise InputError("{} holds vectors, which have no pictures: leave image out of the columns", dataset.name)
+        raise InputError("{} holds vectors, which cannot be drawn: leave image out of the columns", dataset.name)
     return dataset.images

@@ -74,7 +74,7 @@ def _onnx(path: Path) -> dict[str, Any]:
         model = onnx.load(path, load_external_data=False)
         sides = {"inputs": model.graph.input, "outputs": model.graph.output}
     except Exception as error:  # protobuf has errors of its own
-        raise InputError(f"{path} is damaged or no ONNX file: {one_line(error)}") from error
+        raise InputError(f"{path} is damaged or not an ONNX file: {one_line(error)}") from error
     return {
         "kind": "onnx",
         "path": str(path),
@@ -158,7 +158,7 @@ def _run(folder: Path) -> dict[str, Any]:
     from softvq_cli.training import run_directory
 
     if not run_directory.is_used(folder):
-        raise InputError(f"{folder} is not the folder of a run: it holds no {run_directory.CONFIG}")
+        raise InputError(f"{folder} is not the folder of a run: it has no {run_directory.CONFIG}")
     path = folder / run_directory.CHECKPOINT
     document: dict[str, Any] = {
         "kind": "run",

@@ -165,7 +165,7 @@ def _probe(rows: Rows, class_names: tuple[str, ...], reporter: Reporter) -> Meas
     from softvq_cli.evaluation.probe import probe
 
     if rows.train_labels is None or rows.test_labels is None or len(np.unique(rows.train_labels)) < 2:
-        reporter.note("no softmax probe: the training split has no two classes to learn")
+        reporter.note("no softmax probe: the training split has fewer than two classes")
         return Measured({})
     reporter.stage("probing")
     fitted = probe(rows.train, rows.train_labels, rows.test, rows.test_labels, class_names=class_names)

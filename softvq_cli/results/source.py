@@ -30,7 +30,7 @@ def checkpoint_file(path: Path) -> Path:
     """The checkpoint that ``path`` names: the file, or the one in a run's folder."""
     if path.suffix in (".npy", ".parquet") and path.is_file():
         what = "an array" if path.suffix == ".npy" else "a table"
-        raise InputError(f"{path} is {what}, and a checkpoint is needed here: the ckpt.pt that train wrote")
+        raise InputError(f"{path} is {what}, but a checkpoint is needed here: a ckpt.pt that train wrote")
     return path / "ckpt.pt" if path.is_dir() else path
 
 
@@ -70,7 +70,7 @@ class Source:
         if self.reading and self.data is None:
             first = next(iter(self.reading))
             raise UsageError(
-                "{} is for other data, and needs {data}: the checkpoint's own are read as they were in training",
+                "{} is for other data and needs {data}: the data of the checkpoint are read as in the training",
                 param(first),
             )
 
@@ -100,7 +100,7 @@ class Source:
                 *(dataset.name, dataset.image_shape[0], self.checkpoint.path, trained.image_shape[0]),
             )
         if (*dataset.image_shape[:2], 3) == trained.image_shape and dataset.image_shape[2] == 1:
-            self.reporter.note(f"{dataset.name}: grey images for a model of colour: repeated to three channels")
+            self.reporter.note(f"{dataset.name}: grey images for a model of colour images: repeated to three channels")
             colour = np.broadcast_to(dataset.images, (*dataset.images.shape[:3], 3))
             dataset = dataclasses.replace(dataset, images=colour, key=None)
         if (
@@ -110,14 +110,14 @@ class Source:
         ):
             from softvq_cli.datasets.loose import grey_of
 
-            self.reporter.note(f"{dataset.name}: colour images for a model of grey ones: made grey")
+            self.reporter.note(f"{dataset.name}: colour images for a model of grey images: converted to grey")
             dataset = dataclasses.replace(dataset, images=grey_of(dataset.images), key=None)
         if dataset.image_shape != trained.image_shape:
             grey = dataset.image_shape[2] == 3 and trained.image_shape[2] == 1
             raise InputError(
                 "the images of {} have the shape {} (height, width, channels), those that {} was trained on had {}{}{}",
                 *(dataset.name, dataset.image_shape, self.checkpoint.path, trained.image_shape),
-                "; turn them into grey ones, or train on colour" if grey else "",
+                "; convert them to grey, or train on colour images" if grey else "",
                 self._resized(dataset),
             )
         for note in (*dataset.notes, *self._part(dataset, choice)):
@@ -200,8 +200,8 @@ class Source:
         """Of other data that do not divide themselves only a part is a split."""
         if self.data is None or not dataset.drawn or dataset.split == "all":
             return []
-        others = Message("; {split} all takes every one") if choice else ""
-        drawn = "it has no splits of its own: {} images were drawn as {}{}"
+        others = Message("; {split} all uses all of them") if choice else ""
+        drawn = "these data have no splits: {} images were drawn as {}{}"
         return [Message(drawn, len(dataset), dataset.split, others)]
 
     def _numbered(self, dataset: Dataset) -> Dataset:
@@ -242,7 +242,7 @@ class Source:
         except InputError as error:
             if not fits or "image_size" not in error.settings:
                 raise
-        reporter.note(f"the images of {self.data} are resized to {height}x{height}, as the model takes them")
+        reporter.note(f"the images of {self.data} are resized to {height}x{height}, the size of the model's images")
         return datasets.load(dataclasses.replace(self._place, image_size=height), split, reporter=reporter)
 
     def _single(self, path: Path, split: Split) -> Dataset:

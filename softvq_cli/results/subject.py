@@ -203,7 +203,7 @@ class Subject:
         embedding, count = embeddings.read(path), len(self.train) + len(self.test)
         if len(embedding) != count:
             raise InputError(
-                "{} has {} rows, and the data have {} images: it needs one row per image, in the order of {split} all",
+                "{} has {} rows, but the data have {} images: it needs one row per image, in the order of {split} all",
                 *(path, len(embedding), count),
             )
         order = np.arange(count)
@@ -216,7 +216,7 @@ class Subject:
             pairs = np.unique(np.stack([labels, embedding.labels[order]]), axis=1)
             if any(len(np.unique(side)) < len(side) for side in pairs):
                 raise InputError(
-                    f"the labels of {path} are not those of the data: it is of other images, or in another order"
+                    f"the labels of {path} are not those of the data: it has other images, or another order"
                 )
         z = np.asarray(embedding.z, dtype=np.float32)[order]
         return self._rows(z[: len(self.train)], z[len(self.train) :])

@@ -111,7 +111,7 @@ def _check_seal(path: str | os.PathLike[str], raw: bytes) -> str:
     comment = raw[-_COMMENT:]
     end = raw[-_COMMENT - _END_SIZE : -_COMMENT]
     if not (raw.startswith(_START) and end.startswith(_END) and comment.startswith(_PREFIX)):
-        raise InputError(f"{path} is not a complete softvq checkpoint: it is cut short, or another program made it")
+        raise InputError(f"{path} is not a complete softvq checkpoint: it is truncated, or from another program")
     seal = hashlib.sha256(memoryview(raw)[:-_COMMENT]).hexdigest()
     if comment[len(_PREFIX) :] != seal.encode():
         raise InputError(f"the checkpoint {path} is damaged: its checksum does not match; use a backup or train again")

@@ -123,7 +123,7 @@ class Checkpoint(Header):
 
     def export(self, path: str | os.PathLike[str]) -> None:
         """Write all but the training state: an ONNX model to a file ``.onnx``, else weights as safetensors, which
-        :func:`load` reads too. SoftVQError: it could not be written, or a package that it needs is not installed.
+        ``load`` reads too. SoftVQError: it could not be written, or a package that it needs is not installed.
         """
         from softvq_cli.training import export
 
@@ -208,7 +208,7 @@ def load(
 def read_header(path: str | os.PathLike[str]) -> tuple[Header, int]:
     """All of a checkpoint but its tensors, and how many parameters its model has; without importing PyTorch if it can.
 
-    InputError as :func:`load`, but weights that do not fit the settings are not noticed.
+    InputError as ``load``, but weights that do not fit the settings are not noticed.
     """
     path = Path(path)
     if not archive.is_safetensors(path):
@@ -237,8 +237,8 @@ def _header(path: Path, content: Any, seal: str) -> Header:
         raise InputError(f"{path} is not a softvq checkpoint")
     if version != VERSION:
         raise InputError(
-            f"{path} has checkpoint format {version!r} and this softvq {__version__} reads {VERSION}: "
-            f"use the softvq that made it, or update"
+            f"{path} has checkpoint format {version!r}, but this softvq {__version__} reads {VERSION}: "
+            f"use the softvq version that wrote it"
         )
     try:
         config = RunConfig.from_dict(content["config"])

@@ -67,7 +67,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, Any], str]:
         raise InputError(f"{path} is damaged: {one_line(error)}; export it again") from error
     seal = metadata.pop(_SEAL, None)
     if seal is None:
-        raise InputError(f"{path} was not exported by softvq: its metadata do not say what the weights are")
+        raise InputError(f"{path} was not exported by softvq: its metadata do not describe the weights")
     if seal != _seal(metadata, tensors):
         raise InputError(f"{path} is damaged: its checksum does not match; export it again")
     try:

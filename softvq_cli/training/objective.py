@@ -61,7 +61,7 @@ def compiled(function: Callable[..., Objective], note: Callable[[str], None]) ->
                 return chosen(*args)
             except Exception as error:  # no compiler, an unsupported operator, … : nothing that stops a training
                 reason = (str(error) or type(error).__name__).splitlines()[0]
-                note(f"torch.compile is not available here, going on without it: {reason}")
+                note(f"torch.compile is not available here; training continues without it: {reason}")
                 chosen = function
         return function(*args)
 

@@ -69,10 +69,10 @@ def train(
     encoder: torch.nn.Module | None = None,
     decoder: torch.nn.Module | None = None,
 ) -> Run:
-    """Train one model in its run directory, with the arguments of a :class:`TrainRequest`.
+    """Train one model in its run directory, with the arguments of a ``TrainRequest``.
 
     Args:
-        chosen: settings by name (see :mod:`softvq_cli.config`).
+        chosen: settings by name (see ``softvq_cli.config``).
         out: the run directory.
         resume: go on exactly where the run in the directory stopped.
         overwrite: replace a run that is there.
@@ -81,7 +81,7 @@ def train(
         stop: when set, the run writes a checkpoint after the step at hand and raises.
         logs: where else to write what happens, of ``words.LOGGERS``.
         encoder: instead of ours: x (B, C, H, W) with pixels on [0, 1], or vectors (B, D), → (B, any width), to which
-            a linear layer to z_e is added. It is copied; the checkpoint has its weights alone, and :func:`load` is
+            a linear layer to z_e is added. It is copied; the checkpoint has its weights alone, and ``load`` is
             given modules like these again.
         decoder: with it: (B, latent_dim) → the shape of x.
 
@@ -125,7 +125,7 @@ def train_together(
 
     None of them sees the others: each ends with the numbers that it would have reached alone, and one that fails
     stops no other. On a GPU, which has memory for all of them, their steps run side by side, as one small model leaves
-    most of it idle. Returned are, in their order, the finished runs, or what :func:`train` would have raised.
+    most of it idle. Returned are, in their order, the finished runs, or what ``train`` would have raised.
     """
     ranks = joined(pick(device))
     if ranks and len(requests) > 1:
@@ -340,7 +340,7 @@ def _prepare_folder(folder: Path, request: TrainRequest, session: Session) -> No
     config, reporter = session.config, request.reporter
     goes_on = request.resume and run_directory.is_used(folder)
     if request.resume and not goes_on:
-        reporter.note(f"there is no run in {folder} yet: it begins")
+        reporter.note(f"there is no run in {folder} yet: a new one begins")
     if not goes_on:
         if left := run_directory.claim(folder, config, overwrite=request.overwrite):
             reporter.warn(f"left in {folder}, perhaps of the run before: {shorten(left, 8)}")
@@ -360,17 +360,15 @@ def _note_not_kept(folder: Path, session: Session, reporter: Reporter) -> None:
     beyond = [step for step in parse_keep(train.keep or "") if step > train.iterations]
     past = [s for s in train.kept if s < session.step and not run_directory.kept_checkpoint(folder, s).exists()]
     if beyond:
-        reporter.note(f"no checkpoint of {_listed(beyond)} is kept: the run has {train.iterations} iterations")
+        reporter.note(f"no checkpoint is kept at {_listed(beyond)}: the run has only {train.iterations} iterations")
     if past:
-        reporter.note(f"no checkpoint of {_listed(past)} is kept: the run is at iteration {session.step}")
+        reporter.note(f"no checkpoint is kept at {_listed(past)}: the run is already at iteration {session.step}")
 
 
 def _note_longer(folder: Path, session: Session, reporter: Reporter, had: int) -> None:
     """Say that the run goes on beyond the iterations that it was to have."""
-    kept = f"; what it was then is kept in {run_directory.kept_checkpoint(folder, had)}" if session.step == had else ""
-    reporter.note(
-        f"the run in {folder} was to have {had} iterations and goes on to {session.config.train.iterations}{kept}"
-    )
+    kept = f"; its old state is kept in {run_directory.kept_checkpoint(folder, had)}" if session.step == had else ""
+    reporter.note(f"the run in {folder} had {had} iterations and continues to {session.config.train.iterations}{kept}")
 
 
 def _size(session: Session, images: int) -> str:
@@ -398,13 +396,13 @@ def _check_saved(saved: Checkpoint, config: RunConfig, info: DatasetInfo) -> Non
     changed = run_directory.first_change(saved.config, config) if saved.training else None
     if changed:
         raise InputError(
-            "{} was trained with {}, and {} beside it says otherwise: put that right, or remove {} and the "
-            "checkpoint's settings hold",
+            "{} was trained with {}, but {} next to it says otherwise: correct it, or remove {} and the "
+            "checkpoint's settings are used",
             *(saved.path, changed, run_directory.CONFIG, run_directory.CONFIG),
         )
     if saved.dataset != replace(info, name=saved.dataset.name):  # a folder may be called otherwise by now
         raise InputError(
-            "{} is not the data that {} was trained on ({}): bring the old data back, or train anew with another {out}",
+            "{} is not the data that {} was trained on ({}): restore the old data, or train again with another {out}",
             *(config.data.data, saved.path, saved.dataset.difference(info)),
         )
 

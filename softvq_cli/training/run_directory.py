@@ -130,7 +130,7 @@ def claim(folder: Path, config: RunConfig, *, overwrite: bool) -> list[str]:
     if is_used(folder):
         if not overwrite:
             raise RefusedError(
-                "{} holds a run: {resume} goes on with it, {overwrite} replaces it, {out} gives another folder", folder
+                "{} holds a run: {resume} continues it, {overwrite} replaces it, {out} gives another folder", folder
             )
         for path in _files_of_run(folder):
             path.unlink(missing_ok=True)
@@ -214,7 +214,7 @@ def for_resume(folder: Path, chosen: dict[str, Any]) -> RunConfig:
     for name, value in changed.items():
         if not _may_become(name, flat[name], value) and (name, value) != ("pixel_range", "auto"):
             raise UsageError(
-                "{} {} would change the run in {}, which has {}: leave it out to resume, or train anew with "
+                "{} {} would change the run in {}, which has {}: leave it out to resume, or train again with "
                 "another {out}",
                 *(param(name), value, folder, flat[name]),
             )

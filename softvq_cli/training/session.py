@@ -61,7 +61,7 @@ def initial_model(config: RunConfig, dataset: Dataset, networks: Networks | None
     with _Drawn(torch.Generator().manual_seed(derived_seed(config.train.seed, 0))):
         if not dataset.of_vectors:
             if config.data.scale != DataConfig.scale:
-                raise UsageError("{scale} is for vectors, and {} holds images", dataset.name)
+                raise UsageError("{scale} is for vectors, but {} holds images", dataset.name)
             variance = float(dataset.remembered("pixel_variance", lambda: pixel_variance(dataset.images)))
             return Autoencoder(config.model, dataset.image_shape, variance, networks)
         standard = standard_of(dataset.images, config.data.scale)
@@ -189,7 +189,7 @@ class Session:
             return
         if n * bottleneck.positions < self.config.model.K:
             raise UsageError(
-                "{codebook_init} kmeans needs at least as many images as codes: there are {}, and {K} is {}",
+                "{codebook_init} kmeans needs at least as many images as codes: there are {} images, and {K} is {}",
                 *(n, self.config.model.K),
             )
         batches = [self.batches.indices(step) for step in range(-(-wanted // self.batches.batch_size))]

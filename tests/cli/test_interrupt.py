@@ -122,7 +122,7 @@ def test_a_training_that_is_interrupted_leaves_a_checkpoint_and_goes_on(
     fork.send(number)
     result = fork.end()
     assert (result.code, result.out) == (130, "")
-    assert f"to go on: softvq train --out {run} --resume" in result.err.splitlines()[-1]
+    assert f": softvq train --out {run} --resume" in result.err.splitlines()[-1]
     assert "Traceback" not in result.err
     document = softvq("info", run, "--json").document
     assert document["step"] >= 1

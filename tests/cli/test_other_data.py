@@ -44,8 +44,7 @@ def test_other_data_may_be_read_otherwise(command, softvq, run, tmp_path):
     if command == ("embed",):
         assert json.loads(Path("embeddings.json").read_text())["class_names"] == ["x", "y"]
     again = () if command == ("probe",) else ("--overwrite",)
-    refused = "--label-column is for other data, and needs --data"
-    softvq(*command, run, "--label-column", "kind", *again).refused(2, refused)
+    softvq(*command, run, "--label-column", "kind", *again).refused(2, "--label-column", "--data")
 
 
 def test_numbers_of_codewords_are_not_clustered_as_if_they_were_coordinates(softvq, run):
@@ -59,7 +58,7 @@ def test_labels_that_are_not_the_users_numbers_are_said(softvq, tmp_path):
     numbered = [name.replace("ant", "5").replace("bee", "12") for name in FOLDER]
     write_folder(tmp_path / "gaps", {name: encoded(pixels(seed, (8, 8))) for seed, name in enumerate(numbered)})
     assert softvq("train", *SMALL, "--data", "gaps", "--out", "gaps-run").code == 0
-    assert "labels count from 0: 0 is class 12, 1 is class 5" in softvq("embed", "gaps-run", "-o", "g.npy").err
+    assert "0 is class 12, 1 is class 5" in softvq("embed", "gaps-run", "-o", "g.npy").err
 
 
 def test_bytes_for_a_model_of_fractions_are_said_to_be_white(softvq, tmp_path):

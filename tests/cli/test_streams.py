@@ -223,7 +223,8 @@ def test_a_user_without_a_home_gets_no_folder_called_tilde(monkeypatch, tmp_path
     ],
 )
 def test_too_little_memory_is_called_so(error):
-    assert describe(error) == (1, "error: out of memory; a smaller --batch-size or less data needs less")
+    code, text = describe(error)
+    assert code == 1 and "--batch-size" in text
 
 
 def test_no_checkpoint_is_said_to_be_kept_where_there_is_none(tmp_path):

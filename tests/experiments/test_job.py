@@ -247,7 +247,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(make_job):
 
 def test_a_run_with_other_settings_is_refused_by_name(make_job):
     do(make_job("ae"))
-    with pytest.raises(RefusedError, match=r"iterations 4, and this asks for 3: give another out"):
+    with pytest.raises(RefusedError, match=r"iterations 4\b.*\b3\b.*out"):
         inspect(make_job("ae", iterations=3))
     assert inspect(make_job("ae", alpha_max=0.1, K=99)).done  # the autoencoder reads neither
 

@@ -72,7 +72,7 @@ def test_a_codebook_may_begin_at_a_kmeans_of_the_first_batches() -> None:
 
 
 def test_a_kmeans_start_needs_an_image_a_codeword() -> None:
-    with pytest.raises(UsageError, match="codebook_init kmeans needs at least as many images as codes: there are 20"):
+    with pytest.raises(UsageError, match=r"codebook_init kmeans .*\b20\b.*\b21\b"):
         flat_session(20, K=21, codebook_init="kmeans")
     flat_session(20, K=20, codebook_init="kmeans")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -267,9 +268,7 @@ def test_a_finished_run_goes_on_to_more_iterations_as_if_it_had_them_from_the_st
     end = (out / "ckpt.pt").read_bytes()
     train({"iterations": 61}, out=out, resume=True, reporter=said)
     [note] = said.notes
-    assert note.startswith(
-        f"the run in {out} was to have 60 iterations and goes on to 61; what it was then is kept in "
-    )
+    assert all(word in note for word in (str(out), "60", "61", "ckpt-60.pt"))
     assert (out / "ckpt-60.pt").read_bytes() == end
 
 
@@ -298,7 +297,7 @@ def test_resume_refuses_other_data(small: dict[str, Any], npz: Path, tmp_path: P
 def test_a_run_is_only_overwritten_on_request(small: dict[str, Any], tmp_path: Path) -> None:
     train(small, out=tmp_path)
     before = (tmp_path / "ckpt.pt").read_bytes()
-    with pytest.raises(RefusedError, match="resume goes on with it, overwrite replaces it"):
+    with pytest.raises(RefusedError, match=r"resume.*overwrite.*out"):
         train({**small, "seed": 5}, out=tmp_path)
     assert (tmp_path / "ckpt.pt").read_bytes() == before
     train({**small, "seed": 5}, out=tmp_path, overwrite=True)
@@ -324,12 +323,9 @@ def test_what_cannot_be_kept_is_said(small: dict[str, Any], tmp_path: Path) -> N
     stopped(small, tmp_path, 5)
     reporter = Listening()
     train({"keep": "2,5,8,40,50"}, out=tmp_path, resume=True, reporter=reporter)
-    assert reporter.notes == [
-        "no checkpoint of iterations 40, 50 is kept: the run has 30 iterations",
-        "no checkpoint of iteration 2 is kept: the run is at iteration 5",
-    ]
+    assert [re.findall(r"\d+", note) for note in reporter.notes] == [["40", "50", "30"], ["2", "5"]]
     assert sorted(path.name for path in tmp_path.glob("ckpt*")) == ["ckpt-5.pt", "ckpt-8.pt", "ckpt.pt"]
-    with pytest.raises(UsageError, match=r"^keep takes whole numbers from 1 up .* not '5,x'$"):
+    with pytest.raises(UsageError, match=r"^keep .*'5,x'$"):
         train({**small, "keep": "5,x"}, out=tmp_path / "other")
 
 
@@ -401,5 +397,6 @@ def test_torch_compile_that_fails_is_noted_and_the_run_goes_on_the_same(
     monkeypatch.setattr(torch, "compile", lambda function: broken)
     reporter = Listening()
     train({**small, "compile": True}, out=tmp_path / "compiled", reporter=reporter)
-    assert reporter.notes == ["torch.compile is not available here, going on without it: no compiler found"]
+    [note] = reporter.notes
+    assert note.startswith("torch.compile") and note.endswith("no compiler found")
     assert without_clock(lines(tmp_path / "eager")) == without_clock(lines(tmp_path / "compiled"))

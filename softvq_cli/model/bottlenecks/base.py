@@ -25,9 +25,9 @@ class Output(NamedTuple):
     losses: dict[str, Tensor]
     """The extra loss terms by name: scalars, means over the batch, without weights."""
     stats: dict[str, Tensor]
-    """Sums over the batch, detached; added up over an interval they go to :meth:`Bottleneck.summarise`."""
+    """Sums over the batch, detached; added up over an interval they go to ``Bottleneck.summarise``."""
     state: Mapping[str, Tensor] = {}
-    """What a training step makes of the buffers, detached, by name; see :meth:`Bottleneck.advance`."""
+    """What a training step makes of the buffers, detached, by name; see ``Bottleneck.advance``."""
 
 
 class Bottleneck(nn.Module, ABC):
@@ -36,14 +36,14 @@ class Bottleneck(nn.Module, ABC):
     The noise comes from outside and what a step changes in the buffers is returned, so that a step can be repeated,
     compiled, stacked over seeds and captured in a CUDA graph. Of a grid it sees the B·P positions of a batch as rows; B
     stands for their number below, d for the numbers of one. A KL is a sum over the P positions of an image, and means
-    stay means. ``eps`` is what :meth:`noise` draws, N(0, I) of z_e's
+    stay means. ``eps`` is what ``noise`` draws, N(0, I) of z_e's
     shape unless a bottleneck says otherwise, or None for the deterministic map of evaluation.
     """
 
     stochastic: bool = False
     """Whether training draws an eps for it."""
     encodings_to_start: int = 0
-    """How many encodings :meth:`start` is to be given before the first step; 0: it is not called."""
+    """How many encodings ``start`` is to be given before the first step; 0: it is not called."""
     term_names: ClassVar[tuple[str, ...]] = ()
     """The keys of ``Output.losses``, in the order of the log."""
 
@@ -61,7 +61,7 @@ class Bottleneck(nn.Module, ABC):
         Args:
             z_e: (B, d), the encoder's output.
             h: (B, hidden_dim), the encoder's last hidden layer, for a second head.
-            eps: as :meth:`noise` draws it, or None.
+            eps: as ``noise`` draws it, or None.
         """
 
     def noise(self, n: int, generator: torch.Generator) -> Tensor | None:
@@ -96,7 +96,7 @@ class Bottleneck(nn.Module, ABC):
         return None
 
     def decoded(self, codes: Tensor) -> Tensor | None:
-        """(B, d), the decoder's input for codes (B,) or (B, G), the inverse of :meth:`assign`; None without a codebook.
+        """(B, d), the decoder's input for codes (B,) or (B, G), the inverse of ``assign``; None without a codebook.
 
         Hard quantisers receive the same in training; the others are given the centroid itself, not a mean of several.
         """
@@ -127,7 +127,7 @@ class Bottleneck(nn.Module, ABC):
         vae, beta-vae  mean KL(q(z | x) ‖ N(0, I)) / ln 2 ≥ I(X; z): what bits-back coding      upper bound
                        would spend.
         info-dropout   a Gaussian of log |z| and a coin for the sign as the prior of each       upper bound
-                       dimension: see :func:`~softvq_cli.model.bottlenecks.info_dropout.bits`.
+                       dimension: see ``bits``.
         ae             none: a real vector without noise has no finite rate.                    –
         =============  ======================================================================  ===========
 

@@ -103,7 +103,7 @@ class CodebookBottleneck(Bottleneck):
         if K == 1 or n < 10 * K or spread > max(1.1, K / 10):  # of too few images nothing can be said
             return None
         return Message(
-            "the codebook has collapsed: {} codes are used as if there were {:.3g} (perplexity), and {:.0f} are dead; "
+            "the codebook has collapsed: of {} codes, about {:.3g} are in use (perplexity), and {:.0f} are dead; "
             "try {}",
             *(K, spread, K - active, self.remedy()),
         )

@@ -80,7 +80,7 @@ class RelaxedCodebook(LearnedCodebook):
         if self.K == 1 or n < 10 * self.K or bits > SILENT:
             return super().diagnose(summary, n)
         return Message(
-            "the posterior has collapsed: which of the {} codes is drawn says {:.2g} bits about the image; try {}",
+            "the posterior has collapsed: the choice among {} codes carries only {:.2g} bits about the image; try {}",
             *(self.K, max(0.0, bits), self.remedy()),
         )
 

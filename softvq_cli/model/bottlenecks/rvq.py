@@ -179,7 +179,7 @@ class RVQ(CodebookBottleneck):
         if self.K < 4 or n < 10 * self.K or spread >= self.K / 4:
             return None
         return Message(
-            "stage {} of {} uses its {} codes as if there were {:.3g} (perplexity); try {}",
+            "stage {} of {} has {} codes but uses only about {:.3g} (perplexity); try {}",
             *(worst, self.config.stages, self.K, spread, self.remedy()),
         )
 

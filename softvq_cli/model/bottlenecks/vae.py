@@ -55,7 +55,7 @@ class VAE(Bottleneck):
         if summary["kl"] > COLLAPSED:
             return None
         return Message(
-            "the posterior has collapsed: its KL to the prior is {:.2g} nats, so that the code says nothing "
+            "the posterior has collapsed: its KL to the prior is {:.2g} nats, so the latents say nothing "
             "about the image; try a smaller {beta} or a larger {reconstruction_scale}",
             summary["kl"],
         )
