@@ -20,6 +20,7 @@ SECTIONS = {
     "probe": "## Softmax probe, 300 × 8",
     "tsne": "## t-SNE, 100 × 8",
     "scaling": "## How cost grows",
+    "scale": "## Data from 10^4 to 10^6 images",
     "load": "## On idle cores and beside busy programs",
     "threads": "## Evaluation and its threads",
 }

