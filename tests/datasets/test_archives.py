@@ -72,7 +72,7 @@ def test_of_one_name_twice_the_last_counts(tmp_path: Path, suffix: str) -> None:
     assert np.array_equal(data.images[..., 0], pixels(1)[None]) and data.notes[0].startswith("1 ")
 
 
-OUTSIDE = ["../x.png", "/etc/x.png", "cat/../../x.png", "C:/x.png", "cat\\x.png"]
+OUTSIDE = ["../outside.png", "/etc/outside.png", "cat/../../outside.png", "C:/outside.png", "cat\\outside.png"]
 
 
 @pytest.mark.parametrize("suffix", [".zip", ".tar"])
@@ -80,7 +80,7 @@ OUTSIDE = ["../x.png", "/etc/x.png", "cat/../../x.png", "C:/x.png", "cat\\x.png"
 def test_names_that_leave_the_archive_are_refused(tmp_path: Path, name: str, suffix: str) -> None:
     path = make(tmp_path / f"a{suffix}", FILES | {name: encoded(pixels(0))})
     unusable(path, repr(name))
-    assert sorted(file.name for file in tmp_path.parent.rglob("x.png")) == []
+    assert sorted(file.name for file in tmp_path.parent.rglob("outside.png")) == []
 
 
 LINKS = {"symlink": tarfile.SYMTYPE, "hard link": tarfile.LNKTYPE, "device": tarfile.CHRTYPE, "pipe": tarfile.FIFOTYPE}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -63,7 +64,7 @@ def test_pixels_without_data_are_black_and_have_no_part_in_the_range(tmp_path: P
     data = read(tmp_path)
     assert [float(text) for text in data.pixel_range.split(",")] == pytest.approx([low, high])
     assert np.array_equal(data.images[0, 10:, :, 0], scaled(values[10:], low, high))
-    assert not data.images[0, :10].any() and any("1 of 1" in note and "data" in note for note in data.notes)
+    assert not data.images[0, :10].any() and any("1 of 1" in note for note in data.notes)
 
 
 OUTLIERS = {"no data without its tag": -9999.0, "a hot pixel": 65535.0}
@@ -81,8 +82,8 @@ def test_a_range_that_few_pixels_decide_is_refused(tmp_path: Path, kind: str, su
     path = path if suffix == ".npy" else path.parent
     with pytest.raises(InputError, match="pixel_range") as error:
         read(path)
-    given = str(error.value).split("such as ")[1].split(", which")[0]
-    low, high = (float(text) for text in given.split(","))
+    given = re.findall(r"-?[\d.]+(?:e[+-]\d+)?,-?[\d.]+(?:e[+-]\d+)?", str(error.value))[-1]
+    low, high = map(float, given.split(","))
     assert low < HEIGHTS.min() + 200 and high > HEIGHTS.max() - 200 and high - low < 1600
     assert len(np.unique(read(path, pixel_range=given).images)) > 40
 
