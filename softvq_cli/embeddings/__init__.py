@@ -10,6 +10,7 @@ from softvq_cli.embeddings.arrays import (
     labels_path,
     open_rows,
     read,
+    read_stored,
     shard_path,
     writer,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "labels_path",
     "open_rows",
     "read",
+    "read_stored",
     "shard_path",
     "writer",
 ]

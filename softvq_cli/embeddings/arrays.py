@@ -149,6 +149,16 @@ def read(
     return embedding
 
 
+def read_stored(path: Path, checkpoint_sha256: str, fingerprint: str) -> Embedding | None:
+    """The file, if it is there and whole and has the rows of this checkpoint and this split."""
+    try:
+        stored = read(path)
+    except InputError:
+        return None
+    wanted = {"checkpoint_sha256": checkpoint_sha256, "fingerprint": fingerprint}
+    return stored if stored.info.items() >= wanted.items() else None
+
+
 def open_rows(path: Path, labels: Path | None = None) -> Embedding:
     """What :func:`read` does, for any number of rows."""
     if path.suffix == TABLE:

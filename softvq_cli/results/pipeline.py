@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from softvq_cli.errors import InputError, Interrupted, Message
+from softvq_cli.errors import Interrupted, Message
 from softvq_cli.reporter import Reporter
 from softvq_cli.results import evaluate
 from softvq_cli.results.evaluate import BASELINES, BASIC, TSNE, Evaluation
@@ -121,14 +121,10 @@ def _write_embeddings(folder: Path, subject: Subject) -> None:
     assert subject.checkpoint is not None
     for split in ("train", "test"):
         path, dataset = folder / f"embeddings-{split}.npy", getattr(subject, split)
-        try:
-            there = embeddings.read(path)
-        except InputError:  # it is missing or damaged
-            there = None
-        known = {"checkpoint_sha256": subject.checkpoint.sha256, "fingerprint": dataset.fingerprint}
-        if there is not None and there.info.items() >= known.items():
+        stored = embeddings.read_stored(path, subject.checkpoint.sha256, dataset.fingerprint)
+        if stored is not None:
             if split == "train":
-                subject.train_z = there.z
+                subject.train_z = stored.z
             continue
         z = subject.train_z if split == "train" else subject.encoding.z
         embeddings.embed(subject.checkpoint, dataset, path, rows=z)

@@ -141,12 +141,8 @@ def _training(source: Source, reporter: Reporter) -> tuple[_Training, evaluate.E
 
     folder, seal = source.checkpoint.path.parent, source.checkpoint.sha256
     evaluation = evaluate.of_checkpoint(folder, seal)
-    try:
-        rows = embeddings.read(folder / "embeddings-train.npy")
-    except InputError:
-        rows = None
-    of_training = {"checkpoint_sha256": seal, "fingerprint": source.checkpoint.dataset.fingerprint}
-    if rows is not None and rows.info.items() >= of_training.items() and evaluation.has((BASIC,)):
+    rows = embeddings.read_stored(folder / "embeddings-train.npy", seal, source.checkpoint.dataset.fingerprint)
+    if rows is not None and evaluation.has((BASIC,)):
         return _Training(rows.z, rows.labels, rows.class_names, rows.info.get("file_names")), evaluation
     subject = source.subject()
     evaluation = evaluate.evaluate(subject, (BASIC,), folder=folder, keep=False, reporter=reporter)
