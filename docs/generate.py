@@ -233,10 +233,11 @@ def course(name: str, measure: str) -> str:
 
 
 def orders(name: str) -> str:
-    """The pairs of models that are told apart after Holm's correction."""
+    """The pairs of models that differ after Holm's correction."""
     document = read_study(name)
     [data] = document["data"]
-    return text_table(*formats.order_table(document, data))
+    header, rows = formats.order_table(document, data)
+    return text_table([*header[:-1], "pairs that differ"], rows)
 
 
 def against(name: str, row: str) -> str:
@@ -277,7 +278,7 @@ def text_table(header: list[str], rows: list[list[str]]) -> str:
 
 def claims() -> str:
     """The paper's claims with their verdicts."""
-    header = ["claim", "published", "measured [95 % interval]", "n", "nearest other row [Welch]", "setting", "verdict"]
+    header = ["claim", "published", "measured [95 % interval]", "n", "nearest other row [Welch]", "settings", "verdict"]
     return text_table(header, [claim(**each) for each in CLAIMS["claim"]])
 
 
