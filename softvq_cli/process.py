@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import os
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 
@@ -83,6 +84,28 @@ def quiet(category: type[Warning] = Warning) -> contextlib.AbstractContextManage
 
 
 _quiet: dict[type[Warning], _Quiet] = {}
+
+
+# ---- environment
+
+
+@contextlib.contextmanager
+def environment(changes: Mapping[str, str | None]) -> Iterator[None]:
+    """Within the block, environment variables have these values; None: they are not set."""
+    before = {name: os.environ.get(name) for name in changes}
+    try:
+        _set_environment(changes)
+        yield
+    finally:
+        _set_environment(before)
+
+
+def _set_environment(values: Mapping[str, str | None]) -> None:
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 # ---- numbers of threads

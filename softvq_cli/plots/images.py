@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,8 +20,8 @@ MOST_ROWS = 25
 """Of a contact sheet."""
 _ROLES, _NAMES = 0.85, 1.4
 """Inches on the left, for "original" and "reconstruction", and for the names of classes."""
-_NAME_GAP, _NAME_SIZE = 0.15, 7.0
-"""Inches between a name and its images, and the size of names in points."""
+_LONGEST = 20
+"""Characters of the name of a class."""
 _GAP = 0.04
 """Between images, as a share of their width."""
 
@@ -32,16 +32,16 @@ def reconstructions(path: str | os.PathLike[str], originals: np.ndarray, decoded
         raise InputError(f"images of shape {originals.shape} have no reconstructions of shape {decoded.shape}")
     above, below = _as_pixels(originals), _as_pixels(decoded)
     columns = min(len(above), COLUMNS)
-    full = -(-len(above) // columns) * columns
+    rows = -(-len(above) // columns)
     # A row of originals, a row of their reconstructions, and so on; the last two rows are filled up with white.
-    filled = [np.pad(part, ((0, full - len(part)), *[(0, 0)] * 3), constant_values=255) for part in (above, below)]
-    strips = np.stack([part.reshape(-1, columns, *part.shape[1:]) for part in filled], axis=1)
-    image = _tiles(strips.reshape(2 * full, *above.shape[1:]), columns)
+    missing = ((0, rows * columns - len(above)), *[(0, 0)] * 3)
+    filled = [np.pad(part, missing, constant_values=255) for part in (above, below)]
+    strips = np.stack([part.reshape(rows, columns, *part.shape[1:]) for part in filled], axis=1)
+    image = _tiles(strips.reshape(-1, *above.shape[1:]), columns)
     width = (style.TEXT_WIDTH - _ROLES) / COLUMNS * columns
-    with style.figure(path, width + _ROLES, width / image.shape[1] * image.shape[0]) as drawing:
-        axis = drawing.subplots()
+    with style.panels(path, (width + _ROLES, width / image.shape[1] * image.shape[0])) as (_, [axis]):
         _show(axis, image)
-        _name_rows(axis, ["original", "reconstruction"] * (full // columns), image)
+        _name_rows(axis, ["original", "reconstruction"] * rows, image)
 
 
 def contact_sheet(
@@ -58,18 +58,17 @@ def contact_sheet(
     """
     rows, names = _sheet_rows(len(images), labels, class_names)
     wide = max(map(len, rows))
-    grid = np.full((len(rows) * wide, *images.shape[1:]), 255, np.uint8)
-    for i, chosen in enumerate(rows):
-        grid[i * wide : i * wide + len(chosen)] = images[chosen]
-    picture = _tiles(_as_pixels(grid), wide)
+    grid = np.full((len(rows), wide, *images.shape[1:]), 255, np.uint8)
+    for row, chosen in zip(grid, rows, strict=True):
+        row[: len(chosen)] = images[chosen]
+    picture = _tiles(_as_pixels(grid.reshape(-1, *images.shape[1:])), wide)
     left = _NAMES if names else 0.0
     width = (style.TEXT_WIDTH - left) / COLUMNS * wide
-    with style.figure(path, width + left, width / picture.shape[1] * picture.shape[0], reporter) as drawing:
-        axis = drawing.subplots()
+    size = width + left, width / picture.shape[1] * picture.shape[0]
+    with style.panels(path, size, reporter=reporter) as (_, [axis]):
         _show(axis, picture)
         if names:
-            fitted = text.fitted(names, left - _NAME_GAP, _NAME_SIZE)
-            _name_rows(axis, fitted, picture, size=_NAME_SIZE, parse_math=False)
+            _name_rows(axis, text.shortened(names, _LONGEST), picture)
     return max(0, len(class_names) - MOST_ROWS) if names else 0
 
 
@@ -98,8 +97,7 @@ def codebook_usage(path: str | os.PathLike[str], counts: np.ndarray, *, dead: in
     used = p[p > 0]
     perplexity = float(np.exp(-(used * np.log(used)).sum()))
     unused = f"{len(p) - len(used)} codes never used" if dead is None else f"{dead} codes are never the most probable"
-    with style.figure(path, style.COLUMN_WIDTH, 2.2) as drawing:
-        axis = drawing.subplots()
+    with style.panels(path, (style.COLUMN_WIDTH, 2.2)) as (_, [axis]):
         axis.bar(np.arange(1, len(p) + 1), p, width=0.8 if len(p) <= 200 else 1.0, color=style.ACCENT, linewidth=0)
         axis.axhline(1 / len(p), color=style.NEUTRAL, linewidth=0.8, linestyle="--", label=f"uniform, 1/{len(p)}")
         axis.plot([], [], " ", label=f"perplexity {perplexity:.1f} of {len(p)}")
@@ -120,8 +118,8 @@ def codewords(path: str | os.PathLike[str], decoded: np.ndarray, counts: np.ndar
     columns = min(len(pixels), int(np.ceil(np.sqrt(2 * len(pixels)))))
     image = _tiles(pixels, columns)
     width = style.TEXT_WIDTH * min(1, columns / 12)
-    with style.figure(path, width, width * image.shape[0] / image.shape[1]) as drawing:
-        _show(drawing.subplots(), image)
+    with style.panels(path, (width, width * image.shape[0] / image.shape[1])) as (_, [axis]):
+        _show(axis, image)
 
 
 def _as_pixels(images: np.ndarray) -> np.ndarray:
@@ -134,18 +132,21 @@ def _as_pixels(images: np.ndarray) -> np.ndarray:
 
 
 def _tiles(images: np.ndarray, columns: int) -> np.ndarray:
-    """One image of a grid of ``images``, uint8 (N, H, W, 3), with white gaps; a grid that is not full ends in white.
-
-    Small images are enlarged, so that a gap is a pixel at least.
-    """
-    enlarged = max(1, round(1 / (_GAP * images.shape[2])))
+    """One image of a grid of ``images``, uint8 (N, H, W, 3), with white gaps; small images are enlarged."""
+    enlarged = max(1, round(1 / (_GAP * images.shape[2])))  # so that a gap is a pixel at least
     images = images.repeat(enlarged, axis=1).repeat(enlarged, axis=2)
-    n, height, width, _ = images.shape
-    rows, gap = -(-n // columns), max(1, round(_GAP * width))
-    grid = np.full((rows * columns, height + gap, width + gap, 3), 255, np.uint8)
-    grid[:n, :height, :width] = images
-    grid = grid.reshape(rows, columns, *grid.shape[1:]).swapaxes(1, 2)
-    return grid.reshape(rows * grid.shape[1], -1, 3)[:-gap, :-gap]
+    gap = max(1, round(_GAP * images.shape[2]))
+    padded = np.pad(images, ((0, 0), (0, gap), (0, gap), (0, 0)), constant_values=255)
+    return tiled(padded, columns, fill=255)[:-gap, :-gap]
+
+
+def tiled(images: np.ndarray, columns: int, fill: int) -> np.ndarray:
+    """One image of a grid of ``images`` (N, H, W, C), row by row; the rest of the last row is ``fill``."""
+    rows = -(-len(images) // columns)
+    full = np.pad(images, ((0, rows * columns - len(images)), *[(0, 0)] * 3), constant_values=fill)
+    height, width, channels = images.shape[1:]
+    grid = full.reshape(rows, columns, height, width, channels).swapaxes(1, 2)
+    return grid.reshape(rows * height, columns * width, channels)
 
 
 def _show(axis: Axes, image: np.ndarray) -> None:
@@ -156,21 +157,18 @@ def _show(axis: Axes, image: np.ndarray) -> None:
         spine.set_visible(False)
 
 
-def _name_rows(axis: Axes, names: Sequence[str], image: np.ndarray, **font: Any) -> None:
+def _name_rows(axis: Axes, names: Sequence[str], image: np.ndarray) -> None:
     """Names on the left, each at the middle of its row of images."""
     middles = (np.arange(len(names)) + 0.5) * (len(image) / len(names)) - 0.5
-    axis.set_yticks(middles, names, **font)
+    axis.set_yticks(middles, names)
     axis.tick_params(length=0)
     axis.set_anchor("E")  # what the layout leaves over goes to the names
 
 
 def code_maps(images: np.ndarray, codes: np.ndarray, grid: int) -> np.ndarray:
-    """uint8 (n, H, W, 3): each image in grey under the colours of its codes.
+    """uint8 (n, H, W, 3): images (n, H, W, C) in grey under the colours of their codes.
 
-    Args:
-        images: uint8 (n, H, W, C).
-        codes: int (n, grid²·G), position by position; of several stages the first is shown.
-        grid: positions a side.
+    ``codes`` are int (n, grid²·G), position by position; of several stages the first is shown.
     """
     n, height, width = images.shape[:3]
     first = codes.reshape(n, grid, grid, -1)[..., 0]

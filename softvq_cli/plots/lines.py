@@ -35,7 +35,7 @@ def training(path: str | os.PathLike[str], log: Sequence[Mapping[str, Any]]) -> 
     panels = training_panels(log)
     columns = min(len(panels), 2)
     height = 2.2 * -(-len(panels) // columns)
-    with style.panels(path, len(panels), columns, style.COLUMN_WIDTH * columns, height) as (_, axes):
+    with style.panels(path, (style.COLUMN_WIDTH * columns, height), len(panels), columns) as (_, axes):
         for axis, (title, series) in zip(axes, panels.items(), strict=True):
             _training_panel(axis, log, title, series)
 
@@ -109,7 +109,7 @@ def course(path: str | os.PathLike[str], panels: Sequence[Panel], setting: str =
     height = 2.5 * -(-len(panels) // columns) + 0.2 * -(-len(names) // _LEGEND_COLUMNS)
     colours = style.line_colours(len(names)) if len(names) > 1 else [style.ACCENT]
     looks = {name: (colours[i], _MARKERS[i % len(_MARKERS)]) for i, name in enumerate(names)}
-    with style.panels(path, len(panels), columns, style.TEXT_WIDTH, height) as (drawing, axes):
+    with style.panels(path, (style.TEXT_WIDTH, height), len(panels), columns) as (drawing, axes):
         for axis, panel in zip(axes, panels, strict=True):
             for name, line in panel.lines.items():
                 _draw_line(axis, name, line, *looks[name])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _MOST_COLUMNS = 3
+_KEY, _WIDEST = 0.33, style.LEGEND_SIZE / 72
+"""Inches of a legend's column beside the name, and of its widest character: no key is pushed off the page."""
 
 
 @dataclass(frozen=True)
@@ -52,31 +53,29 @@ def plot(path: str | os.PathLike[str], maps: Sequence[Panel], reporter: Reporter
         if panel.labels is not None and len(panel.labels) != len(panel.coordinates):
             raise InputError(f"{panel.title}: {len(panel.labels)} labels for {len(panel.coordinates)} points")
     maps = [_shown(panel) for panel in maps]
-    text.load_matplotlib(Path(path).parent)  # before the first name is measured
     classes = _classes(maps)
     colour = dict(zip(classes, style.colours(len(classes)), strict=True))
     columns = min(len(maps), _MOST_COLUMNS) if len(maps) != 4 else 2
-    rows = -(-len(maps) // columns)
     size = style.TEXT_WIDTH / columns if len(maps) > 1 else style.COLUMN_WIDTH + 0.6
-    legend_rows, in_a_row, keys, below = 0, 0, [], ""
+    keys, legend_rows, legend_columns, below = [], 0, 0, ""
     if len(classes) > style.MOST_COLOURS:
-        below = f"{len(classes)} classes share {style.MOST_COLOURS} colours, so there is no legend"
-        legend_rows = 1
+        below, legend_rows = f"{len(classes)} classes share {style.MOST_COLOURS} colours, so there is no legend", 1
         (reporter or Reporter()).note(below)
     elif len(classes) > 1:
-        keys = style.legend_names(classes, size * columns)
-        legend_rows, in_a_row = style.legend_shape(keys, size * columns)
+        keys = text.shortened(classes, int((size * columns - _KEY) / _WIDEST))
+        legend_columns = max(1, int(size * columns / (_KEY + _WIDEST * max(map(len, keys)))))
+        legend_rows = -(-len(keys) // legend_columns)
     above = 0.4 if any(panel.subtitle for panel in maps) else 0.2
-    height = (size + above) * rows + 0.2 * legend_rows
-    with style.panels(path, len(maps), columns, size * columns, height, reporter) as (drawing, axes):
-        titles = text.fitted([panel.title for panel in maps], size - 0.1, style.TITLE_SIZE)
+    height = (size + above) * -(-len(maps) // columns) + 0.2 * legend_rows
+    titles = text.shortened([panel.title for panel in maps], style.fitting(size, style.TITLE_SIZE))
+    with style.panels(path, (size * columns, height), len(maps), columns, reporter=reporter) as (drawing, axes):
         for axis, panel, title in zip(axes, maps, titles, strict=True):
             _scatter(axis, panel, colour, size)
             axis.set_title(f"{title}\n{panel.subtitle}" if panel.subtitle else title)
         if keys:
-            style.legend_below(drawing, list(map(_key, keys, colour.values())), in_a_row)
+            style.legend_below(drawing, list(map(_key, keys, colour.values())), legend_columns)
         elif below:
-            drawing.supxlabel(text.fitted([below], size * columns - 0.2, style.LEGEND_SIZE)[0], size=style.LEGEND_SIZE)
+            drawing.supxlabel(below, size=style.LEGEND_SIZE)
 
 
 def _shown(panel: Panel) -> Panel:

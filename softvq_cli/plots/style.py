@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import os
+import sys
+import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from softvq_cli.errors import UsageError
-from softvq_cli.files import atomic_write
+from softvq_cli.files import atomic_write, temporary_folder
 from softvq_cli.plots import text
+from softvq_cli.process import environment, quiet
 from softvq_cli.reporter import Reporter
 
 if TYPE_CHECKING:
@@ -38,8 +43,10 @@ MOST_COLOURS = len(_CLASSES)
 
 TITLE_SIZE, LEGEND_SIZE = 9.0, 7.5
 """Points."""
-_KEY = 0.33
-"""Inches of a legend's column beside the name."""
+_AVERAGE = 0.65
+"""Width of a character, as a share of the font's size."""
+_lock = threading.RLock()
+"""Of what matplotlib has for the whole process, which threads can only have in turn."""
 _FORMATS = {".png": {"Software": None}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
 """The suffixes, each with the metadata that would make two equal figures differ."""
 _RC = {
@@ -93,59 +100,73 @@ def check_suffix(path: str | os.PathLike[str]) -> None:
 
 
 @contextlib.contextmanager
-def figure(
-    path: str | os.PathLike[str], width: float, height: float, reporter: Reporter | None = None
-) -> Iterator[Figure]:
-    """A figure in the common style, saved to ``path`` when the body is done. The same input gives the same bytes.
+def panels(
+    path: str | os.PathLike[str],
+    size: tuple[float, float],
+    count: int = 1,
+    columns: int = 1,
+    *,
+    reporter: Reporter | None = None,
+    **subplots: Any,
+) -> Iterator[tuple[Figure, list[Axes]]]:
+    """A figure of ``count`` axes in the common style, saved to ``path`` when the body is done.
 
-    ``width`` and ``height`` are inches; ``reporter`` is told of characters that no font here has. Another suffix is a
-    UsageError, a file that cannot be written a SoftVQError, and then nothing is changed.
+    The same input gives the same bytes. If the file cannot be written (SoftVQError), nothing is changed.
+
+    Args:
+        path: its suffix is the format (UsageError).
+        size: width and height in inches.
+        count: number of axes; the rest of the last row stays empty.
+        columns: axes side by side.
+        reporter: is told of characters that no font here has.
+        subplots: other arguments of ``Figure.subplots``.
     """
     check_suffix(path)
-    matplotlib = text.load_matplotlib(Path(path).parent)
+    _load_matplotlib(Path(path).parent)
+    import matplotlib
     from matplotlib.figure import Figure
 
     suffix = Path(path).suffix.lower()
     # From matplotlib's own defaults, so that a matplotlibrc changes nothing; the backend is its user's.
     settings: Any = {name: value for name, value in matplotlib.rcParamsDefault.items() if name != "backend"}
-    with text.lock, matplotlib.rc_context(settings | _RC):
-        drawing = Figure(figsize=(width, height), layout="constrained")
-        yield drawing
-        for line in text.give_fonts(drawing):
-            (reporter or Reporter()).note(line)
+    with _lock, matplotlib.rc_context(settings | _RC):
+        drawing = Figure(figsize=size, layout="constrained")
+        axes = list(drawing.subplots(-(-count // columns), columns, squeeze=False, **subplots).flat)
+        for unused in axes[count:]:
+            unused.set_axis_off()
+        yield drawing, axes[:count]
         picture = io.BytesIO()
-        drawing.savefig(picture, format=suffix[1:], dpi=300, metadata=_FORMATS[suffix])
+        with contextlib.ExitStack() as silence:
+            if note := text.give_fonts(drawing):
+                (reporter or Reporter()).note(note)
+                silence.enter_context(quiet(UserWarning))  # matplotlib warns of each character
+            drawing.savefig(picture, format=suffix[1:], dpi=300, metadata=_FORMATS[suffix])
     with atomic_write(path) as file:
         file.write(picture.getbuffer())
 
 
-@contextlib.contextmanager
-def panels(
-    path: str | os.PathLike[str],
-    count: int,
-    columns: int,
-    width: float,
-    height: float,
-    reporter: Reporter | None = None,
-) -> Iterator[tuple[Figure, list[Axes]]]:
-    """A :func:`figure` with ``count`` axes in ``columns``; the rest of the last row stays empty."""
-    with figure(path, width, height, reporter) as drawing:
-        axes = list(drawing.subplots(-(-count // columns), columns, squeeze=False).flat)
-        for unused in axes[count:]:
-            unused.set_axis_off()
-        yield drawing, axes[:count]
+def _load_matplotlib(folder: Path) -> None:
+    """Import matplotlib, whatever windows or settings the user has.
+
+    ``folder`` takes its settings while it loads where no folder for temporary files is writable.
+    """
+    if "matplotlib.font_manager" in sys.modules:
+        return
+    # MPLBACKEND is for windows, and a backend that is not installed would keep matplotlib from loading.
+    changes: dict[str, str | None] = {"MPLBACKEND": None}
+    writable = False
+    with _lock, contextlib.ExitStack() as place:
+        with contextlib.suppress(OSError):
+            writable = os.path.isdir(tempfile.gettempdir())
+        if not writable:
+            changes["MPLCONFIGDIR"] = str(place.enter_context(temporary_folder(folder)))
+        with environment(changes):
+            importlib.import_module("matplotlib.font_manager")
 
 
-def legend_shape(names: Sequence[str], inches: float) -> tuple[int, int]:
-    """(rows, columns) of a legend of these names that fits into ``inches``; columns are filled first."""
-    entry = _KEY + max(text.width(name, LEGEND_SIZE) for name in names)
-    rows = -(-len(names) // max(1, int(inches / entry)))
-    return rows, -(-len(names) // rows)
-
-
-def legend_names(names: Sequence[str], inches: float) -> list[str]:
-    """The names as a legend of one column in ``inches`` can show them."""
-    return text.fitted(names, inches - _KEY, LEGEND_SIZE)
+def fitting(inches: float, points: float) -> int:
+    """About how many characters of a font's size fit into a line."""
+    return int(inches * 72 / points / _AVERAGE)
 
 
 def legend_below(drawing: Figure, handles: Sequence[Any], columns: int) -> None:

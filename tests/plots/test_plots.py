@@ -24,6 +24,7 @@ from softvq_cli.errors import InputError, SoftVQError, UsageError
 from softvq_cli.plots import bars, images, lines, style, text
 from softvq_cli.plots.maps import Panel
 from softvq_cli.plots.maps import plot as plot_maps
+from softvq_cli.process import quiet
 from softvq_cli.reporter import Reporter
 
 RANDOM = np.random.default_rng(0)
@@ -90,15 +91,11 @@ def test_the_same_input_gives_the_same_bytes(tmp_path: Path, name: str, suffix: 
             assert picture.width <= 2100 and len(np.unique(np.asarray(picture))) > 10
 
 
-@pytest.mark.parametrize("name", EVERY)
-@pytest.mark.parametrize("file", ["figure.jpg", "figure", "figure.png.txt"])
-def test_another_suffix_is_refused_naming_the_three(tmp_path: Path, name: str, file: str) -> None:
-    with pytest.raises(UsageError, match=r"\.png, \.pdf, \.svg"):
-        EVERY[name](tmp_path / file)
+def test_the_suffix_is_the_format(tmp_path: Path) -> None:
+    for name, file in itertools.product(EVERY, ["figure.jpg", "figure", "figure.png.txt"]):
+        with pytest.raises(UsageError):
+            EVERY[name](tmp_path / file)
     assert not list(tmp_path.iterdir())
-
-
-def test_a_suffix_may_be_in_capitals(tmp_path: Path) -> None:
     EVERY["usage"](tmp_path / "A.PNG")
     assert (tmp_path / "A.PNG").read_bytes().startswith(b"\x89PNG")
 
@@ -106,7 +103,7 @@ def test_a_suffix_may_be_in_capitals(tmp_path: Path) -> None:
 def test_a_figure_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"old")
-    with pytest.raises(SoftVQError, match="nowhere"):
+    with pytest.raises(SoftVQError):
         EVERY["usage"](tmp_path / "nowhere" / "a.png")
     monkeypatch.setattr(Figure, "savefig", lambda *args, **options: 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -165,14 +162,9 @@ def test_a_class_has_one_colour_in_all_panels_and_one_key(tmp_path: Path, drawn:
     assert [axis.get_title() for axis in figure.axes] == ["all", "some"]
 
 
-def test_what_the_program_says_of_a_map_stands_whole_below_its_title(tmp_path: Path, drawn: list[Figure]) -> None:
+def test_a_subtitle_stands_whole_below_a_title_that_is_shortened(tmp_path: Path, drawn: list[Figure]) -> None:
     said = "nMSE 0.099, 39150 iterations"
-    maps = [
-        Panel("the name of a bottleneck that is long", POINTS, subtitle=said),
-        Panel("b", POINTS),
-        Panel("c", POINTS),
-    ]
-    plot_maps(tmp_path / "a.png", maps)
+    plot_maps(tmp_path / "a.png", [Panel("a long name " * 5, POINTS, subtitle=said), *[Panel("b", POINTS)] * 2])
     name, below = drawn[0].axes[0].get_title().split("\n")
     assert "…" in name and below == said
     assert drawn[0].axes[1].get_title() == "b"
@@ -187,7 +179,7 @@ def test_points_keep_their_class(tmp_path: Path, drawn: list[Figure]) -> None:
     assert order != sorted(order)  # lest the last class covers the others
 
 
-@pytest.mark.parametrize(("classes", "keys"), [(1, 0), (2, 2), (20, 20), (21, 0), (60, 0)])
+@pytest.mark.parametrize(("classes", "keys"), [(1, 0), (2, 2), (20, 20), (21, 0)])
 def test_the_legend_is_left_out_where_it_cannot_help(
     tmp_path: Path, drawn: list[Figure], classes: int, keys: int
 ) -> None:
@@ -206,78 +198,57 @@ def test_the_legend_stays_on_the_page(tmp_path: Path, drawn: list[Figure], names
 
 
 STRANGE = [
-    "$x$",
-    r"\frac",
-    "ba$$in",
-    "a_b^2",
-    "{",
-    "<b>",
-    "&amp;",
-    "%s",
-    "new\nline",
-    "\U0001f600",
-    "\u4e2d\u6587",
-    "\u0639",
+    *(
+        "$x$",
+        r"\frac",
+        "ba$$in",
+        "a_b^2",
+        "{",
+        "<b>",
+        "&amp;",
+        "%s",
+        "new\nline",
+        "\U0001f600",
+        "\u4e2d\u6587",
+        "\u0639",
+    ),
 ]
 
 
 @pytest.mark.parametrize("suffix", ["png", "pdf", "svg"])
 def test_names_are_drawn_as_text(tmp_path: Path, drawn: list[Figure], suffix: str) -> None:
-    names = (*STRANGE, "x" * 200)
+    names = (*STRANGE, "x" * 200, "W" * 200)
     title = r"a $\frac{1}{0}$ _title_ {with} " + "long " * 50
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         plot_maps(tmp_path / f"a.{suffix}", [Panel(title, POINTS, np.arange(60) % len(names), names)])
-    (figure,) = drawn
-    keys = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert keys[:9] == [*STRANGE[:8], "new line"] and keys[-1].startswith("xxx") and "…" in keys[-1]
-    assert len(set(keys)) == len(names)
-    page = figure.bbox
-    for item in (
-        ()
-        if suffix == "png"
-        else (*figure.legends[0].get_texts(), *figure.legends[0].legend_handles, figure.axes[0].title)
-    ):
-        box = item.get_window_extent()
-        assert box.x0 >= page.x0 and box.x1 <= page.x1 + 1
+        (figure,) = drawn
+        keys = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert keys[:8] == STRANGE[:8] and keys[8] == "new line" and keys[9:12] == STRANGE[9:]
+    assert all("…" in key for key in keys[12:]) and len(set(keys)) == len(names)
+    if suffix != "png":
+        with quiet(UserWarning):  # a character that no font here has
+            legend = figure.legends[0]
+            for item in (*legend.get_texts(), *legend.legend_handles, figure.axes[0].title):
+                box = item.get_window_extent()
+                assert box.x0 >= figure.bbox.x0 and box.x1 <= figure.bbox.x1 + 1
 
 
-def test_characters_that_no_font_has_are_told_apart_and_said(
-    tmp_path: Path, drawn: list[Figure], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(text, "_families", lambda missing: ((), missing))
-    monkeypatch.setattr(text, "_advance", text._advance.__wrapped__)
-    notes: list[str] = []
-    names = ("\u4e2d\u6587", "\u65e5\u672c", "plain")
-    plot_maps(tmp_path / "a.png", [Panel("a", POINTS, LABELS, names)], Notes(notes))
-    keys = [text.get_text() for text in drawn[0].legends[0].get_texts()]
-    assert keys == ["U+4E2D U+6587", "U+65E5 U+672C", "plain"]
-    assert len(notes) == 1 and "\u4e2d as U+4E2D" in notes[0]
-
-
-@pytest.mark.parametrize("name", ["bars", "sheet"])
-def test_every_figure_with_names_of_the_users_says_so(
+@pytest.mark.parametrize("name", ["maps", "bars", "sheet"])
+def test_characters_that_no_font_has_are_said(
     name: str, tmp_path: Path, drawn: list[Figure], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(text, "_families", lambda missing: ((), missing))
+    monkeypatch.setattr(text, "_families", lambda missing: ([], missing))
     notes: list[str] = []
-    pixels, labels, names = np.zeros((4, 8, 8, 1), np.uint8), np.array([0, 0, 1, 1]), ["plain", "\u4e2d"]
-    if name == "bars":
-        bars.plot(tmp_path / "a.png", names, [COLUMN], reporter=Notes(notes))
-    else:
-        images.contact_sheet(tmp_path / "a.png", pixels, labels, names, Notes(notes))
-    assert len(notes) == 1 and "\u4e2d as U+4E2D" in notes[0]
-    drawn[0].canvas.draw()
-    assert {"plain", "U+4E2D"} <= set(texts(drawn[0]))
-
-
-def test_names_beside_a_sheet_are_as_wide_as_their_place_and_stay_apart(tmp_path: Path, drawn: list[Figure]) -> None:
-    names = ["i" * 30, "W" * 30, "W" * 31, "a\nb"]
-    images.contact_sheet(tmp_path / "a.png", np.zeros((4, 8, 8, 1), np.uint8), np.arange(4), names)
-    shown = [label.get_text() for label in drawn[0].axes[0].get_yticklabels()]
-    assert shown[0] == names[0] and shown[3] == "a b"
-    assert shown[1].startswith("WW") and "…" in shown[1] and shown[1] != shown[2]
-    assert max(text.width(name, 7) for name in shown) < 1.4
+    names = ["plain", "\u4e2d"]
+    draw: dict[str, Callable[[Path], Any]] = {
+        "maps": lambda path: plot_maps(path, [Panel("a", POINTS, LABELS % 2, tuple(names))], Notes(notes)),
+        "bars": lambda path: bars.plot(path, names, [COLUMN], reporter=Notes(notes)),
+        "sheet": lambda path: images.contact_sheet(path, IMAGES, np.arange(12) % 2, names, Notes(notes)),
+    }
+    draw[name](tmp_path / "a.png")
+    assert len(notes) == 1 and names[1] in notes[0]
+    assert set(names) <= set(texts(drawn[0]))
 
 
 def test_another_font_is_taken_for_what_the_first_has_not(tmp_path: Path, drawn: list[Figure]) -> None:
@@ -289,22 +260,18 @@ def test_another_font_is_taken_for_what_the_first_has_not(tmp_path: Path, drawn:
     assert text.FONT in first.get_fontfamily() and len(first.get_fontfamily()) == 2
 
 
-def test_names_of_a_taxonomy_are_shortened_and_stay_apart() -> None:
-    names = [f"animalia_chordata_mammalia_carnivora_{'felidae_' * 6}{i}_of_a_list" for i in range(30)]
-    short = text.fitted(names, 2.0, 7.5)
-    assert len(set(short)) == 30 and all(text.width(name, 7.5) <= 2.0 for name in short)
-    assert all(name.startswith("animalia") for name in short)
-    middles = [f"{'a' * 60}{i}{'b' * 60}" for i in range(12)]
-    assert len(set(text.fitted(middles, 2.0, 7.5))) == 12
-    assert text.fitted(["short"], 2.0, 7.5) == ["short"]
-
-
-def test_the_width_of_a_text_is_the_one_drawn(tmp_path: Path) -> None:
-    with style.figure(tmp_path / "a.png", 6, 1) as figure:
-        shown = figure.text(0, 0, "Width of a text, WWW iii", size=7.5)
-        figure.set_dpi(300)
-        drawn = shown.get_window_extent().width / 300
-    assert text.width("Width of a text, WWW iii", 7.5) == pytest.approx(drawn, rel=0.03)
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"animalia_chordata_mammalia_carnivora_{'felidae_' * 6}{i}_of_a_list" for i in range(30)],
+        [f"{'a' * 60}{i}{'b' * 60}" for i in range(12)],
+    ],
+)
+def test_long_names_are_shortened_and_stay_apart(names: list[str]) -> None:
+    short = text.shortened(names, 30)
+    assert len(set(short)) == len(names) and {len(name) for name in short} == {30}
+    assert all(name.startswith(names[0][:8]) for name in short)
+    assert text.shortened(["short", "a\nb"], 5) == ["short", "a b"]
 
 
 @pytest.mark.parametrize(
@@ -322,24 +289,22 @@ def test_numbers_in_names_are_in_the_order_of_numbers(names: list[str], ordered:
     assert text.natural_order(names) == ordered
 
 
-@pytest.mark.parametrize("classes", [100, 1000])
-def test_too_many_classes_are_said_in_the_legend_s_place(tmp_path: Path, drawn: list[Figure], classes: int) -> None:
+def test_too_many_classes_are_said_in_the_legend_s_place(tmp_path: Path, drawn: list[Figure]) -> None:
     notes: list[str] = []
-    labels = np.arange(2000) % classes
-    plot_maps(tmp_path / "a.png", [Panel("a", RANDOM.normal(size=(2000, 2)), labels)], Notes(notes))
-    assert len(notes) == 1 and str(classes) in notes[0]
+    plot_maps(tmp_path / "a.png", [Panel("a", RANDOM.normal(size=(2000, 2)), np.arange(2000) % 1000)], Notes(notes))
+    assert len(notes) == 1 and "1000" in notes[0]
     assert notes[0] in texts(drawn[0])
     assert not drawn[0].legends
 
 
-@pytest.mark.parametrize("backend", ["no_such_backend", "module://nowhere.inline", "TkAgg"])
-def test_the_backend_does_not_matter(tmp_path: Path, backend: str) -> None:
+def test_the_backend_does_not_matter_and_pyplot_is_left_alone(tmp_path: Path) -> None:
     code = (
         "import os, sys, numpy as np; from softvq_cli.plots import images; "
-        "images.codebook_usage(sys.argv[1], np.ones(3)); assert os.environ['MPLBACKEND'] == sys.argv[2]"
+        "images.codebook_usage(sys.argv[1], np.ones(3)); assert os.environ['MPLBACKEND'] == 'module://nowhere'; "
+        "assert 'matplotlib.pyplot' not in sys.modules"
     )
-    environment = {**os.environ, "MPLBACKEND": backend}
-    subprocess.run([sys.executable, "-c", code, tmp_path / "a.png", backend], check=True, env=environment)
+    environment = {**os.environ, "MPLBACKEND": "module://nowhere"}
+    subprocess.run([sys.executable, "-c", code, tmp_path / "a.png"], check=True, env=environment)
     images.codebook_usage(tmp_path / "b.png", np.ones(3))
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
@@ -348,12 +313,6 @@ def test_rows_that_a_map_leaves_out_are_not_drawn(tmp_path: Path, drawn: list[Fi
     some = np.where((np.arange(60) < 20)[:, None], POINTS, np.nan)
     plot_maps(tmp_path / "a.png", [Panel("a", some, np.arange(60) // 20)])
     assert len(drawn[0].axes[0].collections[0].get_offsets()) == 20 and not drawn[0].legends
-
-
-def test_without_labels_the_points_have_one_colour(tmp_path: Path, drawn: list[Figure]) -> None:
-    plot_maps(tmp_path / "a.png", [Panel("a", POINTS)])
-    assert len(np.unique(drawn[0].axes[0].collections[0].get_facecolors(), axis=0)) == 1
-    assert not drawn[0].legends
 
 
 def test_each_reconstruction_stands_below_its_original(tmp_path: Path, drawn: list[Figure]) -> None:
@@ -394,19 +353,16 @@ def test_centroids_stand_in_the_order_of_their_use(tmp_path: Path, drawn: list[F
     assert [image[2, int((i + 0.5) * image.shape[1] / 3)] for i in range(3)] == [204, 102, 0]
 
 
-def test_bars_of_what_no_paper_has_do_not_speak_of_one(tmp_path: Path, drawn: list[Figure]) -> None:
-    bars.plot(tmp_path / "a.png", ["one", "two"], [bars.Column("nMSE", [0.5, 0.6], [None, None], [None, None])])
-    [legend] = drawn[0].legends
-    assert [text.get_text() for text in legend.get_texts()] == ["this program, mean ± standard deviation"]
-
-
 def test_bars_stand_beside_the_paper_s_numbers(tmp_path: Path, drawn: list[Figure]) -> None:
     bars.plot(tmp_path / "a.png", ["one", "two"], [COLUMN])
     axis = drawn[0].axes[0]
-    ours, theirs = ([bar.get_width() for bar in container.patches] for container in axis.containers[:2])
+    containers = [container for container in axis.containers if hasattr(container, "patches")]
+    ours, theirs = ([bar.get_width() for bar in container.patches] for container in containers)
     assert ours == [50.0, 60.0] and theirs[0] == 52.0 and np.isnan(theirs[1])
     assert {"50.0", "60.0", "52.0", "one", "two", "paper"} <= set(texts(drawn[0]))
     assert axis.get_ylim()[0] > axis.get_ylim()[1]  # the first row on top
+    bars.plot(tmp_path / "b.png", ["one", "two"], [bars.Column("nMSE", [0.5, 0.6], [None, None], [None, None])])
+    assert len(drawn[1].legends[0].get_texts()) == 1  # no paper
 
 
 def test_a_setting_is_drawn_in_its_order(tmp_path: Path, drawn: list[Figure]) -> None:
@@ -457,11 +413,3 @@ def test_what_cannot_be_drawn_is_said(tmp_path: Path, draw: Callable[[Path], Non
         draw(tmp_path / "a.png")
     assert "\n" not in str(error.value)
     assert not list(tmp_path.iterdir())
-
-
-def test_pyplot_is_left_alone(tmp_path: Path) -> None:
-    code = (
-        "import sys, numpy as np; from softvq_cli.plots import images; "
-        "images.codebook_usage(sys.argv[1], np.ones(3)); assert 'matplotlib.pyplot' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", code, tmp_path / "a.png"], check=True)

@@ -64,16 +64,14 @@ def map_figure() -> Any:
 
 
 def curve_figures(lines: Sequence[Mapping[str, float]]) -> list[dict[str, Any]]:
-    """One panel a group of measures: its title, its lines by name and colour, and the figure as JSON."""
-    return [
-        _curves(title, series, lines) for title, series in (line_plots.training_panels(lines) if lines else {}).items()
-    ]
+    """A panel for each group of measures: its title, its lines by name and colour, and the figure as JSON."""
+    return [_curves(title, series, lines) for title, series in line_plots.training_panels(lines).items()]
 
 
 def _curves(title: str, series: Mapping[str, str], lines: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     plotting, models = _bokeh("plotting"), _bokeh("models")
     points = {name: [(line["step"], line[name]) for line in lines if name in line] for name in series}
-    values = [value for one in points.values() for _, value in one]
+    values = [value for line in points.values() for _, value in line]
     plot = plotting.figure(
         tools=[models.PanTool(dimensions="width"), models.BoxZoomTool(dimensions="width"), models.ResetTool()],
         toolbar_location=None,
@@ -84,8 +82,8 @@ def _curves(title: str, series: Mapping[str, str], lines: Sequence[Mapping[str, 
     plot.xaxis.formatter.use_scientific = False
     colours = style.line_colours(len(series))
     drawn = []
-    for number, (colour, one) in enumerate(zip(colours, points.values(), strict=True)):
-        x, y = zip(*one, strict=True)
+    for number, (colour, line) in enumerate(zip(colours, points.values(), strict=True)):
+        x, y = zip(*line, strict=True)
         # Later lines are dashed, as two terms may have one value, and both should be seen.
         source = models.ColumnDataSource({"x": x, "y": y})
         dash = [] if number == 0 else [6, 2 + 2 * number]

@@ -25,6 +25,7 @@ from PIL import Image
 from softvq_cli.errors import UsageError
 from softvq_cli.files import write_text
 from softvq_cli.plots import style
+from softvq_cli.plots.images import tiled
 from softvq_cli.plots.page import figures
 from softvq_cli.plots.page.view import Codebook, Table, View
 from softvq_cli.version import __version__
@@ -105,14 +106,9 @@ def _run(view: View, sprites: Sprites) -> dict[str, Any]:
 
 
 def _codebook(codebook: Codebook, sprites: Sprites) -> dict[str, Any]:
-    return {
-        "images": sprites.add(codebook.images),
-        "size": codebook.size,
-        "numbers": codebook.numbers.tolist(),
-        "usage": codebook.usage.tolist(),
-        "counts": codebook.counts.tolist(),
-        "sigma": None if codebook.sigma is None else codebook.sigma.tolist(),
-    }
+    arrays = {name: getattr(codebook, name) for name in ("numbers", "usage", "counts", "sigma")}
+    lists = {name: None if array is None else array.tolist() for name, array in arrays.items()}
+    return {"images": sprites.add(codebook.images), "size": codebook.size, **lists}
 
 
 def _json(document: dict[str, Any]) -> str:
@@ -177,19 +173,15 @@ def rounded(array: np.ndarray) -> dict[str, Any]:
 def _picture(images: np.ndarray) -> dict[str, Any]:
     side = min(_LARGEST_TILE, math.isqrt(_MOST_PIXELS // len(images)))
     tiles = _shrunk(images, side)
-    n, height, width, channels = tiles.shape
-    columns = math.ceil(math.sqrt(n))
-    rows = -(-n // columns)
-    grid = np.zeros((rows * columns, height, width, channels), np.uint8)
-    grid[:n] = tiles
-    grid = grid.reshape(rows, columns, *tiles.shape[1:]).swapaxes(1, 2)
-    grid = grid.reshape(rows * height, columns * width, channels)
+    columns = math.ceil(math.sqrt(len(tiles)))
+    grid = tiled(tiles, columns, fill=0)
     file = io.BytesIO()
-    Image.fromarray(grid if channels == 3 else grid[:, :, 0]).save(
+    Image.fromarray(grid if grid.shape[2] == 3 else grid[:, :, 0]).save(
         file, "WEBP", quality=_QUALITY, lossless=grid.size <= _EXACT
     )
     source = "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
-    return {"src": source, "columns": columns, "rows": rows, "width": width, "height": height}
+    height, width = tiles.shape[1:3]
+    return {"src": source, "columns": columns, "rows": len(grid) // height, "width": width, "height": height}
 
 
 def _shrunk(images: np.ndarray, side: int) -> np.ndarray:
@@ -199,7 +191,6 @@ def _shrunk(images: np.ndarray, side: int) -> np.ndarray:
     if scale >= 1:
         return images
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = [
-        np.asarray(Image.fromarray(image if image.shape[2] == 3 else image[:, :, 0]).resize(size)) for image in images
-    ]
-    return np.stack(small).reshape(len(images), size[1], size[0], images.shape[3])
+    pictures = images if images.shape[3] == 3 else images[..., 0]
+    small = np.stack([np.asarray(Image.fromarray(picture).resize(size)) for picture in pictures])
+    return small.reshape(len(images), size[1], size[0], images.shape[3])
