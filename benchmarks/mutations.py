@@ -196,8 +196,9 @@ def reading(name: str, path: Path, words: list[object]) -> Callable[[int], list[
             ended = softvq(*words)
             try:
                 ended_well(ended)
-            except AssertionError:
+            except AssertionError as error:
                 Path(tempfile.gettempdir(), "mutated").write_bytes(damaged)
+                error.add_note(f"{name}, seed {seed}, number {number}: {words}")
                 raise
             codes.append(str(ended.code))
         restore()

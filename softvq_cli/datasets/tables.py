@@ -258,14 +258,10 @@ class _Table:
         wanted = [column for column in (columns.label, columns.split) if column is not None]
         table = self._read(wanted)
         count = table.num_rows if wanted else self._count()
-        labels = table.column(columns.label).to_pylist() if columns.label else [None] * count
-        if columns.split is None:
-            return count, labels, None
-        return (
-            count,
-            labels,
-            [role_of_value(str(self.path), value) for value in table.column(columns.split).to_pylist()],
-        )
+        with arrow_errors(self.path, "table"):  # texts may not be UTF-8
+            labels = table.column(columns.label).to_pylist() if columns.label else [None] * count
+            splits = table.column(columns.split).to_pylist() if columns.split else None
+        return count, labels, splits and [role_of_value(str(self.path), value) for value in splits]
 
     def paths(self, column: str) -> list[str]:
         """The files that the cells of a column name instead of holding them."""
@@ -311,7 +307,9 @@ class _Table:
 
     def _schema(self) -> Any:
         with arrow_errors(self.path, "table"):
-            return self._arrow().schema if self._is_arrow else self._parquet().schema_arrow
+            schema = self._arrow().schema if self._is_arrow else self._parquet().schema_arrow
+            str(schema.names)  # decoded here, since those of a damaged file may not be UTF-8
+            return schema
 
     def _count(self) -> int:
         with arrow_errors(self.path, "table"):

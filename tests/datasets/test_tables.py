@@ -14,6 +14,7 @@ from tests.helpers import encoded, grey_files, make_zip, pixels, read, unusable,
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
+feather = pytest.importorskip("pyarrow.feather")
 
 IMAGES = np.stack([pixels(seed) for seed in range(10)])
 FILES = [encoded(image) for image in IMAGES]
@@ -97,6 +98,19 @@ def test_a_parquet_that_is_damaged_anywhere_is_one_line(tmp_path: Path) -> None:
     for end in range(0, len(whole), 97):
         (tmp_path / "a.parquet").write_bytes(whole[:end])
         unusable(tmp_path / "a.parquet", "a.parquet")
+
+
+@pytest.mark.parametrize("ending", ["parquet", "arrow"])
+@pytest.mark.parametrize("place", ["column", "cell"])
+def test_text_that_is_not_utf_8(tmp_path: Path, ending: str, place: str) -> None:
+    table, path = pa.table({"image": FILES, "label": ["a~~"] * 10}), tmp_path / f"a.{ending}"
+    if ending == "parquet":
+        pq.write_table(table, path, compression="none")
+    else:
+        feather.write_feather(table, path, compression="uncompressed")
+    text = b"label" if place == "column" else b"a~~"
+    path.write_bytes(path.read_bytes().replace(text, b"\xa3" * len(text)))
+    unusable(path, path.name)
 
 
 def test_tables_beside_images_are_refused(tmp_path: Path) -> None:
