@@ -21,7 +21,7 @@ BATCHES = {"mnist": (32, 64, 1024), "svhn": (32, 128)}
 
 
 def matrix_rate(setting: Setting) -> float:
-    """Floating-point operations a second of large float32 matrix products, at best."""
+    """Floating-point operations per second of large float32 matrix products, at best."""
     n = 512 if setting.quick else 2048
     a, b = torch.randn(n, n, device=setting.device), torch.randn(n, n, device=setting.device)
     seconds = in_turn({"product": lambda: a @ b}, 10 * setting.rounds, setting.clock)["product"]
@@ -29,7 +29,7 @@ def matrix_rate(setting: Setting) -> float:
 
 
 def bandwidth(setting: Setting) -> float:
-    """Bytes a second from memory and back, at best, of arrays much larger than the caches."""
+    """Bytes per second from memory and back, at best, of arrays much larger than the caches."""
     a = torch.zeros((1 << 22) if setting.quick else (1 << 26), device=setting.device)
     b = torch.zeros_like(a)
     runs = {"in place": lambda: a.add_(1.0), "copy": lambda: b.copy_(a)}

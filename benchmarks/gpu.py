@@ -37,7 +37,7 @@ def _presets(setting: Setting) -> str:
         run = {"own": functools.partial(training(one), steps)}
         seconds = float(np.median(in_turn(run, setting.rounds)["own"])) / steps
         rows.append([data, one.config.model.arch, f"{seconds * 1e6:.1f}", f"{40_000 * seconds:.2f}"])
-    return table(["preset", "network", "µs a step", "s for 40 000 steps"], rows)
+    return table(["preset", "network", "µs per step", "s for 40 000 steps"], rows)
 
 
 def _together(setting: Setting) -> str:
@@ -59,4 +59,4 @@ def _together(setting: Setting) -> str:
         seconds = in_turn({"together": side_by_side, "one by one": in_sequence}, setting.rounds)
         rows.append([count, *(f"{np.median(s) * 1e6 / steps / count:.1f}" for s in seconds.values())])
         rows[-1].append(ratio(seconds["one by one"], seconds["together"]))
-    return table(["sessions", "together, µs a step", "one by one, µs a step", "times faster"], rows)
+    return table(["sessions", "together, µs per step", "one by one, µs per step", "times faster"], rows)

@@ -32,9 +32,9 @@ _VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY", "KMP_BLOC
 def section(setting: Setting) -> str:
     cores = joblib.cpu_count()
     blocks = [
-        "## On idle cores and beside busy programs",
+        "## On idle and on busy cores",
         "",
-        f"Steps a second, soft-vq, on {cores} cores. Busy: beside {cores} programs that want a core each. Each is "
+        f"Steps per second, soft-vq, on {cores} cores. Busy: with {cores} other programs that use a core each. Each is "
         f"the median of {setting.rounds} processes, in turn.",
     ]
     for data, batch in QUICK if setting.quick else CASES:
@@ -60,7 +60,7 @@ def _case(data: str, batch: int, cores: int, setting: Setting) -> str:
 
 
 def _rates(data: str, batch: int, counts: list[int], seconds: float, setting: Setting) -> dict[int, float]:
-    """Steps a second by number of threads."""
+    """Steps per second by number of threads."""
     found: dict[int, list[float]] = {count: [] for count in counts}
     for _ in range(1 if setting.quick else setting.rounds):
         for count in counts:
@@ -99,7 +99,7 @@ def busy(programs: int) -> Iterator[None]:
 
 
 def rate(data: str, batch: int, count: int, seconds: float, *, quick: bool = False) -> float:
-    """Steps a second in this process, over at least ``seconds``."""
+    """Steps per second in this process, over at least ``seconds``."""
     if count != PLAIN:
         torch.set_num_threads(count)
     one = session(data, Setting(quick, 1, count, "wall", torch.device("cpu")), batch_size=batch)

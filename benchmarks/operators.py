@@ -25,7 +25,7 @@ def section(setting: Setting) -> str:
         [f"{data}, {bottleneck}, batch {batch}", *_shares(setting, data, bottleneck, batch)]
         for data, bottleneck, batch in _cases(setting)
     ]
-    text = "Share of a step's time by operator, from `torch.profiler` (whose own cost is in the last column)."
+    text = "Fraction of a step's time by operator, from `torch.profiler` (its own cost is in the last column)."
     return "\n".join(["## Where the time goes", "", text, "", table(["preset", *KINDS, "everything else"], rows)])
 
 

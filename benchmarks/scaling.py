@@ -41,7 +41,7 @@ def section(setting: Setting) -> str:
     series: Iterable[tuple[str, str, Callable[[int], Run], tuple[int, ...], int, int]] = (
         ("Training step, soft-vq MLP", "K", lambda K: step(K=K), (32, 128, 512, 2048, 8192), 2, setting.rounds),
         ("Training step, soft-vq MLP", "d", lambda d: step(latent_dim=d), (16, 64, 256, 1024), 2, setting.rounds),
-        ("Training step, soft-vq CNN", "pixels a side", images, (16, 32, 64, 128), 2, min(setting.rounds, 5)),
+        ("Training step, soft-vq CNN", "pixels per side", images, (16, 32, 64, 128), 2, min(setting.rounds, 5)),
         ("One K-means start, d = 64", "N", lambda n: starts(n, 64), (1000, 4000, 16_000, 64_000), 4, 3),
         ("One K-means start, N = 10 000", "d", lambda d: starts(10_000, d), (16, 64, 256, 1024), 4, 3),
         ("t-SNE", "N", a_map, (1000, 4000, 16_000), 1, 1),

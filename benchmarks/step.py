@@ -59,8 +59,8 @@ CONTENDERS: Mapping[str, Callable[[Session, int], Callable[[], None] | None]] = 
 
 def section(setting: Setting) -> str:
     text = "Same model, same loss, same images, in turn; on a CPU each in a process of its own. Faults: pages of memory"
-    text += " that the system had to bring anew in a step."
-    blocks = ["## A training step beside other loops", "", text]
+    text += " that the system had to provide again per step."
+    blocks = ["## A training step compared with other loops", "", text]
     for data, bottleneck, batch in QUICK if setting.quick else CASES:
         blocks += ["", f"### {data}, {bottleneck}, batch {batch}", "", _case(setting, data, bottleneck, batch)]
     return "\n".join(blocks)
@@ -84,7 +84,7 @@ def _case(setting: Setting, data: str, bottleneck: str, batch: int) -> str:
         per_step = f"{np.median(own) * 1e3:.2f}", f"{1 / np.median(own):.1f}"
         rows.append([name, *per_step, ratio(own, seconds[OURS]), f"{faults:.0f}"])
     missing = "".join(f"\n\nNot measured: {name} is not installed." for name in CONTENDERS if name not in found)
-    return table(["loop", "ms a step", "steps a second", "times softvq's", "faults a step"], rows) + missing
+    return table(["loop", "ms per step", "steps per second", "times softvq's", "page faults per step"], rows) + missing
 
 
 def _measured(order: Order) -> tuple[float, float] | None:
