@@ -1,4 +1,4 @@
-"""How fast it is: beside what the machine can do, and beside what one would use instead.
+"""How fast it is, compared with what the machine can do and with other programs.
 
     python -m benchmarks            # everything; about half an hour on two cores
     python -m benchmarks --quick    # tiny sizes, only to see that it runs

@@ -1,4 +1,4 @@
-"""Clustering, probe and map beside the libraries as they stand."""
+"""Clustering, probe and map compared with the libraries as they are."""
 
 from __future__ import annotations
 

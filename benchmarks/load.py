@@ -1,4 +1,4 @@
-"""Training on idle cores and beside busy programs, with several numbers of threads, each in a fresh process."""
+"""Training on idle and on busy cores, with several numbers of threads, each in a fresh process."""
 
 from __future__ import annotations
 

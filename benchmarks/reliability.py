@@ -1,13 +1,13 @@
-"""Attacks on the program: kills, faults of the disk and mutated files, as many as fit into a time.
+"""Attacks on the program: kills, disk faults and mutated files, as many as fit into a given time.
 
     python -m benchmarks.reliability kills --seconds 600 --state counts.json
     python -m benchmarks.reliability installed --seconds 600 --state counts.json
     python -m benchmarks.reliability faults --seconds 600 --state counts.json
     python -m benchmarks.reliability mutations --seconds 600 --state counts.json
 
-Each shares its time among commands or kinds of files and prints a table. It ends with an error where a promise of
-docs/RELIABILITY.md does not hold. The next call with the same file of counts goes on where this one ended. The suite
-tries fewer of the same (tests/reliability). The figures in docs/RELIABILITY.md are from here.
+Each divides its time among commands or kinds of files and prints a table. It ends with an error if a guarantee of
+docs/RELIABILITY.md does not hold. The next call with the same state file continues where this one ended. The test suite
+tries fewer of the same (tests/reliability). The counts in docs/RELIABILITY.md are from here.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def flat(value: Any, name: str) -> dict[str, Any]:
 
 
 class Trial:
-    """A command in new folders, beside what it leaves when nothing disturbs it.
+    """A command in new folders, compared with what it leaves when nothing disturbs it.
 
     Args:
         start: of a process with the command.

@@ -1,4 +1,4 @@
-"""A training step beside the same step in other loops, on a CPU each in a process of its own.
+"""A training step compared with the same step in other loops; on a CPU, each in its own process.
 
 What a process does with memory that is freed is one of the differences there: in one process, all would have ours.
 """

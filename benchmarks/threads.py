@@ -1,4 +1,4 @@
-"""Evaluation with several numbers of threads, on idle cores and beside busy programs, in fresh processes."""
+"""Evaluation with several numbers of threads, on idle and on busy cores, in fresh processes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def section(setting: Setting) -> str:
                 for task, times in _measured(threads, setting).items():
                     wall, processor = np.median(times, axis=0)
                     found.setdefault((task, threads), []).append(f"{wall:.2f} ({processor:.2f})")
-    header = ["", *(f"beside {count} busy programs" for count in programs)]
+    header = ["", *(f"{count} busy programs" for count in programs)]
     blocks = [
         "## Evaluation and its threads",
         "",

@@ -1,4 +1,4 @@
-"""Vector quantisation inside a network of one's own: digits through a small autoencoder with a layer of softvq.
+"""Vector quantisation inside your own network: digits through a small autoencoder with a layer of softvq.
 
 python examples/layers.py [steps]
 """

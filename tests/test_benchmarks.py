@@ -14,14 +14,14 @@ from tests.helpers import Result, Zygote
 SECTIONS = {
     "floor": "## A training step and its floor",
     "operators": "## Where the time goes",
-    "step": "## A training step beside other loops",
+    "step": "## A training step compared with other loops",
     "gpu": "## On a GPU",
     "clustering": "## Clustering",
     "probe": "## Softmax probe, 300 × 8",
     "tsne": "## t-SNE, 100 × 8",
     "scaling": "## How cost grows",
     "scale": "## Data from 10^4 to 10^6 images",
-    "load": "## On idle cores and beside busy programs",
+    "load": "## On idle and on busy cores",
     "threads": "## Evaluation and its threads",
 }
 
