@@ -38,6 +38,7 @@ def test_a_checkpoint_embeds_images_like_the_model_that_was_trained(tmp_path: Pa
     run = train({**SMALL, "data": str(tmp_path / "blobs.npz")}, out=tmp_path / "run")
     checkpoint = softvq.load(run.path)
     assert checkpoint.config == run.config
+    assert "tensor" not in repr(checkpoint) and str(run.path) in repr(checkpoint)
     z_e = softvq.embed(checkpoint, dataset.images)
     assert z_e.shape == (120, 4)
     assert z_e.dtype == np.float32

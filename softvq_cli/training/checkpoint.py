@@ -10,7 +10,7 @@ import math
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,9 +91,9 @@ class Header:
 class Checkpoint(Header):
     """A checkpoint, read, checked and rebuilt."""
 
-    model: Autoencoder
+    model: Autoencoder = field(repr=False)
     """In evaluation mode, without gradients."""
-    training: dict[str, Any]
+    training: dict[str, Any] = field(repr=False)
     """Optimiser, random state and interval, as the session left them; empty in an exported model."""
 
     def decode(self, rows: Any) -> np.ndarray:
