@@ -241,7 +241,7 @@ def _open_run(request: TrainRequest, device: str, ranks: Ranks | None) -> Iterat
         files = RunFiles(folder, info, device, tuple(request.logs))
         start = f", from step {session.step}" if session.step else ""
         divided = f"; {ranks.size} processes divide each batch" if ranks else ""
-        reporter.note(f"training in {folder}{start}: {_size(session, len(dataset))}{divided}")
+        reporter.note(f"training in {folder}{start}: {_size(session, dataset)}{divided}")
         reporter.stage("training", stoppable=True)
         reporter.progress("training", session.step, config.train.iterations)
         had = saved.config.train.iterations if saved else config.train.iterations
@@ -371,13 +371,14 @@ def _note_longer(folder: Path, session: Session, reporter: Reporter, had: int) -
     reporter.note(f"the run in {folder} had {had} iterations and continues to {session.config.train.iterations}{kept}")
 
 
-def _size(session: Session, images: int) -> str:
+def _size(session: Session, dataset: Dataset) -> str:
     """``2.7 M parameters, a checkpoint of 32 MB; 40000 steps of 32 are 21.3 epochs of 60000 images``."""
     train, parameters = session.config.train, sum(weights.numel() for weights in session.model.parameters())
-    epochs = train.iterations * train.batch_size / images
+    epochs, share = train.iterations * train.batch_size / len(dataset), session.config.data.test_fraction
+    kept = f", drawn at random; {share:.3g} of the data are kept for the test" if dataset.drawn else ""
     return (
         f"{parameters / 1e6:.3g} M parameters, a checkpoint of {12 * parameters / 1e6:.3g} MB; "
-        f"{train.iterations} steps of {train.batch_size} are {epochs:.3g} epochs of {images} images"
+        f"{train.iterations} steps of {train.batch_size} are {epochs:.3g} epochs of {len(dataset)} images{kept}"
     )
 
 
