@@ -333,7 +333,7 @@ def test_the_python_of_the_api_page_runs_in_order(names: dict[str, Any], tmp_pat
     assert names["z_e"].shape == (n, 16)
     assert names["codes"].shape == (n, 1)
     assert names["classifier"].score(names["images"], names["labels"]) > 0.2  # chance is 0.1
-    assert names["of_rows"].transform(names["rows"]).shape == (n, 8)
+    assert names["table_embedder"].transform(names["rows"]).shape == (n, 8)
     assert len(set(names["clusters"])) == 10
     assert names["run"].path.is_file()
     assert names["run"].path.resolve() == (tmp_path / "runs" / "vq" / "ckpt.pt").resolve()

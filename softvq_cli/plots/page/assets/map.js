@@ -34,10 +34,10 @@ class MapView {
     this.x = run.coordinates.filter((_, i) => i % 2 === 0);
     this.y = run.coordinates.filter((_, i) => i % 2 === 1);
     this.plot = el("div", {class: "plot", tabindex: 0, role: "application",
-      "aria-label": `Map of ${counted(run.n)}. Arrow keys move, plus and minus zoom, 0 resets, Enter opens the image nearest the middle, S selects what is in view.`,
+      "aria-label": `Map of ${counted(run.n)}. Arrow keys move, plus and minus zoom, 0 resets, Enter opens the image nearest to the middle, S selects the images in view.`,
       onkeydown: event => this.key(event)});
     this.tip = el("div", {class: "tip", hidden: true});
-    this.legend = el("div", {class: "legend", role: "group", "aria-label": "Legend: press to hide or show"});
+    this.legend = el("div", {class: "legend", role: "group", "aria-label": "Legend: click to hide or show"});
     this.host.append(this.controls(), el("div", {class: "plot-frame"}, this.plot, this.tip), this.legend);
   }
 
@@ -54,7 +54,7 @@ class MapView {
       }});
     const press = (text, label, action) => el("button", {type: "button", "aria-label": label, title: label, onclick: action}, text);
     return el("div", {class: "controls"},
-      el("label", {}, "colour by ", choice), el("label", {}, "dragging is to ", drag),
+      el("label", {}, "colour by ", choice), el("label", {}, "drag to ", drag),
       press("+", "Zoom in", () => this.zoom(0.7)), press("−", "Zoom out", () => this.zoom(1 / 0.7)),
       press("reset", "Show the whole map", () => this.reset()),
       press("select view", "Select all images in view", () => this.selectView()), el("label", {}, "search ", search));
@@ -133,7 +133,7 @@ class MapView {
     for (const c of of) counts.set(c, (counts.get(c) ?? 0) + 1);
     const present = range(n).filter(c => counts.has(c));
     if (present.length > LARGEST_LEGEND) {
-      this.legend.append(el("span", {text: `${present.length} colours: point at an image to read which it has`}));
+      this.legend.append(el("span", {text: `${present.length} colours: point at an image to read its value`}));
       return;
     }
     const keys = new Map(present.map(c => [c, this.legendKey(c, n, `${name(c)} (${written(counts.get(c))})`)]));
@@ -212,7 +212,7 @@ class MapView {
   search(text) {
     const found = text ? this.run.search(text) : [];
     this.select(found);
-    if (text && !found.length) this.onSelect(found, `No file name and no class has “${text}” in it.`);
+    if (text && !found.length) this.onSelect(found, `No file name and no class contains “${text}”.`);
   }
 
   selectView() {

@@ -29,7 +29,7 @@ function aboutSection(run) {
     el("dl", {class: "facts"}, Object.entries(facts).filter(([, value]) => value !== null).map(([name, value]) =>
       [el("dt", {}, explained(name.replaceAll("_", " "))),
         el("dd", {text: written(value, title.endsWith("settings") ? "setting" : "number"), dir: "auto"})]).flat()));
-  const again = () => el("div", {class: "again"}, el("h3", {text: "To make it again"}), el("code", {text: run.again}),
+  const again = () => el("div", {class: "again"}, el("h3", {text: "Repeat this run"}), el("code", {text: run.again}),
     el("button", {type: "button", text: "copy", onclick: () => copy(run.again)}));
   return section(run, "about", "About this run", null, () =>
     [run.again ? again() : null, el("div", {class: "columns"}, Object.entries(run.facts).map(table))]);
@@ -42,9 +42,9 @@ function mapSection(run) {
     run.map = new MapView(run, host, (images, empty) => showSelection(run, selection, images, empty));
     return [host, selection];
   };
-  return section(run, "map", "Map", `t-SNE of z_e of ${run.n === 1 ? "the image" : `the ${counted(run.n)}`}: near points have similar latents. Point at one to see ` +
-    "its image, click it for its reconstruction and its nearest neighbours in z_e; drag a box or a lasso to collect several. " +
-    "Keys: arrows, + and −, 0 for all, Enter for the image in the middle, S for all in view.", content, () => run.map.draw());
+  return section(run, "map", "Map", `t-SNE of z_e of ${run.n === 1 ? "the image" : `the ${counted(run.n)}`}: near points have similar latents. Point at one ` +
+    "to see its image. Click it to see its reconstruction and its nearest neighbours in z_e. Select several with a box or a lasso. " +
+    "Keys: arrows move, + and − zoom, 0 shows everything, Enter opens the image in the middle, S selects all images in view.", content, () => run.map.draw());
 }
 
 function showSelection(run, host, images, empty = "") {
@@ -63,10 +63,10 @@ function clustersSection(run) {
   const card = (c, images) => {
     const inner = sortedBy(i => run.centre_distances[i], images);
     return el("article", {class: "card"}, el("h3", {text: `cluster ${c}: ${counted(inner.length)}`}), classShares(run, inner),
-      el("h4", {text: "nearest its centre"}), gallery(run, inner.slice(0, SOME / 2), {size: 40}),
+      el("h4", {text: "nearest to its centre"}), gallery(run, inner.slice(0, SOME / 2), {size: 40}),
       el("h4", {text: "least typical"}), gallery(run, inner.slice(-SOME / 2).reverse(), {size: 40}));
   };
-  return section(run, "clusters", "Clusters", "K-means on z_e. Typical is what lies near the mean of its cluster's images, measured in z_e.", () => {
+  return section(run, "clusters", "Clusters", "K-means on z_e. An image is typical if it is near the mean of its cluster in z_e.", () => {
     const groups = grouped(run.clusters);
     return [el("div", {class: "cards"}, sortedBy(c => c, groups.keys()).map(c => card(c, groups.get(c))))];
   });
@@ -102,19 +102,19 @@ function codebookSection(run) {
   const open = k => {
     const images = sortedBy(i => run.codeword_distances[i], range(run.n).filter(i => run.codewords[i] === book.numbers[k]));
     host.replaceChildren(el("h3", {text: words(k).join(" · ")}),
-      images.length ? gallery(run, images.slice(0, 3 * SOME)) : el("p", {text: "No image that is shown uses it."}));
+      images.length ? gallery(run, images.slice(0, 3 * SOME)) : el("p", {text: "No image on this page uses it."}));
   };
-  const shown = book.numbers.length < book.size ? ` The ${written(book.numbers.length)} that are used most are shown.` : "";
-  return section(run, "codebook", "Codebook", `${counted(book.size, "codeword")}, each as the decoder draws it, the most used first; ${dead} of those ` +
-    `shown are dead: no image has them as its most probable one.${shown} Press one to see the images whose most probable codeword it is, ` +
-    "the nearest to it in z_e first.", () => [el("ul", {class: "gallery atlas"}, order.map(k => el("li", {}, code(k)))), host]);
+  const shown = book.numbers.length < book.size ? ` The ${written(book.numbers.length)} most used are shown.` : "";
+  return section(run, "codebook", "Codebook", `${counted(book.size, "codeword")}, decoded, the most used first.${shown} ${dead} of these are dead: ` +
+    "they are not the most probable codeword of any image. Click one to see its images: those for which it is the most probable codeword, " +
+    "the nearest in z_e first.", () => [el("ul", {class: "gallery atlas"}, order.map(k => el("li", {}, code(k)))), host]);
 }
 
 function reconstructionsSection(run) {
   const strip = (title, images) => [el("h3", {text: title}), el("ul", {class: "gallery"}, images.map(i => el("li", {class: "couple"},
     run.images === null ? null : button(run, i, 48, null), button(run, i, 48, written(run.errors[i]), "reconstructions"))))];
-  return section(run, "reconstructions", "Reconstructions", "The error is nMSE: the mean squared error of an image's pixels over the variance of " +
-    "the training pixels.", () => {
+  return section(run, "reconstructions", "Reconstructions", "The error is nMSE: the mean squared error of an image's pixels divided by the " +
+    "variance of the training pixels.", () => {
     const order = sortedBy(i => run.errors[i], range(run.n));
     return [...strip("worst", order.slice(-SOME).reverse()), ...strip("best", order.slice(0, SOME))];
   });
@@ -152,9 +152,9 @@ async function drawCurves(run) {
 
 function confusionSection(run) {
   if (!run.labels) return null;
-  const matrices = [run.predicted ? ["probe", "softmax probe: class against what it says", run.predicted, c => run.className(c), true] : null,
+  const matrices = [run.predicted ? ["probe", "softmax probe: class against predicted class", run.predicted, c => run.className(c), true] : null,
     ["clusters", "clusters: class against cluster", run.clusters, c => `cluster ${c}`, false]].filter(Boolean);
-  return section(run, "confusion", "Confusion", "How many images of each class (rows) the probe takes for which, and in which cluster they are. Press a number to see the images.",
+  return section(run, "confusion", "Confusion", "How many images of each class (rows) the probe assigns to each class, and how many are in each cluster. Click a number to see the images.",
     () => matrices.map(([name, title, of, columnName, square]) => confusion(run, name, title, of, columnName, square)));
 }
 
@@ -191,7 +191,7 @@ function issuesSection(run) {
   };
   const none = Object.keys(kinds).filter(kind => !kinds[kind].length).map(name).join(", ");
   const found = of => Object.keys(of).filter(kind => of[kind].length);
-  return section(run, "issues", "Issues", "What to look at when the data are cleaned, among the images on this page. The number of an image is its score: " +
-    "0 is the worst. softvq issues looks through the training and the test images, and writes the file names to a table.", () =>
+  return section(run, "issues", "Issues", "Images on this page to check when you clean the data. The number below an image is its score: 0 is the worst. " +
+    "The command softvq issues searches the training and the test images and writes the file names to a table.", () =>
     [...found(run.groups).map(groups), ...found(run.suspects).map(suspects), none ? el("p", {text: `None found: ${none}.`}) : null]);
 }
