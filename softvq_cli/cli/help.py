@@ -138,7 +138,9 @@ def help(
     *,
     page: Annotated[
         str | None,
-        typer.Argument(metavar="COMMAND", help="Of this command. Default: of the program.", autocompletion=_complete),
+        typer.Argument(
+            metavar="COMMAND", help="The command to explain. Default: the program.", autocompletion=_complete
+        ),
     ] = None,
     context: typer.Context,
 ) -> None:

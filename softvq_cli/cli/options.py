@@ -84,14 +84,15 @@ EmbeddingFile = Annotated[
     list[Path],
     typer.Argument(
         metavar="EMBEDDINGS",
-        help="A .npy or .parquet file of rows, ours or anyone's, or several that are parts of one; - for a .npy from "
-        "standard input.",
+        help="A .npy or .parquet file of rows, from softvq or another program, or several that are parts of one; - for "
+        "a .npy from standard input.",
     ),
 ]
 EmbeddingFiles = Annotated[
     list[Path],
     typer.Argument(
-        metavar="EMBEDDINGS", help="One .npy or .parquet file of rows a panel, ours or anyone's; - for standard input."
+        metavar="EMBEDDINGS",
+        help="A .npy or .parquet file of rows, one per panel, from any program; - for standard input.",
     ),
 ]
 Labels = Annotated[

@@ -54,8 +54,8 @@ def report(
     clusters, codebook, reconstructions, curves, confusion and issues. The page is one file, opens without a network,
     and can be sent to others.
 
-    Missing results are computed first: little after softvq run; after softvq train as much as cluster, probe and tsne
-    take. For the folder of a study the page shows its table.
+    Missing results are computed first. After softvq run this is little; after softvq train it takes as long as cluster,
+    probe and tsne. For the folder of a study, the page shows its table.
 
     Examples:
       softvq report runs/first

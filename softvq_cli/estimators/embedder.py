@@ -167,7 +167,7 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         checkpoint goes on too, on the kind of device that it was trained on.
 
         Raises:
-            As ``fit``, and InputError for an exported model, which has no state to go on from.
+            InputError: the model was exported, and has no state to continue from. Also all errors of ``fit``.
         """
         if not hasattr(self, "model_"):
             return self.fit(X)
