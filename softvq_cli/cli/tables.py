@@ -105,7 +105,8 @@ def probing_tables(probing: Probing) -> Group:
 
 def _accuracies(probe: Probe) -> list[tuple[str, object]]:
     test, train = per_cent(probe.accuracy), per_cent(probe.train_accuracy)
-    return [("accuracy", test), ("accuracy on the training rows", train)]
+    rows = f"{probe.method['train_rows']} of the" if "train_rows" in probe.method else "the"
+    return [("accuracy", test), (f"accuracy on {rows} training rows", train)]
 
 
 def _few_labels(few: FewLabels) -> tuple[str, object]:

@@ -32,8 +32,6 @@ MOST_MIXTURES = 10
 """Starts of EM beside the one from K-means; each costs many of K-means."""
 MOST_PAIRS = 20_000
 """Rows of which all pairs are kept for merging, 8 bytes each; from more, only near rows are merged."""
-FARTHEST = 1e12
-"""Standard deviations, of a row beside which those of the others can still be computed."""
 GRAPH = 15
 """Neighbours of a row that it can be merged with then."""
 _WHATEVER = "accuracy and NMI then do not depend on the latents"
@@ -70,24 +68,19 @@ class Clustering:
     @property
     def notes(self) -> tuple[str, ...]:
         """Why the measures say less than they seem to, a line each."""
-        used = len(np.unique(self.assignments))
+        notes, used = [], len(np.unique(self.assignments))
         if self.method == "kmeans" and used < self.clusters:
-            return (f"there are only {used} different rows for {self.clusters} clusters", *self._agreement_notes())
-        return self._agreement_notes()
-
-    def _agreement_notes(self) -> tuple[str, ...]:
-        if self.classes is None:
-            return ()
+            notes.append(f"there are only {used} different rows for {self.clusters} clusters")
         if self.classes == 1:
-            return ("all labels are the same: accuracy, NMI and ARI are meaningless",)
-        if self.classes == self.n:
-            return (f"each of the {self.n} rows has its own class: {_WHATEVER}",)
-        if self.clusters == self.n:
-            return (f"there are as many clusters as rows, {self.n}: {_WHATEVER}",)
-        if self.n < FEW_ROWS * max(self.classes, self.clusters):
-            a_cluster = self.n / max(self.classes, self.clusters)
-            return (f"there are only {a_cluster:.1f} rows per class or cluster: accuracy and NMI are high by chance",)
-        return ()
+            notes.append("all labels are the same: accuracy, NMI and ARI are meaningless")
+        elif self.classes == self.n:
+            notes.append(f"each of the {self.n} rows has its own class: {_WHATEVER}")
+        elif self.classes and self.clusters == self.n:
+            notes.append(f"there are as many clusters as rows, {self.n}: {_WHATEVER}")
+        elif self.classes and self.n < FEW_ROWS * max(self.classes, self.clusters):
+            rows = f"{self.n / max(self.classes, self.clusters):.1f} rows per class or cluster"
+            notes.append(f"there are only {rows}: accuracy and NMI are high by chance")
+        return tuple(notes)
 
     @property
     def spread(self) -> dict[str, Summary]:
@@ -95,23 +88,18 @@ class Clustering:
         measures = {"clustering_accuracy": self.accuracies, "inertia": self.inertias}
         return {name: summary(values) for name, values in measures.items() if values is not None}
 
-    def _projection(self) -> dict[str, Any]:
-        share = self.projected_variance
-        return {} if share is None else {"principal_components": {"n": kmeans.COMPONENTS, "variance": share}}
-
     def as_dict(self) -> dict[str, Any]:
         """For JSON; the assignments are left out."""
-        agreement = {"clustering_accuracy": self.accuracy, "nmi": self.nmi, "ari": self.ari}
-        return {
-            **(agreement if self.accuracy is not None else {"silhouette": self.silhouette}),
-            "inertia": self.inertia,
-            "clusters": self.clusters,
-            **({} if self.method == "kmeans" else {"method": self.method}),
-            "n_init": self.n_init,
-            "n": self.n,
-            **self._projection(),
-            "starts": {name: summary.as_dict() for name, summary in self.spread.items()},
-        }
+        document: dict[str, Any] = {"clustering_accuracy": self.accuracy, "nmi": self.nmi, "ari": self.ari}
+        if self.accuracy is None:
+            document = {"silhouette": self.silhouette}
+        document |= {"inertia": self.inertia, "clusters": self.clusters}
+        if self.method != "kmeans":
+            document["method"] = self.method
+        document |= {"n_init": self.n_init, "n": self.n}
+        if self.projected_variance is not None:
+            document["principal_components"] = {"n": kmeans.COMPONENTS, "variance": self.projected_variance}
+        return {**document, "starts": {name: summary.as_dict() for name, summary in self.spread.items()}}
 
 
 @evaluation_threads()
@@ -206,11 +194,9 @@ def hungarian_accuracy(labels: np.ndarray, assignments: np.ndarray) -> float:
     With more clusters than classes the rows of the clusters left over count as wrong, and the other way round.
     """
     from scipy.optimize import linear_sum_assignment
+    from sklearn.metrics.cluster import contingency_matrix
 
-    classes, y = np.unique(labels, return_inverse=True)
-    clusters, c = np.unique(assignments, return_inverse=True)
-    cells = len(clusters) * len(classes)
-    table = np.bincount(c * len(classes) + y, minlength=cells).reshape(len(clusters), len(classes))
+    table = contingency_matrix(assignments, labels)
     pairs = linear_sum_assignment(table, maximize=True)
     return float(table[pairs].sum() / len(labels))
 
@@ -231,11 +217,13 @@ def _by_other_method(
     rows: kmeans.Rows, method: ClusterMethod, best: np.ndarray, clusters: int, seeds: Sequence[int]
 ) -> np.ndarray:
     """int64 (N,); ``best`` is where K-means ended, ``seeds`` are those of its starts."""
+    if method == "gmm" and rows.wide:
+        raise InputError(
+            Message("some rows lie too far from the others for covariances: leave them out, or use {method} kmeans")
+        )
     z = rows.at(slice(None))
     if not rows.wide:
         z = z / (np.sqrt(z.var(axis=0).mean()) or 1.0)
-    elif method == "gmm":
-        z = _scaled_within(z, best)
     if method == "agglomerative":
         return _merged(z, clusters)
     return _gaussian_mixture(z, best, clusters, min(len(seeds), MOST_MIXTURES), seeds[0])
@@ -279,19 +267,6 @@ def _silhouette(rows: kmeans.Rows, assignments: np.ndarray, seed: int) -> float 
     if rows.wide:
         return float(silhouette_score(cdist(z, z), assignments, metric="precomputed"))
     return float(silhouette_score(z, assignments))
-
-
-def _scaled_within(z: np.ndarray, assignments: np.ndarray) -> np.ndarray:
-    """float64 (N, d): ``z``, which has far rows, with about unit variance within its clusters.
-
-    Rows farther than 1e12 of that come nearer, as no covariance can be told beside them.
-    """
-    _, index = np.unique(assignments, return_inverse=True)
-    centres = np.stack([z[index == k].mean(axis=0) for k in range(index.max() + 1)])
-    variance = np.median(np.square(z - centres[index]).sum(axis=1)) / z.shape[1]
-    z = z / (np.sqrt(variance) or 1.0)
-    norms = np.linalg.norm(z, axis=1, keepdims=True)
-    return np.asarray(z * np.minimum(1.0, FARTHEST / np.maximum(norms, FARTHEST)))
 
 
 def _gaussian_mixture(z: np.ndarray, assignments: np.ndarray, clusters: int, starts: int, seed: int) -> np.ndarray:

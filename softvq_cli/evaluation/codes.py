@@ -37,12 +37,13 @@ def describe_codes(
     _, groups, sizes = np.unique(codes, axis=0, return_inverse=True, return_counts=True)
     groups = groups.reshape(-1)
     shared = int(sizes[sizes > 1].sum())
+    largest = np.argsort(-sizes, kind="stable")[:_GROUPS]
     collisions = {
         "items": shared,
         "share": shared / len(codes),
         "groups": int((sizes > 1).sum()),
         "largest_group": int(sizes.max()),
-        "examples": [_example(codes, np.flatnonzero(groups == group), ids) for group in _largest(sizes)],
+        "examples": [_example(codes, np.flatnonzero(groups == group), ids) for group in largest if sizes[group] > 1],
     }
     document: dict[str, Any] = {
         "stages": {str(stage): _usage(column, K) for stage, column in enumerate(by_stage.T, 1)},
@@ -76,23 +77,20 @@ def as_text(document: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     return {"stages": lines, "collisions": collisions}
 
 
-def _largest(sizes: np.ndarray) -> list[int]:
-    order = np.argsort(-sizes, kind="stable")[:_GROUPS]
-    return [int(group) for group in order if sizes[group] > 1]
-
-
 def _example(codes: np.ndarray, rows: np.ndarray, ids: Sequence[str] | None) -> dict[str, Any]:
     named = [int(row) if ids is None else ids[row] for row in rows[:_ITEMS]]
     return {"code": "-".join(map(str, codes[rows[0]].tolist())), "items": len(rows), "ids": named}
 
 
 def _usage(codes: np.ndarray, K: int) -> dict[str, float]:
-    entropy = _entropy_bits(codes)
-    return {"codes": K, "used": len(np.unique(codes)), "perplexity": 2.0**entropy, "entropy_bits": entropy}
+    counts = np.unique(codes, return_counts=True)[1]
+    entropy = entropy_bits(counts)
+    return {"codes": K, "used": len(counts), "perplexity": 2.0**entropy, "entropy_bits": entropy}
 
 
-def _entropy_bits(values: np.ndarray) -> float:
-    share = np.unique(values, return_counts=True)[1] / len(values)
+def entropy_bits(counts: np.ndarray) -> float:
+    """Entropy of a usage, given as numbers or shares (K,), not negative; 2 to it is the perplexity."""
+    share = counts[counts > 0] / counts.sum()
     return max(0.0, float(-(share * np.log2(share)).sum()))
 
 
@@ -102,7 +100,8 @@ def agreement(groups: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 
     homogeneity, _, nmi = homogeneity_completeness_v_measure(labels, groups)
     chance = _expected_information(groups, labels)
-    mean = np.log(2) * (_entropy_bits(groups) + _entropy_bits(labels)) / 2
+    sizes = (np.unique(side, return_counts=True)[1] for side in (groups, labels))
+    mean = np.log(2) * sum(map(entropy_bits, sizes)) / 2
     information = mutual_info_score(labels, groups)
     ami = (information - chance) / (mean - chance) if mean - chance > 1e-12 else 1.0
     return {"nmi": nmi, "ami": float(ami), "homogeneity": homogeneity, "purity": purity(groups, labels)}

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Collection, Iterator
 
 import numpy as np
 from PIL import Image
+
+from softvq_cli.evaluation.search import nearest
 
 SIDE, KEPT = 32, 8
 """The hash is of the lowest 8 × 8 frequencies of an image of 32 × 32 grey pixels."""
@@ -28,14 +29,8 @@ DARK, BRIGHT, BLURRED = 40.0, 225.0, 0.15
 _BLOCK = 2048
 
 
-class Images(Protocol):
-    """An array uint8 (N, H, W, C), or anything that gives such images one after the other."""
-
-    def __len__(self) -> int:
-        """N."""
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        """Each image."""
+Images = Collection[np.ndarray]
+"""An array uint8 (N, H, W, C), or anything that gives such images one after the other."""
 
 
 def equal_rows(images: Images) -> list[np.ndarray]:
@@ -132,16 +127,18 @@ def content(
     - ``blurred``: the Laplacian's standard deviation is below BLURRED of the image's own. ``sides`` has the shorter
       side of each image before it was resized: one that was enlarged is not blurred by that.
     """
-    n = len(images)
-    constant, sharpness, start = np.zeros(n, bool), np.empty(n), 0
-    for block in _stacked(images):
+    n, start = len(images), 0
+    constant, sharpness = np.zeros(n, bool), np.empty(n)
+    each = iter(images)
+    while some := list(itertools.islice(each, 256)):
+        block = np.stack(some)
         part = slice(start, start := start + len(block))
         constant[part] = (block == block[:, :1, :1]).all(axis=(1, 2, 3))
         grey = sum(block[..., c].astype(np.float32) for c in range(block.shape[3])) / block.shape[3]
         sharpness[part] = _sharpness(grey)
-        own = np.full(len(block), min(grey.shape[1:])) if sides is None else sides[part]
-        for row in np.flatnonzero(own < min(grey.shape[1:])):
-            sharpness[part][row] = _sharpness(_shrunk(grey[row], int(own[row]))[None])[0]
+        side = min(grey.shape[1:])
+        for row in [] if sides is None else np.flatnonzero(sides[part] < side):
+            sharpness[part][row] = _sharpness(_shrunk(grey[row], int(sides[part][row]))[None])[0]
     low, high = _percentiles(small, (1, 99))
     contrast = small.reshape(n, -1).std(axis=1) if n else np.empty(0)
     kinds = {
@@ -157,13 +154,6 @@ def _percentiles(small: np.ndarray, wanted: tuple[int, ...]) -> np.ndarray:
     """float64 (len(wanted), N), of each thumbnail's pixels."""
     blocks = (small[start : start + _BLOCK].reshape(-1, SIDE * SIDE) for start in range(0, len(small), _BLOCK))
     return np.concatenate([np.empty((len(wanted), 0)), *(np.percentile(b, wanted, axis=1) for b in blocks)], axis=1)
-
-
-def _stacked(images: Images) -> Iterator[np.ndarray]:
-    """uint8 (n, H, W, C): some images at a time."""
-    each = iter(images)
-    while some := list(itertools.islice(each, 256)):
-        yield np.stack(some)
 
 
 def _sharpness(grey: np.ndarray) -> np.ndarray:
@@ -183,11 +173,10 @@ def outliers(z: np.ndarray, *, k: int = 5, factor: float = 3.0) -> tuple[np.ndar
     """Rows far from all others, int64, and a score, 1 for rows as near as the others and towards 0 for far ones.
 
     The distance to the k-th nearest row (Ramaswamy et al., SIGMOD 2000) is compared with the third quartile of all
-    such distances: a row is an outlier if it is ``factor`` interquartile ranges above.
+    such distances: a row is an outlier if it is ``factor`` interquartile ranges above. With k above 1 two odd rows that
+    have only each other are found, too.
     """
-    from softvq_cli.evaluation.quality import nearest_rows
-
-    distances = nearest_rows(z, k).loneliness(k)
+    distances = nearest(z, k)[0][:, -1]
     low, high = np.percentile(distances, [25, 75])
     limit = high + factor * (high - low)
     far = np.flatnonzero(distances > limit)

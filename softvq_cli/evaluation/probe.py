@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
 
 MOST_DRAWS = 10_000
+MOST_TRAIN_ROWS, TRAIN_ROWS = 20_000, 2000
+"""Of more training rows than the first, the second many, evenly spaced, tell the training accuracy of neighbours."""
 _STANDSTILL = 10
 """Times the tolerance: where the gradient may be when rounding lets the loss fall no more."""
 _FAR_FROM_ZERO = 10
@@ -159,7 +161,8 @@ def neighbours(
 ) -> Probe:
     """The class of a test row is that of most of its ``k`` nearest train rows (Euclidean distance, equal votes).
 
-    A draw goes to the class with the lowest label. The training accuracy leaves each row's own vote out.
+    A draw goes to the class with the lowest label. The training accuracy leaves each row's own vote out; of more
+    than MOST_TRAIN_ROWS it is that of TRAIN_ROWS of them, which the method then has as ``train_rows``.
 
     Rows and labels are as in :func:`probe`; the result does not depend on ``jobs``, the number of threads.
     """
@@ -169,10 +172,25 @@ def neighbours(
         raise InputError(
             f"{len(train_z)} train rows are too few for {k} neighbours each: use fewer neighbours or more rows"
         )
-    votes, test_votes = (
-        _vote(y[nearest(train_z, k, queries=queries, jobs=jobs)[1]], len(classes)) for queries in (None, test_z)
-    )
-    return _measure(y, votes, y_test, test_votes, name_classes(classes, class_names), {"neighbours": k})
+    method = {"neighbours": k}
+    if len(train_z) <= MOST_TRAIN_ROWS:
+        measured, near = y, nearest(train_z, k, jobs=jobs)[1]
+    else:
+        rows = np.linspace(0, len(train_z) - 1, TRAIN_ROWS).round().astype(np.int64)
+        measured, near = y[rows], _other_rows(train_z, k, rows, jobs)
+        method["train_rows"] = len(rows)
+    test_near = nearest(train_z, k, queries=test_z, jobs=jobs)[1]
+    votes, test_votes = (_vote(y[rows], len(classes)) for rows in (near, test_near))
+    probe = _measure(measured, votes, y_test, test_votes, name_classes(classes, class_names), method)
+    return replace(probe, n_train=len(y))
+
+
+def _other_rows(z: np.ndarray, k: int, rows: np.ndarray, jobs: int | None) -> np.ndarray:
+    """int64 (M, k): the rows of ``z`` nearest to each of its rows ``rows`` (M,), without the row itself."""
+    near = nearest(z, k + 1, queries=z[rows], jobs=jobs)[1]
+    own = near == rows[:, None]
+    own[~own.any(axis=1), -1] = True  # of more than k copies of a row the row itself may not be among the first
+    return near[~own].reshape(len(rows), k)
 
 
 def _vote(labels: np.ndarray, classes: int) -> np.ndarray:

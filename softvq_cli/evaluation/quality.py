@@ -1,7 +1,4 @@
-"""Neighbourhoods in the latents: how well a map keeps them, which rows are lonely or typical.
-
-All distances are Euclidean, and between rows that are not the same row; equal rows are at distance 0.
-"""
+"""How well a map keeps the neighbourhoods of the latents, and which rows are typical of their cluster."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from softvq_cli.devices import evaluation_threads
-from softvq_cli.errors import InputError, UsageError
+from softvq_cli.errors import InputError
 from softvq_cli.evaluation.numerics import prepare
 from softvq_cli.evaluation.search import nearest
 from softvq_cli.ranges import MOST_COUNT, check_jobs, check_number, check_seed
@@ -69,34 +66,6 @@ def _trustworthiness(z: np.ndarray, coordinates: np.ndarray, k: int) -> float:
     if prepared.products:
         return float(trustworthiness(z, coordinates, n_neighbors=k))
     return float(trustworthiness(cdist(z, z), coordinates, n_neighbors=k, metric="precomputed"))
-
-
-@dataclass(frozen=True)
-class Neighbourhoods:
-    """The k nearest other rows of each row, the nearest first."""
-
-    rows: np.ndarray
-    """int64 (N, k)."""
-    distances: np.ndarray
-    """float64 (N, k), not decreasing along a row."""
-
-    def loneliness(self, k: int) -> np.ndarray:
-        """float64 (N,): the distance to the k-th nearest row, or to the farthest that is known.
-
-        A row is the more alone the larger it is (Ramaswamy, Rastogi and Shim, SIGMOD 2000); k above 1 finds
-        two odd rows that have only each other too.
-        """
-        return self.distances[:, min(k, self.distances.shape[1]) - 1]
-
-
-def nearest_rows(z: np.ndarray, k: int, *, jobs: int | None = None) -> Neighbourhoods:
-    """The ``k`` nearest other rows of each row, exactly; all other rows where there are no more than k."""
-    if len(z) < 2 or k < 1:
-        raise UsageError(
-            f"{k} nearest rows of {len(z)} rows cannot be found: give at least two rows and k of at least 1"
-        )
-    distances, rows = nearest(z, min(k, len(z) - 1), jobs=jobs)
-    return Neighbourhoods(rows, distances)
 
 
 def distance_to_centre(z: np.ndarray, assignments: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from softvq_cli.errors import InputError
+from softvq_cli.evaluation.codes import entropy_bits
 from softvq_cli.plots import style, text
 from softvq_cli.reporter import Reporter
 
@@ -94,9 +95,8 @@ def codebook_usage(path: str | os.PathLike[str], counts: np.ndarray, *, dead: in
     if counts.ndim != 1 or not counts.sum() > 0 or counts.min() < 0:
         raise InputError("the usage of a codebook is one count per code, not negative and not all zero")
     p = np.sort(counts)[::-1] / counts.sum()
-    used = p[p > 0]
-    perplexity = float(np.exp(-(used * np.log(used)).sum()))
-    unused = f"{len(p) - len(used)} codes never used" if dead is None else f"{dead} codes are never the most probable"
+    perplexity = 2 ** entropy_bits(counts)
+    unused = f"{(p == 0).sum()} codes never used" if dead is None else f"{dead} codes are never the most probable"
     with style.panels(path, (style.COLUMN_WIDTH, 2.2)) as (_, [axis]):
         axis.bar(np.arange(1, len(p) + 1), p, width=0.8 if len(p) <= 200 else 1.0, color=style.ACCENT, linewidth=0)
         axis.axhline(1 / len(p), color=style.NEUTRAL, linewidth=0.8, linestyle="--", label=f"uniform, 1/{len(p)}")

@@ -362,7 +362,7 @@ def _columns(rows: Embedding, dataset: Dataset, names: Sequence[str], clusters: 
     """What was asked for: from the run's evaluation where it has that of these rows, else computed."""
     from softvq_cli.embeddings.parquet import Columns
     from softvq_cli.evaluation.clustering import cluster
-    from softvq_cli.evaluation.quality import nearest_rows
+    from softvq_cli.evaluation.search import nearest
     from softvq_cli.evaluation.tsne import tsne
 
     reporter, kept = source.reporter, source.kept_arrays(rows)
@@ -375,8 +375,8 @@ def _columns(rows: Embedding, dataset: Dataset, names: Sequence[str], clusters: 
         plane = tsne(rows.z, perplexity=perplexity_for(len(rows), reporter), reporter=reporter)
     if "neighbours" in names:
         reporter.stage("searching neighbours")
-        nearest = nearest_rows(rows.z, NEIGHBOURS)
-        neighbours = (nearest.rows, nearest.distances)
+        distances, near = nearest(rows.z, NEIGHBOURS)
+        neighbours = (near, distances)
     return Columns(
         _pictures(dataset) if "image" in names else None,
         plane if "map" in names else None,

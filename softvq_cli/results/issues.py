@@ -258,14 +258,14 @@ def _of_latents(z: np.ndarray, table: Table, reporter: Reporter) -> dict[str, li
 
 def _near_latents(z: np.ndarray, table: Table, rows: np.ndarray) -> np.ndarray:
     """int64 (P, 2): nearest neighbours in z_e whose pixels hardly differ; their hashes may."""
-    from softvq_cli.evaluation.quality import nearest_rows
+    from softvq_cli.evaluation.search import nearest
 
     if len(rows) < 2:
         return np.empty((0, 2), np.int64)
-    nearest = rows[nearest_rows(z[rows], 1).rows[:, 0]]
+    others = rows[nearest(z[rows], 1)[1][:, 0]]
     pairs = [
         (row, other)
-        for row, other in np.unique(np.sort(np.stack([rows, nearest], axis=1), axis=1), axis=0).tolist()
+        for row, other in np.unique(np.sort(np.stack([rows, others], axis=1), axis=1), axis=0).tolist()
         if np.sqrt(np.square(table.image(row).astype(np.float32) - table.image(other)).mean()) < _ALIKE
     ]
     return np.array(pairs, np.int64).reshape(-1, 2)

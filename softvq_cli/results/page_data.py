@@ -113,13 +113,14 @@ class _Run:
 
     def view(self, title: str, rows: np.ndarray, again: Callable[[RunConfig], str]) -> View:
         """All of it, for the rows that are shown."""
-        from softvq_cli.evaluation import quality
+        from softvq_cli.evaluation.quality import distance_to_centre
+        from softvq_cli.evaluation.search import nearest
 
         shown, encoding, clusters, predicted = self.shown, self.encoding, self.clusters, self.predicted
         coordinates = self._coordinates(title, rows)
         self.reporter.stage(f"neighbours of {title}")
         z, images = encoding.z[rows], np.ascontiguousarray(shown.images[rows])
-        near = quality.nearest_rows(z, NEIGHBOURS, jobs=self.jobs)
+        neighbour_distances, neighbours = nearest(z, NEIGHBOURS, jobs=self.jobs)
         issues = self._issues(images, z, rows)
         distances = encoding.codeword_distances
         return View(
@@ -132,8 +133,8 @@ class _Run:
             images=None if shown.of_vectors else images,
             reconstructions=None if shown.of_vectors else encoding.reconstructions,
             errors=encoding.errors[rows],
-            neighbours=near.rows,
-            distances=near.distances,
+            neighbours=neighbours,
+            distances=neighbour_distances,
             groups={kind: [images.tolist() for images in groups] for kind, groups in issues.groups.items()},
             suspects={
                 kind: [(each.row, each.suggested_class or f"{each.score:.2g}") for each in some]
@@ -141,7 +142,7 @@ class _Run:
             },
             baselines={BASELINE_TITLES[name]: _results(of) for name, of in self.evaluation.baselines.items()},
             clusters=clusters[rows],
-            centre_distances=quality.distance_to_centre(encoding.z, clusters)[rows],
+            centre_distances=distance_to_centre(encoding.z, clusters)[rows],
             coordinates=coordinates,
             labels=None if shown.labels is None else shown.labels[rows],
             class_names=shown.class_names,

@@ -7,7 +7,7 @@ import json
 
 import numpy as np
 import pytest
-from sklearn.cluster import AgglomerativeClustering, KMeans
+from sklearn.cluster import AgglomerativeClustering
 from sklearn.datasets import load_digits
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score, silhouette_score
 from sklearn.mixture import GaussianMixture
@@ -39,11 +39,6 @@ def test_accuracy_is_that_of_the_best_assignment(classes: int, clusters: int) ->
     assert hungarian_accuracy(labels, assignments) == pytest.approx(brute_force(labels, assignments))
 
 
-def test_renaming_clusters_changes_nothing() -> None:
-    renamed = np.random.default_rng(0).permutation(10)[TARGETS]
-    assert hungarian_accuracy(TARGETS, renamed) == 1.0
-
-
 def test_measures_are_those_of_scikit_learn() -> None:
     found = cluster(DIGITS, TARGETS, n_init=5)
     assert found.nmi == pytest.approx(normalized_mutual_info_score(TARGETS, found.assignments))
@@ -53,24 +48,12 @@ def test_measures_are_those_of_scikit_learn() -> None:
     assert found.accuracy == hungarian_accuracy(TARGETS, found.assignments)
 
 
-@pytest.mark.parametrize("init", ["k-means++", "random"])
-def test_inertia_is_no_worse_than_that_of_scikit_learn(init: str) -> None:
-    ours = cluster(DIGITS, TARGETS, n_init=30, init=init)  # type: ignore[arg-type]
-    theirs = KMeans(10, n_init=30, init=init, random_state=0).fit(DIGITS)
-    assert ours.inertia <= theirs.inertia_ * 1.0005
-
-
-def test_the_start_with_the_lowest_inertia_is_kept() -> None:
-    found = cluster(DIGITS, TARGETS, n_init=8)
-    best = int(found.inertias.argmin())
-    assert found.inertia == found.inertias[best]
-    assert found.accuracies is not None and found.accuracy == found.accuracies[best]
-    assert len(set(found.inertias)) > 1
-
-
-def test_more_starts_begin_with_the_same_ones() -> None:
+def test_the_start_with_the_lowest_inertia_is_kept_and_more_starts_begin_with_the_same_ones() -> None:
     few, many = cluster(DIGITS, TARGETS, n_init=10), cluster(DIGITS, TARGETS, n_init=14)
-    assert np.array_equal(few.inertias, many.inertias[:10])
+    best = int(few.inertias.argmin())
+    assert few.accuracies is not None and (few.inertia, few.accuracy) == (few.inertias[best], few.accuracies[best])
+    assert len(set(few.inertias)) > 1 and np.array_equal(few.inertias, many.inertias[:10])
+    assert not np.array_equal(few.inertias, cluster(DIGITS, TARGETS, n_init=10, seed=1).inertias)
 
 
 def test_the_number_of_workers_changes_no_byte() -> None:
@@ -79,11 +62,6 @@ def test_the_number_of_workers_changes_no_byte() -> None:
         assert other.assignments.tobytes() == results[0].assignments.tobytes()
         assert other.inertias.tobytes() == results[0].inertias.tobytes()
         assert other.as_dict() == results[0].as_dict()
-
-
-def test_the_seed_decides() -> None:
-    first, second = (cluster(DIGITS, TARGETS, n_init=2, seed=seed).inertias for seed in (0, 1))
-    assert not np.array_equal(first, second)
 
 
 def test_json_has_what_scripts_rely_on() -> None:
@@ -109,11 +87,7 @@ def test_the_silhouette_of_many_rows_is_of_a_sample(monkeypatch: pytest.MonkeyPa
     assert found[0].silhouette == pytest.approx(silhouette_score(DIGITS, found[0].assignments), abs=0.02)
 
 
-def test_one_cluster_has_no_silhouette() -> None:
-    assert cluster(DIGITS[:50], clusters=1, n_init=1).as_dict()["silhouette"] is None
-
-
-@pytest.mark.parametrize("scale", [1e-30, 1e-15, 1e15, 1e30])
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
 def test_scale_changes_nothing_but_the_inertia(scale: float) -> None:
     plain = cluster(DIGITS[:300], TARGETS[:300], n_init=3)
     scaled = cluster((DIGITS[:300].astype(np.float64) * scale).astype(np.float32), TARGETS[:300], n_init=3)
@@ -125,17 +99,6 @@ def test_constant_rows_are_clustered_without_a_word(recwarn: pytest.WarningsReco
     found = cluster(np.ones((20, 3), np.float32), np.arange(20) % 4, n_init=3)
     assert (found.inertia, found.accuracy) == (0.0, 0.25)
     assert not recwarn.list
-
-
-def test_more_clusters_than_classes() -> None:
-    found = cluster(DIGITS, TARGETS, clusters=20, n_init=2)
-    assert found.clusters == len(np.unique(found.assignments)) == 20
-    assert found.accuracy is not None and found.accuracy < 0.7  # half of the clusters have no class
-
-
-def test_as_many_clusters_as_rows() -> None:
-    found = cluster(DIGITS[:12], clusters=12, n_init=2)
-    assert found.inertia == pytest.approx(0, abs=1e-3)
 
 
 def stretched(n: int = 600) -> tuple[np.ndarray, np.ndarray]:
@@ -167,27 +130,24 @@ def test_a_mixture_is_scikit_learn_s() -> None:
     assert adjusted_rand_score(found.assignments, reference.fit_predict(scaled)) > 0.98
 
 
-def test_merging_is_scikit_learn_s_ward() -> None:
+def test_merging_is_scikit_learn_s_ward(monkeypatch: pytest.MonkeyPatch) -> None:
     found = cluster(DIGITS, TARGETS, method="agglomerative")
     reference = AgglomerativeClustering(10).fit_predict(DIGITS.astype(np.float64))
     assert adjusted_rand_score(found.assignments, reference) > 0.99
+    monkeypatch.setattr("softvq_cli.evaluation.clustering.MOST_PAIRS", 1000)  # more are merged along a graph
+    along = cluster(DIGITS, TARGETS, method="agglomerative")
+    assert along.accuracy == pytest.approx(found.accuracy, abs=0.1)
     assert found.n_init == 1 and found.inertias.tolist() == [found.inertia]
     assert json.loads(json.dumps(found.as_dict()))["method"] == "agglomerative"
 
 
-def test_many_rows_are_merged_along_a_graph(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = cluster(DIGITS, TARGETS, method="agglomerative")
-    monkeypatch.setattr("softvq_cli.evaluation.clustering.MOST_PAIRS", 1000)
-    found = cluster(DIGITS, TARGETS, method="agglomerative")
-    assert found.accuracy == pytest.approx(whole.accuracy, abs=0.1)
-
-
-@pytest.mark.parametrize("method", ["gmm", "agglomerative"])
+@pytest.mark.parametrize("method", ["kmeans", "gmm", "agglomerative"])
 @pytest.mark.parametrize(("n", "clusters"), [(12, 12), (12, 1), (13, 5)])
 def test_few_rows_are_clustered_by_any_method(method: str, n: int, clusters: int) -> None:
     for z in (DIGITS[:n], np.ones((n, 3), np.float32)):
         found = cluster(z, clusters=clusters, n_init=2, method=method)  # type: ignore[arg-type]
         assert found.assignments.shape == (n,) and found.assignments.max() < clusters
+        assert clusters > 1 or found.silhouette is None
 
 
 @pytest.mark.parametrize(

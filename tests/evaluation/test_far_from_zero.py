@@ -11,19 +11,20 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import normalized_mutual_info_score, silhouette_score
 from sklearn.neighbors import KNeighborsClassifier
 
+from softvq_cli.errors import InputError
 from softvq_cli.evaluation import kmeans
 from softvq_cli.evaluation.clustering import Clustering, cluster
 from softvq_cli.evaluation.numerics import prepare, span
-from softvq_cli.evaluation.probe import few_labels, fit_lbfgs, neighbours, probe
+from softvq_cli.evaluation.probe import neighbours, probe
 from softvq_cli.evaluation.quality import map_quality
-from softvq_cli.evaluation.tsne import _initial, tsne
+from softvq_cli.evaluation.tsne import tsne
 from softvq_cli.words import ClusterMethod
 
 Y = load_digits().target
 # In float64, and no two rows at the same distance from a third.
 Z = load_digits().data / 4 + np.random.default_rng(0).normal(0, 0.02, (1797, 64))
 TRAIN, TEST = slice(0, 1200), slice(1200, None)
-OFFSETS = [1e4, 1e7, 1e10, 1e12]
+OFFSETS = [1e7, 1e12]
 
 
 def with_far_row(size: float, z: np.ndarray = Z) -> np.ndarray:
@@ -56,8 +57,7 @@ def test_an_offset_changes_no_cluster(offset: float, plain_clustering: Clusterin
     assert cluster(np.c_[Z, np.full(len(Z), offset)], Y, n_init=4).accuracy == plain.accuracy
 
 
-@pytest.mark.parametrize("size", [1e4, 1e9, 1e12, 1e30])
-@pytest.mark.parametrize("init", ["k-means++", "random"])
+@pytest.mark.parametrize(("size", "init"), [(1e4, "k-means++"), (1e12, "random"), (1e30, "k-means++")])
 def test_one_far_row_takes_one_cluster_and_leaves_the_others(size: float, init: str) -> None:
     found = cluster(with_far_row(size), Y, clusters=11, n_init=10, init=init)  # type: ignore[arg-type]
     others = np.delete(np.arange(len(Z)), 5)
@@ -85,33 +85,28 @@ SMALL = PCA(8, random_state=0).fit_transform(Z)[:400]
 
 
 @pytest.mark.parametrize("method", ["gmm", "agglomerative"])
-def test_the_other_methods_see_neither_an_offset_nor_a_far_row(method: ClusterMethod) -> None:
+def test_the_other_methods_see_no_offset(method: ClusterMethod) -> None:
     plain = cluster(SMALL, Y[:400], method=method, n_init=1)
     for offset in (1e7, 1e12):
         moved = cluster(SMALL + offset, Y[:400], method=method, n_init=1)
         assert np.array_equal(moved.assignments, plain.assignments)
-    near, far = (cluster(with_far_row(s, SMALL), Y[:400], method=method, clusters=11, n_init=1) for s in (1e4, 1e30))
-    assert np.array_equal(near.assignments, far.assignments)
-    assert (far.assignments == far.assignments[5]).sum() == 1
-    assert far.accuracy == pytest.approx(plain.accuracy, abs=0.05)
 
 
-def test_a_mixture_tells_rows_apart_in_two_places() -> None:
-    z = SMALL.copy()
-    z[::2] += 1e9
-    found = cluster(z, method="gmm", clusters=6, n_init=1).assignments
-    assert set(found[::2]).isdisjoint(found[1::2])
-    assert min(len(set(found[::2])), len(set(found[1::2]))) > 1
+def test_a_far_row_is_merged_last_and_refused_by_a_mixture() -> None:
+    for size in (1e4, 1e30):
+        far = cluster(with_far_row(size, SMALL), Y[:400], method="agglomerative", clusters=11, n_init=1)
+        assert (far.assignments == far.assignments[5]).sum() == 1
+        with pytest.raises(InputError):
+            cluster(with_far_row(size, SMALL), method="gmm", clusters=11, n_init=1)
 
 
 def test_ordinary_rows_are_clustered_in_float32() -> None:
     for z in (Z, Z + 1e9, Z * 1e-20, Z * np.tile([1.0, 100.0], 32)):
         assert not kmeans.Rows(z, 10).wide
-    assert kmeans.Rows(with_far_row(1e4), 10).wide and kmeans.Rows(with_far_row(1e4), 10).products
-    assert not kmeans.Rows(in_two_places(1e9), 20).products
+    assert kmeans.Rows(with_far_row(1e4), 10).wide
 
 
-@pytest.mark.parametrize("z", [Z + 1e9, with_far_row(1e9), with_far_row(1e12), in_two_places(1e9)])
+@pytest.mark.parametrize("z", [Z + 1e9, with_far_row(1e12), in_two_places(1e9)])
 def test_the_silhouette_is_that_of_exact_distances(z: np.ndarray) -> None:
     found = cluster(z, clusters=8, n_init=2)
     distances = np.stack([np.sqrt(np.square(z - row).sum(axis=1)) for row in z])
@@ -124,8 +119,8 @@ def test_the_silhouette_is_that_of_exact_distances(z: np.ndarray) -> None:
     [
         *(Z + offset for offset in OFFSETS),
         *(np.c_[Z, np.full(len(Z), offset)] for offset in OFFSETS),
-        *(with_far_row(size) for size in (1e4, 1e9, 1e30)),
-        *(in_two_places(distance) for distance in (1e4, 1e9)),
+        *(with_far_row(1e30), in_two_places(1e4), in_two_places(1e9)),
+        *((Z * scale).astype(np.float32) for scale in (1e-30, 1e30)),
     ],
 )
 def test_neighbours_are_those_of_exact_distances(z: np.ndarray) -> None:
@@ -134,15 +129,7 @@ def test_neighbours_are_those_of_exact_distances(z: np.ndarray) -> None:
     assert found.accuracy == pytest.approx(exact.score(z[TEST], Y[TEST]), abs=0.002)
 
 
-@pytest.mark.parametrize("scale", [1e-30, 1e30])
-def test_neighbours_of_float32_at_the_ends_of_its_range(scale: float) -> None:
-    z = (Z * scale).astype(np.float32)
-    assert neighbours(z[TRAIN], Y[TRAIN], z[TEST], Y[TEST]).accuracy > 0.95
-
-
-@pytest.mark.parametrize(
-    "z", [Z[:300] + 1e9, with_far_row(1e9, Z[:300]), with_far_row(1e30, Z[:300]), Z[:300] * 1e30, Z[:300] * 1e-30]
-)
+@pytest.mark.parametrize("z", [Z[:300] + 1e9, with_far_row(1e9, Z[:300]), with_far_row(1e30, Z[:300]), Z[:300] * 1e-30])
 def test_a_map_keeps_the_neighbours(z: np.ndarray) -> None:
     points = tsne(z, jobs=1)
     assert np.isfinite(points).all()
@@ -151,15 +138,7 @@ def test_a_map_keeps_the_neighbours(z: np.ndarray) -> None:
     assert own.trustworthiness == pytest.approx(plain.trustworthiness, abs=0.01)
 
 
-@pytest.mark.parametrize("offset", [1e4, 1e8, 1e12])
-def test_a_map_of_many_rows_starts_from_their_principal_axes(offset: float) -> None:
-    scores = PCA(2, svd_solver="full").fit_transform(Z)
-    start = _initial(Z + offset, "pca", 0)
-    for axis in range(2):
-        assert abs(np.corrcoef(scores[:, axis], start[:, axis])[0, 1]) > 0.999  # openTSNE adds a little noise
-
-
-@pytest.mark.parametrize("offset", [1e2, 1e7, 1e12])
+@pytest.mark.parametrize("offset", [1e2, 1e12])
 def test_adam_learns_from_rows_far_from_zero(offset: float) -> None:
     def accuracy(z: np.ndarray) -> float:
         return probe(z[TRAIN], Y[TRAIN], z[TEST], Y[TEST], solver="adam", iterations=400).accuracy
@@ -168,15 +147,6 @@ def test_adam_learns_from_rows_far_from_zero(offset: float) -> None:
     assert plain > 0.86
     assert accuracy(Z + offset) == pytest.approx(plain, abs=0.004)
     assert accuracy(np.c_[Z, np.full(len(Z), offset)]) == pytest.approx(plain, abs=0.02)
-
-
-@pytest.mark.parametrize("z", [Z + 1e4, Z + 1e12, with_far_row(1e9)])
-def test_few_labels_are_those_of_rows_at_zero(z: np.ndarray) -> None:
-    found, plain = (
-        few_labels(rows[TRAIN], Y[TRAIN], rows[TEST], Y[TEST], labels_per_class=5, draws=2).accuracy.mean
-        for rows in (z, Z)
-    )
-    assert found == pytest.approx(plain, abs=0.004)
 
 
 @pytest.fixture(scope="module")
@@ -198,27 +168,9 @@ def scikit_learns_accuracy() -> float:
     return float(reference.score(Z[TEST], Y[TEST]))
 
 
-@pytest.mark.parametrize(
-    "z", [with_far_row(1e4), with_far_row(1e9), with_far_row(1e30), in_two_places(1e4), in_two_places(1e9)]
-)
+@pytest.mark.parametrize("z", [with_far_row(1e4), with_far_row(1e30), in_two_places(1e9)])
 def test_the_probe_learns_from_rows_beside_far_ones(z: np.ndarray, scikit_learns_accuracy: float) -> None:
     assert probe(z[TRAIN], Y[TRAIN], z[TEST], Y[TEST]).accuracy > scikit_learns_accuracy - 0.06
-
-
-def test_whitening_finds_the_same_optimum_as_scikit_learn() -> None:
-    random = np.random.default_rng(0)
-    y = random.integers(4, size=3000)
-    z = (random.normal(size=(3000, 4)) + 1.2 * np.eye(4)[y]) @ random.normal(size=(4, 12))
-    z += 0.05 * random.normal(size=z.shape)  # strongly correlated
-    W, b, converged = fit_lbfgs(z, y)
-    reference = LogisticRegression(C=np.inf, max_iter=20_000, tol=1e-7).fit(z, y)
-
-    def loss(W: np.ndarray, b: np.ndarray) -> float:
-        logits = z @ W.T + b
-        return float(np.mean(np.logaddexp.reduce(logits, axis=1) - logits[np.arange(len(y)), y]))
-
-    assert converged
-    assert loss(W, b) == pytest.approx(loss(reference.coef_, reference.intercept_), abs=1e-5)
 
 
 def codewords(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -228,7 +180,7 @@ def codewords(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     return rng.normal(size=(18, 32)).astype(np.float32)[index], y
 
 
-@pytest.mark.parametrize("spread", [1e-14, 1e-12, 1e-8, 1e-6, 1e-3])
+@pytest.mark.parametrize("spread", [1e-14, 1e-8, 1e-3])
 def test_the_probe_sees_through_how_little_rows_near_one_codeword_differ(spread: float) -> None:
     rng = np.random.default_rng(3)
     z, y = codewords(rng)
@@ -239,15 +191,6 @@ def test_the_probe_sees_through_how_little_rows_near_one_codeword_differ(spread:
     assert found.method["converged"]
 
 
-def test_copies_that_rounding_has_moved_are_copies() -> None:
-    rng = np.random.default_rng(3)
-    z, _ = codewords(rng)
-    moved = z + 3e-8 * rng.normal(size=z.shape).astype(np.float32)
-    assert moved.dtype == np.float32 and len(np.unique(moved, axis=0)) > 2000
-    assert span(moved) == pytest.approx(span(z), rel=1e-3)
-    assert span(moved.astype(np.float64)) > 1e14  # no rounding there
-
-
 def test_the_span_is_told_from_a_sample() -> None:
     grid = np.arange(256.0)[:, None]
     assert span(grid) == 255.0**2
@@ -255,5 +198,10 @@ def test_the_span_is_told_from_a_sample() -> None:
     assert span(np.ones((9, 2)), shift=np.ones(2)) == 0.0
     assert span(np.ones((9, 2))) == np.inf
     assert span(grid.astype(np.int64)) == 255.0**2
+    rng = np.random.default_rng(3)
+    z, _ = codewords(rng)
+    moved = z + 3e-8 * rng.normal(size=z.shape).astype(np.float32)  # copies that rounding has moved are copies
+    assert span(moved) == pytest.approx(span(z), rel=1e-3)
+    assert span(moved.astype(np.float64)) > 1e14  # no rounding there
     assert prepare(Z).apply(Z) is Z
     assert prepare(in_two_places(1e9)).algorithm == "kd_tree"

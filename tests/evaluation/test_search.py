@@ -1,44 +1,69 @@
-"""The search by cells, against scikit-learn's."""
+"""Nearest rows, by scikit-learn and by products, against all distances in float64; and rows near their centre."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.neighbors import NearestNeighbors
 
+from softvq_cli.errors import UsageError
 from softvq_cli.evaluation import search
+from softvq_cli.evaluation.quality import distance_to_centre
 
 RANDOM = np.random.default_rng(0)
-SPREAD = RANDOM.normal(size=(4000, 24)) * np.geomspace(5, 0.1, 24)
-CLUSTERED = RANDOM.normal(size=(40, 24))[RANDOM.integers(40, size=4000)] * 9 + RANDOM.normal(size=(4000, 24))
-COPIES = np.concatenate([SPREAD[:1500], SPREAD[:1500], CLUSTERED[:500], np.zeros((500, 24))])
+SPREAD = RANDOM.normal(size=(2000, 24)) * np.geomspace(5, 0.1, 24)
+CLUSTERED = RANDOM.normal(size=(40, 24))[RANDOM.integers(40, size=2000)] * 9 + RANDOM.normal(size=(2000, 24))
+COPIES = np.concatenate([SPREAD[:800], SPREAD[:800], CLUSTERED[:200], np.zeros((200, 24))])
+GRID = RANDOM.integers(0, 3, (1500, 4)).astype(np.float32)
 
 
-@pytest.fixture(autouse=True)
-def cells(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For any number of rows, and several chunks of queries."""
-    monkeypatch.setattr(search, "_MANY_PAIRS", 0)
-    monkeypatch.setattr(search, "_CHUNK", 900)
+@pytest.fixture(params=["scikit-learn", "products"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Which search is taken; by products for any number of rows, and with several tiles of them."""
+    if request.param == "products":
+        monkeypatch.setattr(search, "_MANY_PAIRS", 0)
+        monkeypatch.setattr(search, "_TILE", 900)
+    return str(request.param)
+
+
+def distances_of(z: np.ndarray, queries: np.ndarray | None) -> np.ndarray:
+    rows = z.astype(np.float64)
+    targets = rows if queries is None else queries
+    distances = np.stack([np.sqrt(np.square(rows - row).sum(axis=1)) for row in targets])
+    if queries is None:
+        np.fill_diagonal(distances, np.inf)  # a row is no neighbour of its own
+    return distances
 
 
 @pytest.mark.parametrize("queries", [None, RANDOM.normal(size=(300, 24)) * 3])
-@pytest.mark.parametrize("z", [SPREAD, CLUSTERED + 1e3, SPREAD.astype(np.float32), COPIES[:3500]])
+@pytest.mark.parametrize("z", [SPREAD, CLUSTERED + 1e3, SPREAD.astype(np.float32), COPIES])
 @pytest.mark.parametrize("k", [1, 5])
-def test_cells_find_the_nearest_rows(z: np.ndarray, queries: np.ndarray | None, k: int) -> None:
+def test_the_nearest_rows_are_those_of_all_distances(
+    z: np.ndarray, queries: np.ndarray | None, k: int, way: str
+) -> None:
     distances, rows = search.nearest(z, k, queries=queries)
-    reference = NearestNeighbors(n_neighbors=k, algorithm="kd_tree").fit(z.astype(np.float64))
-    expected, indices = reference.kneighbors(queries)
-    np.testing.assert_allclose(distances, expected, rtol=1e-6, atol=1e-9)
-    assert np.mean(rows == indices) == 1 or z is not SPREAD  # copies and other rows at one distance in any order
-    targets = z if queries is None else queries
-    np.testing.assert_allclose(np.linalg.norm(z[rows] - targets[:, None], axis=2), distances, rtol=1e-6, atol=1e-4)
-    if queries is None:
-        assert not (rows == np.arange(len(z))[:, None]).any()
+    exact = distances_of(z, queries)
+    order = np.argsort(exact, axis=1)[:, :k]
+    np.testing.assert_allclose(distances, np.take_along_axis(exact, order, axis=1), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(distances, np.take_along_axis(exact, rows, axis=1), rtol=1e-6, atol=1e-6)
+    assert (rows == order).all() or z is not SPREAD  # copies and other rows at one distance in any order
 
 
-def test_the_number_of_threads_changes_no_byte() -> None:
-    one, two = (search.nearest(COPIES, 3, jobs=jobs) for jobs in (1, 2))
-    assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
+def test_the_number_of_threads_changes_no_byte(way: str) -> None:
+    for z in (COPIES, GRID):  # of fewer than 1024 a thread, scikit-learn's own search depends on them
+        one, two = (search.nearest(z, 10, jobs=jobs) for jobs in (1, 2))
+        assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
+
+
+def test_few_rows_have_all_others_as_neighbours(way: str) -> None:
+    distances, rows = search.nearest(np.array([[0.0], [1.0], [3.0]]), 8)
+    assert rows.tolist() == [[1, 2], [0, 2], [1, 0]]
+    assert distances.tolist() == [[1, 3], [1, 2], [2, 3]]
+
+
+@pytest.mark.parametrize(("rows", "k"), [(1, 3), (5, 0)])
+def test_no_neighbours_can_be_asked_for_where_there_are_none(rows: int, k: int) -> None:
+    with pytest.raises(UsageError):
+        search.nearest(np.zeros((rows, 2)), k)
 
 
 def test_nearly_all_of_the_nearest_rows_are_found_and_the_seed_decides() -> None:
@@ -46,4 +71,12 @@ def test_nearly_all_of_the_nearest_rows_are_found_and_the_seed_decides() -> None
     assert all(np.array_equal(a, b) for a, b in zip(found, again, strict=True))
     exact = search.nearest(SPREAD, 30)[1]
     recall = np.mean([len(set(a) & set(b)) / 30 for a, b in zip(found[1], exact, strict=True)])
-    assert recall > 0.9 and (found[1] != np.arange(4000)[:, None]).all()
+    assert recall > 0.9 and (found[1] != np.arange(2000)[:, None]).all()
+
+
+def test_the_distance_to_the_centre_is_that_to_the_mean_of_the_cluster() -> None:
+    z, assignments = SPREAD[:60], np.array([4, 9, 2])[np.arange(60) % 3]
+    distances = distance_to_centre(z, assignments)
+    for c in (2, 4, 9):
+        mine = z[assignments == c]
+        np.testing.assert_allclose(distances[assignments == c], np.linalg.norm(mine - mine.mean(axis=0), axis=1))
