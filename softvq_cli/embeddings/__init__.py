@@ -12,7 +12,7 @@ from softvq_cli.embeddings.arrays import (
     read,
     read_stored,
     shard_path,
-    writer,
+    write,
 )
 from softvq_cli.embeddings.embedding import Embedding
 
@@ -29,5 +29,5 @@ __all__ = [
     "read",
     "read_stored",
     "shard_path",
-    "writer",
+    "write",
 ]

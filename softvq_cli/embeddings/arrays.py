@@ -15,9 +15,9 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -67,34 +67,31 @@ def shard_path(path: Path, shard: tuple[int, int]) -> Path:
 def joined(parts: Sequence[Embedding]) -> Embedding:
     """The rows of several files as those of one: the parts of ``embed --shard`` in their order, others as given.
 
-    Raises:
-        InputError: they are of different models, representations, data or classes, or a part is missing or there twice.
+    InputError: they are of different models, representations, data or classes, or a part is missing or there twice.
     """
     first = parts[0]
     if len(parts) == 1:
         return first
+    same = ("checkpoint_sha256", "representation", "dataset", "split", "fingerprint", "class_names")
     for part in parts:
-        for name in ("checkpoint_sha256", "representation", "dataset", "split", "fingerprint", "class_names"):
-            if part.info.get(name) != first.info.get(name):
-                raise InputError(f"{first.path} and {part.path} are no parts of one embedding: their {name} differ")
+        differ = [name for name in same if part.info.get(name) != first.info.get(name)]
         if part.z.shape[1] != first.z.shape[1] or (part.labels is None) != (first.labels is None):
-            raise InputError(f"{first.path} and {part.path} are no parts of one embedding: columns or labels differ")
+            differ.append("columns or labels")
+        if differ:
+            raise InputError(f"{first.path} and {part.path} are no parts of one embedding: their {differ[0]} differ")
     shards = [part.info.get("shard") for part in parts]
-    if any(shard != shards[0] for shard in shards) or shards[0]:
-        count = (first.info.get("shard") or (0, 0))[1]
-        missing = [number for number in range(1, count + 1) if [number, count] not in shards]
-        if missing or len(parts) != count:
+    if any(shards):
+        count = (shards[0] or (0, 0))[1]
+        if sorted(shard or [0, 0] for shard in shards) != [[number, count] for number in range(1, count + 1)]:
             raise InputError(
-                "{} and the files with it are not the {} parts of one embedding, each once{}",
-                *(first.path, count, f": {missing[0]} is missing" if missing else ""),
+                "{} and the files with it are not the parts of one embedding, each once: they are {}",
+                *(first.path, ", ".join("no part" if shard is None else "{} of {}".format(*shard) for shard in shards)),
             )
         parts = sorted(parts, key=lambda part: part.info["shard"][0])
     names = [name for part in parts for name in part.info.get("file_names") or ()]
     info = {name: value for name, value in first.info.items() if name != "shard"}
     info |= {"n": sum(map(len, parts)), "file_names": names or None} if info else {}
-    labels = (
-        None if first.labels is None else np.concatenate([part.labels for part in parts if part.labels is not None])
-    )
+    labels = None if first.labels is None else np.concatenate([part.labels for part in parts])  # type: ignore[misc]
     return Embedding(parts[0].path, np.concatenate([part.z for part in parts]), labels, first.class_names, info)
 
 
@@ -122,22 +119,18 @@ def read(
 ) -> Embedding:
     """Open an embedding file, ours or any two-dimensional ``.npy`` of numbers.
 
-    Args:
-        path: the ``.npy`` file, or a Parquet table with a column ``vector``, and ``label`` where there are labels; of
-            several such files the rows follow each other, see :func:`joined`.
-        labels: a ``.npy`` of whole numbers, one a row; without it ``NAME.labels.npy`` is used if it is there.
-            Labels given here have no names, since ``NAME.json`` speaks of its own.
-        indices: whether the numbers of codewords will do, which cannot be clustered, probed or mapped.
+    ``path`` is the ``.npy`` file, or a Parquet table with a column ``vector``, and ``label`` where there are labels; of
+    several such files the rows follow each other, see :func:`joined`. ``labels`` is a ``.npy`` of whole numbers, one
+    per row, whose classes have no names; without it ``NAME.labels.npy`` is used if it is there. With ``indices`` the
+    numbers of codewords will do, which cannot be clustered, probed or mapped.
 
-    Raises:
-        InputError: a file is missing, damaged, of another kind, holds NaN or infinity, has fewer than two
-            rows, or numbers of codewords, or labels and rows differ in number.
+    InputError: a file is missing, damaged, of another kind, holds NaN or infinity, has fewer than two rows, or numbers
+    of codewords, or labels and rows differ in number.
     """
     paths = [Path(path)] if isinstance(path, str | os.PathLike) else list(path)
-    given = None if labels is None else Path(labels)
-    embedding = joined([open_rows(each, given if len(paths) == 1 else None) for each in paths])
-    if given is not None and len(paths) > 1:
-        numbers = _read_labels(given, embedding.path, len(embedding))
+    embedding = joined([open_rows(each, own_labels=labels is None) for each in paths])
+    if labels is not None:
+        numbers = _read_labels(Path(labels), embedding.path, len(embedding))
         embedding = dataclasses.replace(embedding, labels=numbers, class_names=())
     if len(embedding) < 2:
         raise InputError(f"{path} has only one row: at least two are needed")
@@ -159,36 +152,21 @@ def read_stored(path: Path, checkpoint_sha256: str, fingerprint: str) -> Embeddi
     return stored if stored.info.items() >= wanted.items() else None
 
 
-def open_rows(path: Path, labels: Path | None = None) -> Embedding:
-    """What :func:`read` does, for any number of rows."""
-    if path.suffix == TABLE:
-        return _open_table(path, labels)
-    z = _as_finite_rows(_open_array(path, "embeddings", ("rows", "latent dimensions")), path)
-    info = _read_info(path, z.shape)
-    if labels is not None:
-        return Embedding(path, z, _read_labels(labels, path, len(z)), (), info)
-    own = labels_path(path)
-    if not own.exists():
+def open_rows(path: Path, *, own_labels: bool = True) -> Embedding:
+    """What :func:`read` does, for any number of rows; with the labels that the file has, or without."""
+    y: np.ndarray | None
+    if path.suffix == TABLE:  # which is read into memory
+        stored, numbers, names, stamp = parquet.read(path)
+        z, of_labels, info = _as_finite_rows(stored, path), path, _checked_info(stamp, path, stored.shape, path)
+        y = None if numbers is None else _as_int64(numbers, path)
+    else:
+        z = _as_finite_rows(_open_array(path, "embeddings", ("rows", "latent dimensions")), path)
+        beside, of_labels = info_path(path), labels_path(path)
+        info = _checked_info(read_json(beside), beside, z.shape, path) if beside.exists() else {}
+        y = _read_labels(of_labels, path, len(z)) if own_labels and of_labels.exists() else None
+        names = tuple(info.get("class_names", ()))
+    if y is None or not own_labels:
         return Embedding(path, z, None, (), info)
-    return _labelled(path, z, _read_labels(own, path, len(z)), tuple(info.get("class_names", ())), info, own)
-
-
-def _open_table(path: Path, labels: Path | None) -> Embedding:
-    """The same of a Parquet table, which is read into memory."""
-    content = parquet.read(path)
-    z = _as_finite_rows(content.z, path)
-    info = {} if content.info is None else _checked_info(content.info, path, z.shape, str(path))
-    if labels is not None:
-        return Embedding(path, z, _read_labels(labels, path, len(z)), (), info)
-    if content.labels is None:
-        return Embedding(path, z, None, (), info)
-    return _labelled(path, z, _as_int64(content.labels, path), content.class_names, info, path)
-
-
-def _labelled(
-    path: Path, z: np.ndarray, y: np.ndarray, names: tuple[str, ...], info: dict[str, Any], of_labels: Path
-) -> Embedding:
-    """With labels that the file ``of_labels`` has; those of named classes are indices into the names."""
     if names and not (y.min() >= 0 and y.max() < len(names)):
         raise InputError(f"{of_labels} has labels outside its {len(names)} classes; embed again")
     return Embedding(path, z, y, names, info)
@@ -243,16 +221,8 @@ def _as_finite_rows(stored: np.ndarray, path: Path) -> np.ndarray:
     return z
 
 
-def _read_info(path: Path, shape: tuple[int, ...]) -> dict[str, Any]:
-    """``NAME.json`` if it is ours; a JSON file of another program that happens to stand there is left alone."""
-    beside = info_path(path)
-    if not beside.exists():
-        return {}
-    return _checked_info(read_json(beside), beside, shape, str(path))
-
-
-def _checked_info(info: Any, beside: Path, shape: tuple[int, ...], rows: str) -> dict[str, Any]:
-    """``info``, which stands in ``beside``, if it is ours and describes ``rows``."""
+def _checked_info(info: Any, beside: Path, shape: tuple[int, ...], rows: Path) -> dict[str, Any]:
+    """``info``, which stands in ``beside``, if it is ours and describes ``rows``; another program's is left alone."""
     if not isinstance(info, dict) or info.get("format") != FORMAT:
         return {}
     version = info.get("version")
@@ -297,92 +267,61 @@ _FIELDS: dict[str, Callable[[Any], bool]] = {
 """What a field of ``NAME.json`` has to be, where it is there."""
 
 
-class RowWriter:
-    """Takes the rows of one embedding file in order; made by :func:`writer`."""
-
-    def __init__(self, file: BinaryIO, path: Path, n: int, d: int, dtype: np.dtype[Any]) -> None:
-        """Write the header, which already says how many rows will follow."""
-        self._file, self._path, self._n, self._d, self._dtype = file, path, n, d, dtype
-        self.rows = 0
-        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (n, d)}
-        np.lib.format.write_array_header_1_0(file, header)
-
-    def append(self, rows: np.ndarray) -> None:
-        """Add ``rows``, (B, d)."""
-        if rows.ndim != 2 or rows.shape[1] != self._d:
-            raise ValueError(f"rows of shape {rows.shape} do not fit an array of {self._d} columns")
-        bad = first_row_not_finite(rows)
-        if bad is not None:
-            raise InputError(
-                f"row {self.rows + bad} is NaN or infinite, so {self._path} was not written: "
-                "check the images and the weights of the checkpoint"
-            )
-        self._file.write(np.ascontiguousarray(rows, dtype=self._dtype).data)
-        self.rows += len(rows)
-
-    def finish(self) -> None:
-        """Check that every promised row came (ValueError)."""
-        if self.rows != self._n:
-            raise ValueError(f"{self.rows} rows were written of {self._n}")
-
-
-@contextlib.contextmanager
-def writer(
+def write(
     path: str | os.PathLike[str],
+    batches: Iterable[np.ndarray],
     n: int,
-    d: int,
     *,
-    dtype: Any = np.float32,
     labels: np.ndarray | None = None,
     info: Mapping[str, Any] | None = None,
-) -> Iterator[RowWriter]:
-    """Stream ``n`` rows of ``d`` numbers to ``path``, which appears when all are there.
+) -> None:
+    """Stream rows, ``n`` in all, in batches (B, d) of one type, to ``NAME.npy``, which appears when all are there.
 
-    Args:
-        path: ``NAME.npy``. Its old side files are replaced, or removed where no new ones are given.
-        n: number of rows.
-        d: number of columns.
-        dtype: of the file.
-        labels: int64 (n,), for ``NAME.labels.npy``.
-        info: for ``NAME.json``; format, version, n and d are added.
-
-    Raises:
-        UsageError: the name does not end in ``.npy``, or ends in ``.labels.npy``.
-        SoftVQError: a file cannot be written; then nothing is changed.
+    ``labels``, int64 (n,), go to ``NAME.labels.npy`` and ``info`` to ``NAME.json``; old side files are replaced, or
+    removed where there are no new ones. UsageError: the name does not end in ``.npy``, or ends in ``.labels.npy``.
+    InputError: a row is not finite. SoftVQError: a file cannot be written. Then nothing is changed.
     """
-    path = Path(path)
+    path, batches = Path(path), iter(batches)
     check_name(path)
+    first = next(batches)  # its width and type are the file's
+    d, dtype = first.shape[1], first.dtype.newbyteorder("<")
     for target in (path, labels_path(path), info_path(path)):
         discard_abandoned(target)
     with contextlib.ExitStack() as stack:  # left in the opposite order: latents, labels, info
-        side_files = []
+        files = []
         if info is not None:
-            file = stack.enter_context(atomic_write(info_path(path)))
+            files.append(stack.enter_context(atomic_write(info_path(path))))
             stamped = {"format": FORMAT, "version": VERSION, "n": n, "d": d, **info}
-            file.write(json.dumps(stamped, indent=2, allow_nan=False).encode() + b"\n")
-            side_files.append(file)
+            files[-1].write(json.dumps(stamped, indent=2, allow_nan=False).encode() + b"\n")
         if labels is not None:
             if labels.shape != (n,):
                 raise ValueError(f"labels of shape {labels.shape} do not fit {n} rows")
-            file = stack.enter_context(atomic_write(labels_path(path)))
-            np.lib.format.write_array(file, labels.astype("<i8"), version=(1, 0), allow_pickle=False)
-            side_files.append(file)
-        file = stack.enter_context(atomic_write(path))
-        rows = RowWriter(file, path, n, d, np.dtype(dtype).newbyteorder("<"))
-        yield rows
-        rows.finish()
-        for written in (*side_files, file):  # on the disk before the first of the old files goes
-            written.flush()
-            os.fsync(written.fileno())
-        _remove(labels_path(path))
-        _remove(info_path(path))
-
-
-def _remove(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        raise SoftVQError(f"cannot replace {path}: {error.strerror}; remove it and try again") from error
+            files.append(stack.enter_context(atomic_write(labels_path(path))))
+            np.lib.format.write_array(files[-1], labels.astype("<i8"), version=(1, 0), allow_pickle=False)
+        files.append(stack.enter_context(atomic_write(path)))
+        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (n, d)}
+        np.lib.format.write_array_header_1_0(files[-1], header)
+        written = 0
+        for rows in itertools.chain([first], batches):
+            if rows.shape[1:] != (d,):
+                raise ValueError(f"rows of shape {rows.shape} do not fit an array of {d} columns")
+            if (bad := first_row_not_finite(rows)) is not None:
+                raise InputError(
+                    f"row {written + bad} is NaN or infinite, so {path} was not written: "
+                    "check the images and the weights of the checkpoint"
+                )
+            files[-1].write(np.ascontiguousarray(rows, dtype=dtype).data)
+            written += len(rows)
+        if written != n:
+            raise ValueError(f"{written} rows were written of {n}")
+        for file in files:  # on the disk before the first of the old files goes
+            file.flush()
+            os.fsync(file.fileno())
+        for old in (labels_path(path), info_path(path)):
+            try:
+                old.unlink(missing_ok=True)
+            except OSError as error:
+                raise SoftVQError(f"cannot replace {old}: {error.strerror}; remove it and try again") from error
 
 
 def embed(
@@ -396,21 +335,12 @@ def embed(
     shard: tuple[int, int] | None = None,
     reporter: Reporter | None = None,
 ) -> Embedding:
-    """Write what ``checkpoint`` makes of every image of ``dataset``, one batch in memory at a time.
+    """Write what ``checkpoint`` makes of every image of ``dataset``, in order, one batch in memory at a time.
 
-    Args:
-        checkpoint: whose model is used as it is, in evaluation mode.
-        dataset: whose rows keep their order.
-        path: ``NAME.npy``; ``NAME.labels.npy`` (with labels) and ``NAME.json`` are written beside it.
-        what: a name in ``softvq_cli.words.REPRESENTATIONS``. Indices are stored as int64.
-        batch_size: images at a time.
-        rows: the representation itself, (N, d), where it is at hand.
-        shard: (I, N), for the I-th of N parts of the images, counted from 1.
-        reporter: is told of the number of images done.
-
-    Raises:
-        InputError: the bottleneck has no such representation, the data set is empty, or a value is not finite.
-        SoftVQError: a file cannot be written; what stood at ``path`` is still there.
+    ``what`` is a name in ``softvq_cli.words.REPRESENTATIONS``, written to ``NAME.npy``, ``NAME.labels.npy`` (with
+    labels) and ``NAME.json``; ``rows`` is the representation itself, (N, d), where it is at hand; ``shard`` (I, N)
+    takes the I-th of N parts of the images, counted from 1. InputError: the bottleneck has no such representation,
+    the data set is empty, or a value is not finite. SoftVQError: a file cannot be written; what stood there stays.
     """
     from softvq_cli.model import representations
 
@@ -423,8 +353,6 @@ def embed(
         if part.start == part.stop:
             raise InputError(f"part {shard[0]} of {shard[1]} has none of the {n} images of {dataset.name}")
         images = Rows(images, np.arange(n)[part])  # type: ignore[assignment]
-    batches = iter([rows]) if rows is not None else representations(checkpoint.model, images, what, batch_size)
-    first = next(batches)  # (B, d): its width is the file's
     info = {
         "dataset": dataset.name,
         "split": dataset.split,
@@ -437,9 +365,13 @@ def embed(
         "file_names": None if dataset.file_names is None else list(dataset.file_names[part]),
         **({} if shard is None else {"shard": list(shard)}),
     }
-    labels, n = None if dataset.labels is None else dataset.labels[part], len(images)
-    with writer(path, n, first.shape[1], dtype=first.dtype, labels=labels, info=info) as out:
-        for batch in itertools.chain([first], batches):
-            out.append(batch)
-            reporter.progress("embedding", out.rows, n)
+
+    def batches() -> Iterator[np.ndarray]:
+        done = 0
+        for batch in [rows] if rows is not None else representations(checkpoint.model, images, what, batch_size):
+            yield batch
+            done += len(batch)
+            reporter.progress("embedding", done, len(images))
+
+    write(path, batches(), len(images), labels=None if dataset.labels is None else dataset.labels[part], info=info)
     return open_rows(Path(path))

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from softvq_cli.datasets.naming import shorten
 from softvq_cli.embeddings.embedding import Embedding
-from softvq_cli.errors import InputError, one_line
+from softvq_cli.errors import InputError
 
 _SHOWN = 5
 """Names in a message."""
@@ -58,7 +59,7 @@ def align(embeddings: Sequence[Embedding]) -> tuple[list[Embedding], list[str]]:
                 "{} has the classes {}, {} has {}: they have no name in common, so their labels cannot be "
                 "compared; use "
                 "files with the same classes, or give {labels}",
-                *(embedding.path, _listed(own), first.path, _listed(names)),
+                *(embedding.path, shorten(own, _SHOWN), first.path, shorten(names, _SHOWN)),
             )
         names = numbering(names, own)
         assert embedding.labels is not None
@@ -66,19 +67,14 @@ def align(embeddings: Sequence[Embedding]) -> tuple[list[Embedding], list[str]]:
         if not np.array_equal(labels, embedding.labels):
             notes.append(
                 f"{embedding.path} numbers its classes differently from {first.path}: they are matched by name "
-                f"({len(common)} in common: {_listed(common)})"
+                f"({len(common)} in common: {shorten(common, _SHOWN)})"
             )
         aligned.append(dataclasses.replace(embedding, labels=labels, class_names=names))
     # All with the names of all, since those of a later file have been added at the end.
     return [
-        dataclasses.replace(one, class_names=names) if one.labels is not None and one.class_names else one
-        for one in aligned
+        dataclasses.replace(each, class_names=names) if each.labels is not None and each.class_names else each
+        for each in aligned
     ], notes
-
-
-def _listed(names: Sequence[str]) -> str:
-    listed = ", ".join(one_line(name, 40) for name in names[:_SHOWN])
-    return listed if len(names) <= _SHOWN else f"{listed}, … ({len(names)} in all)"
 
 
 def _normal(name: str) -> str:

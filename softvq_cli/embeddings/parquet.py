@@ -31,7 +31,7 @@ _OURS, _HUGGING_FACE = b"softvq", b"huggingface"
 
 @dataclass(frozen=True)
 class Columns:
-    """What a table has beside the vectors, by choice; None: it has not."""
+    """What a table has besides the vectors, by choice; None: it has not."""
 
     images: np.ndarray | None = None
     """uint8 (N, H, W, C), stored as PNG."""
@@ -45,20 +45,6 @@ class Columns:
     """bool (N,): which of all rows are in the training split."""
 
 
-@dataclass(frozen=True)
-class Content:
-    """What a table says, unchecked but for the types."""
-
-    z: np.ndarray
-    """(N, d), of any numbers."""
-    labels: np.ndarray | None
-    """int (N,), or None."""
-    class_names: tuple[str, ...]
-    """Of the labels; empty where they are not known."""
-    info: Any
-    """What stands in ``NAME.json`` of a ``.npy`` file; None where the table is someone else's."""
-
-
 def check_available() -> None:
     """Make sure that tables can be written (SoftVQError)."""
     try:
@@ -70,9 +56,13 @@ def check_available() -> None:
 def write(path: Path, rows: Embedding, columns: Columns) -> None:
     """Write the vectors of ``rows`` and ``columns`` to ``NAME.parquet``, whole or not at all (SoftVQError)."""
     check_available()
+    import pyarrow as pa
     from pyarrow.parquet import ParquetWriter
 
-    schema = _schema(rows, _fields(rows, columns))
+    fields = _fields(rows, columns)
+    features = {name: feature for name, (_, feature) in fields.items()}
+    metadata = {_OURS: _stamp(rows), _HUGGING_FACE: json.dumps({"info": {"features": features}})}
+    schema = pa.schema([(name, kind) for name, (kind, _) in fields.items()], metadata)
     discard_abandoned(path)
     with atomic_write(path) as file, ParquetWriter(file, schema) as writer:
         for start in range(0, len(rows), _ROWS):
@@ -110,11 +100,15 @@ def write_codes(path: Path, rows: Embedding, in_train: np.ndarray | None = None)
     import pyarrow as pa
     from pyarrow.parquet import write_table
 
-    info = {name: value for name, value in rows.info.items() if name != "file_names"}
-    table = pa.table(columns).replace_schema_metadata({_OURS: json.dumps(info)})
+    table = pa.table(columns).replace_schema_metadata({_OURS: _stamp(rows)})
     discard_abandoned(path)
     with atomic_write(path) as file:
         write_table(table, file)
+
+
+def _stamp(rows: Embedding) -> str:
+    """What ``NAME.json`` would say; the names of the files are a column."""
+    return json.dumps({name: value for name, value in rows.info.items() if name != "file_names"})
 
 
 def _suffixes(codes: np.ndarray) -> np.ndarray:
@@ -126,8 +120,12 @@ def _suffixes(codes: np.ndarray) -> np.ndarray:
     return suffixes
 
 
-def read(path: Path) -> Content:
-    """The vectors or codes of a table and what is known of them (InputError: there are none, or it is damaged)."""
+def read(path: Path) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...], Any]:
+    """(vectors or codes (N, d), labels int (N,), names of the labels' classes, what would stand in ``NAME.json``).
+
+    The last is None where the table is someone else's. Nothing but the types is checked. InputError: there are none of
+    the first, or the table is damaged.
+    """
     with arrow_errors(path, "Parquet table"):
         from pyarrow.parquet import ParquetFile
 
@@ -150,7 +148,7 @@ def read(path: Path) -> Content:
         else:
             z = vectors_of(table.column("vector"), f"{path}: its column vector")
         labels = _whole(table.column("label"), "label", path) if labelled else None
-        return Content(z, labels, _class_names(metadata) if labelled else (), ours)
+        return z, labels, _class_names(metadata) if labelled else (), ours
 
 
 def _fields(rows: Embedding, columns: Columns) -> dict[str, tuple[Any, Any]]:
@@ -189,15 +187,6 @@ def _fields(rows: Embedding, columns: Columns) -> dict[str, tuple[Any, Any]]:
     return fields
 
 
-def _schema(rows: Embedding, fields: Mapping[str, tuple[Any, Any]]) -> Any:
-    import pyarrow as pa
-
-    features = {name: feature for name, (_, feature) in fields.items()}
-    info = {name: value for name, value in rows.info.items() if name != "file_names"}  # they are a column
-    metadata = {_OURS: json.dumps(info), _HUGGING_FACE: json.dumps({"info": {"features": features}})}
-    return pa.schema([(name, kind) for name, (kind, _) in fields.items()], metadata)
-
-
 def _batch(schema: Any, rows: Embedding, columns: Columns, part: slice) -> Any:
     """The rows ``part`` as a record batch."""
     import pyarrow as pa
@@ -220,8 +209,8 @@ def _batch(schema: Any, rows: Embedding, columns: Columns, part: slice) -> Any:
     if columns.clusters is not None:
         content["cluster"] = columns.clusters[part]
     if columns.neighbours is not None:
-        found = zip(*(one[part].tolist() for one in columns.neighbours), strict=True)
-        content["neighbors"] = [{"ids": ids, "distances": distances} for ids, distances in found]
+        pairs = zip(*(array[part].tolist() for array in columns.neighbours), strict=True)
+        content["neighbors"] = [{"ids": ids, "distances": distances} for ids, distances in pairs]
     arrays = [
         pa.FixedSizeListArray.from_arrays(pa.array(z.reshape(-1)), z.shape[1])
         if field.name == "vector"
@@ -265,7 +254,7 @@ def _whole(column: Any, name: str, path: Path) -> np.ndarray:
 
 def _class_names(metadata: Mapping[bytes, bytes]) -> tuple[str, ...]:
     """What ``datasets`` keeps of the column ``label``; nothing where it has kept none."""
-    found: Any = json.loads(metadata.get(_HUGGING_FACE, b"{}"))
+    value: Any = json.loads(metadata.get(_HUGGING_FACE, b"{}"))
     for name in ("info", "features", "label", "names"):
-        found = found.get(name) if isinstance(found, dict) else None
-    return tuple(map(str, found)) if isinstance(found, list) else ()
+        value = value.get(name) if isinstance(value, dict) else None
+    return tuple(map(str, value)) if isinstance(value, list) else ()

@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from softvq_cli.embeddings import writer
+from softvq_cli import embeddings
 from softvq_cli.errors import InputError
 from softvq_cli.files import atomic_write
 from softvq_cli.reporter import Reporter
@@ -30,8 +30,7 @@ class Told(Reporter):
 
 
 def write(path, labels=LABELS, **info):
-    with writer(path, *Z.shape, labels=labels, info=info) as out:
-        out.append(Z)
+    embeddings.write(path, [Z], len(Z), labels=labels, info=info)
     return path
 
 
