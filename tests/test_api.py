@@ -76,16 +76,6 @@ def test_the_estimators_checkpoint_embeds_as_it_does(tmp_path: Path) -> None:
         softvq.embed(checkpoint, rows[:, 1:])
 
 
-def test_floats_for_a_model_of_bytes_are_refused(tmp_path: Path) -> None:
-    fitted = embedder(device="cpu").fit(blobs(64).images)
-    fitted.save(tmp_path / "ckpt.pt")
-    checkpoint = softvq.load(tmp_path / "ckpt.pt")
-    with pytest.raises(InputError, match=r"float64.*uint8"):
-        softvq.embed(checkpoint, blobs(64).images / 255.0)
-    with pytest.raises(InputError, match="checkpoint"):
-        softvq.embed(checkpoint.model, blobs(64).images / 255.0)
-
-
 def test_embed_takes_what_holds_images(tmp_path: Path) -> None:
     import torch
     from PIL import Image
@@ -132,29 +122,18 @@ def test_fit_says_how_far_it_is_and_calls_back(capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().err == ""
 
 
-def test_fractions_are_refused_by_an_estimator_that_was_fitted_on_bytes() -> None:
+def test_fractions_are_refused_by_an_estimator_that_was_fitted_on_bytes(tmp_path: Path) -> None:
     images = blobs(64).images
     fitted = embedder(device="cpu").fit(images)
+    fitted.save(tmp_path / "ckpt.pt")
+    for model in (softvq.load(tmp_path / "ckpt.pt"), fitted.model_):
+        with pytest.raises(InputError):
+            softvq.embed(model, images / 255.0)
     rows = embedder(device="cpu", image_shape=(8, 8)).fit(images.reshape(64, -1))
     for call in (lambda: fitted.transform(images / 255.0), lambda: rows.transform(images.reshape(64, -1) / 255.0)):
         with pytest.raises(InputError):
             call()
     np.testing.assert_array_equal(rows.transform(images.reshape(64, -1) * 1.0), rows.transform(images.reshape(64, -1)))
-
-
-def test_the_estimator_fits_transforms_and_reconstructs(papers_networks: None) -> None:
-    images = blobs(96).images
-    fitted = embedder(iterations=150, lr=1e-3).fit(images)
-    assert fitted.transform(images).shape == (96, 4)
-    assert fitted.reconstruct(images).shape == images.shape
-    assert fitted.history_[-1]["nmse"] < 1.0
-
-
-def test_the_estimator_repeats_itself_with_the_same_seed() -> None:
-    images = blobs(64).images
-    first, again, other = (embedder(seed=seed).fit_transform(images) for seed in (0, 0, 1))
-    np.testing.assert_array_equal(first, again)
-    assert not np.array_equal(first, other)
 
 
 def test_the_estimators_history_and_model_are_those_of_a_run_on_the_same_images(tmp_path: Path) -> None:
@@ -180,16 +159,6 @@ def test_what_speaks_against_a_fit_is_a_warning(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(torch, "compile", lambda function: broken)
     with pytest.warns(UserWarning, match=r"torch\.compile.*no compiler found"):
         embedder(settings={"compile": True}).fit(blobs(32).images)
-
-
-def test_a_fit_whose_loss_is_not_finite_says_where() -> None:
-    with pytest.raises(SoftVQError, match=r"step \d+.* lr .*1e\+30"):
-        embedder(bottleneck="ae", lr=1e30).fit(blobs(64).images)
-
-
-def test_images_of_one_colour_are_refused() -> None:
-    with pytest.raises(InputError, match=" X"):
-        embedder().fit(np.full((64, 8, 8), 7, np.uint8))
 
 
 def test_the_estimator_is_a_scikit_learn_transformer(papers_networks: None) -> None:
@@ -295,19 +264,11 @@ def test_two_partial_fits_are_one_fit_of_twice_as_many_steps(tmp_path: Path) -> 
     half = softvq.AutoencoderEmbedder.load(tmp_path / "half.pt")
     np.testing.assert_array_equal(half.transform(X), first)
     np.testing.assert_array_equal(half.partial_fit(X).transform(X), whole.transform(X))
-
-
-def test_a_partial_fit_on_other_images_keeps_the_scale_of_the_first() -> None:
-    rows = rows_of(blobs(64).images)
-    fitted = embedder("ae", image_shape=(8, 8)).partial_fit(rows[:40])
-    settings, variance = fitted.config_.data, float(fitted.model_.pixel_variance)
-    before = fitted.transform(rows)
-    fitted.partial_fit(rows[40:] * 3)
-    assert fitted.config_.data == settings
-    assert float(fitted.model_.pixel_variance) == variance
-    assert not np.array_equal(fitted.transform(rows), before)
-    with pytest.raises(InputError, match=r"\(8, 8, 1\).*\(4, 8, 1\)"):
-        fitted.partial_fit(rows.reshape(64, 8, 8)[:, :4])
+    data, variance = parts.config_.data, float(parts.model_.pixel_variance)
+    parts.partial_fit(X[40:] * 3)  # other images, on the scale of the first
+    assert (parts.config_.data, float(parts.model_.pixel_variance)) == (data, variance)
+    with pytest.raises(InputError):
+        parts.partial_fit(X.reshape(64, 8, 8)[:, :4])
 
 
 def test_what_has_no_state_cannot_be_trained_further(tmp_path: Path) -> None:
@@ -324,8 +285,9 @@ def test_rows_that_do_not_make_images_are_refused() -> None:
         embedder(image_shape=(8, 9)).fit(rows)
     with pytest.raises(UsageError, match="image_shape"):
         embedder(image_shape=(1, 8, 8)).fit(rows)
-    with pytest.raises(InputError, match=" X"):
-        embedder().fit(np.full((64, 8), 0.5))
+    for equal in (np.full((64, 8), 0.5), np.full((64, 8, 8), 7, np.uint8)):
+        with pytest.raises(InputError):
+            embedder().fit(equal)
     with pytest.raises(UsageError, match="pixel_range"):
         embedder(settings={"pixel_range": "0,1"}).fit(rows)
 
@@ -347,9 +309,9 @@ def test_a_data_frame_gives_a_data_frame_and_its_columns_are_kept(tmp_path: Path
 
 def test_random_state_stands_for_the_seed() -> None:
     images = blobs(64).images
-    np.testing.assert_array_equal(
-        embedder(random_state=5).fit_transform(images), embedder(seed=5).fit_transform(images)
-    )
+    first, again, other = (embedder(**s).fit_transform(images) for s in ({"random_state": 5}, {"seed": 5}, {"seed": 6}))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
     drawn = embedder(random_state=np.random.RandomState(1)).fit(images)
     assert drawn.config_.train.seed == np.random.RandomState(1).randint(2**31 - 1)
 

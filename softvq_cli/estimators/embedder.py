@@ -23,7 +23,7 @@ from softvq_cli.estimators.many_starts import seed_of
 from softvq_cli.estimators.pixels import Numbers, are_images, as_images, check_bytes, row_shape
 from softvq_cli.model import decode, represent
 from softvq_cli.reporter import Reporter, Reporters
-from softvq_cli.training import Checkpoint, TrainedInMemory, checkpoint, train_in_memory
+from softvq_cli.training import TrainedInMemory, checkpoint, train_in_memory
 from softvq_cli.training.checkpoint import DatasetInfo
 from softvq_cli.training.run import networks_of
 
@@ -35,25 +35,19 @@ _EVERY = 0.2
 """Seconds between two states of the line that says how far a training is."""
 
 
-class _Notes(Reporter):
-    """Keeps what the user should know."""
+class _Told(Reporter):
+    """Keeps what the user should know, and if asked says in a line on standard error how far the training is."""
 
-    def __init__(self) -> None:
-        self.heard: list[str] = []
+    def __init__(self, functions: Sequence[Callable[[Mapping[str, float]], Any]], verbose: bool) -> None:
+        self.notes: list[str] = []
+        self._functions, self._verbose, self._said, self._loss = functions, verbose, 0.0, ""
 
     def note(self, text: str) -> None:
-        self.heard.append(text)
-
-
-class _Line(Reporter):
-    """A line on standard error, in a terminal or a notebook, that says how far the training is."""
-
-    def __init__(self) -> None:
-        self._said, self._loss = 0.0, ""
+        self.notes.append(text)
 
     def progress(self, name: str, done: float, total: int | None, detail: str = "") -> None:
         now, over = time.monotonic(), total is not None and done >= total
-        if over or now - self._said >= _EVERY:
+        if self._verbose and (over or now - self._said >= _EVERY):
             self._said = now
             amount = f"{done:.0f}" if total is None else f"{done:.0f}/{total}"
             end = "\n" if over else ""
@@ -63,17 +57,8 @@ class _Line(Reporter):
     def step(self, metrics: Mapping[str, float], session: Any = None) -> None:
         if metrics:
             self._loss = f", loss {metrics['loss']:.3g}, nMSE {metrics['nmse']:.3g}"
-
-
-class _Call(Reporter):
-    """Calls a function with the numbers of each report."""
-
-    def __init__(self, function: Callable[[Mapping[str, float]], Any]) -> None:
-        self._function = function
-
-    def step(self, metrics: Mapping[str, float], session: Any = None) -> None:
-        if metrics:
-            self._function(metrics)
+            for function in self._functions:
+                function(metrics)
 
 
 class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -206,21 +191,17 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         return resolve("array", image_shape, {**(self.settings or {}), **chosen, **data})
 
     def _train(self, images: np.ndarray, config: RunConfig, after: TrainedInMemory | None) -> AutoencoderEmbedder:
-        dataset, notes = Dataset(_NAME, "train", images, None, ()), _Notes()
-        reporters, networks = Reporters(notes, *self._reporters()), networks_of(self.encoder, self.decoder)
-        trained = train_in_memory(config, dataset, pick(self.device), reporters, after, networks)
+        reporters = [each for each in self.callbacks if isinstance(each, Reporter)]
+        told = _Told([each for each in self.callbacks if not isinstance(each, Reporter)], self.verbose)
+        dataset, networks = Dataset(_NAME, "train", images, None, ()), networks_of(self.encoder, self.decoder)
+        trained = train_in_memory(config, dataset, pick(self.device), Reporters(told, *reporters), after, networks)
         self.config_, self.model_, self.history_ = config, trained.model, trained.history
         self._state = trained.state
         columns = tuple(map(str, getattr(self, "feature_names_in_", ())))
         self.dataset_ = replace(DatasetInfo.of(dataset), columns=columns)
-        for text in notes.heard:
+        for text in told.notes:
             warnings.warn(text, stacklevel=3)
         return self
-
-    def _reporters(self) -> list[Reporter]:
-        """Who is told of the training besides the warnings."""
-        told = [each if isinstance(each, Reporter) else _Call(each) for each in self.callbacks]
-        return [_Line(), *told] if self.verbose else told
 
     def transform(self, X: Any) -> np.ndarray:
         """z_e, float32 (N, d), of images or rows of the shape that was fitted."""
@@ -264,7 +245,6 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             config=config,
             dataset=self.dataset_,
             step=config.train.iterations,
-            finished=True,
             metrics=self.history_[-1],
             model=model,
             training=dict(self._state),
@@ -284,22 +264,18 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
                 the file is executed.
             UsageError: no such device.
         """
-        fitted = cls._of(checkpoint.load(path, pick(device), networks_of(encoder, decoder)), device)
-        fitted.encoder, fitted.decoder = encoder, decoder
-        return fitted
-
-    @classmethod
-    def _of(cls, read: Checkpoint, device: str) -> AutoencoderEmbedder:
-        flat, shape = read.config.flat(), read.dataset.image_shape
-        row = read.config.data.image_shape
-        others = [n for n, spec in SETTINGS.items() if spec.section != "data" and n not in _ARGUMENTS]
+        read = checkpoint.load(path, pick(device), networks_of(encoder, decoder))
+        flat, shape, row = read.config.flat(), read.dataset.image_shape, read.config.data.image_shape
         if row is not None and image_shape(row) != shape:
-            raise InputError(f"{read.path} was trained on rows whose channels come first: read it with softvq_cli.load")
+            raise InputError(f"{path} was trained on rows whose channels come first: read it with softvq_cli.load")
+        others = [name for name, spec in SETTINGS.items() if spec.section != "data" and name not in _ARGUMENTS]
         fitted = cls(
             **{name: flat[name] for name in _ARGUMENTS},
             device=device,
             settings={name: flat[name] for name in others},
             image_shape=None if row is None else shape,
+            encoder=encoder,
+            decoder=decoder,
         )
         fitted.model_, fitted.config_, fitted.history_ = read.model, read.config, [read.metrics]
         fitted.dataset_, fitted._state, fitted.n_features_in_ = read.dataset, read.training, int(np.prod(shape))
@@ -324,8 +300,7 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
 
     def _numbers(self) -> Numbers:
         """How numbers become images: as fitted; bytes, for a model of uint8 images."""
-        shape = self.model_.image_shape
-        return Numbers.of(self.config_, shape) or Numbers(shape)
+        return Numbers.of(self.config_, self.model_.image_shape) or Numbers(self.model_.image_shape)
 
     @property
     def _n_features_out(self) -> int:

@@ -18,12 +18,7 @@ from softvq_cli.words import Init
 
 
 def seed_of(random_state: Any, seed: Any) -> int:
-    """A whole number as it is, ``seed`` for None, and a draw from a ``RandomState``.
-
-    Raises:
-        UsageError: no seed.
-        ValueError: neither.
-    """
+    """A whole number as it is, ``seed`` for None, and a draw from a ``RandomState`` (ValueError: neither)."""
     if random_state is None:
         return check_seed(seed)
     if isinstance(random_state, int | np.integer):
@@ -71,24 +66,14 @@ class KMeansManyStarts(ClusterMixin, BaseEstimator):  # type: ignore[misc]
             ValueError: X is no table of finite numbers, has fewer rows than clusters, or an argument is out of range.
         """
         X = validate_data(self, X, dtype=[np.float64, np.float32])
-        seed = seed_of(self.random_state, 0)
-        found = cluster(
-            X,
-            clusters=self.n_clusters,
-            n_init=self.n_init,
-            init=self.init,
-            seed=seed,
-            jobs=self.n_jobs,
-            silhouette=False,
-        )
-        used, self.labels_ = np.unique(found.assignments, return_inverse=True)
-        if len(used) < found.clusters:
-            warnings.warn(
-                f"X has only {len(used)} different rows for {found.clusters} clusters", ConvergenceWarning, stacklevel=2
-            )
+        options = {"clusters": self.n_clusters, "n_init": self.n_init, "init": self.init, "jobs": self.n_jobs}
+        clustering = cluster(X, **options, seed=seed_of(self.random_state, 0), silhouette=False)
+        used, self.labels_ = np.unique(clustering.assignments, return_inverse=True)
+        for note in clustering.notes:
+            warnings.warn(note, ConvergenceWarning, stacklevel=2)
         means = [X[self.labels_ == k].mean(axis=0, dtype=np.float64) for k in range(len(used))]
         self.cluster_centers_ = np.array(means, X.dtype)
-        self.inertia_, self.inertias_ = found.inertia, found.inertias
+        self.inertia_, self.inertias_ = clustering.inertia, clustering.inertias
         return self
 
     def predict(self, X: Any) -> np.ndarray:

@@ -21,11 +21,7 @@ def are_images(X: Any) -> bool:
 
 
 def as_images(images: np.ndarray) -> np.ndarray:
-    """(N, H, W, C) with C 1 or 3, of (N, H, W, C) or (N, H, W), of any type.
-
-    Raises:
-        InputError: it is no such array.
-    """
+    """(N, H, W, C) with C 1 or 3, of (N, H, W, C) or (N, H, W), of any type (InputError: it is no such array)."""
     if images.ndim == 3:
         images = images[..., None]
     if images.ndim != 4 or images.shape[-1] not in (1, 3) or 0 in images.shape:
@@ -37,14 +33,9 @@ def as_images(images: np.ndarray) -> np.ndarray:
 
 
 def check_bytes(images: np.ndarray, otherwise: str) -> None:
-    """Refuse numbers for a model of bytes: of those between 0 and 1 it would make nearly black images.
+    """Refuse numbers for a model of bytes, which would take those between 0 and 1 for nearly black images.
 
-    Args:
-        images: of any shape.
-        otherwise: what to give in their place.
-
-    Raises:
-        InputError: they are not uint8.
+    ``otherwise`` says in the InputError what to give in their place.
     """
     if images.dtype != np.uint8:
         raise InputError(f"the images are {images.dtype}, and {otherwise}")
@@ -68,8 +59,7 @@ class Numbers:
     def learned(cls, X: np.ndarray, shape: tuple[int, ...], *, of_rows: bool) -> Numbers:
         """For the rows (N, H*W*C) that a network is trained on; bytes keep their scale.
 
-        Raises:
-            InputError: all numbers of X are equal, or lie too far apart for their difference to be a float.
+        InputError: all numbers of X are equal, or lie too far apart for their difference to be a float.
         """
         if X.dtype == np.uint8:
             return cls(shape, of_rows=of_rows)
@@ -100,8 +90,7 @@ class Numbers:
     def images(self, X: np.ndarray) -> np.ndarray:
         """uint8 (N, H, W, C) of bytes that keep their scale, else float32 with black 0 and white 255.
 
-        Raises:
-            InputError: the scale is that of bytes, and these numbers are fractions from 0 to 1.
+        InputError: the scale is that of bytes, and these numbers are fractions from 0 to 1.
         """
         of_bytes = X.dtype != np.uint8 and (self.low, self.high) == (0.0, WHITE) and len(X)
         if of_bytes and X.min() >= 0 and X.max() <= 1 and (X.round() != X).any():
@@ -141,8 +130,7 @@ class Vectors(Numbers):
 def row_shape(given: tuple[int, ...] | None, features: int) -> tuple[int, int, int]:
     """(H, W, C) of a row of so many features; without a shape it is an image of one line.
 
-    Raises:
-        UsageError: ``given`` is none, or has another number of values than a row.
+    UsageError: ``given`` is no shape, or has another number of values than a row.
     """
     sides = (1, features, 1) if given is None else tuple(given) if np.iterable(given) else ()
     sides = (*sides, 1) if len(sides) == 2 else sides
