@@ -80,6 +80,10 @@ def test_the_estimator_prints_a_probe_and_a_codeword(zygote: Zygote) -> None:
     assert "linear probe" in done.out and "codeword" in done.out
 
 
+def test_a_layer_trains_inside_a_network_of_ones_own(zygote: Zygote) -> None:
+    assert "codewords in use" in zygote.python((ROOT / "examples" / "layers.py").read_text(), 50).done().out
+
+
 def test_the_notebook_runs_and_shows_its_pictures(monkeypatch) -> None:
     nbclient = pytest.importorskip("nbclient", reason="nbclient runs the notebook")
     pytest.importorskip("ipykernel", reason="the notebook needs a kernel")

@@ -38,29 +38,22 @@ class Reconstruction(NamedTuple):
 
 
 class Autoencoder(nn.Module):
-    """x → h → z_e → bottleneck → decoder, for one image shape.
+    """x → h → z_e → bottleneck → decoder, for one image shape: (H, W, C), or (D,) of vectors.
 
     Weights are Glorot uniform and biases zero, drawn from PyTorch's global generator: seed it first. The bottleneck's
-    come last, so that encoder and decoder start alike whatever is between them.
+    come last, so that encoder and decoder start alike whatever is between them. ``pixel_variance``, the denominator of
+    nMSE, is that of the scaled training data.
 
     With ``config.grid`` = G, z_e is a grid of P = G·G positions of c = d/P numbers, made by a 3x3 convolution. A
     bottleneck sees (B·P, c) rows, and as h the 3x3 neighbourhood of each position, so that a linear head of h is a
     convolution, too. :meth:`flat` has the rows of an image side by side.
 
     With ``config.arch`` "none", z_e is x itself and the decoder hands on what it receives: with residual K-means as
-    the start of ``rvq`` this is RQ-KMeans. With "own", ``networks`` are used as they are, a linear layer between the
-    encoder and z_e added.
+    the start of ``rvq`` this is RQ-KMeans. With "own", copies of ``networks`` are used, a linear layer between the
+    encoder and z_e added: an encoder, x (B, C, H, W) with pixels on [0, 1] or vectors (B, D) → h (B, any width), and a
+    decoder, (B, d) → as x.
 
-    Args:
-        config: network and bottleneck.
-        image_shape: (H, W, C), or (D,) of vectors.
-        pixel_variance: the variance of the scaled training data, pixels on [0, 1], the denominator of nMSE.
-        networks: an encoder, x (B, C, H, W) with pixels on [0, 1] or vectors (B, D) → h (B, any width), and a decoder,
-            (B, d) → as x. They are copied.
-
-    Raises:
-        UsageError: the CNN is asked for vectors or for images smaller than 16x16, the grid does not fit them, or
-            ``networks`` are missing, are not asked for, or do not fit.
+    UsageError: the network does not fit the data or the grid, or ``networks`` are missing or not asked for.
     """
 
     pixel_variance: Tensor
@@ -76,28 +69,20 @@ class Autoencoder(nn.Module):
         networks: Networks | None = None,
     ) -> None:
         super().__init__()
+        self.config, self.image_shape = config, image_shape
         self.of_vectors = len(image_shape) == 1
-        if self.of_vectors and config.arch == "cnn":
-            raise UsageError("{arch} cnn is for images, but these are vectors: use {arch} mlp")
-        if config.arch == "cnn" and min(image_shape[:2]) < CNN_SMALLEST:
-            raise UsageError(
-                "{arch} cnn needs images of at least {}x{} pixels, but these have {}x{}: use {arch} mlp",
-                *(CNN_SMALLEST, CNN_SMALLEST, image_shape[1], image_shape[0]),
-            )
-        self.config = config
-        self.image_shape = image_shape
         # The paper's pixels: [0, 1] for the sigmoid of the MLP, [-0.5, 0.5] for the CNN's linear output.
         self.pixel_shift = 0.5 if config.arch == "cnn" else 0.0
         self.positions = max(1, config.grid) ** 2
         """P."""
-        _check_grid(config, image_shape)
+        _check_shape(config, image_shape)
         self.encoder: nn.Module
         self.to_latent: nn.Module
         self.decoder: nn.Module
         if (config.arch == "own") != (networks is not None):
             raise UsageError(Message("{arch} own needs modules for encoder and decoder, from Python, and they need it"))
         if networks is not None:
-            self.hidden_dim = _check_networks(networks, self._example(), config.latent_dim)
+            self.hidden_dim = _check_networks(networks, image_shape, config.latent_dim)
             self.encoder, self.decoder = copy.deepcopy(networks)
             self.to_latent = nn.Linear(self.hidden_dim, config.latent_dim).apply(_glorot)
         else:
@@ -129,11 +114,6 @@ class Autoencoder(nn.Module):
         self.to_latent = nn.Identity() if config.arch == "none" else nn.Linear(self.hidden_dim, d)
         self.decoder = MLPDecoder(d, image_shape, hidden)
 
-    def _example(self) -> Tensor:
-        """(1, C, H, W) or (1, D): an input."""
-        height, *more = self.image_shape
-        return torch.zeros(1, height) if self.of_vectors else torch.zeros(1, more[1], height, more[0])
-
     @property
     def batch_size(self) -> int:
         """Images at a time outside training: :data:`BATCH`, or fewer where they would take more than MEMORY."""
@@ -154,13 +134,8 @@ class Autoencoder(nn.Module):
             yield self.scale(as_tensor(batch).to(self.pixel_variance.device))
 
     def evaluate(self, images: np.ndarray) -> dict[str, float]:
-        """What the model, in evaluation mode, makes of a split without noise: figures by name.
-
-        ``nmse``, the squared error of the reconstruction over the variance of the training pixels, and what
-        :meth:`~softvq_cli.model.bottlenecks.Bottleneck.evaluate` says that its bottleneck carries.
-
-        Args:
-            images: uint8 (N, H, W, C), at least one.
+        """Figures of a split, uint8 (N, H, W, C), by name, without noise: ``nmse``, and what the bottleneck carries
+        (:meth:`~softvq_cli.model.bottlenecks.Bottleneck.evaluate`). The model is in evaluation mode.
         """
         error, n = 0.0, len(images)
         with inference(self.pixel_variance.device):
@@ -170,11 +145,7 @@ class Autoencoder(nn.Module):
             return {"nmse": error / n, **self.bottleneck.evaluate(codes, n)}
 
     def codebook_usage(self, images: np.ndarray) -> CodebookUsage:
-        """How the codewords are used by uint8 ``images`` (N, H, W, C), at least one.
-
-        Raises:
-            InputError: the bottleneck has no codebook.
-        """
+        """How the codewords are used by uint8 ``images`` (N, H, W, C) (InputError: the bottleneck has none)."""
         with inference(self.pixel_variance.device):
             usage = self.bottleneck.usage(self.encode(x) for x in self.batches(images))
         if usage is None:
@@ -234,29 +205,15 @@ class Autoencoder(nn.Module):
         return (x - x_hat.float()).square().mean() / self.pixel_variance
 
 
-def _check_networks(networks: Networks, x: Tensor, d: int) -> int:
-    """The width of what the encoder makes of x (1, …); UsageError: they do not fit the data or ``latent_dim``."""
-    encoder, decoder = networks
-    shapes, modes = [], [module.training for module in networks]
-    try:
-        with torch.no_grad():
-            for module, given in ((encoder.eval(), x), (decoder.eval(), torch.zeros(1, d))):
-                device = next((weight.device for weight in module.parameters()), given.device)
-                shapes.append(tuple(module(given.to(device)).shape))
-    except (RuntimeError, TypeError, ValueError, IndexError) as error:
-        name = ("encoder", "decoder")[len(shapes)]
-        raise UsageError("the {} cannot be used: {}", name, one_line(error)) from error
-    finally:
-        for module, mode in zip(networks, modes, strict=True):
-            module.train(mode)
-    if len(shapes[0]) != 2:
-        raise UsageError("the encoder makes {} of an input {}: flatten it to (N, width)", shapes[0], tuple(x.shape))
-    if shapes[1] != tuple(x.shape):
-        raise UsageError("the decoder makes {} of {latent_dim} {}: the data are {}", shapes[1], d, tuple(x.shape))
-    return int(shapes[0][1])
-
-
-def _check_grid(config: ModelConfig, image_shape: tuple[int, ...]) -> None:
+def _check_shape(config: ModelConfig, image_shape: tuple[int, ...]) -> None:
+    """UsageError: the CNN or the grid is not for such data."""
+    if config.arch == "cnn" and len(image_shape) == 1:
+        raise UsageError(Message("{arch} cnn is for images, but these are vectors: use {arch} mlp"))
+    if config.arch == "cnn" and min(image_shape[:2]) < CNN_SMALLEST:
+        raise UsageError(
+            "{arch} cnn needs images of at least {}x{} pixels, but these have {}x{}: use {arch} mlp",
+            *(CNN_SMALLEST, CNN_SMALLEST, image_shape[1], image_shape[0]),
+        )
     if not config.grid:
         return
     if config.arch != "cnn":
@@ -273,6 +230,28 @@ def _check_grid(config: ModelConfig, image_shape: tuple[int, ...]) -> None:
             "{latent_dim} {} is not a multiple of the {} positions of {grid} {}",
             *(config.latent_dim, config.grid**2, config.grid),
         )
+
+
+def _check_networks(networks: Networks, image_shape: tuple[int, ...], d: int) -> int:
+    """The width of h; UsageError: the networks do not fit the data or ``latent_dim``."""
+    x = torch.zeros(1, *(image_shape if len(image_shape) == 1 else (image_shape[2], *image_shape[:2])))
+    shapes, modes = [], [module.training for module in networks]
+    try:
+        with torch.no_grad():
+            for module, given in zip(networks, (x, torch.zeros(1, d)), strict=True):
+                device = next((weight.device for weight in module.parameters()), given.device)
+                shapes.append(tuple(module.eval()(given.to(device)).shape))
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        name = ("encoder", "decoder")[len(shapes)]
+        raise UsageError("the {} cannot be used: {}", name, one_line(error)) from error
+    finally:
+        for module, mode in zip(networks, modes, strict=True):
+            module.train(mode)
+    if len(shapes[0]) != 2:
+        raise UsageError("the encoder makes {} of an input {}: flatten it to (N, width)", shapes[0], tuple(x.shape))
+    if shapes[1] != tuple(x.shape):
+        raise UsageError("the decoder makes {} of {latent_dim} {}: the data are {}", shapes[1], d, tuple(x.shape))
+    return int(shapes[0][1])
 
 
 def _glorot(module: nn.Module) -> None:

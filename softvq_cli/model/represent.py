@@ -15,21 +15,12 @@ from softvq_cli.words import REPRESENTATIONS
 
 
 def represent(model: Autoencoder, images: np.ndarray, what: str = "z_e") -> np.ndarray:
-    """Read a representation of ``images`` off the model, without noise.
+    """Read a representation of ``images``, uint8 (N, H, W, C), off the model in evaluation mode, without noise.
 
-    Args:
-        model: in evaluation mode.
-        images: uint8 (N, H, W, C) of the model's image shape, at least one.
-        what: ``z_e`` the encoder's output (the mean, for the Gaussian bottlenecks), ``z_q`` the decoder's
-            input, ``codes`` the numbers of the codewords, ``reconstruction`` or ``pixels``.
-
-    Returns:
-        float32 (N, d) for z_e and z_q, int64 (N, codes of an image) for codes, float32 (N, H*W*C) in [0, 1]
-        for the others.
-
-    Raises:
-        UsageError: an unknown ``what``.
-        InputError: no images, images of another shape, or codes of a bottleneck without a codebook.
+    ``what``: ``z_e`` the encoder's output (the mean, for the Gaussian bottlenecks) and ``z_q`` the decoder's input,
+    float32 (N, d); ``codes``, int64 (N, codes of an image); ``reconstruction`` or ``pixels``, float32 (N, H*W*C) in
+    [0, 1]. UsageError: an unknown ``what``. InputError: no images, images of another shape, or codes of a bottleneck
+    without a codebook.
     """
     return np.concatenate(list(representations(model, images, what)))
 
@@ -69,19 +60,12 @@ def _read(model: Autoencoder, x: torch.Tensor, what: str) -> torch.Tensor:
 
 
 def decode(model: Autoencoder, rows: np.ndarray) -> np.ndarray:
-    """What the decoder makes of codes or latents.
+    """What the decoder of the model, in evaluation mode, makes of codes or latents.
 
-    Args:
-        model: in evaluation mode.
-        rows: whole numbers (N, codes of an image), or (N,) where an image has one code: codes, as :func:`represent`
-            gives them. Or floats (N, d): z, which is decoded as it stands, without the bottleneck.
-
-    Returns:
-        float32 (N, H, W, C) in [0, 1], or (N, D) of vectors in the units of the training.
-
-    Raises:
-        InputError: another shape, a code that is not in the codebook, numbers that are not finite, or codes for a
-            bottleneck without a codebook.
+    Whole numbers (N, codes of an image), or (N,) where an image has one code, are codes; floats (N, d) are z, which is
+    decoded as it stands, without the bottleneck. Returned are float32 (N, H, W, C) in [0, 1], or (N, D) of vectors in
+    the units of the training. InputError: another shape, a code that is not in the codebook, numbers that are not
+    finite, or codes for a bottleneck without a codebook.
     """
     of_codes = rows.dtype.kind in "iu"
     rows = _checked_codes(model, rows) if of_codes else _checked_latents(model, rows)
@@ -99,11 +83,7 @@ def decode(model: Autoencoder, rows: np.ndarray) -> np.ndarray:
 
 
 def codes_shape(model: Autoencoder) -> tuple[int, int, int]:
-    """(P, G, K): positions of an image, codes of a position, and how many there are to choose from.
-
-    Raises:
-        InputError: the model has no codebook.
-    """
+    """(P, G, K): positions of an image, codes of a position, codewords to choose from (InputError: no codebook)."""
     centroids = model.bottleneck.centroids()
     if centroids is None:
         raise _no_codebook(model)

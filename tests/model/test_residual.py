@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,8 +14,6 @@ from softvq_cli import layers
 from softvq_cli.config import ModelConfig, resolve
 from softvq_cli.errors import UsageError
 from softvq_cli.model.bottlenecks import build_bottleneck
-
-ROOT = Path(__file__).parents[2]
 
 
 def build(bottleneck: str, **more: Any) -> Any:
@@ -120,17 +115,6 @@ def test_the_weight_of_gumbels_kl_falls_from_its_start_to_beta() -> None:
     assert build("gumbel-vq").term_weights(2.0) == {"kl": 2.0}
 
 
-def test_soft_weights_of_the_notebook_are_sigma_times_the_softmax() -> None:
-    ours = build("soft-vq", soft_weights="notebook", sigma_power="0").double()
-    z, h = torch.randn(20, 6, dtype=torch.float64), torch.randn(20, 6, dtype=torch.float64)
-    sigma = ours.sigma(h).detach().numpy()
-    codebook = ours.codebook.detach().numpy()
-    logits = -((z.numpy()[:, None] - codebook) ** 2).sum(2) / 2 / sigma**2
-    p = np.exp(logits - logits.max(1, keepdims=True))
-    expected = (sigma * p / p.sum(1, keepdims=True)) @ codebook
-    np.testing.assert_allclose(ours.quantise(z, h)[0].detach().numpy(), expected, rtol=1e-10)
-
-
 def test_the_notebooks_recipe_is_data_and_only_for_its_data() -> None:
     config = resolve("cifar10", (32, 32, 3), {"bottleneck": "beta-vae", "recipe": "notebook"})
     assert (config.model.grid, config.loss.beta, config.loss.reconstruction_scale) == (2, 100 / 128, 1024)
@@ -159,10 +143,3 @@ def test_a_layer_works_on_any_leading_shape_and_learns(name: str) -> None:
     assert torch.equal(
         layer(z).codes.reshape(15, -1), torch.cat([layer(row).codes.reshape(1, -1) for row in z.view(15, 1, 6)])
     )
-
-
-def test_the_example_trains_inside_a_network_of_its_own() -> None:
-    ended = subprocess.run(
-        [sys.executable, ROOT / "examples" / "layers.py", "50"], check=True, capture_output=True, text=True
-    )
-    assert "codewords in use" in ended.stdout

@@ -14,8 +14,6 @@ from softvq_cli.config import ModelConfig, parse_levels
 from softvq_cli.errors import Message, UsageError
 from softvq_cli.model.bottlenecks import Bottleneck, build_bottleneck
 from softvq_cli.model.bottlenecks.codebook import CodebookBottleneck
-from softvq_cli.model.bottlenecks.ema_vq import EMAVQ
-from softvq_cli.model.bottlenecks.learned_codebook import kmeans
 from softvq_cli.model.bottlenecks.rotation_vq import rotated
 from softvq_cli.words import BOTTLENECKS
 
@@ -83,19 +81,6 @@ def test_the_moving_codebook_is_that_of_vector_quantize_pytorch() -> None:
         torch.testing.assert_close(out.losses["commitment"], loss.squeeze(), check_dtype=False)
         assert len(set(indices.flatten().tolist())) > 1
         torch.testing.assert_close(ours.codebook, theirs.codebook, rtol=1e-6, atol=1e-8)
-
-
-def test_a_code_that_nothing_chooses_stays_for_ever_and_the_others_become_the_mean_of_their_codes() -> None:
-    ours = build("ema-vq", decay=0.9, revive=0.0).float()
-    ours.codebook[0] = 50.0
-    first, z = ours.codebook.clone(), draw(B, D, seed=3).float()
-    for _ in range(2000):
-        step(ours, z)
-    assert ours.count[0] < 1e-37  # below the normal numbers of float32
-    torch.testing.assert_close(ours.codebook[0], first[0], rtol=0, atol=0)
-    chosen = ours.assign(z, NO_H)
-    for k in chosen.unique():
-        torch.testing.assert_close(ours.codebook[k], z[chosen == k].mean(0), rtol=1e-4, atol=1e-5)
 
 
 def test_dead_codes_move_to_codes_of_the_batch_and_the_others_do_not() -> None:
@@ -169,13 +154,6 @@ def test_the_gradient_is_the_papers_rotation_and_the_value_is_the_centroid() -> 
     assert set(out.state) == {"codebook", "count"}  # it learns as that of ema-vq does
 
 
-def test_the_angle_between_the_gradient_and_the_centroid_is_kept() -> None:
-    z, q, g = draw(B, D).requires_grad_(), draw(B, D, seed=6), draw(B, D, seed=7)
-    (rotated(z, q) * g).sum().backward()
-    cosine = torch.nn.functional.cosine_similarity
-    torch.testing.assert_close(cosine(z.grad, z), cosine(g, q))
-
-
 def test_the_rotation_is_that_of_vector_quantize_pytorch() -> None:
     library = pytest.importorskip("vector_quantize_pytorch.vector_quantize_pytorch")
     z, q, g = draw(B, D), draw(B, D, seed=6), draw(B, D, seed=7)
@@ -200,12 +178,6 @@ def test_the_rotation_is_finite_where_there_is_no_angle(case: str) -> None:
         torch.testing.assert_close(z.grad, torch.ones(1, D))
 
 
-def test_with_the_centroid_on_the_code_the_rotation_is_the_straight_through_gradient() -> None:
-    z, g = draw(B, D).requires_grad_(), draw(B, D, seed=5)
-    (rotated(z, z.detach()) * g).sum().backward()
-    torch.testing.assert_close(z.grad, g)
-
-
 # ---- fsq
 
 
@@ -219,7 +191,7 @@ def plain(levels: str) -> Any:
     return ours
 
 
-@pytest.mark.parametrize("levels", ["5,5,5", "8,5,4", "3", "7,6"])
+@pytest.mark.parametrize("levels", ["8,5,4", "3", "7,6"])
 def test_the_grid_is_the_papers(levels: str) -> None:
     ours, sizes = plain(levels), np.array(parse_levels(levels))
     z = draw(200, len(sizes), scale=2.0)
@@ -279,11 +251,8 @@ def test_a_push_that_all_codes_have_in_common_does_not_reach_the_encoder() -> No
     assert (alone.grad == 0).all()
 
 
-@pytest.mark.parametrize("levels", ["", "5", "5,1", "5,-5", "5,,5", "2.5", "five", "1024,1024,2", "9" * 12])
+@pytest.mark.parametrize("levels", ["", "5,1", "5,-5", "5,,5", "2.5", "five", "1024,1024,2", "9" * 12])
 def test_levels_are_whole_numbers_whose_grid_is_not_too_large(levels: str) -> None:
-    if levels == "5":
-        assert parse_levels(levels) == (5,)
-        return
     with pytest.raises(UsageError, match="levels"):
         parse_levels(levels)
 
@@ -307,6 +276,9 @@ def test_the_relaxed_draw_and_its_loss_are_the_papers(name: str) -> None:
     z, u = draw(B, D), uniform(B, K)
     out = ours(z, NO_H, u)
     log_p = log_posterior_by_hand(ours, name, z.numpy())
+    best = log_p.argmax(1)
+    np.testing.assert_array_equal(ours.assign(z, NO_H), best)
+    np.testing.assert_allclose(ours(z, NO_H).z_q.detach().numpy(), ours.codebook.detach().numpy()[best])
     p, codebook = np.exp(log_p), ours.codebook.detach().numpy()
     weights = softmax((log_p - np.log(-np.log(u.numpy()))) / (0.7 * math.exp(-0.25)), axis=1)
     np.testing.assert_allclose(out.z_q.detach().numpy(), weights @ codebook, rtol=1e-6)
@@ -318,20 +290,13 @@ def test_the_relaxed_draw_and_its_loss_are_the_papers(name: str) -> None:
         assert out.losses["kl_discrete"].item() == pytest.approx(kl)
         apart = np.square(z.numpy() - weights @ codebook).sum(1).mean() / (2 * ours.variance().item())
         assert out.losses["kl_continuous"].item() == pytest.approx(apart, rel=1e-6)
+        nmse = torch.tensor(0.3, dtype=F64, requires_grad=True)
+        ours.reconstruction(nmse).backward()
+        assert nmse.grad.item() == pytest.approx(1 / 0.3)  # D/2 · this: ‖x − x̂‖² / 2σ² with σ² = the error
+        assert ours.reconstruction(torch.zeros(())).isfinite()
     assert out.state["steps"] == 26
-
-
-@pytest.mark.parametrize("name", ["sq-vae", "gumbel-vq"])
-def test_without_noise_it_is_the_most_probable_codeword(name: str) -> None:
-    ours = build(name)
-    z = draw(B, D)
-    best = log_posterior_by_hand(ours, name, z.numpy()).argmax(1)
-    np.testing.assert_array_equal(ours.assign(z, NO_H), best)
-    np.testing.assert_allclose(ours(z, NO_H).z_q.detach().numpy(), ours.codebook.detach().numpy()[best])
-    if name == "sq-vae":
-        np.testing.assert_array_equal(
-            np.square(z.numpy()[:, None] - ours.codebook.detach().numpy()).sum(2).argmin(1), best
-        )
+    ours.steps.fill_(10_000)
+    assert ours.temperature().item() == pytest.approx(0.1)  # the floor
 
 
 @pytest.mark.parametrize("name", ["sq-vae", "gumbel-vq"])
@@ -347,36 +312,7 @@ def test_at_a_low_temperature_it_is_a_draw_from_the_posterior(name: str) -> None
 
 
 @pytest.mark.parametrize("name", ["sq-vae", "gumbel-vq"])
-def test_the_relaxed_weights_follow_torchs_distribution(name: str) -> None:
-    """With a codebook of unit vectors the decoder's input is the weights themselves."""
-    torch.manual_seed(0)
-    ours: Any = build_bottleneck(ModelConfig(bottleneck=name, latent_dim=3, K=3, temperature=0.8), H).double()
-    ours.codebook.data = torch.eye(3, dtype=F64)
-    n = 20_000
-    z = draw(1, 3).expand(n, 3)
-    weights = ours(
-        z, torch.zeros(n, H, dtype=F64), ours.noise(n, torch.Generator().manual_seed(0)).double()
-    ).z_q.detach()
-    law = torch.distributions.RelaxedOneHotCategorical(
-        torch.tensor(0.8, dtype=F64), logits=ours.log_posterior(z[:1])[0]
-    )
-    other = law.sample((n,)).detach()
-    torch.testing.assert_close(weights.mean(0), other.mean(0), rtol=0, atol=0.015)
-    torch.testing.assert_close(weights.T.cov(), other.T.cov(), rtol=0, atol=0.01)
-
-
-def test_the_temperature_falls_to_its_floor() -> None:
-    ours = build("gumbel-vq", temperature=2.0, temperature_decay=0.1, temperature_min=0.5)
-    found = []
-    for _ in range(30):
-        found.append(ours.temperature().item())
-        step(ours, draw(B, D), uniform(B, K))
-    np.testing.assert_allclose(found, np.maximum(0.5, 2.0 * np.exp(-0.1 * np.arange(30))), rtol=1e-6)
-
-
-@pytest.mark.parametrize("name", ["sq-vae", "gumbel-vq"])
-@pytest.mark.parametrize("u", [0.0, 1 - 2**-24])
-@pytest.mark.parametrize("scale", [0.0, 1.0, 1e3])
+@pytest.mark.parametrize(("u", "scale"), [(0.0, 0.0), (0.0, 1e3), (1 - 2**-24, 1.0), (1 - 2**-24, 1e3)])
 def test_extremes_of_the_noise_and_of_the_codes_stay_finite(name: str, u: float, scale: float) -> None:
     ours = build(name, temperature=1e-3, temperature_min=1e-3).float()
     z = (scale * draw(B, D)).float().requires_grad_()
@@ -386,28 +322,6 @@ def test_extremes_of_the_noise_and_of_the_codes_stay_finite(name: str, u: float,
     (out.z_q.square().sum() + sum(out.losses.values())).backward()
     assert torch.isfinite(out.z_q).all() and torch.isfinite(z.grad).all()
     assert all(torch.isfinite(p.grad).all() for p in ours.parameters() if p.grad is not None)
-
-
-def test_sq_vae_weighs_the_logarithm_of_the_error_and_its_sigma_falls_with_it() -> None:
-    """Self-annealing: the σ at which the latent terms are balanced falls with the distance to the centroids."""
-    ours = build("sq-vae")
-    nmse = torch.tensor(0.3, dtype=F64, requires_grad=True)
-    ours.reconstruction(nmse).backward()
-    assert nmse.grad.item() == pytest.approx(1 / 0.3)  # D/2 · this: ‖x − x̂‖² / 2σ² with σ² = the error
-    assert ours.reconstruction(torch.zeros(())).isfinite()
-    optimum = []
-    for spread in (0.4, 0.1):
-        z = ours.codebook.detach()[torch.arange(B) % K] + draw(B, D, scale=spread)
-        optimiser = torch.optim.Adam([ours.log_variance], lr=0.05)
-        for t in range(300):
-            optimiser.zero_grad()
-            out = ours(z, NO_H, uniform(B, K, seed=t))
-            # What a decoder that needs the codeword would add: the error of a wrong one.
-            wrong = (out.z_q - ours.codebook.detach()[torch.arange(B) % K]).square().sum(1).mean()
-            (sum(out.losses.values()) + 50 * wrong).backward()
-            optimiser.step()
-        optimum.append(ours.variance().item() ** 0.5)
-    assert optimum[1] < 0.7 * optimum[0]
 
 
 @pytest.mark.parametrize("name", ["sq-vae", "gumbel-vq"])
@@ -450,15 +364,5 @@ def test_kmeans_puts_the_codewords_on_the_clusters_of_the_first_codes(name: str)
     again.start(z, seed=3)
     assert torch.equal(again.centroids(), ours.centroids())
     assert build(name).encodings_to_start == 0
-
-
-def test_kmeans_of_fewer_different_rows_than_codewords_repeats_some() -> None:
-    centres = kmeans(torch.ones(10, D), 3, seed=2**63 - 1)
-    torch.testing.assert_close(centres, torch.ones(3, D))
-
-
-def test_the_moving_codebook_is_no_parameter() -> None:
-    ours = build("ema-vq")
-    assert isinstance(ours, EMAVQ)
-    assert not list(ours.parameters())
-    assert set(ours.state_dict()) == {"codebook", "count"}
+    again.start(torch.ones(10, D, dtype=F64), seed=2**63 - 1)  # fewer different rows than codewords: some repeat
+    assert torch.isfinite(again.centroids()).all()

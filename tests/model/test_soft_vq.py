@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -51,6 +53,9 @@ def test_posterior_mean_is_the_papers_equation(form: str, power: str, a: float) 
         p = posterior_by_hand(z_e.detach().numpy(), bottleneck.codebook.numpy(), log_sigma, a)
         expected = p @ bottleneck.codebook.numpy()
         np.testing.assert_allclose(bottleneck(z_e, h).z_q.numpy(), expected, rtol=1e-12, atol=1e-14)
+        bottleneck.config = dataclasses.replace(bottleneck.config, soft_weights="notebook")
+        notebook = (np.exp(log_sigma) * p) @ bottleneck.codebook.numpy()  # σ_k · p_k, which do not sum to 1
+        np.testing.assert_allclose(bottleneck(z_e, h).z_q.numpy(), notebook, rtol=1e-10)
 
 
 def test_with_cosine_z_and_codes_are_of_norm_1_and_a_fixed_sigma_is_1() -> None:
@@ -78,34 +83,17 @@ def test_the_decoders_gradient_is_copied_or_passes_through_the_softmax(gradient:
         weights = p * (a - (p * a).sum(1, keepdims=True)) * np.exp(-2 * log_sigma)
         expected = weights @ codebook - weights.sum(1, keepdims=True) * z
     np.testing.assert_allclose(z_e.grad.numpy(), expected, rtol=1e-9, atol=1e-12)
-    assert (bottleneck.codebook.grad is None) == (gradient == "copied")
+    reached = {name for name, weights in bottleneck.named_parameters() if weights.grad is not None}
+    assert bool(reached) == (gradient == "attention")
 
 
-def test_loss_terms_are_equation_27_as_means() -> None:
+def test_the_terms_are_equation_27_and_commitment_reaches_the_encoder_alone() -> None:
     bottleneck = soft_vq()
     z_e, h = batch()
     out = bottleneck(z_e, h)
     error = ((z_e - out.z_q) ** 2).mean().item()
-    assert out.losses["codebook"].item() == pytest.approx(error, rel=1e-12)
-    assert out.losses["commitment"].item() == pytest.approx(error, rel=1e-12)
+    assert [out.losses[name].item() for name in ("codebook", "commitment")] == pytest.approx([error, error], rel=1e-12)
     assert bottleneck.term_weights(beta=2.5) == {"codebook": 1.0, "commitment": 2.5}
-
-
-def test_decoder_gradient_is_copied_to_the_encoder_and_to_nothing_else() -> None:
-    bottleneck = soft_vq()
-    z_e, h = batch()
-    h.requires_grad_(True)
-    g = torch.randn(B, D, dtype=torch.float64)
-    (bottleneck(z_e, h).z_q * g).sum().backward()
-    torch.testing.assert_close(z_e.grad, g)
-    assert h.grad is None
-    assert all(p.grad is None for p in bottleneck.parameters())
-
-
-def test_commitment_gradient_reaches_the_encoder_alone() -> None:
-    bottleneck = soft_vq()
-    z_e, h = batch()
-    out = bottleneck(z_e, h)
     out.losses["commitment"].backward()
     with torch.no_grad():
         torch.testing.assert_close(z_e.grad, 2 * (z_e - out.z_q) / (B * D))  # derived by hand
@@ -135,7 +123,7 @@ def test_codebook_gradient_agrees_with_finite_differences_of_the_definition() ->
             assert grad[index].item() == pytest.approx(slope, rel=1e-5, abs=1e-9)
 
 
-def test_small_sigma_makes_it_the_hard_vq() -> None:
+def test_small_sigma_makes_it_the_hard_vq_and_large_sigma_the_mean_of_the_codebook() -> None:
     bottleneck = soft_vq(sigma_form="codeword", sigma_power="0")
     torch.nn.init.constant_(bottleneck.log_sigma_vector, -8.0)
     hard = build_bottleneck(ModelConfig(bottleneck="vq", latent_dim=D, K=K), H).double()
@@ -147,25 +135,10 @@ def test_small_sigma_makes_it_the_hard_vq() -> None:
     torch.testing.assert_close(soft_out.losses["commitment"], hard_out.losses["commitment"])
     assert bottleneck.summarise(soft_out.stats, B)["posterior_entropy_bits"] == pytest.approx(0, abs=1e-9)
     torch.testing.assert_close(bottleneck.assign(z_e, h), hard.assign(z_e, h))
-
-
-def test_large_sigma_gives_the_mean_of_the_codebook() -> None:
-    bottleneck = soft_vq(sigma_form="codeword", sigma_power="0")
     torch.nn.init.constant_(bottleneck.log_sigma_vector, 12.0)
-    z_e, h = batch()
     out = bottleneck(z_e, h)
     torch.testing.assert_close(out.z_q, bottleneck.codebook.mean(0).expand(B, D))
     assert bottleneck.summarise(out.stats, B)["posterior_entropy_bits"] == pytest.approx(np.log2(K))
-
-
-def test_posterior_is_invariant_to_a_joint_rotation_and_shift() -> None:
-    bottleneck = soft_vq()
-    z_e, h = batch()
-    rotation = torch.linalg.qr(torch.randn(D, D, dtype=torch.float64)).Q
-    log_sigma = bottleneck.log_sigma(h)
-    before = log_posterior(z_e, bottleneck.codebook, log_sigma, -D)
-    after = log_posterior(z_e @ rotation + 3, bottleneck.codebook @ rotation + 3, log_sigma, -D)
-    torch.testing.assert_close(before, after)
 
 
 @pytest.mark.parametrize("sigma", [0.1, 0.3, 1.0])
@@ -197,7 +170,7 @@ def test_noise_is_added_to_the_code_but_not_to_the_straight_through_path() -> No
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("log_sigma", [-1e4, -30.0, 0.0, 30.0, 1e4])
+@pytest.mark.parametrize("log_sigma", [-1e4, 0.0, 1e4])
 @pytest.mark.parametrize("scale", [0.0, 1.0, 1e4])
 @pytest.mark.parametrize("power", [-256.0, 0.0, 1.0])
 def test_extremes_stay_finite_with_finite_gradients(
@@ -216,12 +189,6 @@ def test_extremes_stay_finite_with_finite_gradients(
     for tensor in (z, codebook, sigma):
         assert tensor.grad is not None
         assert torch.isfinite(tensor.grad).all()
-
-
-def test_one_centroid_gets_all_the_mass() -> None:
-    bottleneck = build_bottleneck(ModelConfig(bottleneck="soft-vq", latent_dim=D, K=1), H).double()
-    z_e, h = batch()
-    torch.testing.assert_close(bottleneck(z_e, h).z_q, bottleneck.centroids().expand(B, D))
 
 
 def test_log_posterior_agrees_with_scipys_softmax_where_naive_exponentials_underflow() -> None:

@@ -56,12 +56,8 @@ class Bottleneck(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, z_e: Tensor, h: Tensor, eps: Tensor | None = None) -> Output:
-        """Map latents to the decoder's input.
-
-        Args:
-            z_e: (B, d), the encoder's output.
-            h: (B, hidden_dim), the encoder's last hidden layer, for a second head.
-            eps: as ``noise`` draws it, or None.
+        """The decoder's input for z_e (B, d), with the encoder's last hidden layer h (B, hidden_dim) for a second head;
+        ``eps`` is as ``noise`` draws it, or None.
         """
 
     def noise(self, n: int, generator: torch.Generator) -> Tensor | None:
@@ -111,7 +107,7 @@ class Bottleneck(nn.Module, ABC):
         return {}
 
     def evaluate(self, codes: Codes, n: int) -> dict[str, float]:
-        """What the bottleneck carries of a split, as figures by name; none where nothing is known.
+        """What the bottleneck carries of a split of n images, whose codes come in order, once, as figures by name.
 
         ``bits_per_image`` says how much about an image X, drawn from those that are evaluated, is passed on. What can
         be said of it differs by bottleneck, and so does what the number means:
@@ -130,10 +126,6 @@ class Bottleneck(nn.Module, ABC):
                        dimension: see ``bits``.
         ae             none: a real vector without noise has no finite rate.                    –
         =============  ======================================================================  ===========
-
-        Args:
-            codes: of all images, in order; each batch is read once.
-            n: how many images there are, at least one.
         """
         return {}
 

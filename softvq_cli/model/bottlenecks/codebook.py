@@ -63,9 +63,9 @@ class CodebookBottleneck(Bottleneck):
 
     def summarise(self, stats: Mapping[str, Tensor], n: int) -> dict[str, float]:
         """``perplexity`` of the usage, ``active_codes`` (most probable for at least one image), posterior entropy."""
-        summary = {"perplexity": perplexity(stats["usage"]), "active_codes": int((stats["counts"] > 0).sum())}
         return {
-            **summary,
+            "perplexity": perplexity(stats["usage"]),
+            "active_codes": int((stats["counts"] > 0).sum()),
             "posterior_entropy_bits": max(0.0, stats["entropy"].item() / (n * self.positions) / math.log(2)),
         }
 

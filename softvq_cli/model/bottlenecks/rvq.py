@@ -23,7 +23,7 @@ from softvq_cli.model.bottlenecks.codebook import (
 )
 from softvq_cli.model.bottlenecks.ema_vq import first_counts, followed
 from softvq_cli.model.bottlenecks.learned_codebook import encodings_to_start, kmeans
-from softvq_cli.model.bottlenecks.usage import CodebookUsage
+from softvq_cli.model.bottlenecks.usage import CodebookUsage, entropy_bits
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,6 @@ class RVQ(CodebookBottleneck):
         counts = np.stack([np.bincount(indices[:, stage], minlength=self.K) for stage in range(stages)])
         images = indices.reshape(-1, self.positions * stages)
         _, items = np.unique(images, axis=0, return_counts=True)
-        share = items / items.sum()
         return StagedUsage(
             counts=counts.reshape(-1).astype(np.int64),
             usage=counts.reshape(-1) / counts.sum(),
@@ -167,7 +166,7 @@ class RVQ(CodebookBottleneck):
             soft_hard_relative=0.0,
             positions=self.positions,
             stages=stages,
-            joint_bits=max(0.0, float(-(share * np.log2(share)).sum())),
+            joint_bits=entropy_bits(items / items.sum()),
             collisions=float(items[items > 1].sum() / len(images)),
         )
 

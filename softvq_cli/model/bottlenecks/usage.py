@@ -7,9 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 
 
+def entropy_bits(shares: np.ndarray) -> float:
+    """Entropy of shares (K,), which sum to 1."""
+    used = shares[shares > 0]
+    return max(0.0, float(-(used * np.log2(used)).sum()))
+
+
 @dataclass(frozen=True)
 class CodebookUsage:
-    """What the images make of the K codewords, without noise."""
+    """How the images use the K codewords, without noise."""
 
     counts: np.ndarray
     """int64 (K,): for how many images each codeword is the most probable one."""
@@ -27,8 +33,7 @@ class CodebookUsage:
     @property
     def usage_entropy_bits(self) -> float:
         """Entropy of :attr:`usage`."""
-        used = self.usage[self.usage > 0]
-        return max(0.0, float(-(used * np.log2(used)).sum()))
+        return entropy_bits(self.usage)
 
     @property
     def bits_per_image(self) -> float:
@@ -41,21 +46,16 @@ class CodebookUsage:
         return float(2.0**self.usage_entropy_bits)
 
     @property
-    def active(self) -> int:
-        """Codewords that are the most probable one for at least one image."""
-        return int((self.counts > 0).sum())
-
-    @property
     def dead(self) -> int:
         """Codewords that are the most probable one for no image."""
-        return len(self.counts) - self.active
+        return int((self.counts == 0).sum())
 
     def figures(self) -> dict[str, float]:
         """All but the two arrays, by name."""
         return {
             "bits_per_image": self.bits_per_image,
             "perplexity": self.perplexity,
-            "active_codes": self.active,
+            "active_codes": len(self.counts) - self.dead,
             "dead_codes": self.dead,
             "posterior_entropy_bits": self.posterior_entropy_bits,
             "soft_hard_distance": self.soft_hard_distance,
