@@ -302,7 +302,7 @@ def resolve(data: str, image_shape: tuple[int, ...], chosen: Mapping[str, Any], 
     config = RunConfig.from_flat({**settings, **chosen})
     if config.train.epochs is not None:
         if "iterations" in chosen or images is None:
-            raise UsageError("{epochs} works only for a single training and without {iterations}")
+            raise UsageError(Message("{epochs} works only for a single training and without {iterations}"))
         iterations = max(1, math.ceil(config.train.epochs * images / config.train.batch_size))
         train = dataclasses.replace(config.train, iterations=iterations, epochs=None)
         config = dataclasses.replace(config, train=train)

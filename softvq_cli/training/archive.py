@@ -9,20 +9,17 @@ elements print as terabytes. Our own files need very little of all that; whateve
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import io
-import operator
+import math
 import os
 import pickle
 import pickletools
 import struct
 import zipfile
 from collections import OrderedDict
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from softvq_cli.errors import InputError, one_line
 from softvq_cli.files import atomic_write
@@ -47,7 +44,13 @@ _ITEM_SIZES = {
     **dict.fromkeys(("FloatStorage", "IntStorage"), 4),
     **dict.fromkeys(("DoubleStorage", "LongStorage"), 8),
 }
-"""Bytes a number, by the names that pickles have for PyTorch's storages."""
+"""Bytes per number, by the names that pickles have for PyTorch's storages."""
+
+
+class Size(NamedTuple):
+    """How many numbers a record or a tensor has."""
+
+    numel: int
 
 
 def write(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
@@ -57,10 +60,10 @@ def write(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
     buffer = io.BytesIO()
     torch.save(content, buffer)
     raw = buffer.getbuffer()
-    body = bytes(raw[-_END_SIZE:-2])
-    if not body.startswith(_END):
+    end = bytes(raw[-_END_SIZE:-2])
+    if not end.startswith(_END):
         raise RuntimeError("torch.save no longer ends in a plain zip end record")
-    tail = body + struct.pack("<H", _COMMENT)
+    tail = end + struct.pack("<H", _COMMENT)
     digest = hashlib.sha256(raw[:-_END_SIZE])
     digest.update(tail)
     with atomic_write(path) as file:
@@ -84,7 +87,7 @@ def read(path: str | os.PathLike[str]) -> tuple[Any, str]:
 
 
 def read_plain(path: str | os.PathLike[str]) -> tuple[Any, str]:
-    """As :func:`read`, without importing PyTorch: in the place of each tensor stands its :class:`Size`."""
+    """As :func:`read`, without importing PyTorch: each tensor is replaced by its :class:`Size`."""
     raw, seal = _sealed(path)
     return _plain(path, raw), seal
 
@@ -100,76 +103,54 @@ def is_safetensors(path: Path) -> bool:
 
 
 def _sealed(path: str | os.PathLike[str]) -> tuple[bytes, str]:
+    """The bytes of a file whose checksum is right, and the checksum."""
     try:
         raw = Path(path).read_bytes()
     except OSError as error:
         raise InputError(f"cannot read the checkpoint {path}: {error.strerror}") from error
-    return raw, _check_seal(path, raw)
-
-
-def _check_seal(path: str | os.PathLike[str], raw: bytes) -> str:
-    comment = raw[-_COMMENT:]
-    end = raw[-_COMMENT - _END_SIZE : -_COMMENT]
+    comment, end = raw[-_COMMENT:], raw[-_COMMENT - _END_SIZE : -_COMMENT]
     if not (raw.startswith(_START) and end.startswith(_END) and comment.startswith(_PREFIX)):
         raise InputError(f"{path} is not a complete softvq checkpoint: it is truncated, or from another program")
     seal = hashlib.sha256(memoryview(raw)[:-_COMMENT]).hexdigest()
     if comment[len(_PREFIX) :] != seal.encode():
         raise InputError(f"the checkpoint {path} is damaged: its checksum does not match; use a backup or train again")
-    return seal
+    return raw, seal
 
 
 def _plain(path: str | os.PathLike[str], raw: bytes) -> Any:
-    """PyTorch stores its records uncompressed, so an honest file never unpacks to more than its own size."""
+    """The plain values of a PyTorch archive whose tensors lie within its own records."""
     try:
         with zipfile.ZipFile(io.BytesIO(raw)) as archive:
             records = archive.infolist()
+            # PyTorch stores its records uncompressed, so an honest file never unpacks to more than its own size.
             stored = all(record.compress_type == zipfile.ZIP_STORED for record in records)
             if not stored or sum(record.file_size for record in records) > len(raw):
-                raise InputError(f"the checkpoint {path} is refused: it unpacks to more than its size")
-            return _unpickle(archive)
-    except (zipfile.BadZipFile, NotImplementedError, OverflowError, struct.error) as error:
-        raise InputError(f"the checkpoint {path} is not a readable archive: {one_line(error)}") from error
-    except InputError:
-        raise
-    except ValueError as error:
-        raise InputError(
-            f"{path} is refused: it holds more than tensors and plain values, and loading it could do harm "
-            f"({one_line(error)})"
-        ) from error
-
-
-@dataclass(frozen=True)
-class Size:
-    """How many numbers a record or a tensor has."""
-
-    numel: int
-
-
-def _unpickle(archive: zipfile.ZipFile) -> Any:
-    """The plain values of a PyTorch archive, whose tensors lie within its own records (ValueError: something else)."""
-    records = {record.filename: record for record in archive.infolist()}
-    if len({name.lower() for name in records}) < len(archive.infolist()):  # readers differ in which one they take
-        raise ValueError("two of its records have the same name")
-    pickles = [name for name in records if name.endswith(".pkl")]
-    if len(pickles) != 1 or pickles[0].count("/") != 1 or not pickles[0].endswith("/data.pkl"):
-        raise ValueError("it is not one pickle with its tensors")
-    try:
-        data = archive.read(pickles[0])
+                raise ValueError("it unpacks to more than its size")
+            sizes = {record.filename: record.file_size for record in records}
+            if len({name.lower() for name in sizes}) < len(records):  # readers differ in which one they take
+                raise ValueError("two of its records have the same name")
+            pickles = [name for name in sizes if name.endswith(".pkl")]
+            if len(pickles) != 1 or pickles[0].count("/") != 1 or not pickles[0].endswith("/data.pkl"):
+                raise ValueError("it is not one pickle with its tensors")
+            data = archive.read(pickles[0])
         unknown = {opcode.name for opcode, _, _ in pickletools.genops(data)} - set(_OPCODES.split())
         if unknown:
             raise ValueError(f"it uses {', '.join(sorted(unknown))}")
-        folder = pickles[0].removesuffix("data.pkl")
-        value = _PlainUnpickler(data, {name: record.file_size for name, record in records.items()}, folder).load()
+        value = _PlainUnpickler(data, sizes, pickles[0].removesuffix("data.pkl")).load()
+        _check_amount(value)
     except Exception as error:  # a damaged pickle can raise anything
-        raise ValueError(str(error) or type(error).__name__) from error
-    _bound(value)
+        reason = one_line(str(error) or type(error).__name__)
+        raise InputError(
+            f"the checkpoint {path} is refused: it is no archive of tensors and plain values, and loading it could do "
+            f"harm ({reason})"
+        ) from error
     return value
 
 
 class _PlainUnpickler(pickle._Unpickler):
     """Unpickles plain values; a storage and a tensor become their sizes, once they are seen to fit."""
 
-    def __init__(self, data: bytes, sizes: Mapping[str, int], folder: str) -> None:
+    def __init__(self, data: bytes, sizes: dict[str, int], folder: str) -> None:
         super().__init__(io.BytesIO(data))
         self._sizes, self._folder = sizes, folder
 
@@ -177,7 +158,7 @@ class _PlainUnpickler(pickle._Unpickler):
         if (module, name) == ("collections", "OrderedDict"):
             return OrderedDict
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return _check_tensor
+            return _tensor_size
         if module == "torch" and name in _ITEM_SIZES:
             return _ITEM_SIZES[name]
         raise ValueError(f"it asks for {module}.{name}")
@@ -189,24 +170,24 @@ class _PlainUnpickler(pickle._Unpickler):
         return Size(numel)
 
 
-def _check_tensor(storage: Size, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_rest: object) -> Size:
-    """The arguments of a tensor: it has no more elements than its storage, and all of them lie inside."""
+def _tensor_size(storage: Size, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_rest: object) -> Size:
+    """Takes the place of ``_rebuild_tensor_v2``: all elements of the tensor must lie inside its storage."""
     if len(size) != len(stride) or min((offset, *size, *stride)) < 0:
         raise ValueError("a tensor has a negative size")
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
-    numel = functools.reduce(operator.mul, size, 1)
+    numel = math.prod(size)
     if numel > storage.numel or (numel and last >= storage.numel):
         raise ValueError("a tensor is larger than its storage")
     return Size(numel)
 
 
-def _bound(value: Any) -> None:
+def _check_amount(value: Any) -> None:
     """Walk through everything as if it were printed; what contains itself never ends and is too large too."""
-    todo, seen = [value], 0
+    todo, amount = [value], 0
     while todo:
         item = todo.pop()
-        seen += 1 + (len(item) if isinstance(item, str | dict | list | tuple) else 0)
-        if seen > LARGEST:
+        amount += 1 + (len(item) if isinstance(item, str | dict | list | tuple) else 0)
+        if amount > LARGEST:
             raise ValueError("its values are too many")
         if isinstance(item, dict):
             todo += [*item.keys(), *item.values()]

@@ -29,11 +29,12 @@ def derived_seed(seed: int, *path: int) -> int:
 class Batches:
     """Batch t is rows t·B … (t+1)·B of one endless stream: a fresh permutation of the data set every epoch.
 
-    No image is dropped or repeated within an epoch; a batch may begin in one epoch and end in the next.
+    No image is dropped or repeated within an epoch; a batch may begin in one epoch and end in the next. With a ``part``
+    only those rows of each batch are given.
     """
 
-    def __init__(self, n: int, batch_size: int, seed: int) -> None:
-        self.n, self.batch_size, self.seed = n, batch_size, seed
+    def __init__(self, n: int, batch_size: int, seed: int, part: slice = slice(None)) -> None:
+        self.n, self.batch_size, self.seed, self.part = n, batch_size, seed, part
         self._epoch = -1
         self._order = torch.empty(0, dtype=torch.int64)
 
@@ -45,7 +46,7 @@ class Batches:
             epoch, offset = divmod(start, self.n)
             parts.append(self._permutation(epoch)[offset : offset + stop - start])
             start += len(parts[-1])
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        return (parts[0] if len(parts) == 1 else torch.cat(parts))[self.part]
 
     def _permutation(self, epoch: int) -> Tensor:
         if epoch != self._epoch:

@@ -9,7 +9,7 @@ import contextlib
 import math
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ import numpy as np
 
 from softvq_cli.config import RunConfig, pixel_range
 from softvq_cli.datasets.dataset import Dataset
+from softvq_cli.datasets.naming import shorten
 from softvq_cli.errors import InputError, SoftVQError, one_line
 from softvq_cli.training import archive
 from softvq_cli.version import __version__
@@ -52,24 +53,17 @@ class DatasetInfo:
         return cls(dataset.name, dataset.fingerprint, len(dataset), dataset.image_shape, dataset.class_names)
 
     def difference(self, other: DatasetInfo) -> str:
-        """What ``other``, with another fingerprint, has otherwise, as far as these descriptions tell."""
+        """How ``other``, which has another fingerprint, differs as far as these descriptions tell."""
         differences = []
         if other.n != self.n:
             differences.append(f"{other.n} training images instead of {self.n}")
         if other.image_shape != self.image_shape:
-            differences.append(f"images of {_by(other.image_shape)} instead of {_by(self.image_shape)}")
-        changes = (("new", other.class_names, self.class_names), ("missing", self.class_names, other.class_names))
-        for kind, names, others in changes:
-            only = [one_line(name, 40) for name in names if name not in others]
-            if only:
-                more = f" and {len(only) - 3} more" if len(only) > 3 else ""
-                differences.append(f"{kind} classes: {', '.join(only[:3])}{more}")
-        known = "; ".join(differences) or "as many images and the same classes, but other content"
-        return f"its fingerprint differs: {known}"
-
-
-def _by(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape))
+            shapes = ("x".join(map(str, shape)) for shape in (other.image_shape, self.image_shape))
+            differences.append("images of {} instead of {}".format(*shapes))
+        for kind, here, there in (("new", other, self), ("missing", self, other)):
+            if only := [name for name in here.class_names if name not in there.class_names]:
+                differences.append(f"{kind} classes: {shorten(only, 3)}")
+        return "its fingerprint differs: " + ("; ".join(differences) or "as many images, but other content")
 
 
 @dataclass(frozen=True)
@@ -134,7 +128,7 @@ class Checkpoint(Header):
 
     def description(self) -> dict[str, Any]:
         """All of it that is neither tensors nor training state and may be shared, as plain values."""
-        return _content(self.config.shared(), self.dataset, self.step, self.finished, self.metrics)
+        return _description(self.config.shared(), self.dataset, self.step, self.metrics)
 
 
 def save(
@@ -143,35 +137,30 @@ def save(
     config: RunConfig,
     dataset: DatasetInfo,
     step: int,
-    finished: bool,
     metrics: dict[str, float],
     model: Autoencoder,
     training: dict[str, Any],
 ) -> None:
     """Write a checkpoint atomically (SoftVQError: it could not be; the previous one is unchanged)."""
-    content = _content(config, dataset, step, finished, metrics)
+    content = _description(config, dataset, step, metrics)
     archive.write(path, {**content, "model": model.state_dict(), "training": training})
 
 
-def _content(
-    config: RunConfig, dataset: DatasetInfo, step: int, finished: bool, metrics: dict[str, float]
-) -> dict[str, Any]:
+def _description(config: RunConfig, dataset: DatasetInfo, step: int, metrics: dict[str, float]) -> dict[str, Any]:
     """All of a checkpoint that is not tensors, as plain values."""
+    values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(dataset).items()}
+    if not dataset.columns:
+        del values["columns"]
     return {
         "format": FORMAT,
         "version": VERSION,
         "softvq": __version__,
         "config": config.as_dict(),
-        "dataset": _plain(dataset),
+        "dataset": values,
         "step": step,
-        "finished": finished,
+        "finished": step == config.train.iterations,
         "metrics": metrics,
     }
-
-
-def _plain(dataset: DatasetInfo) -> dict[str, Any]:
-    values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(dataset).items()}
-    return values if dataset.columns else {name: value for name, value in values.items() if name != "columns"}
 
 
 def load(
@@ -196,11 +185,9 @@ def load(
             raise InputError("{} has networks of its own: leave encoder and decoder out", path)
         call = "softvq_cli.load(path, encoder=…, decoder=…)"
         raise InputError("{} needs modules like the encoder and the decoder of its training: {}", path, call)
-    try:
+    with _consistent(path):
         model = _rebuild(header.config, header.dataset, _typed(content, "model", dict), networks)
         training = _typed(content, "training", dict)
-    except (SoftVQError, KeyError, TypeError, ValueError, OverflowError, AttributeError, RuntimeError) as error:
-        raise InputError(f"the checkpoint {path} is not consistent with itself: {one_line(error)}") from error
     model.to(device).eval().requires_grad_(False)
     return Checkpoint(**vars(header), model=model, training=training)
 
@@ -214,52 +201,50 @@ def read_header(path: str | os.PathLike[str]) -> tuple[Header, int]:
     if not archive.is_safetensors(path):
         content, seal = archive.read_plain(path)
         header = _header(path, content, seal)
-        parameters = _parameters(content)
-        if parameters is not None:
-            return header, parameters
+        # Adam has moments of each parameter, once it has taken a step.
+        with contextlib.suppress(KeyError, IndexError, TypeError, AttributeError):
+            optimiser = content["training"]["optimiser"]
+            numbers = optimiser["param_groups"][0]["params"]
+            return header, sum(int(optimiser["state"][number]["exp_avg"].numel) for number in numbers)
     loaded = load(path)
     return loaded, sum(weights.numel() for weights in loaded.model.parameters())
 
 
-def _parameters(content: dict[str, Any]) -> int | None:
-    """As many as Adam has moments of; None where it has not taken a step with all of them."""
-    try:
-        optimiser = content["training"]["optimiser"]
-        moments = [optimiser["state"][number]["exp_avg"] for number in optimiser["param_groups"][0]["params"]]
-        return sum(int(size.numel) for size in moments)
-    except (KeyError, IndexError, TypeError, AttributeError):
-        return None
-
-
 def _header(path: Path, content: Any, seal: str) -> Header:
-    name, version = (content.get("format"), content.get("version")) if isinstance(content, dict) else (None, None)
-    if not isinstance(name, str) or name != FORMAT or not isinstance(version, int):
+    if not isinstance(content, dict) or content.get("format") != FORMAT or type(content.get("version")) is not int:
         raise InputError(f"{path} is not a softvq checkpoint")
-    if version != VERSION:
+    if content["version"] != VERSION:
         raise InputError(
-            f"{path} has checkpoint format {version!r}, but this softvq {__version__} reads {VERSION}: "
+            f"{path} has checkpoint format {content['version']}, but this softvq {__version__} reads {VERSION}: "
             f"use the softvq version that wrote it"
         )
-    try:
-        config = RunConfig.from_dict(content["config"])
-        dataset = _dataset_info(content["dataset"])
+    with _consistent(path):
+        config, dataset = RunConfig.from_dict(content["config"]), _dataset_info(content["dataset"])
         step, finished = _typed(content, "step", int), _typed(content, "finished", bool)
         if not 0 <= step <= config.train.iterations or finished != (step == config.train.iterations):
             raise ValueError(f"step {step} of {config.train.iterations}")
         metrics = {_text(name): _number(value) for name, value in _typed(content, "metrics", dict).items()}
-    except (SoftVQError, KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
-        raise InputError(f"the checkpoint {path} is not consistent with itself: {one_line(error)}") from error
     return Header(path, seal, config, dataset, step, finished, metrics)
+
+
+@contextlib.contextmanager
+def _consistent(path: Path) -> Iterator[None]:
+    """What is wrong with the values of a file that has the right checksum is an InputError."""
+    try:
+        yield
+    except (SoftVQError, KeyError, TypeError, ValueError, OverflowError, AttributeError, RuntimeError) as error:
+        raise InputError(f"the checkpoint {path} is not consistent with itself: {one_line(error)}") from error
 
 
 def _dataset_info(value: dict[str, Any]) -> DatasetInfo:
     shape = tuple(_typed(value, "image_shape", list))
-    if not all(type(side) is int and 1 <= side <= 1 << (24 if len(shape) == 1 else 16) for side in shape):
+    largest = 1 << (24 if len(shape) == 1 else 16)
+    if not all(type(side) is int and 1 <= side <= largest for side in shape):
         raise TypeError("image_shape is not of whole numbers")
     if len(shape) != 1 and not (len(shape) == 3 and shape[2] in (1, 3)):
         raise ValueError(f"images of shape {shape}")
-    names = tuple(_text(name) for name in _typed(value, "class_names", list))
-    columns = tuple(_text(name) for name in _typed({"columns": [], **value}, "columns", list))
+    names = tuple(map(_text, _typed(value, "class_names", list)))
+    columns = tuple(map(_text, _typed({"columns": [], **value}, "columns", list)))
     if columns and len(columns) != math.prod(shape):
         raise ValueError(f"{len(columns)} names of columns for {math.prod(shape)} values")
     name, fingerprint = _typed(value, "name", str), _typed(value, "fingerprint", str)
@@ -323,7 +308,10 @@ def restore(
     if not state:
         raise ValueError("it is an exported model, without the state of its training")
     noise, moments = _get(state, "noise"), _get(_get(state, "optimiser"), "state")
-    _check_noise(session, noise)
+    if getattr(noise, "shape", None) != session.noise.get_state().shape:
+        device = session.device.type
+        raise ValueError(f"its random state is not one of {device}: resume on the kind of device on which it began")
+    _check_tensor("its random state", noise, noise.shape, session.noise.get_state().dtype)
     _check_moments(list(session.model.parameters()), step, moments)
     if not reported:
         _check_interval(session, step, _get(state, "interval"))
@@ -335,28 +323,18 @@ def restore(
         session.interval.load_state_dict(state["interval"])
 
 
-def _check_noise(session: Session, noise: Any) -> None:
-    expected = session.noise.get_state()
-    _check_tensor("its random state", noise, None, expected.dtype)
-    if noise.shape != expected.shape:
-        raise ValueError(
-            f"its random state is not one of the device {session.device.type}: resume on the kind of "
-            "device on which it began"
-        )
-
-
 def _check_moments(parameters: list[Tensor], step: int, state: Any) -> None:
-    if not isinstance(state, dict) or not set(state) <= set(range(len(parameters))):
-        raise ValueError("its optimiser is that of another model")
-    if bool(state) != (step > 0 and bool(parameters)):
+    fits = isinstance(state, dict) and set(state) <= set(range(len(parameters)))
+    if not fits or bool(state) != (step > 0 and bool(parameters)):
         raise ValueError("its optimiser is that of another model")
     for number, moments in state.items():
-        for name, shape in (("step", ()), *((name, parameters[number].shape) for name in ("exp_avg", "exp_avg_sq"))):
-            _check_tensor(f"the optimiser's {name}", _get(moments, name), shape)
+        shape = parameters[number].shape
+        for name, size in (("step", ()), ("exp_avg", shape), ("exp_avg_sq", shape)):
+            _check_tensor(f"the optimiser's {name}", _get(moments, name), size)
 
 
 def _check_interval(session: Session, step: int, interval: Any) -> None:
-    """A row a step since the last report, and what one batch of the bottleneck would add up.
+    """One row per step since the last report, and what one batch of the bottleneck would add up.
 
     A run that was lengthened reported its former last step, too.
     """
@@ -370,14 +348,13 @@ def _check_interval(session: Session, step: int, interval: Any) -> None:
         _check_tensor(name, stats[name], size)
 
 
-def _check_tensor(name: str, value: Any, shape: tuple[int, ...] | None, dtype: Any = None) -> None:
-    """ValueError: not a tensor of that shape (None: any of one dimension) and type (None: that of weights)."""
+def _check_tensor(name: str, value: Any, shape: tuple[int, ...], dtype: Any = None) -> None:
+    """ValueError: not a tensor of that shape and type (None: that of weights)."""
     import torch
 
     dtype = dtype or torch.get_default_dtype()
-    fits = isinstance(value, torch.Tensor) and value.dtype == dtype
-    if not fits or (value.dim() != 1 if shape is None else tuple(value.shape) != tuple(shape)):
-        raise ValueError(f"{name} is not {dtype}{'' if shape is None else f' of shape {tuple(shape)}'}")
+    if not isinstance(value, torch.Tensor) or value.dtype != dtype or tuple(value.shape) != tuple(shape):
+        raise ValueError(f"{name} is not {dtype} of shape {tuple(shape)}")
 
 
 def _get(values: Any, name: str) -> Any:

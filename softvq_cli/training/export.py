@@ -105,17 +105,14 @@ class Deployed(nn.Module):
         return z_e, codes[:, 0] if codes.shape[1] == 1 else codes, x_hat
 
 
-def meanings(model: Autoencoder) -> dict[str, str]:
-    """What each output is."""
-    words = {name: MEANINGS[name] for name in outputs_of(model)}
+def outputs_of(model: Autoencoder) -> dict[str, str]:
+    """The outputs by name, in order, and what each is."""
+    meanings = dict(MEANINGS)
+    if model.bottleneck.centroids() is None:
+        del meanings["codes"]
     if model.of_vectors:
-        words["reconstruction"] = "float32 (N, D): what the decoder makes of it, in the units of the training"
-    return words
-
-
-def outputs_of(model: Autoencoder) -> tuple[str, ...]:
-    """The names of the outputs, in order."""
-    return tuple(name for name in MEANINGS if name != "codes" or model.bottleneck.centroids() is not None)
+        meanings["reconstruction"] = "float32 (N, D): what the decoder makes of it, in the units of the training"
+    return meanings
 
 
 def write_onnx(path: str | os.PathLike[str], content: Mapping[str, Any], model: Autoencoder) -> None:
@@ -124,7 +121,7 @@ def write_onnx(path: str | os.PathLike[str], content: Mapping[str, Any], model: 
     device = model.pixel_variance.device
     kind = torch.float32 if model.of_vectors else torch.uint8
     example = torch.zeros((2, *model.image_shape), dtype=kind, device=device)
-    with _silence():
+    with quiet(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()), _no_logs():
         program: Any = torch.onnx.export(
             Deployed(model).eval(),
             (example,),
@@ -135,12 +132,15 @@ def write_onnx(path: str | os.PathLike[str], content: Mapping[str, Any], model: 
             opset_version=_OPSET,
             verbose=False,
         )
-    proto = program.model_proto
-    _forget_source(proto.graph)
+    proto = program.model_proto  # which is made anew each time that it is asked for
+    graph = proto.graph
+    for part in (graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        part.ClearField("metadata_props")  # which line of which file on this machine a node comes from
+        part.ClearField("doc_string")
     metadata = {name: json.dumps(value, allow_nan=False) for name, value in content.items()}
     metadata["checkpoint_sha256"] = content["checkpoint_sha256"]
     metadata[INPUT] = input_meaning(content["config"]["data"]["pixel_range"], of_vectors=model.of_vectors)
-    metadata |= meanings(model)
+    metadata |= outputs_of(model)
     for name, text in metadata.items():
         entry = proto.metadata_props.add()
         entry.key, entry.value = name, text
@@ -163,13 +163,6 @@ def input_meaning(trained_range: str, *, of_vectors: bool = False) -> str:
     )
 
 
-def _forget_source(graph: Any) -> None:
-    """Take out which line of which file on this machine a node comes from."""
-    for part in (graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
-        part.ClearField("metadata_props")
-        part.ClearField("doc_string")
-
-
 def require_onnx() -> None:
     """Make sure that the packages are there (SoftVQError)."""
     for package in ("onnx", "onnxscript"):
@@ -177,17 +170,12 @@ def require_onnx() -> None:
 
 
 @contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """The exporter speaks to programmers, on both streams."""
+def _no_logs() -> Iterator[None]:
+    """The exporter speaks to programmers."""
     level = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
-        with (
-            quiet(),
-            contextlib.redirect_stdout(io.StringIO()),
-            contextlib.redirect_stderr(io.StringIO()),
-        ):
-            yield
+        yield
     finally:
         logging.disable(level)
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from softvq_cli.config import LossConfig
+from softvq_cli.errors import one_line
 from softvq_cli.model import Autoencoder
 from softvq_cli.model.bottlenecks import Bottleneck, Output
 
@@ -17,7 +18,7 @@ class Objective(NamedTuple):
     """The loss of one batch."""
 
     loss: Tensor
-    """Scalar: reconstruction_scale · (nMSE, or what the bottleneck makes of it) + latent_weight · Σ (factor · term)."""
+    """Scalar: reconstruction_scale · (nMSE, or the bottleneck's function of it) + latent_weight · Σ (factor · term)."""
     terms: dict[str, Tensor]
     """``nmse`` and the bottleneck's terms, unweighted scalars."""
     stats: dict[str, Tensor]
@@ -60,12 +61,20 @@ def compiled(function: Callable[..., Objective], note: Callable[[str], None]) ->
                 chosen = chosen or torch.compile(function)
                 return chosen(*args)
             except Exception as error:  # no compiler, an unsupported operator, … : nothing that stops a training
-                reason = (str(error) or type(error).__name__).splitlines()[0]
-                note(f"torch.compile is not available here; training continues without it: {reason}")
+                note(f"torch.compile is not available here; training continues without it: {one_line(error)}")
                 chosen = function
         return function(*args)
 
     return call
+
+
+def add_stats(total: dict[str, Tensor], stats: Mapping[str, Tensor]) -> None:
+    """Add a batch's sums to those of the batches before, in place."""
+    for name, value in stats.items():
+        if name in total:
+            total[name] += value
+        else:
+            total[name] = value.clone()
 
 
 class Interval:
@@ -81,11 +90,7 @@ class Interval:
     def add(self, rows: Tensor, stats: Mapping[str, Tensor]) -> None:
         """Record some steps: ``rows`` (steps, columns) and their summed stats."""
         self.rows[self.steps : self.steps + len(rows)] = rows
-        for name, value in stats.items():
-            if name in self.stats:
-                self.stats[name] += value
-            else:
-                self.stats[name] = value.clone()
+        add_stats(self.stats, stats)
         self.steps += len(rows)
 
     def means(self) -> dict[str, float]:

@@ -24,9 +24,8 @@ from torch import Tensor
 
 from softvq_cli.config import LossConfig
 from softvq_cli.devices import torchrun
-from softvq_cli.errors import SoftVQError, UsageError
+from softvq_cli.errors import Message, SoftVQError, UsageError
 from softvq_cli.model import Autoencoder
-from softvq_cli.training.batches import Batches
 from softvq_cli.training.objective import Objective, weighted
 
 PATIENCE = datetime.timedelta(days=1)
@@ -115,17 +114,6 @@ class _Together(torch.autograd.Function):
         return ctx.ranks.sum(gradients[0].contiguous().clone())[ctx.part], None, None, None
 
 
-class OwnBatches(Batches):
-    """Of each batch the rows of this rank."""
-
-    def __init__(self, batches: Batches, ranks: Ranks) -> None:
-        super().__init__(batches.n, batches.batch_size, batches.seed)
-        self._part = ranks.part(batches.batch_size)
-
-    def indices(self, step: int) -> Tensor:
-        return super().indices(step)[self._part]
-
-
 @functools.cache
 def joined(device: torch.device) -> Ranks | None:
     """The ranks of this training, once all have come; None where torchrun has not started several processes."""
@@ -134,7 +122,7 @@ def joined(device: torch.device) -> Ranks | None:
         return None
     if device.type == "mps":
         raise UsageError(
-            "{device} mps takes one process for a training: start it without torchrun, or use {device} cpu"
+            Message("{device} mps takes one process for a training: start it without torchrun, or use {device} cpu")
         )
     if device.type == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))

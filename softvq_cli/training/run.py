@@ -32,8 +32,6 @@ from softvq_cli.words import LOGGER_PLUGINS, LOGGERS
 LARGEST_SIDE, REDUCED_SIDE = 96, 64
 """Pixels a side: image files larger than the first are trained at the second, unless a size is asked for."""
 DATA = frozenset(DataConfig.__dataclass_fields__)
-_Place = tuple[Path, tuple[Dataset, Dataset]]
-"""The folder of a run, and its two splits."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +52,15 @@ class TrainRequest:
     """Where else to write what happens, of ``words.LOGGERS``."""
     networks: Networks | None = None
     """An encoder and a decoder of one's own."""
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A run whose folder is locked and whose next step can be taken."""
+
+    folder: Path
+    splits: tuple[Dataset, Dataset]
+    trainer: Trainer
 
 
 def train(
@@ -127,14 +134,13 @@ def train_together(
     stops no other. On a GPU, which has memory for all of them, their steps run side by side, as one small model leaves
     most of it idle. Returned are, in their order, the finished runs, or what ``train`` would have raised.
     """
-    ranks = joined(pick(device))
+    stop, ranks = stop or threading.Event(), joined(pick(device))
     if ranks and len(requests) > 1:
         raise UsageError("torchrun divides one training, and these are {}: start them by one process", len(requests))
     if ranks and ranks.rank:
-        return [_follow(ranks, requests[0], device, stop or threading.Event())]
+        return [_follow(ranks, requests[0], device, stop)]
     results: dict[int, Run | SoftVQError] = {}
-    trainers: dict[int, Trainer] = {}
-    places: dict[int, _Place] = {}
+    runs: dict[int, _Ready] = {}
     with contextlib.ExitStack() as directories:
         for number, request in enumerate(requests):
             try:
@@ -147,12 +153,11 @@ def train_together(
             if isinstance(ready, Run):
                 results[number] = ready
             else:
-                places[number], trainers[number] = ready
-        stop = stop or threading.Event()
-        failures = run_in_turn(list(trainers.values()), ranks.follow(stop) if ranks else stop)
-    for (number, trainer), failure in zip(trainers.items(), failures, strict=True):
-        folder, splits = places[number]
-        results[number] = failure or Run(folder, trainer.session.config, trainer.metrics, splits=splits)
+                runs[number] = ready
+        failures = run_in_turn([run.trainer for run in runs.values()], ranks.follow(stop) if ranks else stop)
+    for (number, run), failure in zip(runs.items(), failures, strict=True):
+        trainer = run.trainer
+        results[number] = failure or Run(run.folder, trainer.session.config, trainer.metrics, splits=run.splits)
     return [results[number] for number in range(len(requests))]
 
 
@@ -184,15 +189,13 @@ def train_in_memory(
     """
     reporter, history = reporter or Reporter(), _History()
     session = Session(config, dataset, dataset, device, reporter.note, networks)
-    last = None
     if after:
         history.lines.extend(after.history)
-        last = after.history[-1]
         try:
             restore(session, after.config.train.iterations, after.model.state_dict(), after.state, reported=True)
         except ValueError as error:
             raise InputError(f"this model cannot be trained further: {error}") from error
-    trainer = Trainer(session, None, Reporters(history, reporter), last)
+    trainer = Trainer(session, None, Reporters(history, reporter), after.history[-1] if after else None)
     [failure] = run_in_turn([trainer], threading.Event())
     if failure:
         raise failure
@@ -212,12 +215,14 @@ class _History(Reporter):
 
 
 @contextlib.contextmanager
-def _open_run(request: TrainRequest, device: str, ranks: Ranks | None) -> Iterator[Run | tuple[_Place, Trainer]]:
-    """A finished run if there is nothing left to do, else its folder, locked within the block, and its trainer."""
-    reporter, target = request.reporter, pick(device)
+def _open_run(request: TrainRequest, device: str, ranks: Ranks | None) -> Iterator[Run | _Ready]:
+    """The run, whose folder is locked within the block; one that has nothing left to do is a finished ``Run``."""
+    reporter = request.reporter
     dataset, config, folder = _plan(request)
     with run_directory.locked(folder):
-        saved = _saved(folder, request.networks) if request.resume else None
+        path, saved = folder / run_directory.CHECKPOINT, None
+        if request.resume and path.exists():
+            saved = checkpoint.load(path, networks=request.networks)
         if saved and saved.step == config.train.iterations:
             run = Run(folder, saved.config, saved.metrics, finished_before=True)
             if ranks:
@@ -233,52 +238,45 @@ def _open_run(request: TrainRequest, device: str, ranks: Ranks | None) -> Iterat
             _check_saved(saved, config, info)
             info = saved.dataset
         validation = datasets.load(place, "test", reporter=reporter)
-        session = Session(config, dataset, validation, target, reporter.note, request.networks, ranks)
+        session = Session(config, dataset, validation, pick(device), reporter.note, request.networks, ranks)
         if saved:
-            _restore(session, saved)
+            try:
+                restore(session, saved.step, saved.model.state_dict(), saved.training)
+            except ValueError as error:
+                raise InputError(f"{saved.path} cannot be resumed: {error}") from error
         _prepare_folder(folder, request, session)
-        _note_not_kept(folder, session, reporter)
+        _say_start(folder, session, saved, reporter, dataset, ranks)
         files = RunFiles(folder, info, device, tuple(request.logs))
-        start = f", from step {session.step}" if session.step else ""
-        divided = f"; {ranks.size} processes divide each batch" if ranks else ""
-        reporter.note(f"training in {folder}{start}: {_size(session, dataset)}{divided}")
-        reporter.stage("training", stoppable=True)
-        reporter.progress("training", session.step, config.train.iterations)
-        had = saved.config.train.iterations if saved else config.train.iterations
-        with contextlib.ExitStack() as opened:
-            if had < config.train.iterations:
-                _note_longer(folder, session, reporter, had)
-            # A run may have been stopped between saving and keeping; and the end that it had is not to be lost.
-            if session.step in (*config.train.kept, had):
-                files.keep(session.step)
+        # A run may have been stopped between saving and keeping; and the end that it had is not to be lost.
+        if session.step in (*config.train.kept, saved.config.train.iterations if saved else -1):
+            files.keep(session.step)
+        with contextlib.ExitStack() as loggers:
             for name in dict.fromkeys(request.logs):
-                logger = opened.enter_context(contextlib.closing(_logger(name)(folder, session, validation)))
+                logger = loggers.enter_context(contextlib.closing(_logger(name)(folder, session, validation)))
                 reporter = Reporters(logger, reporter)
             if ranks:
                 told = {"config": config, "place": place, "folder": folder, "fingerprint": info.fingerprint}
                 ranks.tell({**told, "state": (session.step, session.model.state_dict(), session.state_dict())})
-            yield (folder, (dataset, validation)), Trainer(session, files, reporter, saved.metrics if saved else None)
+            trainer = Trainer(session, files, reporter, saved.metrics if saved else None)
+            yield _Ready(folder, (dataset, validation), trainer)
 
 
 def _follow(ranks: Ranks, request: TrainRequest, device: str, stop: threading.Event) -> Run:
     """Train as the first rank says, and write nothing."""
     told = ranks.tell()
-    if "result" in told:
-        return _result(told["result"])
-    config, splits = told["config"], [datasets.load(told["place"], split) for split in ("train", "test")]
-    if DatasetInfo.of(splits[0]).fingerprint != told["fingerprint"]:
-        raise InputError("process {} of {} finds other images in {}", ranks.rank + 1, ranks.size, told["place"].data)
-    session = Session(config, splits[0], splits[1], pick(device), networks=request.networks, ranks=ranks)
-    restore(session, *told["state"])
-    trainer = Trainer(session, None, Reporter())
-    request.reporter.stage("training", stoppable=True)  # a signal to this process alone stops all of them, too
-    [failure] = run_in_turn([trainer], ranks.follow(stop))
-    return _result(failure or Run(told["folder"], config, trainer.metrics, splits=(splits[0], splits[1])))
-
-
-def _result(result: Run | SoftVQError) -> Run:
-    """The run; what stopped it is for the first rank to say, and this process ends without a word."""
-    if isinstance(result, SoftVQError):
+    result: Run | SoftVQError | None = told.get("result")
+    if result is None:
+        config, place = told["config"], told["place"]
+        splits = datasets.load(place, "train"), datasets.load(place, "test")
+        if DatasetInfo.of(splits[0]).fingerprint != told["fingerprint"]:
+            raise InputError("process {} of {} finds other images in {}", ranks.rank + 1, ranks.size, place.data)
+        session = Session(config, *splits, pick(device), networks=request.networks, ranks=ranks)
+        restore(session, *told["state"])
+        trainer = Trainer(session, None, Reporter())
+        request.reporter.stage("training", stoppable=True)  # a signal to this process alone stops all of them, too
+        [failure] = run_in_turn([trainer], ranks.follow(stop))
+        result = failure or Run(told["folder"], config, trainer.metrics, splits=splits)
+    if isinstance(result, SoftVQError):  # which the first rank reports; this process ends without a word
         raise SystemExit(result.exit_code)
     return result
 
@@ -302,13 +300,9 @@ def _place(request: TrainRequest, config: RunConfig, folder: Path, saved: Checkp
     given = replace(config.data, data=request.chosen.get("data", config.data.data))
     if given != config.data:
         return given
-    return datasets.find(
-        config.data,
-        folder,
-        was=run_directory.data_path(folder),
-        fingerprint=saved.dataset.fingerprint if saved else None,
-        reporter=request.reporter,
-    )
+    fingerprint = saved.dataset.fingerprint if saved else None
+    was = run_directory.data_path(folder)
+    return datasets.find(config.data, folder, was=was, fingerprint=fingerprint, reporter=request.reporter)
 
 
 def _plan(request: TrainRequest) -> tuple[Dataset | None, RunConfig, Path]:
@@ -335,62 +329,6 @@ def _plan(request: TrainRequest) -> tuple[Dataset | None, RunConfig, Path]:
     return dataset, config, folder
 
 
-def _prepare_folder(folder: Path, request: TrainRequest, session: Session) -> None:
-    """Claim the folder, or bring the one of a run that goes on back to the step of its checkpoint."""
-    config, reporter = session.config, request.reporter
-    goes_on = request.resume and run_directory.is_used(folder)
-    if request.resume and not goes_on:
-        reporter.note(f"there is no run in {folder} yet: a new one begins")
-    if not goes_on:
-        if left := run_directory.claim(folder, config, overwrite=request.overwrite):
-            reporter.warn(f"left in {folder}, perhaps of the run before: {shorten(left, 8)}")
-    elif not (folder / run_directory.CONFIG).exists():
-        run_directory.write_config(folder, config)
-    elif run_directory.stored_config(folder).train.iterations != config.train.iterations:
-        run_directory.lengthen(folder, config.train.iterations)
-    if run_directory.truncate_metrics(folder, session.step) < session.step // config.train.log_every:
-        reporter.note(
-            f"{folder / run_directory.METRICS} was damaged: the lines from there to step {session.step} are lost"
-        )
-
-
-def _note_not_kept(folder: Path, session: Session, reporter: Reporter) -> None:
-    """Say which checkpoints that are to be kept cannot be."""
-    train = session.config.train
-    beyond = [step for step in parse_keep(train.keep or "") if step > train.iterations]
-    past = [s for s in train.kept if s < session.step and not run_directory.kept_checkpoint(folder, s).exists()]
-    if beyond:
-        reporter.note(f"no checkpoint is kept at {_listed(beyond)}: the run has only {train.iterations} iterations")
-    if past:
-        reporter.note(f"no checkpoint is kept at {_listed(past)}: the run is already at iteration {session.step}")
-
-
-def _note_longer(folder: Path, session: Session, reporter: Reporter, had: int) -> None:
-    """Say that the run goes on beyond the iterations that it was to have."""
-    kept = f"; its old state is kept in {run_directory.kept_checkpoint(folder, had)}" if session.step == had else ""
-    reporter.note(f"the run in {folder} had {had} iterations and continues to {session.config.train.iterations}{kept}")
-
-
-def _size(session: Session, dataset: Dataset) -> str:
-    """``2.7 M parameters, a checkpoint of 32 MB; 40000 steps of 32 are 21.3 epochs of 60000 images``."""
-    train, parameters = session.config.train, sum(weights.numel() for weights in session.model.parameters())
-    epochs, share = train.iterations * train.batch_size / len(dataset), session.config.data.test_fraction
-    kept = f", drawn at random; {share:.3g} of the data are kept for the test" if dataset.drawn else ""
-    return (
-        f"{parameters / 1e6:.3g} M parameters, a checkpoint of {12 * parameters / 1e6:.3g} MB; "
-        f"{train.iterations} steps of {train.batch_size} are {epochs:.3g} epochs of {len(dataset)} images{kept}"
-    )
-
-
-def _listed(steps: Sequence[int]) -> str:
-    return f"iteration{'s' if len(steps) > 1 else ''} {', '.join(map(str, steps))}"
-
-
-def _saved(folder: Path, networks: Networks | None) -> Checkpoint | None:
-    path = folder / run_directory.CHECKPOINT
-    return checkpoint.load(path, networks=networks) if path.exists() else None
-
-
 def _check_saved(saved: Checkpoint, config: RunConfig, info: DatasetInfo) -> None:
     """Make sure that going on from ``saved`` is going on with the run that the folder describes."""
     # An exported model has its data by another name; that it cannot be resumed at all is for restore to say.
@@ -408,8 +346,53 @@ def _check_saved(saved: Checkpoint, config: RunConfig, info: DatasetInfo) -> Non
         )
 
 
-def _restore(session: Session, saved: Checkpoint) -> None:
-    try:
-        restore(session, saved.step, saved.model.state_dict(), saved.training)
-    except ValueError as error:
-        raise InputError(f"{saved.path} cannot be resumed: {error}") from error
+def _prepare_folder(folder: Path, request: TrainRequest, session: Session) -> None:
+    """Claim the folder, or bring the one of a run that goes on back to the step of its checkpoint."""
+    config, reporter = session.config, request.reporter
+    if not (request.resume and run_directory.is_used(folder)):
+        if request.resume:
+            reporter.note(f"there is no run in {folder} yet: a new one begins")
+        if left := run_directory.claim(folder, config, overwrite=request.overwrite):
+            reporter.warn(f"left in {folder}, perhaps of the run before: {shorten(left, 8)}")
+    elif not (folder / run_directory.CONFIG).exists():
+        run_directory.write_config(folder, config)
+    elif run_directory.stored_config(folder).train.iterations != config.train.iterations:
+        run_directory.lengthen(folder, config.train.iterations)
+    if run_directory.truncate_metrics(folder, session.step) < session.step // config.train.log_every:
+        reporter.note(
+            f"{folder / run_directory.METRICS} was damaged: the lines from there to step {session.step} are lost"
+        )
+
+
+def _say_start(
+    folder: Path, session: Session, saved: Checkpoint | None, reporter: Reporter, dataset: Dataset, ranks: Ranks | None
+) -> None:
+    """What the training costs, which checkpoints cannot be kept, and how much longer a run becomes."""
+    train, parameters = session.config.train, sum(weights.numel() for weights in session.model.parameters())
+    unkept = [step for step in parse_keep(train.keep or "") if step > train.iterations]
+    unkept += [
+        step for step in train.kept if step < session.step and not run_directory.kept_checkpoint(folder, step).exists()
+    ]
+    if unkept:
+        reporter.note(
+            f"no checkpoint is kept at {', '.join(map(str, unkept))}: the run goes from iteration {session.step} to "
+            f"{train.iterations}"
+        )
+    start = f", from step {session.step}" if session.step else ""
+    epochs, share = train.iterations * train.batch_size / len(dataset), session.config.data.test_fraction
+    drawn = f", drawn at random; {share:.3g} of the data are kept for the test" if dataset.drawn else ""
+    divided = f"; {ranks.size} processes divide each batch" if ranks else ""
+    reporter.note(
+        f"training in {folder}{start}: {parameters / 1e6:.3g} M parameters, a checkpoint of "
+        f"{12 * parameters / 1e6:.3g} MB; {train.iterations} steps of {train.batch_size} are {epochs:.3g} epochs of "
+        f"{len(dataset)} images{drawn}{divided}"
+    )
+    before = saved.config.train.iterations if saved else train.iterations
+    if before < train.iterations:
+        kept = f"; its old state is kept in {run_directory.kept_checkpoint(folder, before)}"
+        reporter.note(
+            f"the run in {folder} had {before} iterations and continues to {train.iterations}"
+            f"{kept if session.step == before else ''}"
+        )
+    reporter.stage("training", stoppable=True)
+    reporter.progress("training", session.step, train.iterations)

@@ -92,28 +92,20 @@ def locked(folder: Path, also: Iterable[str] = ()) -> Iterator[None]:
     try:
         lock.acquire()
     except filelock.Timeout as error:
-        raise BusyError(
-            Message("another softvq is working in {}: wait for it, or give another {out}", folder)
-        ) from error
+        raise BusyError("another softvq is working in {}: wait for it, or give another {out}", folder) from error
     except OSError as error:
         raise SoftVQError(f"cannot write into {folder}: {error.strerror}") from error
     try:
         discard_unfinished(folder, (CHECKPOINT, _KEPT, METRICS, CONFIG, *also))
         yield
     except BaseException:
-        if made:
-            _remove_unused(folder)
+        with contextlib.suppress(OSError):  # a refused command leaves no empty folder
+            if made and [path.name for path in folder.iterdir()] == [LOCK]:
+                (folder / LOCK).unlink()
+                folder.rmdir()
         raise
     finally:
         lock.release()
-
-
-def _remove_unused(folder: Path) -> None:
-    """Take a folder away again that a refused command has made, unless something is in it."""
-    with contextlib.suppress(OSError):
-        if [path.name for path in folder.iterdir()] == [LOCK]:
-            (folder / LOCK).unlink()
-            folder.rmdir()
 
 
 def is_used(folder: Path) -> bool:
@@ -132,22 +124,16 @@ def claim(folder: Path, config: RunConfig, *, overwrite: bool) -> list[str]:
             raise RefusedError(
                 "{} holds a run: {resume} continues it, {overwrite} replaces it, {out} gives another folder", folder
             )
-        for path in _files_of_run(folder):
+        old = [path for pattern in (*_OWN, _KEPT) for path in folder.glob(pattern)]
+        for info in folder.glob("*.json"):
+            if _content(info).get("format") == "softvq-embedding":
+                old += [info, info.with_suffix(".npy"), info.with_suffix(".labels.npy")]
+        for path in old:
             path.unlink(missing_ok=True)
         shutil.rmtree(folder / "tensorboard", ignore_errors=True)
         left = sorted(path.name for path in folder.iterdir() if path.name[0] != ".")
     write_config(folder, config)
     return left
-
-
-def _files_of_run(folder: Path) -> list[Path]:
-    """What the run wrote, and what was made of its model there: its evaluation, pictures, embeddings, exports."""
-    found = [path for pattern in (*_OWN, _KEPT) for path in folder.glob(pattern)]
-    for info in folder.glob("*.json"):
-        with contextlib.suppress(InputError):
-            if isinstance(value := read_json(info), dict) and value.get("format") == "softvq-embedding":
-                found += [info, info.with_suffix(".npy"), info.with_suffix(".labels.npy")]
-    return found
 
 
 def write_config(folder: Path, config: RunConfig) -> None:
@@ -159,32 +145,30 @@ def write_config(folder: Path, config: RunConfig) -> None:
 
 def lengthen(folder: Path, iterations: int) -> None:
     """Have ``config.json`` say how many iterations the run has from now on."""
-    content = _content(folder)
+    content = _content(folder / CONFIG)
     content["train"] = {**content["train"], LONGER: iterations}
     write_json(folder / CONFIG, content)
 
 
 def data_path(folder: Path) -> str | None:
     """Where the data of the run in ``folder`` were when it began; None where that is not known."""
-    return _text_in(_content(folder), DATA_PATH)
+    path = _content(folder / CONFIG).get(DATA_PATH)
+    return path if isinstance(path, str) else None
 
 
 def data_dir(folder: Path) -> str | None:
     """Where the named data sets of the run in ``folder`` were; None where that is not known, or the usual place."""
-    return _text_in(_content(folder).get("data"), "data_dir")
+    data = _content(folder / CONFIG).get("data")
+    path = data.get("data_dir") if isinstance(data, dict) else None
+    return path if isinstance(path, str) else None
 
 
-def _content(folder: Path) -> dict[str, Any]:
-    """Of ``config.json``; empty where it cannot be read."""
+def _content(path: Path) -> dict[str, Any]:
+    """Of a JSON file; empty where it cannot be read."""
     with contextlib.suppress(InputError):
-        value = read_json(folder / CONFIG)
-        return value if isinstance(value, dict) else {}
+        if isinstance(value := read_json(path), dict):
+            return value
     return {}
-
-
-def _text_in(values: Any, name: str) -> str | None:
-    found = values.get(name) if isinstance(values, dict) else None
-    return found if isinstance(found, str) else None
 
 
 def stored_config(folder: Path) -> RunConfig:
@@ -275,15 +259,15 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def truncate_metrics(folder: Path, step: int) -> int:
-    """Forget what was logged after ``step``: the resumed run will write those lines again. Returns how many stay."""
-    kept = [json.dumps(line) + "\n" for line in read_metrics(folder) if line["step"] <= step]
-    write_text(folder / METRICS, "".join(kept))
-    return len(kept)
-
-
 def _is_line(value: Any, after: int) -> bool:
     """Whether this is what :func:`append_metrics` wrote: finite numbers by name, at a later step."""
     if not isinstance(value, dict) or type(value.get("step")) is not int or value["step"] <= after:
         return False
     return all(type(number) in (int, float) and abs(number) <= sys.float_info.max for number in value.values())
+
+
+def truncate_metrics(folder: Path, step: int) -> int:
+    """Forget what was logged after ``step``: the resumed run will write those lines again. Returns how many stay."""
+    lines = [json.dumps(line) + "\n" for line in read_metrics(folder) if line["step"] <= step]
+    write_text(folder / METRICS, "".join(lines))
+    return len(lines)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from softvq_cli.model import Autoencoder, Networks
 from softvq_cli.process import threads
 from softvq_cli.training.batches import Batches, derived_seed, source_of
 from softvq_cli.training.objective import Interval, Objective, compiled, objective
-from softvq_cli.training.ranks import OwnBatches, Ranks
+from softvq_cli.training.ranks import Ranks
 
 BETAS, EPS = (0.9, 0.999), 1e-8
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -90,23 +90,17 @@ class Adam:
     @torch.no_grad()
     def step(self) -> None:
         """One update of all parameters that have a gradient."""
-        moved = [parameter for parameter in self.parameters if parameter.grad is not None]
-        for parameter in moved:
-            if parameter not in self.state:
-                moments = {name: torch.zeros_like(parameter) for name in MOMENTS}
-                self.state[parameter] = {"step": torch.zeros((), device=parameter.device), **moments}
-        if not moved:
+        gradients = {parameter: parameter.grad for parameter in self.parameters if parameter.grad is not None}
+        if not gradients:
             return
-        states = [self.state[parameter] for parameter in moved]
-        steps = [state["step"] for state in states]
+        for parameter in gradients:
+            if parameter not in self.state:
+                self.state[parameter] = _moments(parameter)
+        states = [self.state[parameter] for parameter in gradients]
+        steps, means, squares = ([state[name] for state in states] for name in ("step", *MOMENTS))
         torch._foreach_add_(steps, 1)
         torch._fused_adam_(
-            moved,
-            [parameter.grad for parameter in moved if parameter.grad is not None],
-            [state["exp_avg"] for state in states],
-            [state["exp_avg_sq"] for state in states],
-            [],
-            steps,
+            *(list(gradients), list(gradients.values()), means, squares, [], steps),
             amsgrad=False,
             lr=self.lr,
             beta1=BETAS[0],
@@ -124,17 +118,17 @@ class Adam:
         return {"state": states, "param_groups": [group]}
 
     def load_state(self, state: Mapping[int, Mapping[str, Tensor]]) -> None:
-        """Take over moments and steps by the parameters' numbers; nothing is shared with ``state``.
-
-        Moments are laid out in memory as their weights are, as the kernel pairs them.
-        """
-        self.state = {}
+        """Take over moments and steps by the parameters' numbers; nothing is shared with ``state``."""
+        self.state = {self.parameters[number]: _moments(self.parameters[number]) for number in state}
         for number, moments in state.items():
-            parameter = self.parameters[number]
-            like = {"step": torch.zeros((), device=parameter.device), **dict.fromkeys(MOMENTS, parameter)}
-            self.state[parameter] = {
-                name: torch.empty_like(tensor.detach()).copy_(moments[name]) for name, tensor in like.items()
-            }
+            for name, value in self.state[self.parameters[number]].items():
+                value.copy_(moments[name])
+
+
+def _moments(parameter: Tensor) -> dict[str, Tensor]:
+    """Those before the first step, laid out in memory as the weights are, as the kernel pairs them."""
+    zeros = {name: torch.zeros_like(parameter.detach()) for name in MOMENTS}
+    return {"step": torch.zeros((), device=parameter.device), **zeros}
 
 
 class Session:
@@ -172,8 +166,10 @@ class Session:
         self._ranks, self.divided = ranks, ranks is not None
         loss = functools.partial(ranks.objective, config.train.batch_size) if ranks else objective
         self._objective = compiled(objective, note) if config.train.compile else loss
-        self.batches = Batches(len(dataset), config.train.batch_size, config.train.seed)
-        self.source = source_of(dataset.images, OwnBatches(self.batches, ranks) if ranks else self.batches, device)
+        stream = len(dataset), config.train.batch_size, config.train.seed
+        self.batches = Batches(*stream)
+        part = Batches(*stream, ranks.part(config.train.batch_size)) if ranks else self.batches
+        self.source = source_of(dataset.images, part, device)
         self.noise = torch.Generator(device).manual_seed(derived_seed(config.train.seed, 2))
         names = ("loss", "nmse", *self.model.bottleneck.term_names)
         self.interval = Interval(names, config.train.log_every, device)
@@ -242,21 +238,21 @@ class Session:
 
         Only a state without any is worth a checkpoint.
         """
-        found = self.interval.first_not_finite()
-        if found is not None:
-            offset, term = found
-            return f"the loss was not finite at step {self.step - self.interval.steps + offset + 1} (first in {term})"
+        if bad := self.interval.first_not_finite():
+            step = self.step - self.interval.steps + bad[0] + 1
+            return f"the loss was not finite at step {step} (first in {bad[1]})"
         weights = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
         # Not Adam's count of steps: it is always finite, and on some devices lies elsewhere.
         moments = [state[name] for state in self.optimiser.state.values() for name in MOMENTS]
-        if _all_finite([*weights.values(), *moments]):
+        # With one synchronisation for all of them.
+        if torch.stack([torch.isfinite(tensor).all() for tensor in (*weights.values(), *moments)]).all():
             return None
-        name = next((name for name, weight in weights.items() if not _all_finite([weight])), None)
-        what = f"the weights were not finite (first in {name})" if name else "a gradient was too large for its square"
-        return f"{what} after step {self.step}"
+        name = next((name for name, weight in weights.items() if not torch.isfinite(weight).all()), None)
+        cause = f"the weights were not finite (first in {name})" if name else "a gradient was too large for its square"
+        return f"{cause} after step {self.step}"
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint needs beside the model and the step."""
+        """What a checkpoint needs besides the model and the step."""
         return {
             "optimiser": self.optimiser.state_dict(),
             "noise": self.noise.get_state(),
@@ -265,28 +261,24 @@ class Session:
 
 
 def _check_data(config: RunConfig, dataset: Dataset, ranks: Ranks | None) -> None:
+    batch_size, images = config.train.batch_size, dataset.images
     if ranks and config.train.compile:
         raise UsageError("{compile} is for a training by one process, and torchrun started {}", ranks.size)
-    if ranks and config.train.batch_size < ranks.size:
-        raise UsageError(
-            "{batch_size} {} is less than an image for each of {} processes", config.train.batch_size, ranks.size
-        )
-    images, first = dataset.images, dataset.images[0]
+    if ranks and batch_size < ranks.size:
+        raise UsageError("{batch_size} {} is less than an image for each of {} processes", batch_size, ranks.size)
     # Both end at the first that differs.
-    if dataset.of_vectors and all((row == first).all() for row in images):
-        raise InputError(f"all vectors of {dataset.name}'s training split are equal: there is nothing to learn")
-    if not dataset.of_vectors and all(image.min() == image.max() == first.min() for image in images):
-        raise InputError(f"all pixels of {dataset.name}'s training images are equal: there is nothing to learn")
-    if config.train.batch_size > len(dataset):
+    if dataset.of_vectors:
+        equal = all((row == images[0]).all() for row in images)
+    else:
+        equal = all(image.min() == image.max() == images[0].min() for image in images)
+    if equal:
+        numbers = "vectors" if dataset.of_vectors else "pixels"
+        raise InputError(f"all {numbers} of {dataset.name}'s training split are equal: there is nothing to learn")
+    if batch_size > len(dataset):
         raise UsageError(
             "{batch_size} {} is larger than the training split of {}, which has {} images",
-            *(config.train.batch_size, dataset.name, len(dataset)),
+            *(batch_size, dataset.name, len(dataset)),
         )
-
-
-def _all_finite(tensors: Sequence[Tensor]) -> bool:
-    """With one synchronisation for all of them."""
-    return bool(torch.stack([torch.isfinite(tensor).all() for tensor in tensors]).all())
 
 
 def pixel_variance(images: np.ndarray) -> float:

@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import copy
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from softvq_cli.process import quiet
 from softvq_cli.training.batches import ResidentImages
-from softvq_cli.training.session import Adam, Session
+from softvq_cli.training.objective import add_stats
+from softvq_cli.training.session import Session
 
 STEPS = 50
-"""Steps a graph: the launch of a graph costs about as much as a step of the small models."""
+"""Steps in a graph: the launch of a graph costs about as much as a step of the small models."""
 
 
-class Stepper(Protocol):
-    """Takes the steps of one session."""
-
-    def advance(self, limit: int = 1) -> int:
-        """Take at least one and at most ``limit`` optimiser steps, record them in the interval; returns how many."""
-
-
-def stepper(session: Session) -> Stepper:
-    """What is fast for the session's device; from a checkpoint, restore the session first."""
+def stepper(session: Session) -> EagerStepper:
+    """The fastest for the session's device; from a checkpoint, restore the session first."""
     resident = isinstance(session.source, ResidentImages) and not session.divided
     return GraphStepper(session) if resident and session.device.type == "cuda" else EagerStepper(session)
 
@@ -36,7 +29,7 @@ class EagerStepper:
         self._session = session
 
     def advance(self, limit: int = 1) -> int:
-        """Take one step."""
+        """Take at least one and at most ``limit`` optimiser steps, record them in the interval; returns how many."""
         session = self._session
         result = session.optimise(session.source.batch(session.step))
         session.interval.add(result.row()[None], result.stats)
@@ -44,7 +37,7 @@ class EagerStepper:
         return 1
 
 
-class GraphStepper:
+class GraphStepper(EagerStepper):
     """``steps`` steps at a time where the limit allows, else one.
 
     They run from a buffer of batch indices on the device to a buffer of loss rows: gather, scale, noise, forward,
@@ -55,8 +48,8 @@ class GraphStepper:
 
     def __init__(self, session: Session, steps: int = STEPS) -> None:
         assert isinstance(session.source, ResidentImages)
-        self._session, self._steps, self._pixels = session, steps, session.source.pixels
-        self._eager = EagerStepper(session)
+        super().__init__(session)
+        self._steps, self._pixels = steps, session.source.pixels
         batch = session.config.train.batch_size
         self._indices = torch.zeros(steps, batch, dtype=torch.int64, device=session.device)
         self._rows = torch.zeros(steps, len(session.interval.names), device=session.device)
@@ -66,7 +59,7 @@ class GraphStepper:
     def advance(self, limit: int = 1) -> int:
         """Take ``steps`` steps, or one if that is more than ``limit``."""
         if limit < self._steps:
-            return self._eager.advance()
+            return super().advance()
         session = self._session
         batches = torch.stack([session.batches.indices(session.step + i) for i in range(self._steps)])
         if session.device.type == "cuda":
@@ -85,8 +78,7 @@ class GraphStepper:
         for i in range(self._steps):
             result = self._session.optimise(self._pixels[self._indices[i]])
             self._rows[i] = result.row()
-            for name, value in result.stats.items():
-                self._stats[name] = self._stats[name] + value if name in self._stats else value.clone()
+            add_stats(self._stats, result.stats)
 
     def _capture(self) -> torch.cuda.CUDAGraph:
         """Capture the body. The warm-up that this needs trains for real, so its effects are taken back.
@@ -105,29 +97,17 @@ class GraphStepper:
         torch.cuda.current_stream().wait_stream(stream)
         model.load_state_dict(before[0])
         noise.set_state(before[2])
-        _restore_moments(optimiser, before[1])
+        # In place: the graph will hold on to the moments that the warm-up created.
+        for i, moments in optimiser.state_dict()["state"].items():
+            for name, value in moments.items():
+                saved = before[1]["state"].get(i)
+                value.copy_(saved[name] if saved else torch.zeros_like(value))
         optimiser.zero_grad()
         graph = torch.cuda.CUDAGraph()
-        _register(graph, noise)
+        if hasattr(graph, "register_generator_state"):  # each replay draws on from where the generator stands
+            with quiet():  # newer releases of PyTorch find that out by themselves, and warn that this does nothing
+                graph.register_generator_state(noise)
         # Of this thread alone: another session's may fetch pinned memory meanwhile, which ends a "global" capture.
         with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
             self._body()
         return graph
-
-
-def _register(graph: torch.cuda.CUDAGraph, generator: torch.Generator) -> None:
-    """Have each replay draw on from where the generator stands, and advance it.
-
-    Newer releases of PyTorch find that out by themselves; this method warns there that it does nothing any more.
-    """
-    if hasattr(graph, "register_generator_state"):
-        with quiet():
-            graph.register_generator_state(generator)
-
-
-def _restore_moments(optimiser: Adam, before: dict[str, dict[int, dict[str, Tensor]]]) -> None:
-    """Put Adam's moments back in place: the graph will hold on to the tensors that the warm-up created."""
-    for i, state in optimiser.state_dict()["state"].items():
-        for name, value in state.items():
-            saved = before["state"].get(i)
-            value.copy_(saved[name] if saved else torch.zeros_like(value))

@@ -25,11 +25,11 @@ from softvq_cli.training.session import Session
 FOLDER = "tensorboard"
 """In the run's folder."""
 _RECONSTRUCTIONS = 16
-"""Images that are shown beside what the decoder makes of them."""
+"""Images that are shown with their reconstructions."""
 _CENTROIDS = 256
 """Of a larger codebook the first ones are drawn."""
 _PROJECTED = 5000
-"""Images of the projector; of more so many are taken, evenly spaced. Its files are text."""
+"""Images of the projector, at most; of more this many are taken, evenly spaced. Its files are text."""
 _LARGEST_SPRITE = 8192
 """Pixels a side that the projector reads."""
 
@@ -48,37 +48,16 @@ class TensorBoard(Reporter):
         with self._writing():
             writer = require().SummaryWriter
             self._writer: Any = writer(str(self._path), purge_step=session.step + 1 if begun else None)
-        if not begun:  # it is the first time that this run is logged
-            for line in run_directory.read_metrics(folder):
+            for line in [] if begun else run_directory.read_metrics(folder):  # the first time this run is logged
                 self._scalars(line)
 
     def step(self, metrics: Mapping[str, float], session: Session | None = None) -> None:
-        if metrics:
-            self._scalars(metrics)
-        if session is not None:
-            self._pictures(session)
-
-    def _scalars(self, metrics: Mapping[str, float]) -> None:
-        step = int(metrics["step"])
-        with self._writing():
-            for name, value in metrics.items():
-                if name != "step":
-                    self._writer.add_scalar(name, value, step)
-            self._writer.flush()
-
-    def _pictures(self, session: Session) -> None:
-        step, model = session.step, session.model
         with self._writing(), torch.inference_mode():
-            centroids = model.bottleneck.centroids()
-            if not model.of_vectors:  # which have no pictures
-                images = session.validation[:_RECONSTRUCTIONS]
-                x = model.scale(images)
-                pair = torch.cat([model.unscale(x), model.unscale(model(x).x_hat)], dim=2)  # (B, H, 2 W, C)
-                self._writer.add_images("reconstructions", pair.cpu(), step, dataformats="NHWC")
-            if centroids is not None and not model.of_vectors:
-                decoded = model.unscale(model.decode_codewords(centroids.flatten(0, -2)[:_CENTROIDS]))
-                self._writer.add_images("codebook", decoded.cpu(), step, dataformats="NHWC")
-            if step == session.config.train.iterations:
+            if metrics:
+                self._scalars(metrics)
+            if session is not None and not session.model.of_vectors:
+                self._pictures(session)
+            if session is not None and session.step == session.config.train.iterations:
                 self._project(session)
             self._writer.flush()
 
@@ -86,6 +65,22 @@ class TensorBoard(Reporter):
         """See everything to the disk."""
         with self._writing():
             self._writer.close()
+
+    def _scalars(self, metrics: Mapping[str, float]) -> None:
+        for name, value in metrics.items():
+            if name != "step":
+                self._writer.add_scalar(name, value, int(metrics["step"]))
+
+    def _pictures(self, session: Session) -> None:
+        """Reconstructions, and what the decoder makes of the codebook."""
+        model = session.model
+        x = model.scale(session.validation[:_RECONSTRUCTIONS])
+        pictures = {"reconstructions": torch.cat([model.unscale(x), model.unscale(model(x).x_hat)], dim=2)}
+        centroids = model.bottleneck.centroids()
+        if centroids is not None:
+            pictures["codebook"] = model.unscale(model.decode_codewords(centroids.flatten(0, -2)[:_CENTROIDS]))
+        for name, images in pictures.items():
+            self._writer.add_images(name, images.cpu(), session.step, dataformats="NHWC")
 
     def _project(self, session: Session) -> None:
         """z_e of the test split with classes and thumbnails."""
@@ -112,7 +107,7 @@ class TensorBoard(Reporter):
 
 
 def _thumbnails(images: np.ndarray) -> Tensor:
-    """float32 (N, 3, S, S) in [0, 1], black beside images that are not square; the sprite of all is not too large."""
+    """float32 (N, 3, S, S) in [0, 1], black where images are not square; the sprite of all is not too large."""
     from torch.nn import functional as F
 
     pixels = as_tensor(images).permute(0, 3, 1, 2).float() / 255

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 
-from softvq_cli.config import TrainConfig
 from softvq_cli.errors import Interrupted, SoftVQError
 from softvq_cli.files import keep_copy
 from softvq_cli.process import threads, whole_float32
@@ -42,7 +41,6 @@ class RunFiles:
             config=session.config,
             dataset=self.dataset,
             step=session.step,
-            finished=session.step == session.config.train.iterations,
             metrics=metrics,
             model=session.model,
             training=session.state_dict(),
@@ -52,15 +50,10 @@ class RunFiles:
         """Keep the checkpoint next to those that replace it."""
         keep_copy(self.folder / run_directory.CHECKPOINT, run_directory.kept_checkpoint(self.folder, step))
 
-    def left(self) -> str:
-        """What is left of a training that fails now."""
-        path = self.folder / run_directory.CHECKPOINT
-        return f"the last good checkpoint is {path}" if path.exists() else "no checkpoint had been written yet"
-
     def again(self) -> dict[str, Any]:
         """The arguments with which a call goes on."""
         again = {"out": self.folder, "resume": True, "device": None if self.device == "auto" else self.device}
-        return {**again, "log": list(dict.fromkeys(self.logs))} if self.logs else again
+        return again | ({"log": list(dict.fromkeys(self.logs))} if self.logs else {})
 
 
 class Trainer:
@@ -81,18 +74,20 @@ class Trainer:
         self.session, self.metrics = session, dict(metrics or {})
         self._files, self._reporter = files, reporter
         self._stepper = stepper(session)
-        self._clock = _Clock(session.step, self.metrics.get("seconds", 0.0))
+        self._seconds = self.metrics.get("seconds", 0.0)
+        self._last_step, self._last_time = session.step, time.perf_counter()
         self._boundary = session.step
         self._stream = _stream(session.device)
 
     def launch(self, stop: threading.Event) -> None:
         """Advance to the next report or checkpoint, or until ``stop`` is set."""
-        session, iterations = self.session, self.session.config.train.iterations
-        self._boundary = session.step + _steps_to_boundary(session.step, session.config.train)
+        session, train = self.session, self.session.config.train
+        due = (every * (session.step // every + 1) for every in (train.log_every, train.checkpoint_every))
+        self._boundary = min(train.iterations, *due, *(step for step in train.kept if step > session.step))
         with self._in_place():
             while session.step < self._boundary and not stop.is_set():
                 self._stepper.advance(self._boundary - session.step)
-                self._reporter.progress("training", session.step, iterations)
+                self._reporter.progress("training", session.step, train.iterations)
 
     def settle(self, stop: threading.Event) -> bool:
         """Report and save what is due; whether that was the end.
@@ -121,7 +116,7 @@ class Trainer:
         saves = last or keep or session.step % settings.checkpoint_every == 0
         if reports:
             self._refuse_not_finite()
-            self.metrics = {**session.report(), **self._clock.read(session.step)}
+            self.metrics = {**session.report(), **self._times()}
             if self._files:
                 run_directory.append_metrics(self._files.folder, self.metrics)
         if saves:
@@ -140,8 +135,10 @@ class Trainer:
         problem = self.session.not_finite()
         if problem is None:
             return
-        known = f"{problem}; {self._files.left()}" if self._files else problem
-        raise SoftVQError("{}; try a smaller {lr} than {:g}", known, self.session.config.train.lr)
+        if self._files:
+            path = self._files.folder / run_directory.CHECKPOINT
+            problem += f"; the last good checkpoint is {path}" if path.exists() else "; there is no checkpoint yet"
+        raise SoftVQError("{}; try a smaller {lr} than {:g}", problem, self.session.config.train.lr)
 
     @contextlib.contextmanager
     def _in_place(self) -> Iterator[None]:
@@ -149,6 +146,14 @@ class Trainer:
         on_stream = contextlib.nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
         with threads(self.session.config.train.threads), whole_float32.held(), on_stream:
             yield
+
+    def _times(self) -> dict[str, float]:
+        """Seconds of training so far, over all pieces of a resumed run, and steps per second since the last reading."""
+        now, step = time.perf_counter(), self.session.step
+        rate = (step - self._last_step) / max(now - self._last_time, 1e-9)
+        self._seconds += now - self._last_time
+        self._last_step, self._last_time = step, now
+        return {"seconds": round(self._seconds, 3), "steps_per_second": round(rate, 2)}
 
 
 def run_in_turn(trainers: Sequence[Trainer], stop: threading.Event) -> list[SoftVQError | None]:
@@ -177,24 +182,3 @@ def _stream(device: torch.device) -> torch.cuda.Stream | None:
     stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream(device))
     return stream
-
-
-def _steps_to_boundary(step: int, settings: TrainConfig) -> int:
-    """How far the run may go before something is due."""
-    due = (settings.log_every - step % settings.log_every, settings.checkpoint_every - step % settings.checkpoint_every)
-    kept = (kept - step for kept in settings.kept if kept > step)
-    return min(settings.iterations - step, *due, *kept)
-
-
-class _Clock:
-    """Seconds of training so far, over all the pieces of a resumed run, and steps a second since the last reading."""
-
-    def __init__(self, step: int, seconds: float) -> None:
-        self.step, self.before, self.start = step, seconds, time.perf_counter()
-        self.last = self.start
-
-    def read(self, step: int) -> dict[str, float]:
-        now = time.perf_counter()
-        rate = (step - self.step) / max(now - self.last, 1e-9)
-        self.step, self.last = step, now
-        return {"seconds": round(self.before + now - self.start, 3), "steps_per_second": round(rate, 2)}

@@ -114,6 +114,12 @@ def state(folder: Path) -> dict[str, Any]:
     return {"checkpoint": plain(content), "log": without_clocks, "config": (folder / "config.json").read_text()}
 
 
+def outcome(folder: Path) -> Any:
+    """What a training ends with: step, weights, state and log, to compare with ``==``."""
+    whole = state(folder)
+    return [whole["log"], *(whole["checkpoint"][name] for name in ("step", "model", "training"))]
+
+
 def unfinish(run: Path, step: int = 1) -> None:
     """Let the checkpoint of a finished run say that it is one of an earlier step."""
     from softvq_cli.training import archive

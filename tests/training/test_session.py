@@ -77,13 +77,6 @@ def test_a_kmeans_start_needs_an_image_a_codeword() -> None:
     flat_session(20, K=20, codebook_init="kmeans")
 
 
-def test_a_buffer_that_is_not_finite_is_found() -> None:
-    one = flat_session(bottleneck="ema-vq")
-    assert one.not_finite() is None
-    one.model.bottleneck.count[2] = torch.inf
-    assert "first in bottleneck.count" in str(one.not_finite())
-
-
 def test_adam_takes_the_steps_of_pytorchs_fused_adam_and_goes_on_from_its_state() -> None:
     torch.manual_seed(0)
     shapes = (torch.randn(50, 30), torch.randn(7, 3, 3, 3).contiguous(memory_format=torch.channels_last), torch.ones(5))

@@ -11,7 +11,7 @@ from softvq_cli.config import resolve
 from softvq_cli.training.batches import ResidentImages
 from softvq_cli.training.checkpoint import restore
 from softvq_cli.training.session import Session
-from softvq_cli.training.steppers import EagerStepper, GraphStepper, stepper
+from softvq_cli.training.steppers import EagerStepper, GraphStepper
 from softvq_cli.words import BOTTLENECKS
 from tests.helpers import blobs
 
@@ -57,10 +57,6 @@ def test_a_limit_below_the_piece_is_kept() -> None:
     assert [steps.advance(limit) for limit in (1, 4, 5, 9)] == [1, 1, 5, 5]
 
 
-def test_the_stepper_is_that_of_the_device() -> None:
-    assert isinstance(stepper(session("ae")), EagerStepper)
-
-
 @pytest.mark.parametrize("bottleneck", BOTTLENECKS)
 def test_a_restored_session_goes_on_in_pieces_whose_tensors_stay_where_they_are(bottleneck: str) -> None:
     whole, resumed = session(bottleneck), session(bottleneck)
@@ -75,14 +71,6 @@ def test_a_restored_session_goes_on_in_pieces_whose_tensors_stay_where_they_are(
         assert whole.report() == resumed.report()
     assert addresses(resumed) == before
     assert_same_weights(whole, resumed, rtol=0, atol=0)
-
-
-def test_only_a_session_before_its_first_step_can_be_restored() -> None:
-    one = session("ae")
-    steps = EagerStepper(one)
-    steps.advance()
-    with pytest.raises(RuntimeError, match="has not taken a step"):
-        restore(one, 1, copy.deepcopy(one.model.state_dict()), one.state_dict())
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -90,20 +89,12 @@ def test_a_killed_run_goes_on_in_the_same_curves_without_a_double_step(settings,
     assert_same_curves(tmp_path / "run")
 
 
-def test_a_run_that_was_not_logged_before_gets_its_curves_from_the_start(settings, tmp_path):
+def test_a_run_gets_its_curves_from_the_start_and_a_replaced_one_leaves_none(settings, tmp_path):
     stopped(settings, tmp_path / "run", 17, device="cpu")
-    train(settings, out=tmp_path / "run", device="cpu", resume=True, logs=["tensorboard"])
+    stopped(settings, tmp_path / "run", 23, device="cpu", resume=True, logs=["tensorboard"])
     assert_same_curves(tmp_path / "run")
-
-
-def test_a_run_that_is_replaced_leaves_no_curves(settings, tmp_path):
-    train(settings, out=tmp_path / "run", device="cpu", logs=["tensorboard"])
     train({**settings, "lr": 1e-4}, out=tmp_path / "run", device="cpu", overwrite=True, logs=["tensorboard"])
     assert_same_curves(tmp_path / "run")
-
-
-def test_an_interrupted_run_says_how_it_is_logged_on(settings, tmp_path):
-    stopped(settings, tmp_path / "run", 17, device="cpu", logs=["tensorboard"])
 
 
 def test_an_unknown_logger_and_missing_packages_are_named_before_anything_is_done(settings, tmp_path, monkeypatch):
@@ -113,18 +104,6 @@ def test_an_unknown_logger_and_missing_packages_are_named_before_anything_is_don
     with pytest.raises(SoftVQError, match=r"pip install 'softvq\[tensorboard\]'"):
         train(settings, out=tmp_path / "run", logs=["tensorboard"])
     assert not (tmp_path / "run").exists()
-
-
-def test_the_command_logs_and_prints_just_its_path(settings, tmp_path, capsys, monkeypatch):
-    from softvq_cli.__main__ import main
-
-    monkeypatch.chdir(tmp_path)
-    words = [word for name, value in settings.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-    assert main(["train", *words, "--log", "tensorboard", "--out", "run"]) == 0
-    captured = capsys.readouterr()
-    assert captured.out == "run/ckpt.pt\n"
-    assert "tensorboard --logdir run" in captured.err
-    assert json.loads((tmp_path / "run" / "config.json").read_text())["train"]["iterations"] == 30
 
 
 def test_a_disk_that_is_full_for_tensorboard_costs_no_checkpoint(settings, tmp_path, monkeypatch):

@@ -19,51 +19,36 @@ from softvq_cli.errors import InputError, RefusedError, SoftVQError, UsageError
 from softvq_cli.reporter import Reporter
 from softvq_cli.training import checkpoint, run_directory, train
 from softvq_cli.words import BOTTLENECKS
-from tests.helpers import stopped
+from tests.helpers import outcome, stopped
+
+NOISY = {"bottleneck": "soft-vq", "noise_std": 0.1, "checkpoint_every": 5}
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def without_clock(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{k: v for k, v in row.items() if k not in ("seconds", "steps_per_second")} for row in rows]
-
-
-def assert_same_tree(a: Any, b: Any) -> None:
-    """Equal to the last bit, through dicts and lists."""
-    assert type(a) is type(b)
-    if isinstance(a, dict):
-        assert a.keys() == b.keys()
-        for key in a:
-            assert_same_tree(a[key], b[key])
-    elif isinstance(a, list | tuple):
-        assert len(a) == len(b)
-        for x, y in zip(a, b, strict=True):
-            assert_same_tree(x, y)
-    elif isinstance(a, torch.Tensor):
-        assert torch.equal(a, b)
-    else:
-        assert a == b
-
-
-def assert_same_run(a: Path, b: Path) -> None:
-    first, second = checkpoint.load(a / "ckpt.pt"), checkpoint.load(b / "ckpt.pt")
-    assert first.step == second.step
-    assert_same_tree(first.model.state_dict(), second.model.state_dict())
-    assert_same_tree(first.training, second.training)
-    assert without_clock(lines(a)) == without_clock(lines(b))
+def config_of(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "config.json").read_text())  # type: ignore[no-any-return]
 
 
 class Listening(Reporter):
-    """Keeps what it is told."""
+    """Keeps what it is told, and with how many threads."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
+        self.threads: set[int] = set()
 
     def note(self, text: str) -> None:
         if not text.startswith("training in"):
             self.notes.append(text)
+
+    def progress(self, name: str, done: float, total: int | None, detail: str = "") -> None:
+        if name == "training" and done:
+            self.threads.add(torch.get_num_threads())
+
+    def step(self, metrics: Mapping[str, float], session: Any = None) -> None:
+        self.threads.add(torch.get_num_threads())
 
 
 @pytest.mark.parametrize("bottleneck", BOTTLENECKS)
@@ -71,99 +56,70 @@ def test_every_bottleneck_trains_and_writes_a_run_directory(
     bottleneck: str, small: dict[str, Any], tmp_path: Path
 ) -> None:
     run = train({**small, "bottleneck": bottleneck, "iterations": 60}, out=tmp_path)
-    config = json.loads((tmp_path / "config.json").read_text())
-    assert config["model"]["bottleneck"] == bottleneck
-    rows = lines(tmp_path)
+    assert config_of(tmp_path)["model"]["bottleneck"] == bottleneck
+    rows, trained = lines(tmp_path), checkpoint.load(run.path)
     assert [row["step"] for row in rows] == [10, 20, 30, 40, 50, 60]
     assert rows[-1]["nmse"] < rows[0]["nmse"]
     assert {"loss", "nmse", "test_nmse", "seconds", "steps_per_second"} <= rows[-1].keys()
-    own = checkpoint.load(run.path).model.bottleneck
-    assert set(own.term_names) <= rows[-1].keys()
+    assert set(trained.model.bottleneck.term_names) <= rows[-1].keys()
     if BOTTLENECKS[bottleneck].has_codebook:
         assert {"perplexity", "active_codes", "posterior_entropy_bits"} <= rows[-1].keys()
-        K = own.centroids().shape[-2]  # of each stage, where there are several
-        assert 1 <= rows[-1]["perplexity"] <= K
-        assert "K" not in BOTTLENECKS[bottleneck].settings or K == 6
+        assert 1 <= rows[-1]["perplexity"] <= trained.model.bottleneck.centroids().shape[-2]
     assert run.metrics == rows[-1]
-    assert checkpoint.load(run.path).finished
+    assert trained.finished
 
 
 def test_the_logged_loss_is_the_weighted_sum_of_its_terms(small: dict[str, Any], tmp_path: Path) -> None:
-    weights = {"reconstruction_scale": 2.0, "latent_weight": 3.0, "beta": 5.0}
-    train({**small, **weights}, out=tmp_path)
+    train({**small, "reconstruction_scale": 2.0, "latent_weight": 3.0, "beta": 5.0}, out=tmp_path)
     for row in lines(tmp_path):
         expected = 2 * row["nmse"] + 3 * (row["codebook"] + 5 * row["commitment"])
         assert row["loss"] == pytest.approx(expected, rel=1e-5)
 
 
-def test_one_step_is_adam_on_the_gradient_of_the_loss(small: dict[str, Any], tmp_path: Path) -> None:
-    """After one step from zero moments every weight with a gradient has moved by about the learning rate."""
-    train({**small, "iterations": 1, "bottleneck": "ae"}, out=tmp_path / "one")
-    train({**small, "iterations": 2, "bottleneck": "ae"}, out=tmp_path / "two")
-    one, two = (checkpoint.load(tmp_path / name / "ckpt.pt") for name in ("one", "two"))
-    moved = (one.model.decoder.layers[-2].bias - two.model.decoder.layers[-2].bias).abs()
-    assert moved.max().item() <= 1.01 * small["lr"] * np.sqrt(2)
-    assert one.model.decoder.layers[-2].bias.abs().mean().item() == pytest.approx(small["lr"], rel=0.01)
-
-
 @pytest.mark.parametrize("bottleneck", ["vae", "soft-vq"])
-def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(
+def test_the_seed_decides_and_the_global_random_state_stays(
     bottleneck: str, small: dict[str, Any], tmp_path: Path
 ) -> None:
-    settings = {**small, "bottleneck": bottleneck, "noise_std": 0.1}
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        train({**settings, "seed": seed}, out=tmp_path / name)
-    assert_same_run(tmp_path / "a", tmp_path / "b")
+        train({**small, "bottleneck": bottleneck, "noise_std": 0.1, "seed": seed}, out=tmp_path / name)
+    assert torch.equal(before, torch.get_rng_state())
+    assert outcome(tmp_path / "a") == outcome(tmp_path / "b")
     assert lines(tmp_path / "a")[-1]["loss"] != lines(tmp_path / "c")[-1]["loss"]
 
 
-def test_training_leaves_the_global_random_state_alone(small: dict[str, Any], tmp_path: Path) -> None:
-    torch.manual_seed(3)
-    before = torch.get_rng_state()
-    train(small, out=tmp_path)
-    assert torch.equal(before, torch.get_rng_state())
-
-
-@pytest.mark.parametrize("stops", [[1], [10], [13], [7, 8, 25]])
-def test_a_stopped_run_resumes_to_the_same_bytes(stops: list[int], small: dict[str, Any], tmp_path: Path) -> None:
-    settings = {**small, "bottleneck": "soft-vq", "noise_std": 0.1, "checkpoint_every": 5}
+@pytest.mark.parametrize(
+    ("settings", "stops"),
+    [
+        *((NOISY, stops) for stops in ([1], [10], [7, 8, 25])),
+        ({"bottleneck": "ema-vq", "codebook_init": "kmeans", "revive": 0.5, "decay": 0.5}, [7, 13]),
+        ({"bottleneck": "fsq", "levels": "4,3"}, [7, 13]),
+        ({"bottleneck": "sq-vae", "temperature_decay": 0.1}, [7, 13]),
+        ({"bottleneck": "gumbel-vq", "temperature_decay": 0.1}, [7, 13]),
+        ({"bottleneck": "vq", "codebook_init": "kmeans"}, [7, 13]),
+    ],
+)
+def test_a_stopped_run_resumes_to_the_same_bytes(
+    settings: dict[str, Any], stops: list[int], small: dict[str, Any], tmp_path: Path
+) -> None:
+    settings = {**small, "checkpoint_every": 5, **settings}
     train(settings, out=tmp_path / "whole")
     out = tmp_path / "pieces"
     stopped(settings, out, stops[0])
     for step in stops[1:]:
         stopped({}, out, step, resume=True)
     train({}, out=out, resume=True)
-    assert_same_run(tmp_path / "whole", out)
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"bottleneck": "ema-vq", "codebook_init": "kmeans", "revive": 0.5, "decay": 0.5},
-        {"bottleneck": "fsq", "levels": "4,3"},
-        {"bottleneck": "sq-vae", "temperature_decay": 0.1},
-        {"bottleneck": "gumbel-vq", "temperature_decay": 0.1},
-        {"bottleneck": "vq", "codebook_init": "kmeans"},
-    ],
-    ids=lambda settings: settings["bottleneck"],
-)
-def test_what_a_bottleneck_remembers_of_its_steps_goes_on_too(
-    settings: dict[str, Any], small: dict[str, Any], tmp_path: Path
-) -> None:
-    settings = {**small, **settings, "checkpoint_every": 5}
-    train(settings, out=tmp_path / "whole")
-    stopped(settings, tmp_path / "pieces", 7)
-    stopped({}, tmp_path / "pieces", 13, resume=True)
-    train({}, out=tmp_path / "pieces", resume=True)
-    assert_same_run(tmp_path / "whole", tmp_path / "pieces")
+    assert outcome(out) == outcome(tmp_path / "whole")
 
 
 def test_the_bytes_of_a_run_depend_on_its_threads_and_not_on_the_machines(
     small: dict[str, Any], tmp_path: Path, papers_networks: None
 ) -> None:
     settings = {**small, "threads": 2, "batch_size": 64, "checkpoint_every": 5}
-    before = torch.get_num_threads()
-    train(settings, out=tmp_path / "whole")
+    before, reporter = torch.get_num_threads(), Listening()
+    train(settings, out=tmp_path / "whole", reporter=reporter)
+    assert reporter.threads == {2}
     try:
         torch.set_num_threads(3)  # as on a machine with more cores
         stopped(settings, tmp_path / "pieces", 7)
@@ -172,28 +128,8 @@ def test_the_bytes_of_a_run_depend_on_its_threads_and_not_on_the_machines(
         train({}, out=tmp_path / "pieces", resume=True)
     finally:
         torch.set_num_threads(before)
-    assert_same_run(tmp_path / "whole", tmp_path / "pieces")
-
-
-def test_every_step_is_taken_with_the_runs_threads(small: dict[str, Any], tmp_path: Path) -> None:
-    class Threads(Reporter):
-        def __init__(self) -> None:
-            self.seen: set[int] = set()
-
-        def progress(self, name: str, done: float, total: int | None, detail: str = "") -> None:
-            if name == "training" and done:
-                self.seen.add(torch.get_num_threads())
-
-        def step(self, metrics: Mapping[str, float], session: Any = None) -> None:
-            self.seen.add(torch.get_num_threads())
-
-    reporter = Threads()
-    train({**small, "threads": 3}, out=tmp_path, reporter=reporter)
-    assert reporter.seen == {3}
-    assert json.loads((tmp_path / "config.json").read_text())["train"]["threads"] == 3
-    assert checkpoint.load(tmp_path / "ckpt.pt").config.train.threads == 3
-    with pytest.raises(UsageError, match="threads 1 would change the run"):
-        train({"threads": 1}, out=tmp_path, resume=True)
+    assert outcome(tmp_path / "pieces") == outcome(tmp_path / "whole")
+    assert config_of(tmp_path / "whole")["train"]["threads"] == 2
 
 
 @pytest.mark.parametrize(("asked", "side"), [({}, 64), ({"image_size": 99}, 99)])
@@ -212,42 +148,33 @@ def test_large_image_files_are_trained_smaller_unless_a_size_is_asked_for(
     assert any("image_size" in note for note in reporter.notes) == (not asked)
 
 
-def test_lines_logged_after_the_last_checkpoint_are_written_again_once(small: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("killed", ["after a report", "before the first checkpoint"])
+def test_a_killed_run_goes_on_to_the_same_bytes(killed: str, small: dict[str, Any], tmp_path: Path) -> None:
     train(small, out=tmp_path / "whole")
     out = tmp_path / "killed"
     stopped(small, out, 13)
-    with (out / "metrics.jsonl").open("a") as file:  # as if killed between a report and its checkpoint
-        file.write('{"step": 20, "loss": 1.0}\n{"step": 30, "lo')
+    if killed == "after a report":
+        with (out / "metrics.jsonl").open("a") as file:
+            file.write('{"step": 20, "loss": 1.0}\n{"step": 30, "lo')
+    else:
+        (out / "ckpt.pt").unlink()
     train({}, out=out, resume=True)
-    assert_same_run(tmp_path / "whole", out)
-
-
-def test_resume_begins_a_run_that_was_killed_before_its_first_checkpoint(small: dict[str, Any], tmp_path: Path) -> None:
-    train(small, out=tmp_path / "whole")
-    out = tmp_path / "early"
-    stopped(small, out, 1)
-    (out / "ckpt.pt").unlink()
-    train({}, out=out, resume=True)
-    assert_same_run(tmp_path / "whole", out)
-
-
-def test_resuming_a_finished_run_does_nothing(small: dict[str, Any], tmp_path: Path) -> None:
-    train(small, out=tmp_path)
-    before = (tmp_path / "ckpt.pt").read_bytes(), (tmp_path / "metrics.jsonl").read_bytes()
-    run = train({}, out=tmp_path, resume=True)
-    assert run.finished_before
-    assert before == ((tmp_path / "ckpt.pt").read_bytes(), (tmp_path / "metrics.jsonl").read_bytes())
+    assert outcome(out) == outcome(tmp_path / "whole")
+    before = (out / "ckpt.pt").read_bytes(), (out / "metrics.jsonl").read_bytes()
+    assert train({}, out=out, resume=True).finished_before
+    assert before == ((out / "ckpt.pt").read_bytes(), (out / "metrics.jsonl").read_bytes())
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("lr", 0.5), ("K", 7), ("seed", 9), ("bottleneck", "vae"), ("iterations", 9)]
+    ("name", "value"), [("lr", 0.5), ("K", 7), ("seed", 9), ("bottleneck", "vae"), ("iterations", 9), ("threads", 3)]
 )
 def test_resume_refuses_an_option_that_would_change_the_result_by_name(
     name: str, value: Any, small: dict[str, Any], tmp_path: Path
 ) -> None:
     stopped(small, tmp_path, 5)
-    with pytest.raises(UsageError, match=f"^{name} {value} would change"):
+    with pytest.raises(UsageError) as refused:
         train({name: value}, out=tmp_path, resume=True)
+    assert name in refused.value.settings
 
 
 @pytest.mark.parametrize("bottleneck", ["soft-vq", "gumbel-vq"])
@@ -259,12 +186,9 @@ def test_a_finished_run_goes_on_to_more_iterations_as_if_it_had_them_from_the_st
     out, said = tmp_path / "pieces", Listening()
     train({**settings, "iterations": 20}, out=out)
     stopped({"iterations": 60}, out, 33, resume=True)
-    assert json.loads((out / "config.json").read_text())["train"]["iterations"] == 60
-    run = train({}, out=out, resume=True)
-    assert_same_run(tmp_path / "whole", out)
-    assert not run.finished_before
-    with pytest.raises(UsageError, match=r"^iterations 20 would change"):
-        train({"iterations": 20}, out=out, resume=True)
+    assert config_of(out)["train"]["iterations"] == 60
+    assert not train({}, out=out, resume=True).finished_before
+    assert outcome(out) == outcome(tmp_path / "whole")
     end = (out / "ckpt.pt").read_bytes()
     train({"iterations": 61}, out=out, resume=True, reporter=said)
     [note] = said.notes
@@ -278,9 +202,7 @@ def test_a_run_that_ended_between_two_reports_is_lengthened_too(small: dict[str,
     train({**small, "iterations": 25}, out=out)
     stopped({"iterations": 60}, out, 27, resume=True)
     train({}, out=out, resume=True)
-    first, second = (checkpoint.load(folder / "ckpt.pt") for folder in (tmp_path / "whole", out))
-    assert_same_tree(first.model.state_dict(), second.model.state_dict())
-    assert_same_tree(first.training, second.training)
+    assert outcome(out)[1:] == outcome(tmp_path / "whole")[1:]
     assert [line["step"] for line in lines(out)] == [10, 20, 25, 30, 40, 50, 60]
 
 
@@ -290,31 +212,37 @@ def test_resume_refuses_other_data(small: dict[str, Any], npz: Path, tmp_path: P
     stopped({**small, "data": str(data)}, tmp_path / "run", 5)
     with np.load(npz) as arrays:
         np.savez(data, images=255 - arrays["images"], labels=arrays["labels"])
-    with pytest.raises(InputError, match="fingerprint differs"):
+    with pytest.raises(InputError, match=r"own\.npz"):
         train({}, out=tmp_path / "run", resume=True)
 
 
-def test_a_run_is_only_overwritten_on_request(small: dict[str, Any], tmp_path: Path) -> None:
+def test_a_run_is_only_overwritten_on_request_and_when_the_new_one_can_begin(
+    small: dict[str, Any], tmp_path: Path
+) -> None:
     train(small, out=tmp_path)
     before = (tmp_path / "ckpt.pt").read_bytes()
-    with pytest.raises(RefusedError, match=r"resume.*overwrite.*out"):
+    with pytest.raises(RefusedError) as refused:
         train({**small, "seed": 5}, out=tmp_path)
+    assert {"resume", "overwrite", "out"} <= {*refused.value.settings}
+    with pytest.raises(UsageError) as larger:
+        train({**small, "batch_size": 5000}, out=tmp_path, overwrite=True)
+    assert "batch_size" in larger.value.settings
     assert (tmp_path / "ckpt.pt").read_bytes() == before
     train({**small, "seed": 5}, out=tmp_path, overwrite=True)
     assert checkpoint.load(tmp_path / "ckpt.pt").config.train.seed == 5
 
 
 def test_a_kept_checkpoint_is_that_of_a_shorter_run(small: dict[str, Any], tmp_path: Path) -> None:
-    settings = {**small, "bottleneck": "soft-vq", "noise_std": 0.1}
+    settings = {**small, **NOISY}
     train({**settings, "keep": "7, 3"}, out=tmp_path / "long")
     for step in (3, 7):
         train({**settings, "iterations": step}, out=tmp_path / str(step))
         kept = checkpoint.load(tmp_path / "long" / f"ckpt-{step}.pt")
-        short = checkpoint.load(tmp_path / str(step) / "ckpt.pt")
+        short = checkpoint.load(tmp_path / str(step) / "ckpt.pt").model.state_dict()
         assert kept.step == step
-        assert_same_tree(kept.model.state_dict(), short.model.state_dict())
+        assert all(torch.equal(weights, short[name]) for name, weights in kept.model.state_dict().items())
     train(settings, out=tmp_path / "plain")
-    assert_same_run(tmp_path / "long", tmp_path / "plain")
+    assert outcome(tmp_path / "long") == outcome(tmp_path / "plain")
     train(settings, out=tmp_path / "long", overwrite=True)
     assert list((tmp_path / "long").glob("ckpt-*")) == []
 
@@ -323,17 +251,21 @@ def test_what_cannot_be_kept_is_said(small: dict[str, Any], tmp_path: Path) -> N
     stopped(small, tmp_path, 5)
     reporter = Listening()
     train({"keep": "2,5,8,40,50"}, out=tmp_path, resume=True, reporter=reporter)
-    assert [re.findall(r"\d+", note) for note in reporter.notes] == [["40", "50", "30"], ["2", "5"]]
+    [note] = reporter.notes
+    assert re.findall(r"\d+", note) == ["40", "50", "2", "5", "30"]  # and the step at which it goes on, and the last
     assert sorted(path.name for path in tmp_path.glob("ckpt*")) == ["ckpt-5.pt", "ckpt-8.pt", "ckpt.pt"]
-    with pytest.raises(UsageError, match=r"^keep .*'5,x'$"):
-        train({**small, "keep": "5,x"}, out=tmp_path / "other")
 
 
-def test_overwrite_destroys_nothing_when_the_new_run_cannot_begin(small: dict[str, Any], tmp_path: Path) -> None:
-    train(small, out=tmp_path)
-    with pytest.raises(UsageError, match=r"^batch_size 5000 is larger"):
-        train({**small, "batch_size": 5000}, out=tmp_path, overwrite=True)
-    assert checkpoint.load(tmp_path / "ckpt.pt").finished
+@pytest.mark.parametrize(
+    ("settings", "arguments", "name"),
+    [({"keep": "5,x"}, {}, "keep"), ({}, {"out": ""}, "out"), ({}, {"out": "  "}, "out")],
+)
+def test_a_wrong_setting_or_argument_is_refused_by_name(
+    settings: dict[str, Any], arguments: dict[str, Any], name: str, small: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError) as refused:
+        train({**small, **settings}, **{"out": tmp_path, **arguments})
+    assert name in refused.value.settings
 
 
 def test_a_second_process_in_the_same_directory_is_refused(small: dict[str, Any], tmp_path: Path) -> None:
@@ -342,7 +274,7 @@ def test_a_second_process_in_the_same_directory_is_refused(small: dict[str, Any]
     with subprocess.Popen(other, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout
         assert process.stdout.readline()
-        with pytest.raises(RefusedError, match="another softvq is working"):
+        with pytest.raises(run_directory.BusyError):
             train(small, out=tmp_path)
         process.communicate(b"\n")
     train(small, out=tmp_path)
@@ -352,8 +284,9 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
     small: dict[str, Any], tmp_path: Path
 ) -> None:
     settings = {**small, "bottleneck": "ae", "arch": "mlp", "lr": 1e30, "iterations": 40, "checkpoint_every": 1}
-    with pytest.raises(SoftVQError, match=r"not finite .*step \d+.*try a smaller lr than 1e\+30"):
+    with pytest.raises(SoftVQError) as stop:
         train(settings, out=tmp_path)
+    assert "lr" in stop.value.settings
     state = checkpoint.load(tmp_path / "ckpt.pt").model.state_dict()
     assert all(torch.isfinite(value).all() for value in state.values())
 
@@ -366,37 +299,30 @@ def test_run_directories_are_named_after_the_settings(
     assert train({**small, "bottleneck": "ae", "seed": 3}).folder == Path("runs/blobs-ae-d4-s3")
 
 
-def test_an_empty_name_is_no_folder():
-    for out in ("", "  "):
-        with pytest.raises(UsageError) as refused:
-            train({"data": "digits"}, out=out)
-        assert "out" in refused.value.settings
-
-
 def test_bfloat16_starts_at_about_the_same_loss_and_comes_down_too(
     small: dict[str, Any], tmp_path: Path, papers_networks: None
 ) -> None:
     settings = {**small, "iterations": 60, "log_every": 1, "arch": "mlp", "lr": 1e-3}
-    lines = {}
-    for precision in ("float32", "bfloat16"):
-        train({**settings, "precision": precision}, out=tmp_path / precision)
-        lines[precision] = run_directory.read_metrics(tmp_path / precision)
-    full, half = (lines[precision][0]["nmse"] for precision in ("float32", "bfloat16"))
+    courses = [
+        lines(train({**settings, "precision": precision}, out=tmp_path / precision).folder)
+        for precision in ("float32", "bfloat16")
+    ]
+    full, half = (course[0]["nmse"] for course in courses)
     assert full != half
     assert half == pytest.approx(full, rel=0.02)
-    assert all(ends[-1]["test_nmse"] < 0.8 * ends[0]["test_nmse"] for ends in lines.values())
+    assert all(course[-1]["test_nmse"] < 0.8 * course[0]["test_nmse"] for course in courses)
 
 
 def test_torch_compile_that_fails_is_noted_and_the_run_goes_on_the_same(
     small: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: Any) -> Any:
-        raise RuntimeError("no compiler found\nlong story")
+        raise RuntimeError("no compiler found")
 
     train(small, out=tmp_path / "eager")
     monkeypatch.setattr(torch, "compile", lambda function: broken)
     reporter = Listening()
     train({**small, "compile": True}, out=tmp_path / "compiled", reporter=reporter)
     [note] = reporter.notes
-    assert note.startswith("torch.compile") and note.endswith("no compiler found")
-    assert without_clock(lines(tmp_path / "eager")) == without_clock(lines(tmp_path / "compiled"))
+    assert "torch.compile" in note and "no compiler found" in note
+    assert outcome(tmp_path / "eager") == outcome(tmp_path / "compiled")
