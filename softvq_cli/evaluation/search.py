@@ -74,13 +74,16 @@ def _by_products(z: np.ndarray, k: int, queries: np.ndarray | None, jobs: int | 
     """As :func:`nearest`: float32 finds the candidates, and float64 decides between them."""
     import joblib
 
-    mean = z.mean(axis=0, dtype=np.float64)
-    extended = np.empty((z.shape[1] + 1, len(z)), np.float32)
-    extended[:-1] = (z - mean).T
-    extended[-1] = np.square(extended[:-1]).sum(axis=0)
-    tiles = [np.ascontiguousarray(extended[:, start : start + _TILE]) for start in range(0, len(z), _TILE)]
+    mean, tiles = z.mean(axis=0, dtype=np.float64), []
+    for start in range(0, len(z), _TILE):
+        part = z[start : start + _TILE]
+        tile = np.empty((z.shape[1] + 1, len(part)), np.float32)
+        tile[:-1] = (part - mean).T
+        tile[-1] = np.square(tile[:-1]).sum(axis=0)
+        tiles.append(tile)
     few = 16 if len(z) >= 64 * k else 1
-    rows = _Rows(z, mean, tiles, np.ascontiguousarray(extended[:, ::few]), float(extended[-1].max()))
+    sample = np.concatenate([tile[:, ::few] for tile in tiles], axis=1)
+    rows = _Rows(z, mean, tiles, sample, float(max(tile[-1].max() for tile in tiles)))
     targets = z if queries is None else queries
     with evaluation_threads(jobs) as threads:
         pool = joblib.Parallel(threads, backend="threading")
