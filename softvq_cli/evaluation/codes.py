@@ -18,20 +18,13 @@ _GROUPS, _ITEMS = 3, 3
 def describe_codes(
     codes: np.ndarray, stages: int, K: int, labels: np.ndarray | None = None, ids: Sequence[str] | None = None
 ) -> dict[str, Any]:
-    """How the codes of N items are used, as a JSON-ready document.
+    """How the codes of N items are used, int (N, P·G): G ``stages`` of ``K`` codewords at each of P positions.
 
-    Args:
-        codes: int (N, P·G): G stages of K codewords at each of P positions, position by position.
-        stages: G.
-        K: codewords of a stage.
-        labels: int (N,).
-        ids: names of the items; their numbers from 0 unless given.
-
-    Returns:
-        ``stages``, by the stage's number from 1: ``codes`` (K), ``used``, ``perplexity`` and ``entropy_bits`` of the
-        usage. ``collisions``: ``items`` that share all codes with another item, their ``share``, the ``groups`` of
-        such items, the size of the ``largest_group``, and ``examples``. With labels also ``classes``: NMI, AMI,
-        homogeneity and purity of all codes together, and without a grid those of each stage, in ``stages``.
+    The JSON-ready document has ``stages``, by the stage's number from 1: ``codes`` (K), ``used``, ``perplexity`` and
+    ``entropy_bits`` of the usage. ``collisions``: ``items`` that share all codes with another item, their ``share``,
+    the ``groups`` of such items, the size of the ``largest_group``, and ``examples``, by the items' ``ids`` or numbers
+    from 0. With ``labels``, int (N,), also ``classes``: NMI, AMI, homogeneity and purity of all codes together, and
+    without a grid those of each stage, in ``stages``.
     """
     by_stage = codes.reshape(-1, stages)
     _, groups, sizes = np.unique(codes, axis=0, return_inverse=True, return_counts=True)

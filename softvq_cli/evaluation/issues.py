@@ -188,11 +188,8 @@ def doubted_labels(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.nd
     """Labels that out-of-sample probabilities doubt, by confident learning (Northcutt et al. 2021, eq. 1 and 2).
 
     t_j is the mean probability of class j over the rows that have the label j. A row with the label i is counted
-    for class j, the most probable of the classes with p_j ≥ t_j. It is doubted where j ≠ i.
-
-    Returns:
-        The doubted rows, int64, the most doubtful first; the class that each is counted for, int64; its score, the
-        probability of its own label.
+    for class j, the most probable of the classes with p_j ≥ t_j. It is doubted where j ≠ i. Returned are the doubted
+    rows, int64, the most doubtful first; the class that each is counted for; its score, the probability of its label.
     """
     thresholds = np.array([probabilities[labels == label, label].mean() for label in range(probabilities.shape[1])])
     confident = np.where(probabilities >= thresholds, probabilities, -1.0)
