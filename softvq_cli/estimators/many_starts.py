@@ -66,8 +66,9 @@ class KMeansManyStarts(ClusterMixin, BaseEstimator):  # type: ignore[misc]
             ValueError: X is no table of finite numbers, has fewer rows than clusters, or an argument is out of range.
         """
         X = validate_data(self, X, dtype=[np.float64, np.float32])
-        options = {"clusters": self.n_clusters, "n_init": self.n_init, "init": self.init, "jobs": self.n_jobs}
-        clustering = cluster(X, **options, seed=seed_of(self.random_state, 0), silhouette=False)
+        options: dict[str, Any] = {"clusters": self.n_clusters, "n_init": self.n_init, "init": self.init}
+        options |= {"seed": seed_of(self.random_state, 0), "jobs": self.n_jobs}
+        clustering = cluster(X, **options, silhouette=False)
         used, self.labels_ = np.unique(clustering.assignments, return_inverse=True)
         for note in clustering.notes:
             warnings.warn(note, ConvergenceWarning, stacklevel=2)

@@ -136,9 +136,9 @@ def content(
         constant[part] = (block == block[:, :1, :1]).all(axis=(1, 2, 3))
         grey = sum(block[..., c].astype(np.float32) for c in range(block.shape[3])) / block.shape[3]
         sharpness[part] = _sharpness(grey)
-        side = min(grey.shape[1:])
-        for row in [] if sides is None else np.flatnonzero(sides[part] < side):
-            sharpness[part][row] = _sharpness(_shrunk(grey[row], int(sides[part][row]))[None])[0]
+        own = np.full(len(block), min(grey.shape[1:])) if sides is None else sides[part]
+        for row in np.flatnonzero(own < min(grey.shape[1:])):
+            sharpness[part][row] = _sharpness(_shrunk(grey[row], int(own[row]))[None])[0]
     low, high = _percentiles(small, (1, 99))
     contrast = small.reshape(n, -1).std(axis=1) if n else np.empty(0)
     kinds = {

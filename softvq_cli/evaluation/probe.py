@@ -190,7 +190,7 @@ def _other_rows(z: np.ndarray, k: int, rows: np.ndarray, jobs: int | None) -> np
     near = nearest(z, k + 1, queries=z[rows], jobs=jobs)[1]
     own = near == rows[:, None]
     own[~own.any(axis=1), -1] = True  # of more than k copies of a row the row itself may not be among the first
-    return near[~own].reshape(len(rows), k)
+    return np.asarray(near[~own].reshape(len(rows), k))
 
 
 def _vote(labels: np.ndarray, classes: int) -> np.ndarray:
