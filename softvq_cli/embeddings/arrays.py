@@ -91,7 +91,7 @@ def joined(parts: Sequence[Embedding]) -> Embedding:
     names = [name for part in parts for name in part.info.get("file_names") or ()]
     info = {name: value for name, value in first.info.items() if name != "shard"}
     info |= {"n": sum(map(len, parts)), "file_names": names or None} if info else {}
-    labels = None if first.labels is None else np.concatenate([part.labels for part in parts])  # type: ignore[misc]
+    labels = None if first.labels is None else np.concatenate([part.labels for part in parts])
     return Embedding(parts[0].path, np.concatenate([part.z for part in parts]), labels, first.class_names, info)
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
+from typing import Protocol
 
 import numpy as np
 from PIL import Image
@@ -29,8 +30,12 @@ DARK, BRIGHT, BLURRED = 40.0, 225.0, 0.15
 _BLOCK = 2048
 
 
-Images = Collection[np.ndarray]
-"""An array uint8 (N, H, W, C), or anything that gives such images one after the other."""
+class Images(Protocol):
+    """An array uint8 (N, H, W, C), or anything that gives such images one after the other."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[np.ndarray]: ...
 
 
 def equal_rows(images: Images) -> list[np.ndarray]:
