@@ -81,8 +81,7 @@ def joined(parts: Sequence[Embedding]) -> Embedding:
             raise InputError(f"{first.path} and {part.path} are no parts of one embedding: their {differ[0]} differ")
     shards = [part.info.get("shard") for part in parts]
     if any(shards):
-        count = (shards[0] or (0, 0))[1]
-        if sorted(shard or [0, 0] for shard in shards) != [[number, count] for number in range(1, count + 1)]:
+        if sorted(shard or [0, 0] for shard in shards) != [[number + 1, len(parts)] for number in range(len(parts))]:
             raise InputError(
                 "{} and the files with it are not the parts of one embedding, each once: they are {}",
                 *(first.path, ", ".join("no part" if shard is None else "{} of {}".format(*shard) for shard in shards)),
