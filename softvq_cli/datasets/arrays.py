@@ -8,21 +8,21 @@ import math
 import os
 import re
 import zipfile
-import zlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from softvq_cli import npy
 from softvq_cli.config import DataConfig, image_shape
 from softvq_cli.datasets import cache, pixel_range, vectors
-from softvq_cli.datasets.dataset import Dataset, training_rows
+from softvq_cli.datasets.dataset import Dataset, Lazy, rows_of, training_rows
 from softvq_cli.datasets.named import idx_header, read_idx
 from softvq_cli.datasets.naming import Role, check_expansion, is_document, role_of, shorten
-from softvq_cli.datasets.records import distinct_labels, numbered, second_split, unlabelled
+from softvq_cli.datasets.records import Coded, Division, divide
 from softvq_cli.errors import InputError, Message, one_line
 
 ENDINGS = (".npz", ".npy", ".mat")
@@ -35,91 +35,104 @@ Arrays = Mapping[str, Callable[[], np.ndarray]]
 """The arrays of a file by name, each read when it is asked for."""
 
 
-@dataclass(frozen=True)
-class _Part:
-    """The arrays of one split."""
-
-    role: Role | None
-    name: str
-    """Of the images in the file."""
-    images: np.ndarray
-    labels: np.ndarray | None
-    labels_name: str | None
-
-
 def read(path: Path, config: DataConfig) -> Dataset:
     """Images or vectors, labels and splits of an array file."""
     arrays: Arrays = {".npy": _npy, ".npz": _npz, ".mat": _mat}.get(path.suffix.lower(), _idx)(path)
-    names, unused, notes = _parts(path, arrays)
-    notes += [f"unused arrays in {path.name}: {shorten(unused, 8)}"] if unused else []
-    parts = []
-    for role, name, labels_name in names:
-        images, labels = arrays[name](), None if labels_name is None else arrays[labels_name]()
+    parts, notes = _parts(path, arrays)
+    if config.label_column == "none":
+        parts = {role: (name, None) for role, (name, _) in parts.items()}
+    views: dict[Role | None, np.ndarray] = {}
+    labels: list[np.ndarray | None] = []
+    for role, (name, labels_name) in parts.items():
+        images, given = arrays[name](), None if labels_name is None else arrays[labels_name]()
         where = str(path) if path.suffix.lower() == ".npy" else f"{path}: {name}"
         if vectors.are_vectors(images, config):
             images = vectors.checked(images, where)
         else:
-            images, note = _as_images(images, where, config.image_shape, _label_count(labels))
+            images, note = _as_images(images, where, config.image_shape, _label_count(given))
             notes += [note] if note and note not in notes else []
-        parts.append(_Part(role, name, images, labels, labels_name))
-    return _joined(path, parts, notes, config)
+        views[role] = images
+        labels.append(None if given is None else _flat(given, len(images), f"{path}: {labels_name}", notes))
+    return _dataset(path, *_divided(path, views, labels, notes), config)
 
 
-def _joined(path: Path, parts: list[_Part], notes: list[str], config: DataConfig) -> Dataset:
-    """The training and the test split as one data set."""
-    first = parts[0]
-    for part in parts[1:]:
-        if part.images.shape[1:] != first.images.shape[1:]:
-            raise InputError(
-                f"{path}: {first.name} has images of {first.images.shape[1:]}, "
-                f"{part.name} has images of {part.images.shape[1:]}"
-            )
-    train = len(first.images) if len(parts) == 2 else None
-    given = [(part.labels, len(part.images), f"{path}: {part.labels_name}", part.role) for part in parts]
-    labels, names, label_notes = numbered(given, path.suffix == ".mat" and first.images.shape[1:] == (32, 32, 3))
-    notes += label_notes
-    images = first.images if train is None else _Joined([part.images for part in parts])
+def _divided(
+    path: Path, views: Mapping[Role | None, np.ndarray], labels: Sequence[np.ndarray | None], notes: list[str]
+) -> tuple[np.ndarray | Lazy, Division]:
+    """The images of train and test one after the other, and their labels."""
+    shapes = {role: view.shape[1:] for role, view in views.items()}
+    if len(set(shapes.values())) > 1:
+        sizes = ", ".join(f"{shape} in {role}" for role, shape in shapes.items())
+        raise InputError(f"{path}: all images must have one size; they have {sizes}")
+    whole = np.concatenate([*views.values()]) if len(views) > 1 else next(iter(views.values()))
+    counts = [*map(len, views.values())]
+    roles = Coded([*views], np.repeat(np.arange(len(views)), counts))
+    svhn = path.suffix == ".mat" and whole.shape[1:] == (32, 32, 3)
+    cells = _coded(labels, counts, svhn, notes)
+    division = divide(str(path), roles, cells, name=lambda row: f"row {row}", notes=notes)
+    return whole if len(division.rows) == len(whole) else rows_of(whole, division.rows), division
+
+
+def _coded(labels: Sequence[np.ndarray | None], counts: Sequence[int], svhn: bool, notes: list[str]) -> Coded | None:
+    """The labels of all splits together; NaN and the rows of a split without labels have none."""
+    given = [part for part in labels if part is not None]
+    if not given:
+        return None
+    values, codes = np.unique(np.concatenate(given), return_inverse=True)
+    if svhn and values.dtype.kind in "iu" and values.min() >= 1 and values.max() == 10:
+        values = values % 10
+        notes.append("label 10 is read as the digit 0, as in SVHN")
+    has_labels = np.repeat([part is not None for part in labels], counts)
+    whole = np.full(len(has_labels), len(values))
+    whole[has_labels] = codes.reshape(-1)
+    return Coded([*values.tolist(), None], whole)
+
+
+def _flat(labels: np.ndarray, count: int, where: str, notes: list[str]) -> np.ndarray:
+    """One plain label per image: (N,) of numbers or text."""
+    if labels.dtype.kind not in "iubfUS":
+        raise InputError(f"{where} holds {labels.dtype}; labels are whole numbers or text")
+    if labels.shape in ((count,), (count, 1), (1, count)):
+        small = labels.dtype.kind == "u" and labels.max(initial=0) < 1 << 63
+        return np.asarray(labels.reshape(-1).astype(np.int64) if small else labels.reshape(-1))
+    one_hot = labels.ndim == 2 and len(labels) == count and labels.shape[1] > 1 and labels.dtype.kind not in "US"
+    if one_hot and ((labels == 0) | (labels == 1)).all() and (labels.sum(axis=1) == 1).all():
+        notes.append(f"{where} is one-hot: the place of the 1 is the label")
+        return np.asarray(labels.argmax(axis=1), np.int64)
+    raise InputError(f"{where} has the shape {labels.shape}; {count} images need ({count},)")
+
+
+def _dataset(path: Path, images: np.ndarray | Lazy, division: Division, config: DataConfig) -> Dataset:
+    labels, train, notes = division.labels, division.train, division.notes
     content = b"" if labels is None else np.ascontiguousarray(labels).tobytes()
-    stamp = [_key(path, config), hashlib.sha256(content).hexdigest()]
+    key = [_key(path, config), hashlib.sha256(content + division.rows.tobytes()).hexdigest()]
+    limits: str | None = None
     if len(images.shape) == 2:
-        pixels, limits = images[:] if isinstance(images, _Joined) else images, None
+        pixels: Any = images
         notes.append(vectors.note_of(pixels))
     else:
-        in_train = training_rows(len(images), labels, train, config)
-        pixels, limits, range_notes = _bytes(images, path, in_train, config)
+        rows = training_rows(len(images), labels, train, config)
+        pixels, limits, range_notes = _bytes(images, path, rows, config, cache.key_of(*key))
         notes += range_notes
-    key = cache.key_of(*stamp, limits)
     return Dataset(
-        path.name, "all", pixels, labels, names, notes=tuple(notes), pixel_range=limits, train=train, key=key
+        path.name,
+        *("all", pixels, labels, division.class_names),
+        notes=tuple(notes),
+        pixel_range=limits,
+        train=train,
+        key=cache.key_of(*key, limits),
     )
 
 
-class _Joined:
-    """Two arrays, one after the other, of which a slice is read at a time."""
-
-    def __init__(self, parts: list[np.ndarray]) -> None:
-        self.parts = parts
-        self.shape = (sum(map(len, parts)), *parts[0].shape[1:])
-        self.dtype = np.result_type(*parts)
-
-    def __len__(self) -> int:
-        return int(self.shape[0])
-
-    def __getitem__(self, rows: slice) -> np.ndarray:
-        start, stop, _ = rows.indices(len(self))
-        first = len(self.parts[0])
-        return np.concatenate([self.parts[0][start:stop], self.parts[1][max(start - first, 0) : max(stop - first, 0)]])
-
-
 def _bytes(
-    images: np.ndarray | _Joined, path: Path, train: np.ndarray, config: DataConfig
-) -> tuple[np.ndarray, str | None, list[str]]:
-    """(uint8, the range that was used, notes) of pixels of any type."""
+    images: np.ndarray | Lazy, path: Path, train: np.ndarray, config: DataConfig, key: str
+) -> tuple[Any, str | None, list[str]]:
+    """(uint8, the range that was used, notes) of pixels of any type; ``key`` stands for them."""
     scale = pixel_range.scale_of(config.pixel_range)
     if images.dtype == np.uint8 and not isinstance(scale, tuple):
-        return images[:] if isinstance(images, _Joined) else images, None, []
+        return images, None, []
     if images.dtype == np.bool_:
-        return _converted(images, _key(path, config), lambda block: block.astype(np.uint8) * np.uint8(255)), None, []
+        return _converted(images, key, lambda block: block.astype(np.uint8) * np.uint8(255)), None, []
     if images.dtype.kind not in "fiu":
         raise InputError(f"{path} holds {images.dtype}; images are whole numbers or floats")
     low, high, trained, missing = np.inf, -np.inf, (np.inf, -np.inf), 0
@@ -142,14 +155,13 @@ def _bytes(
         notes.append(f"pixels go from {low:.6g} to {high:.6g}: values outside this range are clipped")
     if missing:
         notes.append(f"{missing} values: {pixel_range.NOTES['nan']}")
-    key = cache.key_of(_key(path, config), limits)
-    pixels = _converted(images, key, lambda block: pixel_range.to_bytes(block, limits))
+    pixels = _converted(images, cache.key_of(key, limits), lambda block: pixel_range.to_bytes(block, limits))
     if config.pixel_range == "auto":
         pixel_range.check_contrast(str(path), pixels, train, limits)
     return pixels, pixel_range.text_of(limits), notes
 
 
-def _converted(array: np.ndarray | _Joined, key: str, convert: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+def _converted(array: np.ndarray | Lazy, key: str, convert: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """``array`` as uint8, a slice at a time; on disk if it is large."""
 
     def fill(put: cache.Put) -> None:
@@ -164,27 +176,23 @@ def _converted(array: np.ndarray | _Joined, key: str, convert: Callable[[np.ndar
 # ---- which array is what
 
 
-def _parts(path: Path, arrays: Arrays) -> tuple[list[tuple[Role | None, str, str | None]], list[str], list[str]]:
-    """(split, images, labels) of the training and the test split, or of the undivided whole; unused arrays; notes."""
+def _parts(path: Path, arrays: Arrays) -> tuple[dict[Role | None, tuple[str, str | None]], list[str]]:
+    """Split → (images, labels) of the splits, or of the undivided whole; and what is said of the other arrays."""
     images, labels = (_by_role(arrays, words) for words in (_IMAGES, _LABELS))
-    notes: list[str] = []
-    if None in images:
-        chosen: list[Role | None] = [None]
-    elif "train" in images and len(images) > 1:
-        marks = {role: distinct_labels(arrays[labels[role]]()) if role in labels else [] for role in images}
-        second, notes = second_split([role for role in images if role is not None], unlabelled(marks))
-        chosen = ["train", second]
-    else:
-        held = ", ".join(sorted(arrays)[:8]) or "nothing"
-        raise InputError(f"{path} needs the arrays images (and labels), or x_train and x_test; it holds {held}")
-    parts = [(role, images[role], labels.get(role)) for role in chosen]
-    with_labels = [name for _, _, name in parts if name is not None]
-    unknown = shorten(sorted(name for name in arrays if _meaning(name) is None))
-    if unknown and 0 < len(with_labels) < len(parts):
-        other = " and ".join(f"labels of {name}" for _, name, label in parts if label is None)
-        raise InputError(f"{path} has {with_labels[0]} but no {other}; rename them if they are among {unknown}")
-    unused = set(arrays) - {name for _, *part in parts for name in part}
-    return parts, sorted(unused), notes
+    if None not in images and not ("train" in images and len(images) > 1):
+        names = ", ".join(sorted(arrays)[:8]) or "nothing"
+        raise InputError(f"{path} needs the arrays images (and labels), or x_train and x_test; it holds {names}")
+    splits = [None] if None in images else [role for role in ("train", "test", "validation") if role in images]
+    parts = {role: (images[role], labels.get(role)) for role in splits}
+    used = {name for pair in parts.values() for name in pair}
+    without = [name for name, its_labels in parts.values() if its_labels is None]
+    unknown = sorted(name for name in arrays if _meaning(name) is None)
+    if unknown and 0 < len(without) < len(parts):
+        raise InputError(
+            f"{path} has no labels of {shorten(without)}; rename them if they are among {shorten(unknown)}"
+        )
+    unused = sorted(set(arrays) - used)
+    return parts, [f"unused arrays in {path.name}: {shorten(unused, 8)}"] if unused else []
 
 
 def _by_role(arrays: Arrays, words: Sequence[str]) -> dict[Role | None, str]:
@@ -214,7 +222,6 @@ def _meaning(name: str) -> tuple[Role | None, str] | None:
 
 # ---- which axis is what
 
-
 _ORDERS: dict[str, tuple[int | None, str, Callable[[np.ndarray], np.ndarray]]] = {
     "NHW": (0, "", lambda array: array[..., None]),
     "HWC": (None, "(H, W, C) of one image", lambda array: array[None]),
@@ -231,23 +238,27 @@ def _as_images(array: np.ndarray, where: str, setting: str | None, labels: int |
 
     ``setting`` is ``image_shape``, with which (N, H·W·C) are images too; ``labels`` says how many labels go with it.
     """
+    shape = tuple(array.shape)
     if array.ndim and array.size == 0:
-        raise InputError(f"{where} is not an array of images: its shape is {array.shape}")
+        raise InputError(f"{where} is not an array of images: its shape is {shape}")
     if setting is not None:
         return _as_given(array, where, image_shape(setting), setting), ""
-    ways = {order: _ORDERS[order][2](array) for order in _orders(array, labels)}
-    if len(ways) == 1:
-        ((order, images),) = ways.items()
-        said = _ORDERS[order][1]
-        return images, f"the axes of {where} are read as {said}" if said else ""
-    shape = tuple(array.shape)
-    if ways:
-        text = " or ".join(_way(order, images) for order, images in ways.items())
-        raise InputError("{} has the shape {}, which can be {}: choose with {image_shape}", where, shape, text)
-    raise InputError(
-        "{} has the shape {}; images are (N, H, W), (N, H, W, 1) or (N, H, W, 3), or have the channels first{}",
-        *(where, shape, _flat_hint(array.shape[1]) if array.ndim == 2 else ""),
-    )
+    orders = _orders(shape, labels)
+    if len(orders) == 1:
+        _, unusual, view = _ORDERS[orders[0]]
+        return view(array), f"the axes of {where} are read as {unusual}" if unusual else ""
+    if not orders:
+        raise InputError(
+            "{} has the shape {}; images are (N, H, W), (N, H, W, 1) or (N, H, W, 3), or have the channels first{}",
+            *(where, shape, _flat_hint(shape[1]) if array.ndim == 2 else ""),
+        )
+    ways = []
+    for order in orders:
+        count, height, width, channels = _ORDERS[order][2](array).shape
+        given = (channels, height, width) if order in ("NCHW", "CHW") else (height, width, channels)
+        images = f"{count} images" if count > 1 else "one image"
+        ways.append(f"{images} of {height}x{width}x{channels} ({','.join(map(str, given))})")
+    raise InputError("{} has the shape {}, which can be {}: choose with {image_shape}", where, shape, " or ".join(ways))
 
 
 def _label_count(labels: np.ndarray | None) -> int | None:
@@ -258,24 +269,14 @@ def _label_count(labels: np.ndarray | None) -> int | None:
     return math.prod(sizes) if len(sizes) <= 1 else None
 
 
-def _way(order: str, images: np.ndarray) -> str:
-    """One of several things that a shape may be, and how to say so."""
-    height, width, channels = images.shape[1:]
-    setting = (channels, height, width) if order in ("NCHW", "CHW") else (height, width, channels)
-    count = f"{len(images)} images" if len(images) > 1 else "one image"
-    return f"{count} of {height}x{width}x{channels} ({','.join(map(str, setting))})"
-
-
-def _orders(array: np.ndarray, labels: int | None) -> list[str]:
-    """The orders of axes that this shape may have."""
-    shape, orders = array.shape, []
-    if array.ndim == 3:
+def _orders(shape: tuple[int, ...], labels: int | None) -> list[str]:
+    """The orders of axes that this shape may have; where one of them fits the number of ``labels``, those."""
+    orders = []
+    if len(shape) == 3:
         orders = ["NHW"]
-        if shape[2] in _CHANNELS and shape[:2] != (1, 1):
-            orders.append("HWC")
-        if shape[0] == 3 and shape[2] not in _CHANNELS:
-            orders.append("CHW")
-    elif array.ndim == 4:
+        orders += ["HWC"] if shape[2] in _CHANNELS and shape[:2] != (1, 1) else []
+        orders += ["CHW"] if shape[0] == 3 and shape[2] not in _CHANNELS else []
+    elif len(shape) == 4:
         orders = [name for name, axis in (("NHWC", 3), ("NCHW", 1), ("HWCN", 2)) if shape[axis] in _CHANNELS]
         if labels is None and len(orders) > 1 and "HWCN" in orders:
             orders.remove("HWCN")  # only labels can tell that the images come last
@@ -297,13 +298,10 @@ def _as_given(array: np.ndarray, where: str, shape: tuple[int, int, int], settin
 
 def _flat_hint(columns: int) -> str:
     """What rows of so many numbers may be."""
-    shape = "H,W,C"
-    for channels in _CHANNELS:
-        side = math.isqrt(columns // channels)
-        if side * side * channels == columns:
-            first = "" if channels == 1 else f", or {channels},{side},{side} where the channels come first"
-            shape = f"{side},{side},{channels}{first}"
-            break
+    sides = ((math.isqrt(columns // channels), channels) for channels in _CHANNELS)
+    shape = next(
+        (f"{side},{side},{channels}" for side, channels in sides if side * side * channels == columns), "H,W,C"
+    )
     return Message("; if its rows are images, give {image_shape} {}", shape)
 
 
@@ -318,10 +316,17 @@ def is_array(path: Path) -> bool:
     if not path.is_dir():
         return path.name.lower().endswith(ENDINGS) or _IDX.fullmatch(path.name) is not None
     try:
-        names = [name for name in os.listdir(path) if not name.startswith(".") and not is_document(name)]
+        with os.scandir(path) as entries:  # ends at the first image of a large folder
+            names = (entry.name for entry in entries if not (entry.name.startswith(".") or is_document(entry.name)))
+            first = next(names, None)
+            return first is not None and _IDX.fullmatch(first) is not None and all(map(_IDX.fullmatch, names))
     except OSError:
         return False
-    return bool(names) and all(_IDX.fullmatch(name) for name in names)
+
+
+def _idx_files(path: Path) -> list[Path]:
+    folder = path if path.is_dir() else path.parent
+    return sorted(file for file in folder.iterdir() if _IDX.fullmatch(file.name))
 
 
 def _idx(path: Path) -> Arrays:
@@ -329,23 +334,21 @@ def _idx(path: Path) -> Arrays:
 
     A file has its labels and the other split next to it, by its name.
     """
-    folder = path if path.is_dir() else path.parent
     sets: dict[str, dict[str, Path]] = {}
-    for name in sorted(os.listdir(folder), reverse=True):  # what is unpacked wins over a .gz
-        match = _IDX.fullmatch(name)
-        if match is None or (not path.is_dir() and match["kind"] is None and name != path.name):
+    for file in reversed(_idx_files(path)):  # what is unpacked wins over a .gz
+        match = _IDX.fullmatch(file.name)
+        if match is None or (not path.is_dir() and match["kind"] is None and file != path):
             continue
-        words = [word for word in re.split(r"[-._]+", match["set"]) if word]
-        roles = [word for word in words if word.lower() == "t10k" or role_of(word) is not None]
-        role = None if len(roles) != 1 else "test" if roles[0].lower() == "t10k" else role_of(roles[0])
-        kind = "labels" if (match["kind"] or "images").lower().startswith("label") else "images"
+        words = [word for word in re.split(r"[-._]+", match["set"].lower().replace("t10k", "test")) if word]
+        roles = [word for word in words if role_of(word) is not None]
+        role = role_of(roles[0]) if len(roles) == 1 else None
+        kind = "labels" if (match["kind"] or "").lower().startswith("label") else "images"
         rest = " ".join(word for word in words if word not in roles or role is None)
-        sets.setdefault(rest, {})[kind if role is None else f"{kind}_{role}"] = folder / name
+        sets.setdefault(rest, {})[kind if role is None else f"{kind}_{role}"] = file
     if path.is_dir():
         if len(sets) > 1:
-            raise InputError(
-                f"{path} contains several sets of idx files, {shorten(sorted(sets))}: give the path of one file"
-            )
+            names = shorten(sorted(sets))
+            raise InputError(f"{path} contains several sets of idx files, {names}: give the path of one file")
         (chosen,) = sets.values()
     else:
         given = _unpacked_name(path)
@@ -363,20 +366,15 @@ def _unpacked_name(path: Path) -> str:
 
 def _idx_array(path: Path) -> np.ndarray:
     """The array in an idx file; its size is compared with what its header says before it is unpacked."""
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
-            start = file.read(4)
-            start += file.read(4 * start[3]) if len(start) == 4 else b""
-            header = idx_header(start)
-            size = 0 if header is None else math.prod(header[1]) * header[0].itemsize
-            check_expansion(path, path.stat().st_size, size)
-            if path.suffix != ".gz" and path.stat().st_size != len(start) + size:
-                size = 0  # it is damaged, which is found below without reading it
-            return read_idx(start + file.read(size + 1), str(path), "")
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or one_line(error)}") from error
-    except (EOFError, zlib.error, MemoryError) as error:
-        raise InputError(f"{path} is damaged: {one_line(error)}") from error
+    with _errors(path, "idx"), gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+        start = file.read(4)
+        start += file.read(4 * start[3]) if len(start) == 4 else b""
+        header, packed = idx_header(start), path.stat().st_size
+        size = 0 if header is None else math.prod(header[1]) * header[0].itemsize
+        check_expansion(path, packed, size)
+        if path.suffix != ".gz" and packed != len(start) + size:
+            size = 0  # it is damaged, which is found below without reading it
+        return read_idx(start + file.read(size + 1), str(path), "")
 
 
 def _npy(path: Path) -> Arrays:
@@ -387,46 +385,47 @@ def _npy(path: Path) -> Arrays:
 
 
 def _npz(path: Path) -> Arrays:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            infos = archive.infolist()
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
-    except Exception as error:  # zipfile raises many kinds on damaged bytes
-        raise InputError(f"{path} is damaged or not an .npz file: {one_line(error)}") from error
+    with _errors(path, ".npz"), zipfile.ZipFile(path) as archive:
+        infos = archive.infolist()
     check_expansion(path, path.stat().st_size, sum(info.file_size for info in infos))
     by_name = {info.filename.removesuffix(".npy"): info for info in infos}
     return {name: partial(_npz_array, path, name, info) for name, info in by_name.items()}
 
 
 def _npz_array(path: Path, name: str, info: zipfile.ZipInfo) -> np.ndarray:
-    try:
-        with zipfile.ZipFile(path) as archive, archive.open(info) as file:
-            return npy.read_array(file, f"{path}: {name}", info.file_size)
-    except InputError:
-        raise
-    except Exception as error:
-        raise InputError(f"{path}: {name} is damaged: {one_line(error)}") from error
+    with _errors(f"{path}: {name}", ".npz"), zipfile.ZipFile(path) as archive, archive.open(info) as file:
+        return npy.read_array(file, f"{path}: {name}", info.file_size)
 
 
 def _mat(path: Path) -> Arrays:
     """The arrays of a MATLAB file up to version 7."""
     from scipy.io import loadmat
 
-    try:
-        content = loadmat(path)
-    except NotImplementedError as error:
-        raise InputError(f"{path} has MATLAB's format 7.3; save it with -v7, or as .npz") from error
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or one_line(error)}") from error
-    except Exception as error:  # scipy raises many kinds on damaged bytes
-        raise InputError(f"{path} is damaged or not a .mat file: {one_line(error)}") from error
+    with _errors(path, ".mat"):
+        try:
+            content = loadmat(path)
+        except NotImplementedError as error:
+            raise InputError(f"{path} has MATLAB's format 7.3; save it with -v7, or as .npz") from error
     return {name: partial(np.asarray, value) for name, value in content.items() if isinstance(value, np.ndarray)}
 
 
+@contextmanager
+def _errors(where: Path | str, kind: str) -> Iterator[None]:
+    """Whatever the libraries raise on damaged bytes, as one line."""
+    try:
+        yield
+    except InputError:
+        raise
+    except OSError as error:
+        raise InputError(f"cannot read {where}: {error.strerror or one_line(error)}") from error
+    except Exception as error:  # zipfile, gzip and scipy raise many kinds
+        raise InputError(f"{where} is damaged or not an {kind} file: {one_line(error)}") from error
+
+
 def _key(path: Path, config: DataConfig) -> str:
-    files = [path] if not path.is_dir() and path.name.lower().endswith(ENDINGS) else []
-    folder = path if path.is_dir() else path.parent
-    files = files or sorted(file for file in folder.iterdir() if _IDX.fullmatch(file.name))
-    stamps = [cache.File.at("", file).status for file in files]
-    return cache.key_of("array", str(path.resolve()), stamps, config.image_shape)
+    """Stands for the files of images, which are too large to be read for it."""
+    paths = [path] if path.name.lower().endswith(ENDINGS) and not path.is_dir() else _idx_files(path)
+    files = cache.Files()
+    for file in paths:
+        files.add(file.name, file)
+    return cache.key_of("array", str(path.resolve()), files.status.tolist(), config.image_shape)

@@ -21,15 +21,16 @@ import re
 import stat
 import time
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from array import array
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from softvq_cli import npy
 from softvq_cli.errors import InputError, SoftVQError, UsageError, one_line
-from softvq_cli.files import atomic_write, make_folder, read_json, write_text
+from softvq_cli.files import atomic_write, make_folder, write_text
 
 Put = Callable[[int, np.ndarray], None]
 """Takes the first row and uint8 (n, ...) rows, to be kept from there on."""
@@ -39,7 +40,7 @@ LIMIT_BYTES = 64 << 30
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _sound: dict[Path, list[int]] = {}
 """What this process has found whole and uses, which is not removed; with its status then."""
-_VERSION = 3
+_VERSION = 4
 _STALE_SECONDS = 24 * 3600
 HASHED_BYTES = 256 << 20
 """Up to so many bytes the content itself is hashed."""
@@ -75,6 +76,10 @@ def limit() -> int:
     return LIMIT_BYTES if match is None else int(float(match[1]) * _UNITS[match[2]])
 
 
+def _path(key: str, suffix: str) -> Path:
+    return cache_folder() / "decoded" / f"{key}{suffix}"
+
+
 def key_of(*what: Any) -> str:
     """The name under which the pixels made from ``what`` are kept."""
     return hashlib.sha256(json.dumps([_VERSION, *what]).encode()).hexdigest()[:32]
@@ -82,24 +87,23 @@ def key_of(*what: Any) -> str:
 
 def store(key: str, shape: tuple[int, ...], fill: Callable[[Put], None]) -> np.ndarray:
     """Make an array once: ``fill`` gets a function that takes (first row, uint8 rows)."""
-    path = _folder() / f"{key}.npy"
+
+    def write(file: BinaryIO) -> None:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        start, row_bytes = file.tell(), math.prod(shape[1:])
+
+        def put(row: int, pixels: np.ndarray) -> None:
+            file.seek(start + row * row_bytes)  # not through a map: a full disk must be an error
+            file.write(np.ascontiguousarray(pixels).data)
+
+        fill(put)
+
     try:
-        make_folder(path.parent)
-        with atomic_write(path) as file:
-            np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
-            start = file.tell()
-            row_bytes = math.prod(shape[1:])
-
-            def put(row: int, pixels: np.ndarray) -> None:
-                file.seek(start + row * row_bytes)  # not through a map: a full disk must be an error
-                file.write(np.ascontiguousarray(pixels).data)
-
-            fill(put)
+        store_pack(key, write, ".npy")
     except SoftVQError as error:
         if not isinstance(error.__cause__, OSError) or isinstance(error, InputError):
             raise  # the data's fault, not the cache's
         return in_memory(shape, fill, error)
-    _seal(path)
     images = find(key, shape)
     return in_memory(shape, fill) if images is None else images
 
@@ -112,55 +116,43 @@ def find_or_store(key: str, shape: tuple[int, ...], fill: Callable[[Put], None])
 
 def find(key: str, shape: tuple[int, ...] | None = None) -> np.ndarray | None:
     """The array kept under ``key`` as a read-only memory map, or None if there is none or it is damaged."""
-    path = _folder() / f"{key}.npy"
+    path = find_pack(key, ".npy")
     try:
-        images = npy.map_file(path)
+        images = None if path is None else npy.map_file(path)
     except InputError:
         return None
-    fits = images.dtype == np.uint8 and shape in (None, images.shape)
-    return images if fits and _is_sound(path) else None
+    return images if images is not None and images.dtype == np.uint8 and shape in (None, images.shape) else None
 
 
-def store_pack(key: str, fill: Callable[[BinaryIO], None]) -> Path:
+def store_pack(key: str, fill: Callable[[BinaryIO], None], suffix: str = ".pack") -> None:
     """Keep a file as ``fill`` writes it; SoftVQError: it cannot be written."""
-    path = _folder() / f"{key}.pack"
+    path = _path(key, suffix)
     make_folder(path.parent)
     with atomic_write(path) as file:
         fill(file)
-    _seal(path)
-    return path
-
-
-def find_pack(key: str) -> Path | None:
-    """What :func:`store_pack` kept; None if there is none or it is damaged."""
-    path = _folder() / f"{key}.pack"
-    return path if path.exists() and _is_sound(path) else None
-
-
-def _seal(path: Path) -> None:
-    """Note the checksum and the status of an entry that was just written, and make room for it."""
     _sound[path] = _status_of(path)
-    write_notes(path.stem, [_checksum(path), _sound[path]], ".sum")
+    write_notes(key, [_checksum(path), _sound[path]], ".sum")
     _remove_old(keep=path)
 
 
-def _is_sound(path: Path) -> bool:
-    """Whether an entry is as it was written, which is marked as used then.
+def find_pack(key: str, suffix: str = ".pack") -> Path | None:
+    """What :func:`store_pack` kept, which is marked as used then; None if there is none or it is damaged.
 
     Its CRC-32 is compared, once in a process and at about 1 GB/s. That would be felt at every start for an entry of
     more than _COMPARED_BYTES: there the status will do as long as nobody wrote to the file.
     """
+    path = _path(key, suffix)
     with contextlib.suppress(OSError, TypeError, ValueError):
-        status, note = _status_of(path), read_notes(path.stem, ".sum")
+        status = _status_of(path)
         if _sound.get(path) != status:
-            checksum, sealed = note
+            checksum, sealed = read_notes(key, ".sum")
             if (status[0] <= _COMPARED_BYTES or sealed != status) and checksum != _checksum(path):
-                return False
+                return None
             _sound[path] = status
         with contextlib.suppress(OSError):  # it could not be written
             os.utime(path.with_suffix(".sum"))
-        return True
-    return False
+        return path
+    return None
 
 
 def _status_of(path: Path) -> list[int]:
@@ -177,24 +169,20 @@ def _checksum(path: Path) -> int:
 
 
 def write_notes(key: str, notes: Any, suffix: str = ".json") -> None:
-    """Keep JSON beside the array; a cache that cannot be written is no error."""
-    text = json.dumps(notes)
+    """Keep JSON next to the array, after a line with its digest; a cache that cannot be written is no error."""
+    text, path = json.dumps(notes), _path(key, suffix)
     with contextlib.suppress(SoftVQError):
-        make_folder(_folder())
-        write_text(_folder() / f"{key}{suffix}", json.dumps({"sha256": _digest_of(text), "notes": text}))
+        make_folder(path.parent)
+        write_text(path, f"{_digest_of(text)}\n{text}")
 
 
 def read_notes(key: str, suffix: str = ".json") -> Any:
     """What :func:`write_notes` kept, or None if there is none or it is damaged."""
     try:
-        kept = read_json(_folder() / f"{key}{suffix}")
-        return json.loads(kept["notes"]) if _digest_of(kept["notes"]) == kept["sha256"] else None
-    except (InputError, KeyError, TypeError, AttributeError, ValueError):
+        digest, text = _path(key, suffix).read_text(encoding="utf-8").split("\n")
+        return json.loads(text) if digest == _digest_of(text) else None
+    except (OSError, ValueError):
         return None
-
-
-def _folder() -> Path:
-    return cache_folder() / "decoded"
 
 
 def in_memory(shape: tuple[int, ...], fill: Callable[[Put], None], error: SoftVQError | None = None) -> np.ndarray:
@@ -202,7 +190,7 @@ def in_memory(shape: tuple[int, ...], fill: Callable[[Put], None], error: SoftVQ
     try:
         images = np.empty(shape, np.uint8)
     except MemoryError:
-        reason = error or f"cannot use the cache folder {_folder()}"
+        reason = error or f"cannot use the cache folder {cache_folder()}"
         raise InputError(f"{reason}; and {math.prod(shape)} bytes do not fit into memory") from error
 
     def put(row: int, pixels: np.ndarray) -> None:
@@ -232,47 +220,78 @@ def _remove_old(keep: Path) -> None:
 # ---- stamps
 
 
-class File(NamedTuple):
-    """One file and its status."""
+class Files:
+    """Names, paths and status of files, of which a stamp is made; columns, as there may be a million of them."""
 
-    name: str
-    """The path within the source, which the stamp has."""
-    path: str | Path
-    status: tuple[int, ...]
-    """Size, times of content and inode in ns, device and inode."""
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        """The paths within the source, which the stamp has."""
+        self.paths: list[str] = []
+        self._status = array("q")
 
-    @classmethod
-    def at(cls, name: str, path: str | Path, status: os.stat_result | None = None) -> File:
-        """The file at ``path``; InputError: it cannot be read."""
-        try:
-            status = os.stat(path) if status is None else status
-        except OSError as error:
-            raise InputError(f"cannot read {path}: {error.strerror}") from error
-        if not stat.S_ISREG(status.st_mode):
-            raise InputError(f"{path} is not a regular file")
+    def add(self, name: str, path: str | Path, status: os.stat_result | None = None) -> int:
+        """One more file, whose size is given back; InputError: it cannot be read."""
+        if status is None:
+            try:
+                status = os.stat(path)
+            except OSError as error:
+                raise InputError(f"cannot read {path}: {error.strerror}") from error
+            if not stat.S_ISREG(status.st_mode):
+                raise InputError(f"{path} is not a regular file")
+        self.names.append(name)
+        self.paths.append(os.fspath(path))
         identity = status.st_dev, status.st_ino & (1 << 63) - 1  # NumPy's int64 has no room for more
-        return cls(name, path, (status.st_size, status.st_mtime_ns, status.st_ctime_ns, *identity))
+        self._status.extend((status.st_size, status.st_mtime_ns, status.st_ctime_ns, *identity))
+        return status.st_size
+
+    @property
+    def status(self) -> np.ndarray:
+        """int64 (N, 5): size, times of content and inode in ns, device and inode."""
+        return np.frombuffer(self._status, np.int64).reshape(-1, 5) if self.names else np.empty((0, 5), np.int64)
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """int64 (N,)."""
+        return self.status[:, 0]
+
+    def stamp(self, folders: Iterable[str] = ()) -> str:
+        """Stands for names and content of the files, and for the names of ``folders``, the empty ones too."""
+        order = sorted(range(len(self.names)), key=self.names.__getitem__)
+        status = self.status[order]
+        newest = int(status[:, 1:3].max(initial=0))
+        if 0 <= time.time_ns() - newest < _GRAIN_NS:  # a change right after this would get the same time
+            time.sleep(_GRAIN_NS / 1e9)
+        names, paths = ("\0".join(map(column.__getitem__, order)) for column in (self.names, self.paths))
+        digest = _digest_of(names, paths, status.tobytes())
+        if status[:, 0].sum() <= HASHED_BYTES:
+            # Of files that have rested the hash is kept: who changes one changes the time of its inode, too.
+            rested = time.time_ns() - newest > _REST_NS
+            content = _contents.get(digest) or (read_notes(key_of("content", digest), ".fact") if rested else None)
+            if content is None:
+                content = self._digest_of_content(order)
+                if rested:
+                    write_notes(key_of("content", digest), content, ".fact")
+            digest = _contents[digest] = content
+        return _digest_of(digest, "\0".join(sorted(folders)))
+
+    def _digest_of_content(self, order: Iterable[int]) -> str:
+        digest, sizes = hashlib.sha256(), self.sizes
+        for row in order:
+            digest.update(repr((self.names[row], int(sizes[row]))).encode(errors="surrogateescape"))
+            try:
+                with open(self.paths[row], "rb", buffering=0) as file:
+                    while data := file.read(1 << 20):
+                        digest.update(data)
+            except OSError as error:
+                raise InputError(f"cannot read {one_line(self.paths[row])}: {error.strerror}") from error
+        return digest.hexdigest()
 
 
-def stamp(files: Iterable[File], folders: Iterable[str] = ()) -> str:
-    """Stands for the names and the content of ``files``, and for the names of ``folders``, the empty ones too."""
-    ordered = sorted(files)
-    status = np.array([file.status for file in ordered], np.int64).reshape(-1, 5)
-    newest = int(status[:, 1:3].max(initial=0))
-    if 0 <= time.time_ns() - newest < _GRAIN_NS:  # a change right after this would get the same time
-        time.sleep(_GRAIN_NS / 1e9)
-    names, paths = ("\0".join(str(file[column]) for file in ordered) for column in (0, 1))
-    digest = _digest_of(names, paths, status.tobytes())
-    if status[:, 0].sum() <= HASHED_BYTES:
-        # Of files that have rested the hash is kept: who changes one changes the time of its inode, too.
-        rested = time.time_ns() - newest > _REST_NS
-        content = _contents.get(digest) or (read_notes(key_of("content", digest), ".fact") if rested else None)
-        if content is None:
-            content = _content_of(ordered)
-            if rested:
-                write_notes(key_of("content", digest), content, ".fact")
-        digest = _contents[digest] = content
-    return _digest_of(digest, "\0".join(sorted(folders)))
+def stamp_of(path: Path) -> str:
+    """The stamp of one file."""
+    files = Files()
+    files.add(path.name, path)
+    return files.stamp()
 
 
 _contents: dict[str, str] = {}
@@ -284,18 +303,4 @@ def _digest_of(*parts: str | bytes) -> str:
     for part in parts:
         data = part if isinstance(part, bytes) else part.encode(errors="surrogateescape")
         digest.update(len(data).to_bytes(8, "little") + data)
-    return digest.hexdigest()
-
-
-def _content_of(files: Sequence[File]) -> str:
-    """SHA-256 of names and contents."""
-    digest = hashlib.sha256()
-    for name, path, status in files:
-        digest.update(repr((name, status[0])).encode(errors="surrogateescape"))
-        try:
-            with open(path, "rb", buffering=0) as file:
-                while data := file.read(1 << 20):
-                    digest.update(data)
-        except OSError as error:
-            raise InputError(f"cannot read {one_line(path)}: {error.strerror}") from error
     return digest.hexdigest()

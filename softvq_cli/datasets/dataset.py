@@ -130,7 +130,7 @@ class Lazy:
 class Rows(Lazy):
     """Some rows of an array, by index: nothing is copied before it is asked for."""
 
-    def __init__(self, images: np.ndarray, rows: np.ndarray) -> None:
+    def __init__(self, images: np.ndarray | Lazy, rows: np.ndarray) -> None:
         super().__init__((len(rows), *images.shape[1:]))
         self.images, self.rows, self.dtype = images, rows, images.dtype
 
@@ -138,12 +138,13 @@ class Rows(Lazy):
         """From the array."""
         return np.asarray(self.images[self.rows[rows]])
 
-    def copy_to(self, put: Callable[[int, np.ndarray], None]) -> None:
-        """All rows, a piece at a time, with the number of the first."""
-        done = 0
-        for block in blocks(self):
-            put(done, block)
-            done += len(block)
+
+def rows_of(images: np.ndarray | Lazy, rows: np.ndarray) -> Any:
+    """Those rows: a small copy, or an index into the images."""
+    if isinstance(images, Rows):
+        return rows_of(images.images, images.rows[rows])
+    view = Rows(images, rows)
+    return images[rows] if isinstance(images, np.ndarray) and view.nbytes <= _COPIED else view
 
 
 def blocks(images: np.ndarray | Lazy, size: int = 16 << 20) -> Iterator[np.ndarray]:
@@ -179,27 +180,32 @@ def part_of(whole: Dataset, config: DataConfig, split: Split) -> Dataset:
         key=None if whole.key is None else cache.key_of(whole.key, division),
         images=_images(whole, rows, split),
         labels=None if labels is None or (labels < 0).any() else labels,
-        file_names=None if whole.file_names is None else _names(whole.file_names, rows),
+        file_names=whole.file_names and tuple(np.array(whole.file_names, object)[rows]),
         notes=tuple(notes),
         drawn=whole.train is None,
         train=None,
     )
 
 
-def _images(whole: Dataset, rows: slice | np.ndarray, split: Split) -> np.ndarray:
+def _images(whole: Dataset, rows: slice | np.ndarray, split: Split) -> Any:
     """Those rows: a part of the array, a small copy, or an index into the images."""
     images: Any = whole.images
-    on_demand = not isinstance(images, np.ndarray)
-    if isinstance(rows, slice):
-        if isinstance(images, np.ndarray):
-            return images[rows]
-        rows = np.arange(len(images))[rows]
-    view: Any = Rows(images, rows)
+    if isinstance(rows, slice) and isinstance(images, np.ndarray):
+        return images[rows]
+    rows = np.arange(len(images))[rows] if isinstance(rows, slice) else rows
+    view = rows_of(images, rows)
+    on_demand = not isinstance(images, np.ndarray | Rows)
     if on_demand and split == "test" and view.nbytes * 4 <= cache.limit():  # it is read again and again
+
+        def copy(put: cache.Put) -> None:
+            done = 0
+            for block in blocks(view):
+                put(done, block)
+                done += len(block)
+
         key = cache.key_of(whole.key, hashlib.sha256(rows.tobytes()).hexdigest())
-        return cache.find_or_store(key, view.shape, view.copy_to)
-    chosen: np.ndarray = images[rows] if view.nbytes <= _COPIED and not on_demand else view
-    return chosen
+        return cache.find_or_store(key, view.shape, copy)
+    return view
 
 
 def _shared_note(whole: Dataset, config: DataConfig, split: Split, rows: slice | np.ndarray) -> list[str]:
@@ -210,21 +216,14 @@ def _shared_note(whole: Dataset, config: DataConfig, split: Split, rows: slice |
     trained[rows] = True
 
     def shared() -> int:
-        images = (image for block in blocks(whole.images) for image in block)
-        digests = np.fromiter((_digest_of(image) for image in images), np.uint64, len(whole))
-        return int(np.isin(digests[~trained], digests[trained]).sum())
+        images = (np.ascontiguousarray(image) for block in blocks(whole.images) for image in block)
+        digests = [hashlib.blake2b(image.data, digest_size=8).digest() for image in images]
+        known = {digest for digest, in_train in zip(digests, trained.tolist(), strict=True) if in_train}
+        return sum(digest in known for digest, in_train in zip(digests, trained.tolist(), strict=True) if not in_train)
 
     count = whole.remembered(f"shared {config.test_fraction} {config.split_seed}", shared)
     kind = "vectors" if whole.of_vectors else "images"
     return [f"{count} of {int((~trained).sum())} test {kind} are in the training split too"] if count else []
-
-
-def _digest_of(image: np.ndarray) -> int:
-    return int.from_bytes(hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=8).digest(), "little")
-
-
-def _names(names: tuple[str, ...], rows: slice | np.ndarray) -> tuple[str, ...]:
-    return names[rows] if isinstance(rows, slice) else tuple(names[row] for row in rows.tolist())
 
 
 def training_rows(count: int, labels: np.ndarray | None, train: int | None, config: DataConfig) -> np.ndarray:
@@ -256,48 +255,34 @@ _BLACK, _WHITE = 31, 0.9
 
 def _odd(whole: Dataset, config: DataConfig) -> list[str]:
     """What is odd about the labels or the pixels, a line each."""
-    lines = []
-    if whole.labels is not None and len(whole) > 1:
-        labels = whole.labels[whole.labels >= 0]
-        classes = len(np.unique(labels))
-        if classes == len(labels):
-            lines.append(f"every one of the {classes} images has its own class: accuracies will be meaningless")
-    lines += _odd_classes(whole)
+    lines = _odd_labels(whole)
     if whole.of_vectors:
         return lines
     low, high = (0.0, 255.0) if whole.pixel_range is None else map(float, whole.pixel_range.split(","))
-    if whole.pixel_range is not None and (share := _white_share(whole.images)) > _WHITE:
-        lines.append(
-            Message(
-                "{:.0%} of the pixels are white, because {:.6g} and all values above it are white: if this "
-                "is wrong, give the range "
-                "with {pixel_range}",
-                *(share, high),
-            )
-        )
+    share = 0.0 if whole.pixel_range is None else float((whole.images[:: max(1, len(whole) // 64)] == 255).mean())
+    if share > _WHITE:
+        text = "{:.0%} of the pixels are white, because {:.6g} and all values above it are white: if this is wrong, "
+        lines.append(Message(text + "give the range with {pixel_range}", share, high))
     brightest = _brightest(whole.images)
     if 0 < brightest <= _BLACK:
+        text = "no pixel is brighter than {} of 255, so the images look black: if there are no larger values, "
         most = f"{low:.6g},{low + (high - low) * brightest / 255:.3g}"
-        lines.append(
-            Message(
-                "no pixel is brighter than {} of 255, so the images look black: if there are no larger "
-                "values, give the range "
-                "with {pixel_range} {}",
-                # Of a type's full range it is not known here which type that is.
-                *(brightest, "auto" if config.pixel_range == "full" else most),
-            )
-        )
+        # Of a type's full range it is not known here which type that is.
+        given = "auto" if config.pixel_range == "full" else most
+        lines.append(Message(text + "give the range with {pixel_range} {}", brightest, given))
     return lines
 
 
-def _odd_classes(whole: Dataset) -> list[str]:
-    """Classes that only the test split has, and names that are nearly the same."""
+def _odd_labels(whole: Dataset) -> list[str]:
+    """A class for every image, classes that only the test split has, and names that are nearly the same."""
     lines = []
+    if whole.labels is not None and len(whole) > 1:
+        labels = whole.labels[whole.labels >= 0]
+        if len(np.unique(labels)) == len(labels):
+            lines.append(f"every one of the {len(labels)} images has its own class: accuracies will be meaningless")
     if whole.labels is not None and whole.train is not None:
-        train, test = (
-            set(part[part >= 0].tolist()) for part in (whole.labels[: whole.train], whole.labels[whole.train :])
-        )
-        unseen = [whole.class_names[label] for label in sorted(test - train)] if train else []
+        train, test = ({*np.unique(part).tolist()} for part in np.split(whole.labels, [whole.train]))
+        unseen = [whole.class_names[label] for label in sorted(test - train) if label >= 0 and train != {-1}]
         if unseen:
             lines.append(f"classes of the test split that are missing in the training split: {shorten(unseen, 8)}")
     alike: dict[str, list[str]] = {}
@@ -309,13 +294,7 @@ def _odd_classes(whole: Dataset) -> list[str]:
     return lines
 
 
-def _white_share(images: np.ndarray) -> float:
-    """Of the pixels of some images, evenly spaced."""
-    some = images[:: max(1, len(images) // 64)]
-    return float((some == 255).mean())
-
-
-def _brightest(images: np.ndarray) -> int:
+def _brightest(images: np.ndarray | Lazy) -> int:
     """The largest pixel; ends early where one is bright enough not to matter."""
     brightest = 0
     for block in blocks(images, 1 << 20):

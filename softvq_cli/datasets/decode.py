@@ -81,8 +81,7 @@ def decode(items: Iterable[Item], form: Form, put: Put, *, count: int, size: int
     """Decode ``items`` and hand the pixels to ``put``, in the order of the items."""
     done, tally = 0, Tally()
     most = max(1, min(_BLOCK_ITEMS, _BLOCK_BYTES // (form.height * form.width * form.channels)))
-    work = _worked(_blocks(items, most), partial(decode_block, form=form), *_executor(count, size))
-    for block, (pixels, counted) in work:
+    for block, (pixels, counted) in _worked(items, most, partial(decode_block, form=form), count, size):
         for (row, *_), image in zip(block, pixels, strict=True):
             put(row, image[None])
         done += len(block)
@@ -96,30 +95,33 @@ def decode(items: Iterable[Item], form: Form, put: Put, *, count: int, size: int
 def extents(items: Iterable[Item], *, count: int, size: int, tick: Callable[[int], None]) -> list[Extent]:
     """The values that each image has, in the order of the rows; raises InputError as :func:`decode`."""
     by_row: dict[int, Extent] = {}
-    for block, values in _worked(_blocks(items, 64), _survey_block, *_executor(count, size)):
+    for block, values in _worked(items, 64, _survey_block, count, size):
         by_row.update(zip((item[0] for item in block), values, strict=True))
         tick(len(by_row))
     return [by_row[row] for row in sorted(by_row)]
 
 
-def _executor(count: int, size: int) -> tuple[Executor | None, int]:
-    """(who decodes ``count`` files of ``size`` bytes in all, how many at a time); None: this thread."""
-    import joblib
-
-    workers = joblib.cpu_count()
+def _executor(count: int, size: int, workers: int) -> Executor | None:
+    """Who decodes ``count`` files of ``size`` bytes in all; None: this thread."""
     if size > count * _LARGE_FILE:
-        return ThreadPoolExecutor(workers), workers
+        return ThreadPoolExecutor(workers)
     if count < _WORTH_PROCESSES or multiprocessing.current_process().daemon:  # which may have no children
-        return None, 1
+        return None
     from joblib.externals.loky import get_reusable_executor
 
-    return get_reusable_executor(max_workers=workers, timeout=20, initializer=_start_worker), workers
+    executor: Executor = get_reusable_executor(max_workers=workers, timeout=20, initializer=_start_worker)
+    return executor
 
 
 def _worked(
-    blocks: Iterable[list[Item]], work: Callable[[list[Item]], Result], executor: Executor | None, workers: int
+    items: Iterable[Item], most: int, work: Callable[[list[Item]], Result], count: int, size: int
 ) -> Iterator[tuple[list[Item], Result]]:
-    """Each block with the result of ``work``, in order; while others work, this thread reads the next blocks."""
+    """Blocks of items with the result of ``work``, in order; while others work, this thread reads the next blocks."""
+    import joblib
+
+    items, workers = iter(items), joblib.cpu_count()
+    blocks = iter(lambda: list(islice(items, most)), [])
+    executor = _executor(count, size, workers)
     if executor is None:
         yield from ((block, work(block)) for block in blocks)
         return
@@ -134,9 +136,8 @@ def _worked(
             done, future = pending.popleft()
             yield done, future.result()
     except BrokenExecutor as error:
-        raise SoftVQError(
-            "a process that decodes images was killed, perhaps because memory ran out; try again"
-        ) from error
+        text = "a process that decodes images was killed, perhaps because memory ran out; try again"
+        raise SoftVQError(text) from error
     finally:
         for _, future in pending:
             future.cancel()
@@ -145,12 +146,6 @@ def _worked(
 def _start_worker() -> None:
     """Ctrl-C reaches every process of a terminal; a worker would answer with a traceback."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _blocks(items: Iterable[Item], most: int) -> Iterator[list[Item]]:
-    items = iter(items)
-    while block := list(islice(items, most)):
-        yield block
 
 
 def decode_block(block: list[Item], form: Form) -> tuple[np.ndarray, Tally]:
@@ -169,6 +164,7 @@ def decode_block(block: list[Item], form: Form) -> tuple[np.ndarray, Tally]:
                     *(form.first, form.width, form.height, name, width, height),
                 )
             tally["cropped"] += width != height
+            tally["resized"] += 1
             size = form.width, form.height
             image = np.asarray(ImageOps.fit(Image.fromarray(image), size, method=Image.Resampling.BICUBIC))
         row[...] = image if image.ndim == 3 else image[..., None]
@@ -198,7 +194,7 @@ def page_count(name: str, data: bytes) -> int:
     """How many images a file holds: 1 for everything but TIFF and DICOM; InputError: it is damaged."""
     with _errors(name):
         if formats.is_tiff(data):
-            return len(formats.pages_of(data)[0])
+            return len(formats.directories_of(data)[0])
         return formats.frame_count(name, data) if formats.is_dicom(data) else 1
 
 
@@ -234,34 +230,31 @@ def _open(name: str, data: bytes, page: int, tally: Tally, *, deep: bool) -> Ras
         _register_heif(name)
     if not formats.is_tiff(data):
         return _open_with_pillow(data, page, tally, deep=deep)
-    pages, others = formats.pages_of(data)
-    tally[f"pages:{len(pages)}"] += len(pages) > 1
+    directories, others = formats.directories_of(data)
+    tally[f"pages:{len(directories)}"] += len(directories) > 1
     tally["overviews"] += others > 0
-    tags = formats.tags_of(name, data, pages[page])
-    formats.check_tiff(name, tags)
-    if not formats.pillow_reads(tags):
-        values = formats.read_tiff(name, data, pages[page], tags)
-        return Raster(values, tags.orientation, nodata=tags.nodata)
-    tally["bands"] += tags.samples == 4 and tags.photometric == formats.RGB and not tags.alphas
-    tally["upright"] += tags.orientation in range(2, 9)  # loading the image turns it
-    raster = _open_with_pillow(data, pages[page], tally, deep=deep)
-    if isinstance(raster.pixels, np.ndarray) and (tags.bits, tags.kind) == (32, 1):
+    tiff = formats.page_of(name, data, *directories[page])
+    if not formats.pillow_reads(tiff):
+        return Raster(formats.read_tiff(name, data, tiff), tiff.orientation, nodata=tiff.nodata)
+    tally["bands"] += tiff.samples == 4 and tiff.photometric == formats.RGB and not tiff.alphas
+    tally["upright"] += tiff.orientation in range(2, 9)  # loading the image turns it
+    raster = _open_with_pillow(data, tiff.number, tally, deep=deep)
+    if isinstance(raster.pixels, np.ndarray) and (tiff.bits, tiff.kind) == (32, 1):
         raster = replace(raster, pixels=raster.pixels.view(np.uint32))
-    return replace(raster, nodata=tags.nodata)
+    return replace(raster, nodata=tiff.nodata)
 
 
 def _open_with_pillow(data: bytes, page: int, tally: Tally, *, deep: bool) -> Raster:
     with Image.open(io.BytesIO(data), formats=_formats()) as image:
-        if page:
-            image.seek(page)
+        image.seek(page)
         if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
             raise Image.DecompressionBombError  # of which Pillow only warns up to twice as many
         if _raw_modes(image) == ["LA;16B"]:
             return _grey_and_alpha(image)
-        if _has_sixteen_bits(image):
+        if image.mode in ("RGB", "RGBA") and any(";16" in mode for mode in _raw_modes(image)):
             if deep:
                 return _sixteen_bits(data, page)
-            tally["sixteen"] += 1
+            tally["sixteen"] += 1  # Pillow's mode has no place for the lower 8
         tally["frames"] += image.format not in ("TIFF", "MPO") and getattr(image, "n_frames", 1) > 1
         image.load()
         if image.mode.startswith("I") or image.mode == "F":
@@ -290,9 +283,10 @@ def _orientation(image: Image.Image) -> int:
     return int(orientation) if orientation in range(2, 9) else 1
 
 
-def _has_sixteen_bits(image: Image.Image) -> bool:
-    """Whether it has colours of 16 bits, of which Pillow's mode has no place for the lower 8."""
-    return image.mode in ("RGB", "RGBA") and any(";16" in mode for mode in _raw_modes(image))
+def _raw_mode(args: object) -> str:
+    """How a decoder is told to read the pixels, by its arguments."""
+    first = args[0] if isinstance(args, tuple) and args else args
+    return first if isinstance(first, str) else ""
 
 
 def _raw_modes(image: Image.Image) -> list[str]:
@@ -312,19 +306,13 @@ def _sixteen_bits(data: bytes, page: int) -> Raster:
     halves, orientation = [], 1
     for swap in (False, True):
         with Image.open(io.BytesIO(data), formats=_formats()) as image:
-            if page:
-                image.seek(page)
+            image.seek(page)
             if swap and isinstance(image, ImageFile.ImageFile):
                 image.tile = [tile._replace(args=_swapped(tile.args)) for tile in image.tile]
             image.load()
             halves.append(np.asarray(image).astype(np.uint16))
             orientation = _orientation(image)
     return Raster(halves[0] * np.uint16(256) + halves[1], orientation)
-
-
-def _raw_mode(args: object) -> str:
-    first = args[0] if isinstance(args, tuple) and args else args
-    return first if isinstance(first, str) else ""
 
 
 def _swapped(args: tuple[Any, ...] | str | None) -> tuple[Any, ...] | str:

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import hashlib
 import http.client
 import os
 import tarfile
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from softvq_cli.datasets.named import Named, Status, data_folder, describe, known
 from softvq_cli.errors import SoftVQError, one_line
-from softvq_cli.files import atomic_write, make_folder
+from softvq_cli.files import atomic_write, discard_unfinished, make_folder
 from softvq_cli.reporter import Reporter
 
 _TIMEOUT_SECONDS = 30
 _MAX_BYTES = 2 << 30
 _CHUNK = 1 << 20
+Download = tuple[Sequence[str], Path, str]
+"""(addresses, where it goes, its MD5)."""
 
 
 def fetch(name: str, data_dir: str | os.PathLike[str] | None = None, reporter: Reporter | None = None) -> Status:
@@ -30,25 +31,20 @@ def fetch(name: str, data_dir: str | os.PathLike[str] | None = None, reporter: R
     """
     named = known(name)
     status = describe(name, data_dir)
-    if named is None or _is_good(status):
+    if named is None or status.intact:
         return status
     data, reporter = data_folder(data_dir), reporter or Reporter()
-    with _alone(data, data / named.folder, reporter):
-        if not _is_good(describe(name, data_dir)):
-            _FETCH[name](named, make_folder(data / named.folder), reporter)
+    with _alone(data, reporter):
+        if not describe(name, data_dir).intact:
+            _fetch(named, make_folder(data / named.folder), reporter)
     return describe(name, data_dir)
 
 
-def _is_good(status: Status) -> bool:
-    return status.complete and status.intact is not False
-
-
 @contextmanager
-def _alone(data: Path, target: Path, reporter: Reporter) -> Iterator[None]:
-    """Only one process at a time runs the body for this data folder; a failure leaves nothing but fetched files."""
+def _alone(data: Path, reporter: Reporter) -> Iterator[None]:
+    """Only one process at a time runs the body for this data folder."""
     import filelock
 
-    missing = [folder for folder in (target, *target.parents) if not folder.exists()]
     lock = filelock.FileLock(make_folder(data) / ".softvq.lock")
     try:
         try:
@@ -60,65 +56,44 @@ def _alone(data: Path, target: Path, reporter: Reporter) -> Iterator[None]:
         raise SoftVQError(f"cannot write into {data}: {error.strerror or error}; nothing was downloaded") from error
     try:
         yield
-    except BaseException:
-        _clear(Path(lock.lock_file), missing)
-        raise
     finally:
         lock.release()
 
 
-def _clear(lock: Path, missing: list[Path]) -> None:
-    """After a failure: remove the lock, and the empty folders that were not there before.
-
-    A process that waits for the lock may then run beside another one: files are checked and renamed into place.
-    """
-    with contextlib.suppress(OSError):
-        lock.unlink()
-        for folder in missing:
-            with contextlib.suppress(OSError):
-                folder.rmdir()  # fails if there is anything in it
-
-
-def _fetch_idx(named: Named, folder: Path, reporter: Reporter) -> None:
-    """NAME.gz from one of the mirrors, unpacked to NAME; the .gz stays, as torchvision leaves it."""
+def _fetch(named: Named, folder: Path, reporter: Reporter) -> None:
+    """Download and unpack as torchvision does, so that it finds everything there."""
     from torchvision import datasets
 
-    published = datasets.MNIST if named.name == "mnist" else datasets.FashionMNIST
-    targets = {file: folder / file.removesuffix(".gz") for file, _ in published.resources}
-    wanted = [
-        ([f"{mirror}{file}" for mirror in published.mirrors], folder / file, md5)
-        for file, md5 in published.resources
-        if not _is_right(targets[file], named.files[targets[file].name])
-    ]
-    _download(wanted, reporter)
-    for _, packed, _ in wanted:
-        with atomic_write(targets[packed.name]) as output:
-            output.write(gzip.decompress(packed.read_bytes()))
+    if named.name == "svhn":
+        splits = (datasets.SVHN.split_list[split] for split in ("train", "test"))
+        _download([([url], folder / file, md5) for url, file, md5 in splits], reporter)
+    elif named.name == "cifar10":
+        archive = folder.parent / datasets.CIFAR10.filename
+        _download([([datasets.CIFAR10.url], archive, datasets.CIFAR10.tgz_md5)], reporter)
+        with tarfile.open(archive) as tar:
+            for name in named.files:
+                member = tar.extractfile(f"{folder.name}/{name}")
+                assert member is not None  # it is in the archive with this MD5
+                _write(folder / name, member.read())
+        archive.unlink()
+    else:
+        theirs = datasets.MNIST if named.name == "mnist" else datasets.FashionMNIST
+        packed = [
+            (file, md5) for file, md5 in theirs.resources if not _is_right(folder / file[:-3], named.files[file[:-3]])
+        ]
+        _download(
+            [([mirror + file for mirror in theirs.mirrors], folder / file, md5) for file, md5 in packed], reporter
+        )
+        for file, _ in packed:
+            _write(folder / file[:-3], gzip.decompress((folder / file).read_bytes()))
 
 
-def _fetch_svhn(named: Named, folder: Path, reporter: Reporter) -> None:
-    from torchvision.datasets import SVHN
-
-    splits = (SVHN.split_list[split] for split in ("train", "test"))
-    _download([([url], folder / name, md5) for url, name, md5 in splits], reporter)
+def _write(path: Path, content: bytes) -> None:
+    with atomic_write(path) as output:
+        output.write(content)
 
 
-def _fetch_cifar(named: Named, folder: Path, reporter: Reporter) -> None:
-    """The batches from the one archive, which is removed afterwards."""
-    from torchvision.datasets import CIFAR10
-
-    archive = folder.parent / CIFAR10.filename
-    _download([([CIFAR10.url], archive, CIFAR10.tgz_md5)], reporter)
-    with tarfile.open(archive) as tar:
-        for name in named.files:
-            member = tar.extractfile(f"{folder.name}/{name}")
-            if member is not None:  # always so in the archive with this MD5
-                with atomic_write(folder / name) as output:
-                    output.write(member.read())
-    archive.unlink()
-
-
-def _is_right(path: Path, md5: str | None) -> bool:
+def _is_right(path: Path, md5: str) -> bool:
     """Whether the file is there and has this MD5."""
     if not path.is_file():
         return False
@@ -126,27 +101,18 @@ def _is_right(path: Path, md5: str | None) -> bool:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest() == md5
 
 
-_FETCH: dict[str, Callable[[Named, Path, Reporter], None]] = {
-    "mnist": _fetch_idx,
-    "fashion-mnist": _fetch_idx,
-    "svhn": _fetch_svhn,
-    "cifar10": _fetch_cifar,
-}
-
-
-# ---- from the network
-
-
-class _FailedError(Exception):
-    """This address did not give the file."""
-
-
-def _download(files: Sequence[tuple[Sequence[str], Path, str]], reporter: Reporter) -> None:
-    """Fetch those of the files (addresses, path, MD5) that are not there yet."""
-    missing = [(urls, path, md5) for urls, path, md5 in files if not _is_right(path, md5)]
+def _download(files: Sequence[Download], reporter: Reporter) -> None:
+    """Fetch those of the files that are not there yet, each from the first address that has it."""
+    missing = [file for file in files if not _is_right(file[1], file[2])]
     for number, (urls, path, md5) in enumerate(missing):
-        failures = _download_file(urls, path, md5, reporter)
-        if failures:
+        failures: list[str] = []
+        for url in urls:
+            try:
+                _download_file(url, path, md5, reporter)
+                break
+            except (OSError, http.client.HTTPException) as error:
+                failures.append(f"{url}: {one_line(error)}")
+        else:
             names = [path.name for _, path, _ in missing[number:]]
             raise SoftVQError(
                 f"could not fetch {path.name} ({'; '.join(failures)}); get {' and '.join(names)} elsewhere and put "
@@ -154,42 +120,28 @@ def _download(files: Sequence[tuple[Sequence[str], Path, str]], reporter: Report
             )
 
 
-def _download_file(urls: Sequence[str], path: Path, md5: str, reporter: Reporter) -> list[str]:
-    """Fetch ``path`` from the first address that has it; it is not touched until the file is complete and right."""
-    for leftover in path.parent.glob(f".{path.name}.*.tmp"):  # of a process that was killed
-        leftover.unlink(missing_ok=True)
-    failures: list[str] = []
-    for url in urls:
-        digest, done = hashlib.md5(usedforsecurity=False), 0
-        try:
-            with atomic_write(path) as file:
-                for data, total in _chunks(url):
-                    done += len(data)
-                    digest.update(data)
-                    file.write(data)
-                    reporter.progress(f"downloading {path.name}", done, total)
-                if digest.hexdigest() != md5:
-                    raise _FailedError(f"it gave another file, with the MD5 {digest.hexdigest()} and not {md5}")
-            return []
-        except _FailedError as failure:
-            failures.append(f"{url}: {failure}")
-    return failures
+def _download_file(url: str, path: Path, md5: str, reporter: Reporter) -> None:
+    """Fetch one file, which is not touched until it is complete and right; OSError: this address did not give it."""
+    discard_unfinished(path.parent, [path.name])
+    digest, done = hashlib.md5(usedforsecurity=False), 0
+    request = urllib.request.Request(url, headers={"User-Agent": "softvq"})
+    with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as response, atomic_write(path) as file:
+        length = response.headers.get("Content-Length", "")
+        total = int(length) if length.isdecimal() else None
+        while done <= _MAX_BYTES and (data := _read(response)):
+            done += len(data)
+            digest.update(data)
+            file.write(data)
+            reporter.progress(f"downloading {path.name}", done, total)
+        if total is not None and done < total:
+            raise http.client.HTTPException(f"the download stopped after {done} of {total} bytes; try again")
+        if digest.hexdigest() != md5:
+            raise http.client.HTTPException(f"it gave another file, with the MD5 {digest.hexdigest()} and not {md5}")
 
 
-def _chunks(url: str) -> Iterator[tuple[bytes, int | None]]:
-    """(data, length of the whole file if the server says it) until the end."""
-    done, total = 0, None
+def _read(response: http.client.HTTPResponse) -> bytes:
+    """The next bytes; a broken connection is not the disk's fault, for which ``atomic_write`` would take it."""
     try:
-        request = urllib.request.Request(url, headers={"User-Agent": "softvq"})
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as response:
-            length = response.headers.get("Content-Length", "")
-            total = int(length) if length.isdecimal() else None
-            while done <= _MAX_BYTES and (data := response.read(_CHUNK)):
-                done += len(data)
-                yield data, total
-    except (OSError, http.client.HTTPException) as error:
-        raise _FailedError(one_line(error)) from error
-    if done > _MAX_BYTES:
-        raise _FailedError(f"it gave more than {_MAX_BYTES} bytes")
-    if total is not None and done < total:
-        raise _FailedError(f"the download stopped after {done} of {total} bytes; try again")
+        return response.read(_CHUNK)
+    except OSError as error:
+        raise http.client.HTTPException(one_line(error)) from error

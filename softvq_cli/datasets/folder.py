@@ -1,4 +1,4 @@
-"""A folder of image files."""
+"""A folder of image files; and lists that name the files, their splits and their labels."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from softvq_cli.config import DataConfig
-from softvq_cli.datasets.cache import File, stamp
+from softvq_cli.datasets import cache
 from softvq_cli.datasets.naming import (
     Role,
     check_count,
     check_file_size,
     check_text,
-    entry_of,
     is_document,
     is_hidden,
     is_image_name,
@@ -26,17 +25,44 @@ from softvq_cli.datasets.naming import (
     role_of,
     shorten,
 )
-from softvq_cli.datasets.records import Fetch, Listing, Records, Source, divided
-from softvq_cli.datasets.tables import LABEL, chosen_columns, columns_of, delimiter_of, role_of_value
+from softvq_cli.datasets.records import Fetch, Records, Source
+from softvq_cli.datasets.tables import LABEL, Columns, chosen_columns, columns_of, delimiter_of, roles_of_column
 from softvq_cli.errors import InputError, one_line
-from softvq_cli.files import as_utf8
+from softvq_cli.files import as_utf8, on_disk
 
 
-def open_folder(root: Path) -> Source:
+class PathSource(Source):
+    """Files by their paths; the place of a file is its number among them."""
+
+    lies_open = True
+
+    def __init__(self, path: Path, stamp: str, paths: Sequence[str]) -> None:
+        super().__init__(path, stamp)
+        self._paths = paths
+
+    def read(self, files: Records) -> Iterator[tuple[int, bytes]]:
+        fetch = self.fetch(files)
+        for index, size in enumerate(files.sizes.tolist()):
+            check_file_size(self.path, files.names[index], size)
+            yield index, fetch(index)
+
+    def fetch(self, files: Records) -> Fetch:
+        places = files.places
+
+        def fetch(row: int) -> bytes:
+            path = self._paths[places[row]]
+            try:
+                with open(path, "rb", buffering=0) as file:
+                    return file.readall()
+            except OSError as error:
+                raise InputError(f"cannot read {path}: {error.strerror}") from error
+
+        return fetch
+
+
+def open_folder(root: Path) -> PathSource:
     """Every file under ``root``. Links are followed, as a folder of links is a usual way to make a subset."""
-    images = Records.empty()
-    paths: list[str] = []
-    files: list[File] = []
+    files = cache.Files()
     folders: set[str] = set()
     hidden: set[str] = set()
     seen: set[tuple[int, int]] = set()
@@ -44,55 +70,27 @@ def open_folder(root: Path) -> Source:
     while waiting:
         folder = waiting.pop()
         for entry in _entries(root, folder, seen):
+            name = f"{folder}{entry.name}" if entry.name.isascii() else as_utf8(f"{folder}{entry.name}")
             if is_metadata(entry.name):
-                if _is_hidden_image(entry):
-                    hidden.add(as_utf8(f"{folder}{entry.name}"))
+                hidden |= {name} if _is_hidden_image(entry) else set()
                 continue
-            on_disk = f"{folder}{entry.name}"
-            name = on_disk if on_disk.isascii() else as_utf8(on_disk)
-            status = _status(entry)
             check_text(root, name)
+            try:
+                status = entry.stat()
+            except OSError as error:
+                raise InputError(f"cannot read {entry.path}: {error.strerror}") from error
             if stat.S_ISDIR(status.st_mode):
                 folders.add(name)
-                waiting.append(f"{on_disk}/")
+                waiting.append(f"{folder}{entry.name}/")
             elif stat.S_ISREG(status.st_mode):
-                images.add(name, len(paths), status.st_size)
-                paths.append(on_disk)
-                files.append(File.at(name, entry.path, status))
-                check_count(root, len(paths))
+                files.add(name, entry.path, status)
             else:
                 raise InputError(f"{root}: {name} is neither a file nor a folder; remove it")
-    return PathSource(root, stamp(files, folders), root, paths, Listing(images, folders, hidden))
-
-
-class PathSource(Source):
-    """Files by their paths below a folder; the place of a file is its number among them."""
-
-    def __init__(self, path: Path, mark: str, root: Path, paths: list[str], listing: Listing) -> None:
-        super().__init__(path, mark)
-        self._root, self._paths, self._listed = root, paths, listing
-
-    def _list(self) -> Listing:
-        return self._listed
-
-    def read(self, files: Records) -> Iterator[tuple[int, bytes]]:
-        for index, (place, size) in enumerate(zip(files.places, files.sizes, strict=True)):
-            check_file_size(self.path, files.names[index], size)
-            yield index, self.content(place)
-
-    lies_open = True
-
-    def fetch(self, files: Records) -> Fetch:
-        places = files.places
-        return lambda row: self.content(places[row])
-
-    def content(self, place: int) -> bytes:
-        """The bytes of one file."""
-        path = self._root / self._paths[place]
-        try:
-            return path.read_bytes()
-        except OSError as error:
-            raise InputError(f"cannot read {path}: {error.strerror}") from error
+        check_count(root, len(files.names))
+    source = PathSource(root, files.stamp(folders), files.paths)
+    source.files = Records.of(files.names, range(len(files.names)), files.sizes)
+    source.folders, source.hidden = folders, hidden
+    return source
 
 
 def _entries(root: Path, folder: str, seen: set[tuple[int, int]]) -> list[os.DirEntry[str]]:
@@ -112,23 +110,12 @@ def _is_hidden_image(entry: os.DirEntry[str]) -> bool:
     if not is_hidden(entry.name):
         return False
     try:
-        if not entry.is_dir():
-            return is_image_name(entry.name)
-        with os.scandir(entry.path) as inside:
-            return any(is_image_name(file.name) for file in inside)
+        return any(map(is_image_name, os.listdir(entry.path) if entry.is_dir() else [entry.name]))
     except OSError:  # it is left out in any case
         return False
 
 
-def _status(entry: os.DirEntry[str]) -> os.stat_result:
-    try:
-        return entry.stat()
-    except OSError as error:
-        raise InputError(f"cannot read {entry.path}: {error.strerror}") from error
-
-
 # ---- lists of files
-
 
 LISTS = (".csv", ".tsv", ".jsonl")
 _METADATA = tuple(f"metadata{ending}" for ending in (*LISTS, ".parquet"))
@@ -139,39 +126,26 @@ class ListSource(PathSource):
 
     def __init__(self, path: Path, config: DataConfig) -> None:
         """Read the list."""
-        try:
-            rows = _parsed(str(path), path.name, path.read_bytes())
-        except OSError as error:
-            raise InputError(f"cannot read {path}: {error.strerror}") from error
-        columns = columns_of(str(path), _names(rows), chosen_columns(config))
-        images, roles = Records.empty(), []
-        places: dict[str, int] = {}
-        by_id: dict[str, list[str]] = {}
-        files = [File.at(path.name, path)]
-        for number, row in enumerate(rows, 1):
-            name = str(row.get(columns.image) or "").replace("\\", "/")
+        rows = _rows(path, config)
+        check_count(path, len(rows.images))
+        names, by_id = [*rows.images], dict[str, list[str]]()
+        for row, name in enumerate(names):
             check_text(path, name)
-            if not name:
-                raise InputError(f"{path}: row {number} names no image")
-            entry = entry_of(path.parent, name)
-            if not os.path.exists(path.parent / entry) and "." not in entry.rpartition("/")[2]:
+            if "." not in name.rpartition("/")[2] and not os.path.exists(on_disk(str(path.parent / name))):
                 by_id = by_id or _files_by_id(path)
-                entry = name = _file_of_id(path, name, by_id)
-            file = File.at(name, path.parent / entry)
-            check_file_size(path, name, file.status[0])
-            files.append(file)
-            roles.append(role_of_value(f"{path}, row {number}", row.get(columns.split)) if columns.split else None)
-            images.add(name, places.setdefault(entry, len(places)), file.status[0])
-        check_count(path, len(images))
-        super().__init__(path, stamp(files), path.parent, [*places], Listing(images))
-        labels = [row.get(columns.label) if columns.label else None for row in rows]
-        twice = len(images) - len(set(images.names))
-        notes = [
-            *columns.notes,
-            *(["image names have no ending and are matched with the files"] if by_id else []),
-        ]
-        notes += [*([f"{twice} rows name the same file as another row"] if twice else [])]
-        self.records = divided(str(path), images, roles, labels, None, notes)
+                names[row] = _file_of_id(path, name, by_id)
+        files = cache.Files()
+        files.add(path.name, path)
+        for name in names:
+            check_file_size(path, name, files.add(name, on_disk(str(path.parent / name))))
+        super().__init__(path, files.stamp(), files.paths[1:])
+        first = {name: row for row, name in reversed([*enumerate(names)])}
+        self.files = Records.of(names, [first[name] for name in names], files.sizes[1:])
+        notes = [*rows.columns.notes]
+        notes += ["image names have no ending and are matched with the files"] if by_id else []
+        if len(first) < len(names):
+            notes.append(f"{len(names) - len(first)} rows name the same file as another row")
+        self.records = self.files.divided(str(path), rows.roles, rows.labels, notes=notes)
 
 
 def _files_by_id(path: Path) -> dict[str, list[str]]:
@@ -189,9 +163,8 @@ def _file_of_id(path: Path, name: str, by_id: dict[str, list[str]]) -> str:
     folder, _, stem = name.rpartition("/")
     files = [file for file in by_id.get(stem, []) if file.startswith(folder)]
     if len(files) != 1:
-        raise InputError(
-            f"{path} names {one_line(name)}, which is {shorten(files) or 'no file'}; write the paths of the files"
-        )
+        text = f"{path} names {one_line(name)}, which is {shorten(files) or 'no file'}; write the paths of the files"
+        raise InputError(text)
     return files[0]
 
 
@@ -200,41 +173,85 @@ def metadata_records(source: Source, config: DataConfig) -> Records | None:
 
     They stand in the folder itself or in each of its splits, and name the files with ``file_name``.
     """
-    files = source.listing.files
-    lists = [row for row, name in enumerate(files.names) if name.rsplit("/", 1)[-1].lower() in _METADATA]
-    if not lists:
-        return None
-    rows_by_name = {name: row for row, name in enumerate(files.names)}
-    images: list[tuple[int, Role | None, Any]] = []
-    notes: list[str] = [*files.notes]
+    files, notes = source.files, [*source.files.notes]
+    lists = [row for row, name in enumerate(files.names) if name.rpartition("/")[2].lower() in _METADATA]
+    rows_by_name = {name: row for row, name in enumerate(files.names)} if lists else {}
+    images: dict[str, tuple[Role | None, Any]] = {}
     for index, data in source.read(files.take(lists)):
         name = files.names[lists[index]]
-        where = f"{source.path}/{name}"
-        parsed = _parsed(where, name, data)
-        columns = columns_of(where, _names(parsed), chosen_columns(config))
-        if columns.label is None:
+        where = source.path / name
+        rows = _rows(where, config, data)
+        notes += [note for note in rows.columns.notes if note not in notes]
+        if rows.columns.label is None:
             notes.append(f"{name} has no column of labels ({', '.join(LABEL[:3])} …)")
-        folder = PurePosixPath(name).parent
-        for row in parsed:
-            image = str(folder / str(row.get(columns.image) or "").replace("\\", "/"))
+        cells = rows.labels or [None] * len(rows.images)
+        for file, role, label in zip(rows.images, rows.roles, cells, strict=True):
+            image = str(PurePosixPath(name).parent / file)
             if image not in rows_by_name:
                 raise InputError(f"{where} names {one_line(image)}, which is not there")
-            role = role_of_value(where, row[columns.split]) if columns.split else _role_of_path(image)
-            images.append((rows_by_name[image], role, row.get(columns.label) if columns.label else None))
-        notes += [note for note in columns.notes if note not in notes]
-    if all(label is None for _, _, label in images):
+            images[image] = role or _role_of_path(image), label
+    if all(label is None for _, label in images.values()):
         return None  # nothing to learn from it: the folders say more
-    named = {row for row, _, _ in images}
-    left = [name for row, name in enumerate(files.names) if row not in named and not is_document(name)]
+    left = [name for name in files.names if name not in images and not is_document(name)]
     if left:
         notes.append(f"not used, because no metadata file names them: {shorten(left)}")
-    images.sort(key=lambda image: files.names[image[0]].split("/"))
-    rows, roles, labels = zip(*images, strict=True)
-    return divided(str(source.path), files.take(rows), roles, labels, None, notes)
+    names = sorted(images, key=lambda image: image.split("/"))
+    roles, labels = zip(*(images[name] for name in names), strict=True)
+    return files.take([rows_by_name[name] for name in names]).divided(str(source.path), roles, labels, notes=notes)
 
 
 def _role_of_path(name: str) -> Role | None:
     return next((role for part in name.split("/")[:-1] if (role := role_of(part)) is not None), None)
+
+
+class _Rows(NamedTuple):
+    """What a list says of its images."""
+
+    columns: Columns
+    images: list[str]
+    roles: Sequence[Role | None]
+    labels: Sequence[Any] | None
+
+
+def _rows(path: Path, config: DataConfig, data: bytes | None = None) -> _Rows:
+    """Read a list, from ``data`` where its bytes are there already."""
+    try:
+        data = path.read_bytes() if data is None else data
+        rows = _parsed(path.name.lower(), data)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, csv.Error, RecursionError) as error:
+        raise InputError(f"{path} is damaged or not a list of rows: {one_line(error)}") from error
+    if not rows:
+        raise InputError(f"{path} has no rows")
+    where = str(path)
+    columns = columns_of(where, [*dict.fromkeys(name for row in rows for name in row)], chosen_columns(config))
+    image, label, split = columns.image, columns.label, columns.split
+    images = [str(row.get(image) or "").replace("\\", "/") for row in rows]
+    if "" in images:
+        raise InputError(f"{path}: row {images.index('') + 1} names no image")
+    roles = roles_of_column(where, [row.get(split) for row in rows]) if split else [None] * len(rows)
+    labels = [row.get(label) for row in rows] if label else None
+    return _Rows(columns, images, roles, labels)
+
+
+def _parsed(name: str, data: bytes) -> list[dict[str, Any]]:
+    """The rows of a list by column; ValueError, csv.Error or RecursionError: it is none."""
+    if name.endswith(".parquet"):
+        return _rows_of_parquet(data)
+    text = data.decode("utf-8-sig")
+    if name.endswith(".jsonl"):
+        rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+        if not all(isinstance(row, dict) for row in rows):
+            raise ValueError("a line is no object")
+        return rows
+    mark = delimiter_of(name, text.partition("\n")[0])
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=mark, restkey="", strict=True)
+    rows = [{key: value for key, value in row.items() if key} for row in reader]
+    ragged = next((number for number, row in enumerate(rows, 2) if None in row.values()), None)
+    if ragged is not None:
+        raise ValueError(f"line {ragged} has fewer cells than the first")
+    return rows
 
 
 def _rows_of_parquet(data: bytes) -> list[dict[str, Any]]:
@@ -246,32 +263,4 @@ def _rows_of_parquet(data: bytes) -> list[dict[str, Any]]:
         raise ValueError("it needs pyarrow: pip install 'softvq[tables]'") from error
     except Exception as error:  # pyarrow raises many kinds on damaged bytes
         raise ValueError(str(error)) from error
-    return rows
-
-
-def _names(rows: Sequence[dict[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(name for row in rows for name in row))
-
-
-def _parsed(where: str, name: str, data: bytes) -> list[dict[str, Any]]:
-    """The rows of a list by column."""
-    try:
-        if name.lower().endswith(".parquet"):
-            return _rows_of_parquet(data)
-        text = data.decode("utf-8-sig")
-        if name.lower().endswith(".jsonl"):
-            rows = [json.loads(line) for line in text.splitlines() if line.strip()]
-            if not all(isinstance(row, dict) for row in rows):
-                raise ValueError("a line is no object")
-        else:
-            mark = delimiter_of(name, text.partition("\n")[0])
-            reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=mark, restkey="", strict=True)
-            rows = [{key: value for key, value in row.items() if key} for row in reader]
-            ragged = next((number for number, row in enumerate(rows, 2) if None in row.values()), None)
-            if ragged is not None:
-                raise ValueError(f"line {ragged} has fewer cells than the first")
-    except (ValueError, csv.Error, RecursionError) as error:
-        raise InputError(f"{where} is damaged or not a list of rows: {one_line(error)}") from error
-    if not rows:
-        raise InputError(f"{where} has no rows")
     return rows

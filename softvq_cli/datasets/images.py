@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -18,12 +18,13 @@ from softvq_cli.config import DataConfig
 from softvq_cli.datasets import cache, decode, pixel_range
 from softvq_cli.datasets.dataset import Dataset, Lazy, training_rows
 from softvq_cli.datasets.pixel_range import DeepError, Tally
-from softvq_cli.datasets.records import Fetch, Records, Source, fetch_from
+from softvq_cli.datasets.records import Records, Source, fetch_from
 from softvq_cli.errors import InputError, Message
 from softvq_cli.reporter import Reporter
 
 _READING = ("image_size", "folders", "pages", "image_column", "label_column", "split_column", "name_encoding")
-"""Settings that decide which rows there are and how they look, beside the range of the pixels."""
+"""Settings that decide which rows there are and how they look, besides the range of the pixels."""
+Items = Iterable[decode.Item]
 
 
 def read(source: Source, arrange: Callable[[], Records], config: DataConfig, reporter: Reporter) -> Dataset:
@@ -53,9 +54,6 @@ def refuse_pointer(name: str, data: bytes) -> None:
         raise InputError(f"{name} is a Git LFS pointer, not the file: fetch it with git lfs pull")
 
 
-Items = Iterable[decode.Item]
-
-
 @dataclass(frozen=True)
 class _Reading:
     """What is to be decoded."""
@@ -74,7 +72,7 @@ class _Reading:
         """Each image of each file, in the order that costs least."""
         records, pages = self.records, self.records.pages
         rows: dict[int, list[int]] = {}
-        for row, place in enumerate(records.places):
+        for row, place in enumerate(records.places.tolist()):
             rows.setdefault(place, []).append(row)
         files = list(rows.values())  # a file with several rows is read once
         for index, data in self.source.read(records.take([same[0] for same in files])):
@@ -82,17 +80,16 @@ class _Reading:
             for row in files[index]:
                 yield row, f"{self.source.path}/{records.names[row]}", data, pages[row] if pages else 0
 
-    def size(self) -> int:
-        return sum(self.records.sizes)
-
-    def tick(self, stage: str) -> Callable[[int], None]:
+    def work(self, stage: str) -> dict[str, Any]:
+        """How much there is to do, and who is told of it."""
         count, name = len(self.records), self.source.path.name
-        return lambda done: self.reporter.progress(f"{stage} {name}", done, count)
+        tick = partial(self.reporter.progress, f"{stage} {name}")
+        return {"count": count, "size": int(self.records.sizes.sum()), "tick": lambda done: tick(done, count)}
 
     def extents(self) -> list[Any]:
         """[the values of each image, its label, how many are train], from which the range of any split follows."""
-        records, tick = self.records, self.tick("measuring")
-        extents = decode.extents(self.items(), count=len(records), size=self.size(), tick=tick)
+        records = self.records
+        extents = decode.extents(self.items(), **self.work("measuring"))
         return [extents, None if records.labels is None else records.labels.tolist(), records.train]
 
     def decoded(self, key: str, scale: pixel_range.Scale, note: str | None) -> Dataset:
@@ -117,36 +114,33 @@ class _Reading:
         cache.write_notes(key, facts)
         return _dataset(key, images, facts)
 
-    def _decode(self, key: str, scale: pixel_range.Scale) -> tuple[np.ndarray, Tally, decode.Form]:
+    def _decode(self, key: str, scale: pixel_range.Scale) -> tuple[Any, Tally, decode.Form]:
         """uint8 (N, H, W, C), train rows first, what had to be done, and what each has become."""
-        count, names = len(self.records), self.records.names
         # The first in reading order: in a compressed tar any other one would cost a pass over the file.
         form = decode.form_of(next(self.items()), self.config.image_size, scale)
-
-        def attempt(form: decode.Form) -> tuple[np.ndarray, Tally, decode.Form]:
-            tally = Tally()
-
-            def decode_all(items: Items, put: cache.Put, stage: str) -> None:
-                tally.clear()
-                tally.update(decode.decode(items, form, put, count=count, size=self.size(), tick=self.tick(stage)))
-
-            shape = count, form.height, form.width, form.channels
-            if math.prod(shape) <= cache.limit():
-                return cache.store(key, shape, lambda put: decode_all(self.items(), put, "decoding")), tally, form
-
-            def check(items: Items) -> None:  # so that a damaged file does not stop a training
-                decode_all(items, lambda row, pixels: None, "checking")
-
-            if self._lies_open:
-                check(self.items())
-            else:
-                cache.store_pack(key, lambda file: _pack(file, self.items(), count, check))
-            return self._on_demand(key, form, names), tally, form  # type: ignore[return-value]
-
         try:
-            return attempt(form)
+            return self._decode_as(key, form)
         except decode.ColourError:
-            return attempt(dataclasses.replace(form, channels=3))
+            return self._decode_as(key, dataclasses.replace(form, channels=3))
+
+    def _decode_as(self, key: str, form: decode.Form) -> tuple[Any, Tally, decode.Form]:
+        tally, count = Tally(), len(self.records)
+
+        def decode_all(items: Items, put: cache.Put, stage: str) -> None:
+            tally.clear()
+            tally.update(decode.decode(items, form, put, **self.work(stage)))
+
+        def check(items: Items) -> None:  # so that a damaged file does not stop a training
+            decode_all(items, lambda row, pixels: None, "checking")
+
+        shape = count, form.height, form.width, form.channels
+        if math.prod(shape) <= cache.limit():
+            return cache.store(key, shape, lambda put: decode_all(self.items(), put, "decoding")), tally, form
+        if self._lies_open:
+            check(self.items())
+        else:
+            cache.store_pack(key, lambda file: _pack(file, self.items(), count, check))
+        return self._on_demand(key, form, self.records.names), tally, form
 
     @property
     def _lies_open(self) -> bool:
@@ -155,16 +149,17 @@ class _Reading:
 
     def _on_demand(self, key: str, form: decode.Form, names: Sequence[str]) -> OnDemand | None:
         """The images of a data set beyond the limit; None where the copy of its files is gone."""
-        where = self.source.path
+        where, pages = self.source.path, [0] * len(names)
         if self._lies_open:
             fetch = self.source.fetch(self.records)
-            return OnDemand(len(names), form, fetch, lambda row: (f"{where}/{names[row]}", 0))
-        path = cache.find_pack(key)
-        if path is None:
-            return None
-        index = np.fromfile(path, np.int64, offset=path.stat().st_size - 24 * len(names)).reshape(3, -1)
-        fetch = fetch_from(path, index[0].tolist(), index[1].tolist())
-        return OnDemand(len(names), form, fetch, lambda row: (f"{where}/{names[row]}", int(index[2, row])))
+        else:
+            path = cache.find_pack(key)
+            if path is None:
+                return None
+            index = np.fromfile(path, np.int64, offset=path.stat().st_size - 24 * len(names)).reshape(3, -1)
+            offsets, sizes, pages = index.tolist()
+            fetch = fetch_from(path, offsets, sizes)
+        return OnDemand(form, lambda row: (row, f"{where}/{names[row]}", fetch(row), pages[row]), len(names))
 
     def from_cache(self, key: str) -> Dataset | None:
         """What :meth:`decoded` kept under ``key``."""
@@ -179,7 +174,7 @@ class _Reading:
         return None if images is None or len(names) != len(images) else _dataset(key, images, facts)
 
 
-def _dataset(key: str, images: np.ndarray, facts: dict[str, Any]) -> Dataset:
+def _dataset(key: str, images: Any, facts: dict[str, Any]) -> Dataset:
     labels = facts["labels"]
     return Dataset(
         name="",
@@ -199,24 +194,25 @@ def _pages(source: Source, records: Records, config: DataConfig) -> Records:
     """A row for each page of each file, where that is asked for."""
     if config.pages == "first":
         return records
-    counts = [1] * len(records)
+    counts = np.ones(len(records), np.int64)
     for index, data in source.read(records):
         counts[index] = decode.page_count(f"{source.path}/{records.names[index]}", data)
-    if set(counts) == {1}:
+    if (counts == 1).all():
         return records
-    rows = np.repeat(np.arange(len(records)), counts).tolist()
-    pages = [page for count in counts for page in range(count)]
-    note = f"{sum(count > 1 for count in counts)} files have several pages, up to {max(counts)}: each page is an image"
-    ends = [f"#{page + 1}" if count > 1 else "" for count in counts for page in range(count)]
+    rows = np.repeat(np.arange(len(records)), counts)
+    pages = [page for count in counts.tolist() for page in range(count)]
+    several = int((counts > 1).sum())
     images = records.take(
         rows,
         labels=None if records.labels is None else records.labels[rows],
         class_names=records.class_names,
-        train=None if records.train is None else sum(counts[: records.train]),
+        train=None if records.train is None else int(counts[: records.train].sum()),
         pages=pages,
-        notes=[*records.notes, note],
+        notes=[*records.notes, f"{several} files have several pages, up to {counts.max()}: each page is an image"],
     )
-    return dataclasses.replace(images, names=[name + end for name, end in zip(images.names, ends, strict=True)])
+    for row, page in enumerate(pages):
+        images.names[row] += f"#{page + 1}" if counts[rows[row]] > 1 else ""
+    return images
 
 
 def _pack(file: BinaryIO, items: Items, count: int, check: Callable[[Items], None]) -> None:
@@ -255,15 +251,11 @@ def _range_of(
                 "kinds as two data sets; {pixel_range} full takes each by the range of its type",
                 most,
             )
-        return "full", Message(
-            "images of 8 bits and of more than 8 bits: each is read with the range of its type; "
-            "{pixel_range} LOW,HIGH sets "
-            "one range for all"
-        )
+        text = "images of 8 bits and of more than 8 bits: each is read with the range of its type; "
+        return "full", Message(text + "{pixel_range} LOW,HIGH sets one range for all")
     if len(kinds) > 1:
-        raise InputError(
-            Message("images of whole numbers and of floats have no common range: give it with {pixel_range} LOW,HIGH")
-        )
+        text = "images of whole numbers and of floats have no common range: give it with {pixel_range} LOW,HIGH"
+        raise InputError(Message(text))
     classes = None if labels is None else np.array(labels, np.int64)
     values = np.array([extent[:2] for extent in extents])[training_rows(len(extents), classes, train, config)]
     low, high = float(values[:, 0].min()), float(values[:, 1].max())
@@ -279,10 +271,9 @@ def _range_of(
 class OnDemand(Lazy):
     """Images that are decoded when they are asked for, by threads."""
 
-    def __init__(self, count: int, form: decode.Form, fetch: Fetch, name: Callable[[int], tuple[str, int]]) -> None:
-        """``name`` says what to call a row in messages, and which page of its file it is."""
+    def __init__(self, form: decode.Form, item: Callable[[int], decode.Item], count: int) -> None:
         super().__init__((count, form.height, form.width, form.channels))
-        self._form, self._fetch, self._name = form, fetch, name
+        self._form, self._item = form, item
         self._threads: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
 
@@ -301,7 +292,6 @@ class OnDemand(Lazy):
         return pixels
 
     def _decoded(self, row: int) -> np.ndarray:
-        name, page = self._name(row)
-        pixels, _ = decode.decode_block([(row, name, self._fetch(row), page)], self._form)
+        pixels, _ = decode.decode_block([self._item(row)], self._form)
         image: np.ndarray = pixels[0]
         return image

@@ -8,7 +8,7 @@ import hashlib
 import math
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +19,6 @@ from softvq_cli.config import DataConfig
 from softvq_cli.datasets import archive, arrays, cache, folder, images, named, tables, vectors, webdataset
 from softvq_cli.datasets.dataset import Dataset, blocks, part_of
 from softvq_cli.datasets.fetch import fetch
-from softvq_cli.datasets.folder import open_folder
 from softvq_cli.datasets.layout import arrange
 from softvq_cli.datasets.named import names
 from softvq_cli.datasets.naming import is_document, role_of, shorten
@@ -39,16 +38,21 @@ def load(config: DataConfig, split: Split, *, reporter: Reporter | None = None) 
     cache from then on. ``all`` is the train split and then the test split where the data has its own; else the
     rows in their own order, out of which train and test are drawn.
     """
-    reporter = reporter or Reporter()
     if split not in SPLITS:
         raise UsageError(unknown_name("split", split, SPLITS))
+    return next(_load(config, [split], reporter or Reporter()))
+
+
+def _load(config: DataConfig, splits: Sequence[Split], reporter: Reporter) -> Iterator[Dataset]:
+    """Several splits, for which the data are read once."""
     path = place_of(config.data)
     if config.image_size is not None and (path is None or arrays.is_array(path)):
         raise UsageError("{image_size} is for folders and archives of images; {} is neither", config.data)
     if path is None:
-        return _load_named(config, split, reporter)
+        yield from (_load_named(config, split, reporter) for split in splits)
+        return
     whole = dataclasses.replace(_read(path, config, reporter), name=_name_of(path))
-    return part_of(whole, config, split)
+    yield from (part_of(whole, config, split) for split in splits)
 
 
 def place_of(data: str) -> Path | None:
@@ -72,13 +76,10 @@ def path_of(data: str) -> Path | None:
         path.stat()
         return path if data else None
     except (OSError, ValueError, RuntimeError) as error:  # no such file; a zero byte; no such user
-        if not _looks_like_path(data):
+        like_a_path = any(mark in data for mark in "/\\~") or data.startswith(".") or data.lower().endswith(_SUFFIXES)
+        if not like_a_path:
             return None
         raise InputError(f"cannot read {data!r}: {getattr(error, 'strerror', None) or error}") from error
-
-
-def _looks_like_path(data: str) -> bool:
-    return any(mark in data for mark in "/\\~") or data.startswith(".") or data.lower().endswith(_SUFFIXES)
 
 
 def _name_of(path: Path) -> str:
@@ -86,15 +87,18 @@ def _name_of(path: Path) -> str:
     name = as_utf8(path.resolve().name)
     if webdataset.is_pattern(str(path)) and not path.exists():
         return name.split("{")[0].rstrip("-_.") or path.resolve().parent.name
-    suffixes = sorted((suffix for suffix in _SUFFIXES if name.lower().endswith(suffix)), key=len)
-    return (name[: -len(suffixes[-1])] if suffixes and path.is_file() else name) or name
+    suffix = max((suffix for suffix in _SUFFIXES if name.lower().endswith(suffix)), key=len, default="")
+    return (name.removesuffix(name[len(name) - len(suffix) :]) if path.is_file() else name) or name
 
 
 def _load_named(config: DataConfig, split: Split, reporter: Reporter) -> Dataset:
     name = config.data
+    notes: tuple[str, ...] = ()
+    if Path(name).exists():
+        notes = (Message("this is the known data set; the path of that name is read by {data} {}", f"./{name}"),)
     if name == named.DIGITS:
         pixels, labels = named.read_digits()
-        return part_of(Dataset(name, "all", pixels, labels, named.DIGIT_NAMES, notes=_namesake(name)), config, split)
+        return part_of(Dataset(name, "all", pixels, labels, named.DIGIT_NAMES, notes=notes), config, split)
     files, data = named.NAMED[name], named.data_folder(config.data_dir)
     if any(files.find(data, file) is None for file in files.files):
         try:
@@ -103,75 +107,87 @@ def _load_named(config: DataConfig, split: Split, reporter: Reporter) -> Dataset
             raise SoftVQError("{} is not in {}, and {}", name, data, error.message) from error
     parts = [files.read(files, data, part) for part in (("train", "test") if split == "all" else (split,))]
     pixels, labels = parts[0] if len(parts) == 1 else (np.concatenate(part) for part in zip(*parts, strict=True))
-    return Dataset(name, split, pixels, labels, files.class_names, notes=_namesake(name))
-
-
-def _namesake(name: str) -> tuple[str, ...]:
-    """A note where a file or folder is called as a known data set."""
-    if not Path(name).exists():
-        return ()
-    return (Message("this is the known data set; the path of that name is read by {data} {}", f"./{name}"),)
+    return Dataset(name, split, pixels, labels, files.class_names, notes=notes)
 
 
 # ---- paths
 
 
 def _read(path: Path, config: DataConfig, reporter: Reporter) -> Dataset:
-    """All images of a folder, file or pattern."""
+    """All images or vectors of a folder, file or pattern, by the reader of its kind."""
     if arrays.is_array(path):
         return arrays.read(path, config)
-    if path.name.lower().endswith((".csv", ".tsv")) and path.is_file():
-        of_vectors = vectors.read_csv(path, config)
-        if of_vectors is not None:
-            return of_vectors
-    source, records = _opened(path, config)
-    if isinstance(source, tables.TableSource) and source.of_vectors():
-        key = cache.key_of("vectors", source.stamp, tables.chosen_columns(config))
-        return vectors.of_table(path, records(), *source.vectors(), key)
+    if path.is_dir():
+        return _read_folder(path, config, reporter)
+    if webdataset.is_pattern(str(path)) and not path.exists():
+        return _read_shards(path, [Path(shard) for shard in webdataset.expand(str(path))], config, reporter)
+    return _read_file(path, config, reporter)
+
+
+def _read_file(path: Path, config: DataConfig, reporter: Reporter) -> Dataset:
+    _refuse_kind(path)
+    if not path.is_file():
+        raise InputError(f"{path} is not a regular file")
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        images.refuse_pointer(str(path), file.read(64))
+    name = path.name.lower()
+    if name.endswith(tables.ENDINGS):
+        return _read_tables(tables.TableSource(path, config), config, reporter)
+    if name.endswith(archive.ENDINGS):
+        return _read_files(archive.open_archive(path, config.name_encoding), config, reporter)
+    if not name.endswith(folder.LISTS):
+        raise InputError(f"{path} is not a data set: it has to be a folder of images, {', '.join(_SUFFIXES)}")
+    of_vectors = None if name.endswith(".jsonl") else vectors.read_csv(path, config)
+    if of_vectors is not None:
+        return of_vectors
+    files = folder.ListSource(path, config)
+    return images.read(files, lambda: files.records, config, reporter)
+
+
+def _read_files(source: Source, config: DataConfig, reporter: Reporter) -> Dataset:
+    """The images of a folder or an archive: by the samples of a WebDataset, by a metadata file, by folders."""
+
+    def records() -> Records:
+        if source.archive and not source.path.name.lower().endswith(".zip"):  # a .zip is what its folder is
+            samples = webdataset.samples_of(source, doubt=True)
+            if samples is not None:
+                return webdataset.sample_records(source, samples, config)
+        return folder.metadata_records(source, config) or arrange(source, config.folders)
+
     return images.read(source, records, config, reporter)
 
 
-def _opened(path: Path, config: DataConfig) -> tuple[Source, Callable[[], Records]]:
-    """Where the files are, and what finds the images among them: the reader of its kind."""
-    name = path.name.lower()
-    if path.is_dir():
-        return _opened_folder(path, config)
-    if webdataset.is_pattern(str(path)) and not path.exists():
-        return _opened_shards(path, [Path(shard) for shard in webdataset.expand(str(path))], config)
-    _refuse_kind(path)
-    if name.endswith(archive.ENDINGS):
-        source = archive.open_archive(path, config.name_encoding)
-        return source, lambda: _arranged(source, config)
-    if name.endswith(tables.ENDINGS):
-        table = tables.TableSource(path, config)
-        return table, table.records
-    if name.endswith(folder.LISTS):
-        listed = folder.ListSource(path, config)
-        return listed, lambda: listed.records
-    raise InputError(f"{path} is not a data set: it has to be a folder of images, {', '.join(_SUFFIXES)}")
+def _read_tables(source: tables.TableSource, config: DataConfig, reporter: Reporter) -> Dataset:
+    if not source.of_vectors():
+        return images.read(source, source.records, config, reporter)
+    key = cache.key_of("vectors", source.stamp, tables.chosen_columns(config))
+    return vectors.of_table(source.path, source.division(), *source.vectors(), key)
 
 
-def _opened_folder(path: Path, config: DataConfig) -> tuple[Source, Callable[[], Records]]:
+def _read_folder(path: Path, config: DataConfig, reporter: Reporter) -> Dataset:
     """Tables, archives or images, whichever lies in it."""
-    source = open_folder(path)
-    files = [name for name in source.listing.files.names if not is_document(name)]
-    _refuse_kind(path, files)
-    packed = [name for name in files if name.lower().endswith(archive.ENDINGS) or ".tar." in name]
-    stems = {name.split(".tar")[0] for name in packed}
-    of_shards = {name for name in files if name.rpartition(".")[0].removesuffix("_stats") in stems} - {*packed}
-    files = [name for name in files if name not in of_shards]  # what img2dataset writes next to its shards
-    inner = [name for name in files if name.lower().endswith(tables.ENDINGS)]
+    source = folder.open_folder(path)
+    others = [name for name in source.files.names if not name.endswith(_USUAL) and not is_document(name)]
+    for name in others:
+        _refuse_kind(path / name)
+    packed = [name for name in others if name.lower().endswith(archive.ENDINGS) or ".tar." in name]
+    stems = {name.split(".tar")[0] for name in packed}  # what img2dataset writes next to its shards:
+    others = [name for name in others if name in packed or name.rpartition(".")[0].removesuffix("_stats") not in stems]
+    inner = [name for name in others if name.lower().endswith(tables.ENDINGS)]
     if not inner and not packed:
-        return source, lambda: _arranged(source, config)
+        return _read_files(source, config, reporter)
     used = sorted(inner or packed)
-    others = [name for name in files if name not in used and not name.lower().endswith(".json")]
-    if others:
-        raise InputError(f"{path} holds {shorten(used)} and also {shorten(others)}: give the path of one")
+    rest = [name for name in source.files.names if name.endswith(_USUAL)]
+    rest += [name for name in others if name not in used and not name.lower().endswith(".json")]
+    if rest:
+        raise InputError(f"{path} holds {shorten(used)} and also {shorten(rest)}: give the path of one")
     _refuse_pooling(path, used)
     if packed:
-        return _opened_shards(path, [path / name for name in used], config)
-    table = tables.TableSource(path, config, used)
-    return table, table.records
+        return _read_shards(path, [path / name for name in used], config, reporter)
+    return _read_tables(tables.TableSource(path, config, used), config, reporter)
+
+
+_USUAL = (".jpg", ".jpeg", ".png")
 
 
 def _refuse_pooling(path: Path, names: Sequence[str]) -> None:
@@ -197,43 +213,27 @@ _WAYS = {
 """Endings of what is not read here → the way to read it."""
 
 
-def _refuse_kind(path: Path, names: Sequence[str] | None = None) -> None:
+def _refuse_kind(path: Path) -> None:
     """Refuse what cannot be read, with the way to read it."""
-    for name in [path.name] if names is None else names:
-        for suffix in name.rpartition("/")[2].lower().split(".")[1:]:
-            way = _WAYS.get(suffix.partition("-")[0])
-            if way is not None:
-                where = path if names is None else path / name
-                raise InputError(f"{where} is of a kind that is not read here: {way}")
-    if names is None:
-        if not path.is_file():
-            raise InputError(f"{path} is not a regular file")
-        with contextlib.suppress(OSError), open(path, "rb") as file:
-            images.refuse_pointer(str(path), file.read(64))
+    for suffix in path.name.lower().split(".")[1:]:
+        way = _WAYS.get(suffix.partition("-")[0])
+        if way is not None:
+            raise InputError(f"{path} is of a kind that is not read here: {way}")
 
 
-def _opened_shards(path: Path, shards: list[Path], config: DataConfig) -> tuple[Source, Callable[[], Records]]:
+def _read_shards(path: Path, shards: list[Path], config: DataConfig, reporter: Reporter) -> Dataset:
     source = webdataset.Shards(path, shards, config.name_encoding)
 
     def records() -> Records:
-        folders = any(name.count("/") > 1 for name in source.listing.files.names)
-        of_files = all(map(webdataset.is_labelled_by_files, shards))
-        samples = webdataset.samples_of(source, doubt=folders) if of_files or not folders else None
+        folders = any(name.count("/") > 1 for name in source.files.names)
+        zips = any(shard.name.lower().endswith(".zip") for shard in shards)
+        samples = None if zips and folders else webdataset.samples_of(source, doubt=folders)
         if samples is not None:
             return webdataset.sample_records(source, samples, config)
         source.as_folders()
         return arrange(source, config.folders)
 
-    return source, records
-
-
-def _arranged(source: Source, config: DataConfig) -> Records:
-    """Image files: by the samples of a WebDataset, by a metadata file, by folders."""
-    if source.archive and webdataset.is_labelled_by_files(source.path):
-        samples = webdataset.samples_of(source, doubt=True)
-        if samples is not None:
-            return webdataset.sample_records(source, samples, config)
-    return folder.metadata_records(source, config) or arrange(source, config.folders)
+    return images.read(source, records, config, reporter)
 
 
 # ---- folders are moved, and commands are called from elsewhere
@@ -271,14 +271,12 @@ def _places(data: str, folder: Path, was: str | None) -> Iterator[str]:
     near = [str(parent / on_disk(data)) for parent in folder.resolve().parents] if relative else []
     seen: set[Path] = set()
     for place in (data, *near, *([] if was is None else [was])):
-        try:
+        with contextlib.suppress(InputError):
             path = path_of(place)
-        except InputError:
-            continue
-        if path is None or path.resolve() in seen or folder.resolve().is_relative_to(path.resolve()):
-            continue  # a run that is called as its data is not the data
-        seen.add(path.resolve())
-        yield place
+            if path is None or path.resolve() in seen or folder.resolve().is_relative_to(path.resolve()):
+                continue  # a run that is called as its data is not the data
+            seen.add(path.resolve())
+            yield place
 
 
 # ---- the data in numbers
@@ -316,7 +314,7 @@ class Overview:
 
 def look(config: DataConfig, reporter: Reporter | None = None) -> tuple[Overview, Dataset, Dataset]:
     """Both splits and what they hold in numbers; raises as :func:`softvq_cli.datasets.load`."""
-    train, test = load(config, "train", reporter=reporter), load(config, "test", reporter=reporter)
+    train, test = _load(config, ("train", "test"), reporter or Reporter())
     splits: dict[str, Dataset] = {"train": train, "test": test}
     classes: dict[str, dict[str, int]] = {}
     for name, split in splits.items():

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from softvq_cli.datasets import decode, pixel_range
-from softvq_cli.datasets.folder import open_folder
+from softvq_cli.datasets import cache, decode, pixel_range
+from softvq_cli.datasets.folder import PathSource, open_folder
 from softvq_cli.datasets.naming import check_file_size, is_image_name
 from softvq_cli.datasets.pixel_range import DeepError
+from softvq_cli.datasets.records import Records
 from softvq_cli.errors import InputError
 from softvq_cli.files import as_utf8
 from softvq_cli.reporter import Reporter
@@ -28,7 +27,7 @@ def image_files(paths: Sequence[Path]) -> list[Path]:
         if not path.is_dir():
             files.append(path)
             continue
-        names = [name for name in sorted(open_folder(path).listing.files.names) if is_image_name(name)]
+        names = [name for name in sorted(open_folder(path).files.names) if is_image_name(name)]
         if not names:
             raise InputError(f"{path} holds no image files")
         files += [path / name for name in names]
@@ -40,41 +39,39 @@ def read_images(
 ) -> np.ndarray:
     """uint8 (N, H, W, C) of image files, each fitted into ``shape``; a note says what had to be done."""
     reporter, (height, width, channels) = reporter or Reporter(), shape
-    sizes: Counter[tuple[int, int]] = Counter()
+    sources = cache.Files()
+    for file in files:
+        check_file_size(file.parent, file.name, sources.add(as_utf8(str(file)), file))
 
-    def attempt(form: decode.Form) -> np.ndarray:
-        images = np.empty((len(files), form.height, form.width, form.channels), np.uint8)
+    def attempt(channels: int) -> tuple[np.ndarray, pixel_range.Tally]:
+        form = decode.Form(height, width, channels, True, str(files[0]), pixel_range.scale_of(setting))
+        images = np.empty((len(files), height, width, channels), np.uint8)
 
         def put(row: int, pixels: np.ndarray) -> None:
             images[row : row + len(pixels)] = pixels
 
-        tally = decode.decode(
-            *(_items(files), form, put),
-            count=len(files),
-            size=sum(map(_size, files)),
-            tick=lambda done: reporter.progress("decoding", done, len(files)),
-        )
-        if channels == 1:
-            tally["grey"] = 0  # they become grey again
-        for note in pixel_range.notes_of(tally, len(files), "first"):
-            reporter.note(note)
-        return images
+        source = PathSource(files[0].parent, "", sources.paths)
+        records = Records.of(sources.names, range(len(files)), sources.sizes)
+        items = ((row, sources.names[row], data, 0) for row, data in source.read(records))
+        work = {"count": len(files), "size": int(sources.sizes.sum())}
+        tick = lambda done: reporter.progress("decoding", done, len(files))  # noqa: E731
+        return images, decode.decode(items, form, put, **work, tick=tick)
 
-    form = decode.Form(height, width, channels, True, str(files[0]), pixel_range.scale_of(setting))
     try:
         try:
-            images = attempt(form)
+            images, tally = attempt(channels)
         except decode.ColourError:
-            colour = attempt(decode.Form(height, width, 3, True, str(files[0]), form.scale))
+            colour, tally = attempt(3)
             images = grey_of(colour)
             reporter.note("colour images for a model of grey images: converted to grey")
     except DeepError as error:
         raise InputError("these images have more than 8 bits, but the model was trained on 8-bit images") from error
-    for file in files:
-        sizes[_image_size(file)] += 1
-    others = sum(count for size, count in sizes.items() if size not in ((width, height), (0, 0)))
-    if others:
-        reporter.note(f"{others} of {len(files)} images were resized to the model's {width}x{height}")
+    if channels == 1:
+        tally["grey"] = 0  # they became grey again
+    for note in pixel_range.notes_of(tally, len(files), "first"):
+        reporter.note(note)
+    if tally["resized"]:
+        reporter.note(f"{tally['resized']} of {len(files)} images were resized to the model's {width}x{height}")
     return images
 
 
@@ -85,30 +82,3 @@ def grey_of(images: np.ndarray) -> np.ndarray:
         block = np.asarray(images[start : start + 1024]).astype(np.int64)
         grey[start : start + len(block), ..., 0] = (block @ _GREY + 0x8000) >> 16
     return grey
-
-
-def _items(files: Sequence[Path]) -> Iterator[decode.Item]:
-    for row, file in enumerate(files):
-        try:
-            check_file_size(file.parent, file.name, _size(file))
-            yield row, as_utf8(str(file)), file.read_bytes(), 0
-        except OSError as error:
-            raise InputError(f"cannot read {file}: {error.strerror}") from error
-
-
-def _size(file: Path) -> int:
-    try:
-        return os.stat(file).st_size
-    except OSError as error:
-        raise InputError(f"cannot read {file}: {error.strerror}") from error
-
-
-def _image_size(file: Path) -> tuple[int, int]:
-    """(width, height) as the file says; (0, 0) where only another reader knows."""
-    from PIL import Image
-
-    try:
-        with Image.open(file) as image:
-            return image.size
-    except Exception:  # a DICOM file, which has been read before
-        return 0, 0

@@ -176,65 +176,47 @@ _CLOTHES = (
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
     *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
 )
-_IDX = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
-_MNIST_MD5 = (
-    "6bbc9ace898e44ae57da46a324031adb",
-    "a25bea736e30d166cdddb491f175f624",
-    "2646ac647ad5339dbf082846283269ea",
-    "27ae3e4e09519cfbb04c329615203637",
-)
-_FASHION_MD5 = (
-    "f4a8712d7a061bf5bd6d2ca38dc4d50a",
-    "9018921c3c673c538a1fc5bad174d6f9",
-    "8181f5470baa50b63fa0f6fddb340f0a",
-    "15d484375f8d13e6eb1aabb0c3f46965",
-)
+_THINGS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+_MNIST = {
+    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+}
+_FASHION = {
+    "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+    "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
+    "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
+    "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
+}
 """Published are those of the .gz files alone; these are of what is in the .gz files that have the published ones."""
-
-NAMED: dict[str, Named] = {
-    "mnist": Named(
-        name="mnist",
-        description="70 000 handwritten digits, 28x28 grey",
-        folder="MNIST/raw",
-        files=dict(zip(_IDX, _MNIST_MD5, strict=True)),
-        class_names=DIGIT_NAMES,
-        read=_read_idx_files,
-    ),
-    "fashion-mnist": Named(
-        name="fashion-mnist",
-        description="70 000 pieces of clothing, 28x28 grey",
-        folder="FashionMNIST/raw",
-        files=dict(zip(_IDX, _FASHION_MD5, strict=True)),
-        class_names=_CLOTHES,
-        read=_read_idx_files,
-    ),
-    "svhn": Named(
-        name="svhn",
-        description="99 289 house number digits, 32x32 colour",
-        folder="",
-        files={
-            "train_32x32.mat": "e26dedcc434d2e4c54c9b2d4a06d8373",
-            "test_32x32.mat": "eb5a983be6a315427106f1b164d9cef3",
-        },
-        class_names=DIGIT_NAMES,
-        read=_read_svhn,
-    ),
-    "cifar10": Named(
-        name="cifar10",
-        description="60 000 photographs of 10 kinds of things, 32x32 colour",
-        folder="cifar-10-batches-py",
-        files={
-            "data_batch_1": "c99cafc152244af753f735de768cd75f",
-            "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
-            "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
-            "data_batch_4": "634d18415352ddfa80567beed471001a",
-            "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
-            "test_batch": "40351d587109b95175f43aff81a1287e",
-            "batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
-        },
-        class_names=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
-        read=_read_cifar,
-    ),
+_SVHN = {
+    "train_32x32.mat": "e26dedcc434d2e4c54c9b2d4a06d8373",
+    "test_32x32.mat": "eb5a983be6a315427106f1b164d9cef3",
+}
+_CIFAR = {
+    "data_batch_1": "c99cafc152244af753f735de768cd75f",
+    "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+    "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+    "data_batch_4": "634d18415352ddfa80567beed471001a",
+    "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+    "test_batch": "40351d587109b95175f43aff81a1287e",
+    "batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
+}
+NAMED = {
+    named.name: named
+    for named in (
+        Named("mnist", "70 000 handwritten digits, 28x28 grey", "MNIST/raw", _MNIST, DIGIT_NAMES, _read_idx_files),
+        Named(
+            *("fashion-mnist", "70 000 pieces of clothing, 28x28 grey", "FashionMNIST/raw", _FASHION),
+            *(_CLOTHES, _read_idx_files),
+        ),
+        Named("svhn", "99 289 house number digits, 32x32 colour", "", _SVHN, DIGIT_NAMES, _read_svhn),
+        Named(
+            *("cifar10", "60 000 photographs of 10 kinds of things, 32x32 colour", "cifar-10-batches-py", _CIFAR),
+            *(_THINGS, _read_cifar),
+        ),
+    )
 }
 """The data sets that consist of files; ``digits`` comes with scikit-learn."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mimetypes
-import os
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -26,16 +25,16 @@ _FILLER = frozenset(
         *("seg", "full", "small", "new", "final", "clean", "raw", "of"),
     )
 )
-"""Words beside one of those that leave its meaning as it is: ``train_set``, ``seg_train``."""
+"""Words next to a split's that leave its meaning as it is: ``train_set``, ``seg_train``."""
 _GLUED = re.compile(r"(.+?)(?:set|sets|data|images?|imgs?)$")
 
 
-def role_of(name: str) -> Role | None:
+def role_of(name: str, shared: frozenset[str] | set[str] = frozenset()) -> Role | None:
     """The split that a folder, file or value of this name stands for: ``train``, ``Testing``, ``seg_val``, ``test2``.
 
-    None where the name says nothing, or more than a split: ``cat``, ``test_tube``.
+    None where the name says nothing, or more than a split: ``cat``, ``test_tube``. The words in ``shared`` say nothing.
     """
-    words = [word for word in re.split(r"[^a-z]+", name.lower()) if word]
+    words = [word for word in _words(name) if word and word not in shared]
     roles = [role for word in words if (role := _role_of_word(word)) is not None]
     others = [word for word in words if _role_of_word(word) is None and word not in _FILLER]
     return roles[0] if len(roles) == 1 and not others else None
@@ -44,26 +43,32 @@ def role_of(name: str) -> Role | None:
 def roles_of(names: Iterable[str]) -> dict[str, Role | None]:
     """:func:`role_of` for names that belong together: what all share says nothing (``pets_train``, ``pets_test``)."""
     names = list(names)
-    words = [set(re.split(r"[^a-z]+", name.lower())) for name in names]
-    shared = set.intersection(*words) if len(words) > 1 else set()
+    shared = set.intersection(*(set(_words(name)) for name in names)) if len(names) > 1 else set()
     shared = {word for word in shared if _role_of_word(word) is None}
-    plain = {
-        name: re.sub(r"[a-z]+", lambda found: "" if found[0] in shared else found[0], name.lower()) for name in names
-    }
-    return {name: role_of(text) for name, text in plain.items()}
+    return {name: role_of(name, shared) for name in names}
 
 
 def roles_of_files(names: Sequence[str]) -> list[Role | None]:
     """The split of each of several tables or archives, by its own name or else by a folder around it."""
-    paths = [[*folders, stem_of(last)] for *folders, last in (name.split("/") for name in names)]
+    paths = [[stem_of(name.rpartition("/")[2]), *reversed(name.split("/")[:-1])] for name in names]
     roles: list[Role | None] = [None] * len(names)
-    for level in range(1, max(map(len, paths), default=0) + 1):
-        meaning = roles_of({path[-level] for path in paths if len(path) >= level})
-        roles = [
-            role or (meaning[path[-level]] if len(path) >= level else None)
-            for role, path in zip(roles, paths, strict=True)
-        ]
+    for level in range(max(map(len, paths), default=0)):
+        meaning = roles_of({path[level] for path in paths if len(path) > level})
+        roles = [role or meaning.get("".join(path[level : level + 1])) for role, path in zip(roles, paths, strict=True)]
     return roles
+
+
+def _words(name: str) -> list[str]:
+    return re.split(r"[^a-z]+", name.lower())
+
+
+def _role_of_word(word: str) -> Role | None:
+    glued = _GLUED.match(word)
+    return _ROLES.get(word) or (_ROLES.get(glued[1]) if glued else None)
+
+
+_ARCHIVED = re.compile(r"\.(?:tar|tgz|tbz2|txz|zip|parquet|arrow)(?![a-z])", re.IGNORECASE)
+_NUMBERED = re.compile(r"([^/]*?)-?(\d+)-of-0*(\d+)(?!\d)")
 
 
 def stem_of(name: str) -> str:
@@ -73,40 +78,19 @@ def stem_of(name: str) -> str:
 
 def missing_parts(names: Iterable[str]) -> list[str]:
     """A line for each set of numbered files, ``train-00000-of-00003.parquet``, of which some are not there."""
-    found: dict[tuple[str, int], set[str]] = {}
+    parts: dict[tuple[str, int], set[str]] = {}
     for match in filter(None, map(_NUMBERED.search, names)):
-        found.setdefault((match[1], int(match[3])), set()).add(match[2])
+        parts.setdefault((match[1], int(match[3])), set()).add(match[2])
     return [
-        f"{name or 'the data'}: only {len(parts)} of {count} files are here"
-        for (name, count), parts in found.items()
-        if len(parts) < count
+        f"{name or 'the data'}: only {len(present)} of {count} files are here"
+        for (name, count), present in parts.items()
+        if len(present) < count
     ]
-
-
-_ARCHIVED = re.compile(r"\.(?:tar|tgz|tbz2|txz|zip|parquet|arrow)(?![a-z])", re.IGNORECASE)
-_NUMBERED = re.compile(r"([^/]*?)-?(\d+)-of-0*(\d+)(?!\d)")
-
-
-def _role_of_word(word: str) -> Role | None:
-    glued = _GLUED.match(word)
-    return _ROLES.get(word) or (_ROLES.get(glued[1]) if glued else None)
 
 
 def same(name: str) -> str:
     """The name as it is compared: in Unicode's NFC, since a Mac spells ``é`` with two characters."""
-    return unicodedata.normalize("NFC", name)
-
-
-def entry_of(folder: Path, name: str) -> str:
-    """The name of a file in ``folder`` as the system takes it, from a list that calls it ``name``."""
-    in_utf8 = name if name.isascii() else os.fsdecode(name.encode())
-    return name if in_utf8 != name and (folder / name).exists() else in_utf8
-
-
-def natural(name: str) -> tuple[object, ...]:
-    """A key that sorts ``2`` before ``10``, and numbers of any length, which Python does not make of text."""
-    parts = [part.lstrip("0") if part.isdecimal() else part for part in re.split(r"(\d+)", name) if part]
-    return tuple((1, 0, part) if part and not part.isdecimal() else (0, len(part), part) for part in parts)
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def shorten(names: Iterable[str], most: int = 3) -> str:
@@ -120,7 +104,7 @@ def shorten(names: Iterable[str], most: int = 3) -> str:
 
 _LONGEST_NAME = 1024
 _NO_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-"""Control characters, and bytes of a name that are no UTF-8."""
+"""Control characters, and bytes of a name that are not UTF-8."""
 _JUNK = frozenset(
     (
         *("__macosx", "__pycache__", "@eadir", "#recycle", "lost+found", "$recycle.bin", "system volume information"),
@@ -128,15 +112,21 @@ _JUNK = frozenset(
     )
 )
 """What systems leave behind, in lower case; hidden names (``.DS_Store``, ``._*``) are passed over too."""
+_TOOLS = frozenset((".ipynb_checkpoints", ".thumbnails", ".thumbs", ".git", ".cache", ".trash", ".trashes"))
+"""Hidden folders of programs, whose images are not the user's."""
+_DOCUMENT = re.compile(
+    r"(readme|licen[cs]e|copying|citation|authors|changelog|notice|dataset_infos?)([._-].*)?"
+    r"|metadata\.(csv|tsv|jsonl|parquet)|.*\.(md|md5|sha1|sha256|sha512|rst|bib|yml|yaml)|(md5|sha\d+|check)sums?(\.txt)?",
+    re.IGNORECASE,
+)
+"""Files that accompany a data set and are none of its images."""
+_USUAL = (".jpg", ".jpeg", ".png")
+"""How most names end: of 100 000 of them nothing more has to be asked."""
 
 
 def is_metadata(name: str) -> bool:
     """Whether a file or folder of this name is not the user's: hidden, or left there by a system."""
     return name.startswith(".") or name.lower() in _JUNK
-
-
-_TOOLS = frozenset((".ipynb_checkpoints", ".thumbnails", ".thumbs", ".git", ".cache", ".trash", ".trashes"))
-"""Hidden folders of programs, whose images are not the user's."""
 
 
 def is_hidden(name: str) -> bool:
@@ -150,31 +140,20 @@ def is_image_name(name: str) -> bool:
     return not name.startswith("._") and (kind.startswith("image/") or name.lower().endswith(".dcm"))
 
 
-def check_text(path: Path, name: str) -> None:
-    """Refuse a file name that cannot be written down in one line of UTF-8."""
-    if len(name) > _LONGEST_NAME or _NO_TEXT.search(name):
-        raise InputError(f"{path}: the file name {name[:200]!r} is too long or is not text; rename it")
-
-
-_DOCUMENT = re.compile(
-    r"(readme|licen[cs]e|copying|citation|authors|changelog|notice|dataset_infos?)([._-].*)?"
-    r"|metadata\.(csv|tsv|jsonl|parquet)|.*\.(md|md5|sha1|sha256|sha512|rst|bib|yml|yaml)|(md5|sha\d+|check)sums?(\.txt)?",
-    re.IGNORECASE,
-)
-"""Files that accompany a data set and are none of its images."""
-_USUAL = (".jpg", ".jpeg", ".png")
-"""How most names end: of 100 000 of them nothing more has to be asked."""
-
-
 def is_document(name: str) -> bool:
     """Whether this file only accompanies a data set."""
     if name.endswith(_USUAL):
         return False
-    return _DOCUMENT.fullmatch(name.rsplit("/", 1)[-1]) is not None and not is_image_name(name)
+    return _DOCUMENT.fullmatch(name.rpartition("/")[2]) is not None and not is_image_name(name)
+
+
+def check_text(path: Path, name: str) -> None:
+    """Refuse a file name that cannot be written down in one line of UTF-8."""
+    if len(name) > _LONGEST_NAME or (not name.isprintable() and _NO_TEXT.search(name)):
+        raise InputError(f"{path}: the file name {name[:200]!r} is too long or is not text; rename it")
 
 
 # ---- what an archive or an array file may ask for before we believe it
-
 
 MAX_MEMBERS = 2_000_000
 """Files in one folder or archive; ImageNet has 1.3 million."""
@@ -199,9 +178,8 @@ def check_count(where: Path, count: int, packed: int | None = None) -> None:
 def check_file_size(where: Path, name: str, size: int) -> None:
     """Refuse an image file of more than MAX_FILE_BYTES."""
     if size > MAX_FILE_BYTES:
-        raise InputError(
-            f"{where}: {name} has {size} bytes, more than the {MAX_FILE_BYTES} that an image file may have"
-        )
+        limit = f"more than the {MAX_FILE_BYTES} that an image file may have"
+        raise InputError(f"{where}: {name} has {size} bytes, {limit}")
 
 
 def check_expansion(where: Path, packed: int, unpacked: int) -> None:

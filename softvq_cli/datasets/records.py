@@ -1,21 +1,19 @@
-"""Which images there are: one entry of each column for each image, and the source that gives their bytes."""
+"""Which images there are, as columns: the source that gives their bytes; their splits and their labels."""
 
 from __future__ import annotations
 
 import math
 import os
 import re
-from array import array
-from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from softvq_cli.datasets.naming import Role, natural, same
+from softvq_cli.datasets.naming import Role, same
 from softvq_cli.errors import InputError, Message, shown
 
 
@@ -23,15 +21,15 @@ from softvq_cli.errors import InputError, Message, shown
 class Records:
     """Files, or the images of a data set: train rows first, then test.
 
-    Columns and not objects, so that a million images cost 24 bytes each besides their names.
+    Columns and not objects, so that a million images cost 16 bytes each besides their names.
     """
 
     names: list[str]
     """Path inside the source, with forward slashes."""
-    places: Sequence[int]
-    """What the source finds each file by: a position, an offset or a row."""
-    sizes: Sequence[int]
-    """Bytes of each file, unpacked but still encoded."""
+    places: np.ndarray
+    """int64: what the source finds each file by: a position, an offset or a row."""
+    sizes: np.ndarray
+    """int64: bytes of each file, unpacked but still encoded."""
     labels: np.ndarray | None = None
     """int64 (N,), indices into ``class_names``; -1 in a split that has no labels where the other has."""
     class_names: tuple[str, ...] = ()
@@ -46,36 +44,26 @@ class Records:
         return len(self.names)
 
     @classmethod
-    def empty(cls) -> Records:
-        """No files yet; :meth:`add` appends."""
-        return cls([], array("q"), array("q"))
+    def of(cls, names: list[str], places: Any, sizes: Any, notes: Iterable[str] = ()) -> Records:
+        """Files without splits and labels."""
+        return cls(names, np.asarray(places, np.int64), np.asarray(sizes, np.int64), notes=[*notes])
 
-    def add(self, name: str, place: int, size: int) -> None:
-        """One more file."""
-        self.names.append(name)
-        self.places.append(place)  # type: ignore[attr-defined]
-        self.sizes.append(size)  # type: ignore[attr-defined]
-
-    def take(self, rows: Sequence[int], **changes: Any) -> Records:
+    def take(self, rows: np.ndarray | Sequence[int], **changes: Any) -> Records:
         """Those rows, in that order; ``changes`` are the other fields."""
-        names, places, sizes = self.names, self.places, self.sizes
-        return Records(
-            [names[row] for row in rows],
-            array("q", (places[row] for row in rows)),
-            array("q", (sizes[row] for row in rows)),
-            **changes,
-        )
+        rows = np.asarray(rows, np.int64)
+        names = [self.names[row] for row in rows.tolist()]
+        return Records(names, self.places[rows], self.sizes[rows], **changes)
 
+    def divided(self, where: str, roles: Sequence[Role | None], cells: Any, **more: Any) -> Records:
+        """The images of train and test with their labels, as :func:`divide` finds them."""
+        if not self.names:
+            raise InputError(f"{where} holds no images")
+        return self.divided_as(divide(where, roles, cells, name=self.names.__getitem__, **more))
 
-@dataclass(frozen=True)
-class Listing:
-    """What a source holds, metadata such as ``.DS_Store`` left out."""
-
-    files: Records
-    folders: set[str] = field(default_factory=set)
-    """Every folder that is named, the empty ones too."""
-    hidden: set[str] = field(default_factory=set)
-    """Hidden images and the hidden folders with images, which are left out too."""
+    def divided_as(self, division: Division) -> Records:
+        """The images of train and test with their labels."""
+        changes = division._asdict()
+        return self.take(changes.pop("rows"), **changes)
 
 
 Fetch = Callable[[int], bytes]
@@ -87,27 +75,27 @@ class Source:
 
     archive = False
     """In an archive, one outer folder may hold the images themselves."""
+    lies_open = False
+    """Whether each file can be read alone where it lies, by :meth:`fetch`."""
 
     def __init__(self, path: Path, stamp: str) -> None:
         self.path = path
         """What to call it in messages."""
         self.stamp = stamp
-        """Changes whenever its content can have: :func:`softvq_cli.datasets.cache.stamp`."""
+        """Changes whenever its content can have: :class:`softvq_cli.datasets.cache.Files`."""
+        self.folders: set[str] = set()
+        """Every folder that is named, the empty ones too, once the files are listed."""
+        self.hidden: set[str] = set()
+        """Hidden images and the hidden folders with images, which are left out."""
 
     @cached_property
-    def listing(self) -> Listing:
-        """What it holds; listing an archive takes its time."""
-        return self._list()
-
-    def _list(self) -> Listing:
-        return Listing(Records.empty())
+    def files(self) -> Records:
+        """What it holds, without metadata such as ``.DS_Store``; listing an archive takes its time."""
+        raise NotImplementedError
 
     def read(self, files: Records) -> Iterator[tuple[int, bytes]]:
         """(index, bytes) of each of these files once, in the order that costs least."""
         raise NotImplementedError
-
-    lies_open = False
-    """Whether each file can be read alone where it lies, by :meth:`fetch`."""
 
     def fetch(self, files: Records) -> Fetch:
         """What reads these files one by one."""
@@ -127,66 +115,115 @@ def fetch_from(path: Path, offsets: Sequence[int], sizes: Sequence[int]) -> Fetc
     return fetch
 
 
-def divided(
+# ---- splits and labels, of whatever kind of data
+
+NONE = -1
+"""The number of an image without a label, here and in the hidden test splits of Hugging Face."""
+_ORDER: tuple[Role | None, ...] = (None, "train", "test", "validation")
+
+
+class Coded(NamedTuple):
+    """A column with few distinct values: for each row the number of its value."""
+
+    values: list[Any]
+    codes: np.ndarray
+
+
+class Division(NamedTuple):
+    """Which rows are used, and what they are."""
+
+    rows: np.ndarray
+    """int64: of the training split, then of the test split, each in the order that it has."""
+    labels: np.ndarray | None
+    """int64, indices into ``class_names``; -1 in a split that has no labels where the other has."""
+    class_names: tuple[str, ...]
+    train: int | None
+    """How many rows are of the training split; None: the data do not divide themselves."""
+    notes: list[str]
+
+
+def divide(
     where: str,
-    files: Records,
-    roles: Sequence[Role | None],
-    labels: Iterable[Any],
+    roles: Sequence[Role | None] | Coded,
+    cells: Sequence[Any] | Coded | None,
+    *,
+    name: Callable[[int], str],
     class_names: Sequence[str] | None = None,
     notes: Iterable[str] = (),
-) -> Records:
-    """Train rows first, then test, each in the order that it has, with labels from 0.
+    called: Mapping[Role | None, str] | None = None,
+) -> Division:
+    """Divide rows by their splits and number their labels from 0.
 
-    ``labels`` stand as in the table, None for none; ``class_names`` name labels that are numbers. A split of which no
-    image has a label has none; of another split the images without a label are left out, and a note says so.
+    ``cells`` are the labels as they stand, None for none; ``class_names`` name labels that are numbers. A split of
+    which no image has a label has none; of another split the images without a label are left out, and a note says so.
+    ``name`` and ``called`` say what to call a row and a split.
     """
-    notes = list(notes)
-    if not files:
-        raise InputError(f"{where} holds no images")
-    cells = [*labels]
-    values = _cleaned(where, cells)
-    parts: dict[Role | None, list[int]] = {}
-    for row, role in enumerate(roles):
-        parts.setdefault(role, []).append(row)
-    bare = unlabelled({role: [values[row] for row in rows] for role, rows in parts.items()}, class_names is not None)
-    used = _used_splits(where, parts, files.names, bare, notes)
-    labelled = [role for role in used if role not in bare]
-    for role in labelled:
-        rows = [row for row in parts[role] if values[row] is not None and not (class_names and values[row] == NONE)]
-        if len(rows) < len(parts[role]):
-            notes.append(_left_out_note(role, parts[role], rows, files.names))
-            parts[role] = rows
-    order = [row for role in used for row in parts[role]]
-    train = len(parts[used[0]]) if len(used) == 2 else None
-    if not labelled:
-        notes += [f"no labels: {bare[used[0]]}"] if any(cell is not None for cell in cells) else []
-        return files.take(order, train=train, notes=notes)
-    given = [values[row] for role in labelled for row in parts[role]]
-    index, names = _classes(where, set(given), class_names)
-    notes += [f"the {role} split has no labels: {bare[role]}" for role in used if role in bare]
-    notes += minus_one_note(Counter(given)) if class_names is None else []
-    numbers = [NONE if role in bare else index[values[row]] for role in used for row in parts[role]]
-    return files.take(order, labels=np.array(numbers, np.int64), class_names=names, train=train, notes=notes)
+    notes, called = list(notes), called or {}
+    if isinstance(roles, Coded):
+        numbers = np.array([*map(_ORDER.index, roles.values)], np.int8)[roles.codes]
+    else:
+        numbers = np.fromiter(map(_ORDER.index, roles), np.int8, len(roles))
+    values, codes = _coded(where, cells, len(numbers))
+    parts = {_ORDER[number]: np.flatnonzero(numbers == number) for number in np.unique(numbers)}
+    distinct = {role: {values[code] for code in np.unique(codes[rows])} for role, rows in parts.items()}
+    bare = _unlabelled(distinct, class_names is not None)
+    splits = _used_splits(where, parts, bare, name, notes, called)
+    missing = np.array([value is None or (class_names is not None and value == NONE) for value in values])
+    for role in splits:
+        gaps = parts[role][missing[codes[parts[role]]]]
+        if role not in bare and len(gaps):
+            notes.append(_left_out_note(role, len(gaps), len(parts[role]), name(int(gaps[0]))))
+            parts[role] = parts[role][~missing[codes[parts[role]]]]
+    rows = np.concatenate([parts[role] for role in splits])
+    train = len(parts["train"]) if len(splits) == 2 else None
+    if all(role in bare for role in splits):
+        notes += [] if cells is None else [f"no labels: {bare[splits[0]]}"]
+        return Division(rows, None, (), train, notes)
+    notes += [f"the {called.get(role, role)} split has no labels: {bare[role]}" for role in splits if role in bare]
+    given = set().union(*(distinct[role] for role in splits if role not in bare)) - {None}
+    index, names = _classes(where, given, class_names)
+    by_code = np.array([index.get(value, NONE) for value in values], np.int64)
+    labels = [np.full(len(parts[role]), NONE) if role in bare else by_code[codes[parts[role]]] for role in splits]
+    whole = np.concatenate(labels)
+    if class_names is None and given & {NONE, str(NONE)} and not (len(given) == 2 and given & {1, "1"}):
+        count = int(sum((whole == number).sum() for value, number in index.items() if value in (NONE, str(NONE))))
+        notes.append(f"{count} of {int((whole >= 0).sum())} images have the label {NONE}, which is treated as a class")
+    return Division(rows, whole, names, train, notes)
 
 
-def _left_out_note(role: Role | None, rows: list[int], labelled: list[int], names: Sequence[str]) -> Message:
-    first = names[min(set(rows) - set(labelled))]
+def _left_out_note(role: Role | None, count: int, total: int, first: str) -> Message:
     return Message(
         "{} of {} rows{} have no label, {} the first: they are left out ({label_column} none takes all, unlabelled)",
-        *(len(rows) - len(labelled), len(rows), f" of the {role} split" if role else "", first),
+        *(count, total, f" of the {role} split" if role else "", first),
     )
+
+
+def _unlabelled(distinct: Mapping[Role | None, set[Any]], named: bool) -> dict[Role | None, str]:
+    """The splits without labels, each with what shows it: every label is missing (None), or -1.
+
+    Where no list names the classes (``named``), -1 is a class if it is one label among others.
+    """
+    labels = {role: values - {None} for role, values in distinct.items()}
+    marks = {NONE, str(NONE)}
+    is_class = not named and any(values & marks and values - marks for values in labels.values())
+    return {
+        role: f"all are {NONE}" if values else "no image has one"
+        for role, values in labels.items()
+        if not values or (values <= marks and not is_class)
+    }
 
 
 def _used_splits(
     where: str,
-    parts: Mapping[Role | None, Sequence[int]],
-    names: Sequence[str],
+    parts: Mapping[Role | None, np.ndarray],
     bare: Mapping[Role | None, str],
+    name: Callable[[int], str],
     notes: list[str],
+    called: Mapping[Role | None, str],
 ) -> list[Role | None]:
     """The training and the test split, or the only one there is."""
     if None in parts and len(parts) > 1:
-        raise InputError(f"{where}: {names[parts[None][0]]} has no split, but others have one")
+        raise InputError(f"{where}: {name(int(parts[None][0]))} has no split, but others have one")
     if len(parts) == 1:
         (only,) = parts
         if only is not None:
@@ -194,136 +231,48 @@ def _used_splits(
         return [only]
     if "train" not in parts:
         raise InputError(f"{where} has the splits {' and '.join(sorted(map(str, parts)))}, but no train split")
-    second, said = second_split([role for role in parts if role is not None], bare)
-    notes += said
-    if second == "test" and "validation" in parts:
-        notes.append(f"not used, because there is a test split: validation ({len(parts['validation'])} images)")
-    return ["train", second]
+    validation = called.get("validation", "validation")
+    if "test" not in parts:
+        notes.append(f"there is no test split: {validation} is used instead")
+        return ["train", "validation"]
+    if "validation" in parts and "test" in bare and not bare.keys() & {"train", "validation"}:
+        hidden = f"{called.get('test', 'test')} has no labels ({len(parts['test'])} images, {bare['test']})"
+        notes.append(f"{hidden}: {validation} is used instead")
+        return ["train", "validation"]
+    if "validation" in parts:
+        notes.append(f"not used, because there is a test split: {validation} ({len(parts['validation'])} images)")
+    return ["train", "test"]
 
 
-def second_split(roles: Iterable[Role], bare: Mapping[Any, str]) -> tuple[Role, list[str]]:
-    """The split that is the test split next to train, and what is to be said of the choice."""
-    roles = set(roles)
-    if "test" not in roles:
-        return "validation", ["there is no test split: validation is used instead"]
-    if "validation" in roles and "test" in bare and not bare.keys() & {"train", "validation"}:
-        return "validation", [f"the test split has no labels ({bare['test']}): validation is used instead"]
-    return "test", []
-
-
-# ---- labels
-
-NONE = -1
-"""The number of an image without a label, here and in the hidden test splits of Hugging Face."""
-_MARKS = (NONE, str(NONE), str(NONE).encode())
-_Part = TypeVar("_Part", bound=Hashable)
-Given = tuple[np.ndarray | None, int, str, Role | None]
-"""(labels, how many images they are for, what to call them, the split)."""
-
-
-def unlabelled(parts: Mapping[_Part, Sequence[Any]], named: bool = False) -> dict[_Part, str]:
-    """The splits without labels, each with what shows it: every label is missing (None), or -1.
-
-    Where no list names the classes (``named``), -1 is a class if it is one label among others.
-    """
-    distinct = {part: set(labels) - {None} for part, labels in parts.items()}
-    is_class = not named and any(labels & {*_MARKS} and labels - {*_MARKS} for labels in distinct.values())
-    return {
-        part: f"all are {NONE}" if labels else "no image has one"
-        for part, labels in distinct.items()
-        if not labels or (labels.issubset(_MARKS) and not is_class)
-    }
-
-
-def minus_one_note(counts: Mapping[Any, int]) -> list[str]:
-    """The note on a class that is called -1, by the images of each label; 1 and -1 are a usual pair."""
-    count = sum(counts.get(mark, 0) for mark in _MARKS)
-    if not count or (len(counts) == 2 and not {1, "1"}.isdisjoint(counts)):
-        return []
-    total = sum(counts.values())
-    return [f"{count} of {total} images have the label {NONE}, which is treated as a class"]
-
-
-def distinct_labels(labels: np.ndarray) -> list[Any]:
-    """The values of an array of labels, each once; None for NaN."""
-    return [None if isinstance(value, float) and math.isnan(value) else value for value in np.unique(labels).tolist()]
-
-
-def numbered(parts: Sequence[Given], svhn: bool = False) -> tuple[np.ndarray | None, tuple[str, ...], list[str]]:
-    """(int64 (N,) in 0..k-1, class names, notes) of the labels of all splits together.
-
-    Whole numbers (as integers or floats), text and bytes are taken as they are, one column or one row as one label
-    an image, and a matrix with a single 1 in each row as one-hot. The names are the values in ascending order. Without
-    any labels there is None; a split without labels beside one with them has -1.
-    """
-    notes: list[str] = []
-    bare = unlabelled({role: [] if labels is None else distinct_labels(labels) for labels, _, _, role in parts})
-    if len(bare) == len(parts):
-        given = any(labels is not None for labels, *_ in parts)
-        return None, (), [f"no labels: {bare[parts[0][3]]}"] if given else []
-    flat = {
-        role: _flat(labels, n, where, notes) for labels, n, where, role in parts if not (labels is None or role in bare)
-    }
-    values = np.concatenate([*flat.values()])
-    if svhn and values.dtype.kind == "i" and values.min() >= 1 and values.max() == 10:
-        values = values % 10
-        notes.append("label 10 is read as the digit 0, as in SVHN")
-    classes, indices, counts = np.unique(values, return_inverse=True, return_counts=True)
-    notes += minus_one_note(dict(zip(classes.tolist(), counts.tolist(), strict=True)))
-    notes += [f"the {role} split has no labels: {reason}" for role, reason in bare.items()]
-    rows = np.repeat([role not in bare for *_, role in parts], [count for _, count, _, _ in parts])
-    whole = np.full(len(rows), NONE, np.int64)
-    whole[rows] = indices.reshape(-1)
-    return whole, tuple(map(str, classes)), notes
-
-
-def _flat(labels: np.ndarray, count: int, where: str, notes: list[str]) -> np.ndarray:
-    """One plain label an image: int64, bool or text (N,)."""
-    if labels.dtype.kind == "S":
-        labels = np.char.decode(labels, "utf-8", "backslashreplace")
-    if labels.dtype.kind == "U":
-        labels = np.array([same(text) for text in labels.reshape(-1).tolist()]).reshape(labels.shape)
-    if labels.dtype.kind == "f":
-        missing = int(np.isnan(labels).sum())
-        if missing:
-            raise InputError(f"{where}: {missing} of {labels.size} labels are missing (NaN); remove those images")
-        if (labels == np.rint(labels)).all() and np.abs(labels).max(initial=0) < 2**53:
-            labels = labels.astype(np.int64)
-    if labels.dtype.kind not in "iubU":
-        raise InputError(f"{where} holds {labels.dtype}; labels are whole numbers or text")
-    if labels.dtype.kind == "u":
-        if labels.size and labels.max() > np.iinfo(np.int64).max:
-            raise InputError(f"{where} holds numbers above 2^63 - 1; labels are smaller")
-        labels = labels.astype(np.int64)
-    if labels.shape in ((count,), (count, 1), (1, count)):
-        return np.asarray(labels.reshape(-1))
-    one_hot = labels.ndim == 2 and len(labels) == count and labels.shape[1] > 1 and labels.dtype.kind != "U"
-    if one_hot and ((labels == 0) | (labels == 1)).all() and (labels.sum(axis=1) == 1).all():
-        notes.append(f"{where} is one-hot: the place of the 1 is the label")
-        return np.asarray(labels.argmax(axis=1), np.int64)
-    raise InputError(f"{where} has the shape {labels.shape}; {count} images need ({count},)")
-
-
-# ---- labels of a table, one cell each
-
-
-def _cleaned(where: str, cells: Iterable[Any]) -> list[int | str | None]:
-    """The cells of a column as labels; empty text, None and NaN are none."""
-    values = [_cleaned_cell(where, cell) for cell in cells]
-    texts = {value for value in values if value is not None}
-    if not all(isinstance(text, str) and _FLOAT.fullmatch(text) for text in texts) or not texts:
-        return values
-    odd = next((str(text) for text in sorted(map(str, texts)) if not float(text).is_integer()), None)
+def _coded(where: str, cells: Sequence[Any] | Coded | None, count: int) -> tuple[list[Any], np.ndarray]:
+    """(the distinct labels, whole numbers or text or None, and for each row which of them it has)."""
+    if cells is None:
+        return [None], np.zeros(count, np.int64)
+    if isinstance(cells, Coded):
+        distinct, codes = cells
+    else:
+        index: dict[Any, int] = {}
+        try:  # by their types too: True is not 1
+            codes = np.fromiter((index.setdefault((type(cell), cell), len(index)) for cell in cells), np.int64, count)
+        except TypeError as error:
+            raise _odd(where, next(cell for cell in cells if isinstance(cell, list | dict | set))) from error
+        distinct = [cell for _, cell in index]
+    values = [_cleaned(where, value) for value in distinct]
+    texts = [value for value in values if value is not None]
+    if not texts or not all(isinstance(text, str) and _FLOAT.fullmatch(text) for text in texts):
+        return values, codes
+    odd = min((text for text in texts if not float(text).is_integer()), default=None)
     if odd is not None:
         raise _odd(where, odd)
-    return [None if value is None else str(int(float(value))) for value in values]
+    return [None if text is None else str(int(float(text))) for text in values], codes
 
 
 _FLOAT = re.compile(r"-?[0-9]{1,15}\.[0-9]{1,20}")
 """Whole numbers in text as a table of floats has them, ``3.0``; or fractions."""
 
 
-def _cleaned_cell(where: str, value: Any) -> int | str | None:
+def _cleaned(where: str, value: Any) -> int | str | None:
+    """A cell as a label; empty text, None and NaN are none."""
     if isinstance(value, bytes):
         value = value.decode(errors="backslashreplace")
     if isinstance(value, str):
@@ -332,11 +281,9 @@ def _cleaned_cell(where: str, value: Any) -> int | str | None:
         if not (math.isnan(value) or value.is_integer()):
             raise _odd(where, value)
         return None if math.isnan(value) else int(value)
-    if isinstance(value, int):
-        return str(value) if isinstance(value, bool) else value
-    if isinstance(value, list | tuple | dict | set):
+    if isinstance(value, tuple | complex):
         raise _odd(where, value)
-    return None if value is None else str(value)
+    return value if value is None or (isinstance(value, int) and not isinstance(value, bool)) else str(value)
 
 
 def _odd(where: str, value: Any) -> InputError:
@@ -351,20 +298,13 @@ def _classes(where: str, labels: set[Any], class_names: Sequence[str] | None) ->
     """(the number of each label, the name of each class)."""
     kinds = {type(label) for label in labels}
     if kinds == {int} and class_names:
+        labels = labels - {NONE}
         bad = min((label for label in labels if not 0 <= label < len(class_names)), default=None)
         if bad is not None:
             raise InputError(f"{where}: the label {shown(bad)} is not one of its {len(class_names)} classes")
         return {label: label for label in labels}, tuple(map(same, class_names))
     if len(kinds) > 1 or not kinds <= {int, str}:
         raise InputError(f"{where}: labels must all be whole numbers or all be text")
-    ordered = sorted(labels, key=_in_order if all(map(_is_decimal, labels)) else None)
+    decimal = all(isinstance(label, str) and re.fullmatch(r"-?[0-9]{1,18}", label) for label in labels)
+    ordered = sorted(labels, key=(lambda label: (int(label), label)) if decimal else None)
     return {label: number for number, label in enumerate(ordered)}, tuple(map(str, ordered))
-
-
-def _is_decimal(value: Any) -> bool:
-    return isinstance(value, str) and re.fullmatch(r"-?[0-9]+", value) is not None
-
-
-def _in_order(value: str) -> tuple[Any, ...]:
-    """Text that is a number sorts as one, however long: 2 before 10, and -1 before both."""
-    return (0, value) if value.startswith("-") else (1, natural(value), value)

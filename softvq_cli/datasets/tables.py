@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,12 @@ import numpy as np
 
 from softvq_cli.config import DataConfig
 from softvq_cli.datasets import cache
-from softvq_cli.datasets.cache import File, stamp
 from softvq_cli.datasets.naming import Role, check_file_size, missing_parts, role_of, roles_of_files, shorten
-from softvq_cli.datasets.records import Records, Source, divided
+from softvq_cli.datasets.records import Division, Records, Source, divide
 from softvq_cli.errors import InputError, Message, one_line, param
 from softvq_cli.files import arrow_errors, arrow_file
 
 ENDINGS = (".parquet", ".arrow")
-_BATCH = 256
 
 IMAGE = ("image", "img", "images", "picture", "photo", "file_name", "filename", "file", "path", "filepath", "file_path")
 IMAGE_MORE = ("image_path", "image_file", "image_name", "jpg", "jpeg", "png", "webp", "image_id", "id")
@@ -79,28 +78,29 @@ def columns_of(
     return Columns(image, label, split, tuple(notes))
 
 
-def delimiter_of(name: str, header: str) -> str:
-    """What stands between the cells of a .csv: a comma, or of a header without one what others write."""
-    return "\t" if name.lower().endswith(".tsv") else next((mark for mark in ",;\t" if mark in header), ",")
-
-
-def column_called(names: Sequence[str], known: Sequence[str]) -> str | None:
+def column_called(names: Sequence[str], words: Sequence[str]) -> str | None:
     """The column that is called by one of these words, the first of them that there is."""
     by_word = {name.strip().lower(): name for name in reversed(names)}
-    return next((by_word[word] for word in known if word in by_word), None)
-
-
-def role_of_value(where: str, value: Any) -> Role:
-    """The split that a cell of the split column names."""
-    role = role_of(str(value))
-    if role is None:
-        raise InputError(f"{where}: {str(value)[:80]!r} is not a split; write train, validation or test")
-    return role
+    return next((by_word[word] for word in words if word in by_word), None)
 
 
 def chosen_columns(config: DataConfig) -> dict[str, str | None]:
     """The settings that name a column."""
     return {name: getattr(config, name) for name in ("image_column", "label_column", "split_column")}
+
+
+def delimiter_of(name: str, header: str) -> str:
+    """What stands between the cells of a .csv: a comma, or of a header without one what others write."""
+    return "\t" if name.lower().endswith(".tsv") else next((mark for mark in ",;\t" if mark in header), ",")
+
+
+def roles_of_column(where: str, cells: Sequence[Any]) -> list[Role | None]:
+    """The splits that the cells of the split column name."""
+    roles = {cell: role_of(str(cell)) for cell in dict.fromkeys(cells)}
+    odd = next((cell for cell, role in roles.items() if role is None), None)
+    if None in roles.values():
+        raise InputError(f"{where}: {str(odd)[:80]!r} is not a split; write train, validation or test")
+    return [roles[cell] for cell in cells]
 
 
 # ---- Parquet and Arrow
@@ -111,63 +111,67 @@ class TableSource(Source):
 
     def __init__(self, path: Path, config: DataConfig, names: Sequence[str] | None = None) -> None:
         self.names = [path.name] if names is None else sorted(names)
-        self.tables = [_Table(path)] if names is None else [_Table(path / name) for name in self.names]
         self.roles: list[Role | None] = [None] if names is None else roles_of_files(self.names)
         self.notes = self._leave_out()
-        self.config = config
-        self.starts = np.zeros(1, np.int64)
-        """The first row of each table, and the number of all."""
-        files = [File.at(name, table.path) for name, table in zip(self.names, self.tables, strict=True)]
-        key = cache.key_of("paths", stamp(files), chosen_columns(config))
+        self.tables = [_Table(path if names is None else path / name, config) for name in self.names]
+        files = cache.Files()
+        for name, table in zip(self.names, self.tables, strict=True):
+            files.add(name, table.path)
+        key = cache.key_of("paths", files.stamp(), chosen_columns(config))
         paths = cache.read_notes(key, ".fact")
         if paths is None:
-            paths = [table.paths(table.columns(config).image) for table in self.tables]
+            paths = [table.paths() for table in self.tables]
             cache.write_notes(key, paths, ".fact")
-        files += [
-            File.at(f"{name}/{file}", table.path.parent / file)
-            for name, table, inner in zip(self.names, self.tables, paths, strict=True)
-            for file in inner
-        ]
-        super().__init__(path, stamp(files))
+        for name, table, inner in zip(self.names, self.tables, paths, strict=True):
+            for file in inner:
+                files.add(f"{name}/{file}", table.path.parent / file)
+        super().__init__(path, files.stamp())
 
     def _leave_out(self) -> list[str]:
         """Leave out what is neither train nor test where others are: ``extra-00000-of-00002.parquet`` of SVHN."""
         if "train" not in self.roles or not {"test", "validation"} & set(self.roles):
             return []
-        rows = zip(self.names, self.tables, self.roles, strict=True)
-        kept = [row for row in rows if row[2] is not None or "-of-" not in row[0]]
-        left = sorted({*self.names} - {name for name, _, _ in kept})
-        self.names, self.tables = [name for name, _, _ in kept], [table for _, table, _ in kept]
-        self.roles = [role for _, _, role in kept]
+        pairs = list(zip(self.names, self.roles, strict=True))
+        left = [name for name, role in pairs if role is None and "-of-" in name]
+        self.names, self.roles = map(list, zip(*(pair for pair in pairs if pair[0] not in left), strict=True))
         return [f"not used, neither train nor test: {shorten(left)}"] if left else []
 
-    def records(self) -> Records:
-        """The rows of the tables; splits from a column or from the names of files and folders."""
-        rows, roles, labels = Records.empty(), [], []
-        class_names: list[str] | None = None
-        labelled = False
+    def division(self) -> Division:
+        """The splits and the labels of all rows, from columns or from the names of files and folders."""
+        roles: list[Role | None] = []
+        labels: list[Any] = []
         notes = [*self.notes, *missing_parts(self.names)]
-        counts: list[int] = []
+        class_names: list[str] | None = None
         for name, table, role in zip(self.names, self.tables, self.roles, strict=True):
-            columns = table.columns(self.config)
-            notes += [note for note in columns.notes if note not in notes]
-            names = table.class_names(columns.label)
-            if labelled and columns.label and names != class_names:
+            label, split = table.columns.label, table.columns.split
+            notes += [note for note in table.columns.notes if note not in notes]
+            if label and any(cell is not None for cell in labels) and table.class_names != class_names:
                 raise InputError(f"{self.path}: {name} has other classes than the file before it")
-            class_names, labelled = (names, True) if columns.label else (class_names, labelled)
-            count, own_labels, own_roles = table.rows(columns)
-            start, size = sum(counts), table.path.stat().st_size // max(count, 1)
-            for row in range(count):
-                rows.add(f"{name}#{row}", start + row, size)
-            labels += own_labels
-            roles += [role] * count if own_roles is None else own_roles
-            counts.append(count)
-        self.starts = np.cumsum([0, *counts])
-        return divided(str(self.path), rows, roles, labels, class_names, notes)
+            class_names = table.class_names if label else class_names
+            labels += table.cells(label) if label else [None] * table.count
+            roles += roles_of_column(str(table.path), table.cells(split)) if split else [role] * table.count
+        if not roles:
+            raise InputError(f"{self.path} holds no images")
+        more: dict[str, Any] = {"class_names": class_names, "notes": notes}
+        labelled = any(table.columns.label for table in self.tables)
+        return divide(
+            str(self.path), roles, labels if labelled else None, name=lambda row: self._row_names()[row], **more
+        )
+
+    def _row_names(self) -> list[str]:
+        pairs = zip(self.names, self.tables, strict=True)
+        return [f"{name}#{row}" for name, table in pairs for row in range(table.count)]
+
+    def records(self) -> Records:
+        """The images of train and test."""
+        sizes = [table.path.stat().st_size // max(table.count, 1) for table in self.tables]
+        names = self._row_names()
+        files = Records.of(names, range(len(names)), np.repeat(sizes, [table.count for table in self.tables]))
+        return files.divided_as(self.division())
 
     def of_vectors(self) -> bool:
         """Whether the column that is read holds vectors, in every table."""
-        kinds = {_holds_vectors(table.kind_of(table.columns(self.config).image)) for table in self.tables}
+        kinds = {_holds_vectors(table.kind) for table in self.tables}
         if len(kinds) > 1:
             raise InputError(f"{self.path} holds tables of images and tables of vectors: give the path of one of them")
         return kinds == {True}
@@ -176,11 +180,11 @@ class TableSource(Source):
         """(N, D) of all rows, and what the vectors are called if a column says it."""
         rows, names = [], []
         for table in self.tables:
-            columns = table.columns(self.config)
-            named = column_called([name for name in table.names if name not in (columns.label, columns.split)], NAME)
-            part = table._read([columns.image, *([named] if named else [])])
-            rows.append(vectors_of(part.column(columns.image), f"{table.path}: its column {columns.image}"))
-            names += [str(name) for name in part.column(named).to_pylist()] if named else []
+            columns = table.columns
+            rest = [name for name in table.schema.names if name not in (columns.label, columns.split)]
+            rows.append(vectors_of(table.read(columns.image), f"{table.path}: its column {columns.image}"))
+            named = column_called(rest, NAME)
+            names += [str(cell) for cell in table.cells(named)] if named else []
         if len({part.shape[1] for part in rows}) > 1:
             raise InputError(f"{self.path} holds vectors of {shorten(str(part.shape[1]) for part in rows)} numbers")
         whole = rows[0] if len(rows) == 1 else np.concatenate(rows)
@@ -188,50 +192,51 @@ class TableSource(Source):
 
     def read(self, files: Records) -> Iterator[tuple[int, bytes]]:
         """Table by table, in their order."""
-        wanted = {place: index for index, place in enumerate(files.places)}
-        used = np.unique(np.searchsorted(self.starts, files.places, side="right") - 1)
-        for number in used.tolist():
-            table, start = self.tables[number], int(self.starts[number])
-            for row, value in enumerate(table.images(table.columns(self.config).image)):
-                if start + row in wanted:
-                    yield wanted[start + row], _bytes_of(table.path, row, value)
+        wanted = {place: index for index, place in enumerate(files.places.tolist())}
+        start = 0
+        for table in self.tables:
+            if any(start <= place < start + table.count for place in wanted):
+                for row, cell in enumerate(table.images()):
+                    if start + row in wanted:
+                        yield wanted[start + row], _bytes_of(table.path, row, cell)
+            start += table.count
 
 
-def _bytes_of(path: Path, row: int, value: Any) -> bytes:
+def _bytes_of(path: Path, row: int, cell: Any) -> bytes:
     """The file in a cell: bytes, a path relative to the table, or a struct of both."""
-    if isinstance(value, dict):
-        value = value.get("bytes") if value.get("bytes") is not None else value.get("path")
-    if isinstance(value, str):
-        target = path.parent / value
+    if isinstance(cell, dict):
+        cell = cell.get("bytes") if cell.get("bytes") is not None else cell.get("path")
+    if isinstance(cell, str):
         try:
-            value = target.read_bytes()
+            cell = (path.parent / cell).read_bytes()
         except OSError as error:
-            raise InputError(
-                f"{path}: row {row} names {one_line(value)}, which cannot be read: {error.strerror}"
-            ) from error
-    if not isinstance(value, bytes):
+            text = f"{path}: row {row} names {one_line(cell)}, which cannot be read: {error.strerror}"
+            raise InputError(text) from error
+    if not isinstance(cell, bytes):
         raise InputError(f"{path}: row {row} holds no image")
-    check_file_size(path, f"row {row}", len(value))
-    return value
+    check_file_size(path, f"row {row}", len(cell))
+    return cell
 
 
-@dataclass(frozen=True)
 class _Table:
     """One file."""
 
-    path: Path
+    def __init__(self, path: Path, config: DataConfig) -> None:
+        self.path, self._config = path, config
+        self._is_arrow = path.suffix == ".arrow"
 
-    def columns(self, config: DataConfig) -> Columns:
+    @cached_property
+    def columns(self) -> Columns:
         """Which column is what, by Hugging Face's features, by the types, by the names."""
-        schema, features = self._schema(), self._features()
-        images = [name for name, kind in features.items() if kind.get("_type") == "Image"]
-        images = images or [field.name for field in schema if _holds_bytes(field.type)]
+        images = [name for name, kind in self._features.items() if kind.get("_type") == "Image"]
+        images = images or [field.name for field in self.schema if _holds_bytes(field.type)]
         if not images:  # vectors win over a column of paths, which says where they come from
-            vectors = [field.name for field in schema if _holds_vectors(field.type)]
+            vectors = [field.name for field in self.schema if _holds_vectors(field.type)]
             images = vectors if len(vectors) == 1 else [name for name in vectors if name.lower() in VECTOR][:1]
-        labels = [name for name, kind in features.items() if kind.get("_type") == "ClassLabel"]
-        columns = columns_of(str(self.path), schema.names, chosen_columns(config), images=images, labels=labels)
-        kind = schema.field(columns.image).type
+        labels = [name for name, kind in self._features.items() if kind.get("_type") == "ClassLabel"]
+        chosen = chosen_columns(self._config)
+        columns = columns_of(str(self.path), self.schema.names, chosen, images=images, labels=labels)
+        kind = self.schema.field(columns.image).type
         if not (_holds_bytes(kind) or _is_text(kind) or _holds_vectors(kind)):
             raise InputError(
                 f"{self.path}: the column {columns.image} holds {one_line(kind, 60)}; images are files as bytes, or "
@@ -240,97 +245,84 @@ class _Table:
         return columns
 
     @property
-    def names(self) -> list[str]:
-        """Of all columns."""
-        return list(self._schema().names)
-
-    def kind_of(self, column: str) -> Any:
-        """The type of a column."""
-        return self._schema().field(column).type
-
-    def class_names(self, label: str | None) -> list[str] | None:
-        """The names of a ClassLabel."""
-        names = self._features().get(label or "", {}).get("names")
-        return [str(name) for name in names] if isinstance(names, list) else None
-
-    def rows(self, columns: Columns) -> tuple[int, list[Any], list[Role | None] | None]:
-        """(how many, the label of each, the split of each if a column says it)."""
-        wanted = [column for column in (columns.label, columns.split) if column is not None]
-        table = self._read(wanted)
-        count = table.num_rows if wanted else self._count()
-        with arrow_errors(self.path, "table"):  # texts may not be UTF-8
-            labels = table.column(columns.label).to_pylist() if columns.label else [None] * count
-            splits = table.column(columns.split).to_pylist() if columns.split else None
-        return count, labels, splits and [role_of_value(str(self.path), value) for value in splits]
-
-    def paths(self, column: str) -> list[str]:
-        """The files that the cells of a column name instead of holding them."""
-        if self._holds_all(column):
-            return []
-        paths: list[str] = []
-        for cell in self.images(column):
-            if not isinstance(cell, dict | str | None):
-                return []
-            path = cell if not isinstance(cell, dict) else cell.get("path") if cell.get("bytes") is None else None
-            paths += [path] if isinstance(path, str) else []
-        return paths
-
-    def _holds_all(self, column: str) -> bool:
-        """Whether a Parquet says in its footer that every cell holds bytes: nothing has to be read then."""
-        if self._is_arrow or _is_text(self.kind_of(column)):
-            return False
-        with arrow_errors(self.path, "table"):
-            footer = self._parquet().metadata
-            groups = map(footer.row_group, range(footer.num_row_groups))
-            chunks = [group.column(place) for group in groups for place in range(footer.num_columns)]
-            held = [
-                chunk.statistics
-                for chunk in chunks
-                if chunk.path_in_schema in (column, f"{column}.bytes") and chunk.physical_type == "BYTE_ARRAY"
-            ]
-        return bool(held) and all(part is not None and part.has_null_count and part.null_count == 0 for part in held)
-
-    def images(self, column: str) -> Iterator[Any]:
-        """The cells of one column, a batch in memory at a time."""
-        with arrow_errors(self.path, "table"):
-            for batch in self._batches(column):
-                yield from batch.column(0).to_pylist()
-
-    def _features(self) -> dict[str, Any]:
-        """What ``datasets`` wrote of the columns; empty without it."""
-        metadata = self._schema().metadata or {}
-        try:
-            found = json.loads(metadata[b"huggingface"])["info"]["features"]
-        except (KeyError, ValueError, TypeError):
-            return {}
-        return {name: kind for name, kind in found.items() if isinstance(kind, dict)} if isinstance(found, dict) else {}
-
-    def _schema(self) -> Any:
-        with arrow_errors(self.path, "table"):
-            schema = self._arrow().schema if self._is_arrow else self._parquet().schema_arrow
-            str(schema.names)  # decoded here, since those of a damaged file may not be UTF-8
-            return schema
-
-    def _count(self) -> int:
-        with arrow_errors(self.path, "table"):
-            return int(self._arrow().read_all().num_rows if self._is_arrow else self._parquet().metadata.num_rows)
-
-    def _read(self, columns: list[str]) -> Any:
-        with arrow_errors(self.path, "table"):
-            if not self._is_arrow:
-                return self._parquet().read(columns)
-            return _checked(self._arrow().read_all().select(columns))
-
-    def _batches(self, column: str) -> Iterator[Any]:
-        if not self._is_arrow:
-            yield from self._parquet().iter_batches(_BATCH, columns=[column])
-            return
-        for batch in self._arrow():
-            yield _checked(batch.select([column]))
+    def kind(self) -> Any:
+        """The type of the column of images or vectors."""
+        return self.schema.field(self.columns.image).type
 
     @property
-    def _is_arrow(self) -> bool:
-        return self.path.suffix == ".arrow"
+    def class_names(self) -> list[str] | None:
+        """The names of a ClassLabel."""
+        names = self._features.get(self.columns.label or "", {}).get("names")
+        return [str(name) for name in names] if isinstance(names, list) else None
+
+    @cached_property
+    def _features(self) -> dict[str, Any]:
+        """What ``datasets`` wrote of the columns; empty without it."""
+        try:
+            features = json.loads((self.schema.metadata or {})[b"huggingface"])["info"]["features"]
+            return {name: kind for name, kind in features.items() if isinstance(kind, dict)}
+        except (KeyError, ValueError, TypeError, AttributeError):
+            return {}
+
+    @cached_property
+    def schema(self) -> Any:
+        """The names and types of all columns."""
+        with arrow_errors(self.path, "table"):
+            return self._arrow().schema if self._is_arrow else self._parquet().schema_arrow
+
+    @cached_property
+    def count(self) -> int:
+        """How many rows it has."""
+        with arrow_errors(self.path, "table"):
+            if self._is_arrow:
+                return sum(batch.num_rows for batch in self._arrow())
+            return int(self._parquet().metadata.num_rows)
+
+    def read(self, column: str) -> Any:
+        """One column as a whole."""
+        import pyarrow
+
+        with arrow_errors(self.path, "table"):
+            batches = [batch.column(0) for batch in self._batches(column, 1 << 16)]
+            return pyarrow.chunked_array(batches, self.schema.field(column).type)
+
+    def cells(self, column: str) -> list[Any]:
+        """One column as Python's values."""
+        cells: list[Any] = self.read(column).to_pylist()
+        return cells
+
+    def images(self) -> Iterator[Any]:
+        """The cells of the column of images, a batch in memory at a time."""
+        with arrow_errors(self.path, "table"):
+            for batch in self._batches(self.columns.image, 256):
+                yield from batch.column(0).to_pylist()
+
+    def paths(self) -> list[str]:
+        """The files that the cells name instead of holding them."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        if not (_is_text(self.kind) or pa.types.is_struct(self.kind)):
+            return []
+        paths: list[str] = []
+        with arrow_errors(self.path, "table"):
+            for batch in self._batches(self.columns.image, 256):
+                cells = batch.column(0)
+                if pa.types.is_struct(cells.type):
+                    named = "path" in {field.name for field in cells.type}
+                    bare = cells.filter(pc.is_null(pc.struct_field(cells, "bytes")))
+                    cells = pc.struct_field(bare, "path") if named else []
+                paths += [str(path) for path in cells if path.is_valid]
+        return paths
+
+    def _batches(self, column: str, size: int) -> Iterator[Any]:
+        if not self._is_arrow:
+            yield from self._parquet().iter_batches(size, columns=[column])
+            return
+        for batch in self._arrow():
+            rows = batch.select([column])
+            rows.validate(full=True)  # places in a damaged file would be read from anywhere
+            yield rows
 
     def _parquet(self) -> Any:
         from pyarrow.parquet import ParquetFile
@@ -350,43 +342,40 @@ class _Table:
         return pyarrow.RecordBatchReader.from_batches(reader.schema, batches)
 
 
-def _checked(rows: Any) -> Any:
-    """Rows of an Arrow file, whose places in it are believed unchecked: damaged ones would be read from anywhere."""
-    rows.validate(full=True)
-    return rows
-
-
 def _holds_bytes(kind: Any) -> bool:
     """Whether a column's type is binary, or a struct with bytes as ``datasets`` writes it."""
     text = str(kind)
     return text in ("binary", "large_binary") or (text.startswith("struct<") and "bytes: " in text and "binary" in text)
 
 
+def _is_text(kind: Any) -> bool:
+    return str(kind) in ("string", "large_string")
+
+
+def _is_list(kind: Any) -> bool:
+    from pyarrow import types
+
+    return bool(types.is_fixed_size_list(kind) or types.is_list(kind) or types.is_large_list(kind))
+
+
 def _holds_vectors(kind: Any) -> bool:
     """Whether a column's type is a list of floats, of one length or any."""
-    import pyarrow as pa
+    from pyarrow import types
 
-    lists = pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind)
-    return bool(lists and pa.types.is_floating(kind.value_type))
+    return _is_list(kind) and bool(types.is_floating(kind.value_type))
 
 
 def vectors_of(column: Any, where: str) -> np.ndarray:
     """(N, D) of a column of lists of numbers, all of one length."""
-    import pyarrow as pa
-    import pyarrow.compute
+    import pyarrow.compute as pc
+    from pyarrow import types
 
     kind = column.type
-    lists = pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind)
-    numbers = lists and (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type))
+    numbers = _is_list(kind) and (types.is_floating(kind.value_type) or types.is_integer(kind.value_type))
     if not numbers or not len(column):
         raise InputError(f"{where} holds {len(column)} {one_line(kind, 60)}, not lists of numbers")
-    lengths = pa.compute.list_value_length(column)
-    widths = pa.compute.min_max(lengths).as_py()
-    values = pa.compute.list_flatten(column)
+    widths = pc.min_max(pc.list_value_length(column)).as_py()
+    values = pc.list_flatten(column)
     if column.null_count or values.null_count or widths["min"] != widths["max"] or not widths["min"]:
         raise InputError(f"{where} has empty cells or lists of different lengths: all lists must have the same length")
     return np.asarray(values.to_numpy()).reshape(len(column), widths["min"])
-
-
-def _is_text(kind: Any) -> bool:
-    return str(kind) in ("string", "large_string")

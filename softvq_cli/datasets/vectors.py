@@ -13,7 +13,7 @@ import numpy as np
 from softvq_cli.config import DataConfig
 from softvq_cli.datasets import cache
 from softvq_cli.datasets.dataset import Dataset, blocks
-from softvq_cli.datasets.records import Records, divided
+from softvq_cli.datasets.records import Division, divide
 from softvq_cli.datasets.tables import (
     IMAGE,
     IMAGE_MORE,
@@ -22,7 +22,7 @@ from softvq_cli.datasets.tables import (
     column_called,
     columns_of,
     delimiter_of,
-    role_of_value,
+    roles_of_column,
 )
 from softvq_cli.errors import InputError, Message, one_line
 from softvq_cli.words import VectorScale
@@ -61,19 +61,16 @@ def note_of(vectors: np.ndarray) -> Message:
     return Message("vectors of {} numbers (rows that are images need {image_shape} H,W,C)", vectors.shape[1])
 
 
-def of_table(path: Path, records: Records, rows: np.ndarray, names: Sequence[str] | None, key: str) -> Dataset:
+def of_table(path: Path, division: Division, rows: np.ndarray, names: Sequence[str] | None, key: str) -> Dataset:
     """The vectors of a table, (N, D) and perhaps names of all its rows; ``key`` stands for its content."""
-    places = np.asarray(records.places)
+    places = division.rows
     vectors = checked(rows if np.array_equal(places, np.arange(len(rows))) else rows[places], str(path))
     return Dataset(
         path.name,
-        "all",
-        vectors,
-        records.labels,
-        records.class_names,
+        *("all", vectors, division.labels, division.class_names),
         file_names=None if names is None else tuple(names[place] for place in places.tolist()),
-        notes=(*records.notes, Message("vectors of {} numbers", vectors.shape[1])),
-        train=records.train,
+        notes=(*division.notes, Message("vectors of {} numbers", vectors.shape[1])),
+        train=division.train,
         key=key,
     )
 
@@ -87,45 +84,35 @@ def read_csv(path: Path, config: DataConfig) -> Dataset | None:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError):
         return None  # the reader of lists says what is wrong
-    first, _, rest = text.partition("\n")
-    mark = delimiter_of(path.name, first)
-    header, values = (
-        next(csv.reader([line], delimiter=mark), []) for line in (first, rest.partition("\n")[0] or first)
-    )
-    if config.image_column is not None or len(header) != len(values):
-        return None
+    mark = delimiter_of(path.name, text.partition("\n")[0])
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=mark)
+    header, values = next(lines, []), next(lines, [])
     headless = all(map(_is_number, header))
-    columns = [f"column {number}" for number in range(1, len(header) + 1)] if headless else header
-    if column_called([name for name in columns if name.lower() not in NAME_OF_ROW], IMAGE + IMAGE_MORE) is not None:
+    names = [f"column {number}" for number in range(1, len(header) + 1)] if headless else header
+    values = header if headless and not values else values
+    images = column_called([name for name in names if name.lower() not in NAME_OF_ROW], IMAGE + IMAGE_MORE)
+    if config.image_column is not None or images is not None or len(names) != len(values):
         return None
-    named = None if headless else column_called(columns, NAME)
-    numeric = [
-        name
-        for name, value in zip(columns, values, strict=True)
-        if _is_number(value) and name.strip() and name != named
-    ]
+    named = None if headless else column_called(names, NAME)
+    cells = zip(names, values, strict=True)
+    numeric = [name for name, value in cells if name.strip() and name != named and _is_number(value)]
     chosen = chosen_columns(config)
     if headless and config.label_column is None:
         chosen["label_column"] = "none"
-    roles = columns_of(str(path), columns, chosen, data=[*numeric, *([named] if named else [])])
-    numeric = [name for name in numeric if name not in (roles.label, roles.split)]
+    columns = columns_of(str(path), names, chosen, data=[*numeric, *([named] if named else [])])
+    numeric = [name for name in numeric if name not in (columns.label, columns.split)]
     if len(numeric) < 2:
         return None
-    rows = _numbers(path, text, mark, headless, [columns.index(name) for name in numeric])
-    lines = (
-        csv.reader(io.StringIO(text, newline=""), delimiter=mark) if {roles.label, roles.split, named} - {None} else ()
-    )
-    cells = [line for line in lines if line][0 if headless else 1 :]
-
-    def column(name: str | None) -> list[str | None]:
-        return [None] * len(rows) if name is None else [line[columns.index(name)] for line in cells]
-
-    files = Records([f"{path.name}#{row}" for row in range(len(rows))], range(len(rows)), [0] * len(rows))
-    splits = [None if cell is None else role_of_value(str(path), cell) for cell in column(roles.split)]
-    records = divided(str(path), files, splits, column(roles.label), None, roles.notes)
-    item_names = [str(cell) for cell in column(named)] if named else None
-    key = cache.key_of("vectors", cache.stamp([cache.File.at(path.name, path)]), chosen)
-    return of_table(path, records, rows, item_names, key)
+    rows = _numbers(path, text, mark, headless, [names.index(name) for name in numeric])
+    others = [name for name in (columns.label, columns.split, named) if name is not None]
+    all_lines = csv.reader(io.StringIO(text if others else "", newline=""), delimiter=mark)
+    body = [line for line in all_lines if line][0 if headless else 1 :]
+    text_of = {name: [line[names.index(name)] for line in body] for name in others}
+    splits = roles_of_column(str(path), text_of[columns.split]) if columns.split else [None] * len(rows)
+    labels = text_of[columns.label] if columns.label else None
+    division = divide(str(path), splits, labels, name=lambda row: f"{path.name}#{row}", notes=columns.notes)
+    key = cache.key_of("vectors", cache.stamp_of(path), chosen)
+    return of_table(path, division, rows, text_of[named] if named else None, key)
 
 
 def _numbers(path: Path, text: str, mark: str, headless: bool, places: list[int]) -> np.ndarray:

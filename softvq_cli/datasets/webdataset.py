@@ -6,15 +6,17 @@ import itertools
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from softvq_cli.config import DataConfig
 from softvq_cli.datasets.archive import open_archive
-from softvq_cli.datasets.naming import Role, missing_parts, role_of, roles_of_files, shorten, stem_of
-from softvq_cli.datasets.records import Listing, Records, Source, divided
-from softvq_cli.datasets.tables import LABEL
+from softvq_cli.datasets.naming import missing_parts, role_of, roles_of_files, shorten, stem_of
+from softvq_cli.datasets.records import Records, Source
+from softvq_cli.datasets.tables import LABEL, column_called
 from softvq_cli.errors import InputError, one_line
 
 _IMAGES = frozenset(("jpg", "jpeg", "png", "webp"))
@@ -22,6 +24,11 @@ _LABELS = ("cls", "json", "txt")
 """Where the label of a sample is looked for, in this order."""
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}|\{([^{}]*,[^{}]*)\}")
 _MOST_SHARDS = 100_000
+
+
+def is_pattern(data: str) -> bool:
+    """Whether it stands for several .tar files."""
+    return _BRACES.search(data) is not None and ".tar" in data
 
 
 def expand(pattern: str) -> list[str]:
@@ -42,13 +49,8 @@ def expand(pattern: str) -> list[str]:
     return ["".join(choice) for choice in itertools.islice(itertools.product(*parts), _MOST_SHARDS)]
 
 
-def is_pattern(data: str) -> bool:
-    """Whether it stands for several .tar files."""
-    return _BRACES.search(data) is not None and ".tar" in data
-
-
 class Shards(Source):
-    """Several .tar files as one source; each member's path begins with its shard's name.
+    """Several archives as one source; each member's path begins with its shard's name.
 
     The place of a file holds the number of its shard above its place in there.
     """
@@ -59,44 +61,43 @@ class Shards(Source):
         self.archives = [open_archive(shard, name_encoding) for shard in shards]
         super().__init__(path, " ".join(archive.stamp for archive in self.archives))
 
-    def _list(self) -> Listing:
-        files = Records.empty()
-        hidden: set[str] = set()
-        for number, archive in enumerate(self.archives):
-            inner = archive.listing.files
-            hidden |= {f"{archive.path.name}/{name}" for name in archive.listing.hidden}
-            for name, place, size in zip(inner.names, inner.places, inner.sizes, strict=True):
-                files.add(f"{archive.path.name}/{name}", (number << _SHARD) + place, size)
-            files.notes.extend(inner.notes)
-            del archive.listing  # it is here now
-        return Listing(files, set(), hidden)
+    @cached_property
+    def files(self) -> Records:
+        """The files of all shards, in their order."""
+        parts = [archive.files for archive in self.archives]
+        shards = [archive.path.name for archive in self.archives]
+        self.hidden = {
+            f"{name}/{file}" for name, each in zip(shards, self.archives, strict=True) for file in each.hidden
+        }
+        return Records.of(
+            [f"{shard}/{name}" for shard, part in zip(shards, parts, strict=True) for name in part.names],
+            np.concatenate([(number << _SHARD) + part.places for number, part in enumerate(parts)]),
+            np.concatenate([part.sizes for part in parts]),
+            [note for part in parts for note in part.notes],
+        )
 
     def as_folders(self) -> None:
         """Have each archive stand for a folder of its name, as if all were unpacked; shards for one together."""
-        names = self.listing.files.names
+        names = self.files.names
         tops: dict[str, set[str]] = {}
         for name in names:
             archive, top, *_ = name.split("/")
             tops.setdefault(archive, set()).add(top if name.count("/") > 1 else "")
         folders = {archive: _PART.sub("", stem_of(archive)) for archive in tops}
-        outer = {
-            archive: f"{top}/" if len(inside) == 1 and role_of(top) == role_of(folders[archive]) is not None else ""
-            for archive, inside in tops.items()
-            for top in [min(inside)]
-        }
         for row, name in enumerate(names):
             archive, _, path = name.partition("/")
-            names[row] = f"{folders[archive]}/{path.removeprefix(outer[archive])}"
+            (top, *more), role = sorted(tops[archive]), role_of(folders[archive])
+            inner = f"{top}/" if not more and role_of(top) == role is not None else ""  # train.zip holds train/
+            names[row] = f"{folders[archive]}/{path.removeprefix(inner)}"
 
     def read(self, files: Records) -> Iterator[tuple[int, bytes]]:
-        by_shard: dict[int, list[int]] = {}
-        for index, place in enumerate(files.places):
-            by_shard.setdefault(place >> _SHARD, []).append(index)
-        for number, indices in sorted(by_shard.items()):
-            inner = files.take(indices)
-            places = [place & ((1 << _SHARD) - 1) for place in inner.places]
-            for position, data in self.archives[number].read(replace(inner, places=places)):
-                yield indices[position], data
+        shards = files.places >> _SHARD
+        for number in np.unique(shards).tolist():
+            indices = np.flatnonzero(shards == number)
+            places = files.places[indices] & ((1 << _SHARD) - 1)
+            inner = Records.of([files.names[index] for index in indices], places, files.sizes[indices])
+            for position, data in self.archives[number].read(inner):
+                yield int(indices[position]), data
 
 
 _PART = re.compile(r"[-_.]?\d+(?:-of-\d+)?$")
@@ -105,88 +106,78 @@ _SHARD = 44
 """So many bits are for the place within a shard."""
 
 
-Samples = dict[str, dict[str, list[int]]]
-"""Name of each sample → ending → the files that have both; more than one is an error."""
+# ---- samples
+
+Samples = dict[str, dict[str, int]]
+"""Name of each sample → ending → the file that has both."""
 
 
 def samples_of(source: Source, *, doubt: bool) -> Samples | None:
     """The samples of an archive; with ``doubt`` None if no label stands next to an image, or class folders say more."""
-    names = source.listing.files.names
-    if doubt and not any(name.lower().endswith(tuple(f".{kind}" for kind in _LABELS)) for name in names):
+    names = source.files.names
+    if doubt and not any(name.lower().endswith((".cls", ".json", ".txt")) for name in names):
         return None
-    samples: Samples = {}
-    for row, (base, ending) in enumerate(_split_names(names)):
-        samples.setdefault(base, {}).setdefault(ending, []).append(row)
+    samples = _grouped(names, last_dot=False)
+    if samples is None or not any(not _IMAGES.isdisjoint(kinds) for kinds in samples.values()):
+        # No image is found so: names have dots, ``photo.0001.png``, and the last one counts.
+        samples = _grouped(names, last_dot=True)
+    if samples is None:
+        raise InputError(f"{source.path}: a sample has two files of one kind, which differ in capitals only")
     if not doubt:
         return samples
-    both = [
-        (base, kinds) for base, kinds in samples.items() if not _IMAGES.isdisjoint(kinds) and {*_LABELS} & kinds.keys()
-    ]
+    labelled = [base for base, kinds in samples.items() if not _IMAGES.isdisjoint(kinds) and {*_LABELS} & kinds.keys()]
     start = 1 if isinstance(source, Shards) else 0
-    folders = {base.rpartition("/")[0].split("/", start)[-1] for base, _ in both if base.count("/") > start}
-    return samples if both and (len(folders) < 2 or any("cls" in kinds for _, kinds in both)) else None
+    folders = {base.rpartition("/")[0].split("/", start)[-1] for base in labelled if base.count("/") > start}
+    return samples if labelled and (len(folders) < 2 or any("cls" in samples[base] for base in labelled)) else None
 
 
-def is_labelled_by_files(path: Path) -> bool:
-    """Whether an archive of this name may hold samples; a .zip is what its folder is."""
-    return not path.name.lower().endswith(".zip")
+def _grouped(names: Sequence[str], *, last_dot: bool) -> Samples | None:
+    """Files by sample and ending; None where two are the same."""
+    samples: Samples = {}
+    for row, name in enumerate(names):
+        start = name.rfind("/") + 1
+        dot = name.rfind(".", start) if last_dot else name.find(".", start)
+        base, kind = (name, "") if dot < 0 else (name[:dot], name[dot + 1 :].lower())
+        kinds = samples.setdefault(base, {})
+        if kind in kinds:
+            return None
+        kinds[kind] = row
+    return samples
 
 
 def sample_records(source: Source, samples: Samples, config: DataConfig) -> Records:
-    """One row a sample, in the order of the shards and their members; ``label_column`` names the file or the key."""
-    files = source.listing.files
-    twice = next((rows[1] for kinds in samples.values() for rows in kinds.values() if len(rows) > 1), None)
-    if twice is not None:
-        raise InputError(f"{source.path}: {files.names[twice]} is there twice")
-    images = {base: _image_of(source, base, kinds) for base, kinds in samples.items()}
-    used = {base: row for base, row in images.items() if row is not None}
-    notes = list(files.notes)
-    if len(used) < len(samples):
-        notes.append(f"samples without an image: {shorten([base for base in samples if base not in used])}")
-    kind = _label_kind({ending for base in used for ending in samples[base]}, config.label_column)
-    labels: dict[str, Any] = {}
+    """One row per sample, in the order of the shards and their members; ``label_column`` names the file or the key."""
+    files, notes = source.files, list(source.files.notes)
+    images: dict[str, int] = {}
+    for base, kinds in samples.items():
+        rows = [row for kind, row in kinds.items() if kind in _IMAGES]
+        if len(rows) > 1:
+            text = shorten(sorted(files.names[row] for row in rows))
+            raise InputError(f"{source.path}: the sample {base} has several images: {text}")
+        if rows:
+            images[base] = rows[0]
+    if len(images) < len(samples):
+        notes.append(f"samples without an image: {shorten([base for base in samples if base not in images])}")
+    column = config.label_column
+    kind = _label_kind(set().union(*(samples[base] for base in images)), column)
+    labels: list[Any] = [None] * len(images)
     if kind is not None:
-        bases = [base for base in used if kind in samples[base]]
-        members = files.take([samples[base][kind][0] for base in bases])
+        rows_of_labels = [(row, samples[base][kind]) for row, base in enumerate(images) if kind in samples[base]]
+        members = files.take([file for _, file in rows_of_labels])
         for index, data in source.read(members):
-            labels[bases[index]] = _label_of(source, members.names[index], data, config.label_column)
-    unused = sorted({ending for kinds in samples.values() for ending in kinds} - {*_IMAGES, kind})
+            labels[rows_of_labels[index][0]] = _label_of(f"{source.path}/{members.names[index]}", kind, data, column)
+    unused = sorted(set().union(*samples.values()) - {*_IMAGES, kind})
     if unused:
         notes.append(f"unused files in the samples: {shorten(unused, 8)}")
-    by_shard: dict[str, Role | None] = {}
+    roles: list[Any] = [None] * len(images)
     if isinstance(source, Shards):
         shards = [archive.path.name for archive in source.archives]
         by_shard = dict(zip(shards, roles_of_files(shards), strict=True))
+        roles = [by_shard[base.split("/", 1)[0]] for base in images]
         notes += missing_parts(shards)
-    roles = [by_shard.get(base.split("/", 1)[0]) for base in used]
-    return divided(
-        str(source.path), files.take([*used.values()]), roles, [labels.get(base) for base in used], None, notes
+    return files.take([*images.values()]).divided(
+        str(source.path), roles, None if kind is None else labels, notes=notes
     )
-
-
-def _split_names(names: Sequence[str]) -> list[tuple[str, str]]:
-    """``a/0001.seg.png`` → ``a/0001``, ``seg.png``: a sample's name ends at the first dot of the last part.
-
-    Where no image is found so, names have dots, ``photo.0001.png``, and the last one counts.
-    """
-    samples = []
-    for last in (False, True):
-        for name in names:
-            folder, mark, file = name.rpartition("/")
-            base, _, kind = file.rpartition(".") if last else file.partition(".")
-            samples.append((f"{folder}{mark}{base}", kind.lower()))
-        if any(kind in _IMAGES for _, kind in samples):
-            return samples
-        samples = []
-    return [(name, "") for name in names]
-
-
-def _image_of(source: Source, base: str, kinds: dict[str, list[int]]) -> int | None:
-    rows = [row for kind in _IMAGES & kinds.keys() for row in kinds[kind]]
-    if len(rows) > 1:
-        names = shorten(sorted(source.listing.files.names[row] for row in rows))
-        raise InputError(f"{source.path}: the sample {base} has several images: {names}")
-    return rows[0] if rows else None
 
 
 def _label_kind(kinds: set[str], column: str | None) -> str | None:
@@ -198,22 +189,17 @@ def _label_kind(kinds: set[str], column: str | None) -> str | None:
     return next((kind for kind in (_LABELS if column is None else ("json",)) if kind in kinds), None)
 
 
-def _label_of(source: Source, name: str, data: bytes, column: str | None) -> int | float | str:
+def _label_of(where: str, kind: str, data: bytes, column: str | None) -> int | float | str:
     """The label in a sample's file."""
-    where = f"{source.path}/{name}"
     try:
         text = data.decode("utf-8-sig").strip()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{where} holds no text") from error
-    if not name.lower().endswith(".json"):
-        number = name.lower().endswith(".cls") and re.fullmatch(r"-?[0-9]{1,18}", text)
-        return int(text) if number else text
-    try:
+        if not kind.endswith("json"):
+            return int(text) if kind == "cls" and text.removeprefix("-").isdecimal() and len(text) < 19 else text
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{where} is not JSON: {one_line(error)}") from error
+        raise InputError(f"{where} is damaged: {one_line(error)}") from error
     if isinstance(value, dict):
-        key = column if column in value else next((word for word in LABEL if word in value), None)
+        key = column if column in value else column_called([*value], LABEL)
         if key is None or (column is not None and column not in (key, "json")):
             raise InputError(
                 "{} has no {}; choose the key with {label_column}: {}", where, column or "label", shorten(value, 8)

@@ -59,10 +59,7 @@ def test_splits_under_any_of_their_names(tmp_path: Path, names: str) -> None:
     assert both.labels.tolist() == [*train.labels.tolist(), *test.labels.tolist()] == LABELS.tolist()
 
 
-MEDMNIST = {f"{name}_images": IMAGES[rows] for name, rows in (("train", slice(5)), ("val", slice(5, 6)))}
-MEDMNIST |= {"test_images": IMAGES[6:]}
 UNUSED = {
-    "val_images": MEDMNIST,
     "more": {"images": IMAGES, "labels": LABELS, "more": LABELS},
     "labels": {"x_train": IMAGES, "x_test": IMAGES[:4], "labels": LABELS},
     "classes, x": {"images": IMAGES, "x": IMAGES, "classes": LABELS},
@@ -82,7 +79,7 @@ BAD_NAMES = {
         {"x_train": IMAGES, "x_test": IMAGES, "y_test": LABELS, "train_y2": LABELS},
         "train_y2",
     ),
-    "other sizes in test": ({"x_train": IMAGES, "x_test": IMAGES[:, 1:]}, "x_train"),
+    "other sizes in test": ({"x_train": IMAGES, "x_test": IMAGES[:, 1:]}, "train"),
     "labels of the other split": (
         {"x_train": IMAGES, "x_test": IMAGES[:4], "y_train": LABELS[:4], "y_test": LABELS},
         "y_train",

@@ -167,13 +167,3 @@ def test_a_process_that_is_killed_while_fetching_does_not_block_the_next(tmp_pat
     process.join(30)
     assert fetch("svhn", tmp_path).intact
     assert everything_in(tmp_path) == {"test_32x32.mat", "train_32x32.mat"}
-
-
-@pytest.mark.parametrize("name", ["mnist", "svhn", "cifar10"])
-def test_a_fetch_that_fails_leaves_nothing_but_what_was_there(tmp_path: Path, mirror: Mirror, name: str) -> None:
-    mirror.files.clear()
-    (tmp_path / "there" / "MNIST").mkdir(parents=True)
-    for folder in (tmp_path / "new" / "deep", tmp_path / "there"):
-        with pytest.raises(SoftVQError):
-            fetch(name, folder)
-    assert [path.relative_to(tmp_path).as_posix() for path in sorted(tmp_path.rglob("*"))] == ["there", "there/MNIST"]
