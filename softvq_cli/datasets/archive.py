@@ -20,16 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, cast
 
-from softvq_cli.datasets.cache import stamp_of
-from softvq_cli.datasets.naming import (
-    check_count,
-    check_expansion,
-    check_file_size,
-    check_text,
-    is_hidden,
-    is_image_name,
-    is_metadata,
-)
+from softvq_cli.datasets import cache, naming
 from softvq_cli.datasets.records import Fetch, Records, Source, fetch_from
 from softvq_cli.errors import InputError, SoftVQError, UsageError, one_line
 
@@ -48,10 +39,10 @@ class _Archive(Source):
     archive = True
 
     def __init__(self, path: Path, name_encoding: str | None) -> None:
-        super().__init__(path, stamp_of(path))
+        super().__init__(path, cache.stamp_of(path))
         self.name_encoding = name_encoding
 
-    def entries(self, notes: list[str]) -> Iterator[Entry]:
+    def entries(self) -> Iterator[Entry]:
         """Everything in it; links and devices are refused."""
         raise NotImplementedError
 
@@ -61,10 +52,12 @@ class _Archive(Source):
         names, places, sizes, notes = [], array("q"), array("q"), list[str]()
         prefixes: dict[str, str | None] = {"": ""}  # folders as the archive calls them → as they are listed
         with _archive_errors(self.path):
-            for name, place, size, is_folder in self.entries(notes):
-                check_text(self.path, name)
+            for name, place, size, is_folder in self.entries():
+                naming.check_text(self.path, name)
                 if _OUTSIDE.search(name):
-                    text = f"the name {name[:200]!r} points outside the archive; make it with relative names"
+                    text = (
+                        f"the name {name[:200]!r} points outside the archive; make it with relative names and slashes"
+                    )
                     raise InputError(f"{self.path}: {text}")
                 folder, _, last = name.rpartition("/")
                 if folder not in prefixes:
@@ -72,10 +65,10 @@ class _Archive(Source):
                 prefix = prefixes[folder]
                 if is_folder or last in ("", "."):
                     self._listed(name)
-                elif prefix is None or is_metadata(last):
+                elif prefix is None or naming.is_metadata(last):
                     self._hide(name)
                 else:
-                    check_file_size(self.path, name, size)
+                    naming.check_file_size(self.path, name, size)
                     names.append(prefix + last)
                     places.append(place)
                     sizes.append(size)
@@ -90,7 +83,7 @@ class _Archive(Source):
     def _listed(self, folder: str) -> str | None:
         """Note a folder with those around it; what its files' names begin with, None where they are left out."""
         parts = _parts(folder)
-        if any(map(is_metadata, parts)):
+        if any(map(naming.is_metadata, parts)):
             return None
         self.folders.update("/".join(parts[:end]) for end in range(1, len(parts) + 1))
         return "".join(f"{part}/" for part in parts)
@@ -98,8 +91,8 @@ class _Archive(Source):
     def _hide(self, name: str) -> None:
         """Note an image that somebody hid, or the hidden folder around it."""
         parts = _parts(name)
-        first = next(number for number, part in enumerate(parts) if is_metadata(part))
-        if is_hidden(parts[first]) and is_image_name(parts[-1]):
+        first = next(number for number, part in enumerate(parts) if naming.is_metadata(part))
+        if naming.is_hidden(parts[first]) and naming.is_image_name(parts[-1]):
             self.hidden.add("/".join(parts[: first + 1]))
 
 
@@ -117,24 +110,20 @@ def _parts(name: str) -> list[str]:
 class _Zip(_Archive):
     """The place of a file is its number among all entries."""
 
-    def entries(self, notes: list[str]) -> Iterator[Entry]:
-        path, slashes = self.path, 0
+    def entries(self) -> Iterator[Entry]:
+        path = self.path
         self._count_first()
         with zipfile.ZipFile(path) as archive:
             infos = archive.infolist()
-        check_count(path, len(infos))
-        check_expansion(path, path.stat().st_size, sum(info.file_size for info in infos))
+        naming.check_count(path, len(infos))
+        naming.check_expansion(path, path.stat().st_size, sum(info.file_size for info in infos))
         for place, info in enumerate(infos):
             name = self._name(info)
-            if info.create_system == _DOS and "\\" in name:
-                name, slashes = name.replace("\\", "/"), slashes + 1
             if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
                 raise _no_file(path, name)
             if info.flag_bits & 0x1:
                 raise InputError(f"{path}: {name!r} is encrypted; make the archive without a password")
             yield name, place, info.file_size, name.endswith("/")
-        if slashes:
-            notes.append(f"{slashes} names have backslashes, as Windows writes them: they are read as folders")
 
     def _count_first(self) -> None:
         """Refuse too many entries before zipfile makes an object of each."""
@@ -146,7 +135,7 @@ class _Zip(_Archive):
         if end >= 0 and len(tail) >= end + 16:
             directory = int.from_bytes(tail[end + 12 : end + 16], "little")
             if directory < size:  # else it is damaged, or of more than 4 GiB and does not say here
-                check_count(self.path, directory // 46)  # an entry has 46 bytes and its name
+                naming.check_count(self.path, directory // 46)  # an entry has 46 bytes and its name
 
     def _name(self, info: zipfile.ZipInfo) -> str:
         """The name of a member: in UTF-8 or ``name_encoding``; zipfile takes what is not marked for cp437."""
@@ -166,10 +155,6 @@ class _Zip(_Archive):
             infos = archive.infolist()
             for index, place in enumerate(files.places.tolist()):
                 yield index, archive.read(infos[place])  # checks the CRC; never more than file_size
-
-
-_DOS = 0
-"""The system of an archive that was made on Windows; elsewhere a backslash belongs to the name."""
 
 
 def _no_file(path: Path, name: str) -> InputError:
@@ -198,7 +183,7 @@ class _Tar(_Archive):
     def fetch(self, files: Records) -> Fetch:
         return fetch_from(self.path, files.places.tolist(), files.sizes.tolist())
 
-    def entries(self, notes: list[str]) -> Iterator[Entry]:
+    def entries(self) -> Iterator[Entry]:
         """Ours and not tarfile's, which takes a damaged header for the end and 50 microseconds for a good one."""
         with _Stream(self.path) as stream:
             position, count, path, size, read = 0, 0, b"", -1, stream.read
@@ -225,7 +210,7 @@ class _Tar(_Archive):
                     name = path.decode(name_encoding, "surrogateescape")
                     if kind not in _FILES and kind != _FOLDER:
                         raise _no_file(self.path, name)
-                    check_count(self.path, count, stream.packed)
+                    naming.check_count(self.path, count, stream.packed)
                     yield name, start, length, kind == _FOLDER or name.endswith("/")
                     path, size = b"", -1
                 position = start + (length + _BLOCK - 1) // _BLOCK * _BLOCK
@@ -305,7 +290,7 @@ class _Stream:
         assert self._unpacked is not None
         data = self._unpacked.read(size)
         self._position += len(data)
-        check_expansion(self._path, self.packed, self._position)
+        naming.check_expansion(self._path, self.packed, self._position)
         return data
 
     def to_end(self) -> None:

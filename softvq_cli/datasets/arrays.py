@@ -49,7 +49,7 @@ def read(path: Path, config: DataConfig) -> Dataset:
         if vectors.are_vectors(images, config):
             images = vectors.checked(images, where)
         else:
-            images, note = _as_images(images, where, config.image_shape, _label_count(given))
+            images, note = _as_images(images, where, config.image_shape)
             notes += [note] if note and note not in notes else []
         views[role] = images
         labels.append(None if given is None else _flat(given, len(images), f"{path}: {labels_name}", notes))
@@ -222,30 +222,30 @@ def _meaning(name: str) -> tuple[Role | None, str] | None:
 
 # ---- which axis is what
 
-_ORDERS: dict[str, tuple[int | None, str, Callable[[np.ndarray], np.ndarray]]] = {
-    "NHW": (0, "", lambda array: array[..., None]),
-    "HWC": (None, "(H, W, C) of one image", lambda array: array[None]),
-    "CHW": (None, "(C, H, W) of one image", lambda array: np.moveaxis(array, 0, -1)[None]),
-    "NHWC": (0, "", lambda array: array),
-    "NCHW": (0, "(N, C, H, W)", lambda array: np.moveaxis(array, 1, -1)),
-    "HWCN": (3, "(H, W, C, N)", lambda array: np.moveaxis(array, -1, 0)),
+_ORDERS: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
+    "NHW": ("", lambda array: array[..., None]),
+    "HWC": ("(H, W, C) of one image", lambda array: array[None]),
+    "CHW": ("(C, H, W) of one image", lambda array: np.moveaxis(array, 0, -1)[None]),
+    "NHWC": ("", lambda array: array),
+    "NCHW": ("(N, C, H, W)", lambda array: np.moveaxis(array, 1, -1)),
+    "HWCN": ("(H, W, C, N)", lambda array: np.moveaxis(array, -1, 0)),
 }
-"""Order of the axes → (which counts the images, what to call it if it is not the usual one, the view (N, H, W, C))."""
+"""Order of the axes → (what to call it if it is not the usual one, the view (N, H, W, C))."""
 
 
-def _as_images(array: np.ndarray, where: str, setting: str | None, labels: int | None) -> tuple[np.ndarray, str]:
+def _as_images(array: np.ndarray, where: str, setting: str | None) -> tuple[np.ndarray, str]:
     """A view of (N, H, W, C), and a line on what was done to get it, perhaps empty.
 
-    ``setting`` is ``image_shape``, with which (N, H·W·C) are images too; ``labels`` says how many labels go with it.
+    ``setting`` is ``image_shape``, with which (N, H·W·C) are images too.
     """
     shape = tuple(array.shape)
     if array.ndim and array.size == 0:
         raise InputError(f"{where} is not an array of images: its shape is {shape}")
     if setting is not None:
         return _as_given(array, where, image_shape(setting), setting), ""
-    orders = _orders(shape, labels)
+    orders = _orders(shape)
     if len(orders) == 1:
-        _, unusual, view = _ORDERS[orders[0]]
+        unusual, view = _ORDERS[orders[0]]
         return view(array), f"the axes of {where} are read as {unusual}" if unusual else ""
     if not orders:
         raise InputError(
@@ -254,36 +254,22 @@ def _as_images(array: np.ndarray, where: str, setting: str | None, labels: int |
         )
     ways = []
     for order in orders:
-        count, height, width, channels = _ORDERS[order][2](array).shape
+        count, height, width, channels = _ORDERS[order][1](array).shape
         given = (channels, height, width) if order in ("NCHW", "CHW") else (height, width, channels)
         images = f"{count} images" if count > 1 else "one image"
         ways.append(f"{images} of {height}x{width}x{channels} ({','.join(map(str, given))})")
     raise InputError("{} has the shape {}, which can be {}: choose with {image_shape}", where, shape, " or ".join(ways))
 
 
-def _label_count(labels: np.ndarray | None) -> int | None:
-    """How many images these labels are for, where that is certain."""
-    if labels is None or labels.ndim not in (1, 2):
-        return None
-    sizes = [size for size in labels.shape if size > 1]
-    return math.prod(sizes) if len(sizes) <= 1 else None
-
-
-def _orders(shape: tuple[int, ...], labels: int | None) -> list[str]:
-    """The orders of axes that this shape may have; where one of them fits the number of ``labels``, those."""
-    orders = []
+def _orders(shape: tuple[int, ...]) -> list[str]:
+    """The orders of axes that this shape may have."""
     if len(shape) == 3:
-        orders = ["NHW"]
-        orders += ["HWC"] if shape[2] in _CHANNELS and shape[:2] != (1, 1) else []
-        orders += ["CHW"] if shape[0] == 3 and shape[2] not in _CHANNELS else []
-    elif len(shape) == 4:
-        orders = [name for name, axis in (("NHWC", 3), ("NCHW", 1), ("HWCN", 2)) if shape[axis] in _CHANNELS]
-        if labels is None and len(orders) > 1 and "HWCN" in orders:
-            orders.remove("HWCN")  # only labels can tell that the images come last
-        if {"NHWC", "NCHW"} <= set(orders) and shape[1:] == (1, 1, 1):
-            orders.remove("NCHW")
-    counts = {order: 1 if (axis := _ORDERS[order][0]) is None else shape[axis] for order in orders}
-    return [order for order in orders if counts[order] == labels] or orders
+        single = ["HWC"] if shape[2] in _CHANNELS and shape[:2] != (1, 1) else []
+        return ["NHW", *single, *(["CHW"] if shape[0] == 3 and shape[2] not in _CHANNELS else [])]
+    if len(shape) != 4 or shape[1:] == (1, 1, 1):
+        return ["NHWC"] if len(shape) == 4 else []
+    orders = [name for name, axis in (("NHWC", 3), ("NCHW", 1), ("HWCN", 2)) if shape[axis] in _CHANNELS]
+    return [order for order in orders if order != "HWCN" or len(orders) == 1]
 
 
 def _as_given(array: np.ndarray, where: str, shape: tuple[int, int, int], setting: str) -> np.ndarray:
@@ -402,10 +388,7 @@ def _mat(path: Path) -> Arrays:
     from scipy.io import loadmat
 
     with _errors(path, ".mat"):
-        try:
-            content = loadmat(path)
-        except NotImplementedError as error:
-            raise InputError(f"{path} has MATLAB's format 7.3; save it with -v7, or as .npz") from error
+        content = loadmat(path)
     return {name: partial(np.asarray, value) for name, value in content.items() if isinstance(value, np.ndarray)}
 
 

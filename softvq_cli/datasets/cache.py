@@ -266,12 +266,12 @@ class Files:
         if status[:, 0].sum() <= HASHED_BYTES:
             # Of files that have rested the hash is kept: who changes one changes the time of its inode, too.
             rested = time.time_ns() - newest > _REST_NS
-            content = _contents.get(digest) or (read_notes(key_of("content", digest), ".fact") if rested else None)
+            content = read_notes(key_of("content", digest), ".fact") if rested else None
             if content is None:
                 content = self._digest_of_content(order)
                 if rested:
                     write_notes(key_of("content", digest), content, ".fact")
-            digest = _contents[digest] = content
+            digest = content
         return _digest_of(digest, "\0".join(sorted(folders)))
 
     def _digest_of_content(self, order: Iterable[int]) -> str:
@@ -292,10 +292,6 @@ def stamp_of(path: Path) -> str:
     files = Files()
     files.add(path.name, path)
     return files.stamp()
-
-
-_contents: dict[str, str] = {}
-"""What this process has hashed, by the status of the files."""
 
 
 def _digest_of(*parts: str | bytes) -> str:

@@ -308,16 +308,15 @@ def _sixteen_bits(data: bytes, page: int) -> Raster:
         with Image.open(io.BytesIO(data), formats=_formats()) as image:
             image.seek(page)
             if swap and isinstance(image, ImageFile.ImageFile):
-                image.tile = [tile._replace(args=_swapped(tile.args)) for tile in image.tile]
+                image.tile = [*map(_swapped, image.tile)]
             image.load()
             halves.append(np.asarray(image).astype(np.uint16))
             orientation = _orientation(image)
     return Raster(halves[0] * np.uint16(256) + halves[1], orientation)
 
 
-def _swapped(args: tuple[Any, ...] | str | None) -> tuple[Any, ...] | str:
-    """A decoder's arguments with the other order of bytes."""
-    raw = _raw_mode(args)
-    native, other = ("L", "B") if np.little_endian else ("B", "L")
-    order = {"B": "L", "L": "B", "N": other, native: other}[raw[-1]]
-    return (raw[:-1] + order, *args[1:]) if isinstance(args, tuple) else raw[:-1] + order
+def _swapped(tile: Any) -> Any:
+    """What a decoder is told, with the other order of bytes."""
+    raw = _raw_mode(tile.args)
+    order = {"B": "L", "L": "B", "N": "B" if np.little_endian else "L"}[raw[-1]]
+    return tile._replace(args=(raw[:-1] + order, *tile.args[1:]) if isinstance(tile.args, tuple) else raw[:-1] + order)

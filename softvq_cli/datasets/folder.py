@@ -12,19 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from softvq_cli.config import DataConfig
-from softvq_cli.datasets import cache
-from softvq_cli.datasets.naming import (
-    Role,
-    check_count,
-    check_file_size,
-    check_text,
-    is_document,
-    is_hidden,
-    is_image_name,
-    is_metadata,
-    role_of,
-    shorten,
-)
+from softvq_cli.datasets import cache, naming
 from softvq_cli.datasets.records import Fetch, Records, Source
 from softvq_cli.datasets.tables import LABEL, Columns, chosen_columns, columns_of, delimiter_of, roles_of_column
 from softvq_cli.errors import InputError, one_line
@@ -43,7 +31,7 @@ class PathSource(Source):
     def read(self, files: Records) -> Iterator[tuple[int, bytes]]:
         fetch = self.fetch(files)
         for index, size in enumerate(files.sizes.tolist()):
-            check_file_size(self.path, files.names[index], size)
+            naming.check_file_size(self.path, files.names[index], size)
             yield index, fetch(index)
 
     def fetch(self, files: Records) -> Fetch:
@@ -71,10 +59,10 @@ def open_folder(root: Path) -> PathSource:
         folder = waiting.pop()
         for entry in _entries(root, folder, seen):
             name = f"{folder}{entry.name}" if entry.name.isascii() else as_utf8(f"{folder}{entry.name}")
-            if is_metadata(entry.name):
+            if naming.is_metadata(entry.name):
                 hidden |= {name} if _is_hidden_image(entry) else set()
                 continue
-            check_text(root, name)
+            naming.check_text(root, name)
             try:
                 status = entry.stat()
             except OSError as error:
@@ -86,7 +74,7 @@ def open_folder(root: Path) -> PathSource:
                 files.add(name, entry.path, status)
             else:
                 raise InputError(f"{root}: {name} is neither a file nor a folder; remove it")
-        check_count(root, len(files.names))
+        naming.check_count(root, len(files.names))
     source = PathSource(root, files.stamp(folders), files.paths)
     source.files = Records.of(files.names, range(len(files.names)), files.sizes)
     source.folders, source.hidden = folders, hidden
@@ -107,10 +95,10 @@ def _entries(root: Path, folder: str, seen: set[tuple[int, int]]) -> list[os.Dir
 
 def _is_hidden_image(entry: os.DirEntry[str]) -> bool:
     """Whether it is hidden and an image, or a folder that has one."""
-    if not is_hidden(entry.name):
+    if not naming.is_hidden(entry.name):
         return False
     try:
-        return any(map(is_image_name, os.listdir(entry.path) if entry.is_dir() else [entry.name]))
+        return any(map(naming.is_image_name, os.listdir(entry.path) if entry.is_dir() else [entry.name]))
     except OSError:  # it is left out in any case
         return False
 
@@ -127,17 +115,17 @@ class ListSource(PathSource):
     def __init__(self, path: Path, config: DataConfig) -> None:
         """Read the list."""
         rows = _rows(path, config)
-        check_count(path, len(rows.images))
+        naming.check_count(path, len(rows.images))
         names, by_id = [*rows.images], dict[str, list[str]]()
         for row, name in enumerate(names):
-            check_text(path, name)
+            naming.check_text(path, name)
             if "." not in name.rpartition("/")[2] and not os.path.exists(on_disk(str(path.parent / name))):
                 by_id = by_id or _files_by_id(path)
                 names[row] = _file_of_id(path, name, by_id)
         files = cache.Files()
         files.add(path.name, path)
         for name in names:
-            check_file_size(path, name, files.add(name, on_disk(str(path.parent / name))))
+            naming.check_file_size(path, name, files.add(name, on_disk(str(path.parent / name))))
         super().__init__(path, files.stamp(), files.paths[1:])
         first = {name: row for row, name in reversed([*enumerate(names)])}
         self.files = Records.of(names, [first[name] for name in names], files.sizes[1:])
@@ -152,10 +140,10 @@ def _files_by_id(path: Path) -> dict[str, list[str]]:
     """The image files next to a list and in the folders there, by their names without the ending."""
     by_id: dict[str, list[str]] = {}
     for folder, _, names in os.walk(path.parent):
-        for name in filter(is_image_name, names):
+        for name in filter(naming.is_image_name, names):
             file = os.path.relpath(os.path.join(folder, name), path.parent).replace(os.sep, "/")
             by_id.setdefault(name.rpartition(".")[0], []).append(file)
-    check_count(path.parent, len(by_id))
+    naming.check_count(path.parent, len(by_id))
     return by_id
 
 
@@ -163,8 +151,8 @@ def _file_of_id(path: Path, name: str, by_id: dict[str, list[str]]) -> str:
     folder, _, stem = name.rpartition("/")
     files = [file for file in by_id.get(stem, []) if file.startswith(folder)]
     if len(files) != 1:
-        text = f"{path} names {one_line(name)}, which is {shorten(files) or 'no file'}; write the paths of the files"
-        raise InputError(text)
+        found = naming.shorten(files) or "no file"
+        raise InputError(f"{path} names {one_line(name)}, which is {found}; write the paths of the files")
     return files[0]
 
 
@@ -176,7 +164,7 @@ def metadata_records(source: Source, config: DataConfig) -> Records | None:
     files, notes = source.files, [*source.files.notes]
     lists = [row for row, name in enumerate(files.names) if name.rpartition("/")[2].lower() in _METADATA]
     rows_by_name = {name: row for row, name in enumerate(files.names)} if lists else {}
-    images: dict[str, tuple[Role | None, Any]] = {}
+    images: dict[str, tuple[naming.Role | None, Any]] = {}
     for index, data in source.read(files.take(lists)):
         name = files.names[lists[index]]
         where = source.path / name
@@ -192,16 +180,16 @@ def metadata_records(source: Source, config: DataConfig) -> Records | None:
             images[image] = role or _role_of_path(image), label
     if all(label is None for _, label in images.values()):
         return None  # nothing to learn from it: the folders say more
-    left = [name for name in files.names if name not in images and not is_document(name)]
+    left = [name for name in files.names if name not in images and not naming.is_document(name)]
     if left:
-        notes.append(f"not used, because no metadata file names them: {shorten(left)}")
+        notes.append(f"not used, because no metadata file names them: {naming.shorten(left)}")
     names = sorted(images, key=lambda image: image.split("/"))
     roles, labels = zip(*(images[name] for name in names), strict=True)
     return files.take([rows_by_name[name] for name in names]).divided(str(source.path), roles, labels, notes=notes)
 
 
-def _role_of_path(name: str) -> Role | None:
-    return next((role for part in name.split("/")[:-1] if (role := role_of(part)) is not None), None)
+def _role_of_path(name: str) -> naming.Role | None:
+    return next((role for part in name.split("/")[:-1] if (role := naming.role_of(part)) is not None), None)
 
 
 class _Rows(NamedTuple):
@@ -209,7 +197,7 @@ class _Rows(NamedTuple):
 
     columns: Columns
     images: list[str]
-    roles: Sequence[Role | None]
+    roles: Sequence[naming.Role | None]
     labels: Sequence[Any] | None
 
 

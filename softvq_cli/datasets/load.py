@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -317,46 +317,32 @@ def look(config: DataConfig, reporter: Reporter | None = None) -> tuple[Overview
     train, test = _load(config, ("train", "test"), reporter or Reporter())
     splits: dict[str, Dataset] = {"train": train, "test": test}
     classes: dict[str, dict[str, int]] = {}
+    low, high, constant, digests = math.inf, -math.inf, 0, dict[str, list[bytes]]()
     for name, split in splits.items():
         if split.labels is not None:
             counts = np.bincount(split.labels, minlength=len(split.class_names)).tolist()
             for class_name, count in zip(split.class_names, counts, strict=True):
                 classes.setdefault(class_name, {})[name] = count
-    numbers = [_numbers_of(split) for split in splits.values()]
-    trained, tested = (each.digests for each in numbers)
-    kind = float if train.of_vectors else int
+        digests[name] = []
+        for block in blocks(split.images):
+            rows = np.ascontiguousarray(block)
+            low, high = min(low, float(rows.min())), max(high, float(rows.max()))
+            first = rows[:, :1] if split.of_vectors else rows[:, :1, :1]
+            constant += int((rows == first).reshape(len(rows), -1).all(axis=1).sum())
+            digests[name] += [hashlib.blake2b(row.data, digest_size=16).digest() for row in rows]
+    number = float if train.of_vectors else int
     overview = Overview(
         name=train.name,
         image_shape=train.image_shape,
         counts={name: len(split) for name, split in splits.items()},
         classes=classes,
         drawn=train.drawn,
-        pixels=(kind(min(each.low for each in numbers)), kind(max(each.high for each in numbers))),
+        pixels=(number(low), number(high)),
         pixel_range=train.pixel_range,
-        duplicates=sum(len(digests) - len(set(digests)) for digests in (trained, tested)),
-        shared=sum(map(set(trained).__contains__, tested)),
-        constant=sum(each.constant for each in numbers),
+        duplicates=sum(len(part) - len(set(part)) for part in digests.values()),
+        shared=sum(map(set(digests["train"]).__contains__, digests["test"])),
+        constant=constant,
         fingerprints={name: split.fingerprint for name, split in splits.items()},
         notes=train.notes,
     )
     return overview, train, test
-
-
-class _Numbers(NamedTuple):
-    """What one pass over a split tells."""
-
-    low: float
-    high: float
-    constant: int
-    digests: list[bytes]
-
-
-def _numbers_of(split: Dataset) -> _Numbers:
-    low, high, constant, digests = math.inf, -math.inf, 0, []
-    for block in blocks(split.images):
-        rows = np.ascontiguousarray(block)
-        low, high = min(low, float(rows.min())), max(high, float(rows.max()))
-        first = rows[:, :1] if split.of_vectors else rows[:, :1, :1]
-        constant += int((rows == first).reshape(len(rows), -1).all(axis=1).sum())
-        digests += [hashlib.blake2b(row.data, digest_size=16).digest() for row in rows]
-    return _Numbers(low, high, constant, digests)

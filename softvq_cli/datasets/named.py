@@ -66,11 +66,8 @@ class Named:
         content = self.checked(path, name)
         if content is not None:
             return content
-        more = Message("; to read your own file, give {data} {}", path) if path.suffix == ".mat" else ""
-        raise InputError(
-            "{} is damaged: the MD5 of its content is not the published {}; delete it to download it again{}",
-            *(path, self.files[name], more),
-        )
+        wrong = f"the MD5 of its content is not the published {self.files[name]}"
+        raise InputError(f"{path} is damaged: {wrong}; delete it to download it again")
 
     def checked(self, path: Path, name: str) -> bytes | None:
         """The content of a file, unpacked; None if it is not the published one."""

@@ -11,19 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 from softvq_cli.config import DataConfig
-from softvq_cli.datasets import cache
+from softvq_cli.datasets import cache, tables
 from softvq_cli.datasets.dataset import Dataset, blocks
 from softvq_cli.datasets.records import Division, divide
-from softvq_cli.datasets.tables import (
-    IMAGE,
-    IMAGE_MORE,
-    NAME,
-    chosen_columns,
-    column_called,
-    columns_of,
-    delimiter_of,
-    roles_of_column,
-)
 from softvq_cli.errors import InputError, Message, one_line
 from softvq_cli.words import VectorScale
 
@@ -84,22 +74,24 @@ def read_csv(path: Path, config: DataConfig) -> Dataset | None:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError):
         return None  # the reader of lists says what is wrong
-    mark = delimiter_of(path.name, text.partition("\n")[0])
+    mark = tables.delimiter_of(path.name, text.partition("\n")[0])
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=mark)
     header, values = next(lines, []), next(lines, [])
     headless = all(map(_is_number, header))
     names = [f"column {number}" for number in range(1, len(header) + 1)] if headless else header
     values = header if headless and not values else values
-    images = column_called([name for name in names if name.lower() not in NAME_OF_ROW], IMAGE + IMAGE_MORE)
+    images = tables.column_called(
+        [name for name in names if name.lower() not in NAME_OF_ROW], tables.IMAGE + tables.IMAGE_MORE
+    )
     if config.image_column is not None or images is not None or len(names) != len(values):
         return None
-    named = None if headless else column_called(names, NAME)
+    named = None if headless else tables.column_called(names, tables.NAME)
     cells = zip(names, values, strict=True)
     numeric = [name for name, value in cells if name.strip() and name != named and _is_number(value)]
-    chosen = chosen_columns(config)
+    chosen = tables.chosen_columns(config)
     if headless and config.label_column is None:
         chosen["label_column"] = "none"
-    columns = columns_of(str(path), names, chosen, data=[*numeric, *([named] if named else [])])
+    columns = tables.columns_of(str(path), names, chosen, data=[*numeric, *([named] if named else [])])
     numeric = [name for name in numeric if name not in (columns.label, columns.split)]
     if len(numeric) < 2:
         return None
@@ -108,7 +100,7 @@ def read_csv(path: Path, config: DataConfig) -> Dataset | None:
     all_lines = csv.reader(io.StringIO(text if others else "", newline=""), delimiter=mark)
     body = [line for line in all_lines if line][0 if headless else 1 :]
     text_of = {name: [line[names.index(name)] for line in body] for name in others}
-    splits = roles_of_column(str(path), text_of[columns.split]) if columns.split else [None] * len(rows)
+    splits = tables.roles_of_column(str(path), text_of[columns.split]) if columns.split else [None] * len(rows)
     labels = text_of[columns.label] if columns.label else None
     division = divide(str(path), splits, labels, name=lambda row: f"{path.name}#{row}", notes=columns.notes)
     key = cache.key_of("vectors", cache.stamp_of(path), chosen)

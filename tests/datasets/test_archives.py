@@ -1,9 +1,10 @@
-"""Archives of images: the same result as the folder, and hostile ones refused."""
+"""Archives: the same result as the folder, hostile ones refused; and WebDataset, samples by base name in .tar files."""
 
 from __future__ import annotations
 
 import gzip
 import io
+import json
 import stat
 import tarfile
 import zipfile
@@ -12,15 +13,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from softvq_cli.errors import UsageError
+from softvq_cli.datasets.webdataset import expand
+from softvq_cli.errors import InputError, UsageError
 from tests.helpers import (
-    CATS_AND_DOGS,
     TARS,
     encoded,
     grey_files,
     make,
     make_tar,
     make_zip,
+    notes,
     pixels,
     read,
     unusable,
@@ -42,17 +44,6 @@ def test_an_archive_gives_what_the_folder_gives(tmp_path: Path, suffix: str, out
     assert data.fingerprint == folder.fingerprint
     prefix = outer.removeprefix("./")
     assert data.file_names == tuple(f"{prefix}{name}" for name in folder.file_names)
-
-
-def test_an_archive_may_hold_train_and_test(tmp_path: Path) -> None:
-    names = [f"{part}/{name}" for part in ("test", "train") for name in CATS_AND_DOGS]
-    data = read(make(tmp_path / "a.tar.gz", grey_files(names)), "test")
-    assert len(data) == 10 and np.array_equal(data.images[0, ..., 0], pixels(0))
-
-
-def test_an_outer_folder_of_images_means_no_labels(tmp_path: Path) -> None:
-    data = read(make_zip(tmp_path / "a.zip", grey_files(["photos/1.png", "photos/2.png"])))
-    assert data.labels is None and data.file_names == ("photos/1.png", "photos/2.png")
 
 
 @pytest.mark.parametrize("suffix", [".zip", ".tar"])
@@ -171,52 +162,29 @@ def test_a_damaged_header_in_a_tar_does_not_end_it_silently(tmp_path: Path) -> N
     unusable(path, "a.tar")
 
 
-@pytest.mark.parametrize("suffix", [".zip", ".tar", ".tar.gz", ".npz", ".npy"])
-def test_a_file_of_another_kind_is_refused(tmp_path: Path, suffix: str) -> None:
-    path = tmp_path / f"a{suffix}"
-    path.write_bytes(b"this is a letter to my aunt " * 40)
-    unusable(path, f"a{suffix}")
-
-
-def windows_zip(path: Path, names: dict[bytes, bytes]) -> Path:
-    """A .zip with these bytes for names and the mark of Windows, as old tools there make them."""
+def named_in_bytes(path: Path, names: dict[bytes, bytes]) -> Path:
+    """A .zip with these bytes for names, without a mark of their encoding, as old tools make them."""
     with zipfile.ZipFile(path, "w") as archive:
         for number, (name, data) in enumerate(names.items()):
             archive.writestr(f"{number}".rjust(len(name), "x"), data)  # in its place, of its length
     content = path.read_bytes()
     for number, name in enumerate(names):
         content = content.replace(f"{number}".rjust(len(name), "x").encode(), name)
-    changed, position = bytearray(content), content.find(b"PK\x01\x02")
-    while position >= 0:
-        changed[position + 5] = 0  # the system that made it
-        position = content.find(b"PK\x01\x02", position + 1)
-    path.write_bytes(changed)
+    path.write_bytes(content)
     return path
 
 
-def test_backslashes_of_windows_are_folders(tmp_path: Path) -> None:
-    names = [b"pets\\cat\\1.png", b"pets\\cat\\2.png", b"pets\\dog\\1.png"]
-    files = {name: encoded(pixels(seed)) for seed, name in enumerate(names)}
-    data = read(windows_zip(tmp_path / "a.zip", files))
-    assert data.class_names == ("cat", "dog") and data.labels.tolist() == [0, 0, 1]
-    assert len(data.notes) == 1 and data.notes[0].startswith("3 ")
-    unusable(windows_zip(tmp_path / "b.zip", {b"..\\..\\x.png": encoded(pixels(0))}), "../../x.png")
-
-
-@pytest.mark.parametrize("encoding", ["shift_jis", "gbk", "cp866"])
+@pytest.mark.parametrize("encoding", ["shift_jis", "gbk", "cp866", "utf-8"])
 def test_names_in_another_encoding(tmp_path: Path, encoding: str) -> None:
-    kinds = {"shift_jis": ("ねこ", "犬"), "gbk": ("猫", "狗"), "cp866": ("кот", "пёс")}[encoding]
+    kinds = {"shift_jis": ("ねこ", "犬"), "cp866": ("кот", "пёс")}.get(encoding, ("猫", "狗"))
     files = {f"{kind}/1.png".encode(encoding): encoded(pixels(seed)) for seed, kind in enumerate(kinds)}
-    path = windows_zip(tmp_path / "a.zip", files)
-    unusable(path, "name_encoding")
+    path = named_in_bytes(tmp_path / "a.zip", files)
+    if encoding == "utf-8":
+        assert read(path).class_names == tuple(sorted(kinds))
+    else:
+        unusable(path, "name_encoding")
     assert read(path, name_encoding=encoding).class_names == tuple(sorted(kinds))
     unusable(path, "name_encoding", "klingon", kind=UsageError, name_encoding="klingon")
-
-
-def test_names_of_utf8_without_the_mark(tmp_path: Path) -> None:
-    files = {f"{kind}/1.png".encode(): encoded(pixels(seed)) for seed, kind in enumerate(("猫", "狗"))}
-    data = read(windows_zip(tmp_path / "a.zip", files))
-    assert data.class_names == ("狗", "猫")
 
 
 def test_names_of_a_tar_in_another_encoding(tmp_path: Path) -> None:
@@ -228,3 +196,83 @@ def test_names_of_a_tar_in_another_encoding(tmp_path: Path) -> None:
     unusable(tmp_path / "a.tar", "a.tar")
     assert read(tmp_path / "a.tar", name_encoding="gbk").class_names == ("狗", "猫")
     unusable(tmp_path / "a.tar", "name_encoding", kind=UsageError, name_encoding="klingon")
+
+
+# ---- WebDataset
+
+LABELS = [number % 3 for number in range(12)]
+
+
+def samples(numbers: range, kind: str = "cls", image: str = "png") -> dict[str, bytes]:
+    files = {}
+    for number in numbers:
+        label = LABELS[number]
+        text = {"cls": str(label), "txt": "abc"[label], "json": json.dumps({"label": label, "name": "xyz"[label]})}[
+            kind
+        ]
+        files[f"{number:04}.{image}"] = encoded(pixels(number))
+        files[f"{number:04}.{kind}"] = text.encode()
+    return files
+
+
+def shards(folder: Path, kind: str = "cls") -> Path:
+    folder.mkdir()
+    for name, numbers in (("train-000000", range(4)), ("train-000001", range(4, 8)), ("test-000000", range(8, 12))):
+        make_tar(folder / f"{name}.tar", samples(numbers, kind))
+    return folder
+
+
+@pytest.mark.parametrize("kind, names", [("cls", "012"), ("txt", "abc"), ("json", "012")])
+def test_one_tar(tmp_path: Path, kind: str, names: str) -> None:
+    data = read(make_tar(tmp_path / "own.tar", samples(range(12), kind)))
+    assert np.array_equal(data.images[..., 0], np.stack([pixels(number) for number in range(12)]))
+    assert data.labels.tolist() == LABELS and data.class_names == tuple(names) and data.notes == ()
+
+
+def test_a_folder_of_shards_has_its_splits_in_their_names(tmp_path: Path) -> None:
+    folder = shards(tmp_path / "own")
+    train, test = read(folder, "train"), read(folder, "test")
+    assert np.array_equal(train.images[..., 0], np.stack([pixels(number) for number in range(8)]))
+    assert test.labels.tolist() == LABELS[8:] and test.file_names[0] == "test-000000.tar/0008.png"
+
+
+def test_a_pattern_of_shards(tmp_path: Path) -> None:
+    folder = shards(tmp_path / "own")
+    data = read(folder / "train-{000000..000001}.tar")
+    assert data.name == "train" and len(data) == 8 and data.labels.tolist() == LABELS[:8]
+    assert len(read(folder / "{train-000000,test-000000}.tar", "test")) == 4
+    unusable(folder / "train-{000000..000002}.tar", "train-000002.tar")
+
+
+def test_patterns() -> None:
+    assert expand("a-{08..11}.tar") == ["a-08.tar", "a-09.tar", "a-10.tar", "a-11.tar"]
+    assert expand("{a,b}-{0..1}.tar") == ["a-0.tar", "a-1.tar", "b-0.tar", "b-1.tar"]
+    for pattern in ("{5..1}.tar", "{0..99999999}.tar"):
+        with pytest.raises(InputError, match="100000"):
+            expand(pattern)
+
+
+def test_the_label_by_option(tmp_path: Path) -> None:
+    files = samples(range(12), "json") | {f"{number:04}.cls": b"7" if number % 2 else b"8" for number in range(12)}
+    path = make_tar(tmp_path / "own.tar", files)
+    assert read(path).class_names == ("7", "8") and notes(read(path))[0].endswith(": json")
+    assert read(path, label_column="name").class_names == ("x", "y", "z")
+    unusable(path, "0000.json", "colour", "label_column", "label, name", label_column="colour")
+
+
+ODD = {
+    "two images": ({**samples(range(3)), "0001.jpg": b""}, "0001.jpg, 0001.png"),
+    "no JSON": ({**samples(range(3), "json"), "0001.json": b"{"}, "0001.json"),
+    "a list for a label": ({**samples(range(2), "json"), "0001.json": b'{"label": [1]}'}, "0001.json"),
+}
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_odd_samples_are_named(tmp_path: Path, case: str) -> None:
+    files, words = ODD[case]
+    unusable(make_tar(tmp_path / "own.tar", files), *words.split())
+
+
+def test_a_sample_without_a_label_is_left_out(tmp_path: Path) -> None:
+    data = read(make_tar(tmp_path / "own.tar", {**samples(range(3)), "0009.png": encoded(pixels(9))}))
+    assert len(data) == 3 and "1 of 4" in data.notes[0] and "0009.png" in data.notes[0]

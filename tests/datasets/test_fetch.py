@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
-import signal
-import time
 from pathlib import Path
 
 import filelock
@@ -13,7 +10,7 @@ import pytest
 
 from softvq_cli.config import DataConfig
 from softvq_cli.datasets import describe, fetch, load
-from softvq_cli.errors import SoftVQError, UsageError
+from softvq_cli.errors import SoftVQError
 from softvq_cli.reporter import Reporter
 from tests.helpers import PUBLISHED, Listener, Mirror
 
@@ -39,15 +36,6 @@ def test_a_missing_data_set_is_fetched_by_load_and_then_left_alone(tmp_path: Pat
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_what_was_fetched_is_laid_out_for_torchvision(tmp_path: Path, mirror: Mirror, name: str) -> None:
-    fetch(name, tmp_path)
-    folder = describe(name, tmp_path).path
-    assert folder is not None
-    for file, content in PUBLISHED[name].items():
-        assert (folder / file).read_bytes() == content
-
-
-@pytest.mark.parametrize("name", PUBLISHED)
 @pytest.mark.parametrize("cut", [0, 1, 100])
 def test_a_download_that_breaks_off_leaves_nothing(tmp_path: Path, mirror: Mirror, name: str, cut: int) -> None:
     mirror.cut = cut
@@ -66,13 +54,6 @@ def test_a_server_with_another_file_is_not_believed(tmp_path: Path, mirror: Mirr
     with pytest.raises(SoftVQError, match="MD5"):
         fetch(name, tmp_path)
     assert everything_in(tmp_path) == set()
-
-
-def test_a_damaged_file_is_replaced_and_the_others_are_kept(tmp_path: Path, mirror: Mirror) -> None:
-    fetch("svhn", tmp_path)
-    mirror.requests.clear()
-    (tmp_path / "test_32x32.mat").write_bytes(b"damaged")
-    assert fetch("svhn", tmp_path).intact and mirror.requests == ["svhn/test_32x32.mat"]
 
 
 def test_a_damaged_unpacked_file_is_unpacked_again_without_the_network(tmp_path: Path, mirror: Mirror) -> None:
@@ -112,12 +93,6 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, mirror: Mirror
         fetch("mnist", tmp_path)
 
 
-def test_digits_need_no_fetching_and_unknown_names_are_refused(tmp_path: Path) -> None:
-    assert fetch("digits", tmp_path).intact and everything_in(tmp_path) == set()
-    with pytest.raises(UsageError, match="'svhn'"):
-        fetch("svnh", tmp_path)
-
-
 def test_whoever_waits_is_told_why(tmp_path: Path, mirror: Mirror) -> None:
     lock, notes = filelock.FileLock(tmp_path / ".softvq.lock"), []
 
@@ -148,22 +123,3 @@ def test_processes_that_fetch_at_once_share_one_download(tmp_path: Path, mirror:
         process.join(60)
         assert process.exitcode == 0
     assert len(mirror.requests) == len(set(mirror.requests))
-
-
-@pytest.mark.skipif(not FORK, reason="the child must see the patched tables")
-def test_a_process_that_is_killed_while_fetching_does_not_block_the_next(tmp_path: Path, mirror: Mirror) -> None:
-    class Stopped(Reporter):
-        def progress(self, *_: object) -> None:
-            time.sleep(60)
-
-    context = multiprocessing.get_context("fork")
-    process = context.Process(target=fetch, args=("svhn", tmp_path, Stopped()))
-    process.start()
-    deadline = time.monotonic() + 30
-    while not mirror.requests and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert process.pid is not None
-    os.kill(process.pid, signal.SIGKILL)
-    process.join(30)
-    assert fetch("svhn", tmp_path).intact
-    assert everything_in(tmp_path) == {"test_32x32.mat", "train_32x32.mat"}

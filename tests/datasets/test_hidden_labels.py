@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.helpers import encoded, grey_files, make_tar, pixels, read, softvq, write_folder
+from tests.helpers import encoded, grey_files, hub_table, make_tar, pixels, read, softvq, write_folder
 
 IMAGES = np.stack([pixels(seed) for seed in range(6)])
 FILES = [encoded(image) for image in IMAGES]
@@ -114,35 +114,18 @@ def test_a_test_folder_without_class_folders(tmp_path: Path) -> None:
     assert all(word in test.notes[0] for word in ("test ", "(2 ", "val "))
 
 
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Writes a split as ``datasets`` does."""
-    from PIL import Image
-
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    hf = pytest.importorskip("datasets")
-    hf.disable_progress_bars()
-    features = hf.Features({"image": hf.Image(), "label": hf.ClassLabel(names=["zebra", "ant"])})
-
-    def write(name: str, labels: list[int], split: str) -> Path:
-        columns = {"image": [Image.fromarray(image) for image in IMAGES[: len(labels)]], "label": labels}
-        hf.Dataset.from_dict(columns, features=features).to_parquet(tmp_path / name / f"{split}-00000-of-00001.parquet")
-        return tmp_path / name
-
-    return write
-
-
-def test_hidden_labels_as_the_hub_has_them(hub: Any) -> None:
-    path = hub("own", [1, 0, 1, 0], "train")
-    hub("own", [-1, -1], "test")
+def test_hidden_labels_as_the_hub_has_them(tmp_path: Path) -> None:
+    path = hub_table(
+        tmp_path / "own" / "train-00000-of-00001.parquet", FILES[:4], [1, 0, 1, 0], ["zebra", "ant"]
+    ).parent
+    hub_table(path / "test-00000-of-00001.parquet", FILES[:2], [-1, -1], ["zebra", "ant"])
     train, test = read(path, "train"), read(path, "test")
     assert train.labels.tolist() == [1, 0, 1, 0] and test.labels is None and "-1" in test.notes[0]
-    hub("own", [0, 1, 1], "validation")
+    hub_table(path / "validation-00000-of-00001.parquet", FILES[:3], [0, 1, 1], ["zebra", "ant"])
     test = read(path, "test")
     assert test.labels.tolist() == [0, 1, 1] and "validation" in test.notes[0]
-    path = hub("mixed", [1, 0, 1, 0], "train")
-    hub("mixed", [0, -1, 1], "test")
+    (path / "validation-00000-of-00001.parquet").unlink()
+    hub_table(path / "test-00000-of-00001.parquet", FILES[:3], [0, -1, 1], ["zebra", "ant"])
     test = read(path, "test")
     assert test.labels.tolist() == [0, 1] and "1 of 3" in test.notes[0] and "#1" in test.notes[0]
 

@@ -1,8 +1,10 @@
-"""Folders of images: layouts, order, sizes, and what is refused."""
+"""Folders of images: layouts, order, sizes; what a folder's name says; what is passed over, and what is refused."""
 
 from __future__ import annotations
 
 import os
+import shutil
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 
 from softvq_cli.config import DataConfig
 from softvq_cli.datasets import load
+from softvq_cli.datasets.naming import role_of
 from softvq_cli.errors import UsageError
 from tests.helpers import CATS_AND_DOGS, encoded, grey_files, pixels, read, unusable, write_folder
 
@@ -25,11 +28,6 @@ def test_class_folders_give_labels_in_the_order_of_the_names(tmp_path: Path) -> 
     assert data.images.dtype == np.uint8 and np.array_equal(data.images, expected)
 
 
-def test_images_without_class_folders_have_no_labels(tmp_path: Path) -> None:
-    data = read(write_folder(tmp_path, grey_files(["b.png", "a.png"])))
-    assert data.labels is None and data.class_names == () and data.file_names == ("a.png", "b.png")
-
-
 def test_train_and_test_folders_are_the_splits(tmp_path: Path) -> None:
     names = ["test/cat/1.png", "test/dog/2.png", "train/cat/3.png", "train/dog/4.png", "train/dog/5.png"]
     write_folder(tmp_path, grey_files([*names, "val/cat/6.png"]))
@@ -40,23 +38,11 @@ def test_train_and_test_folders_are_the_splits(tmp_path: Path) -> None:
     assert np.array_equal(both.images, np.concatenate([train.images, test.images]))
 
 
-def test_train_and_test_folders_may_hold_images_without_classes(tmp_path: Path) -> None:
-    write_folder(tmp_path, grey_files(["train/1.png", "train/2.png", "test/3.png"]))
-    assert (len(read(tmp_path, "train")), len(read(tmp_path, "test"))) == (2, 1)
-    assert read(tmp_path, "all").labels is None
-
-
 @pytest.mark.parametrize("outer", ["flowers", "train"])
 def test_one_outer_folder_around_the_classes_is_stepped_into(tmp_path: Path, outer: str) -> None:
     write_folder(tmp_path, grey_files([f"{outer}/{name}" for name in CATS_AND_DOGS]))
     data = read(tmp_path)
     assert data.class_names == ("cat", "dog") and data.file_names[0] == f"{outer}/cat/0.png"
-
-
-def test_metadata_of_desktops_is_ignored(tmp_path: Path) -> None:
-    junk = ["Thumbs.db", ".DS_Store", "cat/desktop.ini", "cat/._0.png", "__MACOSX/cat/0.png", ".git/config"]
-    write_folder(tmp_path, grey_files(CATS_AND_DOGS) | dict.fromkeys(junk, b"junk"))
-    assert len(read(tmp_path)) == 10
 
 
 def test_grey_and_colour_together_become_colour(tmp_path: Path) -> None:
@@ -121,10 +107,6 @@ def test_an_empty_class_folder_is_passed_over_with_a_note(tmp_path: Path) -> Non
     assert len(data.notes) == 1 and "emu" in data.notes[0]
 
 
-def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
-    unusable(tmp_path, str(tmp_path))
-
-
 def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     write_folder(tmp_path / "all", grey_files(CATS_AND_DOGS))
     subset = tmp_path / "subset"
@@ -175,3 +157,128 @@ def test_large_files_are_decoded_in_order(tmp_path: Path) -> None:
     files = {f"{number}.png": encoded(pixels(number, (96, 96, 3))) for number in range(8)}
     images = read(write_folder(tmp_path, files)).images
     assert np.array_equal(images, np.stack([pixels(number, (96, 96, 3)) for number in range(8)]))
+
+
+# ---- split, class or neither
+
+CLASSES = ["ant/1.png", "bee/2.png"]
+
+
+def divided(*folders: str) -> dict[str, bytes]:
+    return grey_files([f"{folder}/{name}" for folder in folders for name in CLASSES])
+
+
+ROLES = {
+    "train": "train,Training,TRAIN,train1,seg_train,train_set,trn,trainset",
+    "test": "test,testing,test2,test-images,tst,testdata,Test_Data",
+    "validation": "val,valid,validation,dev,eval,val2017,validation-split",
+    None: "cat,test_tube,train_station,devil,evaluate me,train_test,1,",
+}
+
+
+def test_names_of_splits() -> None:
+    for role, names in ROLES.items():
+        assert {name: role_of(name) for name in names.split(",")} == dict.fromkeys(names.split(","), role)
+
+
+PAIRS = "train test,training testing,train1 test1,seg_train seg_test,train_set test_set,trn tst,Train Test,train test2"
+
+
+@pytest.mark.parametrize("pair", [*PAIRS.split(","), "pets-train pets-test"])
+def test_folders_that_are_named_like_splits_are_splits(tmp_path: Path, pair: str) -> None:
+    train, test = pair.split()
+    write_folder(tmp_path, divided(train, test))
+    parts = [read(tmp_path, split) for split in ("train", "test")]
+    assert [part.file_names for part in parts] == [(f"{name}/ant/1.png", f"{name}/bee/2.png") for name in (train, test)]
+    assert parts[0].class_names == ("ant", "bee")
+    assert len(parts[0].notes) == ((train, test) != ("train", "test"))
+    assert all(train in note and test in note for note in parts[0].notes)
+
+
+@pytest.mark.parametrize("name", ["valid", "eval", "val2017"])
+def test_without_a_test_split_the_validation_split_is_used_and_said(tmp_path: Path, name: str) -> None:
+    write_folder(tmp_path, divided("train", name))
+    data = read(tmp_path, "test")
+    assert data.file_names == (f"{name}/ant/1.png", f"{name}/bee/2.png")
+    assert len(data.notes) == 1 and name in data.notes[0]
+
+
+@pytest.mark.parametrize("name", ["dev", "Validation"])
+def test_beside_a_test_split_the_validation_split_is_not_used_and_said(tmp_path: Path, name: str) -> None:
+    data = read(write_folder(tmp_path, divided("train", "test", name)))
+    assert len(data) == 4 and len(data.notes) == 1 and f"{name} (2 " in data.notes[0]
+
+
+UNCLEAR = {
+    "no train split": (divided("val", "test"), "test, val train"),
+    "two test splits": (divided("train", "test", "test2"), "test test2"),
+    "a split beside a class": (grey_files(["train/1.png", "car/2.png"]), "train car"),
+    "a split beside three": (grey_files([f"{c}/1.png" for c in ("test", "a", "b", "c")]), "test a, b, c"),
+    "the same folders in each": (divided("north", "south"), "north, south"),
+    "something beside splits": (divided("train", "test", "x"), "x train/ test/"),
+    "a split and a class in one name": (grey_files([f"{c}/1.png" for c in ("trainA", "trainB", "testA")]), "trainA"),
+    "splits within the classes": (grey_files(["cat/train/1.png", "cat/test/2.png", "dog/train/3.png"]), "test, train"),
+    "images and their masks": (grey_files(["images/1.png", "images/2.png", "masks/1.png", "masks/2.png"]), "masks/"),
+}
+
+
+@pytest.mark.parametrize("case", UNCLEAR)
+def test_what_may_be_a_class_or_a_split_is_refused_with_the_way_out(tmp_path: Path, case: str) -> None:
+    files, words = UNCLEAR[case]
+    write_folder(tmp_path, files)
+    unusable(tmp_path, "folders classes", *words.split())
+    data = read(tmp_path, folders="classes")
+    assert data.class_names == tuple(sorted({name.split("/")[0] for name in files}))
+
+
+def test_a_split_is_a_class_among_many(tmp_path: Path) -> None:
+    kinds = ("bus", "car", "plane", "ship", "train")
+    data = read(write_folder(tmp_path, grey_files([f"{kind}/1.png" for kind in kinds])))
+    assert data.class_names == kinds and "train" in data.notes[0] and "5" in data.notes[0]
+
+
+def test_folders_that_have_to_be_splits_and_are_none(tmp_path: Path) -> None:
+    unusable(write_folder(tmp_path, grey_files(["cat/1.png", "dog/1.png"])), "cat", folders="splits")
+
+
+LEFT_BEHIND = [
+    *("@eaDir/ant/thumb.png", "ant/@eaDir/1.png@SynoEAStream", "#recycle/old.png", "lost+found/x.png"),
+    *("$RECYCLE.BIN/a.png", "System Volume Information/b.png", ".ipynb_checkpoints/c.png", "__pycache__/d.png"),
+    *("THUMBS.DB", "ant/Desktop.ini", "EhThumbs.db", "ant/Icon\r", ".DS_Store", "ant/._1.png", "__MACOSX/ant/1.png"),
+]
+
+
+def test_what_systems_leave_behind_is_passed_over(tmp_path: Path) -> None:
+    junk = {name: encoded(pixels(9)) for name in LEFT_BEHIND}
+    data = read(write_folder(tmp_path, grey_files(["ant/1.png", "ant/2.png", "bee/1.png"]) | junk))
+    assert data.file_names == ("ant/1.png", "ant/2.png", "bee/1.png") and data.notes == ()
+
+
+@pytest.mark.parametrize("form", ["folder", "zip"])
+def test_hidden_images_are_passed_over_with_a_note(form: str, tmp_path: Path) -> None:
+    names = ["ant/1.png", "bee/1.png", "bee/2.png", "bee/.3.png", ".cow/1.png", ".cow/2.png", "ant/._1.png"]
+    root = write_folder(tmp_path / "images", grey_files(names))
+    if form == "zip":
+        root = Path(shutil.make_archive(str(root), "zip", root))
+    data = read(root)
+    assert data.file_names == ("ant/1.png", "bee/1.png", "bee/2.png")
+    assert len(data.notes) == 1 and ".cow, bee/.3.png" in data.notes[0]
+
+
+def test_documents_beside_class_folders_are_passed_over_with_a_note(tmp_path: Path) -> None:
+    documents = dict.fromkeys(["README.md", "LICENSE", "md5sums.txt", "CITATION.bib"], b"text")
+    data = read(write_folder(tmp_path, grey_files(["ant/1.png", "ant/2.png", "bee/1.png"]) | documents))
+    assert len(data) == 3
+    assert len(data.notes) == 1 and "CITATION.bib, LICENSE, README.md and 1 more" in data.notes[0]
+
+
+def test_a_name_is_one_class_however_its_accents_are_spelt(tmp_path: Path) -> None:
+    mac, other = (unicodedata.normalize(form, "café") for form in ("NFD", "NFC"))
+    write_folder(tmp_path, divided("train", "test") | grey_files([f"train/{mac}/1.png", f"test/{other}/2.png"]))
+    data = read(tmp_path)
+    assert data.class_names == ("ant", "bee", "café") and np.bincount(data.labels).tolist() == [2, 2, 2]
+
+
+def test_labels_that_say_nothing_are_said_to(tmp_path: Path) -> None:
+    data = read(write_folder(tmp_path, grey_files([f"{name}/1.png" for name in "abcde"])))
+    assert len(data.notes) == 1 and " 5 " in data.notes[0]

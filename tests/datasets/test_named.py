@@ -1,8 +1,9 @@
-"""The named data sets: digits, and small files in the published layouts."""
+"""The named data sets: digits, small files in the published layouts, and the real files where they are here."""
 
 from __future__ import annotations
 
 import gzip
+import json
 import pickle
 from pathlib import Path
 
@@ -11,8 +12,8 @@ import pytest
 
 from softvq_cli.config import DataConfig
 from softvq_cli.datasets import data_folder, describe, load, named, names
-from softvq_cli.errors import InputError, SoftVQError, UsageError
-from tests.helpers import PUBLISHED, downloads, pixels, write_folder
+from softvq_cli.errors import InputError, UsageError
+from tests.helpers import PUBLISHED, downloads, encoded, hub_table, pixels, read, softvq, write_folder
 
 
 def get(name: str, split: str, data_dir: Path) -> object:
@@ -35,28 +36,6 @@ def test_digits_are_divided_by_seed_and_stratified() -> None:
     assert splits[1].fingerprint == splits[3].fingerprint != splits[5].fingerprint
     share = np.bincount(splits[1].labels) / np.bincount(load(DataConfig(), "all").labels)
     assert np.abs(share - 0.2).max() < 0.005
-
-
-@pytest.mark.parametrize("name, seed", [("mnist", 0), ("fashion-mnist", 7)])
-def test_idx_files_give_images_and_labels(data_dir: Path, name: str, seed: int) -> None:
-    train, test, both = (get(name, split, data_dir) for split in ("train", "test", "all"))
-    assert np.array_equal(train.images[..., 0], pixels(seed, (8, 28, 28)))
-    assert np.array_equal(test.images[..., 0], pixels(seed + 1, (4, 28, 28)))
-    assert both.labels.tolist() == [*range(8), *range(4)] and both.labels.dtype == np.int64
-    assert len(both.class_names) == 10 and both.image_shape == (28, 28, 1)
-
-
-def test_svhn_calls_the_digit_ten_zero(data_dir: Path) -> None:
-    train, test = (get("svhn", split, data_dir) for split in ("train", "test"))
-    assert train.labels.tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1, 2] and len(test) == 5
-    assert np.array_equal(train.images, np.moveaxis(pixels(12, (32, 32, 3, 12)), 3, 0))
-
-
-def test_cifar_batches_are_joined_in_order(data_dir: Path) -> None:
-    train, test = (get("cifar10", split, data_dir) for split in ("train", "test"))
-    assert train.labels.tolist() == [label for seed in range(5) for label in (seed, 1, 2)]
-    expected = pixels(3, (3, 3072)).reshape(3, 3, 32, 32).transpose(0, 2, 3, 1)
-    assert np.array_equal(train.images[9:12], expected) and test.images.shape == (3, 32, 32, 3)
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion-mnist", "svhn", "cifar10"])
@@ -142,14 +121,6 @@ def test_files_that_are_packed_again_are_known_by_their_content(data_dir: Path, 
         assert describe(name, data_dir).intact is False
 
 
-def test_an_own_file_in_the_place_of_svhn_is_told_how_to_be_used(data_dir: Path) -> None:
-    path = data_dir / "test_32x32.mat"
-    path.write_bytes((data_dir / "train_32x32.mat").read_bytes())
-    with pytest.raises(InputError, match=rf"data {path}"):
-        get("svhn", "test", data_dir)
-    assert len(load(DataConfig(data=str(path)), "all")) == 12
-
-
 @pytest.mark.parametrize("packed", [True, False])
 @pytest.mark.parametrize("place", ["the data folder itself", "Debian's folder"])
 @pytest.mark.parametrize("name", ["mnist", "fashion-mnist", "cifar10"])
@@ -219,12 +190,72 @@ def test_odd_data_folders_are_wrong_usage(folder: str) -> None:
         load(DataConfig(data="mnist", data_dir=folder), "train")
 
 
-def test_an_unknown_split_is_wrong_usage() -> None:
-    with pytest.raises(UsageError, match="'test'"):
-        load(DataConfig(), "tets")  # type: ignore[arg-type]
+# ---- SVHN from files to map, in both layouts that are handed on: .mat files and Hugging Face's tables
+
+LABELS = {"train": (np.arange(40) % 10).tolist(), "test": (np.arange(20) % 10).tolist(), "extra": [3, 1, 4]}
 
 
-def test_a_file_in_place_of_the_data_folder_is_one_line(tmp_path: Path, published: object) -> None:
-    (tmp_path / "data").write_text("not a folder")
-    with pytest.raises(SoftVQError, match=str(tmp_path / "data")):
-        get("mnist", "train", tmp_path / "data")
+def images(split: str) -> np.ndarray:
+    return pixels(len(split), (len(LABELS[split]), 32, 32, 3))
+
+
+def hugging_face(folder: Path) -> Path:
+    """``cropped_digits`` as the hub has it: a file for each split."""
+    for split, labels in LABELS.items():
+        files = [encoded(image) for image in images(split)]
+        hub_table(folder / f"{split}-00000-of-00001.parquet", files, labels, [*"0123456789"])
+    return folder
+
+
+def test_hugging_faces_tables_give_the_published_splits(tmp_path: Path) -> None:
+    folder = hugging_face(tmp_path / "cropped_digits")
+    for split in ("train", "test"):
+        data = read(folder, split)
+        assert np.array_equal(data.images, images(split)) and data.labels.tolist() == LABELS[split]
+        assert data.class_names == tuple("0123456789") and any("extra" in note for note in data.notes)
+
+
+@pytest.mark.parametrize("layout", ["mat", "tables"])
+def test_from_data_to_map(tmp_path: Path, layout: str, published: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    if layout == "mat":
+        for name, content in PUBLISHED["svhn"].items():
+            (tmp_path / name).write_bytes(content)
+        data = ["--data", "svhn", "--data-dir", tmp_path]
+    else:
+        data = ["--data", hugging_face(tmp_path / "cropped_digits")]
+    quick = ["--iterations", "2", "--batch-size", "4", "--latent-dim", "8", "--device", "cpu"]
+    checkpoint = softvq("train", *data, "--K", "32", *quick).done().out.strip()
+    config = json.loads((Path(checkpoint).parent / "config.json").read_text())
+    assert (config["model"]["arch"], config["model"]["K"], config["model"]["bottleneck"]) == ("cnn", 32, "soft-vq")
+    table = softvq("embed", checkpoint, "--split", "train", "-o", "e.npy").done().out.strip()
+    labels = np.load(table.replace(".npy", ".labels.npy"))
+    expected = [1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1, 2] if layout == "mat" else LABELS["train"]
+    assert np.load(table).shape == (len(expected), 8) and labels.tolist() == expected
+    softvq("tsne", table, "--perplexity", "2", "-o", "map.png").done()
+    assert (tmp_path / "map.png").stat().st_size > 1000
+
+
+# ---- the real files, where they are on this machine
+
+
+def test_mnist_is_the_published_one(shared_data: Path) -> None:
+    config = DataConfig(data="mnist", data_dir=str(shared_data))
+    train, test = load(config, "train"), load(config, "test")
+    assert train.images.shape == (60_000, 28, 28, 1) and test.images.shape == (10_000, 28, 28, 1)
+    assert np.bincount(train.labels).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    assert round(float(train.images.mean()) / 255, 4) == 0.1307  # the mean that everybody normalises with
+    assert test.fingerprint == "14ce741f169d447672cc038e81dc4341c9e6b991fbfbdfb388695b4a4fab40a6"
+    status = describe("mnist", shared_data)
+    assert status.complete and status.intact
+
+
+@pytest.mark.slow
+def test_cifar10_as_jpeg_in_a_zip(shared_data: Path) -> None:
+    config = DataConfig(data=str(shared_data / "cifar10-jpeg.zip"))
+    train, test = load(config, "train"), load(config, "test")
+    assert train.name == "cifar10-jpeg" and train.class_names[:3] == ("airplane", "automobile", "bird")
+    assert train.images.shape == (50_000, 32, 32, 3) and np.bincount(train.labels).tolist() == [5000] * 10
+    assert test.images.shape == (10_000, 32, 32, 3) and np.bincount(test.labels).tolist() == [1000] * 10
+    mean = train.images.mean(axis=(0, 1, 2)) / 255
+    assert np.abs(mean - [0.4914, 0.4822, 0.4465]).max() < 0.005  # CIFAR-10's own, JPEG or not

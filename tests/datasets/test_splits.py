@@ -48,11 +48,6 @@ def test_train_and_test_are_disjoint_and_complete_and_keep_the_order(tmp_path: P
     assert np.bincount(test.labels).tolist() == [2, 2]
 
 
-def test_other_seeds_draw_other_rows(tmp_path: Path) -> None:
-    write_folder(tmp_path, grey_files(CATS_AND_DOGS))
-    assert len({read(tmp_path, "test", split_seed=seed).file_names for seed in range(12)}) > 4
-
-
 def test_a_single_image_cannot_be_divided(tmp_path: Path) -> None:
     write_folder(tmp_path / "one", grey_files(["1.png"]))
     assert len(read(tmp_path / "one")) == 1

@@ -41,17 +41,6 @@ def test_images_in_a_parquet(tmp_path: Path, kind: str) -> None:
     assert data.file_names[3] == "own.parquet#3"
 
 
-@pytest.mark.parametrize("layout", ["{}-00000-of-00001.parquet", "data/{}-00000-of-00001.parquet", "{}.parquet"])
-@pytest.mark.parametrize("second", ["test", "validation"])
-def test_splits_from_the_names_of_the_files(tmp_path: Path, layout: str, second: str) -> None:
-    write(tmp_path / "own" / layout.format("train"), slice(0, 6), image=FILES, label=LABELS)
-    write(tmp_path / "own" / layout.format(second), slice(6, 10), image=FILES, label=LABELS)
-    (tmp_path / "own" / "README.md").write_text("of no account")
-    train, test = read(tmp_path / "own", "train"), read(tmp_path / "own", "test")
-    assert rows_of(train.images) == [0, 1, 2, 3, 4, 5] and rows_of(test.images) == [6, 7, 8, 9]
-    assert test.labels.tolist() == LABELS[6:]
-
-
 def test_splits_from_a_column(tmp_path: Path) -> None:
     split = ["test", "train", "train", "val", "train"] * 2
     data = read(write(tmp_path / "a.parquet", png=FILES, y=LABELS, split=split), "test")
@@ -122,37 +111,25 @@ def test_tables_beside_images_are_refused(tmp_path: Path) -> None:
 # ---- as ``datasets`` itself writes them
 
 
-@pytest.fixture
-def dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def test_what_datasets_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     hf = pytest.importorskip("datasets")
     hf.disable_progress_bars()
-    features = hf.Features(
-        {"picture": hf.Image(), "kind": hf.ClassLabel(names=["zebra", "ant"]), "id": hf.Value("int8")}
-    )
+    features = {"picture": hf.Image(), "kind": hf.ClassLabel(names=["zebra", "ant"]), "id": hf.Value("int8")}
     columns = {"picture": [Image.fromarray(image) for image in IMAGES], "kind": LABELS, "id": list(range(10))}
-    return hf.Dataset.from_dict(columns, features=features)
-
-
-def test_a_parquet_that_datasets_wrote(tmp_path: Path, dataset: Any) -> None:
-    dataset.select(range(6)).to_parquet(tmp_path / "own" / "train-00000-of-00001.parquet")
-    dataset.select(range(6, 10)).to_parquet(tmp_path / "own" / "test-00000-of-00001.parquet")
-    data = read(tmp_path / "own")
-    assert np.array_equal(data.images[..., 0], IMAGES) and data.labels.tolist() == LABELS
-    assert data.class_names == ("zebra", "ant")  # the numbering of its features, not of the alphabet
-    assert len(data.notes) == 1 and data.notes[0].endswith(": id")
-
-
-def test_a_folder_that_datasets_saved(tmp_path: Path, dataset: Any) -> None:
-    import datasets as hf
-
+    dataset = hf.Dataset.from_dict(columns, features=hf.Features(features))
     parts = {"train": dataset.select(range(6)), "test": dataset.select(range(6, 10))}
-    hf.DatasetDict(parts).save_to_disk(tmp_path / "own")
+    hf.DatasetDict(parts).save_to_disk(tmp_path / "saved")
     dataset.save_to_disk(tmp_path / "whole")
-    train, test = read(tmp_path / "own", "train"), read(tmp_path / "own", "test")
-    assert rows_of(train.images) == list(range(6)) and test.labels.tolist() == LABELS[6:]
-    assert rows_of(read(tmp_path / "whole").images) == list(range(10)) and test.class_names == ("zebra", "ant")
+    for split, part in parts.items():
+        part.to_parquet(tmp_path / "hub" / f"{split}-00000-of-00001.parquet")
+    for name in ("saved", "hub"):
+        train, test = read(tmp_path / name, "train"), read(tmp_path / name, "test")
+        assert rows_of(train.images) == list(range(6)) and test.labels.tolist() == LABELS[6:]
+        assert test.class_names == ("zebra", "ant")  # the numbering of its features, not of the alphabet
+        assert len(test.notes) == 1 and test.notes[0].endswith(": id")
+    assert rows_of(read(tmp_path / "whole").images) == list(range(10))
 
 
 # ---- lists
@@ -180,12 +157,6 @@ def test_a_list_of_paths(tmp_path: Path, kind: str, column: str) -> None:
     assert data.name == "own" and rows_of(data.images) == [2, 7]
     assert data.class_names == ("ant", "bee") and data.labels.tolist() == [1, 0]
     assert data.file_names == ("pics/2.png", "pics/7.png") and data.notes == ()
-
-
-def test_numbers_as_labels_are_in_the_order_of_numbers(tmp_path: Path) -> None:
-    write_folder(tmp_path, {f"{number}.png": data for number, data in enumerate(FILES)})
-    (tmp_path / "a.csv").write_text("path,label\n0.png,10\n1.png,9\n2.png,10\n")
-    assert read(tmp_path / "a.csv").class_names == ("9", "10")
 
 
 def test_one_file_on_two_rows(tmp_path: Path) -> None:

@@ -117,21 +117,17 @@ NO_LABELS = {
 @pytest.mark.parametrize("kind", ["parquet", "jsonl", "csv"])
 @pytest.mark.parametrize("case", NO_LABELS)
 def test_lists_objects_and_fractions_are_no_labels(tmp_path: Path, case: str, kind: str) -> None:
-    labels = NO_LABELS[case]
+    labels, path = NO_LABELS[case], tmp_path / f"a.{kind}"
+    if kind == "csv" and not case.startswith("fractions"):
+        pytest.skip("a .csv has text and numbers only")
+    write_folder(tmp_path, {f"{row}.png": FILES[row] for row in range(3)})
+    rows = [{"path": f"{row}.png", "label": label} for row, label in enumerate(labels)]
     if kind == "parquet":
-        path = table(tmp_path / "a.parquet", [0, 1, 2], label=labels)
+        table(path, [0, 1, 2], label=labels)
+    elif kind == "jsonl":
+        path.write_text("\n".join(map(json.dumps, rows)))
     else:
-        write_folder(tmp_path, {f"{row}.png": FILES[row] for row in range(3)})
-        path = tmp_path / f"a.{kind}"
-        if kind == "csv" and not case.startswith("fractions"):
-            pytest.skip("a .csv has text and numbers only")
-        rows = [{"path": f"{row}.png", "label": label} for row, label in enumerate(labels)]
-        lines = (
-            [json.dumps(row) for row in rows]
-            if kind == "jsonl"
-            else ["path,label", *(f"{r['path']},{r['label']}" for r in rows)]
-        )
-        path.write_text("\n".join(lines))
+        path.write_text("\n".join(["path,label", *(f"{row['path']},{row['label']}" for row in rows)]))
     unusable(path, str(path), "label_column")
     assert read(path, label_column="none").labels is None
 
@@ -179,23 +175,6 @@ def test_texts_next_to_images_are_passed_over_in_an_archive_as_in_its_folder(
     path = {"folder": write_folder, "zip": make_zip, "tar": make_tar}[form](tmp_path / f"a.{form}", files)
     data = read(path)
     assert data.class_names == ("cat", "dog") and len(data) == 3 and f"cat/0{ending}" in data.notes[0]
-
-
-# ---- split or class
-
-UNCLEAR = {
-    "a split and a class in one name": (["trainA/1.png", "trainB/2.png", "testA/3.png", "testB/4.png"], "trainA"),
-    "splits within the classes": (["cat/train/1.png", "cat/test/2.png", "dog/train/3.png"], "test, train"),
-    "images and their masks": (["images/1.png", "images/2.png", "masks/1.png", "masks/2.png"], "masks/"),
-}
-
-
-@pytest.mark.parametrize("case", UNCLEAR)
-def test_folders_that_may_be_splits_or_classes_are_refused(tmp_path: Path, case: str) -> None:
-    names, word = UNCLEAR[case]
-    write_folder(tmp_path, grey_files(names))
-    unusable(tmp_path, word, "folders")
-    assert len(read(tmp_path, folders="classes").class_names) == len({name.split("/")[0] for name in names})
 
 
 # ---- wrong picture or wrong word
@@ -307,7 +286,3 @@ def test_what_is_not_read_here_is_refused_with_the_way(tmp_path: Path, name: str
     unusable(tmp_path / name, name, ELSEWHERE[name])
     if "git" not in ELSEWHERE[name]:
         unusable(tmp_path, name, ELSEWHERE[name])
-
-
-def test_a_pointer_of_git_lfs_among_images_is_called_that(tmp_path: Path) -> None:
-    unusable(write_folder(tmp_path, {"0.png": FILES[0], "1.png": POINTER}), "1.png", "git lfs pull")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import tarfile
 import zipfile
 from pathlib import Path
@@ -66,6 +67,20 @@ def dicom(values: np.ndarray, kind: str = "MONOCHROME2", **tags: Any) -> bytes:
     file = io.BytesIO()
     found.save_as(file, enforce_file_format=True)
     return file.getvalue()
+
+
+def hub_table(path: Path, files: list[bytes], labels: list[int], names: list[str]) -> Path:
+    """A Parquet file as Hugging Face's hub has it: encoded images, and numbers whose names stand in the features."""
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    features = {"image": {"_type": "Image"}, "label": {"_type": "ClassLabel", "names": names}}
+    schema = pa.schema(
+        [("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])), ("label", pa.int64())],
+        metadata={"huggingface": json.dumps({"info": {"features": features}})},
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = [{"bytes": data, "path": None} for data in files]
+    parquet.write_table(pa.table({"image": rows, "label": labels}, schema=schema), path)
+    return path
 
 
 def write_folder(root: Path, files: dict[str, bytes]) -> Path:
