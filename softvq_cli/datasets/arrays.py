@@ -46,7 +46,7 @@ def read(path: Path, config: DataConfig) -> Dataset:
     for role, (name, labels_name) in parts.items():
         images, given = arrays[name](), None if labels_name is None else arrays[labels_name]()
         where = str(path) if path.suffix.lower() == ".npy" else f"{path}: {name}"
-        if vectors.are_vectors(images, config):
+        if images.ndim == 2 and images.dtype.kind == "f" and config.image_shape is None:
             images = vectors.checked(images, where)
         else:
             images, note = _as_images(images, where, config.image_shape)
@@ -109,7 +109,8 @@ def _dataset(path: Path, images: np.ndarray | Lazy, division: Division, config: 
     limits: str | None = None
     if len(images.shape) == 2:
         pixels: Any = images
-        notes.append(vectors.note_of(pixels))
+        text = "vectors of {} numbers (rows that are images need {image_shape} H,W,C)"
+        notes.append(Message(text, images.shape[1]))
     else:
         rows = training_rows(len(images), labels, train, config)
         pixels, limits, range_notes = _bytes(images, path, rows, config, cache.key_of(*key))

@@ -1,13 +1,9 @@
 """Pixels that were costly to make, kept as .npy files and mapped from there; and the stamps that say they are current.
 
-The folder is the user's cache folder for softvq, or ``$SOFTVQ_CACHE``, and in it ``decoded``. It may be
-deleted at any time. Where it cannot be written, the pixels are kept in memory instead.
-
-A stamp changes whenever the content of some files can have changed. Small data are hashed: names, sizes and times agree
-when a file is replaced with its times kept (``cp -p``, ``rsync -t``) or two folders are swapped, and 62 MB cost 60 ms
-in one file and 0.8 s in 60 000. For large data that would cost more than the decoding that the cache saves; there the
-stamp has name, size and time, and also device, inode and the time of the last change of the inode, which no program
-can set.
+The folder is ``decoded`` in the user's cache folder for softvq or in ``$SOFTVQ_CACHE``. It may be deleted at any time;
+where it cannot be written, the pixels are kept in memory. A stamp changes whenever the content of files can have
+changed. Small data are hashed, since names, sizes and times agree when a file is replaced with its times kept
+(``cp -p``). For large data that would cost more than decoding: there it is name, size, times, device and inode.
 """
 
 from __future__ import annotations

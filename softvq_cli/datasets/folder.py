@@ -177,7 +177,8 @@ def metadata_records(source: Source, config: DataConfig) -> Records | None:
             image = str(PurePosixPath(name).parent / file)
             if image not in rows_by_name:
                 raise InputError(f"{where} names {one_line(image)}, which is not there")
-            images[image] = role or _role_of_path(image), label
+            roles = map(naming.role_of, image.split("/")[:-1])
+            images[image] = role or next(filter(None, roles), None), label
     if all(label is None for _, label in images.values()):
         return None  # nothing to learn from it: the folders say more
     left = [name for name in files.names if name not in images and not naming.is_document(name)]
@@ -186,10 +187,6 @@ def metadata_records(source: Source, config: DataConfig) -> Records | None:
     names = sorted(images, key=lambda image: image.split("/"))
     roles, labels = zip(*(images[name] for name in names), strict=True)
     return files.take([rows_by_name[name] for name in names]).divided(str(source.path), roles, labels, notes=notes)
-
-
-def _role_of_path(name: str) -> naming.Role | None:
-    return next((role for part in name.split("/")[:-1] if (role := naming.role_of(part)) is not None), None)
 
 
 class _Rows(NamedTuple):

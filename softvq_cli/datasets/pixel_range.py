@@ -114,7 +114,10 @@ def _settled(raster: Raster, tally: Tally) -> tuple[np.ndarray, np.ndarray | Non
 
 def _on_white(image: Image.Image, tally: Tally) -> Image.Image:
     """Any mode of 8 bits → L or RGB; what is transparent becomes white."""
-    grey = image.mode in ("1", "L", "LA") or (image.mode in ("P", "PA") and _is_grey_palette(image))
+    grey = image.mode in ("1", "L", "LA")
+    if image.mode in ("P", "PA"):
+        colours = np.array(image.getpalette("RGB"), dtype=np.uint8).reshape(-1, 3)
+        grey = bool((colours == colours[:, :1]).all())
     tally["CMYK"] += image.mode == "CMYK"
     if image.has_transparency_data:
         tally["transparent"] += 1
@@ -123,12 +126,6 @@ def _on_white(image: Image.Image, tally: Tally) -> Image.Image:
     if grey and image.mode not in ("1", "L"):
         return image.convert("RGB").getchannel(0)  # its channels are equal; a weighted sum may round
     return image.convert("L" if grey else "RGB")
-
-
-def _is_grey_palette(image: Image.Image) -> bool:
-    """Whether every colour of the palette has equal parts."""
-    colours = np.array(image.getpalette("RGB"), dtype=np.uint8).reshape(-1, 3)
-    return bool((colours == colours[:, :1]).all())
 
 
 _TURNS = {2: (0, True), 3: (2, False), 4: (2, True), 5: (1, True), 6: (3, False), 7: (3, True), 8: (1, False)}

@@ -172,7 +172,9 @@ def divide(
     for role in splits:
         gaps = parts[role][missing[codes[parts[role]]]]
         if role not in bare and len(gaps):
-            notes.append(_left_out_note(role, len(gaps), len(parts[role]), name(int(gaps[0]))))
+            text = "{} of {} rows{} have no label, {} the first: they are left out ({label_column} none takes all)"
+            split = f" of the {role} split" if role else ""
+            notes.append(Message(text, len(gaps), len(parts[role]), split, name(int(gaps[0]))))
             parts[role] = parts[role][~missing[codes[parts[role]]]]
     rows = np.concatenate([parts[role] for role in splits])
     train = len(parts["train"]) if len(splits) == 2 else None
@@ -189,13 +191,6 @@ def divide(
         count = int(sum((whole == number).sum() for value, number in index.items() if value in (NONE, str(NONE))))
         notes.append(f"{count} of {int((whole >= 0).sum())} images have the label {NONE}, which is treated as a class")
     return Division(rows, whole, names, train, notes)
-
-
-def _left_out_note(role: Role | None, count: int, total: int, first: str) -> Message:
-    return Message(
-        "{} of {} rows{} have no label, {} the first: they are left out ({label_column} none takes all, unlabelled)",
-        *(count, total, f" of the {role} split" if role else "", first),
-    )
 
 
 def _unlabelled(distinct: Mapping[Role | None, set[Any]], named: bool) -> dict[Role | None, str]:

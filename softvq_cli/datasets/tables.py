@@ -268,7 +268,9 @@ class _Table:
     def schema(self) -> Any:
         """The names and types of all columns."""
         with arrow_errors(self.path, "table"):
-            return self._arrow().schema if self._is_arrow else self._parquet().schema_arrow
+            schema = self._arrow().schema if self._is_arrow else self._parquet().schema_arrow
+            str(schema.names)  # decoded here, since those of a damaged file may not be UTF-8
+            return schema
 
     @cached_property
     def count(self) -> int:
@@ -288,7 +290,8 @@ class _Table:
 
     def cells(self, column: str) -> list[Any]:
         """One column as Python's values."""
-        cells: list[Any] = self.read(column).to_pylist()
+        with arrow_errors(self.path, "table"):  # texts may not be UTF-8
+            cells: list[Any] = self.read(column).to_pylist()
         return cells
 
     def images(self) -> Iterator[Any]:

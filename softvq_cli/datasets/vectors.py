@@ -21,11 +21,6 @@ NAME_OF_ROW = ("id", "image_id")
 """Columns that name images in a list without numbers, and rows in a list of numbers."""
 
 
-def are_vectors(array: np.ndarray, config: DataConfig) -> bool:
-    """Whether an array holds vectors: rows of floats, of which nobody says that they are images."""
-    return array.ndim == 2 and array.dtype.kind == "f" and config.image_shape is None
-
-
 def checked(array: np.ndarray, where: str) -> np.ndarray:
     """float32 (N, D), all finite; a float32 array that is mapped from a file stays so."""
     if not array.size:
@@ -44,11 +39,6 @@ def checked(array: np.ndarray, where: str) -> np.ndarray:
             raise InputError(f"{where} holds NaN, infinity or a number too large for float32 in row {start + bad[0]}")
         start += len(block)
     return vectors
-
-
-def note_of(vectors: np.ndarray) -> Message:
-    """What is said of rows that could have been images."""
-    return Message("vectors of {} numbers (rows that are images need {image_shape} H,W,C)", vectors.shape[1])
 
 
 def of_table(path: Path, division: Division, rows: np.ndarray, names: Sequence[str] | None, key: str) -> Dataset:
