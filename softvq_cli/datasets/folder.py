@@ -58,7 +58,8 @@ def open_folder(root: Path) -> PathSource:
     while waiting:
         folder = waiting.pop()
         for entry in _entries(root, folder, seen):
-            name = f"{folder}{entry.name}" if entry.name.isascii() else as_utf8(f"{folder}{entry.name}")
+            path = f"{folder}{entry.name}"
+            name = path if path.isascii() else as_utf8(path)
             if naming.is_metadata(entry.name):
                 hidden |= {name} if _is_hidden_image(entry) else set()
                 continue
@@ -69,7 +70,7 @@ def open_folder(root: Path) -> PathSource:
                 raise InputError(f"cannot read {entry.path}: {error.strerror}") from error
             if stat.S_ISDIR(status.st_mode):
                 folders.add(name)
-                waiting.append(f"{folder}{entry.name}/")
+                waiting.append(f"{path}/")
             elif stat.S_ISREG(status.st_mode):
                 files.add(name, entry.path, status)
             else:

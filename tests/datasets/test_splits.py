@@ -60,11 +60,6 @@ def test_labels_that_are_all_different_are_doubted(tmp_path: Path) -> None:
     unusable(tmp_path / "d.npz", " 6 ", split="train")
 
 
-def folder_with_a_copy(path: Path) -> Path:
-    files = grey_files(["train/a/1.png", "train/b/2.png", "test/a/3.png", "test/b/4.png"])
-    return write_folder(path, files | {"test/b/4.png": files["train/a/1.png"]})
-
-
 def arrays_with_a_copy(path: Path, rows: np.ndarray) -> Path:
     np.savez(path.with_suffix(".npz"), x_train=rows[:2], x_test=rows[[0, 2]])
     return path.with_suffix(".npz")
@@ -75,9 +70,10 @@ def table_with_a_copy(path: Path) -> Path:
     return path.with_suffix(".csv")
 
 
+COPIED = grey_files(["train/a/1.png", "train/b/2.png", "test/a/3.png"])
+COPIED["test/b/4.png"] = COPIED["train/a/1.png"]
 WITH_A_COPY = {
-    "a folder": folder_with_a_copy,
-    "an array of images": lambda path: arrays_with_a_copy(path, pixels(0, (3, 8, 8))),
+    "a folder": lambda path: write_folder(path, COPIED),
     "an array of fractions": lambda path: arrays_with_a_copy(path, pixels(0, (3, 8, 8)) / 255),
     "an array of vectors": lambda path: arrays_with_a_copy(path, pixels(0, (3, 8)) / 255),
     "a table of vectors": table_with_a_copy,
