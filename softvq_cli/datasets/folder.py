@@ -178,8 +178,8 @@ def metadata_records(source: Source, config: DataConfig) -> Records | None:
             image = str(PurePosixPath(name).parent / file)
             if image not in rows_by_name:
                 raise InputError(f"{where} names {one_line(image)}, which is not there")
-            roles = map(naming.role_of, image.split("/")[:-1])
-            images[image] = role or next(filter(None, roles), None), label
+            of_folders = [naming.role_of(part) for part in image.split("/")[:-1]]
+            images[image] = role or next((part for part in of_folders if part), None), label
     if all(label is None for _, label in images.values()):
         return None  # nothing to learn from it: the folders say more
     left = [name for name in files.names if name not in images and not naming.is_document(name)]
