@@ -7,7 +7,6 @@ To add one, write the file and put its name into :data:`COMMANDS`. Only the comm
 from __future__ import annotations
 
 import contextlib
-import copy
 import functools
 import importlib
 import inspect
@@ -22,7 +21,7 @@ from typing import Annotated, Any, get_args
 
 import typer
 from typer.core import TyperGroup
-from typer.models import ArgumentInfo, OptionInfo
+from typer.models import ParameterInfo
 
 from softvq_cli.cli import help as pages
 from softvq_cli.cli.errors import INTERRUPTED, code_of, describe, drop, interrupts, say
@@ -39,35 +38,13 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "Afterwards": ("predict", "issues", "report", "info", "export", "help"),
 }
 """The title on the help page → the commands below it."""
-_COMMAND_FIRST = "softvq.command_first"
+_NAMES = tuple(name for names in COMMANDS.values() for name in names)
 _CONTEXT = "context"
-_PREFIX = "SOFTVQ_"
 _TRUE = ("1", "true", "t", "yes", "y", "on")
 """What Typer takes for a yes in an environment variable."""
 _WITHOUT_TORCH = ("data", "info", "help")
 _SPACE = 3_500_000_000
 """Bytes of address space below which PyTorch does not load (measured: 3.1 GB are too few, 3.6 are enough)."""
-
-
-class Commands(Mapping[str, Any]):
-    """Every command by name, built when it is first asked for."""
-
-    def __init__(self) -> None:
-        self._names = tuple(name for names in COMMANDS.values() for name in names)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._names
-
-    def __getitem__(self, name: str) -> Any:
-        if name not in self:
-            raise KeyError(name)
-        return build(name)
 
 
 class Program(TyperGroup):
@@ -77,27 +54,27 @@ class Program(TyperGroup):
 
     def __init__(self, **more: Any) -> None:
         super().__init__(**more)
-        self.commands = Commands()  # type: ignore[assignment]
+        self.commands = dict.fromkeys(_NAMES)  # type: ignore[assignment]
+        self._command_first = False
 
-    def list_commands(self, ctx: Any) -> list[str]:
-        """Their names."""
-        return list(self.commands)
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """One of them."""
+        return build(cmd_name) if cmd_name in self.commands else None
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the program's own options."""
-        ctx.meta[_COMMAND_FIRST] = bool(args) and args[0] in self.commands
+        self._command_first = bool(args) and args[0] in self.commands
         return super().parse_args(ctx, args)
 
     def get_params(self, ctx: Any) -> list[Any]:
         """The options; none where a command comes first, since Typer loads Pydantic to see that none was given."""
-        return [] if ctx.meta.get(_COMMAND_FIRST) else super().get_params(ctx)
+        return [] if self._command_first else super().get_params(ctx)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the list of commands and the options."""
         for title, names in COMMANDS.items():
-            rows = [(name, pages.summary_of(function_of(name))) for name in names]
-            pages.write_section(title, rows, formatter)
-        pages.write_parameters(self.get_params(ctx), formatter)
+            pages.write_section(title, [(name, pages.summary_of(function_of(name))) for name in names], formatter)
+        pages.write_parameters(super().get_params(ctx), formatter)
 
 
 app = typer.Typer(
@@ -187,8 +164,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     """``function`` with each parameter that is a bundle replaced by the bundle's options.
 
     A parameter annotated ``settings: Settings`` becomes one option a setting of a run and receives a dictionary with
-    those that the user gave; ``terminal: Streams`` becomes ``--quiet`` and ``--debug``. Each option can be given by an
-    environment variable, too.
+    those that the user gave; ``terminal: Streams`` becomes ``--quiet`` and ``--debug``.
     """
     parameters = [inspect.Parameter(_CONTEXT, inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)]
     bundles: dict[str, tuple[Bundle, list[str]]] = {}
@@ -200,7 +176,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             parameters += options
         elif each.name != _CONTEXT:
             parameters.append(each.replace(kind=inspect.Parameter.KEYWORD_ONLY))
-    parameters = [_as_typed(each) for each in parameters]
+    parameters = list(map(_with_local_path, parameters))
 
     @functools.wraps(function)
     def call(**values: Any) -> None:
@@ -226,32 +202,13 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     return call
 
 
-def variable_of(option: str) -> str:
-    """``--latent-dim`` → ``SOFTVQ_LATENT_DIM``."""
-    return _PREFIX + option.removeprefix("--").replace("-", "_").upper()
-
-
-def _as_typed(parameter: inspect.Parameter) -> inspect.Parameter:
-    """The parameter with what every one has: a check of its paths and, for an option, an environment variable.
-
-    A variable of ours that the option names itself stays the only one; others are asked after ours. Options from which
-    ``allow_from_autoenv`` was taken away have none.
-    """
-    original = next((m for m in metadata(parameter.annotation) if isinstance(m, OptionInfo | ArgumentInfo)), None)
-    if original is None:
-        return parameter
-    info, kind = copy.copy(original), get_args(parameter.annotation)[0]
-    if Path in (kind, *get_args(kind)):
-        info.parser = local_path
-    if isinstance(info, OptionInfo) and info.allow_from_autoenv:
-        named = [info.envvar] if isinstance(info.envvar, str) else []
-        if not named or not named[0].startswith(_PREFIX):
-            spellings = (info.default, *(info.param_decls or ()))  # Typer takes the first for the default until later
-            long = next(words for words in spellings if isinstance(words, str) and words.startswith("--"))
-            info.envvar = [variable_of(long.partition("/")[0]), *named]
-        info.show_envvar = False
-    others = [m for m in metadata(parameter.annotation) if m is not original]
-    return parameter.replace(annotation=Annotated[(kind, info, *others)])
+def _with_local_path(parameter: inspect.Parameter) -> inspect.Parameter:
+    """The parameter, whose paths are read as such on this machine."""
+    kind = (get_args(parameter.annotation) or (parameter.annotation,))[0]
+    for info in metadata(parameter.annotation):
+        if isinstance(info, ParameterInfo) and Path in (kind, *get_args(kind)):
+            info.parser = local_path
+    return parameter
 
 
 def _variables_used(context: typer.Context) -> list[str]:

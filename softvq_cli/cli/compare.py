@@ -2,53 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
-import typer
-
-from softvq_cli.cli.options import Streams, list_completion
-from softvq_cli.cli.output import option_words
-from softvq_cli.cli.studies import WorkOptions, carry_out, command_text, settings_without, words_of
+from softvq_cli.cli.options import Streams, list_completion, option, settings_without, words_of
+from softvq_cli.cli.studies import WorkOptions, carry_out, command_text
 from softvq_cli.words import BOTTLENECKS
-
-if TYPE_CHECKING:
-    from softvq_cli.experiments.own_data import CompareRequest
-
-_Settings = settings_without("bottleneck", "seed")
 
 
 def compare(
     *,
     bottleneck: Annotated[
         str,
-        typer.Option(
-            "--bottleneck",
-            "-b",
-            metavar="NAME,…",
-            help="Bottlenecks to compare, separated by commas.",
+        option(
+            "--bottleneck -b",
+            "NAME,…",
+            "Bottlenecks to compare, separated by commas.",
             autocompletion=list_completion(tuple(BOTTLENECKS)),
         ),
     ] = "ae,vq,soft-vq",
-    seeds: Annotated[
-        int, typer.Option("--seeds", metavar="INT", help="Number of trainings per bottleneck, with seeds 0, 1, …")
-    ] = 3,
+    seeds: Annotated[int, option("--seeds", "INT", "Number of trainings per bottleneck, with seeds 0, 1, …")] = 3,
     also: Annotated[
         list[Path] | None,
-        typer.Option(
+        option(
             "--also",
-            metavar="FILE",
-            help="Embeddings that another program made of the same images (.npy or .parquet, one row per image in the "
+            "FILE",
+            "Embeddings that another program made of the same images (.npy or .parquet, one row per image in the "
             "order of --split all), measured in the same way. Can be given several times.",
         ),
     ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", metavar="DIR", help="Folder of runs and report. Default: compare/DATA."),
-    ] = None,
+    out: Annotated[Path | None, option("--out -o", "DIR", "Folder of runs and report. Default: compare/DATA.")] = None,
     work: WorkOptions,
-    settings: _Settings,  # type: ignore[valid-type]
+    settings: Annotated[dict[str, Any], settings_without("bottleneck", "seed")],
     terminal: Streams,
 ) -> None:
     """Compare bottlenecks on your own data: which one separates the classes best?
@@ -65,21 +50,12 @@ def compare(
     """
     from softvq_cli.experiments.own_data import CompareRequest
 
-    data = str(settings.get("data") or "digits")  # type: ignore[attr-defined]
+    bottlenecks, others = words_of(bottleneck), tuple(also or ())
+    out = out or Path("compare") / (Path(str(settings.get("data") or "digits")).stem or "data")
+    given = {"bottleneck": ",".join(bottlenecks), "seeds": seeds, "also": list(map(str, others))}
+    command = command_text("compare", {**given, **settings, "out": out})
     request = CompareRequest(
-        bottlenecks=words_of(bottleneck),
-        also=tuple(also or ()),
-        out=out or Path("compare") / (Path(data).stem or "data"),
-        seeds=seeds,
-        settings=settings,
+        bottlenecks=bottlenecks, also=others, out=out, seeds=seeds, settings=settings, command=command
     )
-    if carry_out(replace(request, command=command_of(request)), work, terminal):
-        terminal.hint("softvq", "report", request.out)
-
-
-def command_of(request: CompareRequest) -> str:
-    """The command that asks for this."""
-    words = ["compare", *option_words({"bottleneck": ",".join(request.bottlenecks), "seeds": request.seeds})]
-    for path in request.also:
-        words += ["--also", str(path)]
-    return command_text(words, {**request.settings, "out": request.out})
+    if carry_out(request, work, terminal):
+        terminal.hint("softvq", "report", out)

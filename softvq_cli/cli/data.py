@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from softvq_cli.cli.options import Overwrite, Reading, Streams, completion
-from softvq_cli.cli.output import option_words
+from softvq_cli.cli.options import Overwrite, Reading, Streams, completion, option
+from softvq_cli.cli.output import option_words, refuse_existing
 from softvq_cli.cli.progress import Terminal
 from softvq_cli.words import IMAGE_SHAPES
-
-if TYPE_CHECKING:
-    from softvq_cli.datasets import Status
 
 _ACTIONS = ("list", "fetch", "check", "show")
 
@@ -41,21 +38,18 @@ def data(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="FILE",
-            help="With show: also draw a sheet of example images of every class (.png, .pdf, .svg).",
+        option(
+            "--out -o",
+            "FILE",
+            "With show: also draw a sheet of example images of every class (.png, .pdf, .svg).",
             allow_from_autoenv=False,
         ),
     ] = None,
     reading: Reading,
     data_dir: Annotated[
         str | None,
-        typer.Option(
-            "--data-dir",
-            metavar="DIR",
-            help="Folder of the named data sets. Default: $SOFTVQ_DATA, else the user's cache folder.",
+        option(
+            "--data-dir", "DIR", "Folder of the named data sets. Default: $SOFTVQ_DATA, else the user's cache folder."
         ),
     ] = None,
     overwrite: Overwrite = False,
@@ -80,52 +74,53 @@ def data(
     if action == "fetch" and not names:
         raise UsageError(f"which data sets? Give names from {', '.join(datasets.names())}")
     if action == "show":
-        _show(names or [], out, {**reading, "data_dir": data_dir}, terminal, overwrite=overwrite)
+        if names is None or len(names) != 1:
+            raise UsageError("show takes one data set: softvq data show DATA")
+        _show(names[0], out, {**reading, "data_dir": data_dir}, terminal, overwrite=overwrite)
         return
     if out is not None or reading:
-        given = ["out"] if out is not None else list(reading)
-        raise UsageError("{} works only with show: softvq data show DATA", param(given[0]))
+        given = "out" if out is not None else next(iter(reading))
+        raise UsageError("{} works only with show: softvq data show DATA", param(given))
     chosen = names or list(datasets.names())
     if action == "fetch":
         for name in chosen:
             datasets.fetch(name, data_dir, terminal)
     states = [datasets.describe(name, data_dir) for name in chosen]
-    folder = str(datasets.data_folder(data_dir))
-    document = {"data_dir": folder, "data": [_as_dict(state) for state in states]}
-    terminal.result(document, lambda: data_table(folder, states))
+    document = {
+        "data_dir": str(datasets.data_folder(data_dir)),
+        "data": [{**dataclasses.asdict(state), "path": state.path and str(state.path)} for state in states],
+    }
+    terminal.result(document, lambda: data_table(document))
+    problems = {state.name: state.problem if state.present else "not here" for state in states}
     bad = [
-        f"{state.name} ({state.problem if state.present else 'not here'})"
+        f"{state.name} ({problems[state.name]})"
         for state in states
-        if (state.problem if state.present else names)
+        if problems[state.name] and (state.present or names)
     ]
     if action == "check" and bad:
         raise InputError(f"missing or damaged: {', '.join(bad)}; 'softvq data fetch NAME' downloads them again")
-    where = [] if data_dir is None else ["--data-dir", data_dir]
-    missing = [state.name for state in states if not state.complete] if names else []
+    where = option_words({"data_dir": data_dir})
+    missing = [state.name for state in states if names and not state.complete]
     if missing:
         terminal.hint("softvq", "data", "fetch", *missing, *where)
     else:
         terminal.hint("softvq", "train", "--data", names[0] if names else "digits", *where)
 
 
-def _show(names: list[str], out: Path | None, reading: dict[str, Any], terminal: Terminal, *, overwrite: bool) -> None:
+def _show(name: str, out: Path | None, reading: dict[str, Any], terminal: Terminal, *, overwrite: bool) -> None:
     """Say what is read of one data set."""
     from softvq_cli import datasets
-    from softvq_cli.cli.output import refuse_existing
     from softvq_cli.cli.tables import overview_tables
     from softvq_cli.config import DataConfig
-    from softvq_cli.errors import InputError, Message, UsageError
+    from softvq_cli.errors import InputError, Message
     from softvq_cli.plots import images
     from softvq_cli.plots.style import check_suffix
 
-    if len(names) != 1:
-        raise UsageError("show takes one data set: softvq data show DATA")
     if out is not None:
         check_suffix(out)
-        datasets.place_of(names[0])
+        datasets.place_of(name)
         refuse_existing(out, overwrite=overwrite)
-    config = DataConfig(data=names[0], **reading)
-    overview, train, _ = datasets.look(config, terminal)
+    overview, train, _ = datasets.look(DataConfig(data=name, **reading), terminal)
     if out is not None and train.of_vectors:
         raise InputError("{} holds vectors, which cannot be drawn: leave out {out}", overview.name)
     for note in overview.notes:
@@ -134,11 +129,6 @@ def _show(names: list[str], out: Path | None, reading: dict[str, Any], terminal:
         left = images.contact_sheet(out, train.images, train.labels, train.class_names, terminal)
         if left:
             terminal.note(f"{left} classes do not fit on {out}")
-    document = {**overview.as_dict(), "sheet": None if out is None else str(out)}
-    terminal.result(document, lambda: overview_tables(overview))
-    given = option_words({name: value for name, value in reading.items() if value is not None})
-    terminal.hint("softvq", "train", "--data", names[0], *given)
-
-
-def _as_dict(state: Status) -> dict[str, Any]:
-    return {**dataclasses.asdict(state), "path": None if state.path is None else str(state.path)}
+    document = {**overview.as_dict(), "sheet": out and str(out)}
+    terminal.result(document, lambda: overview_tables(document))
+    terminal.hint("softvq", "train", "--data", name, *option_words(reading))

@@ -7,10 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from softvq_cli.cli.options import (
-    BatchSize,
     CheckpointFile,
     Data,
     DataDir,
@@ -20,74 +17,60 @@ from softvq_cli.cli.options import (
     Streams,
     completion,
     list_completion,
+    option,
+    words_of,
 )
 from softvq_cli.config import BATCH
 from softvq_cli.errors import UsageError, shown, unknown_name
 from softvq_cli.words import REPRESENTATIONS, SPLITS, TABLE_COLUMNS
 
-Out = Annotated[
-    Path,
-    typer.Option(
-        "--out",
-        "-o",
-        metavar="FILE",
-        help="Output file: .npy or .parquet, of codes .csv too; folders are created. -: .npy to standard output.",
-    ),
-]
-Split = Annotated[
-    str,
-    typer.Option("--split", metavar="|".join(SPLITS), help="Which split to embed.", autocompletion=completion(SPLITS)),
-]
-What = Annotated[
-    str,
-    typer.Option(
-        "--what",
-        metavar="NAME",
-        help=f"What to write for each image: {', '.join(REPRESENTATIONS)}.",
-        autocompletion=completion(REPRESENTATIONS),
-    ),
-]
-With = Annotated[
-    str | None,
-    typer.Option(
-        "--with",
-        metavar="NAME,…",
-        help=f"Extra columns of a .parquet file: {', '.join(TABLE_COLUMNS)}.",
-        autocompletion=list_completion(TABLE_COLUMNS),
-    ),
-]
-Clusters = Annotated[
-    int | None,
-    typer.Option(
-        "--clusters",
-        "-k",
-        metavar="INT",
-        help="Number of clusters for the `cluster` column. Default: the number of classes.",
-    ),
-]
-Shard = Annotated[
-    str | None,
-    typer.Option(
-        "--shard",
-        metavar="I/N",
-        help="Write the I-th of N parts of the images, counted from 1, to NAME-I-of-N.npy: for job arrays.",
-    ),
-]
-
 
 def embed(
     *,
     checkpoint: CheckpointFile,
-    out: Out = Path("embeddings.npy"),
-    split: Split = "test",
-    what: What = "z_e",
-    columns: With = None,
-    clusters: Clusters = None,
-    shard: Shard = None,
+    out: Annotated[
+        Path,
+        option(
+            "--out -o",
+            "FILE",
+            "Output file: .npy or .parquet, of codes .csv too; folders are created. -: .npy to standard output.",
+        ),
+    ] = Path("embeddings.npy"),
+    split: Annotated[str, option("--split", SPLITS, "Which split to embed.")] = "test",
+    what: Annotated[
+        str,
+        option(
+            "--what",
+            "NAME",
+            f"What to write for each image: {', '.join(REPRESENTATIONS)}.",
+            autocompletion=completion(REPRESENTATIONS),
+        ),
+    ] = "z_e",
+    columns: Annotated[
+        str | None,
+        option(
+            "--with",
+            "NAME,…",
+            f"Extra columns of a .parquet file: {', '.join(TABLE_COLUMNS)}.",
+            autocompletion=list_completion(TABLE_COLUMNS),
+        ),
+    ] = None,
+    clusters: Annotated[
+        int | None,
+        option("--clusters -k", "INT", "Number of clusters for the `cluster` column. Default: the number of classes."),
+    ] = None,
+    shard: Annotated[
+        str | None,
+        option(
+            "--shard",
+            "I/N",
+            "Write the I-th of N parts of the images, counted from 1, to NAME-I-of-N.npy: for job arrays.",
+        ),
+    ] = None,
     data: Data = None,
     data_dir: DataDir = None,
     reading: Reading,
-    batch_size: BatchSize = BATCH,
+    batch_size: Annotated[int, option("--batch-size", "INT", "Number of images per batch.", min=1)] = BATCH,
     device: Device = "auto",
     overwrite: Overwrite = False,
     terminal: Streams,
@@ -116,23 +99,24 @@ def embed(
       softvq embed runs/vq --split all --shard $SLURM_ARRAY_TASK_ID/8
     """
     from softvq_cli.cli import output
-    from softvq_cli.embeddings import shard_path
+    from softvq_cli.embeddings import TABLE, shard_path
     from softvq_cli.files import temporary_folder
+    from softvq_cli.results.embedded import embed_table
     from softvq_cli.results.source import Source
 
-    names, part = _columns(columns, out, clusters, what), _shard(shard, out)
+    table = out.suffix == TABLE or (out.suffix == ".csv" and what == "codes")
+    names = _columns(columns, clusters, allowed=table and what != "codes")
+    part = _shard(shard, out)
     if part:
         out = shard_path(out, part)
     source = Source.open(checkpoint, data=data, data_dir=data_dir, reading=reading, device=device, reporter=terminal)
-    _check_target(out, what, overwrite=overwrite, as_json=terminal.as_json)
+    _check_target(out, table=table, overwrite=overwrite, as_json=terminal.as_json)
     if out == output.PIPE:
         with temporary_folder() as folder:
             rows = source.embed(split, folder / "rows.npy", what=what, batch_size=batch_size)
             output.send(rows.path)
         return
-    if _is_table(out, what):
-        from softvq_cli.results.embedded import embed_table
-
+    if table:
         written = embed_table(source, split, out, columns=names, what=what, batch_size=batch_size, clusters=clusters)
     else:
         written = source.embed(split, out, what=what, batch_size=batch_size, shard=part)
@@ -140,28 +124,27 @@ def embed(
     terminal.wrote(written.path, document=document)
     if renumbered := _renumbered(written.class_names):
         terminal.note(f"labels are numbered from 0: {renumbered}")
-    if what == "codes":
-        if out.suffix != ".csv":
-            terminal.hint("softvq", "info", written.path)
-    elif not part:
+    if what != "codes" and not part:
         terminal.hint("softvq", "cluster", written.path, *([] if written.labels is not None else ["--clusters", "10"]))
+    elif what == "codes" and out.suffix != ".csv":
+        terminal.hint("softvq", "info", written.path)
 
 
 def _renumbered(names: Sequence[str]) -> str:
     """``0 is class 5, 1 is class 12``, where classes are called by other numbers than their labels; else nothing."""
-    if not all(re.fullmatch(r"-?[0-9]+", name) for name in names) or list(map(str, range(len(names)))) == list(names):
+    if not all(name.lstrip("-").isdecimal() for name in names) or list(map(str, range(len(names)))) == list(names):
         return ""
-    shown = [f"{label} is class {name}" for label, name in enumerate(names[:3])]
-    return ", ".join([*shown, *["…"] * (len(names) > 3)])
+    pairs = [f"{label} is class {name}" for label, name in enumerate(names[:3])]
+    return ", ".join(pairs + ["…"] * (len(names) > 3))
 
 
-def _columns(text: str | None, out: Path, clusters: int | None, what: str) -> list[str]:
+def _columns(text: str | None, clusters: int | None, *, allowed: bool) -> tuple[str, ...]:
     """The names in ``image,map``, checked, and that there is a table of vectors for them and for ``clusters``."""
-    names = [name.strip() for name in (text or "").split(",") if name.strip()]
+    names = words_of(text)
     for name in names:
         if name not in TABLE_COLUMNS:
             raise UsageError(unknown_name("value of --with", name, TABLE_COLUMNS))
-    if (names or clusters is not None) and (what == "codes" or not _is_table(out, what)):
+    if (names or clusters is not None) and not allowed:
         raise UsageError("--with and --clusters go with vectors in a .parquet: give one to --out, and no --what codes")
     if clusters is not None and "cluster" not in names:
         raise UsageError("--clusters needs --with cluster")
@@ -181,28 +164,21 @@ def _shard(text: str | None, out: Path) -> tuple[int, int] | None:
     return shard
 
 
-def _check_target(out: Path, what: str, *, overwrite: bool, as_json: bool) -> None:
+def _check_target(out: Path, *, table: bool, overwrite: bool, as_json: bool) -> None:
     """Make sure that the rows can be written, before they are computed."""
     from softvq_cli import embeddings
     from softvq_cli.cli import output
-    from softvq_cli.cli.output import refuse_existing
     from softvq_cli.embeddings.parquet import check_available
 
     if out == output.PIPE:
         if as_json:
             raise UsageError("--json and -o - both write to standard output: give only one of them")
         output.refuse_terminal()
-    elif _is_table(out, what):
-        if out.suffix != ".csv":
-            check_available()
-        refuse_existing(out, overwrite=overwrite, makes_folder=True)
-    else:
+        return
+    files = [out]
+    if not table:
         embeddings.check_name(out)
-        files = (out, embeddings.labels_path(out), embeddings.info_path(out))
-        refuse_existing(*files, overwrite=overwrite, makes_folder=True)
-
-
-def _is_table(out: Path, what: str) -> bool:
-    from softvq_cli.embeddings import TABLE
-
-    return out.suffix == TABLE or (out.suffix == ".csv" and what == "codes")
+        files += [embeddings.labels_path(out), embeddings.info_path(out)]
+    elif out.suffix == embeddings.TABLE:
+        check_available()
+    output.refuse_existing(*files, overwrite=overwrite, makes_folder=True)

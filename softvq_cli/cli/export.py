@@ -5,29 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from softvq_cli.cli.options import CheckpointFile, Overwrite, Streams
-from softvq_cli.cli.progress import Terminal
+from softvq_cli.cli.options import CheckpointFile, Overwrite, Streams, option
 
 
 def export(
     *,
     checkpoint: CheckpointFile,
     safetensors: Annotated[
-        bool, typer.Option("--safetensors", help="Write the weights in the safetensors format.", show_default=False)
+        bool, option("--safetensors", None, "Write the weights in the safetensors format.", show_default=False)
     ] = False,
-    onnx: Annotated[
-        Path | None, typer.Option("--onnx", metavar="FILE", help="Write the model in the ONNX format.")
-    ] = None,
+    onnx: Annotated[Path | None, option("--onnx", "FILE", "Write the model in the ONNX format.")] = None,
     out: Annotated[
         Path | None,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="FILE",
-            help="Output file of --safetensors. Default: model.safetensors next to the checkpoint.",
-        ),
+        option("--out -o", "FILE", "Output file of --safetensors. Default: model.safetensors next to the checkpoint."),
     ] = None,
     overwrite: Overwrite = False,
     terminal: Streams,
@@ -48,44 +38,32 @@ def export(
     from softvq_cli.cli.output import check_present, refuse_existing
     from softvq_cli.errors import UsageError
     from softvq_cli.results.source import checkpoint_file
-    from softvq_cli.training import checkpoint as checkpoints
 
     if safetensors == (onnx is not None):
         raise UsageError("which format? Give --safetensors for the weights or --onnx FILE for the model")
+    if onnx is not None and out is not None:
+        raise UsageError("--out works only with --safetensors: --onnx takes its own file name")
     source = checkpoint_file(checkpoint)
     check_present(source)
-    if onnx is not None:
-        _export_onnx(source, onnx, out, overwrite=overwrite, terminal=terminal)
-        return
-    target = source.with_name("model.safetensors") if out is None else out
-    if target.suffix != ".safetensors":
-        raise UsageError(f"the file must end in .safetensors: {target}")
+    target = onnx or out or source.with_name("model.safetensors")
+    suffix = ".safetensors" if onnx is None else ".onnx"
+    if target.suffix != suffix:
+        raise UsageError(f"the file must end in {suffix}: {target}")
     refuse_existing(target, overwrite=overwrite)
-    checkpoints.load(source).export(target)
-    terminal.wrote(target)
-    terminal.hint("softvq", "info", target)
-
-
-def _export_onnx(source: Path, target: Path, out: Path | None, *, overwrite: bool, terminal: Terminal) -> None:
-    from softvq_cli.cli.output import refuse_existing
-    from softvq_cli.errors import UsageError
     from softvq_cli.training import checkpoint as checkpoints
-    from softvq_cli.training import export
+    from softvq_cli.training import export  # here, since it loads PyTorch
 
-    if out is not None:
-        raise UsageError("--out works only with --safetensors: --onnx takes its own file name")
-    if target.suffix != ".onnx":
-        raise UsageError(f"the file must end in .onnx: {target}")
-    refuse_existing(target, overwrite=overwrite)
-    export.require_onnx()
+    if onnx is not None:
+        export.require_onnx()
     model = checkpoints.load(source)
     model.export(target)
+    if onnx is None:
+        terminal.wrote(target)
+        terminal.hint("softvq", "info", target)
+        return
     names = export.outputs_of(model.model)
     terminal.wrote(target, document={"outputs": list(names)})
     meaning = export.input_meaning(model.config.data.pixel_range, of_vectors=model.model.of_vectors)
     terminal.note(f"it takes {meaning}")
-    terminal.note("in Python:")
-    terminal.note(f"  session = onnxruntime.InferenceSession({str(target)!r})")
-    terminal.note(
-        f"  {', '.join(names)} = session.run(None, {{{export.INPUT!r}: images}})  # {meaning[: meaning.index(')') + 1]}"
-    )
+    terminal.note(f"in Python: session = onnxruntime.InferenceSession({str(target)!r})")
+    terminal.note(f"           {', '.join(names)} = session.run(None, {{{export.INPUT!r}: images}})")

@@ -157,7 +157,7 @@ def help(
     if page is None:
         typer.echo(program.get_help(root))
         return
-    if page not in program.commands:
+    command = program.get_command(root, page)
+    if command is None:
         raise UsageError(unknown_name("command", page, program.commands))
-    command = program.commands[page]
     typer.echo(command.get_help(PageContext(command, info_name=page, parent=root)))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from softvq_cli.cli.options import Streams
+
+if TYPE_CHECKING:
+    from rich.console import Group
 
 
 def info(
@@ -29,11 +32,15 @@ def info(
       softvq info embeddings.npy
       softvq info runs/first --json | jq .results
     """
-    from softvq_cli.cli.tables import info_tables
     from softvq_cli.results.info import describe
 
+    def tables() -> Group:
+        from softvq_cli.cli.tables import info_tables
+
+        return info_tables(document)
+
     document = describe(path)
-    terminal.result(document, lambda: info_tables(document))
+    terminal.result(document, tables)
     following = {"checkpoint": "embed", "run": "embed", "embeddings": "cluster"}
     if document["kind"] in following and document.get("representation") != "codes":
         terminal.hint("softvq", following[document["kind"]], path)

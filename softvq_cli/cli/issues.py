@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from softvq_cli.cli.options import Device, Overwrite, Reading, Streams
+from softvq_cli.cli.options import Device, Overwrite, Reading, Streams, option
 
 
 def issues(
@@ -15,20 +15,17 @@ def issues(
     data: Annotated[str, typer.Argument(metavar="DATA", help="A name or a path, as for train.")],
     run: Annotated[
         Path | None,
-        typer.Option(
+        option(
             "--run",
-            metavar="RUN",
-            help="Also use this trained run: find outliers, near-duplicates in z_e and likely label errors.",
+            "RUN",
+            "Also use this trained run: find outliers, near-duplicates in z_e and likely label errors.",
         ),
     ] = None,
     out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", metavar="FILE", help="Also write a .csv file with one line per file and issue."),
+        Path | None, option("--out -o", "FILE", "Also write a .csv file with one line per file and issue.")
     ] = None,
     reading: Reading,
-    data_dir: Annotated[
-        str | None, typer.Option("--data-dir", metavar="DIR", help="Folder of the named data sets.")
-    ] = None,
+    data_dir: Annotated[str | None, option("--data-dir", "DIR", "Folder of the named data sets.")] = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
     terminal: Streams,
@@ -44,26 +41,27 @@ def issues(
       softvq issues mnist --json | jq .leaks
     """
     from softvq_cli import datasets
-    from softvq_cli.cli.output import check_present, refuse_existing
+    from softvq_cli.cli.output import check_present, option_words, refuse_existing
     from softvq_cli.cli.tables import issues_table
     from softvq_cli.config import DataConfig
     from softvq_cli.errors import UsageError
-    from softvq_cli.results.issues import find_issues
+    from softvq_cli.results.issues import find_issues, write_csv
     from softvq_cli.results.source import Source
 
     if out is not None:
         if out.suffix.lower() != ".csv":
             raise UsageError("{} must end in .csv", out)
         datasets.place_of(data)
-        check_present(*([] if run is None else [run]))
+        check_present(run)
         refuse_existing(out, overwrite=overwrite)
     chosen: DataConfig | Source = DataConfig(data=data, data_dir=data_dir, **reading)
     if run is not None:
         chosen = Source.open(run, device=device, data=data, data_dir=data_dir, reporter=terminal, reading=reading)
-    found = find_issues(chosen, terminal)
+    document = find_issues(chosen, terminal)
     if out is not None:
-        found.write_csv(out)
+        write_csv(out, document)
         terminal.note(f"{out} lists every file")
-    terminal.result(found.as_dict(), lambda: issues_table(found))
+    terminal.result(document, lambda: issues_table(document))
     if run is None:
-        terminal.hint("softvq", "run", "--data", data)
+        given = {"image_size": document.get("image_size"), **reading, "data_dir": data_dir}
+        terminal.hint("softvq", "run", "--data", data, *option_words(given))

@@ -10,7 +10,7 @@ import functools
 import inspect
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
@@ -26,6 +26,8 @@ from softvq_cli.files import is_address
 from softvq_cli.presets import preset, unused_settings
 from softvq_cli.words import BOTTLENECKS, DEVICES, IMAGE_SHAPES
 
+_PREFIX = "SOFTVQ_"
+
 
 @dataclass(frozen=True)
 class Bundle:
@@ -34,6 +36,33 @@ class Bundle:
     parameters: Callable[[], list[inspect.Parameter]]
     build: Callable[[dict[str, Any]], Any]
     """From the options' values by parameter name."""
+
+
+def option(spellings: str, value: str | Sequence[str] | None, text: str, **more: Any) -> Any:
+    """An option: ``--out -o``, the kind of its value (or the words that it may be, None for a flag), its meaning.
+
+    It is also set by an environment variable, SOFTVQ_OUT, unless ``allow_from_autoenv`` is False. A variable of ours in
+    ``envvar`` takes its place, another is asked after it.
+    """
+    if value is not None and not isinstance(value, str):
+        more.setdefault("autocompletion", completion(value))
+        value = "|".join(value)
+    if more.get("allow_from_autoenv", True):
+        named, long = more.get("envvar"), next(word for word in spellings.split() if word.startswith("--"))
+        ours = [_PREFIX + long.partition("/")[0][2:].replace("-", "_").upper()]
+        more["envvar"] = named if named and named.startswith(_PREFIX) else ours + [named] * bool(named)
+    return typer.Option(*spellings.split(), metavar=value, help=text, show_envvar=False, **more)
+
+
+def parameter(name: str, annotation: Any, option: Any, default: Any = None) -> inspect.Parameter:
+    """One of a bundle's options."""
+    annotation = Annotated[annotation, option]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def metadata(annotation: Any) -> tuple[Any, ...]:
+    """What ``Annotated`` adds to a type."""
+    return get_args(annotation)[1:] if get_origin(annotation) is Annotated else ()
 
 
 def local_path(text: str | Path) -> Path:
@@ -46,28 +75,12 @@ def local_path(text: str | Path) -> Path:
     return Path(os.path.expanduser(text))
 
 
-def metadata(annotation: Any) -> tuple[Any, ...]:
-    """What ``Annotated`` adds to a type."""
-    return get_args(annotation)[1:] if get_origin(annotation) is Annotated else ()
-
-
-def parameter(name: str, annotation: Any, option: Any, default: Any = None) -> inspect.Parameter:
-    """One of a bundle's options."""
-    return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[annotation, option]
-    )
-
-
-def completion(words: tuple[str, ...]) -> Callable[[str], list[str]]:
+def completion(words: Sequence[str]) -> Callable[[str], list[str]]:
     """Complete to one of ``words`` in the shell."""
-
-    def complete(incomplete: str) -> list[str]:
-        return [word for word in words if word.startswith(incomplete)]
-
-    return complete
+    return lambda incomplete: [word for word in words if word.startswith(incomplete)]
 
 
-def list_completion(words: tuple[str, ...]) -> Callable[[str], list[str]]:
+def list_completion(words: Sequence[str]) -> Callable[[str], list[str]]:
     """Complete the last word of ``a,b`` to one of ``words`` that is not there yet."""
 
     def complete(incomplete: str) -> list[str]:
@@ -76,6 +89,13 @@ def list_completion(words: tuple[str, ...]) -> Callable[[str], list[str]]:
 
     return complete
 
+
+def words_of(text: str | None) -> tuple[str, ...]:
+    """``a,b`` → the two."""
+    return tuple(word.strip() for word in (text or "").split(",") if word.strip())
+
+
+# ---- shared by several commands
 
 CheckpointFile = Annotated[
     Path, typer.Argument(metavar="CHECKPOINT", help="The ckpt.pt of a run, or the run's folder.")
@@ -88,75 +108,54 @@ EmbeddingFile = Annotated[
         "a .npy from standard input.",
     ),
 ]
-EmbeddingFiles = Annotated[
-    list[Path],
-    typer.Argument(
-        metavar="EMBEDDINGS",
-        help="A .npy or .parquet file of rows, one per panel, from any program; - for standard input.",
-    ),
-]
 Labels = Annotated[
     Path | None,
-    typer.Option(
-        "--labels", metavar="FILE", help="A .npy file with one integer label per row. Default: NAME.labels.npy."
-    ),
+    option("--labels", "FILE", "A .npy file with one integer label per row. Default: NAME.labels.npy."),
 ]
-Out = Annotated[
-    Path | None, typer.Option("--out", "-o", metavar="DIR", help="Folder of the run. Default: a new one in runs/.")
+Perplexity = Annotated[
+    float | None, option("--perplexity", "NUMBER", "t-SNE perplexity. Default: 30, or less if there are few rows.")
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Overwrite existing output.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in the folder where it stopped.")]
-Device = Annotated[
-    str,
-    typer.Option(
-        "--device", metavar="|".join(DEVICES), help="Device to compute on.", autocompletion=completion(DEVICES)
-    ),
-]
+Out = Annotated[Path | None, option("--out -o", "DIR", "Folder of the run. Default: a new one in runs/.")]
+Overwrite = Annotated[bool, option("--overwrite", None, "Overwrite existing output.")]
+Resume = Annotated[bool, option("--resume", None, "Continue the run in the folder where it stopped.")]
+Device = Annotated[str, option("--device", DEVICES, "Device to compute on.")]
 Jobs = Annotated[
     int | None,
-    typer.Option(
-        "--jobs",
-        "-j",
-        metavar="INT",
-        help="Maximum number of CPU threads; the result does not depend on it. Default: all.",
-    ),
+    option("--jobs -j", "INT", "Maximum number of CPU threads; the result does not depend on it. Default: all."),
 ]
-Seed = Annotated[int, typer.Option("--seed", "-s", metavar="INT", help="Random seed.")]
-BatchSize = Annotated[int, typer.Option("--batch-size", metavar="INT", min=1, help="Number of images per batch.")]
+Seed = Annotated[int, option("--seed -s", "INT", "Random seed.")]
 Data = Annotated[
     str | None,
-    typer.Option(
-        "--data",
-        "-d",
-        metavar="TEXT",
-        help="Use these data (a name or a path) instead of those of the training.",
+    option(
+        "--data -d",
+        "TEXT",
+        "Use these data (a name or a path) instead of those of the training.",
         allow_from_autoenv=False,
     ),
 ]
-DataDir = Annotated[
-    str | None, typer.Option("--data-dir", metavar="DIR", help="Folder of the named data sets, if it has moved.")
-]
+DataDir = Annotated[str | None, option("--data-dir", "DIR", "Folder of the named data sets, if it has moved.")]
 
 
 def _stream_parameters() -> list[inspect.Parameter]:
-    as_json = typer.Option("--json", help="Print one JSON document.", show_default=False)
-    quiet = typer.Option("--quiet", "-q", help="Print no progress bars, notes or hints.", show_default=False)
-    debug = typer.Option("--debug", help="Print the traceback of an error.", show_default=False)
-    options = {"as_json": as_json, "quiet": quiet, "debug": debug}
-    return [parameter(name, bool, option, False) for name, option in options.items()]
+    options = {
+        "as_json": option("--json", None, "Print one JSON document.", show_default=False),
+        "quiet": option("--quiet -q", None, "Print no progress bars, notes or hints.", show_default=False),
+        "debug": option("--debug", None, "Print the traceback of an error.", show_default=False),
+    }
+    return [parameter(name, bool, each, False) for name, each in options.items()]
 
 
-def _silent() -> bool:
-    """Whether another process of torchrun's speaks for this one."""
-    return (torchrun() or (0, 1))[0] > 0
+def _terminal(given: dict[str, Any]) -> Terminal:
+    """Of the processes of torchrun only the first speaks."""
+    silent = (torchrun() or (0, 1))[0] > 0
+    return Terminal(quiet=given["quiet"] or silent, as_json=given["as_json"])
 
 
-Streams = Annotated[
-    Terminal,
-    Bundle(_stream_parameters, lambda given: Terminal(quiet=given["quiet"] or _silent(), as_json=given["as_json"])),
-]
+Streams = Annotated[Terminal, Bundle(_stream_parameters, _terminal)]
 """Both streams. As a parameter, ``--json``, ``--quiet`` and ``--debug`` (which :mod:`softvq_cli.cli.app` reads)."""
 
+
+# ---- a file of settings
 
 _CONFIG = "config.json"
 """A run's settings, in its folder."""
@@ -173,130 +172,92 @@ def read_config(path: Path) -> dict[str, Any]:
         UsageError: an unknown name, a wrong type, or a value out of range.
     """
     path = path / _CONFIG if path.is_dir() else path
-    text = _text_of(path)
-    content = _settings_of_run(path, text) if path.suffix == ".json" else _toml(path, text)
+    content = _settings_of_run(path) if path.suffix == ".json" else _toml(path)
+    sections = {"": {key: value for key, value in content.items() if not isinstance(value, dict)}}
+    sections |= {key: value for key, value in content.items() if isinstance(value, dict)}
     values: dict[str, Any] = {}
-    for section, key, value in _entries(path, content):
-        name = key.replace("-", "_")
-        allowed = [f.name for f in fields(SECTIONS[section])] if section else SETTINGS
+    for section, entries in sections.items():
+        if section and section not in SECTIONS:
+            raise UsageError(f"{path}: {unknown_name('section', section, SECTIONS)}")
+        allowed = [field.name for field in fields(SECTIONS[section])] if section else SETTINGS
         where = f"setting in [{section}]" if section else "setting"
-        try:
-            if name not in allowed:
-                raise UsageError(unknown_name(where, key, allowed))
-            if name in values:
-                raise UsageError(f"the setting {name!r} stands there twice")
-            values[name] = check(name, value)
-        except UsageError as error:
-            raise UsageError("{}: {}", path, error.message) from error
+        for key, value in entries.items():
+            name = key.replace("-", "_")
+            try:
+                if name not in allowed:
+                    raise UsageError(unknown_name(where, key, allowed))
+                if name in values:
+                    raise UsageError(f"the setting {name!r} stands there twice")
+                values[name] = check(name, value)
+            except UsageError as error:
+                raise UsageError("{}: {}", path, error.message) from error
     return values
 
 
 def _text_of(path: Path) -> str:
     """With or without the byte order mark that some editors write."""
     try:
-        raw = path.read_bytes()
-        return raw.decode("utf-8-sig")
+        text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        found = "UTF-16" if raw.startswith((b"\xff\xfe", b"\xfe\xff")) else "not UTF-8"
-        raise InputError(f"{path} is {found}: save it as UTF-8") from error
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise InputError(f"{path} is not UTF-8, but UTF-16 or another encoding: save it as UTF-8")
+    return text
 
 
-def _toml(path: Path, text: str) -> dict[str, Any]:
+def _toml(path: Path) -> dict[str, Any]:
     import tomllib
 
-    if "\0" in text:
-        raise InputError(f"{path} holds zero bytes, as UTF-16 does: save it as UTF-8")
     try:
-        return tomllib.loads(text.replace("\r\n", "\n"))
-    except (ValueError, RecursionError) as error:
+        return tomllib.loads(_text_of(path).replace("\r\n", "\n"))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise InputError(f"{path} is not a TOML file: {one_line(error)}") from error
 
 
-def _settings_of_run(path: Path, text: str) -> dict[str, Any]:
+def _settings_of_run(path: Path) -> dict[str, Any]:
     """The sections of a ``config.json`` without what its bottleneck does not read."""
+    text = _text_of(path)
     try:
         content = json.loads(text)
-        sections = {name: content[name] for name in SECTIONS}
-        bottleneck = sections["model"]["bottleneck"]
-        given = {name: {n: v for n, v in section.items() if v is not None} for name, section in sections.items()}
-        unused = unused_settings(bottleneck, {n: v for section in given.values() for n, v in section.items()})
+        given = {name: {n: v for n, v in content[name].items() if v is not None} for name in SECTIONS}
+        settings = {n: v for section in given.values() for n, v in section.items()}
+        unused = unused_settings(settings["bottleneck"], settings)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path} is not the {_CONFIG} of a run: {one_line(error)}") from error
     return {name: {n: v for n, v in section.items() if n not in unused} for name, section in given.items()}
 
 
-def _entries(path: Path, content: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
-    """(section or nothing, key, value) of all that a file says."""
-    for key, value in content.items():
-        if not isinstance(value, dict):
-            yield "", key, value
-        elif key not in SECTIONS:
-            raise UsageError(f"{path}: {unknown_name('section', key, SECTIONS)}")
-        else:
-            yield from ((key, inner, inner_value) for inner, inner_value in value.items())
+# ---- the settings of a run
 
-
-def _parameters() -> list[inspect.Parameter]:
-    """One option a setting, and ``--config``."""
-    config = typer.Option(
-        "--config",
-        "-c",
-        metavar="PATH",
-        help="Read settings from a TOML file, a run folder or its config.json. Options override them.",
-        show_default=False,
-    )
-    parameters = [parameter("config", Path | None, config)]
-    return parameters + [parameter(name, *_option(setting)) for name, setting in SETTINGS.items()]
+_VARIABLES = {"data": "SOFTVQ_DATASET"}
+"""Environment variables that are not called as the option is: SOFTVQ_DATA is the folder of the named data sets."""
+_SHORT = {"bottleneck": "-b", "data": "-d", "iterations": "-n", "seed": "-s"}
 
 
 def _option(setting: Setting, *, variable: bool = True) -> tuple[Any, Any]:
     """The type and the Typer option of a setting. Values arrive as text: the checks are config's, in its words."""
-    name, doc = setting.name, setting.doc
-    words = _words(setting)
-    panel = f"{setting.section.capitalize()} settings"
+    name, default = setting.name, _defaults(setting.name)
+    more = {"rich_help_panel": f"{setting.section.capitalize()} settings", "allow_from_autoenv": variable}
     if setting.kind is bool:
         spelling = f"{option_name(name)}/--no-{option_name(name)[2:]}"
-        return bool | None, typer.Option(
-            spelling, help=doc, rich_help_panel=panel, show_default=_defaults(name), allow_from_autoenv=variable
-        )
-    return str | None, typer.Option(
-        option_name(name),
-        *_SHORT.get(name, ()),
-        help=doc,
-        metavar=_metavar(setting),
+        return bool | None, option(spelling, None, setting.doc, show_default=default, **more)
+    known = {"bottleneck": tuple(BOTTLENECKS), "data": tuple(IMAGE_SHAPES)}.get(name, setting.words)
+    return str | None, option(
+        f"{option_name(name)} {_SHORT.get(name, '')}",
+        "|".join(setting.words) or {int: "INT", float: "NUMBER"}.get(setting.types[0], "TEXT"),
+        setting.doc,
         envvar=_VARIABLES.get(name),
-        allow_from_autoenv=variable,
-        rich_help_panel=panel,
-        show_default=_defaults(name) or False,
-        autocompletion=completion(words) if words else None,
+        show_default=default or False,
+        autocompletion=completion(known) if known else None,
+        **more,
     )
-
-
-_VARIABLES = {"data": "SOFTVQ_DATASET"}
-"""Environment variables that are not called as the option is: SOFTVQ_DATA is the folder of the named data sets."""
-_SHORT: dict[str, tuple[str, ...]] = {"bottleneck": ("-b",), "data": ("-d",), "iterations": ("-n",), "seed": ("-s",)}
-
-
-def _metavar(setting: Setting) -> str:
-    """What to type: ``INT``, ``NUMBER``, ``TEXT``, ``mlp|cnn``."""
-    if setting.words:
-        return "|".join(setting.words)
-    return {int: "INT", float: "NUMBER"}.get(setting.types[0], "TEXT")
-
-
-def _words(setting: Setting) -> tuple[str, ...]:
-    """The words that a setting may be, or that are at least known."""
-    known: dict[str, Iterable[str]] = {"bottleneck": BOTTLENECKS, "data": IMAGE_SHAPES}
-    return tuple(known.get(setting.name, setting.words))
 
 
 def _defaults(name: str) -> str:
     """What holds without the option, by data set: ``digits: 32; mnist: 128; svhn, cifar10: 32 (vq 512)``."""
-    texts: dict[str, list[str]] = {}
-    for data_name in IMAGE_SHAPES:
-        texts.setdefault(_default_on(data_name, name), []).append(data_name)
+    texts = _grouped({data: _default_on(data, name) for data in IMAGE_SHAPES})
     if len(texts) == 1:
         return next(iter(texts))
     return "; ".join(f"{', '.join(names)}: {text}" for text, names in texts.items())
@@ -304,19 +265,22 @@ def _defaults(name: str) -> str:
 
 def _default_on(data_name: str, name: str) -> str:
     """The preset's value for the default bottleneck, with the bottlenecks that have another one in brackets."""
-    values = {}
-    for bottleneck in BOTTLENECKS:
-        if not unused_settings(bottleneck, {name: None}):
-            values[bottleneck] = _text(_presets()[data_name, bottleneck][name])
+    readers = [bottleneck for bottleneck in BOTTLENECKS if not unused_settings(bottleneck, {name: None})]
+    values = {bottleneck: _text(_presets()[data_name, bottleneck][name]) for bottleneck in readers}
     base = values.get(ModelConfig.bottleneck, next(iter(values.values())))
-    others: dict[str, list[str]] = {}
-    for bottleneck, value in values.items():
-        if value != base:
-            others.setdefault(value, []).append(bottleneck)
-    if list(map(len, others.values())) == [len(values) - 1] and len(values) > 2:
+    others = _grouped({bottleneck: value for bottleneck, value in values.items() if value != base})
+    if [len(names) for names in others.values()] == [len(values) - 1] and len(values) > 2:
         return f"{base} (others {next(iter(others))})"
     exceptions = "; ".join(f"{', '.join(names)} {value}" for value, names in others.items())
     return f"{base} ({exceptions})" if exceptions else base
+
+
+def _grouped(values: Mapping[str, str]) -> dict[str, list[str]]:
+    """Value → the names that have it."""
+    names: dict[str, list[str]] = {}
+    for name, value in values.items():
+        names.setdefault(value, []).append(name)
+    return names
 
 
 @functools.cache
@@ -337,13 +301,8 @@ def _text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _build(values: dict[str, Any]) -> dict[str, Any]:
-    """The settings of the file, then those of the options, each as its type and checked."""
-    chosen = read_config(values["config"]) if values["config"] is not None else {}
-    return chosen | {name: _value(name, values[name]) for name in SETTINGS if values[name] is not None}
-
-
 def _value(name: str, text: str | bool) -> Any:
+    """What was typed as the setting's type, checked."""
     for number, words in ((int, "a whole number"), (float, "a number")):
         if isinstance(text, str) and number in SETTINGS[name].types:
             try:
@@ -354,12 +313,28 @@ def _value(name: str, text: str | bool) -> Any:
     return check(name, text)
 
 
-def note_unused(settings: Mapping[str, Any], terminal: Terminal) -> None:
-    """Tell which of the settings that the user gave change nothing, for the bottleneck does not read them."""
-    bottleneck = settings.get("bottleneck", ModelConfig.bottleneck)
-    unused = [option_name(name) for name in unused_settings(bottleneck, settings)]
-    if unused:
-        terminal.note(f"the bottleneck {bottleneck} does not use {', '.join(unused)}: no effect")
+def _values(given: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    return {name: _value(name, given[name]) for name in names if given[name] is not None}
+
+
+def settings_without(*left_out: str) -> Bundle:
+    """The options of a run, but those that a study decides, and ``--config``."""
+    names = [name for name in SETTINGS if name not in left_out]
+
+    def parameters() -> list[inspect.Parameter]:
+        text = "Read settings from a TOML file, a run folder or its config.json. Options override them."
+        config = parameter("config", Path | None, option("--config -c", "PATH", text, show_default=False))
+        return [config, *(parameter(name, *_option(SETTINGS[name])) for name in names)]
+
+    def build(given: dict[str, Any]) -> dict[str, Any]:
+        chosen = {} if given["config"] is None else read_config(given["config"])
+        return chosen | _values(given, names)
+
+    return Bundle(parameters, build)
+
+
+READING = tuple(field.name for field in fields(DataConfig) if field.name not in ("data", "data_dir", "scale"))
+"""The settings that say how data are read."""
 
 
 def _reading_parameters() -> list[inspect.Parameter]:
@@ -367,12 +342,15 @@ def _reading_parameters() -> list[inspect.Parameter]:
     return [parameter(name, *_option(SETTINGS[name], variable=False)) for name in READING]
 
 
-READING = tuple(field.name for field in fields(DataConfig) if field.name not in ("data", "data_dir", "scale"))
-"""The settings that say how data are read."""
-Reading = Annotated[
-    dict[str, Any],
-    Bundle(_reading_parameters, lambda values: {n: _value(n, values[n]) for n in READING if values[n] is not None}),
-]
+Reading = Annotated[dict[str, Any], Bundle(_reading_parameters, lambda given: _values(given, READING))]
 """Those of them that the user gave, by name. As a parameter, the options that say how data are read."""
-Settings = Annotated[dict[str, Any], Bundle(_parameters, _build)]
+Settings = Annotated[dict[str, Any], settings_without()]
 """The settings that the user gave, by name: ``{"K": 32}``. As a parameter, all options of a run."""
+
+
+def note_unused(settings: Mapping[str, Any], terminal: Terminal) -> None:
+    """Tell which of the settings that the user gave change nothing, for the bottleneck does not read them."""
+    bottleneck = settings.get("bottleneck", ModelConfig.bottleneck)
+    unused = [option_name(name) for name in unused_settings(bottleneck, settings)]
+    if unused:
+        terminal.note(f"the bottleneck {bottleneck} does not use {', '.join(unused)}: no effect")

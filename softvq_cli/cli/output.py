@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from softvq_cli.errors import InputError, RefusedError, SoftVQError, UsageError, spelled
+from softvq_cli.errors import InputError, RefusedError, SoftVQError, UsageError
 from softvq_cli.files import atomic_write, temporary_folder
 
 if TYPE_CHECKING:
@@ -134,10 +134,7 @@ def number_text(value: Any) -> str:
 
 @contextlib.contextmanager
 def received(files: Sequence[Path]) -> Iterator[list[Path]]:
-    """The files, with standard input kept in one for as long as the block lasts where ``-`` asks for it.
-
-    An error that names that file calls it standard input.
-    """
+    """The files, with standard input kept in one for as long as the block lasts where ``-`` asks for it."""
     if PIPE not in files:
         yield list(files)
         return
@@ -146,16 +143,10 @@ def received(files: Sequence[Path]) -> Iterator[list[Path]]:
     if sys.stdin.isatty():
         raise UsageError("- reads a .npy from standard input, but that is a terminal: pipe a .npy into it")
     with temporary_folder() as folder:
-        copy = folder / "standard-input.npy"
+        copy = folder / "standard input.npy"  # as an error calls it
         with copy.open("wb") as file:
             shutil.copyfileobj(sys.stdin.buffer, file)
-        try:
-            yield [copy if path == PIPE else path for path in files]
-        except SoftVQError as error:
-            text = spelled(error.message, option_name)
-            if str(copy) not in text:
-                raise
-            raise type(error)(text.replace(str(copy), "standard input")) from error
+        yield [copy if path == PIPE else path for path in files]
 
 
 def refuse_terminal() -> None:
@@ -182,10 +173,10 @@ def refuse_existing(*paths: Path, overwrite: bool, makes_folder: bool = False) -
             raise RefusedError("{} already exists: {overwrite} replaces it, or give another name", path)
 
 
-def check_present(*paths: Path) -> None:
-    """Make sure that inputs are there, before anything is said of outputs (InputError)."""
+def check_present(*paths: Path | None) -> None:
+    """Make sure that those inputs that are given are there, before anything is said of outputs (InputError)."""
     for path in paths:
-        if path != PIPE and not path.exists():
+        if path not in (None, PIPE) and not path.exists():
             raise InputError(f"there is no file {path}")
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from softvq_cli.cli.options import CheckpointFile, Device, Overwrite, Streams
+from softvq_cli.cli.options import CheckpointFile, Device, Overwrite, Streams, option
 
 
 def predict(
@@ -17,12 +17,8 @@ def predict(
         list[Path],
         typer.Argument(metavar="PATH…", help="Images, or folders of images; for a model of vectors, files of vectors."),
     ],
-    neighbours: Annotated[
-        int, typer.Option("--neighbours", metavar="K", help="Number of nearest training images to name.")
-    ] = 3,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write a .parquet or .csv file instead.")
-    ] = None,
+    neighbours: Annotated[int, option("--neighbours", "K", "Number of nearest training images to name.")] = 3,
+    out: Annotated[Path | None, option("--out -o", "FILE", "Write a .parquet or .csv file instead.")] = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
     terminal: Streams,
@@ -46,9 +42,8 @@ def predict(
 
     if out is not None:
         if out.suffix not in results.ENDINGS:
-            raise UsageError(
-                f"predictions are written to a file that ends in {' or '.join(results.ENDINGS)}, not {out}"
-            )
+            endings = " or ".join(results.ENDINGS)
+            raise UsageError(f"predictions are written to a file that ends in {endings}, not {out}")
         check_present(run, *paths)
         refuse_existing(out, overwrite=overwrite)
     predictions = results.predict(run, paths, neighbours=neighbours, device=device, reporter=terminal)
@@ -56,5 +51,4 @@ def predict(
         results.write(out, predictions)
         terminal.wrote(out, document={"images": len(predictions)})
         return
-    document = {"predictions": [prediction.as_dict() for prediction in predictions]}
-    terminal.result(document, lambda: predictions_table(predictions))
+    terminal.result({"predictions": predictions}, lambda: predictions_table(predictions))

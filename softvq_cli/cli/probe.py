@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from softvq_cli.cli.options import Data, DataDir, Device, Reading, Seed, Streams, completion
+from softvq_cli.cli.options import Data, DataDir, Device, Reading, Seed, Streams, option, words_of
+from softvq_cli.cli.output import option_words
+from softvq_cli.errors import UsageError, shown
 from softvq_cli.words import SOLVERS
 
 
@@ -22,37 +24,27 @@ def probe(
         ),
     ],
     solver: Annotated[
-        str,
-        typer.Option(
-            "--solver",
-            metavar="|".join(SOLVERS),
-            help="lbfgs finds the optimum; adam trains as the paper's notebooks do.",
-            autocompletion=completion(SOLVERS),
-        ),
+        str, option("--solver", SOLVERS, "lbfgs finds the optimum; adam trains as the paper's notebooks do.")
     ] = "lbfgs",
     labels: Annotated[
         list[Path] | None,
-        typer.Option(
+        option(
             "--labels",
-            metavar="FILE",
-            help="A .npy file with one integer label per row; give it twice, for the train and the test file. Default: "
+            "FILE",
+            "A .npy file with one integer label per row; give it twice, for the train and the test file. Default: "
             "NAME.labels.npy.",
         ),
     ] = None,
     neighbours: Annotated[
         int | None,
-        typer.Option(
-            "--neighbours",
-            metavar="K",
-            help="Also classify each test row by its K nearest neighbours in the training split.",
-        ),
+        option("--neighbours", "K", "Also classify each test row by its K nearest neighbours in the training split."),
     ] = None,
     few_labels: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--few-labels",
-            metavar="N,…",
-            help="Also train with this many labels per class, for example 10,100,1000; prints the mean of 5 draws.",
+            "N,…",
+            "Also train with this many labels per class, for example 10,100,1000; prints the mean of 5 draws.",
         ),
     ] = None,
     seed: Seed = 0,
@@ -75,28 +67,29 @@ def probe(
     from softvq_cli.cli.tables import probing_tables
     from softvq_cli.results.embedded import probe_files
 
-    found = probe_files(
+    document = probe_files(
         files,
         labels=labels or (),
         solver=solver,  # type: ignore[arg-type]
         neighbours=neighbours,
-        few_labels=[_whole(word) for word in (few_labels or "").split(",") if word.strip()],
+        few_labels=[_whole(word) for word in words_of(few_labels)],
         seed=seed,
+        device=device,
+        reporter=terminal,
         data=data,
         data_dir=data_dir,
         reading=reading,
-        device=device,
-        reporter=terminal,
     )
-    terminal.result(found.as_dict(), lambda: probing_tables(found))
-    following = ("tsne", files[-1], "-o", "tsne.png") if len(files) > 1 else ("embed", files[0])
-    terminal.hint("softvq", *following)
+    terminal.result(document, lambda: probing_tables(document))
+    if len(files) == 1:
+        terminal.hint("softvq", "embed", files[0], *option_words({"data": data, "data_dir": data_dir, **reading}))
+    else:
+        given = option_words({"labels": labels[-1] if labels else None})
+        terminal.hint("softvq", "tsne", files[-1], *given, "-o", "tsne.png")
 
 
 def _whole(word: str) -> int:
-    from softvq_cli.errors import UsageError, shown
-
     try:
         return int(word)
     except ValueError as error:
-        raise UsageError(f"--few-labels takes whole numbers separated by commas, not {shown(word.strip())}") from error
+        raise UsageError(f"--few-labels takes whole numbers separated by commas, not {shown(word)}") from error

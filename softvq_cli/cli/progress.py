@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import functools
 import sys
 import threading
 import time
@@ -18,7 +17,7 @@ from softvq_cli.errors import Message, one_line, spelled
 from softvq_cli.reporter import Reporter
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import RenderableType
     from rich.progress import ProgressColumn, Task, TaskID
 
 
@@ -53,25 +52,14 @@ class Terminal(Reporter):
         self._log = _Log(clock())
         self._bars: _Bars | None = None
 
-    @functools.cached_property
-    def _stderr(self) -> Console:
-        """One for all, since notes have to appear above the bars."""
-        return console(stderr=True)
-
     @property
     def piped(self) -> bool:
         """Whether a program reads the results."""
         return not sys.stdout.isatty()
 
-    @property
-    def draws(self) -> bool:
-        """Whether bars can be seen: a person follows on standard error, not a file."""
-        return self._stderr.is_terminal
-
     def note(self, text: str) -> None:
-        """Say something in passing; what was said is not said again: both splits of a data set have the same notes."""
-        if not self.quiet and text not in self._said:
-            self._said.add(text)
+        """Say something in passing."""
+        if not self.quiet:
             self._say(text)
 
     def warn(self, text: str) -> None:
@@ -142,15 +130,25 @@ class Terminal(Reporter):
         print_path(path)
 
     def _drawn(self) -> _Bars | None:
-        """The bars, where they can be seen."""
-        if self._bars is None and self.draws and not self.quiet:
-            self._bars = _Bars(self._stderr)
+        """The bars, where a person follows on standard error."""
+        if self._bars is None and sys.stderr.isatty() and not self.quiet:
+            self._bars = _Bars()
         return self._bars
 
     def _say(self, text: str) -> None:
-        """One line, above the bars if there are any. That it cannot be said is no reason to stop a training."""
+        """One line, above the bars if there are any; what was said is not said again, of the other split for example.
+
+        That it cannot be said is no reason to stop a training.
+        """
+        line = one_line(spelled(text, option_name), None)
+        if line in self._said:
+            return
+        self._said.add(line)
         with contextlib.suppress(OSError):
-            self._stderr.print(one_line(spelled(text, option_name), None), markup=False, soft_wrap=True)
+            if self._bars is not None:
+                self._bars.say(line)
+            else:
+                print(line, file=sys.stderr, flush=True)
 
 
 class _Log:
@@ -180,9 +178,10 @@ class _Log:
 class _Bars:
     """One bar for each thing that goes on, made when it is first heard of."""
 
-    def __init__(self, stderr: Console) -> None:
+    def __init__(self) -> None:
         from rich.progress import Progress
 
+        stderr = console(stderr=True)
         self._progress = Progress(*_columns(), console=stderr, transient=True, expand=True, refresh_per_second=5)
         self._progress.start()
         self._tasks: dict[str, TaskID] = {}
@@ -208,6 +207,10 @@ class _Bars:
         """Put a few words beside the bar."""
         if name in self._tasks:
             self._progress.update(self._tasks[name], detail=detail)
+
+    def say(self, line: str) -> None:
+        """Print above the bars."""
+        self._progress.console.print(line, markup=False, soft_wrap=True)
 
     def clear(self) -> None:
         """Remove all bars."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from softvq_cli.cli.options import Data, DataDir, Device, Jobs, Overwrite, Reading, Streams
+from softvq_cli.cli.options import Data, DataDir, Device, Jobs, Overwrite, Reading, Streams, option
 from softvq_cli.words import Split
 
 if TYPE_CHECKING:
@@ -24,22 +24,15 @@ def report(
         list[Path],
         typer.Argument(metavar="RUN", help="Folder of a run or a study, or a checkpoint."),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Output file.")] = Path("report.html"),
+    out: Annotated[Path, option("--out -o", "FILE", "Output file.")] = Path("report.html"),
     title: Annotated[
-        str | None, typer.Option("--title", metavar="TEXT", help="Title of the page. Default: the names of the runs.")
+        str | None, option("--title", "TEXT", "Title of the page. Default: the names of the runs.")
     ] = None,
     max_points: Annotated[
         int,
-        typer.Option(
-            "--max-points",
-            metavar="INT",
-            min=4,
-            help="Maximum number of images on the page; larger sets are subsampled.",
-        ),
+        option("--max-points", "INT", "Maximum number of images on the page; larger sets are subsampled.", min=4),
     ] = 20_000,
-    split: Annotated[
-        Split, typer.Option("--split", metavar="SPLIT", help="Which images to show: test, train or all.")
-    ] = "test",
+    split: Annotated[Split, option("--split", "SPLIT", "Which images to show: test, train or all.")] = "test",
     data: Data = None,
     data_dir: DataDir = None,
     reading: Reading,

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from softvq_cli.cli.options import Streams, completion, list_completion
+from softvq_cli.cli.options import Streams, completion, list_completion, option, settings_without, words_of
 from softvq_cli.cli.output import option_words
-from softvq_cli.cli.studies import WorkOptions, carry_out, command_text, settings_without, words_of
+from softvq_cli.cli.studies import WorkOptions, carry_out, command_text
 from softvq_cli.words import BOTTLENECKS, CONTROLS, PAPER_STUDIES, STUDIES
 
-_NAMES = (*STUDIES, "all")
-_DATA = ("mnist", "svhn", "cifar10")
 if TYPE_CHECKING:
     from softvq_cli.experiments.comparison import PaperRequest
 
-_ROWS = (*BOTTLENECKS, *CONTROLS)
-_Settings = settings_without("data", "bottleneck", "seed")
+_NAMES = (*STUDIES, "all")
+_DATA = ("mnist", "svhn", "cifar10")
 
 
 def reproduce(
@@ -36,65 +34,59 @@ def reproduce(
     ],
     seeds: Annotated[
         int | None,
-        typer.Option(
+        option(
             "--seeds",
-            metavar="INT",
-            help="Number of trainings per model, with seeds 0, 1, … Default: 3; since: 2; fig4: 1.",
+            "INT",
+            "Number of trainings per model, with seeds 0, 1, … Default: 3; since: 2; fig4: 1.",
         ),
     ] = None,
     only: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--only",
-            metavar="ROW,…",
-            help="Only these rows: bottlenecks, raw, pca, untrained, chance, or those of the ablation. Default: all of "
+            "ROW,…",
+            "Only these rows: bottlenecks, raw, pca, untrained, chance, or those of the ablation. Default: all of "
             "the table.",
-            autocompletion=list_completion(_ROWS),
+            autocompletion=list_completion((*BOTTLENECKS, *CONTROLS)),
         ),
     ] = None,
     data: Annotated[
         list[str] | None,
-        typer.Option(
-            "--data",
-            "-d",
-            metavar="NAME=PATH",
-            help="Use other data instead of mnist, svhn or cifar10, with the settings of that set; the report says so. "
+        option(
+            "--data -d",
+            "NAME=PATH",
+            "Use other data instead of mnist, svhn or cifar10, with the settings of that set; the report says so. "
             "Can be given several times.",
             allow_from_autoenv=False,
         ),
     ] = None,
     only_data: Annotated[
         str | None,
-        typer.Option(
-            "--only-data",
-            metavar="NAME,…",
-            help="Only the columns of these data sets.",
-            autocompletion=list_completion(_DATA),
-        ),
+        option("--only-data", "NAME,…", "Only the columns of these data sets.", autocompletion=list_completion(_DATA)),
     ] = None,
     full: Annotated[
         bool,
-        typer.Option(
+        option(
             "--full",
-            help="Also measure the probe of the notebooks, k-nearest neighbours, probes with few labels, and the "
+            None,
+            "Also measure the probe of the notebooks, k-nearest neighbours, probes with few labels, and the "
             "clusters and the trustworthiness of a t-SNE map.",
         ),
     ] = False,
     target_nmse: Annotated[
         float | None,
-        typer.Option(
+        option(
             "--target-nmse",
-            metavar="NUMBER",
-            help="fig4, ablation: reconstruction error (nMSE) at which models stop. Default: the final one of the soft "
+            "NUMBER",
+            "fig4, ablation: reconstruction error (nMSE) at which models stop. Default: the final one of the soft "
             "VQ-VAE.",
         ),
     ] = None,
     out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", metavar="DIR", help="Folder of runs and reports. Default: reproduce/NAME."),
+        Path | None, option("--out -o", "DIR", "Folder of runs and reports. Default: reproduce/NAME.")
     ] = None,
     work: WorkOptions,
-    settings: _Settings,  # type: ignore[valid-type]
+    settings: Annotated[dict[str, Any], settings_without("data", "bottleneck", "seed")],
     terminal: Streams,
 ) -> None:
     """Repeat a comparison of the paper: train, evaluate, and print the table next to the published numbers.
@@ -131,14 +123,16 @@ def reproduce(
 
 def command_of(request: PaperRequest) -> str:
     """The command that asks for this."""
-    words = ["reproduce", "all" if request.names == PAPER_STUDIES else request.names[0]]
-    words += option_words({"seeds": request.seeds, "only": ",".join(request.only) or None})
-    for name, path in request.data.items():
-        words += ["--data", f"{name}={path}"]
-    words += option_words({"only_data": ",".join(request.only_data) or None})
-    words += ["--full"] if request.full else []
-    words += option_words({"target_nmse": request.target_nmse})
-    return command_text(words, {**request.settings, "out": request.out})
+    given = {
+        "seeds": request.seeds,
+        "only": ",".join(request.only) or None,
+        "data": [f"{name}={path}" for name, path in request.data.items()],
+        "only_data": ",".join(request.only_data) or None,
+        "full": request.full or None,
+        "target_nmse": request.target_nmse,
+    }
+    name = "all" if request.names == PAPER_STUDIES else request.names[0]
+    return command_text("reproduce", {**given, **request.settings, "out": request.out}, name)
 
 
 def _pairs(texts: list[str]) -> dict[str, str]:

@@ -31,11 +31,11 @@ def run(
 
     refuse_both(resume=resume, overwrite=overwrite)
     note_unused(settings, terminal)
-    result = run_pipeline(
+    document = run_pipeline(
         settings, out=out, resume=resume, overwrite=overwrite, device=device, reporter=terminal, stop=terminal.stop
     )
-    terminal.result(result.as_dict(), lambda: run_table(result))
-    for remark in result.remarks:
+    terminal.result(document, lambda: run_table(document))
+    for remark in document["remarks"]:
         terminal.note(remark)
-    terminal.note(f"all files are in {result.folder}")
-    terminal.hint("softvq", "report", result.folder)
+    terminal.note(f"all files are in {document['folder']}")
+    terminal.hint("softvq", "report", document["folder"])

@@ -6,36 +6,17 @@ import inspect
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
-from softvq_cli.cli.options import Bundle, Device, Settings, parameter
+from softvq_cli.cli.options import Bundle, Device, option, parameter
 from softvq_cli.cli.output import option_words
 from softvq_cli.errors import Interrupted, SoftVQError, UsageError, unknown_name
 
 if TYPE_CHECKING:
-    from rich.console import Group
-
     from softvq_cli.cli.progress import Terminal
     from softvq_cli.experiments.job import Job
     from softvq_cli.experiments.report import Report
     from softvq_cli.experiments.study import StudyRequest
-
-_ALL: Bundle = next(bundle for bundle in get_args(Settings) if isinstance(bundle, Bundle))
-
-
-def settings_without(*names: str) -> Any:
-    """The options of a run except those that a study decides; a parameter's annotation like ``Settings``."""
-
-    def parameters() -> list[inspect.Parameter]:
-        return [parameter for parameter in _ALL.parameters() if parameter.name not in names]
-
-    def build(values: dict[str, Any]) -> dict[str, Any]:
-        built: dict[str, Any] = _ALL.build(values | dict.fromkeys(names))
-        return built
-
-    return Annotated[dict[str, Any], Bundle(parameters, build)]
 
 
 @dataclass(frozen=True)
@@ -50,27 +31,25 @@ class Work:
 
 
 def _work_parameters() -> list[inspect.Parameter]:
-    jobs = typer.Option(
-        "--jobs",
-        "-j",
-        metavar="INT",
-        help="Number of parallel processes; each works on one job with one thread. Results do not depend on it. "
+    jobs = option(
+        "--jobs -j",
+        "INT",
+        "Number of parallel processes; each works on one job with one thread. Results do not depend on it. "
         "Default: one per core, or one per GPU.",
     )
-    scheduler = typer.Option(
+    scheduler = option(
         "--scheduler",
-        metavar="ADDRESS",
-        help="Run the jobs on this Dask scheduler, for example tcp://10.0.0.1:8786, instead of on this machine. "
+        "ADDRESS",
+        "Run the jobs on this Dask scheduler, for example tcp://10.0.0.1:8786, instead of on this machine. "
         "Default: $DASK_SCHEDULER_ADDRESS.",
         envvar="DASK_SCHEDULER_ADDRESS",
-        show_envvar=False,
         show_default=False,
     )
-    dry_run = typer.Option("--dry-run", help="Only print one command per unfinished job, for use with other queues.")
-    job = typer.Option(
+    dry_run = option("--dry-run", None, "Only print one command per unfinished job, for use with other queues.")
+    job = option(
         "--job",
-        metavar="NAME",
-        help="Run only this job (a name that --dry-run prints) and write no report. The same command without --job "
+        "NAME",
+        "Run only this job (a name that --dry-run prints) and write no report. The same command without --job "
         "writes the report later.",
         show_default=False,
     )
@@ -83,17 +62,12 @@ def _work_parameters() -> list[inspect.Parameter]:
     ]
 
 
-WorkOptions = Annotated[Work, Bundle(_work_parameters, lambda values: Work(**values))]
+WorkOptions = Annotated[Work, Bundle(_work_parameters, lambda given: Work(**given))]
 
 
-def words_of(text: str | None) -> tuple[str, ...]:
-    """``a,b`` → the two."""
-    return tuple(word.strip() for word in (text or "").split(",") if word.strip())
-
-
-def command_text(words: Iterable[str], settings: Mapping[str, Any]) -> str:
-    """A command with the settings of its runs, ready for the shell."""
-    return shlex.join(["softvq", *words, *option_words(settings)])
+def command_text(name: str, options: Mapping[str, Any], *arguments: str) -> str:
+    """A command, ready for the shell."""
+    return shlex.join(["softvq", name, *arguments, *option_words(options)])
 
 
 def carry_out(request: StudyRequest, work: Work, terminal: Terminal, *, together: bool = False) -> list[Report]:
@@ -102,6 +76,7 @@ def carry_out(request: StudyRequest, work: Work, terminal: Terminal, *, together
     With ``together`` the documents of several reports are printed as one, by their names. What is missing in them is an
     error, after they were printed.
     """
+    from softvq_cli.cli.tables import study_table
     from softvq_cli.experiments.backends import Where
     from softvq_cli.experiments.report import carry_out as run
 
@@ -157,21 +132,3 @@ def _complete(job: Job, device: str, terminal: Terminal) -> None:
         outcome.again = {}  # not the arguments of the training inside
     if isinstance(outcome, SoftVQError):
         raise outcome
-
-
-def study_table(document: dict[str, Any]) -> Group:
-    """The table of a report for people."""
-    from rich import box
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
-
-    from softvq_cli.experiments.formats import main_table
-
-    header, rows = main_table(document)
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False)
-    for title in header:
-        table.add_column(title, justify="right" if table.columns else "left")
-    for texts, row in zip(rows, document["rows"], strict=True):
-        table.add_row(*texts, style="dim" if row["kind"] == "control" else "")
-    return Group(Text(document["title"], style="bold"), table, Text())

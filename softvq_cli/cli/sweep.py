@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
-from softvq_cli.cli.options import Streams
-from softvq_cli.cli.output import number_text, option_words
-from softvq_cli.cli.studies import WorkOptions, carry_out, command_text, settings_without
-
-_Settings = settings_without("seed")
+from softvq_cli.cli.options import Streams, option, settings_without
+from softvq_cli.cli.output import number_text
+from softvq_cli.cli.studies import WorkOptions, carry_out, command_text
 
 
 def _complete(incomplete: str) -> list[str]:
@@ -25,22 +20,17 @@ def sweep(
     *,
     over: Annotated[
         list[str],
-        typer.Option(
+        option(
             "--over",
-            metavar="NAME=A,B,…",
-            help="A numeric setting and its values, for example K=8,16,32,64. Give several for all combinations.",
+            "NAME=A,B,…",
+            "A numeric setting and its values, for example K=8,16,32,64. Give several for all combinations.",
             autocompletion=_complete,
         ),
     ],
-    seeds: Annotated[
-        int, typer.Option("--seeds", metavar="INT", help="Number of trainings per value, with seeds 0, 1, …")
-    ] = 1,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", metavar="DIR", help="Folder of runs and report. Default: sweep/NAME."),
-    ] = None,
+    seeds: Annotated[int, option("--seeds", "INT", "Number of trainings per value, with seeds 0, 1, …")] = 1,
+    out: Annotated[Path | None, option("--out -o", "DIR", "Folder of runs and report. Default: sweep/NAME.")] = None,
     work: WorkOptions,
-    settings: _Settings,  # type: ignore[valid-type]
+    settings: Annotated[dict[str, Any], settings_without("seed")],
     terminal: Streams,
 ) -> None:
     """Train and evaluate one model at several values of a setting, and plot the results.
@@ -56,15 +46,8 @@ def sweep(
 
     axes = parse_over(over)
     out = out or Path("sweep") / "-".join(axes)
-    command = _command(axes, seeds, settings, out)
+    texts = [f"{name}={','.join(map(number_text, values))}" for name, values in axes.items()]
+    command = command_text("sweep", {"over": texts, "seeds": seeds, **settings, "out": out})
     request = SweepRequest(over=axes, out=out, seeds=seeds, settings=settings, command=command)
     if carry_out(request, work, terminal):
         terminal.hint("softvq", "report", out)
-
-
-def _command(axes: Mapping[str, Sequence[float]], seeds: int, settings: Mapping[str, Any], out: Path) -> str:
-    """The command that asks for this."""
-    words = ["sweep"]
-    for name, values in axes.items():
-        words += ["--over", f"{name}={','.join(map(number_text, values))}"]
-    return command_text([*words, *option_words({"seeds": seeds})], {**settings, "out": out})

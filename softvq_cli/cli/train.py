@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
-from softvq_cli.cli.options import Device, Out, Overwrite, Resume, Settings, Streams, completion, note_unused
+from softvq_cli.cli.options import Device, Out, Overwrite, Resume, Settings, Streams, note_unused, option
 from softvq_cli.words import LOGGERS
 
 
@@ -19,11 +17,10 @@ def train(
     device: Device = "auto",
     log: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
             "--log",
-            metavar="|".join(LOGGERS),
-            help="Also log the training for this program, in the folder of the run. Can be given several times.",
-            autocompletion=completion(LOGGERS),
+            LOGGERS,
+            "Also log the training for this program, in the folder of the run. Can be given several times.",
         ),
     ] = None,
     terminal: Streams,
@@ -66,5 +63,5 @@ def train(
     if "tensorboard" in (log or ()):
         terminal.note(f"view the curves with: tensorboard --logdir {run.folder}")
     document = {"config": run.config.as_dict(), "metrics": run.metrics}
-    terminal.wrote(run.path, lambda: training_table(run.config, run.metrics), document=document)
+    terminal.wrote(run.path, lambda: training_table(document), document=document)
     terminal.hint("softvq", "embed", run.path)

@@ -7,36 +7,32 @@ from typing import Annotated
 
 import typer
 
-from softvq_cli.cli.options import EmbeddingFiles, Jobs, Labels, Overwrite, Seed, Streams
+from softvq_cli.cli.options import Jobs, Labels, Overwrite, Perplexity, Seed, Streams, option
 
 
 def tsne(
     *,
-    embeddings: EmbeddingFiles,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Output picture: .png, .pdf or .svg.")],
-    titles: Annotated[
-        str | None,
-        typer.Option(
-            "--titles", metavar="A,B,…", help="Titles of the panels. Default: the bottleneck or the file name."
+    embeddings: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="EMBEDDINGS",
+            help="A .npy or .parquet file of rows, one per panel, from any program; - for standard input.",
         ),
+    ],
+    out: Annotated[Path, option("--out -o", "FILE", "Output picture: .png, .pdf or .svg.")],
+    titles: Annotated[
+        str | None, option("--titles", "A,B,…", "Titles of the panels. Default: the bottleneck or the file name.")
     ] = None,
     labels: Labels = None,
-    perplexity: Annotated[
-        float | None,
-        typer.Option(
-            "--perplexity",
-            metavar="NUMBER",
-            help="t-SNE perplexity. Default: 30, or less if there are few rows.",
-        ),
-    ] = None,
+    perplexity: Perplexity = None,
     seed: Seed = 0,
     jobs: Jobs = None,
     save_coords: Annotated[
         Path | None,
-        typer.Option(
+        option(
             "--save-coords",
-            metavar="FILE",
-            help="Also write the coordinates (rows, 2) to a .npy file; several panels: NAME-1.npy, NAME-2.npy …",
+            "FILE",
+            "Also write the coordinates (rows, 2) to a .npy file; several panels: NAME-1.npy, NAME-2.npy …",
         ),
     ] = None,
     overwrite: Overwrite = False,
@@ -52,19 +48,15 @@ def tsne(
       softvq tsne a.npy b.npy --titles AE,VQ -o maps.pdf
     """
     from softvq_cli.cli import output
-    from softvq_cli.cli.output import check_present, numbered, refuse_existing, write_array
-    from softvq_cli.embeddings.labels import align
-    from softvq_cli.results.embedded import draw_maps, read_all
+    from softvq_cli.results.embedded import aligned, draw_maps, parts_of
 
-    check_present(*embeddings, *([] if labels is None else [labels]))
-    refuse_existing(out, overwrite=overwrite)
+    output.check_present(*embeddings, labels)
+    output.refuse_existing(out, overwrite=overwrite)
     with output.received(embeddings) as paths:
-        panels = read_all(paths, labels, terminal)
-        saved = [] if save_coords is None else numbered(save_coords, len(panels))
-        refuse_existing(*saved, overwrite=overwrite)
-        rows, notes = align(panels)
-        for note in notes:
-            terminal.note(note)
+        panels = parts_of(paths)
+        saved = [] if save_coords is None else output.numbered(save_coords, len(panels))
+        output.refuse_existing(*saved, overwrite=overwrite)
+        rows = aligned(panels, [labels] * len(panels), terminal)
         coordinates = draw_maps(
             rows,
             out,
@@ -75,7 +67,8 @@ def tsne(
             reporter=terminal,
         )
     for target, points in zip(saved, coordinates, strict=False):  # none, or one a panel
-        write_array(target, points)
+        output.write_array(target, points)
     terminal.wrote(out, document={"coordinates": list(map(str, saved))})
     if embeddings[0] != output.PIPE:
-        terminal.hint("softvq", "cluster", embeddings[0], "--on-map")
+        given = output.option_words({"labels": labels, "clusters": 10 if rows[0].labels is None else None})
+        terminal.hint("softvq", "cluster", embeddings[0], *given, "--on-map")

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from softvq_cli.config import BATCH
-from softvq_cli.errors import InputError, Message, UsageError, unknown_name
+from softvq_cli.errors import InputError, Message, UsageError
 from softvq_cli.files import temporary_folder
 from softvq_cli.ranges import MOST_COUNT, check_number, check_seed
 from softvq_cli.reporter import Reporter
 from softvq_cli.results.measures import perplexity_for
-from softvq_cli.words import BOTTLENECKS, TABLE_COLUMNS, Solver
+from softvq_cli.words import BOTTLENECKS, Solver
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from softvq_cli.datasets.dataset import Dataset
     from softvq_cli.embeddings import Embedding
     from softvq_cli.embeddings.parquet import Columns
-    from softvq_cli.evaluation.clustering import Clustering
-    from softvq_cli.evaluation.probe import FewLabels, Probe
-    from softvq_cli.evaluation.quality import MapQuality
     from softvq_cli.results.source import Source
 
 NEIGHBOURS = 10
@@ -58,12 +55,22 @@ def read(paths: Path | Sequence[Path], labels: Path | None, reporter: Reporter) 
     return rows
 
 
-def read_all(paths: Sequence[Path], labels: Path | None, reporter: Reporter) -> list[Embedding]:
-    """One embedding for each file, where the parts that ``embed --shard`` wrote count as one file."""
+def parts_of(paths: Sequence[Path]) -> list[list[Path]]:
+    """The files, where the parts of one that ``embed --shard`` wrote stand together."""
     from softvq_cli import embeddings
 
     groups = embeddings.groups_of_parts([embeddings.open_rows(path) for path in paths])
-    return [read([part.path for part in group], labels, reporter) for group in groups]
+    return [[part.path for part in group] for group in groups]
+
+
+def aligned(groups: Sequence[Sequence[Path]], labels: Sequence[Path | None], reporter: Reporter) -> list[Embedding]:
+    """One embedding for each group of files, with classes of one name numbered alike."""
+    from softvq_cli.embeddings.labels import align
+
+    rows, notes = align([read(group, of_group, reporter) for group, of_group in zip(groups, labels, strict=True)])
+    for note in notes:
+        reporter.note(note)
+    return rows
 
 
 def check_pair(train: Embedding, test: Embedding, reporter: Reporter) -> None:
@@ -84,69 +91,25 @@ def check_pair(train: Embedding, test: Embedding, reporter: Reporter) -> None:
         reporter.warn(f"{train.path} and {test.path} have the same images: the accuracy is that of the training images")
 
 
-@dataclass(frozen=True)
-class OnMap:
-    """A t-SNE map of rows, its clusters, and what it keeps."""
-
-    coordinates: np.ndarray
-    """float64 (N, dimensions)."""
-    perplexity: float
-    exaggeration: float
-    clustering: Clustering
-    quality: MapQuality
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON; the coordinates are left out."""
-        return {
-            "perplexity": self.perplexity,
-            "exaggeration": self.exaggeration,
-            "dimensions": self.coordinates.shape[1],
-            "clustering": self.clustering.as_dict(),
-            "quality": self.quality.as_dict(),
-        }
-
-
-@dataclass(frozen=True)
-class FileClustering:
-    """The clusters of a file's rows."""
-
-    clustering: Clustering
-    on_map: OnMap | None
-    """The same on a t-SNE map of the rows, where that was asked for."""
-    assignments: np.ndarray
-    """int64 (N,), the cluster of each row: on the map, where there is one; -1 for a row that is not on it."""
-    rows: int
-    """N, in the file; fewer may have been drawn."""
-
-    def as_dict(self, *, starts: bool = False) -> dict[str, Any]:
-        """For JSON; with the value of every start of K-means, or their mean and range alone."""
-        document = self.clustering.as_dict()
-        if self.rows > self.clustering.n:
-            document["rows"] = self.rows
-        spreads = list(document["starts"].values())
-        if self.on_map is not None:
-            document["map"] = self.on_map.as_dict()
-            spreads += document["map"]["clustering"]["starts"].values()
-        if not starts:
-            for spread in spreads:
-                del spread["values"]
-        return document
-
-
 def cluster_file(
     path: Path | Sequence[Path],
     labels: Path | None = None,
     *,
     on_map: Mapping[str, Any] | None = None,
     sample: int | None = None,
+    starts: bool = False,
     reporter: Reporter | None = None,
     **clustering: Any,
-) -> FileClustering:
+) -> tuple[dict[str, Any], np.ndarray, tuple[str, ...]]:
     """Cluster the rows of an embedding file.
 
     With ``on_map``, the ``perplexity`` (None: :func:`perplexity_for` the rows), ``exaggeration`` and ``dimensions`` of
     a t-SNE map, that map is clustered too ("manifold clustering", McConville et al. 2019). With ``sample``, so many
     rows are clustered and measured, drawn by the seed; the others get the cluster with the nearest mean.
+
+    Returns:
+        The results, with every start of K-means where ``starts`` asks for it, else with their mean and range; the
+        cluster of each row, int64 (N,): on the map, where there is one, and -1 of a row that is not on it; warnings.
     """
     import numpy as np
 
@@ -154,55 +117,42 @@ def cluster_file(
     from softvq_cli.evaluation.quality import map_quality
     from softvq_cli.evaluation.tsne import mapped, tsne
 
-    reporter = reporter or Reporter()
+    reporter, seed, jobs = reporter or Reporter(), clustering.get("seed", 0), clustering.get("jobs")
     rows = read(path, labels, reporter)
-    total, drawn, whole = len(rows), None, rows.z
-    if sample is not None and int(check_number("sample", sample, low=2, high=MOST_COUNT)) < total:
-        drawn = np.sort(np.random.default_rng(check_seed(clustering.get("seed", 0))).choice(total, sample, False))
-        labels_drawn = None if rows.labels is None else rows.labels[drawn]
-        rows = replace(rows, z=rows.z[drawn], labels=labels_drawn)
-        reporter.note(f"{sample:,} of {total:,} rows, drawn by the seed, are clustered and measured")
+    whole, drawn = rows.z, np.arange(len(rows))
+    if sample is not None and int(check_number("sample", sample, low=2, high=MOST_COUNT)) < len(drawn):
+        drawn = np.sort(np.random.default_rng(check_seed(seed)).choice(len(drawn), sample, False))
+        rows = replace(rows, z=whole[drawn], labels=None if rows.labels is None else rows.labels[drawn])
+        reporter.note(f"{sample:,} of {len(whole):,} rows, drawn by the seed, are clustered and measured")
     reporter.stage("clustering")
     of_rows = cluster(rows.z, rows.labels, **clustering)
+    document = of_rows.as_dict()
+    if len(rows) < len(whole):
+        document["rows"] = len(whole)
+    spreads = list(document["starts"].values())
     if on_map is None:
-        everywhere = of_rows.assignments if drawn is None else nearest_mean(rows.z, of_rows.assignments, whole)
-        return FileClustering(of_rows, None, everywhere, total)
-    reporter.stage("mapping")
-    jobs, perplexity = clustering.get("jobs"), on_map["perplexity"]
-    settings = {**on_map, "perplexity": perplexity_for(len(rows), reporter) if perplexity is None else perplexity}
-    coordinates = tsne(rows.z, **settings, seed=clustering.get("seed", 0), jobs=jobs, reporter=reporter)
-    shown = mapped(coordinates)
-    of_map = cluster(coordinates[shown], None if rows.labels is None else rows.labels[shown], **clustering)
-    quality = map_quality(rows.z[shown], coordinates[shown], jobs=jobs)
-    everywhere = np.full(total, -1)  # of rows that are not on the map
-    everywhere[np.flatnonzero(shown) if drawn is None else drawn[shown]] = of_map.assignments
-    if (everywhere < 0).any():
-        reporter.note(f"{(everywhere < 0).sum():,} rows are not on the map, and their cluster is -1")
-    return FileClustering(
-        of_rows,
-        OnMap(coordinates, settings["perplexity"], settings["exaggeration"], of_map, quality),
-        everywhere,
-        total,
-    )
-
-
-@dataclass(frozen=True)
-class Probing:
-    """The probes of one model's latents."""
-
-    softmax: Probe
-    neighbours: Probe | None
-    few_labels: tuple[FewLabels, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON: the softmax probe, and the others where they were asked for."""
-        document = self.softmax.as_dict()
-        if self.neighbours is not None:
-            knn = self.neighbours.as_dict()
-            document |= {"knn_accuracy": knn.pop("probe_accuracy"), "knn": knn}
-        if self.few_labels:
-            document["few_labels"] = [few.as_dict() for few in self.few_labels]
-        return document
+        members = of_rows.assignments
+        if len(rows) < len(whole):
+            members = nearest_mean(rows.z, members, whole)
+    else:
+        reporter.stage("mapping")
+        settings = dict(on_map)
+        if settings["perplexity"] is None:
+            settings["perplexity"] = perplexity_for(len(rows), reporter)
+        coordinates = tsne(rows.z, **settings, seed=seed, jobs=jobs, reporter=reporter)
+        shown = mapped(coordinates)
+        of_map = cluster(coordinates[shown], None if rows.labels is None else rows.labels[shown], **clustering)
+        quality = map_quality(rows.z[shown], coordinates[shown], jobs=jobs)
+        document["map"] = {**settings, "clustering": of_map.as_dict(), "quality": quality.as_dict()}
+        spreads += document["map"]["clustering"]["starts"].values()
+        members = np.full(len(whole), -1)
+        members[drawn[shown]] = of_map.assignments
+        if (members < 0).any():
+            reporter.note(f"{(members < 0).sum():,} rows are not on the map, and their cluster is -1")
+    for spread in spreads:
+        if not starts:
+            del spread["values"]
+    return document, members, of_rows.notes
 
 
 def probe_files(
@@ -216,67 +166,42 @@ def probe_files(
     reporter: Reporter | None = None,
     device: str = "auto",
     **source: Any,
-) -> Probing:
-    """Probe a checkpoint, of which both splits are encoded, or two embedding files."""
-    from softvq_cli.evaluation.probe import few_labels as on_few_labels
-    from softvq_cli.evaluation.probe import neighbours as nearest
-    from softvq_cli.evaluation.probe import probe
-
-    reporter = reporter or Reporter()
-    _check(files, labels, other_data=any(source.values()))
-    if len(files) > 1:
-        rows, names = _embedded_splits(files, labels, reporter)
-    else:
-        rows, names = _encoded_splits(files[0], device, reporter, source)
-    reporter.stage("probing")
-    return Probing(
-        probe(*rows, solver=solver, class_names=names, seed=seed),
-        None if neighbours is None else nearest(*rows, k=neighbours, class_names=names),
-        tuple(on_few_labels(*rows, labels_per_class=n, seed=seed) for n in few_labels),
-    )
-
-
-def _embedded_splits(
-    files: Sequence[Path], labels: Sequence[Path], reporter: Reporter
-) -> tuple[tuple[Any, ...], tuple[str, ...]]:
-    """(train rows, train labels, test rows, test labels), and the names of the classes."""
-    from softvq_cli import embeddings
-    from softvq_cli.embeddings.labels import align
-
-    groups = embeddings.groups_of_parts([embeddings.open_rows(path) for path in files])
-    if len(groups) != 2:
-        raise UsageError(
-            f"give one checkpoint, or the embeddings of the train and of the test split, not {len(groups)}"
-        )
-    pairs = zip(groups, labels or (None, None), strict=True)
-    train, test = (read([part.path for part in group], its_labels, reporter) for group, its_labels in pairs)
-    check_pair(train, test, reporter)
-    (train, test), notes = align([train, test])
-    for note in notes:
-        reporter.note(note)
-    return (train.z, train.labels, test.z, test.labels), train.class_names
-
-
-def _encoded_splits(
-    path: Path, device: str, reporter: Reporter, source: Mapping[str, Any]
-) -> tuple[tuple[Any, ...], tuple[str, ...]]:
-    """The same of a checkpoint."""
+) -> dict[str, Any]:
+    """Probe a checkpoint, of which both splits are encoded, or two embedding files: the softmax probe and others."""
+    from softvq_cli.evaluation import probe as probes
     from softvq_cli.results.source import Source
 
-    subject = Source.open(path, device=device, reporter=reporter, **source).subject()
-    rows = subject.representation_rows("z_e")
-    return (rows.train, rows.train_labels, rows.test, rows.test_labels), subject.train.class_names
-
-
-def _check(files: Sequence[Path], labels: Sequence[Path], *, other_data: bool) -> None:
+    reporter = reporter or Reporter()
     if len(files) == 1 and files[0].suffix in (".npy", ".parquet"):
         raise UsageError("a probe of embedding files needs two of them: those of the train and of the test split")
     if labels and (len(labels) != 2 or len(files) < 2):
         raise UsageError(
             Message("{labels} needs two embedding files and must be given twice: for the train and the test rows")
         )
-    if len(files) > 1 and other_data:
-        raise UsageError(Message("{data} and {data_dir} need a checkpoint, not embedding files"))
+    if len(files) > 1:
+        if any(source.values()):
+            raise UsageError(Message("{data} and {data_dir} need a checkpoint, not embedding files"))
+        groups = parts_of(files)
+        if len(groups) != 2:
+            raise UsageError(
+                f"give one checkpoint, or the embeddings of the train and of the test split, not {len(groups)}"
+            )
+        train, test = aligned(groups, labels or (None, None), reporter)
+        check_pair(train, test, reporter)
+        splits, names = (train.z, train.labels, test.z, test.labels), train.class_names
+    else:
+        subject = Source.open(files[0], device=device, reporter=reporter, **source).subject()
+        rows = subject.representation_rows("z_e")
+        splits, names = (rows.train, rows.train_labels, rows.test, rows.test_labels), subject.train.class_names
+    reporter.stage("probing")
+    document = probes.probe(*splits, solver=solver, class_names=names, seed=seed).as_dict()
+    if neighbours is not None:
+        knn = probes.neighbours(*splits, k=neighbours, class_names=names).as_dict()
+        document |= {"knn_accuracy": knn.pop("probe_accuracy"), "knn": knn}
+    if few_labels:
+        few = [probes.few_labels(*splits, labels_per_class=n, seed=seed) for n in few_labels]
+        document["few_labels"] = [each.as_dict() for each in few]
+    return document
 
 
 def draw_maps(
@@ -330,21 +255,16 @@ def embed_table(
 ) -> Embedding:
     """Write what the model makes of one split to ``NAME.parquet``, codes also to ``NAME.csv``; the folder is made.
 
-    ``columns`` are names in ``softvq_cli.words.TABLE_COLUMNS``; ``clusters`` is for the column ``cluster``, as many as
-    classes unless given.
+    ``columns`` are names in ``softvq_cli.words.TABLE_COLUMNS``, of a table of vectors; ``clusters`` is for the column
+    ``cluster``, as many as classes unless given.
     """
     from softvq_cli import embeddings
     from softvq_cli.embeddings import parquet
     from softvq_cli.results.source import output_folder
 
-    if out.suffix == embeddings.TABLE:
-        parquet.check_available()
-    for name in columns:
-        if name not in TABLE_COLUMNS:
-            raise UsageError(unknown_name("column", name, TABLE_COLUMNS))
-    if columns and what == "codes":
-        raise UsageError("a table of codes has no further columns: {} goes with vectors", ", ".join(columns))
     dataset = source.load(split, choice=True)
+    if "image" in columns and dataset.of_vectors:
+        raise InputError("{} holds vectors, which cannot be drawn: leave image out of the columns", dataset.name)
     source.compare()
     with output_folder(out.parent), temporary_folder(out.parent) as folder:
         path = folder / "rows.npy"
@@ -378,16 +298,9 @@ def _columns(rows: Embedding, dataset: Dataset, names: Sequence[str], clusters: 
         distances, near = nearest(rows.z, NEIGHBOURS)
         neighbours = (near, distances)
     return Columns(
-        _pictures(dataset) if "image" in names else None,
+        dataset.images if "image" in names else None,
         plane if "map" in names else None,
         assignments if "cluster" in names else None,
         neighbours,
         source.in_training(dataset),
     )
-
-
-def _pictures(dataset: Dataset) -> np.ndarray:
-    """The images of a split; InputError: it holds vectors."""
-    if dataset.of_vectors:
-        raise InputError("{} holds vectors, which cannot be drawn: leave image out of the columns", dataset.name)
-    return dataset.images

@@ -16,14 +16,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from softvq_cli.errors import InputError, Interrupted, Message, SoftVQError
 from softvq_cli.files import atomic_write, read_json, write_json
-from softvq_cli.npy import map_file
 from softvq_cli.reporter import Reporter
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from softvq_cli.results.measures import Measured
     from softvq_cli.results.subject import Subject
     from softvq_cli.training.checkpoint import Checkpoint
@@ -39,14 +38,6 @@ BASIC, QUANTISED, PROBES, TSNE, MAP, BASELINES = "basic", "z_q", "probes", "tsne
 """The parts of an evaluation: the paper's measures and what the bottleneck carries; the paper's measures of the
 decoder's input; other probes; the t-SNE map; what the map is worth; the paper's measures of chance, raw
 pixels and PCA."""
-_TITLES: Mapping[str, str] = {
-    BASIC: "the paper's measures",
-    QUANTISED: "the decoder's input",
-    PROBES: "the other probes",
-    TSNE: "the t-SNE map",
-    MAP: "the measures of the t-SNE map",
-    BASELINES: "the baselines",
-}
 ARRAYS: Mapping[str, str] = {
     "map": "map-test.npy",
     "clusters": "clusters-test.npy",
@@ -59,12 +50,15 @@ ARRAYS: Mapping[str, str] = {
 the label that the softmax probe gives it, int64 (M,); its nMSE, float64 (M,). For other images:
 the centres of the clusters, float64 (K, d), NaN of one without images; the softmax probe, float64 (C, 1 + d + 1), each
 class with its label, its weights and its bias."""
-_NEEDS: Mapping[str, tuple[str, ...]] = {
-    BASIC: ("clusters", "predictions", "errors", "centres", "probe"),
-    TSNE: ("map",),
-    MAP: ("map",),
+_PARTS: Mapping[str, tuple[str, frozenset[str]]] = {
+    BASIC: ("the paper's measures", frozenset({"clusters", "predictions", "errors", "centres", "probe"})),
+    QUANTISED: ("the decoder's input", frozenset()),
+    PROBES: ("the other probes", frozenset()),
+    TSNE: ("the t-SNE map", frozenset({"map"})),
+    MAP: ("the measures of the t-SNE map", frozenset({"map"})),
+    BASELINES: ("the baselines", frozenset()),
 }
-"""Part → the arrays without which it is measured again."""
+"""Part → what people call it, and the arrays of which none may be lost, or it is measured again."""
 FILES = (EVALUATION, *ARRAYS.values())
 BASELINE_TITLES: Mapping[str, str] = {
     "random": "chance",
@@ -75,9 +69,9 @@ BASELINE_TITLES: Mapping[str, str] = {
 """What a model's numbers are shown next to, by the name of its representation."""
 OVERFITTING = 0.2
 """Difference of the probe's accuracies from which it is said."""
-_AT = "z_e@"
 RQ_KMEANS = "rq-kmeans"
 """Residual K-means of the inputs: what the network of ``rvq`` has to beat."""
+_AT = "z_e@"
 
 
 def at(step: int) -> str:
@@ -91,10 +85,8 @@ def step_of(part: str) -> int | None:
     return int(part.removeprefix(_AT)) if part.startswith(_AT) else None
 
 
-def title(part: str) -> str:
-    """What people call a part."""
-    step = step_of(part)
-    return _TITLES[part] if step is None else f"the model after {step} iterations"
+def _title(part: str) -> str:
+    return _PARTS[part][0] if part in _PARTS else f"the model after {step_of(part)} iterations"
 
 
 @dataclass(frozen=True)
@@ -117,9 +109,7 @@ class Evaluation:
     @property
     def baselines(self) -> dict[str, Mapping[str, float]]:
         """Of those in :data:`BASELINE_TITLES` what was measured with the model."""
-        return {
-            name: self.numbers[name] for name in BASELINE_TITLES if BASELINES in self.parts and name in self.numbers
-        }
+        return {name: self.numbers[name] for name in BASELINE_TITLES if self.has((BASELINES,)) and name in self.numbers}
 
     def remarks(self, trained: Checkpoint) -> list[str]:
         """A sentence on whatever is off with the run."""
@@ -127,27 +117,21 @@ class Evaluation:
         seen, remarks = trained.step * trained.config.train.batch_size, []
         if seen < trained.dataset.n and trained.config.model.arch != "none":
             remarks.append(f"fewer than one epoch was seen: {seen:,} of {trained.dataset.n:,} training images")
-        train, test = numbers.get("train_accuracy"), numbers.get("probe_accuracy")
-        if train is not None and test is not None and train - test > OVERFITTING:
+        if "probe_accuracy" in numbers and numbers["train_accuracy"] - numbers["probe_accuracy"] > OVERFITTING:
+            train, test = (f"{100 * numbers[name]:.1f} %" for name in ("train_accuracy", "probe_accuracy"))
             remarks.append(
-                f"the probe is right for {100 * train:.1f} % of the training images and {100 * test:.1f} % of the test "
-                "images: overfitting, for which there are too few images or too many latent dimensions"
+                f"the probe is right for {train} of the training images and {test} of the test images: overfitting, "
+                "for which there are too few images or too many latent dimensions"
             )
         compared = [name for name in ("clustering_accuracy", "probe_accuracy") if name in numbers and name in raw]
         if compared and all(numbers[name] <= raw[name] for name in compared):
             remarks.append("the latents are no better than raw pixels, neither for the clusters nor for the probe")
-        return remarks + self._remarks_on_codes(numbers, trained.config.model.K)
-
-    def _remarks_on_codes(self, numbers: Mapping[str, float], K: int) -> list[str]:
-        """Of a model with several codes per image: usage alone hides a bad one."""
-        remarks = []
+        K, error = trained.config.model.K, numbers.get("quantisation_error")  # of a model with several codes per image
         for stage, usage in self.details.get("code_usage", {}).get("stages", {}).items():
-            if "quantisation_error" in numbers and usage["perplexity"] < K / 4:
-                remarks.append(
-                    f"stage {stage} uses its {K} codes as if there were {usage['perplexity']:.3g} (perplexity)"
-                )
-        if numbers.get("quantisation_error", 0.0) > 1:
-            error = numbers["quantisation_error"]
+            if error is not None and usage["perplexity"] < K / 4:
+                used = f"{usage['perplexity']:.3g}"
+                remarks.append(f"stage {stage} uses its {K} codes as if there were {used} (perplexity)")
+        if error is not None and error > 1:
             remarks.append(f"quantisation moves z_e by {error:.3g} of its variance: more than one code for all would")
         kmeans = self.baselines.get(RQ_KMEANS, {}).get("test_nmse", math.inf)
         if kmeans < numbers["test_nmse"]:
@@ -164,6 +148,8 @@ class Evaluation:
     def array(self, name: str) -> np.ndarray | None:
         """One row per test image, by a name in :data:`ARRAYS`; None where it was not measured."""
         if name in self.arrays and self.folder is not None:
+            from softvq_cli.npy import map_file
+
             return map_file(self.folder / ARRAYS[name])
         return self.memory.get(name)
 
@@ -174,17 +160,12 @@ class Evaluation:
         parts = (*(name for name in self.parts if name != part), part)
         if part == BASELINES:
             return replace(self, numbers={**self.numbers, **measured.details}, parts=parts)
-        numbers = {name: dict(values) for name, values in self.numbers.items()}
-        numbers[representation] = {**numbers.get(representation, {}), **measured.numbers}
-        own = part not in (QUANTISED, representation)  # arrays and details are those of the subject's own rows
-        return replace(
-            self,
-            numbers=numbers,
-            parts=parts,
-            details={**self.details, **(measured.details if own else {})},
-            memory={**self.memory, **(measured.arrays if own else {})},
-            machine=machine or self.machine,
-        )
+        numbers = {**self.numbers, representation: {**self.numbers.get(representation, {}), **measured.numbers}}
+        evaluation = replace(self, numbers=numbers, parts=parts, machine=machine or self.machine)
+        if part in (QUANTISED, representation):  # arrays and details are those of the subject's own rows
+            return evaluation
+        details, memory = {**self.details, **measured.details}, {**self.memory, **measured.arrays}
+        return replace(evaluation, details=details, memory=memory)
 
 
 NOTHING = Evaluation({}, ())
@@ -215,19 +196,21 @@ def evaluate(
         if part in evaluation.parts:
             continue
         if stop is not None and stop.is_set():
-            raise Interrupted(f"stopped before measuring {title(part)}")
+            raise Interrupted(f"stopped before measuring {_title(part)}")
+        representation, measuring = subject.representation, subject
         try:
-            measured = (
-                _baselines(subject, threads, reporter)
-                if part == BASELINES
-                else _measure(part, subject, evaluation, threads, kept, reporter)
-            )
+            if (step := step_of(part)) is not None:
+                if kept is None:
+                    raise InputError(f"there is no checkpoint of {step} iterations")
+                representation, measuring = part, subject.compared_with(kept(step))
+            elif part == QUANTISED:
+                representation = part
+            measured = _measure(part, measuring, evaluation.array("map"), threads, reporter)
         except SoftVQError as error:
             if part == BASIC:  # without it there is no result
                 raise
-            reporter.note(Message("without {}: {}", title(part), error.message))
+            reporter.note(Message("without {}: {}", _title(part), error.message))
             continue
-        representation = part if part == QUANTISED or step_of(part) is not None else subject.representation
         evaluation = evaluation.with_part(part, representation, measured, machine)
         if folder is not None and keep:
             evaluation = write(folder, subject.key, evaluation)
@@ -235,38 +218,26 @@ def evaluate(
 
 
 def _measure(
-    part: str,
-    subject: Subject,
-    evaluation: Evaluation,
-    threads: int | None,
-    kept: Callable[[int], Checkpoint] | None,
-    reporter: Reporter,
+    part: str, subject: Subject, plane: np.ndarray | None, threads: int | None, reporter: Reporter
 ) -> Measured:
+    """One part; ``plane`` is the t-SNE map, if there is one."""
     from softvq_cli.results import measures
 
-    step = step_of(part)
-    if step is not None:
-        if kept is None:
-            raise InputError(f"there is no checkpoint of {step} iterations")
-        subject = subject.compared_with(kept(step))
-    if part == BASIC or step is not None:
-        measured = measures.agreement(subject.rows, subject.train.class_names, threads, reporter)
-        measured |= measures.Measured(dict(subject.numbers), details=_codes(subject))
-        return (
-            measured if subject.checkpoint is None else measured | measures.of_encoding(subject.encoding, subject.rows)
-        )
-    if part == QUANTISED:
-        rows = subject.representation_rows("z_q")
-        return measures.agreement(rows, subject.train.class_names, threads, Reporter())  # few codewords are no news
+    names, silent = subject.train.class_names, Reporter()
+    if part == BASELINES:
+        return measures.Measured({}, details=_baselines(subject, threads, reporter))
+    if part == QUANTISED:  # few codewords are no news
+        return measures.agreement(subject.representation_rows("z_q"), names, threads, silent)
     if part == PROBES:
         return measures.other_probes(subject.rows, threads)
-    coordinates = evaluation.array("map")
-    told = reporter if part == TSNE else Reporter()  # a study's many maps need not say how they are made
-    plane = measures.tsne_map(subject.rows.test, threads, told) if coordinates is None else measures.Measured({})
-    if part == TSNE:
-        return plane
-    of_map = measures.of_map(subject.rows, plane.arrays["map"] if coordinates is None else coordinates, threads)
-    return measures.Measured(of_map.numbers, plane.arrays, plane.details)
+    if part in (TSNE, MAP):
+        mapped = measures.Measured({}, {} if plane is None else {"map": plane})
+        if plane is None:  # a study's many maps need not say how they are made
+            mapped = measures.tsne_map(subject.rows.test, threads, reporter if part == TSNE else silent)
+        return mapped if part == TSNE else mapped | measures.of_map(subject.rows, mapped.arrays["map"], threads)
+    measured = measures.agreement(subject.rows, names, threads, reporter)
+    measured |= measures.Measured(dict(subject.numbers), details=_codes(subject))
+    return measured if subject.checkpoint is None else measured | measures.of_encoding(subject.encoding, subject.rows)
 
 
 def _codes(subject: Subject) -> dict[str, Any]:
@@ -303,17 +274,17 @@ def _residual_kmeans(subject: Subject, reporter: Reporter) -> dict[str, Mapping[
     return {RQ_KMEANS: {"test_nmse": model.eval().requires_grad_(False).evaluate(subject.test.images)["nmse"]}}
 
 
-def _baselines(subject: Subject, threads: int | None, reporter: Reporter) -> Measured:
-    """The paper's measures of chance, raw pixels and PCA, and RQ-KMeans' error; in the details, by name."""
-    from softvq_cli.results.measures import Measured, agreement
+def _baselines(subject: Subject, threads: int | None, reporter: Reporter) -> dict[str, Mapping[str, float]]:
+    """The paper's measures of chance, raw pixels and PCA, and RQ-KMeans' error, by name."""
+    from softvq_cli.results.measures import agreement
     from softvq_cli.results.subject import Control
     from softvq_cli.words import CHANCE, PCA, RAW
 
     if subject.checkpoint is None:
-        return Measured({})
+        return {}
     numbers = _residual_kmeans(subject, reporter)
     if subject.train.labels is None or subject.test.labels is None:
-        return Measured({}, details=numbers)
+        return numbers
     for kind in (CHANCE, RAW, PCA):
         control = subject.compared_with(Control(kind, subject.checkpoint.config))
         name, key = BASELINE_TITLES[control.representation], json.dumps(control.key)
@@ -326,7 +297,7 @@ def _baselines(subject: Subject, threads: int | None, reporter: Reporter) -> Mea
             reporter.note(Message("without {}: {}", name, error.message))
             continue
         numbers[control.representation] = _MEASURED[key]
-    return Measured({}, details=numbers)
+    return numbers
 
 
 _MEASURED: dict[str, dict[str, float]] = {}
@@ -349,6 +320,8 @@ def of_checkpoint(folder: Path, seal: str, *, test: str | None = None) -> Evalua
 
 def write(folder: Path, key: Mapping[str, Any], evaluation: Evaluation) -> Evaluation:
     """Write it, each file whole or not at all; returned with its arrays in files."""
+    import numpy as np
+
     digests = dict(evaluation.arrays)
     for name, array in evaluation.memory.items():
         with atomic_write(folder / ARRAYS[name]) as file:
@@ -373,7 +346,7 @@ def write(folder: Path, key: Mapping[str, Any], evaluation: Evaluation) -> Evalu
 def _evaluation(folder: Path, document: Mapping[str, Any]) -> Evaluation:
     whole = {name: sha for name, sha in document["arrays"].items() if _file_digest(folder / ARRAYS[name]) == sha}
     lost = document["arrays"].keys() - whole.keys()
-    parts = tuple(part for part in document["parts"] if not lost & set(_NEEDS.get(part, ())))
+    parts = tuple(part for part in document["parts"] if part not in _PARTS or not lost & _PARTS[part][1])
     return Evaluation(document["numbers"], parts, document["details"], whole, document.get("machine"), folder)
 
 

@@ -25,13 +25,16 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
     """A checkpoint, embeddings, an ONNX file, or the folder of a run or study as a document; ``kind`` says which."""
     path = Path(path)
     if path.is_dir():
-        documents = studies(path)
-        return _studies(path, documents) if documents else _run(path)
-    if not path.exists():
+        kind, content = ("study", _studies(documents)) if (documents := studies(path)) else ("run", _run(path))
+    elif not path.exists():
         raise InputError(f"there is no file {path}")
-    if path.suffix == ".onnx":
-        return _onnx(path)
-    return _embeddings(path) if path.suffix in (".npy", ".parquet") else _checkpoint(path)
+    elif path.suffix == ".onnx":
+        kind, content = "onnx", _onnx(path)
+    elif path.suffix in (".npy", ".parquet"):
+        kind, content = "embeddings", _embeddings(path)
+    else:
+        kind, content = "checkpoint", _checkpoint(path)
+    return {"kind": kind, "path": str(path), **content}
 
 
 def _checkpoint(path: Path) -> dict[str, Any]:
@@ -39,8 +42,6 @@ def _checkpoint(path: Path) -> dict[str, Any]:
 
     trained, parameters = checkpoint.read_header(path)
     return {
-        "kind": "checkpoint",
-        "path": str(path),
         "sha256": trained.sha256,
         "step": trained.step,
         "finished": trained.finished,
@@ -76,8 +77,6 @@ def _onnx(path: Path) -> dict[str, Any]:
     except Exception as error:  # protobuf has errors of its own
         raise InputError(f"{path} is damaged or not an ONNX file: {one_line(error)}") from error
     return {
-        "kind": "onnx",
-        "path": str(path),
         "metadata": {entry.key: one_line(entry.value) for entry in model.metadata_props},
         **{side: {value.name: _tensor(value.type.tensor_type) for value in values} for side, values in sides.items()},
     }
@@ -102,15 +101,14 @@ def studies(folder: Path) -> dict[str, dict[str, Any]]:
     return documents
 
 
-def _studies(folder: Path, documents: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    described: dict[str, Any] = {"kind": "study", "path": str(folder), "files": list(documents)}
+def _studies(documents: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    described: dict[str, Any] = {"files": list(documents)}
     for study in documents.values():
-        rows, failed = [row["label"] for row in study["rows"]], len(study.get("failed", ()))
         described[study["name"]] = {
             "title": study["title"],
             "command": study["command"],
-            "rows": rows,
-            "failed": failed,
+            "rows": [row["label"] for row in study["rows"]],
+            "failed": len(study.get("failed", ())),
         }
     return described
 
@@ -130,8 +128,6 @@ def _embeddings(path: Path) -> dict[str, Any]:
     else:
         content = {"mean_norm": float((rows.z.astype("float64") ** 2).sum(axis=1).mean() ** 0.5)}
     return {
-        "kind": "embeddings",
-        "path": str(path),
         "rows": len(rows),
         "columns": int(rows.z.shape[1]),
         "labels": labels,
@@ -159,23 +155,18 @@ def _run(folder: Path) -> dict[str, Any]:
 
     if not run_directory.is_used(folder):
         raise InputError(f"{folder} is not the folder of a run: it has no {run_directory.CONFIG}")
-    path = folder / run_directory.CHECKPOINT
-    document: dict[str, Any] = {
-        "kind": "run",
-        "path": str(folder),
-        "files": sorted(file.name for file in folder.iterdir() if file.is_file() and not file.name.startswith(".")),
-    }
-    if path.exists():
-        document |= {name: value for name, value in _checkpoint(path).items() if name not in document}
+    files = sorted(file.name for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
+    document: dict[str, Any] = {"files": files}
+    evaluation = evaluate.NOTHING
+    if (folder / run_directory.CHECKPOINT).exists():
+        document |= _checkpoint(folder / run_directory.CHECKPOINT)
         evaluation = evaluate.of_checkpoint(folder, document["sha256"])
-        numbers = evaluation.numbers
         document |= evaluation.details.get("code_usage", {})
     else:  # stopped before the first checkpoint
         lines = run_directory.read_metrics(folder)
         config = _read_settings(run_directory.stored_config(folder))
         document |= {"step": 0, "finished": False, "metrics": lines[-1] if lines else {}, "config": config}
-        numbers = {}
-    document["results"] = dict(numbers.get("z_e", {}))
-    if "z_q" in numbers:
-        document["results_z_q"] = dict(numbers["z_q"])
+    document["results"] = dict(evaluation.numbers.get("z_e", {}))
+    if "z_q" in evaluation.numbers:
+        document["results_z_q"] = dict(evaluation.numbers["z_q"])
     return document

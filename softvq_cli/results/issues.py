@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from softvq_cli.datasets import Dataset
     from softvq_cli.results.source import Source
 
+GROUPS = ("exact_duplicates", "near_duplicates", "leaks", "class_conflicts")
+"""Kinds of issues that are groups of images; those of the other kinds are odd by themselves."""
 _LEAST_PER_CLASS = 10
 """Images of each class that the cross-validated probe needs."""
 _ALIKE = 8.0
@@ -36,7 +38,7 @@ class Table:
 
     name: str
     images: Sequence[np.ndarray]
-    """uint8 (n, H, W, C) or float32 (n, D), one array after the other."""
+    """uint8 (n, H, W, C) or float32 (n, D), one array after the other; those of large data sets are mapped files."""
     in_train: np.ndarray
     """bool (N,)."""
     numbers: np.ndarray
@@ -80,16 +82,15 @@ class Table:
         """What a person needs to find the image."""
         split = "train" if self.in_train[row] else "test"
         name = f"{split}/{self.numbers[row]}" if self.file_names is None else self.file_names[row]
-        return {"file": name, "split": split, **({} if self.labels is None else {"class": self.class_of(row)})}
+        cls = {} if self.labels is None else {"class": self.class_name(int(self.labels[row]))}
+        return {"file": name, "split": split, **cls}
 
-    def class_of(self, row: int) -> str:
-        """The name of its label."""
-        assert self.labels is not None
-        return str(self.class_names[self.labels[row]] if self.class_names else self.labels[row])
+    def class_name(self, label: int) -> str:
+        """What a label is called."""
+        return str(self.class_names[label] if self.class_names else label)
 
 
-@dataclass(frozen=True)
-class Suspect:
+class Suspect(NamedTuple):
     """One image that is odd by itself."""
 
     row: int
@@ -99,74 +100,82 @@ class Suspect:
     """Of a doubted label."""
 
 
-@dataclass(frozen=True)
-class Issues:
-    """What was found. A kind that was not looked for is absent."""
+class Issues(NamedTuple):
+    """Rows of a table that are odd. A kind that was not looked for is absent."""
 
-    table: Table
     groups: Mapping[str, Sequence[np.ndarray]]
-    """Kind → groups of row numbers."""
+    """Kind, of :data:`GROUPS` → groups of row numbers."""
     suspects: Mapping[str, Sequence[Suspect]]
     """Kind → images, the worst first."""
 
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON. A file has ``file``, ``split`` and, where the data have classes, ``class``."""
-        groups = {
-            kind: [[self.table.file(row) for row in rows.tolist()] for rows in groups]
-            for kind, groups in self.groups.items()
-        }
-        suspects = {kind: [self._described(each) for each in some] for kind, some in self.suspects.items()}
-        return {"data": self.table.name, "images": len(self.table), **groups, **suspects}
 
-    def _described(self, suspect: Suspect) -> dict[str, Any]:
-        suggestion = {} if suspect.suggested_class is None else {"suggested_class": suspect.suggested_class}
-        return {**self.table.file(suspect.row), "score": suspect.score, **suggestion}
+def find_issues(data: DataConfig | Source, reporter: Reporter | None = None) -> dict[str, Any]:
+    """Look through both splits of some data; with a trained run also at what its model makes of them.
 
-    def write_csv(self, path: Path) -> None:
-        """One line per file and kind; the files of a group have its number (SoftVQError: it cannot be written)."""
-        text, document = io.StringIO(), self.as_dict()
-        columns = ["kind", "group", "file", "split", "class", "score", "suggested_class"]
-        writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-        writer.writeheader()
-        for kind in self.groups:
-            for number, files in enumerate(document[kind], 1):
-                writer.writerows({"kind": kind, "group": number, **file} for file in files)
-        for kind in self.suspects:
-            writer.writerows({"kind": kind, **file} for file in document[kind])
-        write_text(path, text.getvalue())
-
-
-def find_issues(data: DataConfig | Source, reporter: Reporter | None = None) -> Issues:
-    """Look through both splits of some data; with a trained run also at what its model makes of them."""
+    In the document each kind of issue has its groups of files, or its files with a ``score``. ``image_size`` is there
+    where files of several sizes were compared at that one.
+    """
     from softvq_cli.results.subject import represent
 
-    reporter = reporter or Reporter()
+    reporter, z, resized = reporter or Reporter(), None, {}
     if isinstance(data, DataConfig):
-        return look(Table.of(*_splits(data, reporter)), None, reporter, Path(data.data))
-    table = Table.of(data.load("train"), data.load("test"))
-    z = [represent(data.checkpoint.model, images, "z_e", reporter) for images in table.images]
-    return look(table, np.concatenate(z), reporter, data.folder)
+        train, test, image_size = _splits(data, reporter)
+        table, folder = Table.of(train, test), Path(data.data)
+        resized = {} if image_size is None else {"image_size": image_size}
+    else:
+        table, folder = Table.of(data.load("train"), data.load("test")), data.folder
+        z = np.concatenate([represent(data.checkpoint.model, images, "z_e", reporter) for images in table.images])
+    groups, suspects = look(table, z, reporter, folder)
+    return {
+        "data": table.name,
+        "images": len(table),
+        **resized,
+        **{kind: [[table.file(row) for row in rows.tolist()] for rows in of_kind] for kind, of_kind in groups.items()},
+        **{kind: [_described(table, suspect) for suspect in of_kind] for kind, of_kind in suspects.items()},
+    }
 
 
-def _splits(config: DataConfig, reporter: Reporter) -> tuple[Dataset, Dataset]:
-    """Both; image files of several sizes are compared at one."""
+def _described(table: Table, suspect: Suspect) -> dict[str, Any]:
+    suggestion = {} if suspect.suggested_class is None else {"suggested_class": suspect.suggested_class}
+    return {**table.file(suspect.row), "score": suspect.score, **suggestion}
+
+
+def write_csv(path: Path, document: Mapping[str, Any]) -> None:
+    """One line per file and kind; the files of a group have its number (SoftVQError: it cannot be written)."""
+    text = io.StringIO()
+    columns = ["kind", "group", "file", "split", "class", "score", "suggested_class"]
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    for kind, entries in document.items():
+        if kind in GROUPS:
+            for number, files in enumerate(entries, 1):
+                writer.writerows({"kind": kind, "group": number, **file} for file in files)
+        elif isinstance(entries, list):
+            writer.writerows({"kind": kind, **file} for file in entries)
+    write_text(path, text.getvalue())
+
+
+def _splits(config: DataConfig, reporter: Reporter) -> tuple[Dataset, Dataset, int | None]:
+    """Both, and the one size at which image files of several sizes are compared."""
     from softvq_cli import datasets
 
+    image_size = None
     try:
         train = datasets.load(config, "train", reporter=reporter)
     except InputError as error:
         if "image_size" not in error.settings or config.image_size is not None:
             raise
-        reporter.note(f"the images have several sizes: they are compared at {_SIZE} x {_SIZE} pixels")
-        config = replace(config, image_size=_SIZE)
+        image_size = _SIZE
+        reporter.note(f"the images have several sizes: they are compared at {image_size} x {image_size} pixels")
+        config = replace(config, image_size=image_size)
         train = datasets.load(config, "train", reporter=reporter)
     for note in train.notes:
         reporter.note(Message("{}: {}", train.name, note))
-    return train, datasets.load(config, "test", reporter=reporter)
+    return train, datasets.load(config, "test", reporter=reporter), image_size
 
 
 def look(table: Table, z: np.ndarray | None, reporter: Reporter, folder: Path | None = None) -> Issues:
-    """Look for everything that can be looked for."""
+    """Look for everything that can be looked for: ``z``, the latents, and the ``folder`` of the files, if any."""
     from softvq_cli.evaluation import issues as search
 
     reporter.stage("looking for duplicates")
@@ -190,17 +199,7 @@ def look(table: Table, z: np.ndarray | None, reporter: Reporter, folder: Path | 
     if z is not None:
         reporter.stage("looking at the latents")
         suspects |= _of_latents(z, table, reporter)
-    return Issues(table, _groups(equal, search.groups_of(pairs), table), suspects)
-
-
-def _sorted(rows: np.ndarray, scores: np.ndarray) -> list[Suspect]:
-    """The worst score first."""
-    order = np.argsort(scores, kind="stable")
-    return [Suspect(int(rows[i]), round(float(scores[i]), 4)) for i in order]
-
-
-def _groups(equal: Sequence[np.ndarray], near: Sequence[np.ndarray], table: Table) -> dict[str, Sequence[np.ndarray]]:
-    """The groups, and which of them lie in both splits or in several classes."""
+    near = search.groups_of(pairs)
     together = [*equal, *near]
     groups = {
         "exact_duplicates": equal,
@@ -209,7 +208,13 @@ def _groups(equal: Sequence[np.ndarray], near: Sequence[np.ndarray], table: Tabl
     }
     if table.labels is not None:
         groups["class_conflicts"] = [rows for rows in together if len(np.unique(table.labels[rows])) > 1]
-    return groups
+    return Issues(groups, suspects)
+
+
+def _sorted(rows: np.ndarray, scores: np.ndarray) -> list[Suspect]:
+    """The worst score first."""
+    order = np.argsort(scores, kind="stable")
+    return [Suspect(int(rows[i]), round(float(scores[i]), 4)) for i in order]
 
 
 def _sizes(table: Table, folder: Path | None) -> np.ndarray | None:
@@ -250,7 +255,7 @@ def _of_latents(z: np.ndarray, table: Table, reporter: Reporter) -> dict[str, li
     classes, labels = np.unique(table.labels, return_inverse=True)
     rows, counted, scores = search.doubted_labels(search.cross_validated(z, labels), labels)
     suspects["doubted_labels"] = [
-        Suspect(row, round(score, 4), str(table.class_names[label] if table.class_names else label))
+        Suspect(row, round(score, 4), table.class_name(label))
         for row, label, score in zip(rows.tolist(), classes[counted].tolist(), scores.tolist(), strict=True)
     ]
     return suspects

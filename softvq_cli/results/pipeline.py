@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,6 @@ from softvq_cli.results.evaluate import BASELINES, BASIC, TSNE, Evaluation
 from softvq_cli.results.subject import Subject
 
 if TYPE_CHECKING:
-    from softvq_cli.config import RunConfig
     from softvq_cli.training import Run
     from softvq_cli.training.checkpoint import Checkpoint
 
@@ -30,33 +28,6 @@ FILES = (*evaluate.FILES, MAP, RECONSTRUCTIONS, CURVES, USAGE, CODEWORDS)
 """What a run's folder has next to what training and embedding leave there."""
 
 
-@dataclass(frozen=True)
-class RunResult:
-    """A run that is trained and evaluated."""
-
-    folder: Path
-    config: RunConfig
-    training: Mapping[str, float]
-    """The last line of the log."""
-    checkpoint_sha256: str
-    evaluation: Evaluation
-    remarks: list[str]
-    """A sentence on whatever is off."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {
-            "folder": str(self.folder),
-            "checkpoint_sha256": self.checkpoint_sha256,
-            "config": self.config.as_dict(),
-            "training": self.training,
-            "results": self.evaluation.numbers["z_e"],
-            "baselines": self.evaluation.baselines,
-            "remarks": self.remarks,
-            **self.evaluation.details,
-        }
-
-
 def run_pipeline(
     chosen: Mapping[str, Any],
     *,
@@ -66,10 +37,11 @@ def run_pipeline(
     device: str = "auto",
     reporter: Reporter | None = None,
     stop: threading.Event | None = None,
-) -> RunResult:
+) -> dict[str, Any]:
     """Train a configuration and evaluate it; the arguments are those of :func:`softvq_cli.training.train`.
 
-    With ``resume``, what the folder has of this very checkpoint is not done again.
+    With ``resume``, what the folder has of this very checkpoint is not done again. The results are returned as a
+    document, with a sentence in ``remarks`` on whatever is off.
     """
     from softvq_cli.devices import pick
     from softvq_cli.training import checkpoint, run_directory, train
@@ -93,7 +65,16 @@ def run_pipeline(
             _draw(run.folder, subject, evaluation, reporter)
         except KeyboardInterrupt as error:
             raise Interrupted(f"stopped while {doing}", {"out": run.folder, "resume": True}) from error
-    return RunResult(run.folder, run.config, run.metrics, trained.sha256, evaluation, evaluation.remarks(trained))
+    return {
+        "folder": str(run.folder),
+        "checkpoint_sha256": trained.sha256,
+        "config": run.config.as_dict(),
+        "training": run.metrics,
+        "results": evaluation.numbers["z_e"],
+        "baselines": evaluation.baselines,
+        "remarks": evaluation.remarks(trained),
+        **evaluation.details,
+    }
 
 
 def _subject(run: Run, trained: Checkpoint, reporter: Reporter) -> Subject:

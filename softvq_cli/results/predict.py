@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,67 +28,34 @@ ENDINGS = (".parquet", ".csv")
 """Of files of predictions."""
 
 
-@dataclass(frozen=True)
-class Neighbour:
-    """A training image near a new one."""
-
-    file: str
-    """Its name; where the data have no file names, its number in the training split."""
-    cls: str | None
-    distance: float
-    """In z_e."""
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What is said of one new image."""
-
-    file: str
-    cls: str | None
-    """The most probable class; None where the training images have no labels."""
-    probability: float | None
-    cluster: int
-    outlier: float
-    """The share of training images that are nearer to their neighbours, 0 … 1: near 1 is unusual."""
-    neighbours: tuple[Neighbour, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {
-            "file": self.file,
-            "class": self.cls,
-            "probability": self.probability,
-            "cluster": self.cluster,
-            "outlier": self.outlier,
-            "neighbours": [{"file": n.file, "class": n.cls, "distance": n.distance} for n in self.neighbours],
-        }
-
-
-@dataclass(frozen=True)
-class _Training:
-    """What the run knows of its training images."""
+class _Training(NamedTuple):
+    """What the run knows of its N training images."""
 
     z: np.ndarray
     labels: np.ndarray | None
-    class_names: tuple[str, ...]
+    class_names: Sequence[str]
     file_names: Sequence[str] | None
-
-    def neighbour(self, row: int, distance: float) -> Neighbour:
-        name = f"#{row}" if self.file_names is None else self.file_names[row]
-        return Neighbour(name, None if self.labels is None else self.class_of(int(self.labels[row])), distance)
 
     def class_of(self, label: int) -> str:
         return self.class_names[label] if 0 <= label < len(self.class_names) else str(label)
 
+    def describe(self, row: int, distance: float) -> dict[str, Any]:
+        """Without file names an image is called by its number in the training split."""
+        name = f"#{row}" if self.file_names is None else self.file_names[row]
+        cls = None if self.labels is None else self.class_of(int(self.labels[row]))
+        return {"file": name, "class": cls, "distance": distance}
+
 
 def predict(
     run: Path, paths: Sequence[Path], *, neighbours: int = 3, device: str = "auto", reporter: Reporter | None = None
-) -> list[Prediction]:
+) -> list[dict[str, Any]]:
     """Classify new images by the probe of a run, and look them up among its training images.
 
     ``paths`` are images, or folders of them, which take the model's size, channels and range of values; for a model of
     vectors they are files of vectors, of which each row is one. What the folder does not have is measured; nothing is
-    written.
+    written. Each image has a ``file``, the most probable ``class`` with its ``probability`` (None without labels), a
+    ``cluster``, an ``outlier`` score, the share of training images that are nearer to their own neighbours, and its
+    ``neighbours`` in z_e.
     """
     from softvq_cli.evaluation.search import nearest
 
@@ -103,14 +72,16 @@ def predict(
     clusters = nearest_centre(z, evaluation.array("centres"))
     labels, probabilities = classified(z, evaluation)
     return [
-        Prediction(
-            as_utf8(name),
-            None if labels is None else training.class_of(int(labels[i])),
-            None if probabilities is None else float(probabilities[i]),
-            int(clusters[i]),
-            float(outlier[i]),
-            tuple(training.neighbour(int(rows[i, j]), float(distances[i, j])) for j in range(min(neighbours, k))),
-        )
+        {
+            "file": as_utf8(name),
+            "class": None if labels is None else training.class_of(int(labels[i])),
+            "probability": None if probabilities is None else float(probabilities[i]),
+            "cluster": int(clusters[i]),
+            "outlier": float(outlier[i]),
+            "neighbours": [
+                training.describe(int(rows[i, j]), float(distances[i, j])) for j in range(min(neighbours, k))
+            ],
+        }
         for i, name in enumerate(names)
     ]
 
@@ -171,18 +142,17 @@ def nearest_centre(z: np.ndarray, centres: np.ndarray | None) -> np.ndarray:
 
 def classified(z: np.ndarray, evaluation: evaluate.Evaluation) -> tuple[np.ndarray | None, np.ndarray | None]:
     """(label, its probability) of each row by the softmax probe; None where there is none."""
+    from scipy.special import softmax
+
     weights = evaluation.array("probe")
     if weights is None:
         return None, None
     logits = z.astype(np.float64) @ weights[:, 1:-1].T + weights[:, -1]
-    logits -= logits.max(axis=1, keepdims=True)
-    p = np.exp(logits)
-    return weights[logits.argmax(axis=1), 0].astype(np.int64), p.max(axis=1) / p.sum(axis=1)
+    return weights[logits.argmax(axis=1), 0].astype(np.int64), softmax(logits, axis=1).max(axis=1)
 
 
-def write(path: Path, predictions: Sequence[Prediction]) -> None:
+def write(path: Path, predictions: Sequence[Mapping[str, Any]]) -> None:
     """Write predictions to a ``.parquet`` or ``.csv`` file, one row per image."""
-    rows = [prediction.as_dict() for prediction in predictions]
     if path.suffix == ".parquet":
         from softvq_cli.embeddings import parquet
 
@@ -191,15 +161,21 @@ def write(path: Path, predictions: Sequence[Prediction]) -> None:
         from pyarrow.parquet import write_table
 
         with atomic_write(path) as file:
-            write_table(pa.Table.from_pylist(rows), file)
+            write_table(pa.Table.from_pylist(list(predictions)), file)
         return
-    import csv
-    import io
-
-    text, nearest = io.StringIO(), max(len(prediction.neighbours) for prediction in predictions)
-    columns = ["file", "class", "probability", "cluster", "outlier"]
-    entries = [(i, name) for i in range(nearest) for name in ("file", "class", "distance")]
-    writer = csv.writer(text)
-    writer.writerow([*columns, *(f"neighbour_{i + 1}_{name}" for i, name in entries)])
-    writer.writerows([*map(row.get, columns), *(row["neighbours"][i][name] for i, name in entries)] for row in rows)
+    rows = [
+        {
+            **{name: value for name, value in prediction.items() if name != "neighbours"},
+            **{
+                f"neighbour_{number}_{name}": value
+                for number, neighbour in enumerate(prediction["neighbours"], 1)
+                for name, value in neighbour.items()
+            },
+        }
+        for prediction in predictions
+    ]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
     write_text(path, text.getvalue())

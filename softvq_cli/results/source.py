@@ -63,7 +63,6 @@ class Source:
     reading: Mapping[str, Any] = field(default_factory=dict)
     """How the other data are read, where that is not as those of the training were: settings by name."""
     _splits: dict[str, Dataset] = field(default_factory=dict, init=False, repr=False, compare=False)
-    _said: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Check that there are other data where ``reading`` says how to read them (UsageError)."""
@@ -86,44 +85,17 @@ class Source:
         """One split; ``choice``: the user says which, and may say another."""
         if split not in SPLITS:
             raise UsageError(unknown_name("split", split, SPLITS))
-        trained = self.checkpoint.dataset
-        dataset = self._load(cast(Split, split))
-        if len(dataset.image_shape) != len(trained.image_shape):
-            kinds = {1: "vectors", 3: "images"}
-            raise InputError(
-                "{} holds {}, and {} was trained on {}",
-                *(dataset.name, kinds[len(dataset.image_shape)], self.checkpoint.path, kinds[len(trained.image_shape)]),
-            )
-        if dataset.of_vectors and dataset.image_shape != trained.image_shape:
-            raise InputError(
-                "the vectors of {} have {} numbers, those that {} was trained on had {}",
-                *(dataset.name, dataset.image_shape[0], self.checkpoint.path, trained.image_shape[0]),
-            )
-        if (*dataset.image_shape[:2], 3) == trained.image_shape and dataset.image_shape[2] == 1:
-            self.reporter.note(f"{dataset.name}: grey images for a model of colour images: repeated to three channels")
-            colour = np.broadcast_to(dataset.images, (*dataset.images.shape[:3], 3))
-            dataset = dataclasses.replace(dataset, images=colour, key=None)
-        if (
-            (*dataset.image_shape[:2], 1) == trained.image_shape
-            and dataset.image_shape[2] == 3
-            and self.data is not None
-        ):
-            from softvq_cli.datasets.loose import grey_of
-
-            self.reporter.note(f"{dataset.name}: colour images for a model of grey images: converted to grey")
-            dataset = dataclasses.replace(dataset, images=grey_of(dataset.images), key=None)
-        if dataset.image_shape != trained.image_shape:
-            grey = dataset.image_shape[2] == 3 and trained.image_shape[2] == 1
-            raise InputError(
-                "the images of {} have the shape {} (height, width, channels), those that {} was trained on had {}{}{}",
-                *(dataset.name, dataset.image_shape, self.checkpoint.path, trained.image_shape),
-                "; convert them to grey, or train on colour images" if grey else "",
-                self._resized(dataset),
-            )
-        for note in (*dataset.notes, *self._part(dataset, choice)):
+        trained, dataset = self.checkpoint.dataset, self._fitted(self._load(cast(Split, split)))
+        for note in dataset.notes:
             self.reporter.note(Message("{}: {}", dataset.name, note))
+        if self.data is not None and dataset.drawn and split != "all":  # only a part of them
+            others = Message("; {split} all uses all of them") if choice else ""
+            part = Message("these data have no splits: {} images were drawn as {}{}", len(dataset), split, others)
+            self.reporter.note(Message("{}: {}", dataset.name, part))
         if dataset.class_names and trained.class_names and dataset.class_names != trained.class_names:
-            self._once(f"{dataset.name} has other classes than the data that {self.checkpoint.path} was trained on")
+            self.reporter.warn(
+                f"{dataset.name} has other classes than the data that {self.checkpoint.path} was trained on"
+            )
         return self._numbered(dataset)
 
     def compare(self) -> None:
@@ -134,7 +106,7 @@ class Source:
 
         trained, there = self.checkpoint.dataset, DatasetInfo.of(self._load("train"))
         if there.fingerprint != trained.fingerprint:
-            self._once(
+            self.reporter.warn(
                 f"{self.checkpoint.config.data.data} is not the data that {self.checkpoint.path} was trained on: "
                 f"{trained.difference(there)}"
             )
@@ -182,27 +154,28 @@ class Source:
         evaluation = evaluate.of_checkpoint(folder, seal, test=rows.info["fingerprint"])
         return {name: array for name in evaluate.ARRAYS if (array := evaluation.array(name)) is not None}
 
-    def _once(self, text: str) -> None:
-        """Warn, but not of each split again."""
-        if text not in self._said:
-            self._said.add(text)
-            self.reporter.warn(text)
+    def _fitted(self, dataset: Dataset) -> Dataset:
+        """The images with the model's channels; InputError where they have another shape."""
+        shape, expected = dataset.image_shape, self.checkpoint.dataset.image_shape
+        if shape == expected:
+            return dataset
+        if expected == (*shape[:2], 3) and shape[2] == 1:
+            self.reporter.note(f"{dataset.name}: grey images for a model of colour images: repeated to three channels")
+            images = np.broadcast_to(dataset.images, (*dataset.images.shape[:3], 3))
+        elif self.data is not None and expected == (*shape[:2], 1) and shape[2] == 3:
+            from softvq_cli.datasets.loose import grey_of
 
-    def _resized(self, dataset: Dataset) -> str:
-        """What to do about another size: files can be resized to a square, arrays cannot."""
-        height, width, _ = self.checkpoint.dataset.image_shape
-        size = dataset.image_shape[:2]
-        if self.data is None or dataset.file_names is None or height != width or size == (height, width):
-            return ""
-        return Message("; {image_size} {} resizes them", height)
-
-    def _part(self, dataset: Dataset, choice: bool) -> list[str]:
-        """Of other data that do not divide themselves only a part is a split."""
-        if self.data is None or not dataset.drawn or dataset.split == "all":
-            return []
-        others = Message("; {split} all uses all of them") if choice else ""
-        drawn = "these data have no splits: {} images were drawn as {}{}"
-        return [Message(drawn, len(dataset), dataset.split, others)]
+            self.reporter.note(f"{dataset.name}: colour images for a model of grey images: converted to grey")
+            images = grey_of(dataset.images)
+        else:
+            there, needed = (
+                f"images of the shape {each} (height, width, channels)"
+                if len(each) == 3
+                else f"vectors of {each[0]} numbers"
+                for each in (shape, expected)
+            )
+            raise InputError(f"{dataset.name} holds {there}, and {self.checkpoint.path} was trained on {needed}")
+        return dataclasses.replace(dataset, images=images, key=None)
 
     def _numbered(self, dataset: Dataset) -> Dataset:
         """With the labels that the checkpoint's data gave these classes; new classes come after, and where no name is

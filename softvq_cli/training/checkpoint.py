@@ -14,19 +14,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from softvq_cli.config import RunConfig, pixel_range
-from softvq_cli.datasets.dataset import Dataset
-from softvq_cli.datasets.naming import shorten
 from softvq_cli.errors import InputError, SoftVQError, one_line
 from softvq_cli.training import archive
 from softvq_cli.version import __version__
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     from torch import Tensor
 
+    from softvq_cli.datasets.dataset import Dataset
     from softvq_cli.model import Autoencoder, Networks
     from softvq_cli.training.session import Session
 
@@ -62,6 +60,8 @@ class DatasetInfo:
             differences.append("images of {} instead of {}".format(*shapes))
         for kind, here, there in (("new", other, self), ("missing", self, other)):
             if only := [name for name in here.class_names if name not in there.class_names]:
+                from softvq_cli.datasets.naming import shorten  # here: info of a run reads no data
+
                 differences.append(f"{kind} classes: {shorten(only, 3)}")
         return "its fingerprint differs: " + ("; ".join(differences) or "as many images, but other content")
 
@@ -104,6 +104,8 @@ class Checkpoint(Header):
         Raises:
             InputError: another shape, a code that is not in the codebook, or codes for a model without a codebook.
         """
+        import numpy as np
+
         from softvq_cli.model import decode
 
         decoded = decode(self.model, np.asarray(rows))

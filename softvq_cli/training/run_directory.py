@@ -10,17 +10,17 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import filelock
+from typing import TYPE_CHECKING, Any
 
 from softvq_cli.config import RunConfig, check
-from softvq_cli.datasets.dataset import Dataset
 from softvq_cli.errors import InputError, Message, RefusedError, SoftVQError, UsageError, param
 from softvq_cli.files import as_utf8, discard_unfinished, make_folder, on_disk, read_json, write_json, write_text
 from softvq_cli.training import checkpoint
 from softvq_cli.version import __version__
 from softvq_cli.words import BOTTLENECKS, IMAGE_SHAPES
+
+if TYPE_CHECKING:
+    from softvq_cli.datasets.dataset import Dataset
 
 CHECKPOINT = "ckpt.pt"
 METRICS = "metrics.jsonl"
@@ -86,6 +86,8 @@ def locked(folder: Path, also: Iterable[str] = ()) -> Iterator[None]:
 
     What an earlier process was writing when it was killed is removed: of a run's own files, and of those in ``also``.
     """
+    import filelock  # here, since reading a run needs none of its asyncio
+
     made = not folder.exists()
     make_folder(folder)
     lock = filelock.FileLock(folder / LOCK, timeout=0, is_singleton=True)
