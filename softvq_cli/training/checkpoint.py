@@ -52,6 +52,8 @@ class DatasetInfo:
 
     def difference(self, other: DatasetInfo) -> str:
         """How ``other``, which has another fingerprint, differs as far as these descriptions tell."""
+        from softvq_cli.datasets.naming import shorten  # here, since info of a run reads no data
+
         differences = []
         if other.n != self.n:
             differences.append(f"{other.n} training images instead of {self.n}")
@@ -60,8 +62,6 @@ class DatasetInfo:
             differences.append("images of {} instead of {}".format(*shapes))
         for kind, here, there in (("new", other, self), ("missing", self, other)):
             if only := [name for name in here.class_names if name not in there.class_names]:
-                from softvq_cli.datasets.naming import shorten  # here: info of a run reads no data
-
                 differences.append(f"{kind} classes: {shorten(only, 3)}")
         return "its fingerprint differs: " + ("; ".join(differences) or "as many images, but other content")
 

@@ -15,6 +15,7 @@ from softvq_cli import datasets
 from softvq_cli.config import DataConfig
 from softvq_cli.errors import InputError
 from softvq_cli.evaluation.codes import agreement, describe_codes
+from tests.helpers import encoded, pixels, write_folder
 
 pytestmark = pytest.mark.usefixtures("small_networks")
 TRAIN = ("train", "--iterations", "30", "--batch-size", "32", "-q", "--out", "run")
@@ -51,7 +52,7 @@ def test_a_table_of_codes_names_each_item_once(softvq, vectors, ending: str) -> 
         assert (int(row["suffix"]), row["unique"]) == (before, f"{row['code']}-{before}")
     if ending == "csv":
         return
-    document = json.loads(softvq("info", out, "--json").done().out)
+    document = softvq("info", out, "--json").document
     _, sizes = np.unique(expected, axis=0, return_counts=True)
     assert document["collisions"]["items"] == sizes[sizes > 1].sum()
     assert document["collisions"]["largest_group"] == sizes.max()
@@ -79,18 +80,13 @@ def test_what_no_table_of_codes_has_is_refused(softvq, trained, words: tuple[str
     assert not list(Path().glob("a.*"))
 
 
-def test_the_files_of_a_folder_are_the_ids(softvq, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    image = pytest.importorskip("PIL.Image")
+def test_the_files_of_a_folder_are_the_ids(softvq, tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
-    monkeypatch.chdir(tmp_path)
-    rng = np.random.default_rng(0)
-    Path("photos").mkdir()
-    for number in range(40):
-        image.fromarray(rng.integers(0, 256, (8, 8), dtype=np.uint8)).save(f"photos/{number}.png")
+    write_folder(tmp_path / "photos", {f"{number}.png": encoded(pixels(number, (8, 8))) for number in range(40)})
     softvq(*TRAIN, "--data", "photos", "--bottleneck", "vq", "--K", "2").done()
     softvq("embed", "run", "--split", "all", "--what", "codes", "-o", "codes.parquet").done()
     assert sorted(parquet.read_table("codes.parquet").column("id").to_pylist())[0] == "0.png"
-    assert "0.png" in json.dumps(json.loads(softvq("info", "codes.parquet", "--json").done().out)["collisions"])
+    assert "0.png" in json.dumps(softvq("info", "codes.parquet", "--json").document["collisions"])
 
 
 @pytest.mark.parametrize(
@@ -154,14 +150,10 @@ def test_without_a_network_rvq_is_residual_k_means_and_a_row_next_to_rvq(softvq,
         for k in range(4):  # a fixed point of k-means
             np.testing.assert_allclose(codebook[k], left[codes == k].mean(0), atol=1e-4)
         left = left - codebook[codes]
-    softvq("train", "--data", "x.npz", "--arch", "none", "--latent-dim", "5", "--out", "a", "-q").refused(
-        2, "--latent-dim"
-    )
-    document = json.loads(
-        softvq("run", "--data", "x.npz", "--bottleneck", "rvq", "--K", "4", "--iterations", "5", "--out", "r", "--json")
-        .done()
-        .out
-    )
+    words = ("train", "--data", "x.npz", "--arch", "none", "--latent-dim", "5", "--out", "a", "-q")
+    softvq(*words).refused(2, "--latent-dim")
+    words = ("run", "--data", "x.npz", "--bottleneck", "rvq", "--K", "4", "--iterations", "5", "--out", "r", "--json")
+    document = softvq(*words).document
     test = datasets.load(DataConfig(data="x.npz"), "test").images
     expected = checkpoint.model.evaluate(test)["nmse"]
     assert document["baselines"]["rq-kmeans"]["test_nmse"] == pytest.approx(expected, rel=0.3)  # another start
@@ -176,7 +168,7 @@ def test_without_a_network_rvq_is_residual_k_means_and_a_row_next_to_rvq(softvq,
         np.square(model.decode(z_e) - test).mean() / (train - train.mean(0)).var(), rel=1e-3
     )
     assert codes["collisions"]["share"] == pytest.approx(results["collisions"])
-    shown = json.loads(softvq("info", "r", "--json").done().out)
+    shown = softvq("info", "r", "--json").document
     assert (shown["stages"], shown["collisions"]) == (codes["stages"], codes["collisions"])
 
 

@@ -33,15 +33,11 @@ def test_our_errors_are_one_line_and_their_exit_code(failing_with, kind, code):
     failing_with(kind("the disk is full")).refused(code, "the disk is full")
 
 
-def test_an_interrupted_run_shows_how_to_go_on(failing_with):
-    result = failing_with(Interrupted("stopped at step 3; to go on: softvq train --resume"))
-    assert result.code == 130
-    assert result.err == "softvq: stopped at step 3; to go on: softvq train --resume\n"
-
-
-def test_ctrl_c_is_130_without_a_traceback(failing_with):
-    result = failing_with(KeyboardInterrupt())
-    assert (result.code, result.err) == (130, "softvq: interrupted\n")
+@pytest.mark.parametrize("error", [Interrupted("stopped at step 3", {"out": "run"}), KeyboardInterrupt()])
+def test_an_interruption_is_130_without_a_traceback(failing_with, error):
+    result = failing_with(error)
+    assert result.code == 130 and len(result.err.splitlines()) == 1 and result.err.startswith("softvq: ")
+    assert ("softvq data --out run" in result.err) == isinstance(error, Interrupted)
 
 
 @pytest.mark.parametrize(
@@ -49,6 +45,8 @@ def test_ctrl_c_is_130_without_a_traceback(failing_with):
     [
         (MemoryError(), ("memory", "--batch-size")),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"), ("memory", "--batch-size")),
+        (ImportError("libtorch_cpu.so: failed to map segment from shared object"), ("memory", "--batch-size")),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), ("memory", "--batch-size")),
         (OSError(errno.ENOSPC, "No space left on device", "x.npy"), ("x.npy", "No space left on device")),
         (ZeroDivisionError("division\nby zero"), ("ZeroDivisionError: division by zero", UNFORESEEN[0], "--debug")),
     ],
@@ -58,10 +56,8 @@ def test_what_nobody_foresaw_is_one_line_too(failing_with, error, words):
 
 
 def test_debug_shows_the_traceback(failing_with):
-    result = failing_with(ZeroDivisionError("division by zero"), "--debug")
-    assert result.code == 1
-    assert "Traceback (most recent call last)" in result.err
-    assert result.err.splitlines()[-1].startswith("softvq: error: ZeroDivisionError")
+    *_, traceback, last = failing_with(ZeroDivisionError("division by zero"), "--debug").err.splitlines()
+    assert traceback.startswith("ZeroDivisionError") and last.startswith("softvq: error: ")
 
 
 def test_a_message_cannot_break_the_line_or_colour_the_terminal(failing_with):
@@ -95,13 +91,6 @@ def test_a_message_cannot_break_the_line_or_colour_the_terminal(failing_with):
 def test_wrong_usage_is_one_line_that_helps(softvq, words, expected, tmp_path):
     softvq(*words).refused(2, *expected)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_device_that_is_not_there_is_refused_by_name(softvq, monkeypatch):
-    import torch
-
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    softvq("train", "--device", "cuda").refused(2, "--device", "cuda", "cpu")
 
 
 def test_a_reader_that_leaves_ends_the_command_quietly():

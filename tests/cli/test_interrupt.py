@@ -20,17 +20,13 @@ def handler():
     return Interrupts()
 
 
-def test_a_signal_raises(handler):
+def test_outside_a_training_the_first_signal_raises_and_in_one_the_second(handler):
     with pytest.raises(KeyboardInterrupt):
         handler(signal.SIGINT, None)
     assert handler.seen
-
-
-def test_in_training_the_first_signal_asks_and_the_second_raises(handler):
-    handler.stop = threading.Event()
+    handler.seen, handler.stop = False, threading.Event()
     handler(signal.SIGTERM, None)
-    assert handler.stop.is_set()
-    assert not handler.seen
+    assert handler.stop.is_set() and not handler.seen
     signal.setitimer(signal.ITIMER_REAL, 0)
     with pytest.raises(KeyboardInterrupt):
         handler(signal.SIGTERM, None)
@@ -53,16 +49,12 @@ if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as it is where thes
 
 
 @pytest.mark.parametrize("number", ENDING)
-def test_signals_are_answered_within_a_command_and_given_back_after_it(number):
+def test_signals_are_answered_within_a_command_unless_they_are_ignored(number):
     before = signal.getsignal(number)
     with interrupts.installed():
         assert signal.getsignal(number) is interrupts
     assert signal.getsignal(number) is before
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])  # nohup ignores the second
-def test_an_ignored_signal_stays_ignored(number):
-    before = signal.signal(number, signal.SIG_IGN)
+    signal.signal(number, signal.SIG_IGN)  # as nohup does
     try:
         with interrupts.installed():
             assert signal.getsignal(number) is signal.SIG_IGN
@@ -131,7 +123,7 @@ def test_a_training_that_is_interrupted_leaves_a_checkpoint_and_goes_on(
     assert not document["finished"]
 
 
-@pytest.mark.parametrize("delay", [0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6])
+@pytest.mark.parametrize("delay", [0.02, 0.1, 0.4, 1.6])
 def test_ctrl_c_while_the_program_starts_leaves_no_traceback(delay, tmp_path):
     process = start("train", "--out", tmp_path / "run", "--iterations", 10**6, "--device", "cpu", cwd=tmp_path)
     assert process.stdout is not None

@@ -15,9 +15,12 @@ from tests.helpers import QUICK, once, softvq
 
 HEAVY = frozenset(
     {"torch", "torchvision", "sklearn", "scipy", "matplotlib", "openTSNE", "onnx", "bokeh", "distributed"}
+    | {"numpy", "PIL", "pandas", "pyarrow"}
 )
-MODEL = {"torch"}
-CLUSTERING = {"sklearn", "scipy"}
+ARRAYS = {"numpy", "PIL"}
+MODEL = {*ARRAYS, "torch"}
+CLUSTERING = {*ARRAYS, "sklearn", "scipy", "pandas", "pyarrow"}
+"""scikit-learn loads the last two where they are installed."""
 CODE = """
 import sys
 from softvq_cli.__main__ import main
@@ -42,31 +45,6 @@ def modules(*words: object, cwd: Path, **environment: str) -> tuple[set[str], st
     return HEAVY & set(names), done.stderr
 
 
-@pytest.fixture
-def rows(tmp_path: Path) -> Path:
-    random = np.random.default_rng(0)
-    np.save(tmp_path / "z.npy", random.normal(size=(40, 3)).astype(np.float32))
-    np.save(tmp_path / "z.labels.npy", np.arange(40) % 3)
-    np.save(tmp_path / "images.npy", random.integers(0, 256, (40, 8, 8), np.uint8))
-    return tmp_path
-
-
-@pytest.mark.parametrize(
-    ("words", "may"),
-    [
-        (("data",), set()),
-        (("data", "check"), set()),
-        (("info", "z.npy"), set()),
-        (("cluster", "z.npy", "--n-init", "1"), CLUSTERING),
-        (("probe", "z.npy", "z.npy"), CLUSTERING),
-        (("tsne", "z.npy", "-o", "map.png", "--perplexity", "3", "-j", "1"), {*CLUSTERING, "openTSNE", "matplotlib"}),
-        (("train", "-d", "images.npy", "-n", "1", "--batch-size", "8", "--latent-dim", "2", "-o", "run"), MODEL),
-    ],
-)
-def test_a_command_loads_what_it_uses(words, may, rows):
-    assert modules(*words, cwd=rows)[0] <= may
-
-
 @pytest.fixture(scope="session")
 def trained(shared_folder):
     """The folder of a quick run with the networks of the paper, for commands in fresh processes."""
@@ -74,27 +52,33 @@ def trained(shared_folder):
 
 
 @pytest.mark.parametrize(
-    ("command", "may"), [("embed", MODEL | CLUSTERING), ("export", MODEL)]
-)  # embed reads the digits, which are scikit-learn's; info is below
-def test_a_command_on_a_checkpoint_loads_what_it_uses(command, may, trained, tmp_path):
-    more = ["--safetensors", "-o", "m.safetensors"] if command == "export" else []
-    assert modules(command, trained, *more, cwd=tmp_path)[0] <= may
-
-
-# ---- waiting
-
-
-needs_gnu = pytest.mark.skipif(platform.system() != "Linux", reason="torch has GNU's OpenMP on Linux")
-
-
-@needs_gnu
-@pytest.mark.parametrize(
-    ("environment", "spins"),
-    [({}, "0"), ({"GOMP_SPINCOUNT": "7"}, "7")],
+    ("words", "may"),
+    [
+        (("data",), ARRAYS),
+        (("info", "z.npy"), ARRAYS),
+        (("info", "{run}"), set()),
+        (("info", "{run}/ckpt.pt"), set()),
+        (("cluster", "z.npy", "--n-init", "1"), CLUSTERING),
+        (("probe", "z.npy", "z.npy"), CLUSTERING),
+        (("tsne", "z.npy", "-o", "map.png", "--perplexity", "3", "-j", "1"), {*CLUSTERING, "openTSNE", "matplotlib"}),
+        (("train", "-d", "images.npy", "-n", "1", "--batch-size", "8", "--latent-dim", "2", "-o", "run"), MODEL),
+        (("embed", "{run}"), MODEL | CLUSTERING),  # it reads the digits, which are scikit-learn's
+        (("export", "{run}", "--safetensors", "-o", "m.safetensors"), MODEL),
+    ],
 )
+def test_a_command_loads_what_it_uses(words, may, trained, tmp_path):
+    random = np.random.default_rng(0)
+    np.save(tmp_path / "z.npy", random.normal(size=(40, 3)).astype(np.float32))
+    np.save(tmp_path / "z.labels.npy", np.arange(40) % 3)
+    np.save(tmp_path / "images.npy", random.integers(0, 256, (40, 8, 8), np.uint8))
+    assert modules(*(word.format(run=trained) for word in words), cwd=tmp_path)[0] <= may
+
+
+@pytest.mark.skipif(platform.system() != "Linux", reason="torch has GNU's OpenMP on Linux")
+@pytest.mark.parametrize(("environment", "spins"), [({}, "0"), ({"GOMP_SPINCOUNT": "7"}, "7")])
 def test_threads_wait_passively_unless_the_user_says_otherwise(environment, spins, trained, tmp_path, monkeypatch):
     for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY"):
         monkeypatch.delenv(name, raising=False)
     loaded, said = modules("embed", trained, "-o", "z.npy", cwd=tmp_path, OMP_DISPLAY_ENV="verbose", **environment)
-    assert loaded <= MODEL
+    assert loaded <= MODEL | CLUSTERING
     assert f"GOMP_SPINCOUNT = '{spins}'" in said

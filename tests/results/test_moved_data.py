@@ -44,17 +44,16 @@ def embed(checkpoint: Path, **more: Any) -> tuple[int, list[str], list[str]]:
     return len(source.embed("test", Path("e.npy"))), warned, noted
 
 
-def test_from_elsewhere_the_data_are_found_beside_the_run(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("moved", [False, True])
+def test_data_are_found_next_to_the_run_or_where_they_were(project, monkeypatch, moved) -> None:
+    run = project / "runs" / "one"
+    if moved:
+        run = Path(shutil.move(run, project.parent / "elsewhere" / "one"))
     monkeypatch.chdir(project.parent / "elsewhere")
-    rows, warned, noted = embed(project / "runs" / "one")
-    assert rows == 4 and warned == [] and noted == [f"photos.npz is read from {project / 'photos.npz'}"]
-
-
-def test_a_run_that_was_moved_finds_the_data_where_they_were(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.move(project / "runs" / "one", project.parent / "elsewhere" / "one")
-    monkeypatch.chdir(project.parent / "elsewhere")
-    rows, warned, noted = embed(Path("one/ckpt.pt"))
-    assert rows == 4 and warned == [] and noted == [f"photos.npz is read from {project / 'photos.npz'}"]
+    if not moved:
+        np.savez("photos.npz", **images(1))  # of two places the one with the fingerprint
+    rows, warned, noted = embed(run)
+    assert (rows, warned) == (4, []) and len(noted) == 1 and str(project / "photos.npz") in noted[0]
 
 
 def test_data_that_are_nowhere_are_asked_for(project: Path) -> None:
@@ -65,35 +64,20 @@ def test_data_that_are_nowhere_are_asked_for(project: Path) -> None:
     assert rows == 4 and warned == []
 
 
-def test_a_run_that_is_called_as_its_data_is_not_the_data(project: Path) -> None:
-    train(SMALL | {"data": "photos.npz"}, out=Path("runs/photos.npz"), device="cpu")
-    Path("photos.npz").unlink()
-    with pytest.raises(InputError, match="data"):
-        embed(project / "runs" / "photos.npz")
-
-
-def test_of_two_places_the_one_with_the_fingerprint(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(project.parent / "elsewhere")
-    np.savez("photos.npz", **images(1))
-    _, warned, noted = embed(project / "runs" / "one")
-    assert warned == [] and noted == [f"photos.npz is read from {project / 'photos.npz'}"]
-
-
 def test_other_images_under_the_old_name_are_said_to_be_others(project: Path) -> None:
     np.savez("photos.npz", **images(1))
     _, warned, _ = embed(project / "runs" / "one")
     assert len(warned) == 1 and "photos.npz is not the data that" in warned[0]
 
 
-def test_what_lies_beside_embeddings_names_no_folder(project: Path) -> None:
+def test_what_lies_next_to_embeddings_names_no_folder(project: Path) -> None:
     train(SMALL | {"data": str(project / "photos.npz")}, out=Path("runs/two"), device="cpu")
     source = Source.open(Path("runs/two"), device="cpu")
     source.embed("test", Path("e.npy"))
     text = Path("e.json").read_text()
     info = json.loads(text)
     assert str(project) not in text
-    assert info["config"]["data"]["data"] == "photos.npz"
-    assert info["dataset"] == "photos"
+    assert (info["config"]["data"]["data"], info["dataset"]) == ("photos.npz", "photos")
     assert info["fingerprint"] == source.load("test").fingerprint
 
 
