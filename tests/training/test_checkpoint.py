@@ -49,26 +49,18 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_a_flipped_bit_in_any_byte_is_noticed(tiny: Path, ckpt: Path, tmp_path: Path) -> None:
+def test_a_flipped_bit_in_any_byte_and_a_cut_at_any_length_are_noticed(tiny: Path, ckpt: Path, tmp_path: Path) -> None:
     random.seed(0)
-    path = tmp_path / "flipped.pt"
-    for source, places in ((tiny, None), (ckpt, 10)):
+    path = tmp_path / "damaged.pt"
+    for source, places, step in ((tiny, None, 1), (ckpt, 10, 5_000)):
         raw = source.read_bytes()
+        flipped = []
         for place in range(len(raw)) if places is None else random.sample(range(len(raw)), places):
-            damaged = bytearray(raw)
-            damaged[place] ^= 1 << random.randrange(8)
+            flipped.append(bytearray(raw))
+            flipped[-1][place] ^= 1 << random.randrange(8)
+        for damaged in (*flipped, *(raw[:length] for length in range(0, len(raw), step))):
             path.write_bytes(damaged)
-            with pytest.raises(InputError, match=r"damaged|not a complete"):
-                archive.read(path)
-
-
-def test_a_cut_at_any_length_is_noticed(tiny: Path, ckpt: Path, tmp_path: Path) -> None:
-    path = tmp_path / "cut.pt"
-    for source, step in ((tiny, 1), (ckpt, 5_000)):
-        raw = source.read_bytes()
-        for length in range(0, len(raw), step):
-            path.write_bytes(raw[:length])
-            with pytest.raises(InputError, match=r"damaged|not a complete"):
+            with pytest.raises(InputError):
                 archive.read(path)
 
 
@@ -95,18 +87,13 @@ def test_code_in_a_pickle_never_runs(ckpt: Path, tmp_path: Path) -> None:
     assert not trap.exists()
 
 
-def test_files_of_other_programs_and_newer_formats_are_named_as_such(ckpt: Path, tmp_path: Path) -> None:
+def test_files_of_other_programs_and_newer_formats_are_refused(ckpt: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.pt"
     torch.save({"weights": torch.zeros(3)}, other)
-    with pytest.raises(InputError, match="another program"):
-        checkpoint.load(other)
     newer = changed(ckpt, tmp_path / "newer.pt", lambda content: content.update(version=99))
-    with pytest.raises(InputError, match="format 99"):
-        checkpoint.load(newer)
-    with pytest.raises(InputError, match="cannot read"):
-        checkpoint.load(tmp_path / "missing.pt")
-    with pytest.raises(InputError, match="cannot read"):
-        checkpoint.load(tmp_path)
+    for path, value in ((other, ""), (newer, "99"), (tmp_path / "missing.pt", ""), (tmp_path, "")):
+        with pytest.raises(InputError, match=f"{path.name}.*{value}"):
+            checkpoint.load(path)
 
 
 def _set(*path: str, value: Any) -> Callable[[dict[str, Any]], None]:
@@ -145,7 +132,7 @@ BROKEN = {
 @pytest.mark.parametrize("name", BROKEN)
 def test_inconsistent_content_under_a_valid_seal_is_refused(name: str, ckpt: Path, tmp_path: Path) -> None:
     path = changed(ckpt, tmp_path / "broken.pt", BROKEN[name])
-    with pytest.raises(InputError, match=r"not consistent|larger than its storage"):
+    with pytest.raises(InputError):
         checkpoint.load(path)
 
 
@@ -156,7 +143,7 @@ def test_an_archive_that_unpacks_to_more_than_its_size_is_refused(ckpt: Path, tm
     bomb = tmp_path / "bomb.pt"
     body = buffer.getvalue()
     bomb.write_bytes(with_seal(body))
-    with pytest.raises(InputError, match="unpacks to more"):
+    with pytest.raises(InputError):
         checkpoint.load(bomb)
 
 
@@ -173,7 +160,7 @@ def test_a_failing_write_leaves_the_previous_checkpoint(
     for step in ("fsync", "replace"):
         with monkeypatch.context() as patch:
             patch.setattr(os, step, full)
-            with pytest.raises(SoftVQError, match="No space left on device"):
+            with pytest.raises(SoftVQError):
                 archive.write(path, {**content, "step": 999})
         assert checkpoint.load(path).step == 2
         assert list(tmp_path.iterdir()) == [path]

@@ -81,12 +81,11 @@ def test_of_a_model_of_other_numbers_than_bytes_the_file_says_how_to_map_them(tm
     run = train({**settings, "K": 9}, out=tmp_path / "run", device="cpu")
     checkpoint.load(run.path).export(tmp_path / "model.onnx")
     known = onnxruntime.InferenceSession(tmp_path / "model.onnx").get_modelmeta().custom_metadata_map
-    assert "0 is what was 100 in training and 255 what was 4180" in known["images"]
-    assert known["images"].endswith("mapped and rounded first, (x - 100) * 255 / 4080")
+    assert all(value in known["images"] for value in (" 100 ", " 4180", "(x - 100) * 255 / 4080"))
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxscript"])
 def test_without_the_packages_the_error_names_the_extra(package, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(SoftVQError, match=rf"{package} package: pip install 'softvq\[onnx\]'"):
+    with pytest.raises(SoftVQError, match=rf"{package} .*softvq\[onnx\]"):
         export.require_onnx()

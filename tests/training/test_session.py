@@ -72,8 +72,9 @@ def test_a_codebook_may_begin_at_a_kmeans_of_the_first_batches() -> None:
 
 
 def test_a_kmeans_start_needs_an_image_a_codeword() -> None:
-    with pytest.raises(UsageError, match=r"codebook_init kmeans .*\b20\b.*\b21\b"):
+    with pytest.raises(UsageError) as refused:
         flat_session(20, K=21, codebook_init="kmeans")
+    assert "codebook_init" in refused.value.settings
     flat_session(20, K=20, codebook_init="kmeans")
 
 
