@@ -230,7 +230,10 @@ def _octal(field: bytes) -> int:
     """A number of a header: in octal, or in 256s where that is too small."""
     if field[0] == 0x80:
         return int.from_bytes(field[1:], "big")
-    return int(field.strip(b" \0") or b"0", 8)
+    number = int(field.strip(b" \0") or b"0", 8)
+    if number < 0:  # the next header would be one that was read before
+        raise ValueError("a header is damaged")
+    return number
 
 
 def _pax(data: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -165,7 +165,7 @@ def metadata_records(source: Source, config: DataConfig) -> Records | None:
     files, notes = source.files, [*source.files.notes]
     lists = [row for row, name in enumerate(files.names) if name.rpartition("/")[2].lower() in _METADATA]
     rows_by_name = {name: row for row, name in enumerate(files.names)} if lists else {}
-    images: dict[str, tuple[naming.Role | None, Any]] = {}
+    images: list[tuple[str, naming.Role | None, Any]] = []
     for index, data in source.read(files.take(lists)):
         name = files.names[lists[index]]
         where = source.path / name
@@ -179,14 +179,15 @@ def metadata_records(source: Source, config: DataConfig) -> Records | None:
             if image not in rows_by_name:
                 raise InputError(f"{where} names {one_line(image)}, which is not there")
             of_folders = [naming.role_of(part) for part in image.split("/")[:-1]]
-            images[image] = role or next((part for part in of_folders if part), None), label
-    if all(label is None for _, label in images.values()):
+            images.append((image, role or next((part for part in of_folders if part), None), label))
+    if all(label is None for *_, label in images):
         return None  # nothing to learn from it: the folders say more
-    left = [name for name in files.names if name not in images and not naming.is_document(name)]
+    named = {image for image, *_ in images}
+    left = [name for name in files.names if name not in named and not naming.is_document(name)]
     if left:
         notes.append(f"not used, because no metadata file names them: {naming.shorten(left)}")
-    names = sorted(images, key=lambda image: image.split("/"))
-    roles, labels = zip(*(images[name] for name in names), strict=True)
+    images.sort(key=lambda image: image[0].split("/"))
+    names, roles, labels = zip(*images, strict=True)
     return files.take([rows_by_name[name] for name in names]).divided(str(source.path), roles, labels, notes=notes)
 
 

@@ -89,6 +89,9 @@ def read_csv(path: Path, config: DataConfig) -> Dataset | None:
     others = [name for name in (columns.label, columns.split, named) if name is not None]
     all_lines = csv.reader(io.StringIO(text if others else "", newline=""), delimiter=mark)
     body = [line for line in all_lines if line][0 if headless else 1 :]
+    ragged = next((number for number, line in enumerate(body, 1) if len(line) != len(names)), None)
+    if ragged is not None:
+        raise InputError(f"{path}: row {ragged} has {len(body[ragged - 1])} cells, the first line {len(names)}")
     text_of = {name: [line[names.index(name)] for line in body] for name in others}
     splits = tables.roles_of_column(str(path), text_of[columns.split]) if columns.split else [None] * len(rows)
     labels = text_of[columns.label] if columns.label else None

@@ -160,6 +160,11 @@ def test_a_damaged_header_in_a_tar_does_not_end_it_silently(tmp_path: Path) -> N
     data[second + 148 : second + 156] = b"000000\0 "  # its checksum
     path.write_bytes(data)
     unusable(path, "a.tar")
+    data[124:136] = b"-00000001000"  # backwards by a block, for ever
+    data[148:156] = b" " * 8
+    data[148:156] = b"%06o\0 " % sum(data[:512])
+    path.write_bytes(data)
+    unusable(path, "a.tar")
 
 
 def named_in_bytes(path: Path, names: dict[bytes, bytes]) -> Path:

@@ -206,6 +206,8 @@ def test_images_that_the_metadata_leave_out_are_named(tmp_path: Path) -> None:
     data = read(write_folder(tmp_path, files | {"metadata.csv": lines("csv", rows).encode()}))
     assert rows_of(data.images) == [0, 1, 2]
     assert len(data.notes) == 1 and data.notes[0].endswith(": 3.png")
+    (tmp_path / "metadata.csv").write_text("file_name,label\n0.png,1\n1.png,2\n0.png,2\n")
+    assert rows_of(read(tmp_path).images) == [0, 0, 1] and read(tmp_path).labels.tolist() == [0, 1, 1]
     (tmp_path / "metadata.csv").write_text("file_name,label\n8.png,1\n")
     unusable(tmp_path, "metadata.csv", "8.png")
 

@@ -133,6 +133,11 @@ def test_what_is_no_number_is_refused_by_row(tmp_path: Path, value: float) -> No
         read(npz(tmp_path, images=bad))
 
 
+def test_a_row_that_is_too_short_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("x,y,label\n1,2,a\n3,4\n")
+    unusable(tmp_path / "a.csv", "row 2")
+
+
 def test_a_cell_that_is_no_number_is_refused(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "a.csv", label=LABELS.tolist())
     path.write_text(path.read_text().replace(str(VECTORS[7, 2].item()), "n/a"))
