@@ -300,6 +300,12 @@ def _classes(where: str, labels: set[Any], class_names: Sequence[str] | None) ->
         return {label: label for label in labels}, tuple(map(same, class_names))
     if len(kinds) > 1 or not kinds <= {int, str}:
         raise InputError(f"{where}: labels must all be whole numbers or all be text")
-    decimal = all(isinstance(label, str) and re.fullmatch(r"-?[0-9]{1,18}", label) for label in labels)
-    ordered = sorted(labels, key=(lambda label: (int(label), label)) if decimal else None)
+    decimal = all(isinstance(label, str) and re.fullmatch(r"-?[0-9]+", label) for label in labels)
+    ordered = sorted(labels, key=_as_number if decimal else None)
     return {label: number for number, label in enumerate(ordered)}, tuple(map(str, ordered))
+
+
+def _as_number(text: str) -> tuple[Any, ...]:
+    """A key that sorts text as whole numbers of any length, which Python does not make of it: 2 before 10."""
+    digits = text.lstrip("0")
+    return (0, text) if text.startswith("-") else (1, len(digits), digits, text)
