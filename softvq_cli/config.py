@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -250,11 +250,7 @@ class RunConfig:
 
     @classmethod
     def from_flat(cls, values: Mapping[str, Any]) -> RunConfig:
-        """Build from settings by name; those left out get their default.
-
-        Raises:
-            UsageError: an unknown name, a wrong type or a value out of range.
-        """
+        """Build from settings by name; those left out get their default (UsageError: a wrong name or value)."""
         for name in values:
             if name not in SETTINGS:
                 raise UsageError(unknown_name("setting", name, SETTINGS))
@@ -266,18 +262,14 @@ class RunConfig:
 
     @classmethod
     def from_dict(cls, value: Any) -> RunConfig:
-        """The inverse of :meth:`as_dict`; a setting that is left out gets its default.
-
-        Raises:
-            UsageError: anything else than such a dict.
-        """
+        """The inverse of :meth:`as_dict`; a setting that is left out gets its default (UsageError: no such dict)."""
         if not isinstance(value, dict) or set(value) != set(SECTIONS):
             raise UsageError(f"a configuration has the sections {', '.join(SECTIONS)}")
         flat: dict[str, Any] = {}
         for section, kind in SECTIONS.items():
-            names = {f.name for f in dataclasses.fields(kind)}
-            if not isinstance(value[section], dict) or not set(value[section]) <= names:
-                raise UsageError(f"a configuration's section {section!r} has the settings {', '.join(sorted(names))}")
+            names = sorted(f.name for f in dataclasses.fields(kind))
+            if not isinstance(value[section], dict) or not set(value[section]) <= set(names):
+                raise UsageError(f"a configuration's section {section!r} has the settings {', '.join(names)}")
             flat |= value[section]
         return cls.from_flat(flat)
 
@@ -362,11 +354,7 @@ def numeric_settings() -> list[str]:
 
 
 def check(name: str, value: Any) -> Any:
-    """``value`` as the setting's type, after checking type and range.
-
-    Raises:
-        UsageError: with the setting's name, what is allowed, and what was given.
-    """
+    """``value`` as the setting's type, after checking type and range (UsageError)."""
     spec = SETTINGS[name]
     value = _as_type(spec, value)
     if value is None:
@@ -376,25 +364,13 @@ def check(name: str, value: Any) -> Any:
             raise UsageError(f"the bottleneck {value} comes from another package, and {BROKEN[value]}")
         labels = {entry.label.replace(" ", "-"): known for known, entry in BOTTLENECKS.items()}
         raise UsageError(unknown_name("bottleneck", value, BOTTLENECKS, labels))
-    if name == "pixel_range":
-        pixel_range(value)
-    if name == "image_shape":
-        image_shape(value)
-    if name == "sigma_power" and value != "-d" and not _is_finite_number(value):
-        raise UsageError("{} must be -d or a number, not {}", param(name), shown(value))
-    if name == "levels":
-        parse_levels(value)
-    if name == "keep":
-        parse_keep(value)
+    if name in _PARSERS:
+        _PARSERS[name](value)
     return in_range(name, value, low=spec.low, above=spec.above, high=spec.high) if is_number(value) else value
 
 
 def pixel_range(text: str) -> tuple[float, float] | None:
-    """``LOW,HIGH`` as two numbers, or None for a word: ``auto`` or ``full``.
-
-    Raises:
-        UsageError: it is neither.
-    """
+    """``LOW,HIGH`` as two numbers, or None for a word: ``auto`` or ``full`` (UsageError: it is neither)."""
     if text in ("auto", "full"):
         return None
     parts = text.split(",")
@@ -404,11 +380,7 @@ def pixel_range(text: str) -> tuple[float, float] | None:
 
 
 def image_shape(text: str) -> tuple[int, int, int]:
-    """``H,W``, ``H,W,C`` or ``C,H,W`` as three numbers, in that order; ``H,W`` has one channel.
-
-    Raises:
-        UsageError: it is none of them.
-    """
+    """``H,W``, ``H,W,C`` or ``C,H,W`` as three numbers, in that order; ``H,W`` has one channel (UsageError)."""
     parts = [part.strip() for part in text.split(",")]
     if all(part.isdecimal() and len(part) < 6 and 0 < int(part) < 1 << 16 for part in parts):
         numbers = [int(part) for part in parts]
@@ -418,16 +390,52 @@ def image_shape(text: str) -> tuple[int, int, int]:
     raise UsageError("{image_shape} must be H,W,C (28,28,1) or C,H,W (3,32,32) with C 1 or 3, not {!r}", text[:80])
 
 
+def _check_sigma_power(text: str) -> None:
+    if text != "-d" and not _is_finite_number(text):
+        raise UsageError("{sigma_power} must be -d or a number, not {}", shown(text))
+
+
+def parse_levels(text: str) -> tuple[int, ...]:
+    """``5,5,5`` as numbers (UsageError: not whole numbers from 3 up, or their product is too large)."""
+    # Of two levels, one is where every number begins, and stays.
+    numbers = _whole_numbers("levels", text, least=3)
+    if math.prod(numbers) > MOST_CODES:
+        raise UsageError("{levels} {} gives {} codes: at most {} are allowed", text, math.prod(numbers), MOST_CODES)
+    return numbers
+
+
+def parse_keep(text: str) -> tuple[int, ...]:
+    """``2000,5000`` as numbers in increasing order, each once; nothing of an empty text (UsageError)."""
+    return tuple(sorted(set(_whole_numbers("keep", text, least=1)))) if text.strip() else ()
+
+
+def _whole_numbers(name: str, text: str, least: int) -> tuple[int, ...]:
+    words = [word.strip() for word in text.split(",")]
+    numbers = tuple(int(word) for word in words if word.isascii() and word.isdigit() and len(word) < 17)
+    if len(numbers) < len(words) or not all(least <= number <= MOST_COUNT for number in numbers):
+        raise UsageError(
+            "{} takes whole numbers of at least {} separated by commas, not {}", param(name), least, shown(text)
+        )
+    return numbers
+
+
+_PARSERS: Mapping[str, Callable[[str], object]] = {
+    "pixel_range": pixel_range,
+    "image_shape": image_shape,
+    "sigma_power": _check_sigma_power,
+    "levels": parse_levels,
+    "keep": parse_keep,
+}
+"""Settings that are text with numbers in it → what refuses another text (UsageError)."""
+
+
 def _as_type(spec: Setting, value: Any) -> Any:
     """Accept exactly the annotated type, and an int for a float; a bool is never a number."""
     name = spec.name
     if spec.words:
         if value not in spec.words:
-            raise UsageError(
-                unknown_name(
-                    Message("value of {}", param(name)), value if isinstance(value, str) else shown(value), spec.words
-                )
-            )
+            given = value if isinstance(value, str) else shown(value)
+            raise UsageError(unknown_name(Message("value of {}", param(name)), given, spec.words))
         return value
     if value is None and type(None) in spec.types:
         return None
@@ -440,34 +448,6 @@ def _as_type(spec: Setting, value: Any) -> Any:
     if type(value) is not kind:
         raise UsageError("{} takes {}, not {}", param(name), KINDS[kind], shown(value))
     return value
-
-
-def parse_levels(text: str) -> tuple[int, ...]:
-    """The setting of this name, ``5,5,5``, as numbers.
-
-    Raises:
-        UsageError: it is no list of whole numbers from 3 up, or their product is too large.
-    """
-    words = [word.strip() for word in text.split(",")]
-    numbers = tuple(int(word) for word in words if word.isascii() and word.isdigit() and len(word) < 9)
-    if len(numbers) < len(words) or min(numbers) < 3:  # of two levels, one is where every number begins, and stays
-        raise UsageError("{levels} takes whole numbers of at least 3 separated by commas, not {}", shown(text))
-    if math.prod(numbers) > MOST_CODES:
-        raise UsageError("{levels} {} gives {} codes: at most {} are allowed", text, math.prod(numbers), MOST_CODES)
-    return numbers
-
-
-def parse_keep(text: str) -> tuple[int, ...]:
-    """The setting of this name, ``2000,5000``, as numbers in increasing order, each once; nothing of an empty text.
-
-    Raises:
-        UsageError: it is no list of whole numbers from 1 up.
-    """
-    words = [word.strip() for word in text.split(",")] if text.strip() else []
-    numbers = [int(word) for word in words if word.isascii() and word.isdigit() and len(word) < 17]
-    if len(numbers) < len(words) or not all(1 <= number <= MOST_COUNT for number in numbers):
-        raise UsageError("{keep} takes whole numbers of at least 1 separated by commas, not {}", shown(text))
-    return tuple(sorted(set(numbers)))
 
 
 def _is_finite_number(text: str) -> bool:

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import functools
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,12 +45,8 @@ def torchrun() -> tuple[int, int] | None:
 def processors(jobs: int | None = None) -> int:
     """How many threads evaluation takes, in every command and function that has no setting for it.
 
-    Args:
-        jobs: as many, for this call.
-
-    Returns:
-        ``jobs``; else what ``OMP_NUM_THREADS`` says; else one for each processor that this process was granted. Never
-        more than those, counted by its affinity and by the limit of its container, which OpenMP does not know.
+    ``jobs``; else what ``OMP_NUM_THREADS`` says; else one for each processor that this process was granted. Never more
+    than those, counted by its affinity and by the limit of its container, which OpenMP does not know.
     """
     import joblib
 
@@ -64,13 +61,8 @@ def evaluation_threads(jobs: int | None = None) -> Iterator[int]:
 
     Their OpenBLAS has threads of its own, which wait in a circle whatever ``OMP_WAIT_POLICY`` says: beside busy
     programs the probe took fifty times as long on two (docs/PERFORMANCE.md). And the last digits of a product depend
-    on how many share it; with one, they do not depend on the machine's processors.
-
-    Args:
-        jobs: as in :func:`processors`.
-
-    Yields:
-        How many threads to take for work that is cut into parts of the same bytes.
+    on how many share it; with one, they do not depend on the machine's processors. Yields how many threads to take for
+    work that is cut into parts of the same bytes.
     """
     from threadpoolctl import threadpool_limits
 
@@ -147,10 +139,9 @@ def _processor() -> str:
     import platform
 
     with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name":
-                return value.strip()
+        information = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+        if name := re.search(r"^model name\s*:\s*(.+?)\s*$", information, re.MULTILINE):
+            return name[1]
     return platform.processor() or platform.machine()
 
 

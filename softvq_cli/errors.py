@@ -15,8 +15,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 _BREAK = re.compile(r"\s*[\r\n]\s*")
-_LONG_NUMBER = re.compile(r"Exceeds the limit \((\d+) digits\) for integer string conversion.*increase the limit")
-"""What Python says of one, with advice to programmers."""
 
 
 class Message(str):
@@ -137,11 +135,7 @@ class Interrupted(SoftVQError):
 def unknown_name(kind: str, name: str, known: Iterable[str], also: Mapping[str, str] | None = None) -> Message:
     """The message for a misspelt name: the nearest known one first, then all of them.
 
-    Args:
-        kind: of name.
-        name: as it was given.
-        known: the right names.
-        also: what people call some of them → the right name.
+    ``also`` has what people call some of them → the right name.
     """
     name = one_line(name, 60)
     known, also = list(known), {text.lower(): right for text, right in (also or {}).items()}
@@ -167,14 +161,12 @@ _repr.maxstring, _repr.maxother, _repr.maxlong = 80, 80, 80
 
 
 def one_line(what: object, longest: int | None = 200) -> str:
-    """Any text on one line and without control characters, whatever a file name or another library put into it.
+    """Any text, or an error, on one line and without control characters, whatever a file name or a library put there.
 
-    Args:
-        what: text, or an error, which stands for its text or if it is mute for its kind.
-        longest: characters; what is longer loses its middle. None: no bound.
+    What is longer than ``longest`` characters loses its middle; None: no bound.
     """
     text = str(what).strip() or (type(what).__name__ if isinstance(what, BaseException) else "")
-    text = _LONG_NUMBER.sub(r"a whole number has more than \1 digits", _BREAK.sub(" ", text))
+    text = _BREAK.sub(" ", text)
     text = "".join(c if c.isprintable() else " " if c.isspace() else ascii(c)[1:-1] for c in text)
     if longest is None or len(text) <= longest:
         return text

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import importlib
 import json
 import math
@@ -12,7 +11,7 @@ import re
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -69,40 +68,19 @@ def _to_device(path: Path) -> Iterator[BinaryIO]:
                 raise SoftVQError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def keep_copy(source: Path, target: Path) -> None:
-    """Let ``target`` have what ``source`` has now, whatever :func:`atomic_write` does to ``source`` later.
-
-    It costs no second room on the disk where the file system has hard links.
-    """
-    with atomic_write(target) as file:
-        linked = Path(f"{file.name}.tmp")
-        try:
-            os.link(source, linked)
-            os.replace(linked, file.name)
-        except OSError:
-            with contextlib.suppress(OSError):
-                linked.unlink()
-            with source.open("rb") as original:
-                shutil.copyfileobj(original, file)
+def copy(source: Path, target: Path) -> None:
+    """Write ``target`` with the content of ``source``, atomically."""
+    with atomic_write(target) as file, source.open("rb") as original:
+        shutil.copyfileobj(original, file)
 
 
-def discard_unfinished(folder: Path, names: Iterable[str]) -> None:
-    """Remove what :func:`atomic_write` leaves of these files, names or patterns, when its process is killed.
-
-    Only for who is alone in writing them: the temporary file of another process would go too.
-    """
-    for name in names:
-        for left in folder.glob(f".{name}.*.tmp"):
-            with contextlib.suppress(OSError):
-                left.unlink()
-
-
-def discard_abandoned(path: Path) -> None:
-    """Remove what killed processes left of ``path``: a temporary file or folder that no process holds any more."""
-    if fcntl is None:
-        return
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+def discard_abandoned(folder: Path, *names: str) -> None:
+    """Remove what killed processes left of files of these names or patterns: temporaries that no process holds."""
+    for left in (left for name in names for left in folder.glob(f".{name}.*.tmp")):
         with contextlib.suppress(OSError):
+            if fcntl is None:  # the system itself refuses to remove a file that is open
+                left.unlink()
+                continue
             descriptor = os.open(left, os.O_RDONLY)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -203,7 +181,7 @@ def temporary_folder(instead: str | os.PathLike[str] | None = None) -> Iterator[
 
 
 def _new_folder(place: str | os.PathLike[str]) -> Path:
-    discard_abandoned(Path(place) / "softvq")
+    discard_abandoned(Path(place), "softvq")
     return Path(tempfile.mkdtemp(".tmp", ".softvq.", place))
 
 

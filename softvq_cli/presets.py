@@ -113,15 +113,9 @@ def threads(arch: str, batch_size: int) -> int:
 def preset(data: str, image_shape: tuple[int, ...], bottleneck: str, recipe: str = "paper") -> dict[str, Any]:
     """The settings of a data set and a bottleneck, as overrides of the defaults in the config.
 
-    Args:
-        data: a known name gets its paper's family; anything else is the user's own images, which
-            get the CNN and the SVHN family's weights from 16x16 pixels up, the MLP's below.
-        image_shape: (H, W, C), or of vectors (D,), which get the MLP, from 256 numbers up as MNIST does.
-        bottleneck: a name in :data:`softvq_cli.words.BOTTLENECKS`.
-        recipe: whose settings, of ``words.Recipe``.
-
-    Raises:
-        UsageError: the notebooks have no such data or bottleneck.
+    A known name of data gets its paper's family. Anything else is the user's own images, which get the CNN and the SVHN
+    family's weights from 16x16 pixels up, the MLP's below; vectors (D,) get the MLP, from 256 numbers up as MNIST does.
+    UsageError: the notebooks have no such data or bottleneck.
     """
     height, width, channels = image_shape if len(image_shape) == 3 else (*image_shape, 1, 1)
     own = _SVHN if min(height, width) >= CNN_SMALLEST else _DIGITS

@@ -36,18 +36,9 @@ def check_number(
     above: float | None = None,
     high: float | None = None,
 ) -> Any:
-    """An argument that is no setting of a run, checked as one: its type, then its range.
+    """An argument that is no setting of a run, checked as one: its type, int or float, then its range (UsageError).
 
-    Args:
-        name: of the argument.
-        value: as given; NumPy's numbers are as good as Python's.
-        kind: int or float; an int is a float too, and a bool is no number.
-        low: the least that is allowed.
-        above: what it has to exceed.
-        high: the most that is allowed.
-
-    Raises:
-        UsageError: with the argument's name, what is allowed, and what was given.
+    NumPy's numbers are as good as Python's; an int is a float too, and a bool is no number.
     """
     if type(value).__module__ == "numpy" and hasattr(value, "item"):
         value = value.item()
@@ -59,11 +50,7 @@ def check_number(
 def in_range(
     name: str, value: Any, *, low: float | None = None, above: float | None = None, high: float | None = None
 ) -> Any:
-    """The number ``value``, if it is finite and in the range.
-
-    Raises:
-        UsageError: as :func:`check_number`.
-    """
+    """The number ``value``, if it is finite, at least ``low``, above ``above`` and at most ``high`` (UsageError)."""
     if isinstance(value, float) and not math.isfinite(value):
         raise UsageError("{} must be finite, not {}", param(name), value)
     if low is not None and value < low:
@@ -81,11 +68,7 @@ def is_number(value: Any) -> bool:
 
 
 def as_float(name: str, value: float) -> float:
-    """``value`` as a float.
-
-    Raises:
-        UsageError: a whole number that is too large to be one.
-    """
+    """``value`` as a float (UsageError: a whole number that is too large to be one)."""
     try:
         return float(value)
     except OverflowError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -44,23 +45,9 @@ class Reporters(Reporter):
 
     def __init__(self, *reporters: Reporter) -> None:
         self.reporters = reporters
+        for method in ("note", "warn", "stage", "progress", "step"):
+            setattr(self, method, functools.partial(self._tell, method))
 
-    def note(self, text: str) -> None:
+    def _tell(self, method: str, *args: Any, **options: Any) -> None:
         for reporter in self.reporters:
-            reporter.note(text)
-
-    def warn(self, text: str) -> None:
-        for reporter in self.reporters:
-            reporter.warn(text)
-
-    def stage(self, name: str, *, stoppable: bool = False) -> None:
-        for reporter in self.reporters:
-            reporter.stage(name, stoppable=stoppable)
-
-    def progress(self, name: str, done: float, total: int | None, detail: str = "") -> None:
-        for reporter in self.reporters:
-            reporter.progress(name, done, total, detail)
-
-    def step(self, metrics: Mapping[str, float], session: Any = None) -> None:
-        for reporter in self.reporters:
-            reporter.step(metrics, session)
+            getattr(reporter, method)(*args, **options)

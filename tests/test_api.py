@@ -357,6 +357,7 @@ def test_fewer_different_rows_than_clusters_are_a_warning() -> None:
 def test_modules_of_ones_own_are_trained_and_needed_again(tmp_path: Path) -> None:
     dataset = blobs(120)
     n, side = dataset.images[0].size, dataset.images.shape[1]
+    torch.manual_seed(0)
     own: dict[str, Any] = {
         "encoder": nn.Sequential(nn.Flatten(), nn.Linear(n, 12), nn.BatchNorm1d(12), nn.ReLU()),
         "decoder": nn.Sequential(nn.Linear(4, n), nn.Sigmoid(), nn.Unflatten(1, (1, side, side))),

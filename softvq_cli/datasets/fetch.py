@@ -14,7 +14,7 @@ from pathlib import Path
 
 from softvq_cli.datasets.named import Named, Status, data_folder, describe, known
 from softvq_cli.errors import SoftVQError, one_line
-from softvq_cli.files import atomic_write, discard_unfinished, make_folder
+from softvq_cli.files import atomic_write, discard_abandoned, make_folder
 from softvq_cli.reporter import Reporter
 
 _TIMEOUT_SECONDS = 30
@@ -122,7 +122,7 @@ def _download(files: Sequence[Download], reporter: Reporter) -> None:
 
 def _download_file(url: str, path: Path, md5: str, reporter: Reporter) -> None:
     """Fetch one file, which is not touched until it is complete and right; OSError: this address did not give it."""
-    discard_unfinished(path.parent, [path.name])
+    discard_abandoned(path.parent, path.name)
     digest, done = hashlib.md5(usedforsecurity=False), 0
     request = urllib.request.Request(url, headers={"User-Agent": "softvq"})
     with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as response, atomic_write(path) as file:

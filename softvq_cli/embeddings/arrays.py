@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import glob
 import itertools
 import json
 import os
@@ -285,7 +286,7 @@ def write(
     first = next(batches)  # its width and type are the file's
     d, dtype = first.shape[1], first.dtype.newbyteorder("<")
     for target in (path, labels_path(path), info_path(path)):
-        discard_abandoned(target)
+        discard_abandoned(target.parent, glob.escape(target.name))
     with contextlib.ExitStack() as stack:  # left in the opposite order: latents, labels, info
         files = []
         if info is not None:

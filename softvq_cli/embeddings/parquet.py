@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import csv
+import glob
 import io
 import json
 from collections.abc import Mapping
@@ -63,7 +64,7 @@ def write(path: Path, rows: Embedding, columns: Columns) -> None:
     features = {name: feature for name, (_, feature) in fields.items()}
     metadata = {_OURS: _stamp(rows), _HUGGING_FACE: json.dumps({"info": {"features": features}})}
     schema = pa.schema([(name, kind) for name, (kind, _) in fields.items()], metadata)
-    discard_abandoned(path)
+    discard_abandoned(path.parent, glob.escape(path.name))
     with atomic_write(path) as file, ParquetWriter(file, schema) as writer:
         for start in range(0, len(rows), _ROWS):
             writer.write_batch(_batch(schema, rows, columns, slice(start, start + _ROWS)))
@@ -101,7 +102,7 @@ def write_codes(path: Path, rows: Embedding, in_train: np.ndarray | None = None)
     from pyarrow.parquet import write_table
 
     table = pa.table(columns).replace_schema_metadata({_OURS: _stamp(rows)})
-    discard_abandoned(path)
+    discard_abandoned(path.parent, glob.escape(path.name))
     with atomic_write(path) as file:
         write_table(table, file)
 

@@ -20,6 +20,7 @@ from softvq_cli.errors import Message, SoftVQError, UsageError, one_line
 from softvq_cli.experiments import capacity, worker
 from softvq_cli.experiments.worker import Answer, Order, work, work_for_scheduler
 from softvq_cli.files import as_utf8
+from softvq_cli.ranges import MOST_JOBS
 from softvq_cli.reporter import Reporter
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 THREADS = 1
 """Of a job on the CPU. Two runs with one thread each do more on two cores than one run with two, and sums in float32
 depend on the threads in their last bits, which training amplifies."""
-TOGETHER = 8
-"""Jobs at most that a process trains at once on a GPU: a GPU has 32 streams, and memory for so many small models."""
+TOGETHER = {"cuda": 8}
+"""Seeds of a model that a process trains at once: a GPU has 32 streams, and memory for so many small models."""
 TRIES = 3
 """Processes that may be killed over a job before it counts as failed."""
 METHOD = "spawn"
@@ -47,51 +48,45 @@ class Where:
     """Where jobs run, and how many at once. No number depends on any of it."""
 
     jobs: int | None = None
-    """Processes side by side on this machine: one a core unless given, or one a GPU."""
+    """Processes side by side on this machine: one per core unless given, or one per GPU."""
     device: str = "auto"
     """``auto``, ``cpu``, ``cuda`` or ``mps``."""
     scheduler: str | None = None
     """Address of a Dask scheduler whose workers are used instead."""
-    together: int | None = None
-    """Seeds of a model that a process trains at once: 8 on CUDA unless given, elsewhere 1."""
 
     def __post_init__(self) -> None:
         """Check the numbers (UsageError)."""
         if self.jobs is not None and self.jobs < 1:
             raise UsageError("{jobs} must be at least 1, not {}", self.jobs)
 
-    def processes(self, most: int | None = None) -> int:
-        """Processes to start here, ``most`` of which can be of use."""
+    @property
+    def kind(self) -> str:
+        """``cpu``, ``cuda`` or ``mps`` (UsageError: there is no such device)."""
+        from softvq_cli.devices import pick
+
+        return pick(self.device).type
+
+    def processes(self, most: int) -> int:
+        """Processes to start here, at most ``most`` of which can be of use."""
         import joblib
         import torch
 
-        from softvq_cli.devices import pick
-
-        kind = pick(self.device).type
         default = {"cpu": max(1, joblib.cpu_count() // THREADS), "cuda": torch.cuda.device_count()}
-        processes = self.jobs or default.get(kind, 1)
-        return min(processes, most or processes)
-
-    def seeds_together(self) -> int:
-        """Seeds of a model in one process."""
-        from softvq_cli.devices import pick
-
-        return self.together or (TOGETHER if pick(self.device).type == "cuda" else 1)
+        return max(1, min(self.jobs or default.get(self.kind, 1), most))
 
     def threads(self, processes: int) -> int:
         """Of one job's evaluation. Where an accelerator trains, no trained number depends on the processor's."""
         import joblib
 
-        from softvq_cli.devices import pick
-
-        return THREADS if pick(self.device).type == "cpu" else max(1, joblib.cpu_count() // processes)
+        return THREADS if self.kind == "cpu" else max(1, joblib.cpu_count() // processes)
 
 
 class Workers(abc.ABC):
-    """Whoever completes groups of jobs. They start when first needed, or when :meth:`warm` asks."""
+    """Whoever completes groups of jobs. They start when the first group is given to them."""
 
-    def __init__(self, where: Where, most: int | None = None) -> None:
-        self.where, self.most = where, most
+    def __init__(self, where: Where, most: int = MOST_JOBS) -> None:
+        self.where, self.processes = where, where.processes(most)
+        self.threads = where.threads(self.processes)
 
     def __enter__(self) -> Workers:
         """For a block that closes them."""
@@ -101,20 +96,12 @@ class Workers(abc.ABC):
         """Let go of them."""
         self.close()
 
-    @property
-    def threads(self) -> int:
-        """Of one job."""
-        return self.where.threads(self.where.processes(self.most))
-
-    def announce(self, reporter: Reporter) -> None:  # noqa: B027 (not all have something to say)
-        """Say what a user should know before they begin."""
-
-    def watch(self, reporter: Reporter) -> None:  # noqa: B027
-        """Say what a user should know while they work."""
+    def watch(self, reporter: Reporter) -> None:  # noqa: B027 (not all have something to say)
+        """Say what a user should know before they begin, and while they work."""
 
     @abc.abstractmethod
-    def warm(self) -> None:
-        """Begin to start them, and go on with something else meanwhile (SoftVQError)."""
+    def start(self) -> None:
+        """Start them, unless they have been started (SoftVQError)."""
 
     @abc.abstractmethod
     def submit(self, group: tuple[Job, ...], order: Order) -> Future[list[Answer]]:
@@ -129,36 +116,33 @@ class Workers(abc.ABC):
         """End what is left, at once, and let go of them; the next group starts new ones."""
 
 
-def workers(where: Where, most: int | None = None) -> Workers:
-    """Those that ``where`` asks for."""
+def workers(where: Where, most: int) -> Workers:
+    """Those that ``where`` asks for, ``most`` of which can be of use."""
     return LocalWorkers(where, most) if where.scheduler is None else SchedulerWorkers(where, most)
 
 
 class LocalWorkers(Workers):
     """Processes of this machine, each in a slot of its own: one that is killed takes no other with it."""
 
-    def __init__(self, where: Where, most: int | None = None) -> None:
+    def __init__(self, where: Where, most: int = MOST_JOBS) -> None:
         super().__init__(where, most)
         self.slots: list[_Slot] = []
-        self._idle: queue.SimpleQueue[_Slot] = queue.SimpleQueue()
         self._threads: ThreadPoolExecutor | None = None
 
-    def warm(self) -> None:
+    def start(self) -> None:
         if self._threads is not None:
             return
-        processes = self.where.processes(self.most)
-        capacity.check(processes)
-        threads = self.where.threads(processes)
-        limits = dict.fromkeys(worker.THREAD_VARIABLES, str(threads))
-        self._threads = ThreadPoolExecutor(processes, "slot")
-        self._idle = queue.SimpleQueue()
-        self.slots = [_Slot(threads, {**limits, **_gpu(i, self.where.device)}) for i in range(processes)]
+        capacity.check(self.processes)
+        limits = dict.fromkeys(worker.THREAD_VARIABLES, str(self.threads))
+        self.slots = [_Slot(self.threads, {**limits, **_gpu(i, self.where)}) for i in range(self.processes)]
+        self._threads = ThreadPoolExecutor(self.processes, "slot")
+        self._idle: queue.SimpleQueue[_Slot] = queue.SimpleQueue()
         for slot in self.slots:
             slot.start()
             self._idle.put(slot)
 
     def submit(self, group: tuple[Job, ...], order: Order) -> Future[list[Answer]]:
-        self.warm()
+        self.start()
         assert self._threads is not None
         return self._threads.submit(self._in_a_slot, group, order)
 
@@ -222,7 +206,9 @@ class _Slot:
                     [self._process] = self._executor._processes.values()
             except (OSError, RuntimeError, ImportError) as error:
                 self._discard()
-                raise SoftVQError(f"the processes for the jobs cannot be started: {_cause(error)}") from error
+                blocked = isinstance(error, BlockingIOError) or "start new thread" in str(error)
+                advice = "; this user may start no more of them: raise the limit (ulimit -u)" if blocked else ""
+                raise SoftVQError(f"the processes for the jobs cannot be started: {one_line(error)}{advice}") from error
 
     def complete(self, group: tuple[Job, ...], order: Order) -> list[Answer]:
         """Have a group completed; where its process is killed, try again with another."""
@@ -272,21 +258,11 @@ def _signals_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _cause(error: BaseException) -> str:
-    """What the system said, and what to do about it."""
-    reason = one_line(getattr(error, "strerror", None) or error)
-    blocked = isinstance(error, BlockingIOError) or "start new thread" in str(error)
-    more = "; this user may start no more of them: raise the limit (ulimit -u), or end other processes"
-    return reason + more * blocked
-
-
-def _gpu(number: int, device: str) -> dict[str, str]:
+def _gpu(number: int, where: Where) -> dict[str, str]:
     """The environment in which a process sees one GPU alone, on a machine that has several."""
     import torch
 
-    from softvq_cli.devices import pick
-
-    if pick(device).type != "cuda" or torch.cuda.device_count() < 2:
+    if where.kind != "cuda" or torch.cuda.device_count() < 2:
         return {}
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]
@@ -300,13 +276,12 @@ class SchedulerWorkers(Workers):
     whose worker died.
     """
 
-    def __init__(self, where: Where, most: int | None = None) -> None:
+    def __init__(self, where: Where, most: int = MOST_JOBS) -> None:
         super().__init__(where, most)
         self.client: Any = None
-        self._tasks: list[Any] = []
-        self._stopped, self._staffed = False, True
+        self._staffed = True
 
-    def warm(self) -> None:
+    def start(self) -> None:
         if self.client is not None:
             return
         try:
@@ -323,24 +298,24 @@ class SchedulerWorkers(Workers):
                 self.client = Client(self.where.scheduler, set_as_default=False, timeout=LONGEST_CONNECT)
         except (OSError, ValueError, TypeError) as error:
             raise SoftVQError(f"there is no Dask scheduler at {self.where.scheduler}: {one_line(error)}") from error
-        self._tasks, self._stopped = [], False
-
-    def announce(self, reporter: Reporter) -> None:
-        self.warm()
-        if self.client.dashboard_link:
-            reporter.note(f"dashboard: {self.client.dashboard_link}")
-        self._staffed = True
-        self.watch(reporter)
+        self._tasks: list[Any] = []
+        self._stopped = False
 
     def watch(self, reporter: Reporter) -> None:
+        first = self.client is None
+        self.start()
+        if first and self.client.dashboard_link:
+            reporter.note(f"dashboard: {self.client.dashboard_link}")
         # What the client last heard, for a question would wait for an answer while the network is away.
-        staffed = bool(self.client._scheduler_identity.get("workers"))
+        # Newer versions of Dask count the workers there and list none.
+        identity = self.client._scheduler_identity
+        staffed = identity.get("n_workers", len(identity.get("workers", ()))) > 0
         if self._staffed and not staffed:
-            reporter.warn("the scheduler has no workers yet: the jobs wait for one")
+            reporter.warn("the scheduler has no workers: the jobs wait for one")
         self._staffed = staffed
 
     def submit(self, group: tuple[Job, ...], order: Order) -> Future[list[Answer]]:
-        self.warm()
+        self.start()
         key, earlier = f"softvq-{order.id}-{as_utf8(group[0].name)}", len(self._tasks)
         # Not get_executor(): it returns the exception of an earlier call without running the new one.
         task = self.client.submit(work_for_scheduler, group, order, key=key, priority=-earlier, pure=False)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
-from typing import Any
 
 from softvq_cli.errors import Message, SoftVQError
 
@@ -26,40 +25,28 @@ def check(workers: int) -> None:
         import resource
     except ImportError:  # Windows has no such limits
         return
-    _check_files(resource, workers)
+    need = "one process for the jobs needs" if workers == 1 else f"{workers} for the jobs need"
+    files, tasks = _FILES + _FILES_EACH * workers, _TASKS + _TASKS_EACH * workers
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= hard < files:
+        fit = (hard - _FILES) // _FILES_EACH
+        fewer = Message(", or give {jobs} {}", fit) if fit > 0 else ""
+        text = "only {} files may be open at once, and {} about {}: raise the limit (ulimit -n {}){}"
+        raise SoftVQError(text, hard, need, files, files, fewer)
+    if 0 <= soft < files:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
     space = resource.getrlimit(resource.RLIMIT_AS)[0]
     if 0 <= space < _SPACE:
         raise SoftVQError(
             f"the address space is limited to {space / 1e9:.1f} GB, and each process for the jobs needs about "
             f"{_SPACE / 1e9:.1f}: raise the limit (ulimit -v unlimited)"
         )
-    most, need = resource.getrlimit(resource.RLIMIT_NPROC)[0], _TASKS + _TASKS_EACH * workers
-    if os.geteuid() and 0 <= most < need + (used := _tasks_of_user()):
+    most = resource.getrlimit(resource.RLIMIT_NPROC)[0]
+    if os.geteuid() and 0 <= most < tasks + (used := _tasks_of_user()):  # the system sets root no limit
         raise SoftVQError(
-            f"this user may have {most} processes and threads and has {used}, and {_need(workers, need)}: raise the "
+            f"this user may have {most} processes and threads and has {used}, and {need} about {tasks}: raise the "
             "limit (ulimit -u), or end others"
         )
-
-
-def _check_files(resource: Any, workers: int) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    need = _FILES + _FILES_EACH * workers
-    if not 0 <= soft < need:
-        return
-    if 0 <= hard < need:
-        fit = (hard - _FILES) // _FILES_EACH
-        fewer = Message(", or give {jobs} {}", fit) if fit > 0 else ""
-        raise SoftVQError(
-            "only {} files may be open at once, and {}: raise the limit (ulimit -n {}){}",
-            *(hard, _need(workers, need), need, fewer),
-        )
-    resource.setrlimit(resource.RLIMIT_NOFILE, (need, hard))
-
-
-def _need(workers: int, need: int) -> str:
-    return (
-        f"one process for the jobs needs about {need}" if workers == 1 else f"{workers} for the jobs need about {need}"
-    )
 
 
 def _tasks_of_user() -> int:

@@ -19,11 +19,11 @@ from softvq_cli.errors import Message, SoftVQError, UsageError, unknown_name
 from softvq_cli.experiments.job import Job
 from softvq_cli.experiments.paper import BASELINE, COMPARISONS, Comparison
 from softvq_cli.experiments.pool import Outcome
-from softvq_cli.experiments.study import Row, Study, StudyData, StudyRequest, load_data, plan_jobs
+from softvq_cli.experiments.study import Row, Study, StudyData, StudyRequest, load_data, model_row, plan_jobs
 from softvq_cli.reporter import Reporter
 from softvq_cli.results.evaluate import MAP, PROBES
 from softvq_cli.training import run_directory
-from softvq_cli.words import BOTTLENECKS, CONTROLS, PCA, RAW
+from softvq_cli.words import BOTTLENECKS, CONTROLS
 
 REFERENCE = "soft-vq"
 """The row whose last error the others are stopped at; without it, the largest of all."""
@@ -56,13 +56,8 @@ class PaperRequest(StudyRequest):
         for data in (*self.data, *self.only_data):
             if data not in self._data_names:
                 raise UsageError(unknown_name(f"data set of {', '.join(self.names)}", data, self._data_names))
-        rows = dict.fromkeys(row for each in self._comparisons for row in (*each.rows, *self._more_rows(each)))
+        rows = dict.fromkeys(row.name for each in self._comparisons for row in self._possible_rows(each))
         for row in self.only:
-            if row in CONTROLS and row not in rows:
-                raise UsageError(
-                    f"{row} is not a row of {', '.join(self.names)}: its rows are trained until they reach a "
-                    "common error"
-                )
             if row not in rows:
                 raise UsageError(unknown_name("row", row, rows))
         if self.target_nmse is not None:
@@ -86,30 +81,22 @@ class PaperRequest(StudyRequest):
     def reports(self) -> tuple[str, ...]:
         return self.names
 
-    @property
-    def most_jobs(self) -> int:
-        return sum(len(each.data) * len(self.rows(each)) * (self.seeds or each.seeds) for each in self._comparisons)
-
     @staticmethod
-    def _more_rows(comparison: Comparison) -> tuple[str, ...]:
-        """What a comparison does not have by itself and can have; there is no common error of a control."""
-        return (*BOTTLENECKS, *(() if comparison.matched else CONTROLS))
+    def _possible_rows(comparison: Comparison) -> list[Row]:
+        """Its rows, and those that come in by their name alone; there is no common error of a control."""
+        names = {row.name for row in comparison.rows}
+        more = (*BOTTLENECKS, *(() if comparison.matched else CONTROLS))
+        return [*comparison.rows, *(model_row(name) for name in more if name not in names)]
 
     def rows(self, comparison: Comparison) -> list[Row]:
-        """In the comparison's order; what it does not have by itself comes in by its name, after those."""
-        more = (row for row in self._more_rows(comparison) if row in self.only and row not in comparison.rows)
-        names = [row for row in (*comparison.rows, *more) if not self.only or row in self.only]
-        fixed = "latent_dim" in comparison.settings
-        latent_dim = {**comparison.settings, **self.settings}.get("latent_dim")
-        rows = []
-        for name in names:
-            stem = f"{name}-d{latent_dim}" if fixed else name
-            if name in comparison.variants:
-                variant = comparison.variants[name]
-                rows.append(Row(name, variant.label, variant.bottleneck, variant.settings, stem=stem))
-            else:
-                rows.append(model_row(name, stem))
-        return rows
+        """Those that are asked for, in the comparison's order."""
+        rows = list(comparison.rows)
+        if self.only:
+            rows = [row for row in self._possible_rows(comparison) if row.name in self.only]
+        if "latent_dim" not in comparison.settings:
+            return rows
+        latent_dim = {**comparison.settings, **self.settings}["latent_dim"]
+        return [dataclasses.replace(row, stem=f"{row.name}-d{latent_dim}") for row in rows]
 
     def parts(self, comparison: Comparison) -> tuple[str, ...]:
         """What is to be measured of each model."""
@@ -145,10 +132,9 @@ class PaperRequest(StudyRequest):
                 reporter.warn(Message("{} is left out: {}", data, error.message))
         if not loaded:
             raise SoftVQError(f"no data to work on: {'; '.join(missing.values())}")
-        own_names = [described.name for described in loaded.values()]
-        for name in own_names:
-            if own_names.count(name) > 1:
-                raise UsageError(f"two data sets of a comparison cannot both be {name}")
+        names = [described.name for described in loaded.values()]
+        if len(set(names)) < len(names):
+            raise UsageError(f"two data sets of a comparison cannot have one name: {', '.join(names)}")
         return loaded, missing
 
     def _study(self, name: str, data: Mapping[str, StudyData], missing: Mapping[str, str]) -> Study:
@@ -199,12 +185,6 @@ class PaperRequest(StudyRequest):
             notes=(*study.notes, *notes),
             further={**study.further, "target_nmse": target},
         )
-
-
-def model_row(name: str, stem: str = "") -> Row:
-    """The row of a bottleneck or a control."""
-    label = CONTROLS.get(name) or BOTTLENECKS[name].label
-    return Row(name, label, subject=name, seeded=name not in (RAW, PCA), stem=stem or name)
 
 
 def decoder_inputs(rows: Sequence[Row]) -> list[Row]:

@@ -14,9 +14,8 @@ from softvq_cli.evaluation.statistics import (
     summary,
     welch_difference,
 )
-from softvq_cli.experiments.paper import Column
 from softvq_cli.experiments.pool import Outcome
-from softvq_cli.experiments.study import Row, Study
+from softvq_cli.experiments.study import Column, Row, Study
 from softvq_cli.results.evaluate import Evaluation, step_of
 from softvq_cli.results.measures import MEASURES, measure
 from softvq_cli.sharing import shared_command, shared_text

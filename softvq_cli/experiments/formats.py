@@ -9,7 +9,7 @@ import csv
 import io
 import itertools
 import textwrap
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,9 @@ from softvq_cli.results.measures import BEYOND, CARRIED, MEASURES
 from softvq_cli.results.measures import measure as _measure
 from softvq_cli.words import BOTTLENECKS, IMAGE_SHAPES
 
+Cell = Mapping[str, Any]
+Row = Mapping[str, Any]
+Document = Mapping[str, Any]
 Table = tuple[list[str], list[list[str]]]
 """(header, rows) as texts."""
 _NONE = "–"
@@ -79,11 +82,10 @@ def value_text(measure: str, value: float | None, *, signed: bool = False) -> st
     if value is None:
         return _NONE
     spec = _measure(measure)
-    value = 100 * value if spec.per_cent else value
-    return f"{value:+.{spec.digits}f}" if signed else f"{value:.{spec.digits}f}"
+    return f"{100 * value if spec.per_cent else value:{'+' if signed else ''}.{spec.digits}f}"
 
 
-def mean_text(measure: str, cell: Mapping[str, Any] | None) -> str:
+def mean_text(measure: str, cell: Cell | None) -> str:
     """``77.64 ± 0.31``; of two runs the mean and both values, whose standard deviation would say little."""
     if cell is None or cell["mean"] is None:
         return _NONE
@@ -94,66 +96,102 @@ def mean_text(measure: str, cell: Mapping[str, Any] | None) -> str:
     return f"{mean} ± {value_text(measure, cell['std'])}"
 
 
-def interval_text(measure: str, cell: Mapping[str, Any] | None) -> str:
+def interval_text(measure: str, cell: Cell | None) -> str:
     """``77.64 [76.98, 78.20]``."""
-    ends = cell and cell.get("interval")
-    return f"{value_text(measure, cell['mean'])} {_ends(measure, ends)}" if cell and ends else _NONE
+    if not cell or not cell.get("interval"):
+        return _NONE
+    return f"{value_text(measure, cell['mean'])} {_ends(measure, cell['interval'])}"
+
+
+def difference_text(measure: str, versus: Mapping[str, Any] | None) -> str:
+    """``+3.83 [+1.20, +6.46]; [+1.02, +6.64]``: paired, and Welch's."""
+    if versus is None:
+        return _NONE
+    mean = value_text(measure, versus["mean"], signed=True)
+    if versus["low"] is None:
+        return mean
+    intervals = [versus, *([versus["welch"]] if versus.get("welch") else [])]
+    return f"{mean} {'; '.join(_ends(measure, interval, signed=True) for interval in intervals)}"
 
 
 def _ends(measure: str, interval: Mapping[str, Any], *, signed: bool = False) -> str:
     return f"[{', '.join(value_text(measure, interval[name], signed=signed) for name in ('low', 'high'))}]"
 
 
-def cell_of(row: Mapping[str, Any], data: str, measure: str) -> Mapping[str, Any] | None:
+def cell_of(row: Row, data: str, measure: str) -> Cell | None:
     """The row's cell of a measure on a data set; None where it has no run."""
-    cell: Mapping[str, Any] | None = row["cells"].get(f"{data}.{measure}")
+    cell: Cell | None = row["cells"].get(f"{data}.{measure}")
     return cell if cell and cell["n"] else None
 
 
-def paper_name(document: Mapping[str, Any], data: str) -> str:
+def course_of(row: Row, data: str, measure: str) -> dict[int, Cell]:
+    """Iterations → numbers of the models on the way and of the last one; empty where none was kept."""
+    cell, end = cell_of(row, data, measure), cell_of(row, data, "iterations")
+    if cell is None or end is None or "steps" not in cell:
+        return {}
+    return {**{int(step): numbers for step, numbers in cell["steps"].items()}, int(end["mean"]): cell}
+
+
+def paper_name(document: Document, data: str) -> str:
     """What to call the published numbers next to those of ``data``: of which data they are, where they are others."""
     described = document["data"][data]
     return "paper" if described["papers"] else f"paper, {described['stands_for']}"
 
 
-def main_table(document: Mapping[str, Any]) -> Table:
+def panel_title(document: Document, data: str, title: str, between: str = "\n") -> str:
+    """With the name of the data where there are several data sets."""
+    return f"{document['data'][data]['title']}{between}{title}" if len(document["data"]) > 1 else title
+
+
+def main_table(document: Document) -> Table:
     """The table itself: each column next to the paper's, where the paper has one."""
-    columns = document["columns"]
-    header = ["", "n"]
-    for column in columns:
-        header.append(_title(document, column))
-        if column["published"]:
-            header.append(paper_name(document, column["data"]))
-    rows = []
-    for row in document["rows"]:
-        texts = [row["label"], _trainings(row)]
-        for column in columns:
-            cell = row["cells"][column["key"]]
-            texts.append(mean_text(column["measure"], cell))
-            if column["published"]:
-                texts.append(value_text(column["measure"], cell["paper"]))
-        rows.append(texts)
-    return header, rows
+
+    def parts(column: Mapping[str, Any], title: str) -> Parts:
+        paper = {paper_name(document, column["data"]): lambda measure, cell: value_text(measure, cell["paper"])}
+        return [(title, mean_text), *(paper.items() if column["published"] else ())]
+
+    header, rows = _pivot(document, parts)
+    counted = [[label, _trainings(row), *texts] for (label, *texts), row in zip(rows, document["rows"], strict=True)]
+    return ["", "n", *header[1:]], counted
 
 
-def difference_table(document: Mapping[str, Any]) -> Table:
+def difference_table(document: Document) -> Table:
     """The differences to the paper and to the baseline."""
-    columns = document["columns"]
-    header = [""]
-    for column in columns:
-        title = _title(document, column)
-        published = [f"{title} − {paper_name(document, column['data'])}"] if column["published"] else []
-        header += [*published, f"{title} − baseline"]
-    rows = []
-    for row in document["rows"]:
-        texts = [row["label"]]
-        for column in columns:
-            cell, measure = row["cells"][column["key"]], column["measure"]
-            if column["published"]:
-                texts.append(value_text(measure, difference(cell), signed=True))
-            texts.append(difference_text(measure, cell["versus_baseline"]))
-        rows.append(texts)
+
+    def to_paper(measure: str, cell: Cell) -> str:
+        both = cell["mean"] is not None and cell["paper"] is not None
+        return value_text(measure, cell["mean"] - cell["paper"], signed=True) if both else _NONE
+
+    def parts(column: Mapping[str, Any], title: str) -> Parts:
+        paper = {f"{title} − {paper_name(document, column['data'])}": to_paper}
+        baseline = f"{title} − baseline", lambda measure, cell: difference_text(measure, cell["versus_baseline"])
+        return [*(paper.items() if column["published"] else ()), baseline]
+
+    header, rows = _pivot(document, parts)
     return header, _filled(rows)
+
+
+Parts = list[tuple[str, Callable[[str, Cell], str]]]
+"""What a table shows of a column: titles, and the text of a measure's cell below each."""
+
+
+def _pivot(document: Document, parts_of: Callable[[Mapping[str, Any], str], Parts]) -> Table:
+    """A line for each row of the document, with the parts of each of its columns."""
+    parts = []
+    for column in document["columns"]:
+        title = panel_title(document, column["data"], _measure(column["measure"]).title, ", ")
+        parts += [(heading, column, text) for heading, text in parts_of(column, title)]
+    rows = [
+        [row["label"], *(text(column["measure"], row["cells"][column["key"]]) for _, column, text in parts)]
+        for row in document["rows"]
+    ]
+    return ["", *(heading for heading, _, _ in parts)], rows
+
+
+def _trainings(row: Row) -> str:
+    """Number of trainings; of the data sets, if they differ, each."""
+    numbers = [len(seeds) for seeds in row["seeds"].values()]
+    return str(numbers[0]) if len(set(numbers)) == 1 else ", ".join(map(str, numbers))
 
 
 def _filled(rows: Iterable[list[str]]) -> list[list[str]]:
@@ -161,15 +199,8 @@ def _filled(rows: Iterable[list[str]]) -> list[list[str]]:
     return [row for row in rows if any(text != _NONE for text in row[1:])]
 
 
-def difference(cell: Mapping[str, Any]) -> float | None:
-    """Our mean minus the published number, where there are both."""
-    if cell["mean"] is None or cell["paper"] is None:
-        return None
-    return float(cell["mean"] - cell["paper"])
-
-
 def measures_table(
-    document: Mapping[str, Any], data: str, names: Sequence[str], text: Callable[..., str] = mean_text
+    document: Document, data: str, names: Sequence[str], text: Callable[[str, Cell | None], str] = mean_text
 ) -> Table:
     """Other measures on one data set, without those and the rows that have none.
 
@@ -177,15 +208,17 @@ def measures_table(
     """
     by_row = {row["label"]: {name: cell_of(row, data, name) for name in names} for row in document["rows"]}
     shown = [name for name in names if any(cells[name] for cells in by_row.values())]
-    rows = ([label, *(text(name, cells[name]) for name in shown)] for label, cells in by_row.items())
-    trainings = [name for name in shown if name != "seed_ari"]  # whose values are of pairs
-    counted = [
-        [label, _range_of_n(by_row[label][name] for name in trainings), *texts] for label, *texts in _filled(rows)
-    ]
-    return ["", "n", *(_measure(name).title for name in shown)], counted
+    rows = []
+    for label, *texts in _filled(
+        [label, *(text(name, cells[name]) for name in shown)] for label, cells in by_row.items()
+    ):
+        # The values of seed_ari are of pairs of trainings.
+        n = sorted({cell["n"] for name in shown if name != "seed_ari" and (cell := by_row[label][name])})
+        rows.append([label, f"{n[0]}–{n[-1]}" if len(n) > 1 else str(n[0]) if n else _NONE, *texts])
+    return ["", "n", *(_measure(name).title for name in shown)], rows
 
 
-def spread_table(document: Mapping[str, Any], data: str) -> Table:
+def spread_table(document: Document, data: str) -> Table:
     """What the spread of the clustering accuracy is made of; of rows with enough trainings."""
     text = partial(value_text, "clustering_accuracy")
     rows = []
@@ -205,7 +238,7 @@ def spread_table(document: Mapping[str, Any], data: str) -> Table:
     return [*header, _measure("seed_ari").title], rows
 
 
-def order_table(document: Mapping[str, Any], data: str) -> Table:
+def order_table(document: Document, data: str) -> Table:
     """Per column the pairs of models that are told apart."""
     texts = []
     for column in document["columns"]:
@@ -221,63 +254,51 @@ def order_table(document: Mapping[str, Any], data: str) -> Table:
     return ["", "pairs", "told apart"], texts
 
 
-def course_of(row: Mapping[str, Any], data: str, measure: str) -> dict[int, Mapping[str, Any]]:
-    """Iterations → numbers of the models on the way and of the last one; empty where none was kept."""
-    cell, end = cell_of(row, data, measure), cell_of(row, data, "iterations")
-    if cell is None or end is None or "steps" not in cell:
-        return {}
-    return {**{int(step): numbers for step, numbers in cell["steps"].items()}, int(end["mean"]): cell}
-
-
-def course_table(document: Mapping[str, Any], data: str) -> Table:
+def course_table(document: Document, data: str) -> Table:
     """The models on the way: a row per model and measure, a column per number of iterations."""
-    texts = []
-    courses = {
-        (column["measure"], row["label"]): course_of(row, data, column["measure"])
-        for column in document["columns"]
-        if column["data"] == data
-        for row in document["rows"]
-    }
-    steps = sorted({step for course in courses.values() for step in course})
-    for (measure, label), course in courses.items():
-        if course:
-            means = [mean_text(measure, course.get(step)) for step in steps]
-            texts.append([label, _measure(measure).title, *means])
-    return ["", "", *(f"{step:,}".replace(",", " ") for step in steps)], texts
+    measures = [column["measure"] for column in document["columns"] if column["data"] == data]
+    courses = [(row["label"], name, course_of(row, data, name)) for name in measures for row in document["rows"]]
+    steps = sorted({step for _, _, course in courses for step in course})
+    rows = [
+        [label, _measure(name).title, *(mean_text(name, course.get(step)) for step in steps)]
+        for label, name, course in courses
+        if course
+    ]
+    return ["", "", *(f"{step:,}".replace(",", " ") for step in steps)], rows
 
 
-def markdown(document: Mapping[str, Any]) -> str:
+def markdown(document: Document) -> str:
     """The whole report."""
-    models = _models(document)
-    parts = [f"# {document['title']}", _how(document), markdown_table(document)]
-    parts.append(_table_legend(document, controls=models < len(document["rows"])))
-    if document["failed"]:
-        parts.append("Not available:\n\n" + "\n".join(f"- {f['cell']}: {f['error']}" for f in document["failed"]))
-    header, rows = difference_table(document)
-    if rows:
-        parts += ["## Differences", _difference_legend(document), markdown_rows(header, rows)]
     shown = {column["measure"] for column in document["columns"]}
-    measures = _measure_names(document)
+    cells = (item for row in document["rows"] for item in row["cells"].items())
+    measures = list(dict.fromkeys(key.rpartition(".")[2] for key, cell in cells if cell["n"]))
     unlisted = [name for name in measures if name not in MEASURES]  # what only a bottleneck's own file names
 
-    def others(*names: str) -> Callable[[str], Table]:
+    def others(names: Sequence[str]) -> Callable[[str], Table]:
         return lambda data: measures_table(document, data, [name for name in names if name not in shown])
 
     def intervals(data: str) -> Table:
         return measures_table(document, data, [name for name in MEASURES if name in shown], interval_text)
 
+    beyond = "; ".join(text for name, text in _BEYOND_LEGENDS.items() if name in measures and name not in shown)
     sections = (
-        ("What the bottleneck carries", _CARRIED, others(*CARRIED, *unlisted)),
+        ("What the bottleneck carries", _CARRIED, others((*CARRIED, *unlisted))),
         ("95 % intervals", _INTERVALS, intervals),
         ("Which models differ", _ORDERS, partial(order_table, document)),
         ("Seeds and starts", _SPREAD, partial(spread_table, document)),
-        ("Beyond the paper's evaluation", _beyond_legend({*measures} - shown), others(*BEYOND)),
+        ("Beyond the paper's evaluation", _wrapped(f"{beyond[:1].upper()}{beyond[1:]}."), others(BEYOND)),
         ("Along the training", _COURSE, partial(course_table, document)),
     )
-    for title, text, table in sections:
+    parts = [f"# {document['title']}", _how(document), markdown_table(document), _table_legend(document)]
+    if document["failed"]:
+        parts.append("Not available:\n\n" + "\n".join(f"- {f['cell']}: {f['error']}" for f in document["failed"]))
+    header, rows = difference_table(document)
+    if rows:
+        parts += ["## Differences", _difference_legend(document), markdown_rows(header, rows)]
+    for title, legend, table in sections:
         tables = {data: table(data) for data in document["data"]}
         if any(rows for _, rows in tables.values()):
-            parts += [f"## {title}", text]
+            parts += [f"## {title}", legend]
         for data, (header, rows) in tables.items():
             if rows:
                 parts += [f"{document['data'][data]['title']}:"] * (len(document["data"]) > 1)
@@ -285,24 +306,17 @@ def markdown(document: Mapping[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _measure_names(document: Mapping[str, Any]) -> list[str]:
-    """Of all cells with a run."""
-    cells = (item for row in document["rows"] for item in row["cells"].items())
-    return list(dict.fromkeys(key.rpartition(".")[2] for key, cell in cells if cell["n"]))
-
-
-def _how(document: Mapping[str, Any]) -> str:
+def _how(document: Document) -> str:
     """Command, data, settings."""
     lines = [f"    {document['command']}", ""]
     for data in document["data"].values():
-        fingerprints = (text[:16] for text in data.get("fingerprints", ()))
-        lines.append(
-            f"- {data['title']}: {data['train']} training and {data['test']} test images of "
-            f"{' x '.join(map(str, data['image_shape']))}"
-            + ("" if data["papers"] else f", in the place of the paper's {data['stands_for']}")
-            # These tell the images of a name of the user's own from others.
-            + ("" if data["name"] in IMAGE_SHAPES else f"; fingerprints {' and '.join(fingerprints)}")
-        )
+        shape = " x ".join(map(str, data["image_shape"]))
+        replaced = "" if data["papers"] else f", in the place of the paper's {data['stands_for']}"
+        # These tell the images of a name of the user's own from others.
+        fingerprints = " and ".join(text[:16] for text in data.get("fingerprints", ()))
+        of_user = "" if data["name"] in IMAGE_SHAPES else f"; fingerprints {fingerprints}"
+        images = f"{data['train']} training and {data['test']} test images of {shape}"
+        lines.append(f"- {data['title']}: {images}{replaced}{of_user}")
         lines += [f"- {text}" for text in settings_lines(data["settings"])]
     torch = f" with PyTorch {', '.join(document['torch'])}" if document.get("torch") else ""
     where = f"; measured on {', '.join(document['processors'])}{torch}" if document["processors"] else ""
@@ -311,16 +325,15 @@ def _how(document: Mapping[str, Any]) -> str:
 
 
 def settings_lines(by_row: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The settings of a data set's rows: those that all have, and then what is each row's own."""
+    """The settings of a data set's rows: those that all have, and then those of single rows."""
     if not by_row:
         return []
     first = next(iter(by_row.values()))
     shared = {name: value for name, value in first.items() if all(row.get(name) == value for row in by_row.values())}
     lines = [_settings_text(shared)]
     for row, settings in by_row.items():
-        own = {name: value for name, value in settings.items() if name not in shared}
-        if own:
-            lines.append(f"{row}: {_settings_text(own)}")
+        if special := {name: value for name, value in settings.items() if name not in shared}:
+            lines.append(f"{row}: {_settings_text(special)}")
     return lines
 
 
@@ -331,63 +344,90 @@ def _settings_text(settings: Mapping[str, Any]) -> str:
     )
 
 
-def csv_text(document: Mapping[str, Any]) -> str:
+def _table_legend(document: Document) -> str:
+    """What the table's columns and its rows in italics are."""
+    shown = {column["measure"] for column in document["columns"]}
+    two = any(cell["n"] == 2 for row in document["rows"] for cell in row["cells"].values())
+    sentences = [_MEANS.format(" (of two, both values)" * two)]
+    sentences += [text for name, text in _COLUMN_LEGENDS.items() if name in shown]
+    if _models(document) < len(document["rows"]):
+        inputs = any(row["row"].endswith(":z_q") for row in document["rows"])
+        sentences.append(_ITALICS + (_INPUTS if inputs else "") + ".")
+    return _wrapped(" ".join(sentences))
+
+
+def _difference_legend(document: Document) -> str:
+    """What is compared with what."""
+    sentences = [_TO_PAPER] if any(column["published"] for column in document["columns"]) else []
+    cells = [row["cells"][column["key"]] for row in document["rows"] for column in document["columns"]]
+    if versus := [cell["versus_baseline"] for cell in cells if cell["versus_baseline"]]:
+        labels = {row["row"]: row["label"] for row in document["rows"]}
+        baseline = document.get("baseline") or BASELINE
+        welch = _WELCH if any(each.get("welch") for each in versus) else ""
+        sentences.append(_TO_BASELINE.format(labels.get(baseline) or BOTTLENECKS[baseline].label, welch))
+    return _wrapped(" ".join(sentences))
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(" ".join(text.split()), 120, break_long_words=False, break_on_hyphens=False)
+
+
+def csv_text(document: Document) -> str:
     """A long table: one line for each cell with a run, and for each step of its course.
 
-    Accuracies are fractions of 1, and ``values`` has one number a seed. The data have their own name, whatever data set
-    of the paper they stand for; the settings of a sweep have columns.
+    Accuracies are fractions of 1, and ``values`` has one number per seed. The data have their own name, whatever data
+    set of the paper they stand for; the settings of a sweep have columns.
     """
     out = io.StringIO()
-    table = csv.writer(out, lineterminator="\n")
     axes = list(document.get("over") or ([document["setting"]] if "setting" in document else []))
-    table.writerow(("row", *axes, "data", "measure", "step", *_CSV_NUMBERS))
+    columns = ("row", *axes, "data", "measure", "step", *_CSV_NUMBERS)
+    table = csv.DictWriter(out, columns, extrasaction="ignore", lineterminator="\n")
+    table.writeheader()
     for row in document["rows"]:
-        place = row["row"].split(", ") if axes else []  # the values that name a row of a sweep
+        settings = dict(zip(axes, row["row"].split(", "), strict=True)) if axes else {}
         for key, cell in row["cells"].items():
             data, _, measure = key.rpartition(".")
+            place = {"row": row["row"], **settings, "data": document["data"][data]["name"], "measure": measure}
             for step, numbers in (*cell.get("steps", {}).items(), ("", cell)):
                 if numbers["n"]:
-                    name = (row["row"], *place, document["data"][data]["name"], measure, step)
-                    table.writerow([*name, *_csv_numbers(numbers)])
+                    values = " ".join(map(repr, numbers["values"]))
+                    table.writerow({**place, "step": step, **_flat(numbers), "values": values})
     return out.getvalue()
 
 
-_VERSUS = ("", "_low", "_high", "_p", "_welch_low", "_welch_high", "_welch_p")
 _CSV_NUMBERS = (
     *("mean", "std", "n", "values", "interval_low", "interval_high", "paper"),
-    *(f"versus_baseline{name}" for name in _VERSUS),
+    *("versus_baseline", "versus_baseline_low", "versus_baseline_high", "versus_baseline_p"),
+    *("versus_baseline_welch_low", "versus_baseline_welch_high", "versus_baseline_welch_p"),
 )
 
 
-def _csv_numbers(numbers: Mapping[str, Any]) -> list[Any]:
-    versus = numbers.get("versus_baseline") or {}
-    flat = {**numbers, "values": " ".join(map(repr, numbers["values"])), "versus_baseline": versus.get("mean")}
-    for prefix, part in (("interval", numbers.get("interval")), ("versus_baseline", versus)):
-        flat |= {f"{prefix}_{name}": value for name, value in (part or {}).items()}
-    flat |= {f"versus_baseline_welch_{name}": value for name, value in (versus.get("welch") or {}).items()}
-    return [flat.get(name) for name in _CSV_NUMBERS]
+def _flat(numbers: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Numbers in numbers have both names, ``interval_low``; the mean of some has the name of these."""
+    flat: dict[str, Any] = {}
+    for name, value in numbers.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}_")
+        else:
+            flat[prefix.removesuffix("_") if prefix and name == "mean" else prefix + name] = value
+    return flat
 
 
-def latex(document: Mapping[str, Any]) -> str:
+def latex(document: Document) -> str:
     """The table itself, for ``\\input`` in a document that uses booktabs."""
     header, rows = main_table(document)
-    models = _models(document)
     lines = [f"\\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}", "\\toprule", _tex_row(header), "\\midrule"]
-    for i, row in enumerate(rows):
-        if i == models:
-            lines.append("\\midrule")
-        lines.append(_tex_row(row))
+    lines += map(_tex_row, rows)
+    models = _models(document)
+    if models < len(rows):
+        lines.insert(models - len(rows), "\\midrule")
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"]) + "\n"
 
 
-def _tex_row(texts: Iterable[str]) -> str:
-    return " & ".join(_tex(text) for text in texts) + r" \\"
-
-
-def _tex(text: str) -> str:
+def _tex_row(texts: Sequence[str]) -> str:
     for plain, command in _TEX.items():
-        text = text.replace(plain, command)
-    return text
+        texts = [text.replace(plain, command) for text in texts]
+    return " & ".join(texts) + r" \\"
 
 
 _TEX = {
@@ -402,12 +442,12 @@ _TEX = {
 }
 
 
-def markdown_table(document: Mapping[str, Any]) -> str:
+def markdown_table(document: Document) -> str:
     """The table itself, with controls in italics."""
     return markdown_rows(*main_table(document), split=_models(document))
 
 
-def _models(document: Mapping[str, Any]) -> int:
+def _models(document: Document) -> int:
     """How many rows come before the controls that stand below the models."""
     kinds = [row["kind"] for row in document["rows"]]
     return max((i + 1 for i, kind in enumerate(kinds) if kind == "model"), default=len(kinds))
@@ -420,69 +460,3 @@ def markdown_rows(header: Sequence[str], rows: Sequence[Sequence[str]], split: i
         first = f"*{row[0]}*" if split is not None and i >= split else row[0]
         lines.append("| " + " | ".join([first, *row[1:]]) + " |")
     return "\n".join(lines)
-
-
-def _title(document: Mapping[str, Any], column: Mapping[str, Any]) -> str:
-    title = _measure(column["measure"]).title
-    return title if len(document["data"]) == 1 else f"{document['data'][column['data']]['title']}, {title}"
-
-
-def _trainings(row: Mapping[str, Any]) -> str:
-    """Number of trainings; of the data sets, if they differ, each."""
-    numbers = [len(seeds) for seeds in row["seeds"].values()]
-    return str(numbers[0]) if len(set(numbers)) == 1 else ", ".join(map(str, numbers))
-
-
-def _range_of_n(cells: Iterable[Mapping[str, Any] | None]) -> str:
-    """Number of trainings behind some cells; ``1–2`` where they differ in it."""
-    numbers = [cell["n"] for cell in cells if cell]
-    if not numbers:
-        return _NONE
-    low, high = min(numbers), max(numbers)
-    return str(low) if low == high else f"{low}–{high}"
-
-
-def difference_text(measure: str, versus: Mapping[str, Any] | None) -> str:
-    """``+3.83 [+1.20, +6.46]; [+1.02, +6.64]``: paired, and Welch's."""
-    if versus is None:
-        return _NONE
-    mean = value_text(measure, versus["mean"], signed=True)
-    if versus["low"] is None:
-        return mean
-    intervals = [versus, *([versus["welch"]] if versus.get("welch") else [])]
-    return f"{mean} {'; '.join(_ends(measure, interval, signed=True) for interval in intervals)}"
-
-
-def _table_legend(document: Mapping[str, Any], *, controls: bool) -> str:
-    """What the table's columns and its rows in italics are."""
-    shown = {column["measure"] for column in document["columns"]}
-    two = any(cell["n"] == 2 for row in document["rows"] for cell in row["cells"].values())
-    sentences = [
-        _MEANS.format(" (of two, both values)" * two),
-        *(text for name, text in _COLUMN_LEGENDS.items() if name in shown),
-    ]
-    if controls:
-        inputs = any(row["row"].endswith(":z_q") for row in document["rows"])
-        sentences.append(_ITALICS + (_INPUTS if inputs else "") + ".")
-    return _wrapped(" ".join(sentences))
-
-
-def _difference_legend(document: Mapping[str, Any]) -> str:
-    """What is compared with what."""
-    keys = [column["key"] for column in document["columns"]]
-    sentences = [_TO_PAPER] if any(column["published"] for column in document["columns"]) else []
-    if versus := [cell for row in document["rows"] for key in keys if (cell := row["cells"][key]["versus_baseline"])]:
-        labels = {row["row"]: row["label"] for row in document["rows"]}
-        baseline = document.get("baseline") or BASELINE
-        welch = _WELCH if any(each.get("welch") for each in versus) else ""
-        sentences.append(_TO_BASELINE.format(labels.get(baseline) or BOTTLENECKS[baseline].label, welch))
-    return _wrapped(" ".join(sentences))
-
-
-def _beyond_legend(measures: Collection[str]) -> str:
-    text = "; ".join(legend for name, legend in _BEYOND_LEGENDS.items() if name in measures)
-    return _wrapped(f"{text[:1].upper()}{text[1:]}.")
-
-
-def _wrapped(text: str) -> str:
-    return textwrap.fill(" ".join(text.split()), 120, break_long_words=False, break_on_hyphens=False)

@@ -7,6 +7,7 @@ done.
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ from softvq_cli.presets import unused_settings
 from softvq_cli.reporter import Reporter
 from softvq_cli.results import evaluate
 from softvq_cli.results.evaluate import BASIC, FILES, QUANTISED, Evaluation
-from softvq_cli.results.subject import REPRESENTATIONS, Control, Subject
+from softvq_cli.results.subject import Control, Subject
 from softvq_cli.training import run_directory
 from softvq_cli.words import BOTTLENECKS, RAW
 
@@ -80,11 +81,6 @@ class Job:
         return self.config.train.iterations if self.trains else 0
 
     @property
-    def representation(self) -> str:
-        """What its own rows are: ``z_e``, ``pixels`` or ``pca``."""
-        return REPRESENTATIONS.get(self.subject, "z_e")
-
-    @property
     def all_parts(self) -> tuple[str, ...]:
         """``parts``, and with the paper's measures of a codebook's z_e those of the decoder's input."""
         quantised = self.trains and BOTTLENECKS[self.subject].has_codebook and BASIC in self.parts
@@ -122,7 +118,7 @@ def inspect(job: Job) -> State:
     if not job.trains:
         return State(evaluation=_evaluation(job, None))
     try:
-        checkpoint = checkpoint_of(job)
+        checkpoint = _checkpoint(job)
         if checkpoint is None and (job.folder / run_directory.CONFIG).exists():
             _refuse_other_settings(job, run_directory.stored_config(job.folder))
     except InputError:  # it will be met again when the job's turn comes, and reported
@@ -132,21 +128,14 @@ def inspect(job: Job) -> State:
     _refuse_other_settings(job, checkpoint.config)
     if checkpoint.dataset.fingerprint != job.fingerprints[0]:
         raise RefusedError(
-            "{} was trained on other data than {} ({}): give another {out}",
-            *(job.folder, job.config.data.data, _difference(job, checkpoint)),
+            "{} was trained on other data than {}, whose fingerprint differs: give another {out}",
+            *(job.folder, job.config.data.data),
         )
     return State(checkpoint.step, _evaluation(job, checkpoint) if checkpoint.step == job.steps else None)
 
 
-def _difference(job: Job, checkpoint: Checkpoint) -> str:
-    from softvq_cli import datasets
-    from softvq_cli.training.checkpoint import DatasetInfo
-
-    return checkpoint.dataset.difference(DatasetInfo.of(datasets.load(job.config.data, "train")))
-
-
-def checkpoint_of(job: Job, device: str = "cpu") -> Checkpoint | None:
-    """The checkpoint in the job's folder, if there is one (InputError where it is damaged)."""
+def _checkpoint(job: Job, device: str = "cpu") -> Checkpoint | None:
+    """The one in the job's folder, if there is one (InputError where it is damaged)."""
     path = job.folder / run_directory.CHECKPOINT
     return _load(path, device) if path.exists() else None
 
@@ -221,19 +210,33 @@ def complete(
                 folders.enter_context(_alone(job, reporter, stop))
             except SoftVQError as error:
                 failures[job] = error
-        failures |= _train([job for job in jobs if job not in failures], jobs, device, reporters, stop)
+        ready = {job: reporter for job, reporter in zip(jobs, reporters, strict=True) if job not in failures}
+        failures |= _train(ready, device, stop)
         for job, reporter in zip(jobs, reporters, strict=True):
-            outcome: Evaluation | SoftVQError
+            if job in failures:
+                yield job, failures[job]
+                continue
+            reporter.stage(f"measuring {job.name}")
             try:
-                outcome = failures.get(job) or _measure(job, device, threads, reporter, stop, machine)
+                evaluation = evaluate.evaluate(
+                    _subject(job, _checkpoint(job, device) if job.trains else None, reporter),
+                    job.all_parts,
+                    folder=job.folder,
+                    threads=threads,
+                    kept=functools.partial(_kept, job, device=device),
+                    machine=machine,
+                    reporter=reporter,
+                    stop=stop,
+                )
             except SoftVQError as error:
-                outcome = error
-            yield job, outcome
+                yield job, error
+            else:
+                yield job, evaluation
 
 
 @contextlib.contextmanager
 def _alone(job: Job, reporter: Reporter, stop: threading.Event) -> Iterator[None]:
-    """Hold the job's folder, from when nobody else does."""
+    """Hold the job's folder, from when no other process does."""
     with contextlib.ExitStack() as folder:
         while True:
             try:
@@ -247,15 +250,13 @@ def _alone(job: Job, reporter: Reporter, stop: threading.Event) -> Iterator[None
         yield
 
 
-def _train(
-    ready: Sequence[Job], jobs: Sequence[Job], device: str, reporters: Sequence[Reporter], stop: threading.Event
-) -> dict[Job, SoftVQError]:
+def _train(jobs: Mapping[Job, Reporter], device: str, stop: threading.Event) -> dict[Job, SoftVQError]:
     """Those that could not be trained, and why."""
     from softvq_cli.training import TrainRequest, train_together
 
     requests: dict[Job, TrainRequest] = {}
-    for job, reporter in zip(jobs, reporters, strict=True):
-        if job in ready and job.trains:
+    for job, reporter in jobs.items():
+        if job.trains:
             settings = job.config.flat()
             if (job.folder / run_directory.CONFIG).exists():  # compared before: its own spelling of the data holds
                 settings = {name: settings[name] for name in (*run_directory.CHANGEABLE, run_directory.LONGER)}
@@ -264,25 +265,3 @@ def _train(
             requests[job] = TrainRequest(settings, job.folder, resume=resume, reporter=reporter)
     outcomes = train_together(list(requests.values()), device=device, stop=stop)
     return {job: error for job, error in zip(requests, outcomes, strict=True) if isinstance(error, SoftVQError)}
-
-
-def _measure(
-    job: Job,
-    device: str,
-    threads: int,
-    reporter: Reporter,
-    stop: threading.Event,
-    machine: Mapping[str, str] | None,
-) -> Evaluation:
-    """The evaluation with all parts; each part is written as soon as it is there."""
-    reporter.stage(f"measuring {job.name}")
-    return evaluate.evaluate(
-        _subject(job, checkpoint_of(job, device) if job.trains else None, reporter),
-        job.all_parts,
-        folder=job.folder,
-        threads=threads,
-        kept=lambda step: _kept(job, step, device),
-        machine=machine,
-        reporter=reporter,
-        stop=stop,
-    )

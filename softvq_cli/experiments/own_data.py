@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +10,8 @@ from typing import Any
 
 from softvq_cli.config import SETTINGS, DataConfig, ModelConfig, RunConfig, check, numeric_settings
 from softvq_cli.errors import InputError, UsageError, param, shown, unknown_name
-from softvq_cli.experiments.comparison import model_row
-from softvq_cli.experiments.paper import BASELINE, Column
-from softvq_cli.experiments.study import Row, Study, StudyData, StudyRequest, load_data, plan_jobs
+from softvq_cli.experiments.paper import BASELINE
+from softvq_cli.experiments.study import Column, Row, Study, StudyData, StudyRequest, load_data, model_row, plan_jobs
 from softvq_cli.presets import unused_settings
 from softvq_cli.reporter import Reporter
 from softvq_cli.results.evaluate import BASIC, RQ_KMEANS
@@ -75,17 +73,11 @@ class CompareRequest(OwnRequest):
     def reports(self) -> tuple[str, ...]:
         return ("compare",)
 
-    @property
-    def most_jobs(self) -> int:
-        return sum(self.seeds if row.seeded else 1 for row in self._rows())
-
     def _rows(self) -> list[Row]:
-        files = [
-            Row(path.stem, path.name, subject=FILE, seeded=False, stem=path.stem, file=str(path)) for path in self.also
-        ]
+        files = [Row(path.stem, path.name, subject=FILE, seeded=False, file=str(path)) for path in self.also]
         models = list(map(model_row, self.bottlenecks))
         if "rvq" in self.bottlenecks:
-            models.append(Row(RQ_KMEANS, "RQ-KMeans", "rvq", {"arch": "none"}, seeded=False, stem=RQ_KMEANS))
+            models.append(Row(RQ_KMEANS, "RQ-KMeans", "rvq", {"arch": "none"}, seeded=False))
         return [*models, *files, *map(model_row, _CONTROLS)]
 
     def plan(self, reporter: Reporter) -> tuple[Study, ...]:
@@ -133,10 +125,6 @@ class SweepRequest(OwnRequest):
     @property
     def reports(self) -> tuple[str, ...]:
         return ("sweep",)
-
-    @property
-    def most_jobs(self) -> int:
-        return math.prod(map(len, self.over.values())) * self.seeds
 
     def plan(self, reporter: Reporter) -> tuple[Study, ...]:
         data = load_data(DataConfig(**self.data_settings), reporter=reporter)

@@ -10,38 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from softvq_cli.experiments.study import Column, Row, model_row
 from softvq_cli.results.evaluate import BASIC, MAP
 from softvq_cli.results.measures import MEASURES
 from softvq_cli.words import BOTTLENECKS, PCA, RAW, UNTRAINED
 
 BASELINE = "ae"
 """The row that the others are compared with over the same seeds."""
-TITLES = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST", "svhn": "SVHN", "cifar10": "CIFAR-10"}
-"""What people call the named data sets."""
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column: a measure on a data set, and what the paper reports there."""
-
-    data: str
-    measure: str
-    paper: Mapping[str, float] = field(default_factory=dict)
-    """By row; fractions of 1."""
-
-    @property
-    def key(self) -> str:
-        """Its name in a document."""
-        return f"{self.data}.{self.measure}"
-
-
-@dataclass(frozen=True)
-class Variant:
-    """A bottleneck with settings of its own, as a row."""
-
-    label: str
-    settings: Mapping[str, Any]
-    bottleneck: str = "soft-vq"
 
 
 @dataclass(frozen=True)
@@ -50,10 +25,8 @@ class Comparison:
 
     title: str
     columns: tuple[Column, ...]
-    rows: tuple[str, ...]
-    """Bottlenecks, variants and controls in the order of the report."""
-    variants: Mapping[str, Variant] = field(default_factory=dict)
-    """Name of a row → what is behind it, where that is no bottleneck as it is."""
+    rows: tuple[Row, ...]
+    """In the order of the report."""
     inputs: bool = True
     """Whether the decoder's input of codebook models, ẑ_q, has rows of its own at the end."""
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -93,27 +66,28 @@ _FIGURE4 = ("test_nmse", "iterations", "clustering_accuracy", "nmi", "trustworth
 # that a term is only switched off by a weight that its smallest denominator, 1e-8, hides: hence 1e-12.
 _COMMITMENT_ALONE = {"latent_weight": 1e-12, "beta": 7.5e12}
 _NO_LATENT_LOSS = {"soft_gradient": "attention", "latent_weight": 0.0}
-_ABLATION = {
-    "attention": Variant("softmax attention, no latent losses", _NO_LATENT_LOSS),
-    "attention-sphere": Variant("the same, z_e and codes of norm 1", {**_NO_LATENT_LOSS, "cosine": True}),
-    "attention-latent": Variant("softmax attention, both latent losses", {"soft_gradient": "attention"}),
-    "codebook-term": Variant("codebook term alone", {"beta": 0.0}),
-    "commitment-term": Variant("commitment term alone (codes fixed)", _COMMITMENT_ALONE),
-    "sphere": Variant("z_e and codes of norm 1", {"cosine": True}),
-    "sigma-fixed": Variant("σ = 1", {"sigma_form": "fixed"}),
-    "sigma-codeword": Variant("σ per codeword", {"sigma_form": "codeword"}),
-    "noise": Variant("noise on z_e, 0.1", {"noise_std": 0.1}),
-    "K16": Variant("K = 16", {"K": 16}),
-    "K512": Variant("K = 512", {"K": 512}),
-    "d8": Variant("d = 8", {"latent_dim": 8}),
-    "d128": Variant("d = 128", {"latent_dim": 128}),
+_ABLATION: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "attention": ("softmax attention, no latent losses", _NO_LATENT_LOSS),
+    "attention-sphere": ("the same, z_e and codes of norm 1", {**_NO_LATENT_LOSS, "cosine": True}),
+    "attention-latent": ("softmax attention, both latent losses", {"soft_gradient": "attention"}),
+    "codebook-term": ("codebook term alone", {"beta": 0.0}),
+    "commitment-term": ("commitment term alone (codes fixed)", _COMMITMENT_ALONE),
+    "sphere": ("z_e and codes of norm 1", {"cosine": True}),
+    "sigma-fixed": ("σ = 1", {"sigma_form": "fixed"}),
+    "sigma-codeword": ("σ per codeword", {"sigma_form": "codeword"}),
+    "noise": ("noise on z_e, 0.1", {"noise_std": 0.1}),
+    "K16": ("K = 16", {"K": 16}),
+    "K512": ("K = 512", {"K": 512}),
+    "d8": ("d = 8", {"latent_dim": 8}),
+    "d128": ("d = 128", {"latent_dim": 128}),
 }
+"""Row → its label, and the settings of the soft VQ-VAE that it changes."""
 _CARRIES = ("test_nmse", "iterations", "clustering_accuracy", "nmi", "probe_accuracy", "posterior_entropy_bits")
 
 _SINCE = ("clustering_accuracy", "nmi", "probe_accuracy", "test_nmse", "perplexity", "bits_per_image")
 
-_MODELS = tuple(row for row in BOTTLENECKS if row in _TABLE1)
-_BELOW = (PCA, UNTRAINED)
+_MODELS = tuple(model_row(name) for name in BOTTLENECKS if name in _TABLE1)
+_BELOW = (model_row(PCA), model_row(UNTRAINED))
 
 
 def _columns(data: str, places: Mapping[str, int], paper: Mapping[str, tuple[float, ...]]) -> tuple[Column, ...]:
@@ -132,13 +106,13 @@ COMPARISONS: Mapping[str, Comparison] = {
     "table1": Comparison(
         "Table 1",
         _columns("mnist", {"clustering_accuracy": 0, "nmi": 1, "probe_accuracy": 2}, _TABLE1),
-        (RAW, *_MODELS, *_BELOW),  # raw data stand first where the paper has them
+        (model_row(RAW), *_MODELS, *_BELOW),  # raw data stand first where the paper has them
     ),
     "table2": Comparison(
         "Table 2",
         _columns("svhn", {"clustering_accuracy": 0, "probe_accuracy": 1}, _TABLE2)
         + _columns("cifar10", {"clustering_accuracy": 2, "probe_accuracy": 3}, _TABLE2),
-        (*_MODELS, RAW, *_BELOW),
+        (*_MODELS, model_row(RAW), *_BELOW),
     ),
     "fig4": Comparison(
         "Figure 4",
@@ -153,7 +127,7 @@ COMPARISONS: Mapping[str, Comparison] = {
     "since": Comparison(
         "Since the paper",
         tuple(Column("mnist", measure) for measure in _SINCE),
-        tuple(BOTTLENECKS),
+        tuple(map(model_row, BOTTLENECKS)),
         inputs=False,
         settings={"iterations": 10_000},
         seeds=2,
@@ -161,8 +135,10 @@ COMPARISONS: Mapping[str, Comparison] = {
     "ablation": Comparison(
         "What does the work in the soft VQ-VAE",
         tuple(Column("mnist", measure) for measure in _CARRIES),
-        ("soft-vq", "ae", *_ABLATION),
-        variants=_ABLATION,
+        (
+            *map(model_row, ("soft-vq", "ae")),
+            *(Row(name, label, "soft-vq", settings) for name, (label, settings) in _ABLATION.items()),
+        ),
         inputs=False,
         settings={"iterations": 10_000},
         matched=True,

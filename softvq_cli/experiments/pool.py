@@ -18,20 +18,10 @@ from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from pathlib import Path
 
-from softvq_cli.devices import pick
 from softvq_cli.errors import Interrupted, Message
-from softvq_cli.experiments.backends import Workers
+from softvq_cli.experiments.backends import TOGETHER, Workers
 from softvq_cli.experiments.job import Job, State, inspect
-from softvq_cli.experiments.worker import (
-    ENVIRONMENT,
-    LONGEST_STOP,
-    TRAINING,
-    Answer,
-    JobProgress,
-    Order,
-    read_progress,
-    versions,
-)
+from softvq_cli.experiments.worker import ENVIRONMENT, LONGEST_STOP, TRAINING, Answer, Order, Progress, versions
 from softvq_cli.files import make_folder, write_text
 from softvq_cli.reporter import Reporter
 from softvq_cli.results.evaluate import Evaluation
@@ -67,55 +57,43 @@ def run(
 ) -> Outcome:
     """Complete all jobs; those that are done already are only read.
 
-    Args:
-        jobs: in folders of their own.
-        workers: who does it. They start when there is something to do.
-        reporter: is told what happens.
-        stop: when set, trainings write their checkpoints, and the rest is left.
-
-    Raises:
-        RefusedError: a folder holds a run with other settings.
-        UsageError: there is no such device.
-        SoftVQError: there are no workers, or the scheduler has gone.
-        Interrupted: ``stop`` was set.
+    When ``stop`` is set, trainings write their checkpoints, the rest is left, and Interrupted is raised. RefusedError:
+    a folder holds a run with other settings. SoftVQError: there are no workers, or the scheduler has gone.
     """
     reporter, stop = reporter or Reporter(), stop or threading.Event()
     states = {job: inspect(job) for job in jobs}
-    evaluations = {job: state.evaluation for job, state in states.items() if state.evaluation}
-    groups = _groups([job for job in jobs if job not in evaluations], states, workers.where.seeds_together())
-    todo = [job for group in groups for job in group]
+    outcome = Outcome({job: state.evaluation for job, state in states.items() if state.evaluation}, {})
+    todo = {job: state for job, state in states.items() if not state.done}
     if jobs:
-        done = f", {len(evaluations)} done before" if evaluations else ""
+        done = f", {len(jobs) - len(todo)} done before" if len(todo) < len(jobs) else ""
         reporter.note(f"{len(todo)} {'job' if len(todo) == 1 else 'jobs'} to do{done}")
-        _note_cost(todo, states, workers, reporter)
+        _note_cost(todo, workers, reporter)
     reporter.stage("jobs", stoppable=True)
-    failures: dict[Job, str] = {}
-    if todo:
-        course = _Course(groups, states, workers, reporter)
-        try:
-            while course.waiting and not stop.is_set():
-                course.look()
-            if stop.is_set():
-                course.stop()
-                ended = len(evaluations) + len(course.evaluations)
-                raise Interrupted(f"stopped with {ended} of {len(jobs)} jobs done", {})
-        except BaseException:
-            workers.close()  # nobody waits for what they do
-            raise
-        finally:
-            course.close()
-        evaluations |= course.evaluations
-        failures = course.failures
-    return Outcome({job: evaluations[job] for job in jobs if job in evaluations}, failures)
+    if not todo:
+        return outcome
+    course = _Course(todo, workers, reporter)
+    try:
+        while course.waiting and not stop.is_set():
+            course.look()
+        if stop.is_set():
+            course.stop()
+            ended = len(jobs) - len(todo) + len(course.evaluations)
+            raise Interrupted(f"stopped with {ended} of {len(jobs)} jobs done", {})
+    except BaseException:
+        workers.close()  # nobody waits for what they do
+        raise
+    finally:
+        course.close()
+    return outcome | Outcome(course.evaluations, course.failures)
 
 
-def _note_cost(todo: Sequence[Job], states: Mapping[Job, State], workers: Workers, reporter: Reporter) -> None:
+def _note_cost(todo: Mapping[Job, State], workers: Workers, reporter: Reporter) -> None:
     """Say beforehand what takes long."""
-    left = {job: job.steps - states[job].step for job in todo if job.trains}
+    left = {job: job.steps - state.step for job, state in todo.items() if job.trains}
     hours = sum(job.seconds(iterations) for job, iterations in left.items()) / 3600
-    if hours < _WORTH_A_NOTE or pick(workers.where.device).type != "cpu":
+    if hours < _WORTH_A_NOTE or workers.where.kind != "cpu":
         return
-    here = workers.where.processes(workers.most) if workers.where.scheduler is None else 1
+    here = workers.processes if workers.where.scheduler is None else 1
     side_by_side = f", and about {hours / here:.2g} with {here} processes" if here > 1 else ""
     reporter.note(
         f"{len(left)} trainings, {sum(left.values()):,} iterations in all: about {hours:.2g} hours of one core"
@@ -123,14 +101,14 @@ def _note_cost(todo: Sequence[Job], states: Mapping[Job, State], workers: Worker
     )
 
 
-def _groups(todo: Sequence[Job], states: Mapping[Job, State], together: int) -> list[tuple[Job, ...]]:
+def _groups(todo: Mapping[Job, State], together: int) -> list[tuple[Job, ...]]:
     """Jobs that differ only in their seeds, up to ``together`` of them in a group; the longest groups come first."""
     alike: dict[object, list[Job]] = {}
     for job in todo:
         settings = {name: value for name, value in job.config.flat().items() if name != "seed"}
         alike.setdefault((job.data, job.subject, *settings.values()), []).append(job)
     groups = [tuple(same[i : i + together]) for same in alike.values() for i in range(0, len(same), together)]
-    return sorted(groups, key=lambda group: -sum(_left(job, states[job]) for job in group))
+    return sorted(groups, key=lambda group: -sum(_left(job, todo[job]) for job in group))
 
 
 def _left(job: Job, state: State) -> int:
@@ -141,17 +119,13 @@ def _left(job: Job, state: State) -> int:
 class _Course:
     """The groups that were given to the workers, how far each job is, and what came of it."""
 
-    def __init__(
-        self, groups: Sequence[tuple[Job, ...]], states: Mapping[Job, State], workers: Workers, reporter: Reporter
-    ) -> None:
+    def __init__(self, todo: Mapping[Job, State], workers: Workers, reporter: Reporter) -> None:
         self.evaluations: dict[Job, Evaluation] = {}
         self.failures: dict[Job, str] = {}
-        self._states, self._reporter, self._workers = states, reporter, workers
-        self._jobs = sum(map(len, groups))
-        self._total = sum(_left(job, states[job]) for group in groups for job in group)
+        self._todo, self._workers, self._reporter = todo, workers, reporter
         self._ended_units = 0
-        self._progress: dict[Job, JobProgress] = {}
-        self._notes: dict[Job, int] = {}
+        self._progress: dict[Job, Progress] = {}
+        self._told: dict[Job, int] = {}
         self._read_at = 0.0
         self._ended: queue.SimpleQueue[Future[list[Answer]]] = queue.SimpleQueue()
         self._order = Order(
@@ -161,13 +135,13 @@ class _Course:
             folder=os.getcwd(),
             environment={name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
             versions=versions(),
-            token="" if workers.where.scheduler is None else str(groups[0][0].folder.parent / TOKEN),
+            token="" if workers.where.scheduler is None else str(next(iter(todo)).folder.parent / TOKEN),
         )
         if self._order.token:
             write_text(make_folder(Path(self._order.token).parent) / TOKEN, self._order.id)
-        workers.announce(reporter)
+        workers.watch(reporter)
         self.waiting: dict[Future[list[Answer]], tuple[Job, ...]] = {}
-        for group in groups:
+        for group in _groups(todo, TOGETHER.get(workers.where.kind, 1)):
             future = workers.submit(group, self._order)
             self.waiting[future] = group
             future.add_done_callback(self._ended.put)
@@ -200,21 +174,22 @@ class _Course:
 
     def _report(self) -> None:
         waiting = [job for group in self.waiting.values() for job in group]
-        progress = {job: read_progress(job, self._order) for job in waiting}
-        self._progress = {job: there for job, there in progress.items() if there is not None}
+        self._progress = {job: there for job in waiting if (there := Progress.read(job, self._order))}
         for job, there in self._progress.items():
             self._tell_notes(job, there.notes)
-        running = sum(there.units - self._states[job].step for job, there in self._progress.items() if there.units)
-        ended = len(self.evaluations) + len(self.failures)
+        running = sum(there.units - self._todo[job].step for job, there in self._progress.items() if there.units)
+        total = sum(_left(job, state) for job, state in self._todo.items())
         doing = ", ".join(f"{job.name} {there.doing}" for job, there in self._progress.items())
-        units = self._ended_units + running
-        self._reporter.progress("iterations", units, self._total, f"{ended}/{self._jobs} jobs: {doing}")
+        self._reporter.progress("iterations", self._ended_units + running, total, f"{self._count()} jobs: {doing}")
+
+    def _count(self) -> str:
+        return f"{len(self.evaluations) + len(self.failures)} of {len(self._todo)}"
 
     def _tell_notes(self, job: Job, notes: Sequence[str]) -> None:
         """Those that were not told before. A job that is tried again begins its notes anew."""
-        for note in notes[self._notes.get(job, 0) :]:
+        for note in notes[self._told.get(job, 0) :]:
             self._reporter.warn(Message("{}: {}", job.name, note))
-        self._notes[job] = max(len(notes), self._notes.get(job, 0))
+        self._told[job] = max(len(notes), self._told.get(job, 0))
 
     def _end(self, future: Future[list[Answer]]) -> None:
         """A group is completed, has failed, or was stopped."""
@@ -225,15 +200,12 @@ class _Course:
             return
         for job, answer in zip(group, answers, strict=True):
             self._tell_notes(job, answer.notes)
-            if answer.evaluation is None and answer.error is None:
-                continue
-            self._ended_units += _left(job, self._states[job])
             if answer.evaluation is not None:
                 self.evaluations[job] = answer.evaluation
+                self._reporter.note(f"{job.name} done, {self._count()}")
             elif answer.error is not None:
                 self.failures[job] = answer.error
-            ended = len(self.evaluations) + len(self.failures)
-            if answer.error is not None:
                 self._reporter.warn(Message("{} failed: {}", job.name, answer.error))
             else:
-                self._reporter.note(f"{job.name} done, {ended} of {self._jobs}")
+                continue  # it was stopped
+            self._ended_units += _left(job, self._todo[job])

@@ -40,12 +40,10 @@ class Report:
 
 @dataclass(frozen=True)
 class Reports:
-    """What was asked for, as far as it could be done."""
+    """One report for each study of whose data there is any, and what is not in them because it failed."""
 
     reports: tuple[Report, ...]
-    """One for each study of whose data there is any; each lists what is not in it because it failed."""
     failed: tuple[str, ...]
-    """All of that: one line each."""
 
 
 def carry_out(
@@ -60,18 +58,18 @@ def carry_out(
     RefusedError: another process works in the folder, or it holds runs with other settings. Interrupted: ``stop`` was
     set.
     """
-    reporter = reporter or Reporter()
+    reporter, where = reporter or Reporter(), where or Where()
+    _ = where.kind  # a device that is not here is refused before any work
     files = (file for name in request.reports for file in report_files(name))
-    with run_directory.locked(request.out, also=files), workers(where or Where(), request.most_jobs) as staff:
-        if not all((request.out / f"{name}.json").exists() for name in request.reports):
-            staff.warm()  # while the data are looked at; where a report is, there may be nothing to do
+    with run_directory.locked(request.out, also=files):
         studies = request.plan(reporter)
         planned = dict.fromkeys(job for study in studies for job in study.jobs)
-        outcome = pool.run(list(planned), staff, reporter=reporter, stop=stop)
-        reported = [study.then(study, outcome) if study.then else study for study in studies]
-        more = dict.fromkeys(job for study in reported for job in study.jobs if job not in planned)
-        if more:
-            outcome |= pool.run(list(more), staff, reporter=reporter, stop=stop)
+        with workers(where, len(planned)) as staff:
+            outcome = pool.run(list(planned), staff, reporter=reporter, stop=stop)
+            reported = [study.then(study, outcome) if study.then else study for study in studies]
+            more = dict.fromkeys(job for study in reported for job in study.jobs if job not in planned)
+            if more:
+                outcome |= pool.run(list(more), staff, reporter=reporter, stop=stop)
         reporter.stage("writing the report")
         reports = tuple(_write(study, outcome, request.out, reporter) for study in reported)
     missing = (f"{data}: {error}" for study in studies for data, error in study.missing.items())
@@ -97,37 +95,36 @@ def write_forms(document: Document, out: Path, reporter: Reporter | None = None)
 
     A figure of an older report that would now be empty is removed.
     """
-    name, reporter = document["name"], reporter or Reporter()
-    drawings: dict[str, Callable[[Path], bool]] = {
-        f"{name}{_COURSE}.png": lambda path: _draw_lines(path, document, _course_of, "iterations")
-    }
+    name, title = document["name"], document["title"]
+    table, course = out / f"{name}.png", out / f"{name}{_COURSE}.png"
+    drawn = {course: _draw_lines(course, document, _course_of, "iterations")}
     if document["figure"] == "bars":
-        drawings[f"{name}.png"] = lambda path: _draw_bars(path, document, reporter)
+        drawn[table] = _draw_bars(table, document, reporter)
     elif document["figure"] == "curves":
-        drawings[f"{name}.png"] = lambda path: _draw_lines(path, document, _against_setting, document["setting"])
-    for file, draw in drawings.items():
-        if not draw(out / file):
-            (out / file).unlink(missing_ok=True)
-    pictures = ((f"{name}.png", document["title"]), (f"{name}{_COURSE}.png", f"{document['title']}: the course"))
-    shown = "".join(f"\n![{title}]({file})\n" for file, title in pictures if (out / file).exists())
+        drawn[table] = _draw_lines(table, document, _against_setting, document["setting"])
+    for path, there in drawn.items():
+        if not there:
+            path.unlink(missing_ok=True)
+    pictures = {table: title, course: f"{title}: the course"}
+    shown = "".join(f"\n![{text}]({path.name})\n" for path, text in pictures.items() if path.exists())
     write_text(out / f"{name}.md", formats.markdown(document) + shown)
     write_text(out / f"{name}.csv", formats.csv_text(document))
     write_text(out / f"{name}.tex", formats.latex(document))
 
 
-def _draw_bars(path: Path, document: Document, reporter: Reporter) -> bool:
+def _draw_bars(path: Path, document: Document, reporter: Reporter | None) -> bool:
     """The table as bars next to the paper's; False where there is nothing to draw."""
     from softvq_cli.plots import bars
 
     columns = []
     for column in document["columns"]:
-        title, scale = _unit(column["measure"])
+        title, scale = _title_and_scale(document, column)
         cells = [row["cells"][column["key"]] for row in document["rows"]]
         shown = [cell if cell["n"] >= FEWEST else {**cell, "std": None} for cell in cells]
         numbers = (
             [None if cell[name] is None else scale * cell[name] for cell in shown] for name in ("mean", "std", "paper")
         )
-        columns.append(bars.Column(_panel_title(document, column["data"], title), *numbers))
+        columns.append(bars.Column(title, *numbers))
     if all(mean is None for column in columns for mean in column.mean):
         return False
     published = dict.fromkeys(formats.paper_name(document, column["data"]) for column in document["columns"])
@@ -155,27 +152,24 @@ def _draw_lines(path: Path, document: Document, lines_of: Callable[..., Lines], 
 
     panels = []
     for column in document["columns"]:
-        title, scale = _unit(column["measure"])
+        title, scale = _title_and_scale(document, column)
         results = {
             label: {float(x): [scale * value for value in cell["values"]] for x, cell in cells.items()}
             for label, cells in lines_of(document, column).items()
             if cells
         }
         if results:
-            panels.append(lines.Panel(_panel_title(document, column["data"], title), results))
+            panels.append(lines.Panel(title, results))
     if panels:
         lines.course(path, panels, setting)
     return bool(panels)
 
 
-def _panel_title(document: Document, data: str, title: str) -> str:
-    return f"{document['data'][data]['title']}\n{title}" if len(document["data"]) > 1 else title
-
-
-def _unit(name: str) -> tuple[str, float]:
-    """The title of a measure with its unit, and what its value is multiplied by."""
-    spec = measure(name)
-    return (f"{spec.title} (%)", 100.0) if spec.per_cent else (spec.title, 1.0)
+def _title_and_scale(document: Document, column: Mapping[str, Any]) -> tuple[str, float]:
+    """The title of a panel with the measure's unit, and what its values are multiplied by."""
+    spec = measure(column["measure"])
+    title, scale = (f"{spec.title} (%)", 100.0) if spec.per_cent else (spec.title, 1.0)
+    return formats.panel_title(document, column["data"], title), scale
 
 
 def _draw_maps(path: Path, study: Study, outcome: Outcome, reporter: Reporter) -> None:
@@ -190,7 +184,7 @@ def _draw_maps(path: Path, study: Study, outcome: Outcome, reporter: Reporter) -
             job = min(jobs, key=lambda job: job.seed)
             test = datasets.load(job.config.data, "test")
             evaluation = outcome.evaluations[job]
-            numbers, coordinates = evaluation.numbers[job.representation], evaluation.array("map")
+            numbers, coordinates = evaluation.numbers[row.measured], evaluation.array("map")
             assert coordinates is not None  # a study of maps measures them
             reached = f"nMSE {numbers['test_nmse']:.3f}, {numbers['iterations']:.0f} iterations"
             panels.append(maps.Panel(row.label, coordinates, test.labels, test.class_names, reached))

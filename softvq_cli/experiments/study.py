@@ -13,19 +13,22 @@ from softvq_cli.config import DataConfig, RunConfig
 from softvq_cli.errors import InputError, UsageError, param
 from softvq_cli.experiments.backends import THREADS
 from softvq_cli.experiments.job import Job
-from softvq_cli.experiments.paper import TITLES, Column
 from softvq_cli.experiments.pool import Outcome
 from softvq_cli.files import on_disk
 from softvq_cli.presets import no_network, preset
 from softvq_cli.reporter import Reporter
 from softvq_cli.results.evaluate import at
 from softvq_cli.results.subject import REPRESENTATIONS
-from softvq_cli.words import BOTTLENECKS
+from softvq_cli.words import BOTTLENECKS, CONTROLS, PCA, RAW
 
 RUNS = "runs"
 """Folder of the jobs' folders."""
 Figure = Literal["bars", "maps", "curves"]
 """What a report shows: the columns as bars, the t-SNE maps, or the measures against the one setting that varies."""
+
+
+TITLES = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST", "svhn": "SVHN", "cifar10": "CIFAR-10"}
+"""What people call the named data sets."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +54,6 @@ class StudyData:
         """For people."""
         return TITLES.get(self.name, self.name)
 
-    @property
-    def pixels(self) -> int:
-        """Of an image, over all channels."""
-        return math.prod(self.image_shape)
-
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {
@@ -68,6 +66,21 @@ class StudyData:
             "stands_for": TITLES.get(self.stands_for, self.stands_for),
             "papers": self.stands_for == self.name,
         }
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: a measure on a data set, and what the paper reports there."""
+
+    data: str
+    measure: str
+    paper: Mapping[str, float] = field(default_factory=dict)
+    """By row; fractions of 1."""
+
+    @property
+    def key(self) -> str:
+        """Its name in a document."""
+        return f"{self.data}.{self.measure}"
 
 
 @dataclass(frozen=True)
@@ -86,7 +99,7 @@ class Row:
     representation: str | None = None
     """None for the rows that its jobs are about; ``z_q`` for the decoder's input of the row of the same name."""
     stem: str = ""
-    """The middle of its jobs' folder names."""
+    """The middle of its jobs' folder names, where it is not the name."""
     file: str | None = None
     """Embeddings that another program made of the same images."""
 
@@ -104,6 +117,12 @@ class Row:
     def kind(self) -> str:
         """``model``, or ``control`` for the same evaluation of something else than a trained encoder's z_e."""
         return "model" if self.subject in BOTTLENECKS and self.representation is None else "control"
+
+
+def model_row(name: str) -> Row:
+    """The row of a bottleneck or a control."""
+    label = CONTROLS.get(name) or BOTTLENECKS[name].label
+    return Row(name, label, subject=name, seeded=name not in (RAW, PCA))
 
 
 @dataclass(frozen=True)
@@ -154,11 +173,6 @@ class StudyRequest(abc.ABC):
     @abc.abstractmethod
     def reports(self) -> tuple[str, ...]:
         """The names of the reports that it asks for."""
-
-    @property
-    @abc.abstractmethod
-    def most_jobs(self) -> int:
-        """More cannot be planned, whatever the data are."""
 
     @abc.abstractmethod
     def plan(self, reporter: Reporter) -> tuple[Study, ...]:
@@ -238,7 +252,12 @@ def plan_jobs(
                         "seed": seed,
                     }
                 )
-                _check_batch(config, described)
+                if config.train.batch_size > described.train:  # said before a hundred jobs find out
+                    raise UsageError(
+                        "{batch_size} {} is larger than the training split of {}, which has {} images",
+                        *(config.train.batch_size, described.name, described.train),
+                    )
+                on_the_way = [at(step) for step in config.train.kept if step < config.train.iterations]
                 folder = f"{described.name}-{row.stem or row.name}{f'-s{seed}' if row.seeded else ''}"
                 jobs.append(
                     Job(
@@ -248,23 +267,9 @@ def plan_jobs(
                         data=name,
                         config=config,
                         fingerprints=described.fingerprints,
-                        pixels=described.pixels,
-                        parts=(*parts, *_kept_steps(config)) if parts and row.subject in BOTTLENECKS else parts,
+                        pixels=math.prod(described.image_shape),
+                        parts=(*parts, *on_the_way) if parts and row.subject in BOTTLENECKS else parts,
                         file=row.file,
                     )
                 )
     return tuple(jobs)
-
-
-def _kept_steps(config: RunConfig) -> list[str]:
-    """The parts of an evaluation that are of models kept before the training's end."""
-    return [at(step) for step in config.train.kept if step < config.train.iterations]
-
-
-def _check_batch(config: RunConfig, data: StudyData) -> None:
-    """Before a hundred jobs find out."""
-    if config.train.batch_size > data.train:
-        raise UsageError(
-            "{batch_size} {} is larger than the training split of {}, which has {} images",
-            *(config.train.batch_size, data.name, data.train),
-        )

@@ -15,12 +15,13 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from softvq_cli.errors import Interrupted, Message, SoftVQError, one_line
+from softvq_cli.process import environment
 from softvq_cli.reporter import Reporter
 from softvq_cli.version import __version__
 
@@ -38,8 +39,8 @@ THREAD_VARIABLES = (
 _GROUP = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
 SIGNALS = tuple(getattr(signal, name) for name in _GROUP if hasattr(signal, name))
 PROGRESS = "progress.json"
-"""The file in a job's folder while somebody works on the job."""
-TRAINING, MEASURING = "training", "measuring"
+"""The file in a job's folder while a worker works on the job."""
+TRAINING = "training"
 LONGEST_STOP = 120.0
 """Seconds that a training has, after a stop, to end its step and to write its checkpoint."""
 _WRITE_EVERY = 1.0
@@ -82,43 +83,34 @@ class Answer:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class JobProgress:
-    """What a job's progress file says."""
-
-    units: int = 0
-    """Iterations, and what an evaluation is worth in them."""
-    doing: str = ""
-    notes: tuple[str, ...] = ()
-
-
-def read_progress(job: Job, order: Order) -> JobProgress | None:
-    """How far a job is; None while nobody works on it for this order."""
-    try:
-        value = json.loads((job.folder / PROGRESS).read_text(encoding="utf-8"))
-        if value["order"] == order.id:
-            notes = tuple(Message(*note) for note in value["notes"])
-            return JobProgress(int(value["units"]), str(value["doing"]), notes)
-    except (OSError, ValueError, LookupError, TypeError):  # not there, or just being written
-        pass
-    return None
-
-
 @dataclass
-class _ProgressFile(Reporter):
-    """Tells the pool how a job goes, by its file."""
+class Progress(Reporter):
+    """How far a job is. In a worker it is a reporter that keeps the job's file up to date."""
 
     job: Job
     order: Order
-    doing: str = ""
     units: int = 0
+    """Iterations, and what an evaluation is worth in them."""
+    doing: str = ""
     notes: list[str] = field(default_factory=list)
-    written: float = 0.0
+    _written: float = 0.0
+
+    @classmethod
+    def read(cls, job: Job, order: Order) -> Progress | None:
+        """What the file says; None while no worker is at the job for this order."""
+        try:
+            value = json.loads((job.folder / PROGRESS).read_text(encoding="utf-8"))
+            if value["order"] == order.id:
+                notes: list[str] = [Message(*note) for note in value["notes"]]
+                return cls(job, order, int(value["units"]), str(value["doing"]), notes)
+        except (OSError, ValueError, LookupError, TypeError):  # not there, or just being written
+            pass
+        return None
 
     def stage(self, name: str, *, stoppable: bool = False) -> None:
         """Training, measuring, or waiting for another process."""
-        self.doing = TRAINING if stoppable else name if name.startswith("waiting") else MEASURING
-        self.units = self.job.steps if self.doing == MEASURING else self.units
+        self.doing = TRAINING if stoppable else name if name.startswith("waiting") else "measuring"
+        self.units = self.job.steps if self.doing == "measuring" else self.units
         (_training.add if stoppable else _training.discard)(self.job.folder)
         self._write()
 
@@ -126,7 +118,7 @@ class _ProgressFile(Reporter):
         """Of the steps alone."""
         if name == TRAINING:
             self.units = int(done)
-            if time.monotonic() - self.written >= _WRITE_EVERY:
+            if time.monotonic() - self._written >= _WRITE_EVERY:
                 self._write()
 
     def note(self, text: str) -> None:
@@ -135,9 +127,8 @@ class _ProgressFile(Reporter):
             self.notes.append(text)
             self._write()
 
-    def warn(self, text: str) -> None:
-        """As a note: the pool shows the notes of its jobs as warnings."""
-        self.note(text)
+    warn = note
+    """The pool shows the notes of its jobs as warnings."""
 
     def end(self) -> None:
         """The job is over, in whatever way."""
@@ -146,15 +137,15 @@ class _ProgressFile(Reporter):
             (self.job.folder / PROGRESS).unlink()
 
     def _write(self) -> None:
-        self.written = time.monotonic()
-        notes = [_as_plain(note) for note in self.notes]
+        self._written = time.monotonic()
+        notes = [_template_and_values(note) for note in self.notes]
         content = {"order": self.order.id, "units": self.units, "doing": self.doing, "notes": notes}
         with contextlib.suppress(OSError):  # a full disk ends the job where it matters
             (self.job.folder / PROGRESS).write_text(json.dumps(content), encoding="utf-8")
 
 
-def _as_plain(note: str) -> list[Any]:
-    """The template and the values of a message, for JSON."""
+def _template_and_values(note: str) -> list[Any]:
+    """A message as JSON takes it."""
     if not isinstance(note, Message):
         return ["{}", note]
     return [note.template, *(value if isinstance(value, int | float) else str(value) for value in note.values)]
@@ -165,38 +156,42 @@ def work(group: tuple[Job, ...], order: Order, stop: threading.Event | None = No
     from softvq_cli.devices import machine
     from softvq_cli.experiments.job import complete
 
-    files = {job: _ProgressFile(job, order) for job in group}
-    answers: dict[Job, Answer] = {}
-    with _one_at_a_time, contextlib.ExitStack() as context:
-        try:
-            _check_versions(order, list(files.values()))
+    progress = {job: Progress(job, order) for job in group}
+    outcomes: dict[Job, Evaluation | Exception] = {}
+    try:
+        with _one_at_a_time, _place_of(order):
+            if note := _check_versions(order):
+                for each in progress.values():
+                    each.notes.append(note)
             limit_threads(order.threads)
-            context.enter_context(_environment_of(order))
-            _check_token(order)
-            outcomes = complete(
-                group,
-                device=order.device,
-                threads=order.threads,
-                reporters=list(files.values()),
-                stop=stop or _stop,
-                machine=machine(order.device),
+            outcomes.update(
+                complete(
+                    group,
+                    device=order.device,
+                    threads=order.threads,
+                    reporters=list(progress.values()),
+                    stop=stop or _stop,
+                    machine=machine(order.device),
+                )
             )
-            for job, outcome in outcomes:
-                notes = tuple(files[job].notes)
-                if isinstance(outcome, Interrupted):
-                    answers[job] = Answer(notes=notes)
-                elif isinstance(outcome, SoftVQError):
-                    answers[job] = Answer(error=outcome.message, notes=notes)
-                else:
-                    answers[job] = Answer(outcome, notes=notes)
-        except Exception as error:
-            text = error.message if isinstance(error, SoftVQError) else f"{type(error).__name__}: {one_line(error)}"
-            for job in group:
-                answers.setdefault(job, Answer(error=Message("{} ({})", text, _place(error))))
-        finally:
-            for file in files.values():
-                file.end()
-    return [answers[job] for job in group]
+    except Exception as error:
+        outcomes = {**dict.fromkeys(group, error), **outcomes}
+    finally:
+        for each in progress.values():
+            each.end()
+    return [_answer(outcomes[job], tuple(progress[job].notes)) for job in group]
+
+
+def _answer(outcome: Evaluation | Exception, notes: tuple[str, ...]) -> Answer:
+    if isinstance(outcome, Interrupted):
+        return Answer(notes=notes)
+    if isinstance(outcome, SoftVQError):
+        return Answer(error=outcome.message, notes=notes)
+    if isinstance(outcome, Exception):
+        frame = traceback.extract_tb(outcome.__traceback__)[-1]
+        place = f"{Path(frame.filename).name}, line {frame.lineno}"
+        return Answer(error=f"{type(outcome).__name__}: {one_line(outcome)} ({place})", notes=notes)
+    return Answer(outcome, notes=notes)
 
 
 def versions() -> dict[str, str]:
@@ -213,67 +208,52 @@ def versions() -> dict[str, str]:
     }
 
 
-def _check_versions(order: Order, files: Sequence[_ProgressFile]) -> None:
-    """Refuse another softvq, whose numbers would stand under this one's name; say that PyTorch is another."""
-    own, host = versions(), platform.node()
-    if own["softvq"] != order.versions["softvq"]:
+def _check_versions(order: Order) -> str:
+    """Refuse another softvq, whose numbers would stand under this one's name; the note that PyTorch is another."""
+    here, command, host = versions(), order.versions, platform.node()
+    if here["softvq"] != command["softvq"]:
         raise SoftVQError(
-            f"the worker on {host} has softvq {own['softvq']}, and the command {order.versions['softvq']}: install "
-            "the same version on all machines"
+            f"the worker on {host} has softvq {here['softvq']}, and the command {command['softvq']}: install the same "
+            "version on all machines"
         )
-    if own["settings"] != order.versions["settings"]:
-        raise SoftVQError(f"the worker on {host} has softvq {own['softvq']} with other settings than the command's")
-    if own["torch"] != order.versions["torch"]:
-        for file in files:
-            file.notes.append(
-                f"computed with PyTorch {own['torch']}; the command has {order.versions['torch']}, so the last digits "
-                "can differ"
-            )
-
-
-def _check_token(order: Order) -> None:
-    """Make sure that this process sees the command's folder, not one of the same name."""
-    for _ in range(_TOKEN_LOOKS if order.token else 0):
-        with contextlib.suppress(OSError):
-            if Path(order.token).read_text(encoding="utf-8") == order.id:
-                return
-        time.sleep(_LOOK_EVERY)  # a network file system may show it a moment later
-    if order.token:
-        raise SoftVQError(
-            f"{Path(order.token).parent} on {platform.node()} is not the folder that the command writes to: the "
-            "workers and the command need a shared file system"
-        )
+    if here["settings"] != command["settings"]:
+        raise SoftVQError(f"the worker on {host} has softvq {here['softvq']} with other settings than the command's")
+    if here["torch"] != command["torch"]:
+        return f"computed with PyTorch {here['torch']}; the command has {command['torch']}: the last digits can differ"
+    return ""
 
 
 @contextlib.contextmanager
-def _environment_of(order: Order) -> Iterator[None]:
-    """The current folder and the environment of the command that gave the order."""
-    folder, before = os.getcwd(), {name: os.environ.get(name) for name in ENVIRONMENT}
+def _place_of(order: Order) -> Iterator[None]:
+    """The current folder and the environment of the command, whose folders must be the same here (SoftVQError)."""
+    before, shared = os.getcwd(), "the workers and the command need a shared file system"
     try:
         os.chdir(order.folder)
     except OSError as error:
-        raise SoftVQError(
-            f"the folder {order.folder} does not exist on {platform.node()}: the workers and the command need a shared "
-            "file system"
-        ) from error
+        raise SoftVQError(f"the folder {order.folder} does not exist on {platform.node()}: {shared}") from error
     try:
-        os.environ |= order.environment
-        yield
+        if not _reads_token(order):
+            folder = Path(order.token).parent
+            raise SoftVQError(f"{folder} on {platform.node()} is not the folder that the command writes to: {shared}")
+        with environment(order.environment):
+            yield
     finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
-        os.chdir(folder)
+        os.chdir(before)
 
 
-def _place(error: BaseException) -> str:
-    """``loop.py, line 12``."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{Path(frame.filename).name}, line {frame.lineno}"
+def _reads_token(order: Order) -> bool:
+    """Whether this process sees the command's folder, and not one of the same name."""
+    if not order.token:
+        return True
+    for _ in range(_TOKEN_LOOKS):
+        with contextlib.suppress(OSError):
+            if Path(order.token).read_text(encoding="utf-8") == order.id:
+                return True
+        time.sleep(_LOOK_EVERY)  # a network file system may show it a moment later
+    return False
 
 
-def begin(parent: Connection, environment: Mapping[str, str]) -> None:
+def begin(parent: Connection, variables: Mapping[str, str]) -> None:
     """The first thing in a process of this machine.
 
     Ctrl-C and SIGTERM reach the whole group of processes, and the parent answers them. They were blocked when the
@@ -283,7 +263,7 @@ def begin(parent: Connection, environment: Mapping[str, str]) -> None:
         signal.signal(number, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-    os.environ |= environment
+    os.environ |= variables
     threading.Thread(target=_obey, args=(parent,), daemon=True).start()
 
 
@@ -302,7 +282,7 @@ def _obey(parent: Connection) -> None:
 
 
 def prepare(threads: int) -> None:
-    """Load what every job needs, while the parent still looks at the data."""
+    """Load what every job needs."""
     import softvq_cli.experiments.job  # noqa: F401
     from softvq_cli.devices import keep_freed_memory
 
@@ -310,15 +290,14 @@ def prepare(threads: int) -> None:
     limit_threads(threads)
 
 
-def limit_threads(threads: int) -> dict[str, Any]:
+def limit_threads(threads: int) -> None:
     """For libraries that do not read the environment, or were loaded before it was set."""
     import torch
-    from threadpoolctl import threadpool_info, threadpool_limits
+    from threadpoolctl import threadpool_limits
 
     os.environ |= dict.fromkeys(THREAD_VARIABLES, str(threads))
     torch.set_num_threads(threads)
     threadpool_limits(threads)
-    return {"torch": torch.get_num_threads(), "pools": threadpool_info()}
 
 
 def work_for_scheduler(group: tuple[Job, ...], order: Order) -> list[Answer]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from softvq_cli.config import RunConfig, check
 from softvq_cli.errors import InputError, Message, RefusedError, SoftVQError, UsageError, param
-from softvq_cli.files import as_utf8, discard_unfinished, make_folder, on_disk, read_json, write_json, write_text
+from softvq_cli.files import as_utf8, discard_abandoned, make_folder, on_disk, read_json, write_json, write_text
 from softvq_cli.training import checkpoint
 from softvq_cli.version import __version__
 from softvq_cli.words import BOTTLENECKS, IMAGE_SHAPES
@@ -98,7 +98,7 @@ def locked(folder: Path, also: Iterable[str] = ()) -> Iterator[None]:
     except OSError as error:
         raise SoftVQError(f"cannot write into {folder}: {error.strerror}") from error
     try:
-        discard_unfinished(folder, (CHECKPOINT, _KEPT, METRICS, CONFIG, *also))
+        discard_abandoned(folder, CHECKPOINT, _KEPT, METRICS, CONFIG, *also)
         yield
     except BaseException:
         with contextlib.suppress(OSError):  # a refused command leaves no empty folder

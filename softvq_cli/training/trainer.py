@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from softvq_cli.errors import Interrupted, SoftVQError
-from softvq_cli.files import keep_copy
+from softvq_cli.files import copy
 from softvq_cli.process import threads, whole_float32
 from softvq_cli.reporter import Reporter
 from softvq_cli.training import checkpoint, run_directory
@@ -48,7 +48,7 @@ class RunFiles:
 
     def keep(self, step: int) -> None:
         """Keep the checkpoint next to those that replace it."""
-        keep_copy(self.folder / run_directory.CHECKPOINT, run_directory.kept_checkpoint(self.folder, step))
+        copy(self.folder / run_directory.CHECKPOINT, run_directory.kept_checkpoint(self.folder, step))
 
     def again(self) -> dict[str, Any]:
         """The arguments with which a call goes on."""

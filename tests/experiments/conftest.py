@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,6 @@ def make_job(data: StudyData, tmp_path: Path) -> Callable[..., Job]:
             {**small, "data": data.config.data, "bottleneck": bottleneck, "seed": seed, **settings}
         )
         folder = tmp_path / f"{row}-s{seed}"
-        return Job(folder, row, row, "blobs", config, data.fingerprints, data.pixels, parts)
+        return Job(folder, row, row, "blobs", config, data.fingerprints, math.prod(data.image_shape), parts)
 
     return make

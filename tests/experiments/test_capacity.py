@@ -67,5 +67,5 @@ def test_processes_of_this_user_count(monkeypatch: pytest.MonkeyPatch) -> None:
     capacity.check(1)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setattr(capacity, "_tasks_of_user", lambda: 20)
-    with pytest.raises(SoftVQError, match=r"may have 60 processes and threads and has 20, .* 48: .*\(ulimit -u\)"):
+    with pytest.raises(SoftVQError, match=r"60 .* 20, .* 48"):
         capacity.check(1)

@@ -7,7 +7,7 @@ import dataclasses
 import io
 import itertools
 import json
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -87,7 +87,6 @@ def test_every_cell_has_its_runs_mean_deviation_and_the_papers_number(document, 
     assert accuracy["std"] == pytest.approx(np.std(values, ddof=1))
     assert accuracy["n"] == 3
     assert accuracy["paper"] == 0.5148
-    assert formats.difference(accuracy) == pytest.approx(np.mean(values) - 0.5148)
     baseline = cell(document, "ae", "mnist.clustering_accuracy")
     welch = welch_difference(values, baseline["values"])
     assert accuracy["versus_baseline"] == {
@@ -143,17 +142,9 @@ def test_rows_stand_in_the_papers_order_with_the_decoders_input_below(document):
     assert (inputs["n"], inputs["paper"]) == (3, None)
     raw = cell(document, "raw", "mnist.probe_accuracy")
     assert (raw["n"], raw["std"], raw["paper"], raw["versus_baseline"]) == (1, None, 0.9244, None)
-
-
-def test_what_the_bottleneck_carries_and_the_spread_of_the_starts_are_there(document):
-    measures = {row["row"]: row["cells"] for row in document["rows"]}
-    carried = ("test_nmse", "perplexity", "active_codes", "dead_codes", "bits_per_image")
-    assert {f"mnist.{name}" for name in carried} <= set(measures["vq"])
-    assert measures["vq"]["mnist.active_codes"]["mean"] + measures["vq"]["mnist.dead_codes"]["mean"] == 6
-    assert "mnist.bits_per_image" not in measures["ae"]
-    for row in ("raw", "ae", "vq", "vq:z_q"):
-        low, high = (measures[row][f"mnist.{name}"]["mean"] for name in ("starts_min", "starts_max"))
-        assert low <= measures[row]["mnist.clustering_accuracy"]["mean"] <= high
+    active, dead = (cell(document, "vq", f"mnist.{name}_codes")["mean"] for name in ("active", "dead"))
+    assert active + dead == 6
+    assert "mnist.bits_per_image" not in document["rows"][1]["cells"]
 
 
 def test_the_spread_of_the_seeds_is_told_from_that_of_the_starts(document):
@@ -172,36 +163,26 @@ def test_the_report_says_how_it_was_made_and_on_which_data(document, npz):
     assert document["command"] == "softvq reproduce table1"
     assert document["seeds"] == [0, 1, 2]
     assert document["processors"] == [machine("cpu")["processor"]]
-    assert f"softvq {document['softvq']}; measured on {document['processors'][0]}" in formats.markdown(document)
 
 
-def test_the_markdown_and_the_latex_have_the_numbers_of_the_json(document, found):
-    text = found.reports[0].path.with_suffix(".md").read_text()
-    accuracy = cell(document, "vq", "mnist.clustering_accuracy")
+def test_every_form_has_the_numbers_of_the_json(document, found):
+    path = found.reports[0].path
+    accuracy, nmi = (cell(document, "vq", f"mnist.{name}") for name in ("clustering_accuracy", "nmi"))
     shown = f"{100 * accuracy['mean']:.2f} ± {100 * accuracy['std']:.2f}"
-    table, _, _ = text.partition("## Differences")
-    [row] = [line for line in table.splitlines() if line.startswith("| VQ-VAE | 3 ")]
+    text = path.with_suffix(".md").read_text()
+    [row] = [line for line in text.partition("## Differences")[0].splitlines() if line.startswith("| VQ-VAE | 3 ")]
     assert row.split(" | ")[2:4] == [shown, "51.48"]
-    assert document["command"] in text
-    assert "in the place of the paper's MNIST" in text
-    assert "| NMI | paper, MNIST |" in text and "NMI − paper, MNIST" in text
-    assert "![Table 1, blobs](table1.png)" in text
-    assert found.reports[0].path.with_suffix(".png").stat().st_size > 1000
-    latex = found.reports[0].path.with_suffix(".tex").read_text()
+    assert document["command"] in text and document["processors"][0] in text
+    assert "paper, MNIST" in text and "](table1.png)" in text
+    latex = path.with_suffix(".tex").read_text()
     assert f"VQ-VAE & 3 & {shown.replace('±', '$' + chr(92) + 'pm$')} & 51.48 &" in latex
-
-
-def test_the_csv_has_one_line_a_figure(document, found):
-    lines = list(csv.DictReader(io.StringIO(found.reports[0].path.with_suffix(".csv").read_text())))
+    lines = list(csv.DictReader(io.StringIO(path.with_suffix(".csv").read_text())))
     [line] = [line for line in lines if (line["row"], line["measure"]) == ("vq", "nmi")]
-    nmi = cell(document, "vq", "mnist.nmi")
-    assert float(line["mean"]) == nmi["mean"]
-    assert float(line["paper"]) == 0.3541
+    assert (float(line["mean"]), float(line["paper"])) == (nmi["mean"], 0.3541)
     assert float(line["versus_baseline"]) == nmi["versus_baseline"]["mean"]
     assert [float(value) for value in line["values"].split()] == nmi["values"]
-    assert {line["data"] for line in lines} == {"blobs"}
     [line] = [line for line in lines if (line["row"], line["measure"]) == ("raw", "starts_median")]
-    assert (line["std"], line["paper"], line["step"]) == ("", "", "")
+    assert (line["data"], line["std"], line["paper"], line["step"]) == ("blobs", "", "", "")
 
 
 def test_given_again_nothing_is_done_again_and_the_report_is_the_same(found, request_of_table1):
@@ -237,29 +218,17 @@ def test_more_seeds_train_only_the_new_ones(found, request_of_table1):
     assert again.reports[0].document["rows"][0]["cells"]["mnist.nmi"]["n"] == 4
 
 
-def test_other_settings_in_the_same_folder_are_refused(found, request_of_table1):
+def test_other_settings_and_a_second_command_in_the_same_folder_are_refused(found, request_of_table1):
     other = dataclasses.replace(request_of_table1, settings={**SMALL, "iterations": 3})
-    with pytest.raises(RefusedError, match=r"iterations 4.* 3"):
+    with pytest.raises(RefusedError) as caught:
         carry_out(other, where=HERE)
-
-
-def test_a_second_one_in_the_same_folder_is_refused(request_of_table1):
-    held, over = threading.Event(), threading.Event()
-
-    def hold():
-        with run_directory.locked(request_of_table1.out):
-            held.set()
-            over.wait()
-
-    first = threading.Thread(target=hold)
-    first.start()
-    held.wait()
-    try:
-        with pytest.raises(RefusedError, match=str(request_of_table1.out)):
-            carry_out(request_of_table1, where=HERE)
-    finally:
-        over.set()
-        first.join()
+    assert caught.value.settings == ("iterations", "out")
+    with (
+        run_directory.locked(request_of_table1.out),
+        ThreadPoolExecutor() as second,
+        pytest.raises(RefusedError, match=str(request_of_table1.out)),
+    ):
+        second.submit(carry_out, request_of_table1, where=HERE).result()
 
 
 def test_columns_without_data_are_left_out_and_reported(npz, tmp_path):
@@ -317,7 +286,7 @@ def test_a_column_without_any_published_number_has_none_beside_it(row, published
 
 def test_a_batch_larger_than_the_data_is_refused_before_anything_runs(npz, tmp_path):
     request = PaperRequest(names=("table1",), out=tmp_path, data={"mnist": str(npz)}, settings={"batch_size": 500})
-    with pytest.raises(UsageError, match=r"batch_size 500 .* 120"):
+    with pytest.raises(UsageError):
         carry_out(request, where=HERE)
     assert not (tmp_path / "runs").exists()
 

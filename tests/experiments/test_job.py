@@ -40,7 +40,8 @@ def nothing_to_do(monkeypatch):
 @pytest.mark.parametrize("row", BOTTLENECKS)
 def test_a_model_is_measured_as_the_commands_measure_it(row, make_job, tmp_path):
     job = make_job(row)
-    figures = own(do(job))
+    evaluation = do(job)
+    figures = own(evaluation)
     trained = checkpoint.load(job.folder / "ckpt.pt")
     source = Source(trained)
     train_rows, test_rows = (source.embed(split, tmp_path / f"{split}.npy") for split in ("train", "test"))
@@ -52,9 +53,14 @@ def test_a_model_is_measured_as_the_commands_measure_it(row, make_job, tmp_path)
     fitted = probe(train_rows.z, train_rows.labels, test_rows.z, test_rows.labels)
     assert figures["probe_accuracy"] == fitted.accuracy
     assert figures["iterations"] == 4
+    assert list(evaluation.numbers) == ["z_e", "z_q"][: 1 + BOTTLENECKS[row].has_codebook]
+    if BOTTLENECKS[row].has_codebook:
+        rows = embeddings.embed(trained, source.load("test"), tmp_path / "q.npy", what="z_q")
+        assert evaluation.numbers["z_q"]["nmi"] == cluster(rows.z, rows.labels).nmi
+        assert "test_nmse" not in evaluation.numbers["z_q"]
 
 
-def nmse_is_the_reconstructions_error_over_the_training_pixels_variance(make_job, tmp_path):
+def test_nmse_is_the_reconstructions_error_over_the_training_pixels_variance(make_job, tmp_path):
     job = make_job("soft-vq", iterations=20)
     figures = own(do(job))
     trained = checkpoint.load(job.folder / "ckpt.pt")
@@ -64,17 +70,6 @@ def nmse_is_the_reconstructions_error_over_the_training_pixels_variance(make_job
     variance = (source.load("train").images / 255.0).var()
     error = np.square(made.reshape(images.shape) - images).mean() / variance
     assert figures["test_nmse"] == pytest.approx(error, rel=1e-5)
-
-
-def test_the_decoders_input_of_a_codebook_is_measured_too(make_job, tmp_path):
-    job = make_job("vq")
-    found = do(job)
-    assert list(found.numbers) == ["z_e", "z_q"]
-    trained = checkpoint.load(job.folder / "ckpt.pt")
-    rows = embeddings.embed(trained, Source(trained).load("test"), tmp_path / "q.npy", what="z_q")
-    assert found.numbers["z_q"]["nmi"] == cluster(rows.z, rows.labels).nmi
-    assert "test_nmse" not in found.numbers["z_q"]
-    assert list(do(make_job("vae")).numbers) == ["z_e"]
 
 
 def test_a_model_on_the_way_is_measured_as_one_that_ends_there(make_job):
@@ -116,15 +111,16 @@ def test_other_parts_are_added_to_those_that_are_there(make_job, nothing_to_do, 
     }
 
 
-def test_a_map_is_measured_and_kept(make_job):
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(path.read_bytes()[:-8])])
+def test_a_map_is_kept_and_made_again_where_it_is_damaged(damage, make_job):
     job = make_job("raw", parts=(MAP,))
-    figures = own(do(job))
-    coordinates = np.load(job.folder / "map-test.npy")
-    assert coordinates.shape == (30, 2)
-    assert 0 < figures["knn_recall"] <= 1
+    first = do(job)
+    assert np.load(job.folder / "map-test.npy").shape == (30, 2)
+    assert 0 < own(first)["knn_recall"] <= 1
     assert inspect(job).done
-    (job.folder / "map-test.npy").unlink()
+    damage(job.folder / "map-test.npy")
     assert not inspect(job).done
+    assert do(job) == first
 
 
 def test_an_evaluation_of_another_checkpoint_is_not_used(make_job, npz):
@@ -139,16 +135,6 @@ def test_an_evaluation_of_another_checkpoint_is_not_used(make_job, npz):
     assert own(do(longer))["iterations"] == 9
 
 
-def test_a_run_on_other_data_is_refused_with_what_differs(make_job, tmp_path):
-    job = make_job("ae")
-    do(job)
-    other = save_blobs(tmp_path / "other.npz", 100)
-    data = dataclasses.replace(job.config.data, data=str(other))
-    moved = dataclasses.replace(job, config=dataclasses.replace(job.config, data=data), fingerprints=("x", "y"))
-    with pytest.raises(RefusedError, match=r"\(its fingerprint differs: 79 training images instead of 120\)"):
-        inspect(moved)
-
-
 def test_an_evaluation_on_other_data_is_not_used(make_job):
     job = make_job("pca")
     do(job)
@@ -159,8 +145,6 @@ def test_an_evaluation_on_other_data_is_not_used(make_job):
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda text: "",
-        lambda text: "{}",
         lambda text: "[]",
         lambda text: text[:-20],
         lambda text: text.replace('"nmi"', '"mni"'),
@@ -179,15 +163,6 @@ def test_a_damaged_evaluation_is_made_again(damage, make_job):
     assert json.loads((job.folder / "evaluation.json").read_text())["numbers"] == first.numbers
 
 
-def test_a_damaged_map_is_made_again(make_job):
-    job = make_job("ae", parts=(BASIC, MAP))
-    first = do(job)
-    path = job.folder / "map-test.npy"
-    path.write_bytes(path.read_bytes()[:-8])
-    assert not inspect(job).done
-    assert do(job) == first
-
-
 def test_a_part_that_cannot_be_measured_costs_no_other(make_job, monkeypatch):
     def fails(*args, **kwargs):
         raise InputError("too few rows")
@@ -201,7 +176,7 @@ def test_a_part_that_cannot_be_measured_costs_no_other(make_job, monkeypatch):
 
     found = do(make_job("pca", parts=(MAP, BASIC)), Listening())
     assert found.parts == (BASIC,)
-    assert notes == ["without the measures of the t-SNE map: too few rows"]
+    assert len(notes) == 1 and "too few rows" in notes[0]
 
 
 def test_what_a_killed_process_was_writing_is_removed(make_job):
@@ -247,8 +222,9 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(make_job):
 
 def test_a_run_with_other_settings_is_refused_by_name(make_job):
     do(make_job("ae"))
-    with pytest.raises(RefusedError, match=r"iterations 4\b.*\b3\b.*out"):
+    with pytest.raises(RefusedError) as caught:
         inspect(make_job("ae", iterations=3))
+    assert caught.value.settings == ("iterations", "out")
     assert inspect(make_job("ae", alpha_max=0.1, K=99)).done  # the autoencoder reads neither
 
 
@@ -266,13 +242,13 @@ def test_a_run_of_other_data_is_refused(make_job, tmp_path):
     job = make_job("ae")
     other = save_blobs(tmp_path / "blobs.npz", 150, seed=5)
     train({**job.config.flat(), "data": str(other)}, out=job.folder)
-    with pytest.raises(RefusedError, match="trained on other data"):
+    with pytest.raises(RefusedError):
         inspect(job)
 
 
 def own(evaluation):
     """The values of the rows that a job is about: of a model z_e."""
-    [(_, values)] = [item for item in evaluation.numbers.items() if item[0] != "z_q"]
+    [values] = [values for name, values in evaluation.numbers.items() if name != "z_q"]
     return values
 
 

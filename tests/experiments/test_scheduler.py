@@ -7,6 +7,7 @@ import shutil
 import signal
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -78,7 +79,7 @@ def test_a_killed_workers_job_is_completed_by_another_with_the_same_numbers(site
     first, _ = site.work(), site.work()
     observer = Acting(jobs, lambda: first.send(signal.SIGKILL))
     with SchedulerWorkers(Where(device="cpu", scheduler=site.address)) as cluster:
-        cluster.warm()
+        cluster.start()
         cluster.client.wait_for_workers(2, timeout=60)  # else one of them gets both jobs
         found = pool.run(jobs, cluster, reporter=observer)
     assert observer.acted
@@ -115,7 +116,7 @@ def test_a_worker_whose_folder_is_its_own_is_noticed(site, make_job, tmp_path):
     job = make_job("pca")
     worker = site.work(OWN_MOUNT.format(folder=str(tmp_path)))
     with SchedulerWorkers(Where(device="cpu", scheduler=site.address)) as cluster:
-        cluster.warm()
+        cluster.start()
         try:
             cluster.client.wait_for_workers(1, timeout=60)
         except TimeoutError:
@@ -126,10 +127,28 @@ def test_a_worker_whose_folder_is_its_own_is_noticed(site, make_job, tmp_path):
     assert str(tmp_path) in outcome.failures[job]
 
 
+@pytest.mark.parametrize(
+    "identity",
+    [
+        lambda present: {"n_workers": present, "workers": {}},
+        lambda present: {"workers": {"tcp://x:1": {}} if present else {}},
+    ],
+)
+def test_it_is_said_each_time_that_the_last_worker_has_left(identity):
+    cluster, warnings = SchedulerWorkers(Where(device="cpu", scheduler="tcp://x:1")), []
+    reporter = SimpleNamespace(warn=warnings.append)
+    counts = []
+    for present in (1, 0, 0, 1, 0):
+        cluster.client = SimpleNamespace(_scheduler_identity=identity(present))
+        cluster.watch(reporter)
+        counts.append(len(warnings))
+    assert counts == [0, 1, 1, 1, 2]
+
+
 def test_an_address_where_nobody_answers_is_named(monkeypatch):
     monkeypatch.setattr("softvq_cli.experiments.backends.LONGEST_CONNECT", 0.2)
     with (
         pytest.raises(SoftVQError, match=r"tcp://127\.0\.0\.1:9"),
         SchedulerWorkers(Where(device="cpu", scheduler="tcp://127.0.0.1:9")) as cluster,
     ):
-        cluster.warm()
+        cluster.start()
