@@ -101,20 +101,20 @@ def _row(study: Study, row: Row, outcome: Outcome) -> dict[str, Any]:
         cells[column.key] = {**empty, "paper": column.paper.get(row.key), "versus_baseline": None}
     for data in study.data:
         evaluations = _evaluations(study, outcome, data, row.name)
-        values = _values(evaluations, row)
+        values = _values(evaluations, row.measured)
         seeds[data] = list(values)
         compared = study.baseline is not None and row.seeded and row.key != study.baseline
-        baseline = _values(_evaluations(study, outcome, data, study.baseline), None) if compared else {}
-        own = list(evaluations.values()) if row.representation is None else []  # what is kept is of a model's own rows
-        for name, numbers in {**_statistics(values, own), **_seed_agreement(own)}.items():
+        baseline = _values(_evaluations(study, outcome, data, study.baseline), "z_e") if compared else {}
+        # Starts, clusters, codes and models on the way are those of the job's first representation.
+        of_job = list(evaluations.values()) if row.representation is None else []
+        for name, numbers in {**_statistics(values, of_job), **_seed_agreement(of_job)}.items():
             cell = cells.setdefault(f"{data}.{name}", {"paper": None})
             cell |= {**numbers, "versus_baseline": versus(name, values, baseline)}
-        if codes := [evaluation.details["codes"] for evaluation in own if "codes" in evaluation.details]:
+        if codes := [evaluation.details["codes"] for evaluation in of_job if "codes" in evaluation.details]:
             cells[f"{data}.code_purity"]["codes"] = codes
-        if row.representation is None:
-            for step, on_the_way in _steps(study, evaluations, data, row).items():
-                for name, numbers in _statistics(on_the_way).items():
-                    cells[f"{data}.{name}"].setdefault("steps", {})[str(step)] = numbers
+        for step, part in _steps(study, data, row).items():
+            for name, numbers in _statistics(_values(evaluations, part)).items():
+                cells[f"{data}.{name}"].setdefault("steps", {})[str(step)] = numbers
     return {"row": row.key, "label": row.label, "kind": row.kind, "seeds": seeds, "cells": cells}
 
 
@@ -124,18 +124,16 @@ def _evaluations(study: Study, outcome: Outcome, data: str, row: str | None) -> 
     return {job.seed: outcome.evaluations[job] for job in sorted(jobs, key=lambda job: job.seed)}
 
 
-def _values(evaluations: Mapping[int, Evaluation], row: Row | None, part: str | None = None) -> Values:
-    """Of the row's representation, or of a model on the way; of the baseline, which is a model, of z_e."""
-    representation = part or ("z_e" if row is None else row.measured)
-    return {seed: each.numbers[representation] for seed, each in evaluations.items() if representation in each.numbers}
-
-
-def _steps(study: Study, evaluations: Mapping[int, Evaluation], data: str, row: Row) -> dict[int, Values]:
-    """Iterations → values of the models that were kept before the end."""
-    jobs = [job for job in study.jobs if (job.data, job.row) == (data, row.name) and job.seed in evaluations]
+def _steps(study: Study, data: str, row: Row) -> dict[int, str]:
+    """Iterations → part of the models on the way that are asked for, in increasing order."""
+    jobs = [job for job in study.jobs if (job.data, job.row) == (data, row.name) and row.representation is None]
     parts = {step: part for job in jobs for part in job.parts if (step := step_of(part)) is not None}
-    on_the_way = {step: _values(evaluations, row, part) for step, part in sorted(parts.items())}
-    return {step: values for step, values in on_the_way.items() if values}
+    return dict(sorted(parts.items()))
+
+
+def _values(evaluations: Mapping[int, Evaluation], representation: str) -> Values:
+    """Of a representation, or of a model on the way, by the name of its part."""
+    return {seed: each.numbers[representation] for seed, each in evaluations.items() if representation in each.numbers}
 
 
 def _statistics(values: Values, evaluations: Sequence[Evaluation] = ()) -> dict[str, dict[str, Any]]:

@@ -103,7 +103,8 @@ def course(path: str | os.PathLike[str], panels: Sequence[Panel], setting: str =
     From three trainings on there are bars of one standard deviation. A model has the same line in each panel.
     """
     names = list(dict.fromkeys(name for panel in panels for name in panel.lines))
-    if not names or not all(map(len, (results for panel in panels for results in _results(panel)))):
+    results = [values for panel in panels for line in panel.lines.values() for values in line.values()]
+    if not names or not all(map(len, results)):
         raise InputError(f"there is no result to draw against {setting}")
     columns = 2 if len(panels) == 4 else min(len(panels), 3)
     height = 2.5 * -(-len(panels) // columns) + 0.2 * -(-len(names) // _LEGEND_COLUMNS)
@@ -121,10 +122,6 @@ def course(path: str | os.PathLike[str], panels: Sequence[Panel], setting: str =
                 label: line for axis in axes for line, label in zip(*axis.get_legend_handles_labels(), strict=True)
             }
             drawing.legend(handles=list(handles.values()), loc="outside lower center", ncols=_LEGEND_COLUMNS)
-
-
-def _results(panel: Panel) -> list[Sequence[float]]:
-    return [results for line in panel.lines.values() for results in line.values()]
 
 
 def _draw_line(axis: Axes, name: str, line: Line, colour: Any, marker: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from threadpoolctl import threadpool_info
 
-from softvq_cli.errors import Interrupted, RefusedError, UsageError
+from softvq_cli.errors import Interrupted, UsageError
 from softvq_cli.experiments import backends, pool, worker
 from softvq_cli.experiments.backends import LocalWorkers, Where
 from softvq_cli.experiments.job import inspect
@@ -110,14 +110,6 @@ def test_no_number_depends_on_how_many_run_side_by_side(make_job, two, submitted
     machine = outcome.evaluations[jobs[0]].machine
     assert machine["host"] == os.uname().nodename and machine["processor"]
     assert inspect(jobs[0]).evaluation.machine == machine
-
-
-def test_of_seeds_trained_at_once_one_that_fails_stops_no_other(make_job, two, seeds_together):
-    damaged, good = make_job("ae", 0), make_job("ae", 1)
-    do(damaged)
-    (damaged.folder / "ckpt.pt").write_bytes(b"PK nonsense")
-    outcome = pool.run([damaged, good], two)
-    assert (list(outcome.failures), list(outcome.evaluations)) == ([damaged], [good])
 
 
 def test_finished_jobs_are_only_read_and_no_process_is_started_for_them(make_job, submitted):
@@ -242,13 +234,6 @@ def test_an_exception_ends_the_processes(make_job):
     with pytest.raises(KeyboardInterrupt), LocalWorkers(HERE) as workers:
         pool.run([make_job("ae", iterations=10_000_000)], workers, reporter=Recorder(interrupt))
     wait_until(lambda: children() <= before)
-
-
-def test_other_settings_are_refused_before_anything_runs(make_job, one, submitted):
-    do(make_job("ae"))
-    with pytest.raises(RefusedError):
-        pool.run([make_job("vq"), make_job("ae", iterations=3)], one)
-    assert submitted == []
 
 
 def order(folder, versions=None, token=""):
