@@ -259,9 +259,10 @@ def study_table(document: Document) -> Group:
     from softvq_cli.experiments.formats import main_table
 
     header, lines = main_table(document)
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 0, 0, 1))
     for title in header:
-        table.add_column(title, justify="right" if table.columns else "left")
+        table.add_column(title, justify="right" if table.columns else "left", overflow="fold")
     for texts, row in zip(lines, document["rows"], strict=True):
-        table.add_row(*texts, style="dim" if row["kind"] == "control" else "")
+        wrapping = [text.replace("–", " – ").strip() for text in texts]  # a range too wide for its column breaks there
+        table.add_row(*wrapping, style="dim" if row["kind"] == "control" else "")
     return Group(Text(document["title"], style="bold"), table, Text())
