@@ -21,7 +21,7 @@ from pathlib import Path
 from softvq_cli.errors import Interrupted, Message
 from softvq_cli.experiments.backends import TOGETHER, Workers
 from softvq_cli.experiments.job import Job, State, inspect
-from softvq_cli.experiments.worker import ENVIRONMENT, LONGEST_STOP, TRAINING, Answer, Order, Progress, versions
+from softvq_cli.experiments.worker import ENVIRONMENT, LONGEST_STOP, TRAINING, Answer, Order, Progress, Told, versions
 from softvq_cli.files import make_folder, write_text
 from softvq_cli.reporter import Reporter
 from softvq_cli.results.evaluate import Evaluation
@@ -185,10 +185,11 @@ class _Course:
     def _count(self) -> str:
         return f"{len(self.evaluations) + len(self.failures)} of {len(self._todo)}"
 
-    def _tell_notes(self, job: Job, notes: Sequence[str]) -> None:
+    def _tell_notes(self, job: Job, notes: Sequence[Told]) -> None:
         """Those that were not told before. A job that is tried again begins its notes anew."""
-        for note in notes[self._told.get(job, 0) :]:
-            self._reporter.warn(Message("{}: {}", job.name, note))
+        for kind, text in notes[self._told.get(job, 0) :]:
+            tell = self._reporter.warn if kind == "warn" else self._reporter.note
+            tell(Message("{}: {}", job.name, text))
         self._told[job] = max(len(notes), self._told.get(job, 0))
 
     def _end(self, future: Future[list[Answer]]) -> None:

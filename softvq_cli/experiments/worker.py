@@ -74,13 +74,17 @@ class Order:
     """A file with the order's id that a worker on another machine must be able to read."""
 
 
+Told = tuple[str, str]
+"""``note`` or ``warn``, as a reporter has them, and the text."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """What became of a job: an evaluation, an error, or neither where it was stopped."""
 
     evaluation: Evaluation | None = None
     error: str | None = None
-    notes: tuple[str, ...] = ()
+    notes: tuple[Told, ...] = ()
 
 
 @dataclass
@@ -92,7 +96,7 @@ class Progress(Reporter):
     units: int = 0
     """Iterations, and what an evaluation is worth in them."""
     doing: str = ""
-    notes: list[str] = field(default_factory=list)
+    notes: list[Told] = field(default_factory=list)
     _written: float = 0.0
 
     @classmethod
@@ -101,7 +105,7 @@ class Progress(Reporter):
         try:
             value = json.loads((job.folder / PROGRESS).read_text(encoding="utf-8"))
             if value["order"] == order.id:
-                notes: list[str] = [Message(*note) for note in value["notes"]]
+                notes: list[Told] = [(kind, Message(*text)) for kind, *text in value["notes"]]
                 return cls(job, order, int(value["units"]), str(value["doing"]), notes)
         except (OSError, ValueError, LookupError, TypeError):  # not there, or just being written
             pass
@@ -124,11 +128,13 @@ class Progress(Reporter):
     def note(self, text: str) -> None:
         """For the terminal of the command, but not that each job trains in its own folder."""
         if not text.startswith(f"training in {self.job.folder}"):
-            self.notes.append(text)
+            self.notes.append(("note", text))
             self._write()
 
-    warn = note
-    """The pool shows the notes of its jobs as warnings."""
+    def warn(self, text: str) -> None:
+        """The same, even where the command is to be quiet."""
+        self.notes.append(("warn", text))
+        self._write()
 
     def end(self) -> None:
         """The job is over, in whatever way."""
@@ -138,7 +144,7 @@ class Progress(Reporter):
 
     def _write(self) -> None:
         self._written = time.monotonic()
-        notes = [_template_and_values(note) for note in self.notes]
+        notes = [[kind, *_template_and_values(text)] for kind, text in self.notes]
         content = {"order": self.order.id, "units": self.units, "doing": self.doing, "notes": notes}
         with contextlib.suppress(OSError):  # a full disk ends the job where it matters
             (self.job.folder / PROGRESS).write_text(json.dumps(content), encoding="utf-8")
@@ -162,7 +168,7 @@ def work(group: tuple[Job, ...], order: Order, stop: threading.Event | None = No
         with _one_at_a_time, _place_of(order):
             if note := _check_versions(order):
                 for each in progress.values():
-                    each.notes.append(note)
+                    each.notes.append(("warn", note))
             limit_threads(order.threads)
             outcomes.update(
                 complete(
@@ -182,7 +188,7 @@ def work(group: tuple[Job, ...], order: Order, stop: threading.Event | None = No
     return [_answer(outcomes[job], tuple(progress[job].notes)) for job in group]
 
 
-def _answer(outcome: Evaluation | Exception, notes: tuple[str, ...]) -> Answer:
+def _answer(outcome: Evaluation | Exception, notes: tuple[Told, ...]) -> Answer:
     if isinstance(outcome, Interrupted):
         return Answer(notes=notes)
     if isinstance(outcome, SoftVQError):

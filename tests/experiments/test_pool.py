@@ -248,6 +248,16 @@ def test_a_progress_file_that_is_half_written_or_of_an_earlier_command_says_noth
     assert worker.Progress.read(job, order("")) is None
 
 
+def test_the_command_can_tell_the_notes_of_a_job_from_its_warnings(make_job, tmp_path):
+    job = make_job("ae")
+    job.folder.mkdir()
+    progress = worker.Progress(job, order(tmp_path))
+    progress.note("vectors of 8 numbers")
+    progress.warn("collapsed")
+    there = worker.Progress.read(job, order(tmp_path))
+    assert there.notes == [("note", "vectors of 8 numbers"), ("warn", "collapsed")]
+
+
 @pytest.mark.parametrize(
     ("versions", "token", "words"),
     [
@@ -275,7 +285,7 @@ def test_another_pytorch_is_said_and_recorded(make_job, tmp_path):
     [answer] = worker.work((job,), order(tmp_path, {"torch": "0.1"}))
     assert answer.evaluation.machine["torch"] == worker.versions()["torch"]
     assert answer.evaluation.machine["softvq"] == __version__
-    assert ["0.1" in note for note in answer.notes] == [True]
+    assert [(kind, "0.1" in text) for kind, text in answer.notes] == [("warn", True)]
 
 
 def test_how_many_processes_start():
