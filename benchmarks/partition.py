@@ -1,0 +1,110 @@
+"""A network that goes away for a while: a study whose Dask worker cannot be reached in the middle of a training.
+
+    sudo env PATH="$PATH" python -m benchmarks.partition --seconds 45
+
+Two network namespaces with a cable between them hold the scheduler with the command, and the worker; they share the
+disk. The cable is pulled when the worker trains. The study must end with the numbers of a study on this machine alone.
+Needs Linux, root, iproute2 and softvq[cluster].
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import csv
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+HERE, THERE = "softvq-here", "softvq-there"
+ADDRESS = "tcp://10.77.0.1:8786"
+CLOCKS = ("seconds", "steps_per_second")
+"""Measures that differ from run to run."""
+
+
+def ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True)
+
+
+def inside(namespace: str, *words: object, **more: object) -> subprocess.Popen[bytes]:
+    """A Python module in a namespace."""
+    command = ["ip", "netns", "exec", namespace, sys.executable, "-m", *map(str, words)]
+    return subprocess.Popen(command, **more)  # type: ignore[call-overload, no-any-return]
+
+
+@contextlib.contextmanager
+def namespaces() -> Iterator[None]:
+    """Two of them, 10.77.0.1 and 10.77.0.2."""
+    try:
+        ip("link", "add", "sv1", "type", "veth", "peer", "name", "sv2")
+        for number, name in enumerate((HERE, THERE), 1):
+            ip("netns", "add", name)
+            ip("link", "set", f"sv{number}", "netns", name)
+            ip("-n", name, "addr", "add", f"10.77.0.{number}/24", "dev", f"sv{number}")
+            ip("-n", name, "link", "set", f"sv{number}", "up")
+            ip("-n", name, "link", "set", "lo", "up")
+        yield
+    finally:
+        for name in (HERE, THERE):
+            subprocess.run(["ip", "netns", "delete", name], check=False)
+
+
+@contextlib.contextmanager
+def cluster(folder: Path) -> Iterator[None]:
+    """A scheduler here and a worker there."""
+    quiet = {"cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    scheduler = ("distributed.cli.dask_scheduler", "--host", "10.77.0.1", "--port", 8786, "--no-dashboard")
+    worker = ("distributed.cli.dask_worker", ADDRESS, "--nthreads", 1, "--no-dashboard")
+    processes = [inside(HERE, *scheduler, **quiet)]
+    try:
+        time.sleep(5)
+        processes.append(inside(THERE, *worker, **quiet))
+        yield
+    finally:
+        for process in processes:
+            process.terminate()
+            process.wait()
+
+
+def numbers(folder: Path) -> list[dict[str, str]]:
+    """The table of a study without its clocks."""
+    with (folder / "table1.csv").open(newline="") as file:
+        return [row for row in csv.DictReader(file) if row["measure"] not in CLOCKS]
+
+
+def trains(folder: Path) -> bool:
+    """Whether a job of the study has begun to train."""
+    return any('"training"' in path.read_text() for path in folder.rglob("progress.json"))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.partition", description="Pull the network's cable.")
+    parser.add_argument("--seconds", type=float, default=45, help="how long the cable is pulled")
+    parser.add_argument("--iterations", type=int, default=6000, help="of each training, which must take longer")
+    chosen = parser.parse_args()
+    study = ["softvq_cli", "reproduce", "table1", "--data", "mnist=digits", "--only", "ae,soft-vq", "--seeds", 1]
+    study += ["--iterations", chosen.iterations, "--quiet", "--out"]
+    with tempfile.TemporaryDirectory() as temporary, namespaces(), cluster(Path(temporary)):
+        folder = Path(temporary)
+        there = inside(HERE, *study, "there", "--scheduler", ADDRESS, cwd=folder)
+        while not trains(folder / "there"):
+            assert there.poll() is None, "the study ended before its cable was pulled"
+            time.sleep(0.2)
+        ip("-n", HERE, "link", "set", "sv1", "down")
+        print(f"the cable is out for {chosen.seconds:g} s", flush=True)
+        time.sleep(chosen.seconds)
+        assert trains(folder / "there"), "the trainings were over too soon: more --iterations"
+        ip("-n", HERE, "link", "set", "sv1", "up")
+        assert there.wait() == 0, there.returncode
+        alone = inside(HERE, *study, "alone", "--jobs", 1, cwd=folder)
+        assert alone.wait() == 0, alone.returncode
+        assert numbers(folder / "there") == numbers(folder / "alone")
+    print(f"survived: the numbers of {len(study[6].split(','))} trainings are those of this machine alone")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
