@@ -93,11 +93,11 @@ def main() -> int:
         while not trains(folder / "there"):
             assert there.poll() is None, "the study ended before its cable was pulled"
             time.sleep(0.2)
-        ip("-n", HERE, "link", "set", "sv1", "down")
+        ip("-n", THERE, "link", "set", "sv2", "down")
         print(f"the cable is out for {chosen.seconds:g} s", flush=True)
         time.sleep(chosen.seconds)
         assert trains(folder / "there"), "the trainings were over too soon: more --iterations"
-        ip("-n", HERE, "link", "set", "sv1", "up")
+        ip("-n", THERE, "link", "set", "sv2", "up")
         assert there.wait() == 0, there.returncode
         alone = inside(HERE, *study, "alone", "--jobs", 1, cwd=folder)
         assert alone.wait() == 0, alone.returncode

@@ -210,9 +210,10 @@ def _text_of(path: Path) -> str:
 def _toml(path: Path) -> dict[str, Any]:
     import tomllib
 
+    text = _text_of(path).replace("\r\n", "\n")
     try:
-        return tomllib.loads(_text_of(path).replace("\r\n", "\n"))
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # a ValueError that is no TOMLDecodeError: a number of 5 000 digits
         raise InputError(f"{path} is not a TOML file: {one_line(error)}") from error
 
 

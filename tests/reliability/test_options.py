@@ -18,18 +18,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import typer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from softvq_cli import embeddings
-from softvq_cli.cli.app import app
+from softvq_cli.cli import app
 from softvq_cli.training import archive
 from tests.helpers import blobs, ended_well, make_zip, save_blobs, shrunk_networks, softvq, train
 
 TIMES = int(os.environ.get("SOFTVQ_EXAMPLES", "1"))
-COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+COMMANDS = {name: app.build(name) for names in app.COMMANDS.values() for name in names}
 
 # ---- what stands on the shelf: files of every kind, good and bad
 
