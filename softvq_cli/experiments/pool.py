@@ -21,7 +21,17 @@ from pathlib import Path
 from softvq_cli.errors import Interrupted, Message
 from softvq_cli.experiments.backends import TOGETHER, Workers
 from softvq_cli.experiments.job import Job, State, inspect
-from softvq_cli.experiments.worker import ENVIRONMENT, LONGEST_STOP, TRAINING, Answer, Order, Progress, Told, versions
+from softvq_cli.experiments.worker import (
+    ENVIRONMENT,
+    LONGEST_STOP,
+    PROGRESS,
+    TRAINING,
+    Answer,
+    Order,
+    Progress,
+    Told,
+    versions,
+)
 from softvq_cli.files import make_folder, write_text
 from softvq_cli.reporter import Reporter
 from softvq_cli.results.evaluate import Evaluation
@@ -63,6 +73,9 @@ def run(
     reporter, stop = reporter or Reporter(), stop or threading.Event()
     states = {job: inspect(job) for job in jobs}
     outcome = Outcome({job: state.evaluation for job, state in states.items() if state.evaluation}, {})
+    for job in outcome.evaluations:  # a worker that was killed right after its evaluation leaves one
+        with contextlib.suppress(OSError):
+            (job.folder / PROGRESS).unlink()
     todo = {job: state for job, state in states.items() if not state.done}
     if jobs:
         done = f", {len(jobs) - len(todo)} done before" if len(todo) < len(jobs) else ""

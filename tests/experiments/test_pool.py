@@ -115,11 +115,13 @@ def test_no_number_depends_on_how_many_run_side_by_side(make_job, two, submitted
 def test_finished_jobs_are_only_read_and_no_process_is_started_for_them(make_job, submitted):
     job = make_job("ae")
     evaluation = do(job)
+    progress = job.folder / worker.PROGRESS
+    progress.write_text("{}")  # of a worker that was killed at its very end
     recorder, before = Recorder(), children()
     with LocalWorkers(Where(device="cpu")) as workers:
         assert pool.run([job], workers, reporter=recorder).evaluations == {job: evaluation}
         assert children() <= before
-    assert (submitted, recorder.done) == ([], [])
+    assert (submitted, recorder.done, progress.exists()) == ([], [], False)
 
 
 def test_the_longest_job_is_begun_first_and_a_failing_one_stops_no_other(make_job, one, submitted):
