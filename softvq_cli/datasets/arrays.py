@@ -18,7 +18,7 @@ import numpy as np
 
 from softvq_cli import npy
 from softvq_cli.config import DataConfig, image_shape
-from softvq_cli.datasets import cache, pixel_range, vectors
+from softvq_cli.datasets import cache, matlab, pixel_range, vectors
 from softvq_cli.datasets.dataset import Dataset, Lazy, rows_of, training_rows
 from softvq_cli.datasets.named import idx_header, read_idx
 from softvq_cli.datasets.naming import Role, check_expansion, is_document, role_of, shorten
@@ -386,11 +386,15 @@ def _npz_array(path: Path, name: str, info: zipfile.ZipInfo) -> np.ndarray:
 
 def _mat(path: Path) -> Arrays:
     """The arrays of a MATLAB file up to version 7."""
-    from scipy.io import loadmat
-
     with _errors(path, ".mat"):
-        content = loadmat(path)
-    return {name: partial(np.asarray, value) for name, value in content.items() if isinstance(value, np.ndarray)}
+        content = matlab.read(path, path.read_bytes())
+    return {name: partial(_real, path, name, array) for name, array in content.items()}
+
+
+def _real(path: Path, name: str, array: np.ndarray | None) -> np.ndarray:
+    if array is None:
+        raise InputError(f"{path}: {name} is not an array of real numbers")
+    return array
 
 
 @contextmanager

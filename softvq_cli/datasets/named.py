@@ -9,7 +9,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import importlib.util
-import io
 import math
 import os
 import pickle
@@ -20,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from softvq_cli.datasets import cache
+from softvq_cli.datasets import cache, matlab
 from softvq_cli.errors import InputError, Message, UsageError, one_line, unknown_name
 from softvq_cli.files import on_disk
 
@@ -127,17 +126,15 @@ def _read_idx_files(named: Named, data: Path, split: str) -> Arrays:
 
 def _read_svhn(named: Named, data: Path, split: str) -> Arrays:
     """SVHN's .mat: ``X`` is 32x32x3xN, ``y`` is Nx1 with 10 for the digit 0."""
-    from scipy.io import loadmat
-
     name = f"{split}_32x32.mat"
     try:
-        content = loadmat(io.BytesIO(named.contents(data, name)), variable_names=("X", "y"))
-        images, labels = content["X"], content["y"].reshape(-1).astype(np.int64)
+        content = matlab.read(data / name, named.contents(data, name))
+        images, labels = np.asarray(content["X"]), np.asarray(content["y"]).reshape(-1).astype(np.int64)
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[2:] != (3, len(labels)):
             raise ValueError(f"X has the shape {images.shape}, y has {len(labels)} labels")
     except InputError:
         raise
-    except Exception as error:  # scipy raises many kinds on damaged bytes
+    except Exception as error:  # many kinds on damaged bytes
         raise InputError(
             f"{data / name} is damaged or not SVHN's: {one_line(error)}; delete it to download it again"
         ) from error

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import io
 import pickle
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.io
 
+from softvq_cli.datasets import matlab
 from softvq_cli.datasets.dataset import Rows
 from softvq_cli.errors import InputError
-from tests.helpers import PUBLISHED, pixels, read, unusable, write_folder
+from tests.helpers import PUBLISHED, mutations, pixels, read, unusable, write_folder
 from tests.helpers.published import idx
 
 IMAGES, LABELS = pixels(0, (10, 4, 5)), np.arange(10) % 2
@@ -313,6 +318,32 @@ def test_an_array_file_that_is_cut_anywhere_is_refused(tmp_path: Path, suffix: s
         path.write_bytes(whole[:end])
         with pytest.raises(InputError):
             read(path)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_arrays_of_matlab_are_those_that_scipy_reads(compressed: bool) -> None:
+    kinds = ("i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8")
+    given = {kind: (pixels(0, (3, 4, 2)) // 2).astype(kind) for kind in kinds} | {"flat": np.arange(3.0)}
+    file = io.BytesIO()
+    scipy.io.savemat(file, {**given, "text": "hello", "complex": np.array([1j])}, do_compression=compressed)
+    arrays, expected = matlab.read(Path("a.mat"), file.getvalue()), scipy.io.loadmat(file)
+    assert arrays["text"] is arrays["complex"] is None
+    for name in given:
+        assert arrays[name].dtype == expected[name].dtype
+        np.testing.assert_array_equal(arrays[name], expected[name])
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_damaged_matlab_file_is_one_line_or_read(tmp_path: Path, compressed: bool) -> None:
+    """SciPy's reader ends the process on some of these."""
+    file = io.BytesIO()
+    scipy.io.savemat(file, {"X": pixels(0, (12, 8, 8)), "y": np.arange(12)}, do_compression=compressed)
+    for damaged in mutations(file.getvalue(), 200, seed=1):
+        with contextlib.suppress(InputError, struct.error, zlib.error, ValueError, KeyError):
+            matlab.read(tmp_path / "a.mat", damaged)
+    for end in range(0, len(file.getvalue()), 53):
+        (tmp_path / "a.mat").write_bytes(file.getvalue()[:end])
+        unusable(tmp_path / "a.mat", "a.mat")
 
 
 # ---- idx files, MNIST's format, by their path
