@@ -13,12 +13,15 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
+import json
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+from softvq_cli.experiments.worker import PROGRESS, TRAINING
 
 HERE, THERE = "softvq-here", "softvq-there"
 ADDRESS = "tcp://10.77.0.1:8786"
@@ -85,7 +88,7 @@ def numbers(folder: Path) -> list[dict[str, str]]:
 
 def trains(folder: Path) -> bool:
     """Whether a job of the study has begun to train."""
-    return any('"training"' in path.read_text() for path in folder.rglob("progress.json"))
+    return any(json.dumps(TRAINING) in path.read_text() for path in folder.rglob(PROGRESS))
 
 
 def main() -> int:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+from softvq_cli.errors import Message
 
 
 class Reporter:
@@ -38,6 +40,12 @@ class Reporter:
             metrics: the line that was added to ``metrics.jsonl``; empty where only a checkpoint was written.
             session: the ``softvq_cli.training.session.Session`` where a checkpoint was written, else None.
         """
+
+
+def tell_notes(reporter: Reporter, name: str, notes: Iterable[str]) -> None:
+    """The notes on data called ``name``, a line each."""
+    for note in notes:
+        reporter.note(Message("{}: {}", name, note))
 
 
 class Reporters(Reporter):

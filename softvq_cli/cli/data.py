@@ -112,9 +112,10 @@ def _show(name: str, out: Path | None, reading: dict[str, Any], terminal: Termin
     from softvq_cli import datasets
     from softvq_cli.cli.tables import overview_tables
     from softvq_cli.config import DataConfig
-    from softvq_cli.errors import InputError, Message
+    from softvq_cli.errors import InputError
     from softvq_cli.plots import images
     from softvq_cli.plots.style import check_suffix
+    from softvq_cli.reporter import tell_notes
 
     if out is not None:
         check_suffix(out)
@@ -123,8 +124,7 @@ def _show(name: str, out: Path | None, reading: dict[str, Any], terminal: Termin
     overview, train, _ = datasets.look(DataConfig(data=name, **reading), terminal)
     if out is not None and train.of_vectors:
         raise InputError("{} holds vectors, which cannot be drawn: leave out {out}", overview.name)
-    for note in overview.notes:
-        terminal.note(Message("{}: {}", overview.name, note))
+    tell_notes(terminal, overview.name, overview.notes)
     if out is not None:
         left = images.contact_sheet(out, train.images, train.labels, train.class_names, terminal)
         if left:

@@ -138,7 +138,7 @@ class Terminal(Reporter):
     def _say(self, text: str) -> None:
         """One line, above the bars if there are any; what was said is not said again, of the other split for example.
 
-        That it cannot be said is no reason to stop a training.
+        A training goes on even if nobody can be told.
         """
         line = one_line(spelled(text, option_name), None)
         if line in self._said:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -19,16 +19,22 @@ _CLASSES = 50
 _METHODS = {"gmm": "mixture of Gaussians", "agglomerative": "merged by Ward's criterion"}
 
 
-def columns(title: str, header: Sequence[str], lines: Iterable[Sequence[object]]) -> Group:
+def columns(
+    title: str, header: Sequence[str], lines: Iterable[Sequence[object]], dim: Container[int] = (), **form: Any
+) -> Group:
     """A table below its title, which may be longer than the table is wide; ``>size`` is a column that ends evenly.
 
-    Names may come from strangers' files: they have no markup, and stay on their line.
+    Names may come from strangers' files: they have no markup, and stay on their line. ``dim`` has the numbers of lines
+    in the background, ``form`` more of how rich sets a table.
     """
-    table = Table(box=box.SIMPLE_HEAD, show_header=any(name.strip(">") for name in header), show_edge=False)
+    named = any(name.strip(">") for name in header)
+    table = Table(box=box.SIMPLE_HEAD, show_header=named, show_edge=False, **form)
     for name in header:
-        table.add_column(name.lstrip(">"), justify="right" if name.startswith(">") else "left", overflow="fold")
-    for cells in lines:
-        table.add_row(*(Text(one_line(str(cell), None)) for cell in cells))
+        side = "right" if name.startswith(">") else "left"
+        table.add_column(Text(name.lstrip(">")), justify=side, overflow="fold")  # type: ignore[arg-type]
+    for number, cells in enumerate(lines):
+        texts = (Text(one_line(str(cell), None)) for cell in cells)
+        table.add_row(*texts, style="dim" if number in dim else "")
     return Group(Text(one_line(title, None), style="bold"), table, Text())
 
 
@@ -258,11 +264,9 @@ def study_table(document: Document) -> Group:
     """The table of a report."""
     from softvq_cli.experiments.formats import main_table
 
-    header, lines = main_table(document)
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 0, 0, 1))
-    for title in header:
-        table.add_column(title, justify="right" if table.columns else "left", overflow="fold")
-    for texts, row in zip(lines, document["rows"], strict=True):
-        wrapping = [text.replace("–", " – ").strip() for text in texts]  # a range too wide for its column breaks there
-        table.add_row(*wrapping, style="dim" if row["kind"] == "control" else "")
-    return Group(Text(document["title"], style="bold"), table, Text())
+    (first, *others), lines = main_table(document)
+    header = [first, *(f">{title}" for title in others)]
+    # A range that is too wide for its column breaks at its dash.
+    wrapping = [[label, *(text.replace("–", " – ").strip() for text in texts)] for label, *texts in lines]
+    controls = {number for number, row in enumerate(document["rows"]) if row["kind"] == "control"}
+    return columns(document["title"], header, wrapping, controls, pad_edge=False, padding=(0, 0, 0, 1))

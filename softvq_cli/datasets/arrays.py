@@ -21,7 +21,7 @@ from softvq_cli.config import DataConfig, image_shape
 from softvq_cli.datasets import cache, matlab, pixel_range, vectors
 from softvq_cli.datasets.dataset import Dataset, Lazy, rows_of, training_rows
 from softvq_cli.datasets.named import idx_header, read_idx
-from softvq_cli.datasets.naming import Role, check_expansion, is_document, role_of, shorten
+from softvq_cli.datasets.naming import ROLES, Role, check_expansion, is_document, role_of, shorten
 from softvq_cli.datasets.records import Coded, Division, divide
 from softvq_cli.errors import InputError, Message, one_line
 
@@ -183,7 +183,7 @@ def _parts(path: Path, arrays: Arrays) -> tuple[dict[Role | None, tuple[str, str
     if None not in images and not ("train" in images and len(images) > 1):
         names = ", ".join(sorted(arrays)[:8]) or "nothing"
         raise InputError(f"{path} needs the arrays images (and labels), or x_train and x_test; it holds {names}")
-    splits = [None] if None in images else [role for role in ("train", "test", "validation") if role in images]
+    splits = [None] if None in images else [role for role in ROLES if role in images]
     parts = {role: (images[role], labels.get(role)) for role in splits}
     used = {name for pair in parts.values() for name in pair}
     without = [name for name, its_labels in parts.values() if its_labels is None]

@@ -147,6 +147,11 @@ def rows_of(images: np.ndarray | Lazy, rows: np.ndarray) -> Any:
     return images[rows] if isinstance(images, np.ndarray) and view.nbytes <= _COPIED else view
 
 
+def evenly_spaced(count: int, most: int) -> np.ndarray:
+    """int64: the numbers of all ``count`` rows, or of ``most`` of them."""
+    return np.linspace(0, count - 1, min(count, most)).round().astype(np.int64)
+
+
 def blocks(images: np.ndarray | Lazy, size: int = 16 << 20) -> Iterator[np.ndarray]:
     """The images a piece of about ``size`` bytes at a time: they may be larger than memory."""
     step = max(1, size // max(1, math.prod(images.shape[1:]) * images.dtype.itemsize))

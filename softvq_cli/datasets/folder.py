@@ -126,7 +126,7 @@ class ListSource(PathSource):
         files = cache.Files()
         files.add(path.name, path)
         for name in names:
-            naming.check_file_size(path, name, files.add(name, on_disk(str(path.parent / name))))
+            files.add(name, on_disk(str(path.parent / name)))
         super().__init__(path, files.stamp(), files.paths[1:])
         first = {name: row for row, name in reversed([*enumerate(names)])}
         self.files = Records.of(names, [first[name] for name in names], files.sizes[1:])

@@ -14,14 +14,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from softvq_cli.datasets.naming import Role, is_document, roles_of, same, shorten
+from softvq_cli.datasets.naming import ROLES, Role, is_document, roles_of, same, shorten
 from softvq_cli.datasets.records import Records, Source
 from softvq_cli.errors import InputError, Message
 from softvq_cli.words import Folders
 
 _FEW = 4
 """In so few folders one that is named like a split is no class without being asked."""
-_ORDER: tuple[Role, ...] = ("train", "test", "validation")
 _WAYS = Message("{folders} classes treats every folder as a class; otherwise name the splits train and test")
 
 
@@ -112,7 +111,7 @@ def _splits(where: str, paths: Sequence[str], folders: Folders, notes: list[str]
     if folders == "classes" or not tops:
         return None
     roles = sorted(((name, role) for name, role in roles_of(tops).items() if role), key=lambda pair: pair[0])
-    splits = dict(sorted(roles, key=lambda pair: _ORDER.index(pair[1])))
+    splits = dict(sorted(roles, key=lambda pair: ROLES.index(pair[1])))
     others = [name for name in tops if name not in splits]
     if {"train", "test"} <= set(splits.values()) or (splits and not others) or folders == "splits":
         extra = others[0] if others else loose

@@ -7,11 +7,13 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from softvq_cli.errors import InputError, one_line
 
 Role = Literal["train", "test", "validation"]
+ROLES: tuple[Role, ...] = get_args(Role)
+"""In the order in which splits are listed."""
 
 _ROLES: dict[str, Role] = {
     **dict.fromkeys(("train", "training", "trn"), "train"),

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from softvq_cli.datasets.naming import Role, same
+from softvq_cli.datasets.naming import ROLES, Role, same
 from softvq_cli.errors import InputError, Message, shown
 
 
@@ -119,7 +119,7 @@ def fetch_from(path: Path, offsets: Sequence[int], sizes: Sequence[int]) -> Fetc
 
 NONE = -1
 """The number of an image without a label, here and in the hidden test splits of Hugging Face."""
-_ORDER: tuple[Role | None, ...] = (None, "train", "test", "validation")
+_ORDER: tuple[Role | None, ...] = (None, *ROLES)
 
 
 class Coded(NamedTuple):
@@ -170,12 +170,13 @@ def divide(
     splits = _used_splits(where, parts, bare, name, notes, called)
     missing = np.array([value is None or (class_names is not None and value == NONE) for value in values])
     for role in splits:
-        gaps = parts[role][missing[codes[parts[role]]]]
-        if role not in bare and len(gaps):
+        absent = missing[codes[parts[role]]]
+        if role not in bare and absent.any():
+            gaps = parts[role][absent]
             text = "{} of {} rows{} have no label, {} the first: they are left out ({label_column} none takes all)"
             split = f" of the {role} split" if role else ""
             notes.append(Message(text, len(gaps), len(parts[role]), split, name(int(gaps[0]))))
-            parts[role] = parts[role][~missing[codes[parts[role]]]]
+            parts[role] = parts[role][~absent]
     rows = np.concatenate([parts[role] for role in splits])
     train = len(parts["train"]) if len(splits) == 2 else None
     if all(role in bare for role in splits):

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from softvq_cli.datasets.dataset import evenly_spaced
+
 _SAMPLE = 256
 """Rows, evenly spaced, that stand for all."""
 _SHARE = 0.1
@@ -92,8 +94,7 @@ def span(z: np.ndarray, neighbours: int = _SAMPLE, *, shift: np.ndarray | float 
 
 def _some(z: np.ndarray, count: int) -> np.ndarray:
     """float64: at most ``count`` rows, evenly spaced."""
-    rows = np.linspace(0, len(z) - 1, min(count, len(z))).round().astype(np.int64)
-    return np.asarray(z[rows], dtype=np.float64)
+    return np.asarray(z[evenly_spaced(len(z), count)], dtype=np.float64)
 
 
 @dataclass(frozen=True)

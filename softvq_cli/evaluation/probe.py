@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from softvq_cli.datasets.dataset import evenly_spaced
 from softvq_cli.devices import evaluation_threads
 from softvq_cli.errors import InputError, UsageError, unknown_name
 from softvq_cli.evaluation.numerics import Features, conditioned
@@ -176,7 +177,7 @@ def neighbours(
     if len(train_z) <= MOST_TRAIN_ROWS:
         measured, near = y, nearest(train_z, k, jobs=jobs)[1]
     else:
-        rows = np.linspace(0, len(train_z) - 1, TRAIN_ROWS).round().astype(np.int64)
+        rows = evenly_spaced(len(train_z), TRAIN_ROWS)
         measured, near = y[rows], _other_rows(train_z, k, rows, jobs)
         method["train_rows"] = len(rows)
     test_near = nearest(train_z, k, queries=test_z, jobs=jobs)[1]

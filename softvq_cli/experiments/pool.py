@@ -24,12 +24,12 @@ from softvq_cli.experiments.job import Job, State, inspect
 from softvq_cli.experiments.worker import (
     ENVIRONMENT,
     LONGEST_STOP,
-    PROGRESS,
     TRAINING,
     Answer,
     Order,
     Progress,
     Told,
+    discard_progress,
     versions,
 )
 from softvq_cli.files import make_folder, write_text
@@ -74,8 +74,7 @@ def run(
     states = {job: inspect(job) for job in jobs}
     outcome = Outcome({job: state.evaluation for job, state in states.items() if state.evaluation}, {})
     for job in outcome.evaluations:  # a worker that was killed right after its evaluation leaves one
-        with contextlib.suppress(OSError):
-            (job.folder / PROGRESS).unlink()
+        discard_progress(job)
     todo = {job: state for job, state in states.items() if not state.done}
     if jobs:
         done = f", {len(jobs) - len(todo)} done before" if len(todo) < len(jobs) else ""

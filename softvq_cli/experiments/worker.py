@@ -128,19 +128,20 @@ class Progress(Reporter):
     def note(self, text: str) -> None:
         """For the terminal of the command, but not that each job trains in its own folder."""
         if not text.startswith(f"training in {self.job.folder}"):
-            self.notes.append(("note", text))
-            self._write()
+            self._tell("note", text)
 
     def warn(self, text: str) -> None:
         """The same, even where the command is to be quiet."""
-        self.notes.append(("warn", text))
+        self._tell("warn", text)
+
+    def _tell(self, kind: str, text: str) -> None:
+        self.notes.append((kind, text))
         self._write()
 
     def end(self) -> None:
         """The job is over, in whatever way."""
         _training.discard(self.job.folder)
-        with contextlib.suppress(OSError):
-            (self.job.folder / PROGRESS).unlink()
+        discard_progress(self.job)
 
     def _write(self) -> None:
         self._written = time.monotonic()
@@ -148,6 +149,12 @@ class Progress(Reporter):
         content = {"order": self.order.id, "units": self.units, "doing": self.doing, "notes": notes}
         with contextlib.suppress(OSError):  # a full disk ends the job where it matters
             (self.job.folder / PROGRESS).write_text(json.dumps(content), encoding="utf-8")
+
+
+def discard_progress(job: Job) -> None:
+    """Remove the job's file; one that a killed worker left stands for nothing."""
+    with contextlib.suppress(OSError):
+        (job.folder / PROGRESS).unlink()
 
 
 def _template_and_values(note: str) -> list[Any]:

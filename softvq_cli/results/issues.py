@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from softvq_cli.config import DataConfig
-from softvq_cli.errors import InputError, Message
+from softvq_cli.errors import InputError
 from softvq_cli.files import write_text
-from softvq_cli.reporter import Reporter
+from softvq_cli.reporter import Reporter, tell_notes
 
 if TYPE_CHECKING:
     from softvq_cli.datasets import Dataset
@@ -169,8 +169,7 @@ def _splits(config: DataConfig, reporter: Reporter) -> tuple[Dataset, Dataset, i
         reporter.note(f"the images have several sizes: they are compared at {image_size} x {image_size} pixels")
         config = replace(config, image_size=image_size)
         train = datasets.load(config, "train", reporter=reporter)
-    for note in train.notes:
-        reporter.note(Message("{}: {}", train.name, note))
+    tell_notes(reporter, train.name, train.notes)
     return train, datasets.load(config, "test", reporter=reporter), image_size
 
 

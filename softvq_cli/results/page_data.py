@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from softvq_cli.datasets.dataset import evenly_spaced
 from softvq_cli.devices import inference
 from softvq_cli.errors import InputError
 from softvq_cli.evaluation.codes import as_text
@@ -182,7 +183,7 @@ def _codebook(model: Autoencoder, encoding: Encoding, images: np.ndarray) -> Cod
 
 def _median_sigma(model: Autoencoder, images: np.ndarray) -> np.ndarray | None:
     """float64 (K,): the median of each σ_k over images, evenly spaced; None where the bottleneck has no σ."""
-    rows = np.linspace(0, len(images) - 1, min(len(images), SIGMA_ROWS)).round().astype(np.int64)
+    rows = evenly_spaced(len(images), SIGMA_ROWS)
     parts = []
     with inference(model.pixel_variance.device):
         for x in model.batches(images[rows]):

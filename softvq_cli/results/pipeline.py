@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from softvq_cli.errors import Interrupted, Message
-from softvq_cli.reporter import Reporter
+from softvq_cli.errors import Interrupted
+from softvq_cli.reporter import Reporter, tell_notes
 from softvq_cli.results import evaluate
 from softvq_cli.results.evaluate import BASELINES, BASIC, TSNE, Evaluation
 from softvq_cli.results.subject import Subject
@@ -84,9 +84,7 @@ def _subject(run: Run, trained: Checkpoint, reporter: Reporter) -> Subject:
     if run.splits is None:
         return Source(trained, reporter=reporter).subject(shown=_shown)
     train, test = run.splits
-    for note in test.notes:
-        if note not in train.notes:
-            reporter.note(Message("{}: {}", test.name, note))
+    tell_notes(reporter, test.name, (note for note in test.notes if note not in train.notes))
     return Subject(trained, lambda split: train if split == "train" else test, shown=_shown, reporter=reporter)
 
 

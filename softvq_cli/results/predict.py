@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from softvq_cli.datasets.dataset import evenly_spaced
 from softvq_cli.errors import InputError
 from softvq_cli.files import as_utf8, atomic_write, write_text
 from softvq_cli.ranges import MOST_COUNT, check_number
@@ -125,7 +126,7 @@ def _outliers(train: np.ndarray, distances: np.ndarray) -> np.ndarray:
     """float64 (n,): of each distance to the fifth training image the share of theirs that are smaller."""
     from softvq_cli.evaluation.search import nearest
 
-    sample = train[np.linspace(0, len(train) - 1, min(_SAMPLE, len(train))).round().astype(np.int64)]
+    sample = train[evenly_spaced(len(train), _SAMPLE)]
     k = min(_LONELY + 1, len(train) - 1)  # each is its own nearest one
     usual = np.sort(nearest(train, k, queries=sample)[0][:, -1])
     return np.asarray(np.searchsorted(usual, distances) / len(usual))

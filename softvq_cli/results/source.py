@@ -16,7 +16,7 @@ from softvq_cli.config import DataConfig
 from softvq_cli.datasets.dataset import Dataset
 from softvq_cli.errors import InputError, Message, UsageError, param, unknown_name
 from softvq_cli.files import make_folder
-from softvq_cli.reporter import Reporter
+from softvq_cli.reporter import Reporter, tell_notes
 from softvq_cli.results import evaluate
 from softvq_cli.results.subject import Subject
 from softvq_cli.words import SPLITS, Split
@@ -86,12 +86,11 @@ class Source:
         if split not in SPLITS:
             raise UsageError(unknown_name("split", split, SPLITS))
         trained, dataset = self.checkpoint.dataset, self._fitted(self._load(cast(Split, split)))
-        for note in dataset.notes:
-            self.reporter.note(Message("{}: {}", dataset.name, note))
+        notes = [*dataset.notes]
         if self.data is not None and dataset.drawn and split != "all":  # only a part of them
             others = Message("; {split} all uses all of them") if choice else ""
-            part = Message("these data have no splits: {} images were drawn as {}{}", len(dataset), split, others)
-            self.reporter.note(Message("{}: {}", dataset.name, part))
+            notes += [Message("these data have no splits: {} images were drawn as {}{}", len(dataset), split, others)]
+        tell_notes(self.reporter, dataset.name, notes)
         if dataset.class_names and trained.class_names and dataset.class_names != trained.class_names:
             self.reporter.warn(
                 f"{dataset.name} has other classes than the data that {self.checkpoint.path} was trained on"

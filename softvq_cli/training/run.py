@@ -19,7 +19,7 @@ from softvq_cli.datasets.naming import shorten
 from softvq_cli.devices import pick
 from softvq_cli.errors import InputError, Message, SoftVQError, UsageError, one_line, param, unknown_name
 from softvq_cli.model import Autoencoder, Networks
-from softvq_cli.reporter import Reporter, Reporters
+from softvq_cli.reporter import Reporter, Reporters, tell_notes
 from softvq_cli.training import checkpoint, run_directory, tensorboard
 from softvq_cli.training.checkpoint import Checkpoint, DatasetInfo, restore
 from softvq_cli.training.ranks import Ranks, joined
@@ -231,8 +231,7 @@ def _open_run(request: TrainRequest, device: str, ranks: Ranks | None) -> Iterat
             return
         place = _place(request, config, folder, saved)
         dataset = dataset or datasets.load(place, "train", reporter=reporter)
-        for note in dataset.notes:
-            reporter.note(Message("{}: {}", dataset.name, note))
+        tell_notes(reporter, dataset.name, dataset.notes)
         info = DatasetInfo.of(dataset)
         if saved:
             _check_saved(saved, config, info)

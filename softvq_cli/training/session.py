@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from softvq_cli.config import DataConfig, RunConfig
-from softvq_cli.datasets.dataset import Dataset
+from softvq_cli.datasets.dataset import Dataset, evenly_spaced
 from softvq_cli.datasets.vectors import standard_of
 from softvq_cli.devices import as_tensor, uses_bfloat16
 from softvq_cli.errors import InputError, UsageError
@@ -173,7 +173,7 @@ class Session:
         self.noise = torch.Generator(device).manual_seed(derived_seed(config.train.seed, 2))
         names = ("loss", "nmse", *self.model.bottleneck.term_names)
         self.interval = Interval(names, config.train.log_every, device)
-        rows = np.linspace(0, len(validation) - 1, min(len(validation), VALIDATION_IMAGES)).round().astype(np.int64)
+        rows = evenly_spaced(len(validation), VALIDATION_IMAGES)
         self.validation = as_tensor(validation.images[rows]).to(device)
         self._start(dataset.images)
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from softvq_cli.datasets.dataset import Dataset
+from softvq_cli.datasets.dataset import Dataset, evenly_spaced
 from softvq_cli.devices import as_tensor
 from softvq_cli.errors import SoftVQError
 from softvq_cli.model import represent
@@ -85,7 +85,7 @@ class TensorBoard(Reporter):
     def _project(self, session: Session) -> None:
         """z_e of the test split with classes and thumbnails."""
         data = self._validation
-        rows = np.linspace(0, len(data) - 1, min(len(data), _PROJECTED)).round().astype(np.int64)
+        rows = evenly_spaced(len(data), _PROJECTED)
         images = np.ascontiguousarray(data.images[rows])
         labels = None if data.labels is None else [data.class_names[label] for label in data.labels[rows]]
         shutil.rmtree(self._path / str(session.step).zfill(5), ignore_errors=True)  # of an end that was not saved

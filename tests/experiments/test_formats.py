@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
+import io
 
+import pytest
+from rich.console import Console
+
+from softvq_cli.cli.tables import study_table
 from softvq_cli.experiments.formats import (
     difference_table,
     latex,
@@ -110,6 +114,20 @@ def test_two_intervals_and_the_pairs_that_are_told_apart():
     assert (title, pairs) == ("classification", "1 of 1")
     assert apart.startswith("β-VAE > a & b_c (p = ")
     assert order_table(shown, "svhn")[1] == []
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_the_table_on_a_terminal_has_names_and_numbers_as_they_are(width):
+    """A file that ``--also`` takes may be called like rich's markup."""
+    table = document()
+    table["rows"][0]["label"] = "[red]clip"
+    table["rows"][1]["cells"]["mnist.probe_accuracy"] |= {"n": 2, "values": [0.25, 0.75]}
+    console = Console(width=width, file=io.StringIO())
+    console.print(study_table(table))
+    shown = console.file.getvalue()
+    assert "[red]clip" in shown
+    assert all(number in shown for number in ("50.00", "25.00", "75.00"))
+    assert max(map(len, shown.splitlines())) <= width
 
 
 def test_latex_is_escaped():
