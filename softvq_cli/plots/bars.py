@@ -61,7 +61,8 @@ def plot(
         for axis, column in zip(axes, columns, strict=True):
             _panel(axis, column, paper=paper if published else None)
             if len(columns) > _WIDE:
-                axis.set_title("\n".join(textwrap.fill(line, _TITLE) for line in column.title.splitlines()))
+                lines = (textwrap.fill(line, _TITLE, break_long_words=False) for line in column.title.splitlines())
+                axis.set_title("\n".join(lines))
         axes[0].set_yticks(range(len(rows)), text.shortened(rows, _LONGEST))
         axes[0].set_ylim(len(rows) - 0.4, -0.6)
         style.legend_below(drawing, axes[0].get_legend_handles_labels()[0], 2)
@@ -72,11 +73,13 @@ def _panel(axis: Axes, column: Column, *, paper: str | None) -> None:
     bars = {"this program, mean ± standard deviation": (column.mean, column.std, ours_at, style.ACCENT)}
     if paper is not None:
         bars[paper] = (column.paper, [None] * len(column.paper), 0.19, style.LIGHT)
+    numbers = [number for values, *_ in bars.values() for number in values if number is not None]
+    places = 0 if all(number == round(number) for number in numbers) else 1 if max(numbers) >= 1.5 else 3
     for label, (values, deviations, offset, colour) in bars.items():
         ends, errors = np.array(values, float), np.array(deviations, float)  # None becomes NaN
         y = np.arange(len(ends)) + offset
         drawn = axis.barh(y, ends, height, color=colour, label=label, xerr=errors, error_kw=_ERRORS)
-        texts = ["" if np.isnan(end) else f"{end:.1f}" if end >= 1.5 else f"{end:.3f}" for end in ends]
+        texts = ["" if np.isnan(end) else f"{end:.{places}f}" for end in ends]
         axis.bar_label(drawn, texts, padding=3, fontsize=6)
     axis.set_title(column.title)
     axis.tick_params(left=False)
