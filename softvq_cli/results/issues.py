@@ -24,6 +24,8 @@ GROUPS = ("exact_duplicates", "near_duplicates", "leaks", "class_conflicts")
 """Kinds of issues that are groups of images; those of the other kinds are odd by themselves."""
 _LEAST_PER_CLASS = 10
 """Images of each class that the cross-validated probe needs."""
+_LEAST_AGREEMENT = 0.5
+"""Of that probe with the labels: below, most of the labels that it contradicts would be its own errors."""
 _ALIKE = 8.0
 """Root mean square difference of 255 below which two neighbours in z_e are near-duplicates."""
 _SIZE = 64
@@ -253,13 +255,13 @@ def _of_latents(z: np.ndarray, table: Table, reporter: Reporter) -> dict[str, li
         return suspects
     classes, labels = np.unique(table.labels, return_inverse=True)
     probabilities = search.cross_validated(z, labels)
+    right = f"{100 * (agreement := (probabilities.argmax(axis=1) == labels).mean()):.1f} %"
+    if agreement < _LEAST_AGREEMENT:
+        reporter.note(f"labels are not checked: a cross-validated probe agrees with only {right} of them")
+        return suspects
     rows, counted, scores = search.doubted_labels(probabilities, labels)
     if len(rows):
-        right = 100 * (probabilities.argmax(axis=1) == labels).mean()
-        reporter.note(
-            f"{len(rows):,} labels are doubted, by a cross-validated probe that agrees with {right:.1f} % of all: "
-            "the rarer it is right, the more of these doubts are its own errors"
-        )
+        reporter.note(f"{len(rows):,} labels are doubted by a cross-validated probe, which agrees with {right} of all")
     suspects["doubted_labels"] = [
         Suspect(row, round(score, 4), table.class_name(label))
         for row, label, score in zip(rows.tolist(), classes[counted].tolist(), scores.tolist(), strict=True)

@@ -78,10 +78,20 @@ def test_nothing_is_overwritten_and_only_csv_is_written(planted: Path, tmp_path:
 
 def test_with_a_run_outliers_and_labels_are_looked_at(tmp_path: Path, small_networks: None):
     run = tmp_path / "run"
-    options = ("--iterations", "20", "--log-every", "10", "--device", "cpu")
+    options = ("-b", "ae", "--iterations", "100", "--device", "cpu")
     assert softvq("train", "--data", "digits", *options, "--out", run, "-q").code == 0
     ended = softvq("issues", "digits", "--run", run, "--json")
     assert ended.code == 0, ended
     found = ended.document
     assert all(0 <= file["score"] <= 1 for file in found["outliers"])
     assert all(file["suggested_class"] != file["class"] for file in found["doubted_labels"])
+
+
+def test_labels_that_no_probe_can_predict_are_not_checked(tmp_path: Path, small_networks: None):
+    draw = np.random.default_rng(0)
+    np.savez(tmp_path / "z.npz", x=draw.normal(size=(200, 4)), y=draw.integers(0, 4, 200))
+    run = tmp_path / "run"
+    options = ("--iterations", "5", "--device", "cpu")
+    assert softvq("train", "--data", tmp_path / "z.npz", *options, "--out", run, "-q").code == 0
+    ended = softvq("issues", tmp_path / "z.npz", "--run", run, "--json")
+    assert "doubted_labels" not in ended.document and "outliers" in ended.document
