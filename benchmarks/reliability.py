@@ -37,6 +37,8 @@ from benchmarks.timing import table
 from tests.helpers import Result, ended_well, installed, plain, save_blobs, temporaries, tiny, zygote_in
 
 ERRORS = ("EIO", "ENOSPC", "EROFS", "EDQUOT", "ESTALE", "EINTR")
+CLOCKS = ("seconds", "steps_per_second")
+"""Numbers of a training that no two have in common, except by chance."""
 KILLS = 8
 """Of a run at most, before it may come to its end."""
 Outcomes = list[str] | None
@@ -96,7 +98,9 @@ def flat(value: Any, name: str) -> dict[str, Any]:
     if not isinstance(value, dict | list):
         return {name: value}
     parts = value.items() if isinstance(value, dict) else enumerate(value)
-    return {leaf: inner for key, part in parts for leaf, inner in flat(part, f"{name}/{key}").items()}
+    return {
+        leaf: inner for key, part in parts if key not in CLOCKS for leaf, inner in flat(part, f"{name}/{key}").items()
+    }
 
 
 class Trial:
@@ -123,7 +127,7 @@ class Trial:
             both.append(leaves(place))
         assert both[0].keys() == both[1].keys()
         self.names = set(both[0])
-        self.same = {name: value for name, value in both[0].items() if both[1][name] == value}  # so no clocks
+        self.same = {name: value for name, value in both[0].items() if both[1][name] == value}  # so no other clocks
 
     def place(self, name: str) -> Path:
         """A new folder in which the command can run."""
