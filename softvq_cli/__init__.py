@@ -1,9 +1,9 @@
-"""softvq: soft VQ-VAE and the bottlenecks it is compared with.
+"""softvq: soft VQ-VAE and other autoencoders with quantised bottlenecks.
 
-The Python API, imported when first used so that ``softvq --help`` does not wait for torch:
+The Python API. It is imported on first use, so that ``softvq --help`` does not wait for torch:
 
-- ``load``: a checkpoint, with its model rebuilt;
-- ``embed``: a representation of images as a NumPy array;
+- ``load``: read a checkpoint and rebuild its model;
+- ``embed``: compute a representation of images as a NumPy array;
 - ``AutoencoderEmbedder``: the same models as a scikit-learn transformer;
 - ``KMeansManyStarts``: the K-means of ``softvq cluster`` as a scikit-learn clusterer.
 """

@@ -1,4 +1,4 @@
-"""The Python API: a checkpoint, its embeddings, and the scikit-learn estimators."""
+"""The Python API: load checkpoints, embed images, and the scikit-learn estimators."""
 
 from __future__ import annotations
 
@@ -30,41 +30,42 @@ def load(
     encoder: torch.nn.Module | None = None,
     decoder: torch.nn.Module | None = None,
 ) -> Checkpoint:
-    """Read a checkpoint; its ``.model`` is ready for ``embed``.
+    """Load a checkpoint and rebuild its model, which can be passed to ``embed``.
 
     Args:
-        path: a ``ckpt.pt`` that ``softvq train`` wrote.
+        path: a ``ckpt.pt`` file written by ``softvq train``.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        encoder: a module like the one that was given to ``train``, if one was; the weights are those of the file.
-        decoder: likewise.
+        encoder: a module with the architecture of the custom encoder that was passed to ``train``, if there was
+            one. Its weights are read from the file.
+        decoder: the same for the decoder.
 
     Raises:
-        InputError: missing, damaged, or not a softvq checkpoint. Nothing in the file is executed. Or it needs modules,
-            or has no use for them.
-        UsageError: no such device.
+        InputError: the file is missing, damaged, or not a softvq checkpoint (nothing in it is executed); or
+            ``encoder`` and ``decoder`` are missing, or given for a model without custom modules.
+        UsageError: there is no such device.
     """
     return checkpoint.load(path, pick(device), networks_of(encoder, decoder))
 
 
 def embed(model: Checkpoint | Autoencoder | str | os.PathLike[str], images: Any, what: str = "z_e") -> np.ndarray:
-    """A representation of ``images``, without noise.
+    """Compute a representation of ``images``, without noise.
 
     Args:
-        model: a loaded checkpoint, the path of one, or an autoencoder in evaluation mode.
-        images: an array or a tensor, uint8 (N, H, W, C) or, for grey ones, (N, H, W), 0 black and 255 white; a tensor
-            may also be (N, C, H, W). Or a list of arrays of one image each, of PIL images, or of names of image files,
-            which take the model's size and channels. For a checkpoint that was trained on other numbers than bytes also
-            such numbers, in the units of the training: they are mapped as there, but neither rounded nor cut off. For
-            one that was trained on rows also rows (N, H*W*C).
+        model: a loaded checkpoint, the path of a checkpoint, or an autoencoder in evaluation mode.
+        images: an array or tensor, uint8 (N, H, W, C) or, for greyscale, (N, H, W), where 0 is black and 255 white;
+            a tensor may also be (N, C, H, W). Or a list of arrays (one image each), PIL images, or paths of image
+            files; PIL images and files are converted to the model's size and channels. A checkpoint trained on
+            images that are not 8-bit also accepts values in the units of its training data. They are scaled as in
+            training, but not rounded or clipped. A checkpoint trained on rows also accepts rows (N, H*W*C).
         what: ``z_e`` (default), ``z_q``, ``codes``, ``reconstruction`` or ``pixels``;
             see ``softvq_cli.model.represent``.
 
     Returns:
-        (N, d) float32, or as ``softvq_cli.model.represent`` says.
+        float32 (N, d), or the shape and dtype given in ``softvq_cli.model.represent``.
 
     Raises:
-        InputError: images of another type or shape than the model takes; one image that is not in a list.
-        UsageError: an unknown ``what``.
+        InputError: the images have a type or shape that the model does not accept, or are a single image.
+        UsageError: ``what`` is unknown.
     """
     if isinstance(model, str | os.PathLike):
         model = load(model)
@@ -84,7 +85,7 @@ def embed(model: Checkpoint | Autoencoder | str | os.PathLike[str], images: Any,
 
 
 def _array_of(images: Any, shape: tuple[int, ...], setting: str) -> np.ndarray:
-    """Whatever holds several images as one array; (H, W, C) is the model's ``shape``, ``setting`` its range."""
+    """Convert ``images`` to one array. ``shape`` is the model's (H, W, C), ``setting`` its ``pixel_range``."""
     if isinstance(images, str | os.PathLike) or _is_picture(images):
         raise InputError("this is a single image: give a list of images, [image]")
     if isinstance(images, torch.Tensor):
@@ -119,14 +120,14 @@ def _is_picture(image: Any) -> bool:
 
 
 def _refuse_one(images: np.ndarray, shape: tuple[int, ...]) -> None:
-    """Three axes are N grey images; a colour image, or one as large as the model's, is only one."""
+    """Raise InputError for a single image: a 3-D array is N grey images unless its shape is that of one image."""
     colour = images.ndim == 3 and images.shape[-1] == 3 and shape[1] != 3
     if colour or images.shape == shape or (images.shape == shape[:2] and shape[0] > 1):
         raise InputError(f"an array of shape {images.shape} is a single image: give images[None], or a list of images")
 
 
 def _bytes_or_scaled(images: np.ndarray, trained: Checkpoint) -> np.ndarray:
-    """(N, H, W, C), black 0 and white 255, by the range that the checkpoint's training had."""
+    """Scale images to (N, H, W, C), black 0 and white 255, by the value range of the checkpoint's training data."""
     numbers = Numbers.of(trained.config, trained.model.image_shape)
     if numbers is None:
         return _bytes(images, f"{trained.path} was trained on 8-bit images: give uint8 from 0 (black) to 255 (white)")

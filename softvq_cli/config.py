@@ -1,9 +1,8 @@
-"""What a run is: frozen dataclasses, checked when they are built. No torch here.
+"""The configuration of a run: frozen dataclasses, checked on construction. No torch here.
 
-Each setting is written once: its default, its meaning and its range stand in its ``setting(...)``;
-:data:`SETTINGS`, the command-line options, the TOML keys, ``config.json`` and the checks are all derived
-from these fields. Values that depend on the data set or the bottleneck come from :mod:`softvq_cli.presets`,
-which overrides the defaults written here.
+Each setting is defined once, in its ``setting(...)`` with default, meaning and range. :data:`SETTINGS`, the
+command-line options, the TOML keys, ``config.json`` and the checks are derived from these fields. Values that
+depend on the data set or the bottleneck come from :mod:`softvq_cli.presets`, which override the defaults here.
 """
 
 from __future__ import annotations
@@ -37,22 +36,22 @@ from softvq_cli.words import (
 )
 
 BATCH = 512
-"""Images at a time outside training. Memory depends on it, and the last digits of float32."""
+"""Images per batch outside training. It affects memory and the last digits of float32 results."""
 
 MOST_CODES = 1 << 20
-"""Codewords that a codebook may have."""
+"""Maximum number of codewords in a codebook."""
 
 
 def setting(
     default: Any, doc: str, *, low: float | None = None, high: float | None = None, above: float | None = None
 ) -> Any:
-    """A field with its meaning and its range: ``low`` and ``high`` are allowed, ``above`` is not."""
+    """A field with its meaning and range: ``low`` and ``high`` are inclusive bounds, ``above`` is exclusive."""
     return field(default=default, metadata={"doc": doc, "low": low, "high": high, "above": above})
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which images."""
+    """Settings of the data set."""
 
     data: str = setting(
         "digits",
@@ -92,7 +91,7 @@ class DataConfig:
     name_encoding: str | None = setting(None, "Encoding of file names in a .zip or .tar: shift_jis, gbk, cp866 …")
 
     def __post_init__(self) -> None:
-        """Have paths and columns as text that means the same in every locale."""
+        """Convert paths and columns to text that means the same in every locale."""
         for name in ("data", "data_dir", "image_column", "label_column", "split_column"):
             value = getattr(self, name)
             if isinstance(value, str) and not value.isascii():
@@ -101,7 +100,7 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The network and its bottleneck."""
+    """Settings of the network and its bottleneck."""
 
     arch: Arch = setting(
         "mlp",
@@ -170,7 +169,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """L = reconstruction_scale * nMSE + latent_weight * (extra loss of the bottleneck, with beta inside)."""
+    """L = reconstruction_scale * nMSE + latent_weight * (extra loss of the bottleneck, which includes beta)."""
 
     reconstruction_scale: float = setting(
         1.0,
@@ -185,7 +184,7 @@ class LossConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The optimiser and the length of training."""
+    """Settings of the optimiser and the training length."""
 
     iterations: int = setting(40_000, "Number of optimiser steps.", low=1, high=MOST_COUNT)
     epochs: float | None = setting(None, "Number of passes over the training images, instead of iterations.", above=0.0)
@@ -214,13 +213,13 @@ class TrainConfig:
 
     @property
     def kept(self) -> tuple[int, ...]:
-        """The iterations of ``keep`` that this training comes to, in increasing order."""
+        """The iterations in ``keep`` that this training reaches, in increasing order."""
         return tuple(step for step in parse_keep(self.keep or "") if step <= self.iterations)
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Everything that decides a run's result, resolved: nothing is implied."""
+    """All settings that determine the result of a run, with no value left open."""
 
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -232,7 +231,7 @@ class RunConfig:
             check(name, value)
 
     def flat(self) -> dict[str, Any]:
-        """Every setting by its option's name; no two sections share a name."""
+        """All settings by option name; no two sections share a name."""
         return {
             f.name: getattr(getattr(self, section.name), f.name)
             for section in dataclasses.fields(self)
@@ -240,17 +239,17 @@ class RunConfig:
         }
 
     def as_dict(self) -> dict[str, dict[str, Any]]:
-        """As it stands in ``config.json`` and in the checkpoint."""
+        """The nested form in ``config.json`` and in checkpoints."""
         return dataclasses.asdict(self)
 
     def shared(self) -> RunConfig:
-        """As others may read it, see :mod:`softvq_cli.sharing`; the whole path stays in the folder of the run."""
+        """A copy without private paths, see :mod:`softvq_cli.sharing`; full paths stay in the folder of the run."""
         name = self.data.data if self.data.data in IMAGE_SHAPES else shared_path(self.data.data)
         return dataclasses.replace(self, data=dataclasses.replace(self.data, data=name, data_dir=None))
 
     @classmethod
     def from_flat(cls, values: Mapping[str, Any]) -> RunConfig:
-        """Build from settings by name; those left out get their default (UsageError: a wrong name or value)."""
+        """Build from settings by name; missing ones get their default (UsageError: a wrong name or value)."""
         for name in values:
             if name not in SETTINGS:
                 raise UsageError(unknown_name("setting", name, SETTINGS))
@@ -262,7 +261,7 @@ class RunConfig:
 
     @classmethod
     def from_dict(cls, value: Any) -> RunConfig:
-        """The inverse of :meth:`as_dict`; a setting that is left out gets its default (UsageError: no such dict)."""
+        """The inverse of :meth:`as_dict`; missing settings get their default (UsageError: not such a dictionary)."""
         if not isinstance(value, dict) or set(value) != set(SECTIONS):
             raise UsageError(f"a configuration has the sections {', '.join(SECTIONS)}")
         flat: dict[str, Any] = {}
@@ -275,13 +274,13 @@ class RunConfig:
 
 
 def resolve(data: str, image_shape: tuple[int, ...], chosen: Mapping[str, Any], images: int | None = None) -> RunConfig:
-    """The whole configuration: the defaults, the preset of this data set and bottleneck, what was chosen.
+    """Combine the defaults, the preset of the data set and bottleneck, and the chosen settings.
 
     Args:
-        data: as in :class:`DataConfig`; a known name picks its preset, a path does not.
+        data: as in :class:`DataConfig`; a built-in name selects its preset, a path does not.
         image_shape: (H, W, C) of its images.
-        chosen: settings by name, from options and files; they win.
-        images: how many the training split has, for ``epochs``.
+        chosen: settings by name, from options and files; they take precedence.
+        images: number of images in the training split, for ``epochs``.
 
     Raises:
         UsageError: an unknown name, a wrong type or a value out of range.
@@ -309,7 +308,7 @@ SECTIONS: dict[str, type] = {"data": DataConfig, "model": ModelConfig, "loss": L
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting, as its field describes it."""
+    """One setting, derived from its field."""
 
     name: str
     section: str
@@ -323,12 +322,12 @@ class Setting:
 
     @property
     def types(self) -> tuple[Any, ...]:
-        """The plain types it may have, or the words of a ``Literal``."""
+        """The plain types that it accepts, or the words of a ``Literal``."""
         return typing.get_args(self.kind) or (self.kind,)
 
     @property
     def words(self) -> tuple[str, ...]:
-        """What it may be, where that is a list of words."""
+        """The allowed words, if the type is a list of words."""
         return typing.get_args(self.kind) if typing.get_origin(self.kind) is Literal else ()
 
 
@@ -340,12 +339,12 @@ def _settings() -> Iterator[tuple[str, Setting]]:
 
 
 SETTINGS: Mapping[str, Setting] = dict(_settings())
-"""Every setting by name, in the order of the sections."""
+"""All settings by name, in the order of the sections."""
 
 
 def numeric_settings() -> list[str]:
-    """Those that are a number and a property of a model: seeds are repetitions, threads are the machine's, and other
-    data are another comparison."""
+    """Numeric settings that define a model. Excluded are seeds (repetitions), threads (the machine) and the data
+    settings (they change the comparison)."""
     return [
         name
         for name, setting in SETTINGS.items()
@@ -354,7 +353,7 @@ def numeric_settings() -> list[str]:
 
 
 def check(name: str, value: Any) -> Any:
-    """``value`` as the setting's type, after checking type and range (UsageError)."""
+    """Check the type and range of ``value`` and convert it to the setting's type (UsageError)."""
     spec = SETTINGS[name]
     value = _as_type(spec, value)
     if value is None:
@@ -370,7 +369,7 @@ def check(name: str, value: Any) -> Any:
 
 
 def pixel_range(text: str) -> tuple[float, float] | None:
-    """``LOW,HIGH`` as two numbers, or None for a word: ``auto`` or ``full`` (UsageError: it is neither)."""
+    """Parse ``LOW,HIGH``; None for ``auto`` or ``full`` (UsageError: anything else)."""
     if text in ("auto", "full"):
         return None
     parts = text.split(",")
@@ -380,7 +379,7 @@ def pixel_range(text: str) -> tuple[float, float] | None:
 
 
 def image_shape(text: str) -> tuple[int, int, int]:
-    """``H,W``, ``H,W,C`` or ``C,H,W`` as three numbers, in that order; ``H,W`` has one channel (UsageError)."""
+    """Parse ``H,W``, ``H,W,C`` or ``C,H,W``, keeping the order; ``H,W`` has one channel (UsageError)."""
     parts = [part.strip() for part in text.split(",")]
     if all(part.isdecimal() and len(part) < 6 and 0 < int(part) < 1 << 16 for part in parts):
         numbers = [int(part) for part in parts]
@@ -396,8 +395,8 @@ def _check_sigma_power(text: str) -> None:
 
 
 def parse_levels(text: str) -> tuple[int, ...]:
-    """``5,5,5`` as numbers (UsageError: not whole numbers from 3 up, or their product is too large)."""
-    # Of two levels, one is where every number begins, and stays.
+    """Parse ``5,5,5`` (UsageError: not integers of at least 3, or their product is too large)."""
+    # With two levels, every number would stay on its initial level.
     numbers = _whole_numbers("levels", text, least=3)
     if math.prod(numbers) > MOST_CODES:
         raise UsageError("{levels} {} gives {} codes: at most {} are allowed", text, math.prod(numbers), MOST_CODES)
@@ -405,7 +404,7 @@ def parse_levels(text: str) -> tuple[int, ...]:
 
 
 def parse_keep(text: str) -> tuple[int, ...]:
-    """``2000,5000`` as numbers in increasing order, each once; nothing of an empty text (UsageError)."""
+    """Parse ``2000,5000`` to distinct numbers in increasing order; empty for an empty text (UsageError)."""
     return tuple(sorted(set(_whole_numbers("keep", text, least=1)))) if text.strip() else ()
 
 
@@ -426,7 +425,7 @@ _PARSERS: Mapping[str, Callable[[str], object]] = {
     "levels": parse_levels,
     "keep": parse_keep,
 }
-"""Settings that are text with numbers in it → what refuses another text (UsageError)."""
+"""Settings whose text contains numbers → their parser, which raises UsageError for other text."""
 
 
 def _as_type(spec: Setting, value: Any) -> Any:
@@ -442,7 +441,7 @@ def _as_type(spec: Setting, value: Any) -> Any:
     kind = next(c for c in spec.types if c is not type(None))
     if kind is float and type(value) is int:
         return as_float(name, value)
-    if name == "sigma_power" and is_number(value):  # in TOML it may stand without quotes
+    if name == "sigma_power" and is_number(value):  # TOML files may give it without quotes
         as_float(name, value)
         return str(value)
     if type(value) is not kind:

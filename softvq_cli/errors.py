@@ -1,8 +1,8 @@
-"""Errors that a user can cause or meet, each with the exit code that scripts see.
+"""The errors that users can meet, each with its exit code.
 
 The core raises these; only ``softvq_cli.cli`` turns them into one line and an exit code.
-A message says what is wrong, where, and what to do, in one line. Where it names a setting or an argument, it is a
-``Message``: Python reads ``batch_size``, the command line spells ``--batch-size``.
+A message says in one line what is wrong, where, and what to do. If it names a setting or an argument, it is a
+``Message``: in Python it reads ``batch_size``, on the command line ``--batch-size``.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _BREAK = re.compile(r"\s*[\r\n]\s*")
 
 
 class Message(str):
-    """Text that names settings, so that each reader sees them as he would type them.
+    """Text that names settings, which each interface spells as its users type them.
 
     ``Message("{K} must be at least {}", 2)`` reads ``K must be at least 2``, and on the command line ``--K must be at
-    least 2``. A name in braces is a setting or an argument; ``{}`` is the next value, which may be a message itself.
+    least 2``. A name in braces is a setting or an argument; ``{}`` is the next value, which may be a ``Message``.
     """
 
     template: str
@@ -36,19 +36,19 @@ class Message(str):
         return self.template, *self.values
 
     def spelled(self, spelling: Callable[[str], str]) -> str:
-        """The text with each setting as ``spelling`` has it."""
+        """The text, with each setting spelled by ``spelling``."""
         return _Filling(spelling).format(self.template, *self.values)
 
     @property
     def settings(self) -> tuple[str, ...]:
-        """The names of the settings, in the order of the text."""
+        """The names of the settings, in their order in the text."""
         names: list[str] = []
         self.spelled(lambda name: names.append(name) or name)  # type: ignore[func-returns-value]
         return tuple(names)
 
 
 class _Filling(string.Formatter):
-    """What fills the braces of a message."""
+    """Fills the braces of a message."""
 
     def __init__(self, spelling: Callable[[str], str]) -> None:
         self._spelling = spelling
@@ -61,21 +61,21 @@ class _Filling(string.Formatter):
 
 
 def param(name: str) -> Message:
-    """A setting or an argument of which only the code knows the name, as a value of a ``Message``."""
+    """A setting or an argument, as a value of a ``Message``, for a name that is known only at run time."""
     return Message(f"{{{name}}}")
 
 
 def spelled(text: str, spelling: Callable[[str], str]) -> str:
-    """A text with its settings as ``spelling`` has them, if it is one that names any."""
+    """``text`` with its settings spelled by ``spelling``, if it is a ``Message``."""
     return text.spelled(spelling) if isinstance(text, Message) else text
 
 
 class SoftVQError(Exception):
-    """It failed: the disk is full, the loss is not finite, a download broke off. Exit code 1.
+    """The work failed: the disk is full, the loss is not finite, a download was interrupted. Exit code 1.
 
     Args:
-        message: one line; with ``values`` the template of a ``Message``.
-        values: what fills the template's ``{}``.
+        message: one line; with ``values``, the template of a ``Message``.
+        values: the values for ``{}`` in the template.
     """
 
     exit_code = 1
@@ -85,44 +85,44 @@ class SoftVQError(Exception):
 
     @property
     def message(self) -> str:
-        """What to say: a ``Message``, where settings are named."""
+        """The message; a ``Message`` if it names settings."""
         text = self.args[0]
         return text if isinstance(text, str) else str(text)
 
     @property
     def settings(self) -> tuple[str, ...]:
-        """The settings that the message names."""
+        """The settings named in the message."""
         return self.message.settings if isinstance(self.message, Message) else ()
 
 
 class UsageError(SoftVQError, ValueError):
-    """The command or call was used wrongly: an unknown name, a value out of range. Exit code 2.
+    """The command or call is wrong: an unknown name, a value out of range. Exit code 2.
 
-    A ``ValueError`` too, which is what callers in Python and scikit-learn expect; so is ``InputError``.
+    Also a ``ValueError``, as callers in Python and scikit-learn expect; so is ``InputError``.
     """
 
     exit_code = 2
 
 
 class InputError(SoftVQError, ValueError):
-    """A file, data set or checkpoint cannot be used as it is. Exit code 3."""
+    """A file, data set or checkpoint cannot be used. Exit code 3."""
 
     exit_code = 3
 
 
 class RefusedError(SoftVQError):
-    """Going on would overwrite or mix up something that exists. Exit code 4."""
+    """The work would overwrite or mix existing files. Exit code 4."""
 
     exit_code = 4
 
 
 class Interrupted(SoftVQError):
-    """The user stopped it; what was done so far is on disk. Exit code 130.
+    """The user stopped the work; completed work is on disk. Exit code 130.
 
     Args:
-        message: where it stopped.
-        again: the arguments by name with which a call goes on: ``{"out": folder, "resume": True}``; empty where the
-            same call does; None where nothing can.
+        message: where the work stopped.
+        again: the arguments of a call that continues: ``{"out": folder, "resume": True}``; empty if the same call
+            continues; None if the work cannot be continued.
     """
 
     exit_code = 130
@@ -133,9 +133,9 @@ class Interrupted(SoftVQError):
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str], also: Mapping[str, str] | None = None) -> Message:
-    """The message for a misspelt name: the nearest known one first, then all of them.
+    """The message for an unknown name: the nearest known name first, then all of them.
 
-    ``also`` has what people call some of them → the right name.
+    ``also`` maps other common names to known ones.
     """
     name = one_line(name, 60)
     known, also = list(known), {text.lower(): right for text, right in (also or {}).items()}
@@ -145,13 +145,13 @@ def unknown_name(kind: str, name: str, known: Iterable[str], also: Mapping[str, 
 
 
 def shown(value: object) -> str:
-    """A value that someone gave, for a message: on one line, and never at length.
+    """Format a value from the user for a message: on one short line.
 
-    A whole number beyond what a line holds is described: Python does not even print one of 5000 digits.
+    A very long integer is described instead: Python does not convert one of 5000 digits to text.
     """
     if isinstance(value, int) and value.bit_length() > 200:
         return f"a number of about {int(value.bit_length() * 0.30103) + 1} digits"
-    if isinstance(value, list | tuple | dict | set) and len(value) > 8:  # of a stranger's file, and never ending
+    if isinstance(value, list | tuple | dict | set) and len(value) > 8:  # from an untrusted file, possibly huge
         return f"{len(value)} values"
     return one_line(_repr.repr(value), 60)
 
@@ -161,9 +161,9 @@ _repr.maxstring, _repr.maxother, _repr.maxlong = 80, 80, 80
 
 
 def one_line(what: object, longest: int | None = 200) -> str:
-    """Any text, or an error, on one line and without control characters, whatever a file name or a library put there.
+    """Convert text or an error to one line without control characters, which file names and libraries may contain.
 
-    What is longer than ``longest`` characters loses its middle; None: no bound.
+    Text longer than ``longest`` characters is cut in the middle; None: no limit.
     """
     text = str(what).strip() or (type(what).__name__ if isinstance(what, BaseException) else "")
     text = _BREAK.sub(" ", text)

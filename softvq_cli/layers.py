@@ -1,4 +1,4 @@
-"""The bottlenecks as plain layers for other people's networks: ``z_q, codes, loss = layer(z)`` on (…, dim).
+"""The bottlenecks as PyTorch layers for any network: ``z_q, codes, loss = layer(z)`` for z of shape (…, dim).
 
 from softvq_cli.layers import SoftVQ
 
@@ -21,27 +21,27 @@ __all__ = ["EMAVQ", "FSQ", "RVQ", "SQVAE", "VQ", "GumbelVQ", "Quantised", "Rotat
 
 
 class Quantised(NamedTuple):
-    """What a layer makes of z (…, dim)."""
+    """The output of a layer for z (…, dim)."""
 
     z_q: Tensor
-    """(…, dim): for the decoder; its gradient reaches z."""
+    """(…, dim): the input of the decoder; its gradient reaches z."""
     codes: Tensor
-    """(…,) int64, or (…, stages): the most probable codewords."""
+    """int64 (…,), or (…, stages) for RVQ: the most probable codeword of each vector."""
     loss: Tensor
-    """Scalar: the layer's loss terms, weighed; to be added to the loss of the network."""
+    """Scalar: the weighted sum of the layer's loss terms. Add it to the loss of the network."""
 
 
 class _Layer(nn.Module):
-    """One bottleneck on rows of ``dim`` numbers.
+    """A bottleneck for vectors with ``dim`` components.
 
-    In training mode a call draws noise from PyTorch's global generator and moves what follows by averages; in
-    evaluation mode it is a function of z alone.
+    In training mode, each call draws noise from PyTorch's global generator and updates the moving averages. In
+    evaluation mode, the output depends on z alone.
 
     Args:
-        dim: numbers of a row, d.
-        K: codewords.
-        beta: weight of the term that the method names so: commitment, or the KL.
-        settings: others of ``softvq train`` by name, for example ``sigma_form="codeword"``.
+        dim: number of components of a vector, d.
+        K: number of codewords.
+        beta: weight of the commitment loss, or of the KL divergence for ``GumbelVQ``.
+        settings: other settings of ``softvq train`` by name, for example ``sigma_form="codeword"``.
 
     Raises:
         UsageError: a setting is unknown or out of range.
@@ -58,7 +58,7 @@ class _Layer(nn.Module):
         self.factors = LossConfig.latent_weight, config.loss.beta
 
     def start(self, z: Tensor, seed: int = 0) -> None:
-        """Place the codewords by a K-means of the network's first encodings z (…, dim), at least K of them."""
+        """Initialise the codewords by K-means of the network's first outputs z (…, dim), at least K vectors."""
         self.bottleneck.start(z.detach().reshape(-1, self.dim), seed)
 
     def forward(self, z: Tensor) -> Quantised:
@@ -74,61 +74,61 @@ class _Layer(nn.Module):
         loss = weight * sum((factors[name] * term for name, term in output.losses.items()), rows.new_zeros(()))
         with torch.no_grad():
             codes = self.bottleneck.assign(rows, rows)
-        assert codes is not None  # each of them has a codebook
+        assert codes is not None  # every layer here has a codebook
         if self.training:
             self.bottleneck.advance(output.state)
         return Quantised(output.z_q.view_as(z), codes.view(*z.shape[:-1], *codes.shape[1:]), loss)
 
 
 class SoftVQ(_Layer):
-    """The posterior mean of the centroids; σ_k is predicted from z itself, or learned per codeword."""
+    """Soft VQ: the posterior mean of the centroids. σ_k is predicted from z, or learned per codeword."""
 
     bottleneck_name = "soft-vq"
 
 
 class VQ(_Layer):
-    """The nearest centroid, learned by gradient."""
+    """VQ: the nearest centroid; the centroids are learned by gradient descent."""
 
     bottleneck_name = "vq"
 
 
 class EMAVQ(_Layer):
-    """The nearest centroid, which follows its codes by moving averages."""
+    """VQ with a codebook updated by moving averages: the nearest centroid."""
 
     bottleneck_name = "ema-vq"
 
 
 class RotationVQ(_Layer):
-    """The same with the rotation trick's gradient."""
+    """``EMAVQ`` with the gradient of the rotation trick."""
 
     bottleneck_name = "rotation-vq"
 
 
 class SimVQ(_Layer):
-    """The nearest of fixed centroids under a learned linear map."""
+    """VQ with fixed codewords under a learned linear map: the nearest centroid."""
 
     bottleneck_name = "simvq"
 
 
 class RVQ(_Layer):
-    """The sum of the nearest centroids of several ``stages``, each for what the ones before leave."""
+    """Residual VQ: ``stages`` codebooks; each quantises the residual of the stages before it."""
 
     bottleneck_name = "rvq"
 
 
 class FSQ(_Layer):
-    """Finite scalar quantisation; ``levels="5,5,5"`` in place of K."""
+    """Finite scalar quantisation; ``levels="5,5,5"`` replaces K."""
 
     bottleneck_name = "fsq"
 
 
 class SQVAE(_Layer):
-    """A relaxed draw from the posterior of a Gaussian mixture."""
+    """SQ-VAE: a relaxed sample from the posterior of a Gaussian mixture."""
 
     bottleneck_name = "sq-vae"
 
 
 class GumbelVQ(_Layer):
-    """A relaxed draw from a categorical code."""
+    """Gumbel-softmax: a relaxed sample from a categorical distribution."""
 
     bottleneck_name = "gumbel-vq"

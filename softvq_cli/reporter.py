@@ -1,4 +1,4 @@
-"""Who is told how work goes: a terminal, TensorBoard, a logger of one's own, or nobody."""
+"""The interface for progress reports: a terminal, TensorBoard or a custom logger implements it."""
 
 from __future__ import annotations
 
@@ -10,46 +10,46 @@ from softvq_cli.errors import Message
 
 
 class Reporter:
-    """Five methods that do nothing. Override those that you want to hear.
+    """Receives the events of a training or a study. Every method does nothing by default; override those you need.
 
-    They are called from the thread that does the work, some of them several times a second, so they must be quick.
+    The methods are called in the thread that does the work, some several times per second, so they must be fast.
     Text that names settings is a ``softvq_cli.errors.Message``.
     """
 
     def note(self, text: str) -> None:
-        """Something that the user should know, in one line: what was dropped, mapped, rounded or guessed."""
+        """Receive a note for the user, in one line: for example what was dropped, mapped, rounded or guessed."""
 
     def warn(self, text: str) -> None:
-        """Something that must not be missed, in one line."""
+        """Receive a warning that the user must not miss, in one line."""
 
     def stage(self, name: str, *, stoppable: bool = False) -> None:
         """A stage of the work begins.
 
         Args:
-            name: what to call it, for people: ``training``, ``clustering``.
-            stoppable: whether it saves its state and ends by itself soon after the caller's stop event is set.
+            name: the name to show: ``training``, ``clustering``.
+            stoppable: whether the stage saves its state and ends soon after the caller's stop event is set.
         """
 
     def progress(self, name: str, done: float, total: int | None, detail: str = "") -> None:
-        """``done`` of ``total`` steps, images or bytes are done (None: unknown); ``detail`` is a short addition."""
+        """``done`` of ``total`` steps, images or bytes are complete (None: unknown); ``detail`` is a short note."""
 
     def step(self, metrics: Mapping[str, float], session: Any = None) -> None:
-        """A training came to a report or to a checkpoint.
+        """A training reached a report or a checkpoint.
 
         Args:
-            metrics: the line that was added to ``metrics.jsonl``; empty where only a checkpoint was written.
-            session: the ``softvq_cli.training.session.Session`` where a checkpoint was written, else None.
+            metrics: the line added to ``metrics.jsonl``; empty if only a checkpoint was written.
+            session: the ``softvq_cli.training.session.Session`` if a checkpoint was written, else None.
         """
 
 
 def tell_notes(reporter: Reporter, name: str, notes: Iterable[str]) -> None:
-    """The notes on data called ``name``, a line each."""
+    """Report the notes on the data set ``name``, one line each."""
     for note in notes:
         reporter.note(Message("{}: {}", name, note))
 
 
 class Reporters(Reporter):
-    """Passes on to several reporters what it is told, in their order."""
+    """Forwards every event to several reporters, in order."""
 
     def __init__(self, *reporters: Reporter) -> None:
         self.reporters = reporters

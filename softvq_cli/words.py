@@ -1,6 +1,6 @@
-"""Every list of names that a user may type, once. Nothing heavy is imported here, so that help pages are quick.
+"""Every list of names that a user may type. It imports nothing heavy, so that help pages are fast.
 
-A new bottleneck is one line in ``BOTTLENECKS``, or comes with another package, by an entry point.
+A new bottleneck is one line in ``BOTTLENECKS``, or an entry point of another package.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ Split = Literal["train", "test", "all"]
 Representation = Literal["z_e", "z_q", "codes", "reconstruction", "pixels"]
 Solver = Literal["lbfgs", "adam"]
 Init = Literal["k-means++", "random"]
-"""How a start of K-means draws its centres."""
+"""How K-means chooses its initial centres."""
 ClusterMethod = Literal["kmeans", "gmm", "agglomerative"]
 MapInit = Literal["pca", "random"]
 Folders = Literal["auto", "classes", "splits"]
-"""What the folders at the top of an image folder are."""
+"""Whether the top-level folders of an image folder are classes or splits."""
 Pages = Literal["first", "all"]
-"""Which pages of a TIFF or frames of a DICOM file are images."""
+"""Which pages of a TIFF file or frames of a DICOM file are read."""
 
 
 def _plugins() -> dict[str, dict[str, Any]]:
-    """Group → name → entry point, of the packages that are installed.
+    """Group → name → entry point, for all installed packages.
 
-    Their files are searched first: ``importlib.metadata`` takes longer to load than all else that a help page needs.
+    The metadata files are searched first, because importing ``importlib.metadata`` would slow down the help pages.
     """
     groups: dict[str, dict[str, Any]] = {"softvq.bottlenecks": {}, "softvq.loggers": {}}
     for path in (file for folder in sys.path for file in Path(folder).glob("*-info/entry_points.txt")):
@@ -54,17 +54,17 @@ _PLUGINS = _plugins()
 LOGGER_PLUGINS: Mapping[str, Any] = _PLUGINS["softvq.loggers"]
 """Name → entry point of a class like ``softvq_cli.training.tensorboard.TensorBoard``."""
 LOGGERS = ("tensorboard", *LOGGER_PLUGINS)
-"""Where else a training can be written to."""
+"""The available loggers of a training."""
 BROKEN: dict[str, str] = {}
-"""Bottlenecks of other packages that cannot be used → why."""
+"""Name of each bottleneck from another package that cannot be used → the reason."""
 
 VectorScale = Literal["rms", "columns"]
-"""What vectors are divided by: one number, or one for each column."""
+"""The divisor of vectors: one number for all columns, or one per column."""
 
 DEVICES: tuple[str, ...] = get_args(Device)
 SPLITS: tuple[str, ...] = get_args(Split)
 TABLE_COLUMNS = ("image", "map", "cluster", "neighbours")
-"""What a table of embeddings can have beside the vectors."""
+"""The optional columns of a table of embeddings, in addition to the vectors."""
 REPRESENTATIONS: tuple[str, ...] = get_args(Representation)
 SOLVERS: tuple[str, ...] = get_args(Solver)
 INITS: tuple[str, ...] = get_args(Init)
@@ -78,23 +78,23 @@ IMAGE_SHAPES: Mapping[str, tuple[int, int, int]] = {
     "svhn": (32, 32, 3),
     "cifar10": (32, 32, 3),
 }
-"""The data sets that are known by name → (H, W, C) of their images."""
+"""Name of each built-in data set → (H, W, C) of its images."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One bottleneck: where its class is, what people call it, and which settings it reads."""
+    """One bottleneck: the module of its class, its display names, and the settings that it reads."""
 
     module: str
-    """In ``softvq_cli.model.bottlenecks``; of another package with its full name, ``their_package.noise``."""
+    """In ``softvq_cli.model.bottlenecks``; for another package the full name, ``their_package.noise``."""
     class_name: str
     label: str
     settings: tuple[str, ...] = ()
-    """Settings beyond the common ones that change its result."""
+    """Settings, beyond the common ones, that change its result."""
 
     @property
     def has_codebook(self) -> bool:
-        """Whether the decoder's input differs from z_e without noise."""
+        """Whether the decoder's input differs from z_e in evaluation."""
         return "K" in self.settings or "levels" in self.settings
 
 
@@ -123,16 +123,16 @@ BOTTLENECKS: Mapping[str, Entry] = {
     "simvq": Entry("simvq", "SimVQ", "SimVQ", ("K", "codebook_init", "latent_weight", "beta")),
     "rvq": Entry("rvq", "RVQ", "residual VQ", (*_MOVING, "stages")),
 }
-"""Every bottleneck: the paper's in the order of its tables, then those that came since. One line here and one file."""
+"""All bottlenecks: those of the paper in the order of its tables, then later ones. One line here and one file each."""
 
 
 def _registered(known: Mapping[str, Entry]) -> Mapping[str, Entry]:
-    """With those of other packages, whose entry points are an ``Entry``; ours keep their names."""
+    """``known`` and the bottlenecks of other packages (entry points to an ``Entry``); known names take precedence."""
     bottlenecks = dict(known)
     for name, point in _PLUGINS["softvq.bottlenecks"].items():
         try:
             entry = point.load()
-        except Exception as error:  # whatever is wrong there must not stop the others
+        except Exception as error:  # an error in one package must not disable the others
             BROKEN[name] = f"{point.value} cannot be loaded: {type(error).__name__}: {error}"
             continue
         if isinstance(entry, Entry) and name not in bottlenecks:
@@ -150,8 +150,8 @@ CONTROLS: Mapping[str, str] = {
     UNTRAINED: "untrained encoder",
     CHANCE: "chance (random vectors)",
 }
-"""Rows of a comparison that no trained bottleneck is behind → their labels."""
+"""Rows of a comparison without a trained bottleneck → their labels."""
 PAPER_STUDIES = ("table1", "table2", "fig4")
 """The comparisons of the paper."""
 STUDIES = (*PAPER_STUDIES, "since", "ablation")
-"""And with the quantisers that came after it, and of the soft VQ-VAE without parts of it."""
+"""All studies: also the comparison with later quantisers, and the ablation of soft VQ-VAE."""

@@ -28,15 +28,15 @@ from softvq_cli.training.checkpoint import DatasetInfo
 from softvq_cli.training.run import networks_of
 
 _ARGUMENTS = ("bottleneck", "arch", "latent_dim", "K", "iterations", "batch_size", "lr", "seed")
-"""Settings that are arguments of the estimator; the others of the network and its training are in ``settings``."""
+"""Settings that are arguments of the estimator; all other settings are passed in ``settings``."""
 _NAME = "X"
-"""Of the data."""
+"""The name of the data set."""
 _EVERY = 0.2
-"""Seconds between two states of the line that says how far a training is."""
+"""Minimum seconds between two updates of the progress line."""
 
 
 class _Told(Reporter):
-    """Keeps what the user should know, and if asked says in a line on standard error how far the training is."""
+    """Collects notes for the user and, if ``verbose``, prints a progress line on standard error."""
 
     def __init__(self, functions: Sequence[Callable[[Mapping[str, float]], Any]], verbose: bool) -> None:
         self.notes: list[str] = []
@@ -62,34 +62,34 @@ class _Told(Reporter):
 
 
 class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Any of the autoencoders as a scikit-learn transformer: ``fit`` trains, ``transform`` gives z_e.
+    """The autoencoders as a scikit-learn transformer: ``fit`` trains a model, ``transform`` computes z_e.
 
-    X is images, (N, H, W, C) or (N, H, W), or a table (N, H*W*C): an array, a data frame. uint8 is 0 … 255. Of all
-    other numbers, which are finite, the range is learned in ``fit``, one for all of X, and nothing is rounded.
+    X is images (N, H, W, C) or (N, H, W), or a table (N, H*W*C), as an array or a data frame. uint8 values range from
+    0 to 255. For other types, ``fit`` learns one value range for all of X, without rounding; values must be finite.
 
     Args:
         bottleneck: a name as in ``softvq train --bottleneck``.
-        arch: ``mlp`` or ``cnn``; None picks by the image size.
-        latent_dim: d; None for the preset's, as for the next four.
-        K: centroids in the codebook.
-        iterations: optimiser steps.
-        batch_size: images a step.
+        arch: ``mlp`` or ``cnn``; None chooses by the image size.
+        latent_dim: d. None, here and in the next four arguments: the value of the preset.
+        K: number of centroids in the codebook.
+        iterations: number of optimiser steps.
+        batch_size: images per step.
         lr: Adam's learning rate.
-        seed: of weights, batches and noise; the same seed on the same machine gives the same latents.
+        seed: seed of weights, batches and noise; the same seed on the same machine gives the same latents.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        settings: any other setting of a run by name, for example ``{"beta": 5.0}``.
-        image_shape: (H, W) or (H, W, C) of a row of a table; None: one line, (1, H*W*C, 1).
-        random_state: instead of ``seed`` where it is not None: a seed, or a ``RandomState`` to draw one from.
-        verbose: whether ``fit`` says on standard error how far it is.
-        encoder: a module of one's own, copied: x (B, C, H, W) with pixels on [0, 1] → (B, any width).
-        decoder: with it: (B, latent_dim) → (B, C, H, W).
-        callbacks: functions that are called with the numbers of each report, as in ``metrics.jsonl``; or
-            ``softvq_cli.reporter.Reporter`` objects, which are told everything.
+        settings: any other settings of a run by name, for example ``{"beta": 5.0}``.
+        image_shape: (H, W) or (H, W, C) of the image in each row of a table; None: (1, H*W*C, 1).
+        random_state: replaces ``seed`` unless it is None: a seed, or a ``RandomState`` from which one is drawn.
+        verbose: whether ``fit`` prints its progress on standard error.
+        encoder: a custom module, which is copied: x (B, C, H, W) with pixels in [0, 1] → (B, any width).
+        decoder: a custom module, required with ``encoder``: (B, latent_dim) → (B, C, H, W).
+        callbacks: functions that receive the metrics of each report, as in ``metrics.jsonl``; or
+            ``softvq_cli.reporter.Reporter`` objects, which receive all events.
 
     Attributes:
         model_: the trained ``Autoencoder``, after ``fit``.
         config_: the resolved ``RunConfig``.
-        history_: the figures of each report, as in ``metrics.jsonl``.
+        history_: the metrics of each report, as in ``metrics.jsonl``.
         n_features_in_: H*W*C.
     """
 
@@ -133,26 +133,26 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     def fit(self, X: Any, y: Any = None) -> AutoencoderEmbedder:
         """Train on images or rows; ``y`` is ignored.
 
-        What there is to say against the run (a collapsed codebook, no ``torch.compile``) is a ``UserWarning``.
+        Problems of the training (a collapsed codebook, no ``torch.compile``) are reported as a ``UserWarning``.
 
         Raises:
-            UsageError: a setting is unknown or out of range, or a batch larger than X. A ``ValueError`` too.
-            InputError: X is not such an array, or all its pixels are equal. A ``ValueError`` too.
-            SoftVQError: the loss was not finite.
+            UsageError: a setting is unknown or out of range, or the batch is larger than X. Also a ``ValueError``.
+            InputError: X has a wrong shape or type, or all its values are equal. Also a ``ValueError``.
+            SoftVQError: the loss is not finite.
         """
         numbers, images = self._learned(X)
         return self._train(images, self._resolved(images.shape[1:], numbers.settings() if numbers else {}), None)
 
     def partial_fit(self, X: Any, y: Any = None) -> AutoencoderEmbedder:
-        """Train ``iterations`` steps more on X, from where the last call of ``fit`` or this ended; the first is a fit.
+        """Continue the training on X for ``iterations`` steps; the first call is a ``fit``.
 
-        Weights, Adam's moments and the noise go on, and so do the numbering of steps in ``history_`` and
-        ``config_.train.iterations``: two calls on the same X are one of twice as many steps. All other settings, the
-        range of numbers and the pixel variance that the nMSE is relative to are those of the first call. A loaded
-        checkpoint goes on too, on the kind of device that it was trained on.
+        Weights, Adam's moments and the noise continue from the last ``fit`` or ``partial_fit``, and so does the step
+        count in ``history_`` and ``config_.train.iterations``: two calls on the same X equal one with twice as many
+        steps. All other settings, the value range and the pixel variance of the nMSE remain those of the first call. A
+        loaded checkpoint can be continued too, on the type of device on which it was trained.
 
         Raises:
-            InputError: the model was exported, and has no state to continue from. Also all errors of ``fit``.
+            InputError: the model was exported and has no training state. Also all errors of ``fit``.
         """
         if not hasattr(self, "model_"):
             return self.fit(X)
@@ -164,7 +164,7 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         return self._train(images, config, TrainedInMemory(before, self.model_, self._state, self.history_))
 
     def _learned(self, X: Any) -> tuple[Numbers | None, np.ndarray]:
-        """The scale of X, None of images of bytes, and X as the network is trained on it."""
+        """Learn the value range of X (None for uint8 images) and convert X to training images."""
         if not are_images(X):
             rows = validate_data(self, X, ensure_min_samples=2)
             numbers = Numbers.learned(rows, row_shape(self.image_shape, rows.shape[1]), of_rows=True)
@@ -179,14 +179,14 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         return numbers, numbers.images(rows)
 
     def _resolved(self, image_shape: tuple[int, ...], data: dict[str, str]) -> RunConfig:
-        """The configuration that the arguments ask for."""
+        """The configuration from the arguments of the estimator."""
         for name in self.settings or {}:
             if name in SETTINGS and SETTINGS[name].section == "data":
                 raise UsageError("{} is a setting for reading files, which an estimator does not do", param(name))
         chosen = {name: getattr(self, name) for name in _ARGUMENTS if getattr(self, name) is not None}
         if networks_of(self.encoder, self.decoder):
             chosen["arch"] = "own"
-        chosen["data"] = _NAME  # not the default, which a command would read for a saved model
+        chosen["data"] = _NAME  # not the default data set, which a command would load for a saved model
         chosen["seed"] = seed_of(self.random_state, 0 if self.seed is None else self.seed)
         return resolve("array", image_shape, {**(self.settings or {}), **chosen, **data})
 
@@ -204,24 +204,24 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         return self
 
     def transform(self, X: Any) -> np.ndarray:
-        """z_e, float32 (N, d), of images or rows of the shape that was fitted."""
+        """Compute z_e, float32 (N, d), of images or rows with the shape of those in ``fit``."""
         return represent(self._fitted(), self._images(X))
 
     def reconstruct(self, X: Any) -> np.ndarray:
-        """The reconstruction, float32, of the shape of X: of uint8 images in [0, 1], else in the units of X."""
+        """Reconstruct X: float32 in the shape of X; in [0, 1] for uint8 images, otherwise in the units of X."""
         flat = represent(self._fitted(), self._images(X), "reconstruction")
         if not (are_images(X) and X.dtype == np.uint8):
             flat = self._numbers().restored(flat)
         return flat.reshape(np.shape(X))
 
     def inverse_transform(self, X: Any) -> np.ndarray:
-        """What the decoder makes of z (N, d), float32, in the form and units of what was fitted; bytes are in [0, 1].
+        """Decode latents X (N, d): float32 in the shape and units of the data in ``fit``; in [0, 1] for uint8 images.
 
-        z is decoded as it stands: not every bottleneck can quantise it without the image that it came from, which is
-        what ``reconstruct`` has.
+        The latents are decoded without quantisation, because some bottlenecks can only quantise them together with the
+        image that they come from. ``reconstruct`` quantises.
 
         Raises:
-            ValueError: X has another width than the latents, or numbers that are not finite.
+            ValueError: X is not (N, d), or has values that are not finite.
         """
         model = self._fitted()
         decoded = decode(model, check_array(X, dtype=np.float32))
@@ -230,14 +230,14 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         return restored if numbers and numbers.of_rows else restored.reshape(-1, *model.image_shape)
 
     def score(self, X: Any, y: Any = None) -> float:
-        """The negative nMSE of the reconstruction: 0 is perfect, -1 what the mean of the training pixels has."""
+        """The negative nMSE: 0 is a perfect reconstruction, -1 as bad as the mean of the training pixels."""
         return -float(self._fitted().evaluate(self._images(X))["nmse"])
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a checkpoint that ``load``, ``softvq_cli.load`` and the commands read.
+        """Write a checkpoint for ``load``, ``softvq_cli.load`` and the commands.
 
         Raises:
-            SoftVQError: it could not be written.
+            SoftVQError: the file cannot be written.
         """
         model, config = self._fitted(), self.config_
         checkpoint.save(
@@ -254,15 +254,15 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     def load(
         cls, path: str | os.PathLike[str], device: str = "cpu", *, encoder: Any = None, decoder: Any = None
     ) -> AutoencoderEmbedder:
-        """The fitted estimator of a checkpoint: of ``save``, or of ``softvq train``.
+        """Load a fitted estimator from a checkpoint written by ``save`` or ``softvq train``.
 
-        ``history_`` has the last report only. Names of columns are kept. A model with modules of one's own needs
-        ``encoder`` and ``decoder`` like them.
+        ``history_`` has only the last report. Column names are restored. A model with custom modules needs ``encoder``
+        and ``decoder`` with the same architecture.
 
         Raises:
-            InputError: missing, damaged, or not a softvq checkpoint; or of rows whose channels come first. Nothing in
-                the file is executed.
-            UsageError: no such device.
+            InputError: the file is missing, damaged or not a softvq checkpoint (nothing in it is executed), or the
+                model was trained on rows with the channels first.
+            UsageError: there is no such device.
         """
         read = checkpoint.load(path, pick(device), networks_of(encoder, decoder))
         flat, shape, row = read.config.flat(), read.dataset.image_shape, read.config.data.image_shape
@@ -288,7 +288,7 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         return self.model_
 
     def _images(self, X: Any) -> np.ndarray:
-        """X as the model takes it."""
+        """Convert X to the input of the model."""
         if not are_images(X):
             return self._numbers().images(validate_data(self, X, reset=False))
         images = as_images(X)
@@ -296,10 +296,10 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             check_bytes(images, "the estimator was fitted on 8-bit images: give uint8 from 0 (black) to 255 (white)")
         if images.dtype != np.uint8:
             images = check_array(images.reshape(len(images), -1)).reshape(images.shape)
-        return self._numbers().of_images(images)  # of another shape, the model refuses them
+        return self._numbers().of_images(images)  # the model refuses images of another shape
 
     def _numbers(self) -> Numbers:
-        """How numbers become images: as fitted; bytes, for a model of uint8 images."""
+        """The learned conversion of numbers to images; for a model of uint8 images, 0 to 255."""
         return Numbers.of(self.config_, self.model_.image_shape) or Numbers(self.model_.image_shape)
 
     @property
@@ -307,7 +307,7 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         return int(self.config_.model.latent_dim)
 
     def __sklearn_tags__(self) -> Tags:
-        """z_e is float32 whatever X is."""
+        """Declare that z_e is float32 for every dtype of X."""
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags

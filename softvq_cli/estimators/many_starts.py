@@ -18,7 +18,7 @@ from softvq_cli.words import Init
 
 
 def seed_of(random_state: Any, seed: Any) -> int:
-    """A whole number as it is, ``seed`` for None, and a draw from a ``RandomState`` (ValueError: neither)."""
+    """The seed: an integer ``random_state``, ``seed`` for None, or a draw from a ``RandomState`` (else ValueError)."""
     if random_state is None:
         return check_seed(seed)
     if isinstance(random_state, int | np.integer):
@@ -27,21 +27,21 @@ def seed_of(random_state: Any, seed: Any) -> int:
 
 
 class KMeansManyStarts(ClusterMixin, BaseEstimator):  # type: ignore[misc]
-    """K-means from many starts, of which the one with the lowest inertia is kept; see ``cluster``.
+    """K-means with many random starts; the one with the lowest inertia is kept. See ``cluster``.
 
     Args:
-        n_clusters: K.
+        n_clusters: number of clusters, K.
         n_init: number of starts.
-        init: ``k-means++`` or ``random`` rows.
-        random_state: of the starts: a seed, a ``RandomState`` to draw one from, or None for 0.
-        n_jobs: groups of starts side by side; None for one a core. The result does not depend on it.
+        init: ``k-means++`` or ``random`` (random rows).
+        random_state: seed of the starts, or a ``RandomState`` from which one is drawn; None means 0.
+        n_jobs: number of parallel groups of starts; None: one per core. It does not change the result.
 
     Attributes:
-        labels_: int64 (N,), the cluster of each row that was fitted. Where a start ended because its centres hardly
-            moved, a few rows between two clusters may be nearer to the other one of ``cluster_centers_``.
-        cluster_centers_: (K, d), the means of the clusters; fewer than K where X has fewer different rows.
-        inertia_: sum of the squared distances to the centres.
-        inertias_: float64 (n_init,), of every start.
+        labels_: int64 (N,), the cluster of each row of X in ``fit``. If a start stopped because its centres hardly
+            moved, a few rows near a border may be nearer to another centre in ``cluster_centers_``.
+        cluster_centers_: (K, d), the means of the clusters; fewer than K if X has fewer distinct rows.
+        inertia_: sum of the squared distances from each row to its centre.
+        inertias_: float64 (n_init,), the inertia of every start.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class KMeansManyStarts(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         """Cluster the rows of X (N, d); ``y`` is ignored.
 
         Raises:
-            ValueError: X is no table of finite numbers, has fewer rows than clusters, or an argument is out of range.
+            ValueError: X is not a table of finite numbers or has fewer rows than clusters; an argument is out of range.
         """
         X = validate_data(self, X, dtype=[np.float64, np.float32])
         options: dict[str, Any] = {"clusters": self.n_clusters, "n_init": self.n_init, "init": self.init}
@@ -78,7 +78,7 @@ class KMeansManyStarts(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def predict(self, X: Any) -> np.ndarray:
-        """int64 (N,): the cluster whose centre is nearest to each row."""
+        """The nearest centre of each row, int64 (N,)."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         nearest: np.ndarray = pairwise_distances_argmin(X, self.cluster_centers_.astype(X.dtype))

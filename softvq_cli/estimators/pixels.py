@@ -1,4 +1,4 @@
-"""What an estimator is given → what the networks take: images of bytes, or numbers with a scale of their own."""
+"""Convert the input of an estimator to the input of a network: 8-bit images, or numbers in their own units."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ WHITE = 255.0
 
 
 def are_images(X: Any) -> bool:
-    """An array of more than two dimensions; whatever else it is, it is for scikit-learn to judge."""
+    """Whether X is an array with more than two dimensions; scikit-learn checks everything else."""
     return isinstance(X, np.ndarray) and X.ndim > 2
 
 
 def as_images(images: np.ndarray) -> np.ndarray:
-    """(N, H, W, C) with C 1 or 3, of (N, H, W, C) or (N, H, W), of any type (InputError: it is no such array)."""
+    """Reshape (N, H, W, C) or (N, H, W) of any dtype to (N, H, W, C), C 1 or 3 (InputError: another shape)."""
     if images.ndim == 3:
         images = images[..., None]
     if images.ndim != 4 or images.shape[-1] not in (1, 3) or 0 in images.shape:
@@ -33,9 +33,9 @@ def as_images(images: np.ndarray) -> np.ndarray:
 
 
 def check_bytes(images: np.ndarray, otherwise: str) -> None:
-    """Refuse numbers for a model of bytes, which would take those between 0 and 1 for nearly black images.
+    """Raise InputError unless the images are uint8: a model of 8-bit images would take 0 … 1 for nearly black images.
 
-    ``otherwise`` says in the InputError what to give in their place.
+    ``otherwise`` tells the user in the message what to pass instead.
     """
     if images.dtype != np.uint8:
         raise InputError(f"the images are {images.dtype}, and {otherwise}")
@@ -43,9 +43,9 @@ def check_bytes(images: np.ndarray, otherwise: str) -> None:
 
 @dataclass(frozen=True)
 class Numbers:
-    """How numbers become images: the shape of an image, and the numbers that are black and white.
+    """The conversion of numbers to images: the shape of an image, and the numbers that are black and white.
 
-    Nothing is rounded or clipped: a number outside the range, which only new images can have, is outside [0, 255] too.
+    Nothing is rounded or clipped: new numbers outside the range of the training data are also outside [0, 255].
     """
 
     shape: tuple[int, ...]
@@ -53,13 +53,13 @@ class Numbers:
     low: float = 0.0
     high: float = WHITE
     of_rows: bool = False
-    """It was learned of rows (N, H*W*C), not of images."""
+    """Whether the training data were rows (N, H*W*C) instead of images."""
 
     @classmethod
     def learned(cls, X: np.ndarray, shape: tuple[int, ...], *, of_rows: bool) -> Numbers:
-        """For the rows (N, H*W*C) that a network is trained on; bytes keep their scale.
+        """Learn the value range of training rows (N, H*W*C); uint8 keeps 0 to 255.
 
-        InputError: all numbers of X are equal, or lie too far apart for their difference to be a float.
+        InputError: all values of X are equal, or their range is too large or too small for a float.
         """
         if X.dtype == np.uint8:
             return cls(shape, of_rows=of_rows)
@@ -74,7 +74,7 @@ class Numbers:
 
     @classmethod
     def of(cls, config: RunConfig, shape: tuple[int, ...]) -> Numbers | None:
-        """As :meth:`settings` wrote it into the configuration of a run on images of ``shape``; None for bytes."""
+        """Rebuild it from a run on images of ``shape``, which stores :meth:`settings`; None for 8-bit images."""
         if len(shape) == 1:
             return Vectors(shape, of_rows=True)
         limits, of_rows = pixel_range(config.data.pixel_range), config.data.image_shape is not None
@@ -83,14 +83,14 @@ class Numbers:
         return cls(shape, *(limits or (0.0, WHITE)), of_rows=of_rows)
 
     def settings(self) -> dict[str, str]:
-        """The settings of a run that say the same."""
+        """The settings of a run that store this conversion."""
         settings = {"pixel_range": f"{self.low!r},{self.high!r}"}
         return settings | ({"image_shape": ",".join(map(str, self.shape))} if self.of_rows else {})
 
     def images(self, X: np.ndarray) -> np.ndarray:
-        """uint8 (N, H, W, C) of bytes that keep their scale, else float32 with black 0 and white 255.
+        """Convert rows to images (N, H, W, C): uint8 if X and the range are 8-bit, else float32 from 0 to 255.
 
-        InputError: the scale is that of bytes, and these numbers are fractions from 0 to 1.
+        InputError: the range is 0 to 255, but the values are fractions between 0 and 1.
         """
         of_bytes = X.dtype != np.uint8 and (self.low, self.high) == (0.0, WHITE) and len(X)
         if of_bytes and X.min() >= 0 and X.max() <= 1 and (X.round() != X).any():
@@ -102,35 +102,35 @@ class Numbers:
         return X.reshape(len(X), *self.shape)
 
     def of_images(self, images: np.ndarray) -> np.ndarray:
-        """(N, H, W, C) as a network takes it: bytes as they are, other numbers by this range; of any shape."""
+        """Convert images of any shape (N, H, W, C) to the input of a network; uint8 images are unchanged."""
         return images if images.dtype == np.uint8 else replace(self, shape=images.shape[1:]).images(images)
 
     def restored(self, images: np.ndarray) -> np.ndarray:
-        """Pixels on [0, 1], (N, H*W*C) → float32 rows (N, H*W*C) in the units of X."""
+        """Convert pixels in [0, 1], (N, H*W*C), to float32 rows (N, H*W*C) in the units of X."""
         scaled = self.low + images.astype(np.float64) * (self.high - self.low)
         return scaled.astype(np.float32)
 
 
 class Vectors(Numbers):
-    """Rows (N, D) for a model of vectors, which has their scale itself."""
+    """Rows (N, D) for a model of vectors, which does the scaling itself."""
 
     def images(self, X: np.ndarray) -> np.ndarray:
-        """float32 (N, D)."""
+        """X as float32 (N, D)."""
         return checked(X, "X")
 
     def of_images(self, images: np.ndarray) -> np.ndarray:
-        """Refused with an InputError."""
+        """Raise InputError: the model takes vectors, not images."""
         raise InputError(f"the model takes vectors, (N, {self.shape[0]}), and X has the shape {images.shape}")
 
     def restored(self, images: np.ndarray) -> np.ndarray:
-        """As they are: a model of vectors gives them in the units of X."""
+        """Return the rows unchanged: a model of vectors decodes to the units of X."""
         return images
 
 
 def row_shape(given: tuple[int, ...] | None, features: int) -> tuple[int, int, int]:
-    """(H, W, C) of a row of so many features; without a shape it is an image of one line.
+    """(H, W, C) of the image in a row with ``features`` values; (1, ``features``, 1) if ``given`` is None.
 
-    UsageError: ``given`` is no shape, or has another number of values than a row.
+    UsageError: ``given`` is not a shape, or its number of values is not ``features``.
     """
     sides = (1, features, 1) if given is None else tuple(given) if np.iterable(given) else ()
     sides = (*sides, 1) if len(sides) == 2 else sides

@@ -1,4 +1,4 @@
-"""The autoencoder: encoder, bottleneck, decoder, and the scale of its pixels."""
+"""The autoencoder: encoder, bottleneck, decoder, and the scaling of images."""
 
 from __future__ import annotations
 
@@ -21,44 +21,44 @@ from softvq_cli.model.encoder import CNN_CHANNELS, CNNEncoder, MLPEncoder, featu
 from softvq_cli.presets import CNN_SMALLEST
 
 MEMORY = 512 << 20
-"""Bytes that a batch may take outside training; up to 64x64 pixels :data:`BATCH` images have room."""
+"""Memory limit of a batch outside training, in bytes; :data:`BATCH` images of up to 64x64 pixels fit."""
 
 Networks = tuple[nn.Module, nn.Module]
-"""An encoder and a decoder of one's own."""
+"""A custom encoder and decoder."""
 
 
 class Reconstruction(NamedTuple):
-    """One batch through the autoencoder."""
+    """The output of the autoencoder for one batch."""
 
     x_hat: Tensor
-    """(B, C, H, W), on the scale of the scaled input."""
+    """(B, C, H, W), in the units of the scaled input."""
     z_e: Tensor
-    """(B, d), or of a grid (B·P, c): the encoder's output before noise and quantisation."""
+    """(B, d), or (B·P, c) with a grid: the encoder's output before noise and quantisation."""
     bottleneck: Output
 
 
 class Autoencoder(nn.Module):
-    """x → h → z_e → bottleneck → decoder, for one image shape: (H, W, C), or (D,) of vectors.
+    """x → h → z_e → bottleneck → decoder, for images of one shape (H, W, C), or for vectors (D,).
 
-    Weights are Glorot uniform and biases zero, drawn from PyTorch's global generator: seed it first. The bottleneck's
-    come last, so that encoder and decoder start alike whatever is between them. ``pixel_variance``, the denominator of
-    nMSE, is that of the scaled training data.
+    Weights are Glorot uniform and biases zero, drawn from PyTorch's global generator, which the caller seeds. The
+    bottleneck is initialised last, so that encoder and decoder have the same initial weights with every bottleneck.
+    ``pixel_variance``, the denominator of the nMSE, is the variance of the scaled training data.
 
-    With ``config.grid`` = G, z_e is a grid of P = G·G positions of c = d/P numbers, made by a 3x3 convolution. A
-    bottleneck sees (B·P, c) rows, and as h the 3x3 neighbourhood of each position, so that a linear head of h is a
-    convolution, too. :meth:`flat` has the rows of an image side by side.
+    With ``config.grid`` = G, a 3x3 convolution produces z_e as a grid of P = G·G positions with c = d/P numbers each. A
+    bottleneck receives rows (B·P, c), and as h the 3x3 neighbourhood of each position, so that a linear head of h is
+    also a convolution. :meth:`flat` joins the rows of an image.
 
-    With ``config.arch`` "none", z_e is x itself and the decoder hands on what it receives: with residual K-means as
-    the start of ``rvq`` this is RQ-KMeans. With "own", copies of ``networks`` are used, a linear layer between the
-    encoder and z_e added: an encoder, x (B, C, H, W) with pixels on [0, 1] or vectors (B, D) → h (B, any width), and a
-    decoder, (B, d) → as x.
+    With ``config.arch`` "none", z_e is x and the decoder is the identity; with ``rvq`` initialised by residual K-means,
+    this is RQ-KMeans. With "own", copies of ``networks`` are used, with a linear layer between the encoder and z_e: an
+    encoder from x (B, C, H, W) with pixels in [0, 1], or vectors (B, D), to h (B, any width), and a decoder from (B, d)
+    to the shape of x.
 
-    UsageError: the network does not fit the data or the grid, or ``networks`` are missing or not asked for.
+    UsageError: the network does not fit the data or the grid, or ``networks`` are missing or not used by ``arch``.
     """
 
     pixel_variance: Tensor
     mean: Tensor
-    """(D,) of vectors: what is taken off before they are divided by ``spread``."""
+    """(D,), for vectors: subtracted before the division by ``spread``."""
     spread: Tensor
 
     def __init__(
@@ -71,10 +71,10 @@ class Autoencoder(nn.Module):
         super().__init__()
         self.config, self.image_shape = config, image_shape
         self.of_vectors = len(image_shape) == 1
-        # The paper's pixels: [0, 1] for the sigmoid of the MLP, [-0.5, 0.5] for the CNN's linear output.
+        # As in the paper: [0, 1] for the sigmoid output of the MLP, [-0.5, 0.5] for the linear output of the CNN.
         self.pixel_shift = 0.5 if config.arch == "cnn" else 0.0
         self.positions = max(1, config.grid) ** 2
-        """P."""
+        """P, positions per image."""
         _check_shape(config, image_shape)
         self.encoder: nn.Module
         self.to_latent: nn.Module
@@ -95,7 +95,7 @@ class Autoencoder(nn.Module):
             self.register_buffer("spread", torch.ones(image_shape))
 
     def _build(self, config: ModelConfig, image_shape: tuple[int, ...]) -> None:
-        """Our own networks, in the order in which their weights are drawn."""
+        """Build the built-in networks, in the order in which their weights are drawn."""
         d = config.latent_dim
         if config.arch == "cnn":
             encoder = CNNEncoder(image_shape, config.grid)
@@ -116,7 +116,7 @@ class Autoencoder(nn.Module):
 
     @property
     def batch_size(self) -> int:
-        """Images at a time outside training: :data:`BATCH`, or fewer where they would take more than MEMORY."""
+        """Images per batch outside training: :data:`BATCH`, or fewer if they would need more than MEMORY."""
         first = 0
         if self.config.arch == "cnn":
             first = CNN_CHANNELS[0] * ((self.image_shape[0] + 1) // 2) * ((self.image_shape[1] + 1) // 2)
@@ -124,9 +124,9 @@ class Autoencoder(nn.Module):
         return max(1, min(BATCH, MEMORY // (16 * max(math.prod(self.image_shape), first, hidden))))
 
     def batches(self, images: np.ndarray, size: int = BATCH) -> Iterator[Tensor]:
-        """``images`` (N, H, W, C) or (N, D), perhaps mapped → scaled x (B, C, H, W) or (B, D) on the model's device.
+        """Yield scaled batches of ``images``, (N, H, W, C) or (N, D): (B, C, H, W) or (B, D) on the model's device.
 
-        At most ``size`` and :attr:`batch_size` at a time.
+        A batch has at most ``size`` and at most :attr:`batch_size` images. ``images`` may be memory-mapped.
         """
         size = min(size, self.batch_size)
         for start in range(0, len(images), size):
@@ -134,8 +134,8 @@ class Autoencoder(nn.Module):
             yield self.scale(as_tensor(batch).to(self.pixel_variance.device))
 
     def evaluate(self, images: np.ndarray) -> dict[str, float]:
-        """Figures of a split, uint8 (N, H, W, C), by name, without noise: ``nmse``, and what the bottleneck carries
-        (:meth:`~softvq_cli.model.bottlenecks.Bottleneck.evaluate`). The model is in evaluation mode.
+        """Evaluate a split, uint8 (N, H, W, C), without noise: ``nmse``, and the information in the bottleneck
+        (:meth:`~softvq_cli.model.bottlenecks.Bottleneck.evaluate`), by name. The model must be in evaluation mode.
         """
         error, n = 0.0, len(images)
         with inference(self.pixel_variance.device):
@@ -145,7 +145,7 @@ class Autoencoder(nn.Module):
             return {"nmse": error / n, **self.bottleneck.evaluate(codes, n)}
 
     def codebook_usage(self, images: np.ndarray) -> CodebookUsage:
-        """How the codewords are used by uint8 ``images`` (N, H, W, C) (InputError: the bottleneck has none)."""
+        """How uint8 ``images`` (N, H, W, C) use the codewords (InputError: the bottleneck has no codebook)."""
         with inference(self.pixel_variance.device):
             usage = self.bottleneck.usage(self.encode(x) for x in self.batches(images))
         if usage is None:
@@ -153,22 +153,22 @@ class Autoencoder(nn.Module):
         return usage
 
     def scale(self, images: Tensor) -> Tensor:
-        """uint8 (B, H, W, C) → float32 (B, C, H, W), channels last in memory, in the network's range.
+        """Convert uint8 (B, H, W, C) to float32 (B, C, H, W), channels last in memory, in the network's value range.
 
-        Floats are as good, black 0 and white 255. Vectors (B, D) stay so, and are standardised.
+        Floats from 0 (black) to 255 (white) are accepted too. Vectors (B, D) keep their shape and are standardised.
         """
         if self.of_vectors:
             return (images.float() - self.mean) / self.spread
         return images.permute(0, 3, 1, 2).float() / 255.0 - self.pixel_shift
 
     def unscale(self, x: Tensor) -> Tensor:
-        """The inverse, as float32 (B, H, W, C) clipped to [0, 1]; of vectors (B, D) in their own units."""
+        """The inverse of ``scale``: float32 (B, H, W, C) clipped to [0, 1]; vectors (B, D) in their original units."""
         if self.of_vectors:
             return x.float() * self.spread + self.mean
         return (x.float() + self.pixel_shift).clamp(0.0, 1.0).permute(0, 2, 3, 1)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, C, H, W) → z_e (B, d) and the last hidden layer h (B, hidden_dim); of a grid B·P rows of each."""
+        """Encode (B, C, H, W) to z_e (B, d) and the last hidden layer h (B, hidden_dim); with a grid, B·P rows each."""
         h: Tensor = self.encoder(x)
         z_e: Tensor = self.to_latent(h)
         if not self.config.grid:
@@ -177,18 +177,18 @@ class Autoencoder(nn.Module):
         return z_e.permute(0, 2, 3, 1).flatten(0, 2), around.transpose(1, 2).flatten(0, 1)
 
     def flat(self, rows: Tensor) -> Tensor:
-        """(B·P, …), a row a position, → (B, …) with the positions of an image side by side."""
+        """Join the positions of each image: (B·P, …), one row per position, to (B, …)."""
         return rows.reshape(-1, self.positions * rows.shape[1:].numel()) if self.positions > 1 else rows
 
     def codes(self, z_e: Tensor, h: Tensor) -> Tensor | None:
-        """(B, number of codes) int64: all codes of each image, position by position; None without a codebook."""
+        """All codes of each image, position by position: int64 (B, number of codes); None without a codebook."""
         assigned = self.bottleneck.assign(z_e, h)
         if assigned is None:
             return None
-        return self.flat(assigned if assigned.dim() > 1 else assigned[:, None])  # len() would fix N in an ONNX model
+        return self.flat(assigned if assigned.dim() > 1 else assigned[:, None])  # len() would make N constant in ONNX
 
     def decode_codewords(self, codewords: Tensor) -> Tensor:
-        """(S, c) → (S, C, H, W): images all of whose positions have the same codeword."""
+        """Decode codewords (S, c) to images (S, C, H, W) in which every position has the same codeword."""
         x: Tensor = self.decoder(codewords.repeat_interleave(self.positions, 0))
         return x
 
@@ -201,12 +201,12 @@ class Autoencoder(nn.Module):
         return Reconstruction(self.decoder(code.z_q), z_e, code)
 
     def nmse(self, x: Tensor, x_hat: Tensor) -> Tensor:
-        """Mean squared error over batch and pixels divided by the pixel variance ("normalised MSE"), a scalar."""
+        """Normalised MSE: the mean squared error over batch and pixels divided by the pixel variance, a scalar."""
         return (x - x_hat.float()).square().mean() / self.pixel_variance
 
 
 def _check_shape(config: ModelConfig, image_shape: tuple[int, ...]) -> None:
-    """UsageError: the CNN or the grid is not for such data."""
+    """Raise UsageError if the CNN or the grid cannot be used with these data."""
     if config.arch == "cnn" and len(image_shape) == 1:
         raise UsageError(Message("{arch} cnn is for images, but these are vectors: use {arch} mlp"))
     if config.arch == "cnn" and min(image_shape[:2]) < CNN_SMALLEST:

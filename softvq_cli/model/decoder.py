@@ -1,4 +1,4 @@
-"""The two decoders of the paper, the encoders' mirror images: the bottleneck's output to images."""
+"""The two decoders of the paper, which mirror the encoders: the bottleneck's output to images."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from softvq_cli.model.encoder import MLP_WIDTHS, cnn_channels, feature_sizes
 
 
 class MLPDecoder(nn.Module):
-    """d-2000-500-500-D with ReLU between layers; a sigmoid at the end for pixels in [0, 1], vectors have none.
+    """d-2000-500-500-D with ReLU between layers, and a final sigmoid for pixels in [0, 1] (not for vectors).
 
-    With no ``hidden`` layers it is the identity.
+    Without ``hidden`` layers it is the identity.
     """
 
     def __init__(self, latent_dim: int, image_shape: tuple[int, ...], hidden: tuple[int, ...] | None = None) -> None:
@@ -34,9 +34,9 @@ class MLPDecoder(nn.Module):
 
 
 class CNNDecoder(nn.Module):
-    """Linear with ReLU to the encoder's last feature map, then as many 3x3 transposed convolutions, the last linear.
+    """A linear layer with ReLU to the encoder's last feature map, then as many 3x3 transposed convolutions as it has.
 
-    With ``grid`` there is no linear layer: the convolutions start from the grid of latents.
+    The last one is linear. With ``grid`` there is no linear layer: the input is the grid of latents.
     """
 
     def __init__(self, latent_dim: int, image_shape: tuple[int, ...], grid: int = 0) -> None:
@@ -51,7 +51,7 @@ class CNNDecoder(nn.Module):
         self.feature_shape = (channels[0], *sizes[0])
         layers: list[nn.Module] = []
         for i in range(len(channels) - 1):
-            # A stride-2 convolution maps 2n and 2n - 1 pixels to n; the extra row or column tells which it was.
+            # A stride-2 convolution maps both 2n and 2n - 1 pixels to n; output_padding restores the original size.
             (height, width), (larger_height, larger_width) = sizes[i], sizes[i + 1]
             extra = (larger_height - (2 * height - 1), larger_width - (2 * width - 1))
             layers += [
@@ -61,7 +61,7 @@ class CNNDecoder(nn.Module):
         self.layers = nn.Sequential(*layers[:-1])
 
     def forward(self, z: Tensor) -> Tensor:
-        """(B, d), or of a grid (B·P, c), → (B, C, H, W)."""
+        """(B, d), or (B·P, c) with a grid → (B, C, H, W)."""
         if self.grid:
             features = z.reshape(-1, self.grid, self.grid, self.feature_shape[0]).permute(0, 3, 1, 2)
         else:

@@ -1,4 +1,4 @@
-"""The two encoders of the paper: images to the last hidden layer h. The linear layer to z_e is the autoencoder's."""
+"""The two encoders of the paper: images to the last hidden layer h. The autoencoder adds the linear layer to z_e."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from torch import Tensor, nn
 MLP_WIDTHS = (500, 500, 2000)
 CNN_CHANNELS = (64, 128, 256, 512)
 LARGE = 64
-"""Pixels a side above which images are halved more often than in the paper, with at most the third's channels."""
+"""Images with a longer side, in pixels, get more convolutions than in the paper, none wider than its third."""
 SMALL_MAP = 4
-"""Positions a side of the last feature map of such images, at most."""
+"""Maximum height and width of the last feature map for such images."""
 
 
 class MLPEncoder(nn.Module):
-    """D-500-500-2000 with ReLU, for images of any size and for vectors; with no ``hidden`` layers the identity."""
+    """D-500-500-2000 with ReLU, for vectors and images of any size; without ``hidden`` layers, the identity."""
 
     def __init__(self, image_shape: tuple[int, ...], hidden: tuple[int, ...] | None = None) -> None:
         super().__init__()
@@ -28,15 +28,15 @@ class MLPEncoder(nn.Module):
         self.hidden_dim = widths[-1]
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) or (B, D) → (B, hidden_dim). Pixels are read in the order H, W, C, as they lie in memory."""
+        """(B, C, H, W) or (B, D) → (B, hidden_dim). Pixels are flattened in the order H, W, C, as stored in memory."""
         h: Tensor = self.layers(x if x.ndim == 2 else x.permute(0, 2, 3, 1).flatten(1))
         return h
 
 
 class CNNEncoder(nn.Module):
-    """3x3 convolutions of stride 2 with ReLU, each of which halves the sides, rounding up: :func:`cnn_channels`.
+    """3x3 convolutions with stride 2 and ReLU; each halves the sides, rounding up. See :func:`cnn_channels`.
 
-    With ``grid`` the last feature map is not flattened: (B, C, grid, grid).
+    With ``grid`` the last feature map, (B, C, grid, grid), is not flattened.
     """
 
     def __init__(self, image_shape: tuple[int, ...], grid: int = 0) -> None:
@@ -48,17 +48,17 @@ class CNNEncoder(nn.Module):
         self.layers = nn.Sequential(*layers)
         height, width = feature_sizes(image_shape, grid)[-1]
         self.channels, self.grid = channels[-1], grid
-        # 2048 for 32x32 images; of a grid, a position and the eight around it.
+        # 2048 for 32x32 images; with a grid, one position and its eight neighbours.
         self.hidden_dim = 9 * channels[-1] if grid else channels[-1] * height * width
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) → (B, hidden_dim), or the feature map of a grid."""
+        """(B, C, H, W) → (B, hidden_dim), or the feature map with a grid."""
         h: Tensor = self.layers(x)
         return h if self.grid else h.flatten(1)
 
 
 def cnn_channels(image_shape: tuple[int, ...], grid: int = 0) -> tuple[int, ...]:
-    """Of each convolution: the paper's four for images up to 64x64; until the map is 4x4, or the grid, otherwise."""
+    """Channels of each convolution: the paper's four up to 64x64 pixels, else enough to reach 4x4 or the grid."""
     side = max(image_shape[:2])
     if not grid and side <= LARGE:
         return CNN_CHANNELS
@@ -71,7 +71,7 @@ def cnn_channels(image_shape: tuple[int, ...], grid: int = 0) -> tuple[int, ...]
 
 
 def feature_sizes(image_shape: tuple[int, ...], grid: int = 0) -> list[tuple[int, int]]:
-    """(height, width) of the image and after each convolution: 32 → 16 → 8 → 4 → 2; 17 → 9 → 5 → 3 → 2."""
+    """(height, width) of the image and after each convolution, for example 32 → 16 → 8 → 4 → 2, 17 → 9 → 5 → 3 → 2."""
     sizes = [(image_shape[0], image_shape[1])]
     for _ in cnn_channels(image_shape, grid):
         height, width = sizes[-1]

@@ -1,4 +1,4 @@
-"""What can be read out of a trained model, and what it makes of codes and latents."""
+"""Read representations from a trained model, and decode codes and latents."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from softvq_cli.words import REPRESENTATIONS
 
 
 def represent(model: Autoencoder, images: np.ndarray, what: str = "z_e") -> np.ndarray:
-    """Read a representation of ``images``, uint8 (N, H, W, C), off the model in evaluation mode, without noise.
+    """Compute a representation of ``images``, uint8 (N, H, W, C), without noise; the model is in evaluation mode.
 
-    ``what``: ``z_e`` the encoder's output (the mean, for the Gaussian bottlenecks) and ``z_q`` the decoder's input,
-    float32 (N, d); ``codes``, int64 (N, codes of an image); ``reconstruction`` or ``pixels``, float32 (N, H*W*C) in
-    [0, 1]. UsageError: an unknown ``what``. InputError: no images, images of another shape, or codes of a bottleneck
+    ``what``: ``z_e``, the encoder's output (for Gaussian bottlenecks, the mean), or ``z_q``, the decoder's input,
+    float32 (N, d); ``codes``, int64 (N, codes per image); ``reconstruction`` or ``pixels``, float32 (N, H*W*C) in
+    [0, 1]. UsageError: ``what`` is unknown. InputError: no images, images of another shape, or codes of a bottleneck
     without a codebook.
     """
     return np.concatenate(list(representations(model, images, what)))
@@ -28,7 +28,7 @@ def represent(model: Autoencoder, images: np.ndarray, what: str = "z_e") -> np.n
 def representations(
     model: Autoencoder, images: np.ndarray, what: str = "z_e", size: int = BATCH
 ) -> Iterator[np.ndarray]:
-    """The rows of :func:`represent`, ``size`` images at a time. What it raises comes before the first of them."""
+    """Yield the rows of :func:`represent`, ``size`` images at a time. Errors are raised before the first batch."""
     if what not in REPRESENTATIONS:
         raise UsageError(unknown_name("representation", what, REPRESENTATIONS))
     if tuple(images.shape[1:]) != model.image_shape:
@@ -39,7 +39,7 @@ def representations(
     if not len(images):
         raise InputError("there are no images to represent")
     for x in model.batches(images, size):
-        with inference(model.pixel_variance.device):  # not while the caller works on the rows
+        with inference(model.pixel_variance.device):  # left before the caller uses the rows
             rows = _read(model, x, what).cpu().numpy()
         yield rows
 
@@ -60,12 +60,12 @@ def _read(model: Autoencoder, x: torch.Tensor, what: str) -> torch.Tensor:
 
 
 def decode(model: Autoencoder, rows: np.ndarray) -> np.ndarray:
-    """What the decoder of the model, in evaluation mode, makes of codes or latents.
+    """Decode codes or latents with the decoder of the model, which is in evaluation mode.
 
-    Whole numbers (N, codes of an image), or (N,) where an image has one code, are codes; floats (N, d) are z, which is
-    decoded as it stands, without the bottleneck. Returned are float32 (N, H, W, C) in [0, 1], or (N, D) of vectors in
-    the units of the training. InputError: another shape, a code that is not in the codebook, numbers that are not
-    finite, or codes for a bottleneck without a codebook.
+    Integers (N, codes per image), or (N,) for one code per image, are codes. Floats (N, d) are latents, decoded without
+    the bottleneck. Returns float32 (N, H, W, C) in [0, 1], or (N, D) for vectors, in the units of the training data.
+    InputError: another shape, a code that is not in the codebook, values that are not finite, or codes for a bottleneck
+    without a codebook.
     """
     of_codes = rows.dtype.kind in "iu"
     rows = _checked_codes(model, rows) if of_codes else _checked_latents(model, rows)
@@ -83,7 +83,7 @@ def decode(model: Autoencoder, rows: np.ndarray) -> np.ndarray:
 
 
 def codes_shape(model: Autoencoder) -> tuple[int, int, int]:
-    """(P, G, K): positions of an image, codes of a position, codewords to choose from (InputError: no codebook)."""
+    """(P, G, K): positions per image, codes per position, codewords per codebook (InputError: no codebook)."""
     centroids = model.bottleneck.centroids()
     if centroids is None:
         raise _no_codebook(model)
@@ -91,7 +91,7 @@ def codes_shape(model: Autoencoder) -> tuple[int, int, int]:
 
 
 def _checked_codes(model: Autoencoder, codes: np.ndarray) -> np.ndarray:
-    """int64 (N, P·G)."""
+    """Check codes and convert them to int64 (N, P·G)."""
     P, G, K = codes_shape(model)
     codes = codes[:, None] if codes.ndim == 1 and P * G == 1 else codes
     if codes.ndim != 2 or codes.shape[1] != P * G or not len(codes):
@@ -104,7 +104,7 @@ def _checked_codes(model: Autoencoder, codes: np.ndarray) -> np.ndarray:
 
 
 def _checked_latents(model: Autoencoder, z: np.ndarray) -> np.ndarray:
-    """float32 (N, d)."""
+    """Check latents and convert them to float32 (N, d)."""
     d = model.config.latent_dim
     if z.dtype.kind != "f" or z.ndim != 2 or z.shape[1] != d or not len(z):
         raise InputError(f"the latents have {d} dimensions: give floats (N, {d}), not {z.dtype} {z.shape}")

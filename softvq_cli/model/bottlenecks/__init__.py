@@ -1,4 +1,4 @@
-"""The bottlenecks: one idea a file, one interface (:class:`Bottleneck`), one registry (``words.BOTTLENECKS``)."""
+"""The bottlenecks: one module each, a common interface (:class:`Bottleneck`), a registry (``words.BOTTLENECKS``)."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["Bottleneck", "CodebookUsage", "Output", "build_bottleneck"]
 
 
 def build_bottleneck(config: ModelConfig, hidden_dim: int) -> Bottleneck:
-    """The bottleneck that ``config.bottleneck`` names, for an encoder whose last hidden layer has ``hidden_dim``.
+    """Build the bottleneck ``config.bottleneck`` for an encoder whose last hidden layer has ``hidden_dim`` units.
 
-    Of a grid it is that of one position, with ``latent_dim`` c.
+    With a grid, it quantises one position, so its ``latent_dim`` is c.
     """
     entry = BOTTLENECKS[config.bottleneck]
     config = dataclasses.replace(config, latent_dim=config.latent_dim // max(1, config.grid) ** 2)

@@ -1,4 +1,4 @@
-"""The baseline autoencoder: no bottleneck but the latent dimension."""
+"""The baseline autoencoder, whose only bottleneck is the latent dimension."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every bottleneck is: from z_e to the decoder's input, with its loss terms and what is worth logging."""
+"""The interface of all bottlenecks: z_e to the decoder's input, loss terms and statistics for the log."""
 
 from __future__ import annotations
 
@@ -14,115 +14,115 @@ from softvq_cli.config import ModelConfig
 from softvq_cli.model.bottlenecks.usage import CodebookUsage
 
 Codes = Iterable[tuple[Tensor, Tensor]]
-"""Batches of (z_e (B·P, d), h (B·P, hidden_dim)) on the model's device, made without noise and without gradients."""
+"""Batches of (z_e (B·P, d), h (B·P, hidden_dim)) on the model's device, computed without noise or gradients."""
 
 
 class Output(NamedTuple):
-    """What a bottleneck makes of one batch."""
+    """The output of a bottleneck for one batch."""
 
     z_q: Tensor
-    """(B, d), the decoder's input."""
+    """(B, d): the decoder's input."""
     losses: dict[str, Tensor]
-    """The extra loss terms by name: scalars, means over the batch, without weights."""
+    """The extra loss terms by name: scalars, means over the batch, unweighted."""
     stats: dict[str, Tensor]
-    """Sums over the batch, detached; added up over an interval they go to ``Bottleneck.summarise``."""
+    """Sums over the batch, detached. ``Bottleneck.summarise`` receives their totals over a log interval."""
     state: Mapping[str, Tensor] = {}
-    """What a training step makes of the buffers, detached, by name; see ``Bottleneck.advance``."""
+    """The new values of buffers after a training step, detached, by name; see ``Bottleneck.advance``."""
 
 
 class Bottleneck(nn.Module, ABC):
     """A pure function of (z_e, h, eps) with learned parameters and buffers.
 
-    The noise comes from outside and what a step changes in the buffers is returned, so that a step can be repeated,
-    compiled, stacked over seeds and captured in a CUDA graph. Of a grid it sees the B·P positions of a batch as rows; B
-    stands for their number below, d for the numbers of one. A KL is a sum over the P positions of an image, and means
-    stay means. ``eps`` is what ``noise`` draws, N(0, I) of z_e's
-    shape unless a bottleneck says otherwise, or None for the deterministic map of evaluation.
+    The caller draws the noise, and new values of buffers are returned, so that a step can be repeated, compiled,
+    stacked over seeds and captured in a CUDA graph. With a grid, the B·P positions of a batch are the rows of the
+    input; below, B is the number of rows and d the dimension of one row. A KL divergence is summed over the P positions
+    of an image; other means are over all rows. ``eps`` is drawn by ``noise``: N(0, I) with the shape of z_e, unless a
+    bottleneck says otherwise. In evaluation it is None, which makes the bottleneck deterministic.
     """
 
     stochastic: bool = False
-    """Whether training draws an eps for it."""
+    """Whether training draws noise ``eps``."""
     encodings_to_start: int = 0
-    """How many encodings ``start`` is to be given before the first step; 0: it is not called."""
+    """How many encodings ``start`` receives before the first step; 0: it is not called."""
     term_names: ClassVar[tuple[str, ...]] = ()
-    """The keys of ``Output.losses``, in the order of the log."""
+    """The keys of ``Output.losses``, in the order in which they are logged."""
 
     def __init__(self, config: ModelConfig, hidden_dim: int) -> None:
         super().__init__()
         self.config = config
         self.hidden_dim = hidden_dim
         self.positions = max(1, config.grid) ** 2
-        """P, the rows of an image."""
+        """P, the number of rows per image."""
 
     @abstractmethod
     def forward(self, z_e: Tensor, h: Tensor, eps: Tensor | None = None) -> Output:
-        """The decoder's input for z_e (B, d), with the encoder's last hidden layer h (B, hidden_dim) for a second head;
-        ``eps`` is as ``noise`` draws it, or None.
+        """Compute the decoder's input for z_e (B, d). The encoder's last hidden layer h (B, hidden_dim) is the input of
+        a second head; ``eps`` is the noise drawn by ``noise``, or None.
         """
 
     def noise(self, n: int, generator: torch.Generator) -> Tensor | None:
-        """The eps of a training batch of ``n`` images, on the generator's device; None where training has none."""
+        """Draw ``eps`` for a training batch of ``n`` images, on the generator's device; None without noise."""
         if not self.stochastic:
             return None
         return torch.randn(n * self.positions, self.config.latent_dim, generator=generator, device=generator.device)
 
     def start(self, z_e: Tensor, seed: int) -> None:
-        """Look at ``encodings_to_start`` of the untrained encoder's outputs z_e (N, d) before the first step."""
+        """Initialise from ``encodings_to_start`` outputs z_e (N, d) of the untrained encoder, before the first step."""
 
     @torch.no_grad()
     def advance(self, state: Mapping[str, Tensor]) -> None:
-        """Take over ``Output.state`` after a training step, in place and without waiting for the device."""
+        """Copy ``Output.state`` to the buffers after a training step, in place, without a device synchronisation."""
         for name, value in state.items():
             self.get_buffer(name).copy_(value)
 
     def reconstruction(self, nmse: Tensor) -> Tensor:
-        """−log p(x | z) up to a constant and ``reconstruction_scale``: nMSE, for a Gaussian of fixed variance."""
+        """−log p(x | z), up to a constant and ``reconstruction_scale``: nMSE for a Gaussian with fixed variance."""
         return nmse
 
     def term_weights(self, beta: float) -> dict[str, float | Tensor]:
-        """The factor of each loss term inside the extra loss; ``beta`` weighs the term the method names so."""
+        """The weight of each term in the extra loss; ``beta`` weighs the term that has the weight β in the paper."""
         return dict.fromkeys(self.term_names, 1.0)
 
     def centroids(self) -> Tensor | None:
-        """(K, d), the codebook, or None; of G stages (G, K, d)."""
+        """The codebook (K, d), or (G, K, d) for G stages; None without a codebook."""
         return None
 
     def assign(self, z_e: Tensor, h: Tensor) -> Tensor | None:
-        """(B,) int64: the most probable centroid of each row; of G stages (B, G); None without a codebook."""
+        """The most probable centroid of each row, int64 (B,), or (B, G) for G stages; None without a codebook."""
         return None
 
     def decoded(self, codes: Tensor) -> Tensor | None:
-        """(B, d), the decoder's input for codes (B,) or (B, G), the inverse of ``assign``; None without a codebook.
+        """The decoder's input (B, d) for codes (B,) or (B, G): the inverse of ``assign``. None without a codebook.
 
-        Hard quantisers receive the same in training; the others are given the centroid itself, not a mean of several.
+        For hard quantisers this equals the decoder's input in training; for others it is one centroid, not a mean.
         """
         return None
 
     def sigma(self, h: Tensor) -> Tensor | None:
-        """(B, K): the learned width σ_k of each centroid, or None where there is none."""
+        """The learned width σ_k of each centroid, (B, K); None without one."""
         return None
 
     def summarise(self, stats: Mapping[str, Tensor], n: int) -> dict[str, float]:
-        """Figures for the log from ``stats`` summed over ``n`` images."""
+        """Compute log metrics from ``stats`` summed over ``n`` images."""
         return {}
 
     def evaluate(self, codes: Codes, n: int) -> dict[str, float]:
-        """What the bottleneck carries of a split of n images, whose codes come in order, once, as figures by name.
+        """Measure the information in the bottleneck for a split of n images, whose ``codes`` are read once, in order.
 
-        ``bits_per_image`` says how much about an image X, drawn from those that are evaluated, is passed on. What can
-        be said of it differs by bottleneck, and so does what the number means:
+        ``bits_per_image`` is the information about an image X, drawn from the split, that the bottleneck transmits. How
+        it is computed, and whether it is exact, depends on the bottleneck:
 
         =============  ======================================================================  ===========
         codebooks      I(X; k) for a codeword k drawn from the image's posterior p(k | x): the  exact
                        entropy of the mean posterior minus the mean entropy of the posteriors;
                        at most log2 K. Hard quantisation (vq, ema-vq, rotation-vq, fsq): the
-                       entropy of the usage. sq-vae, gumbel-vq: as in training; here the decoder
-                       receives the most probable codeword. The decoder of soft VQ-VAE receives
-                       the posterior mean, a point between the codewords, which this number does
-                       not count.
-        vae, beta-vae  mean KL(q(z | x) ‖ N(0, I)) / ln 2 ≥ I(X; z): what bits-back coding      upper bound
-                       would spend.
-        info-dropout   a Gaussian of log |z| and a coin for the sign as the prior of each       upper bound
+                       entropy of the usage. sq-vae, gumbel-vq: k as drawn in training; in
+                       evaluation the decoder receives the most probable codeword. soft-vq:
+                       the decoder receives the posterior mean, a point between codewords,
+                       whose information this number does not include.
+        vae, beta-vae  mean KL(q(z | x) ‖ N(0, I)) / ln 2 ≥ I(X; z): the cost of bits-back      upper bound
+                       coding.
+        info-dropout   with a Gaussian prior of log |z| and a Bernoulli prior of the sign, per  upper bound
                        dimension: see ``bits``.
         ae             none: a real vector without noise has no finite rate.                    –
         =============  ======================================================================  ===========
@@ -130,11 +130,11 @@ class Bottleneck(nn.Module, ABC):
         return {}
 
     def usage(self, codes: Codes) -> CodebookUsage | None:
-        """What the images of ``codes`` make of each codeword, or None without a codebook."""
+        """How the images of ``codes`` use each codeword; None without a codebook."""
         return None
 
     def stats_shapes(self) -> dict[str, torch.Size]:
-        """The shape of each of ``Output.stats``."""
+        """The shape of each entry of ``Output.stats``."""
         held = itertools.chain(self.parameters(), self.buffers())
         like = next((tensor for tensor in held if tensor.is_floating_point()), torch.zeros(()))
         with torch.inference_mode():
@@ -143,5 +143,5 @@ class Bottleneck(nn.Module, ABC):
         return {name: value.shape for name, value in stats.items()}
 
     def diagnose(self, summary: Mapping[str, float], n: int) -> str | None:
-        """What is wrong with a run whose last ``n`` images gave ``summary``, and what may help, in one line."""
+        """A one-line warning with a remedy if ``summary``, of the last ``n`` images, shows a failed training."""
         return None

@@ -1,4 +1,4 @@
-"""β-VAE (Higgins et al. 2017): the VAE with a heavier KL."""
+"""β-VAE (Higgins et al. 2017): the VAE with a larger weight of the KL divergence."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ from softvq_cli.model.bottlenecks.vae import VAE
 
 
 class BetaVAE(VAE):
-    """The VAE; only the preset's weight beta of the KL differs (20 on MNIST, 100 on SVHN and CIFAR-10)."""
+    """The VAE with a larger weight beta of the KL term in the preset: 20 on MNIST, 100 on SVHN and CIFAR-10."""

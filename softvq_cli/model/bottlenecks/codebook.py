@@ -1,4 +1,4 @@
-"""What every bottleneck with codewords shares: which is chosen, and how all of them are used."""
+"""The base of all bottlenecks with a codebook: distances, code assignment and usage statistics."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from softvq_cli.model.bottlenecks.usage import CodebookUsage
 
 
 def squared_distances(z: Tensor, codebook: Tensor) -> Tensor:
-    """‖z_b − μ_k‖² for z (B, d) and codebook (K, d): (B, K), never negative.
+    """Squared distances ‖z_b − μ_k‖² of z (B, d) to the codebook (K, d): (B, K), never negative.
 
-    One matrix product; clamped because rounding can take the expanded square just below zero.
+    Computed by one matrix product and clamped, because rounding can make the expanded square slightly negative.
     """
     cross = z @ codebook.T
     return (z.square().sum(1, keepdim=True) - 2.0 * cross + codebook.square().sum(1)).clamp_min(0.0)
@@ -29,20 +29,20 @@ def squared_distances(z: Tensor, codebook: Tensor) -> Tensor:
 def straight_through(x: Tensor, value: Tensor) -> Tensor:
     """``value``, with the gradient of x (van den Oord et al. 2017, section 3.2).
 
-    To the last digit: x + (value − x) would leave rows of one codeword a rounding apart, which is all that tells them
-    from each other, and what whitening or a search for neighbours would then work on.
+    The value is exact. With x + (value − x), rows with the same codeword would differ by rounding, and whitening or a
+    neighbour search would then amplify these differences.
     """
     return value.detach() + (x - x.detach())
 
 
 def perplexity(usage: Tensor) -> float:
-    """exp of the entropy of ``usage`` (K,), non-negative weights: the effective number of centroids, 1…K."""
+    """exp of the entropy of ``usage`` (K,), non-negative weights: the effective number of centroids, 1 … K."""
     share = usage.double() / usage.double().sum().clamp_min(1e-300)
     return math.exp(torch.special.entr(share).sum().item())
 
 
 class CodebookBottleneck(Bottleneck):
-    """One of K codewords, or a mean of them, for each code; subclasses say which."""
+    """Replaces each latent by one of K codewords, or by a mean of them, as a subclass defines."""
 
     def __init__(self, config: ModelConfig, hidden_dim: int, K: int) -> None:
         super().__init__(config, hidden_dim)
@@ -59,10 +59,10 @@ class CodebookBottleneck(Bottleneck):
 
     @abstractmethod
     def quantise(self, z: Tensor, h: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """ẑ_q (B, d) of the code z (B, d) without noise, differentiable in the codebook, and the batch's stats."""
+        """Quantise z (B, d) without noise to ẑ_q (B, d), differentiable in the codebook; also the statistics."""
 
     def summarise(self, stats: Mapping[str, Tensor], n: int) -> dict[str, float]:
-        """``perplexity`` of the usage, ``active_codes`` (most probable for at least one image), posterior entropy."""
+        """``perplexity``, ``active_codes`` (most probable for at least one image) and the posterior entropy in bits."""
         return {
             "perplexity": perplexity(stats["usage"]),
             "active_codes": int((stats["counts"] > 0).sum()),
@@ -98,9 +98,9 @@ class CodebookBottleneck(Bottleneck):
         )
 
     def diagnose(self, summary: Mapping[str, float], n: int) -> str | None:
-        """A collapsed codebook: its K codes are worth a tenth or less, or one alone."""
+        """Detect a collapsed codebook: a perplexity of at most K/10, or of about 1."""
         K, active, spread = self.K, summary["active_codes"], summary["perplexity"]
-        if K == 1 or n < 10 * K or spread > max(1.1, K / 10):  # of too few images nothing can be said
+        if K == 1 or n < 10 * K or spread > max(1.1, K / 10):  # too few images do not show a collapse
             return None
         return Message(
             "the codebook has collapsed: of {} codes, about {:.3g} are in use (perplexity), and {:.0f} are dead; "
@@ -109,24 +109,24 @@ class CodebookBottleneck(Bottleneck):
         )
 
     def remedy(self) -> str:
-        """What may help against a collapse."""
+        """Remedies for a collapse, as text."""
         return Message("a smaller {K}, a smaller {lr}, a larger {latent_weight} or another {seed}")
 
 
 def counts_of(indices: Tensor, K: int) -> Tensor:
-    """(K,) float32: how often each centroid occurs in ``indices`` (B,), without a host synchronisation."""
+    """How often each centroid occurs in ``indices`` (B,): float32 (K,), computed without a host synchronisation."""
     ones = torch.ones_like(indices, dtype=torch.float32)
     return ones.new_zeros(K).index_add(0, indices, ones)
 
 
 def hard_stats(indices: Tensor, K: int) -> dict[str, Tensor]:
-    """The stats of a batch whose mass is all on the centroids ``indices`` (B,)."""
+    """The statistics of a batch with hard assignments ``indices`` (B,)."""
     counts = counts_of(indices, K)
     return {"usage": counts, "counts": counts, "entropy": torch.zeros((), device=indices.device)}
 
 
 def posterior_stats(log_p: Tensor) -> dict[str, Tensor]:
-    """The stats of a batch with the posterior log p(μ_k | z), (B, K)."""
+    """The statistics of a batch with posterior log p(μ_k | z), (B, K)."""
     log_p = log_p.detach()
     p = log_p.exp()
     return {

@@ -1,4 +1,4 @@
-"""VQ-VAE whose codebook follows its codes (van den Oord et al. 2017, arXiv 1711.00937, appendix A.1)."""
+"""VQ-VAE with a codebook of moving averages (van den Oord et al. 2017, arXiv 1711.00937, appendix A.1)."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from softvq_cli.model.bottlenecks.codebook import counts_of
 from softvq_cli.model.bottlenecks.vq import VQ
 
 SMALLEST = 1e-30
-"""Below this a moving count is taken for this; the code that has it stays where it is."""
+"""Minimum of a moving count in the division; a codeword with a smaller count does not move."""
 
 
 class EMAVQ(VQ):
-    """The nearest centroid, where each centroid is the moving average of the codes that chose it.
+    """Quantises to the nearest centroid; each centroid is the moving average of the latents assigned to it.
 
-    With n_k codes z in the batch that chose k, and γ the decay (eq. 6 to 8 there):
+    With n_k latents z of the batch assigned to k, and the decay γ (eq. 6 to 8 there):
 
         N_k ← γ N_k + (1 − γ) n_k,   m_k ← γ m_k + (1 − γ) Σ z,   μ_k = m_k / N_k,
 
-    which is computed as μ_k ← μ_k + (1 − γ) (Σ z − n_k μ_k) / N_k: exact also for a code that nothing chooses. N_k
-    begins with 1, or after a K-means with what a batch has of cluster k on average. Extra loss ``commitment``
-    ‖z_e − sg(ẑ_q)‖², as in eq. (27), weighed by beta.
+    computed as μ_k ← μ_k + (1 − γ) (Σ z − n_k μ_k) / N_k, which is also exact for unused codewords. N_k starts at 1, or
+    after K-means at the mean count of cluster k in a batch. Extra loss ``commitment``: ‖z_e − sg(ẑ_q)‖² as in
+    eq. (27), with weight beta.
 
-    A centroid is dead when N_k is below ``revive`` times B/K, its part in a batch of B when all are used alike. It
-    moves to a code drawn from the batch, with N_k = B/K (random restarts: Dhariwal et al. 2020, arXiv 2005.00341,
-    section 3.1). For that, training draws ``eps`` (K,), uniform on [0, 1).
+    A centroid is dead if N_k is less than ``revive`` times B/K, its count if a batch of B used all centroids equally. A
+    dead centroid is moved to a random latent of the batch, with N_k = B/K (random restarts: Dhariwal et al. 2020,
+    arXiv 2005.00341, section 3.1). For this, training draws ``eps`` (K,), uniform on [0, 1).
     """
 
     by_gradient = False
@@ -52,7 +52,7 @@ class EMAVQ(VQ):
         return Output(self.decoder_input(z_e, quantised), losses, stats, state)
 
     def moved(self, z: Tensor, indices: Tensor, eps: Tensor | None) -> dict[str, Tensor]:
-        """Codebook and counts after the codes z (B, d), which chose ``indices`` (B,); ``eps`` (K,) revives the dead."""
+        """Update codebook and counts with z (B, d), assigned to ``indices`` (B,); ``eps`` (K,) is for restarts."""
         codebook, count = followed(self.centroids(), self.count, z, indices, eps, self.config)
         return {"codebook": F.normalize(codebook, dim=1) if self.config.cosine else codebook, "count": count}
 
@@ -68,22 +68,22 @@ class EMAVQ(VQ):
 
 
 def first_counts(indices: Tensor, K: int) -> Tensor:
-    """(K,): −(share of ``indices`` (N,) that are k): the sign tells :func:`followed` to multiply by the batch size."""
+    """The negative fraction of ``indices`` (N,) equal to each k: (K,). :func:`followed` multiplies it by −B."""
     return -counts_of(indices, K) / len(indices)
 
 
 def followed(
     codebook: Tensor, count: Tensor, z: Tensor, indices: Tensor, eps: Tensor | None, config: ModelConfig
 ) -> tuple[Tensor, Tensor]:
-    """Codebook (K, d) and counts N_k (K,) after the codes z (B, d), which chose ``indices`` (B,): see :class:`EMAVQ`.
+    """Update codebook (K, d) and counts N_k (K,) with z (B, d), assigned to ``indices`` (B,): see :class:`EMAVQ`.
 
-    ``eps`` (K,), uniform on [0, 1), says on which code a dead centroid is put; None revives none.
+    ``eps`` (K,), uniform on [0, 1), chooses the latent for each dead centroid; None: no restarts.
     """
     K, decay = len(codebook), config.decay
     share = z.shape[0] / K
     chosen = (indices[:, None] == torch.arange(K, device=z.device)).to(z.dtype)  # (B, K)
     n = chosen.sum(0)
-    count = torch.where(count < 0, -count * z.shape[0], count)  # how large a batch is, a K-means does not know
+    count = torch.where(count < 0, -count * z.shape[0], count)  # K-means stores fractions: it has no batch size
     count = decay * count + (1 - decay) * n
     pull = chosen.T @ z - n[:, None] * codebook  # (K, d), Σ z − n_k μ_k
     codebook = codebook + (1 - decay) * pull / count.clamp_min(SMALLEST)[:, None]

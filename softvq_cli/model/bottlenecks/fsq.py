@@ -15,31 +15,30 @@ from softvq_cli.model.bottlenecks.codebook import CodebookBottleneck, hard_stats
 from softvq_cli.model.bottlenecks.usage import CodebookUsage
 
 MARGIN = 1e-3
-"""The bound is this share wider than the outermost levels, so that they are reached. Ours: the paper's is narrower by
-a small share, so that they are reached only by rounding."""
+"""Relative margin of the bound beyond the outermost levels, so that they are reached. In the paper the bound is
+slightly smaller, so that they are reached only by rounding."""
 WIDEST = 0.25
-"""And at most so much wider: half a level more would be rounded to a level that is not there."""
+"""Maximum of this margin: values more than half a level outside would be rounded to a level that does not exist."""
 
 SMALLEST = 1e-10
-"""Below this a variance is taken for this."""
+"""Minimum of a variance."""
 
 
 class FSQ(CodebookBottleneck):
-    """A few numbers u, each bounded and rounded to one of L_i levels; the codebook is the grid of all ∏ L_i.
+    """Bounds a few numbers u and rounds each to one of L_i levels; the codebook is the grid of all ∏ L_i combinations.
 
         f(u) = min((L − 1)(1 + 10⁻³)/2, (L − 1)/2 + ¼) · tanh(u + s) − o,   û = round f(u) / ⌊L/2⌋
 
-    where o is ½ for even L and 0 for odd, and s makes f(0) = 0 (section 3.1; the paper's listing has 1 − ε in place of
-    1 + 10⁻³, and tan, where we take the inverse of tanh). Two levels
-    cannot be had: one of them is never left. Rounding passes the gradient straight through. There is nothing to learn
-    in the codebook, hence no extra loss.
+    where o is ½ for even L and 0 for odd L, and s makes f(0) = 0 (section 3.1; the paper's listing has 1 − ε in place
+    of 1 + 10⁻³, and tan in place of the inverse of tanh). L = 2 is excluded: a number would stay on one of the two
+    levels. Rounding passes the gradient straight through. The codebook has no parameters, hence no extra loss.
 
-    Linear layers project z_e (d) to as many numbers as there are levels, and û back to d, as the authors do with the
-    last layer of an encoder and the first of a decoder. Ours: each of the numbers is standardised, as in batch
-    normalisation, but by the running mean and variance (their share of the past is ``decay``), so that a code does not
-    depend on the batch. The gradient is that of batch normalisation: while the decoder learns the mean image, all codes
-    are pushed the same way, and nothing of that may pass. If it does, one direction of z_e grows until float32 holds
-    no other beside it, and all the numbers are the same one.
+    Linear layers project z_e (d) to one number per entry of ``levels``, and û back to d, as the authors do with the
+    last layer of an encoder and the first layer of a decoder. Not in the paper: the numbers are standardised as in
+    batch normalisation, but by the running mean and variance (with decay rate ``decay``), so that a code does not
+    depend on the batch. The gradient is that of batch normalisation, which removes the component common to all latents.
+    While the decoder learns the mean image, this component is large; otherwise one direction of z_e would grow until
+    float32 could not represent the others, and all latents would have the same code.
     """
 
     encodings_to_start = 1024
@@ -47,9 +46,9 @@ class FSQ(CodebookBottleneck):
     mean: Tensor
     variance: Tensor
     levels: Tensor
-    """(number of levels,), as every buffer in float32: L."""
+    """L, (number of levels,), float32 like every buffer."""
     place: Tensor
-    """What each digit of a codeword's number stands for; the first one counts ones."""
+    """The place value of each digit in the index of a codeword; the first digit counts ones."""
 
     def __init__(self, config: ModelConfig, hidden_dim: int) -> None:
         sizes = parse_levels(config.levels)
@@ -76,7 +75,7 @@ class FSQ(CodebookBottleneck):
         return Output(quantised, {}, stats, {"mean": mean, "variance": variance})
 
     def numbers(self, z: Tensor) -> Tensor:
-        """u, (B, number of levels), of z (B, d)."""
+        """u of z (B, d): (B, number of levels)."""
         projected = self.project_in(z)
         of_batch = standardised(projected, projected.mean(0), projected.var(0, correction=0))
         return straight_through(of_batch, standardised(projected, self.mean, self.variance))
@@ -87,13 +86,13 @@ class FSQ(CodebookBottleneck):
         return self.project_out(rounded / (self.levels // 2)), hard_stats(self.number(bounded.detach()), self.K)
 
     def bound(self, u: Tensor) -> Tensor:
-        """f(u), (B, number of levels): its nearest whole numbers are L."""
+        """f(u), (B, number of levels); rounding it gives L different values."""
         half = ((self.levels - 1) * (1 + MARGIN) / 2).minimum((self.levels - 1) / 2 + WIDEST)
         offset = 0.5 * (self.levels % 2 == 0)
         return torch.tanh(u + torch.atanh(offset / half)) * half - offset
 
     def number(self, bounded: Tensor) -> Tensor:
-        """(B,) int64: which of the ∏ L_i codewords is nearest to f(u), (B, number of levels)."""
+        """The index of the codeword nearest to f(u) (B, number of levels), out of ∏ L_i: int64 (B,)."""
         digits = bounded.round() + self.levels // 2
         return (digits * self.place).sum(1).long()
 
@@ -101,14 +100,14 @@ class FSQ(CodebookBottleneck):
         return self.number(self.bound(self.numbers(z_e)).detach())
 
     def centroids(self) -> Tensor:
-        """(∏ L_i, d): what the decoder receives for each codeword."""
+        """The decoder's input for each codeword: (∏ L_i, d)."""
         numbers = torch.arange(self.K, device=self.levels.device)[:, None]
         digits = numbers // self.place % self.levels
         codewords: Tensor = self.project_out((digits - self.levels // 2) / (self.levels // 2))
         return codewords
 
     def usage(self, codes: Codes) -> CodebookUsage:
-        # Every code is its codeword: what was measured between them is the rounding of the projection.
+        # A latent equals its codeword; the measured distance is only the rounding error of the projection.
         return dataclasses.replace(super().usage(codes), soft_hard_distance=0.0, soft_hard_relative=0.0)
 
     def remedy(self) -> str:
@@ -116,5 +115,5 @@ class FSQ(CodebookBottleneck):
 
 
 def standardised(x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
-    """x (B, n) with mean 0 and variance 1, where ``mean`` and ``variance`` (n,) are its own."""
+    """Standardise x (B, n) with its ``mean`` and ``variance`` (n,)."""
     return (x - mean) / variance.clamp_min(SMALLEST).sqrt()

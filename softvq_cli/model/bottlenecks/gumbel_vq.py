@@ -1,4 +1,4 @@
-"""A categorical code by Gumbel-softmax (Jang et al. 2017, arXiv 1611.01144), with a codebook as in dVAE."""
+"""Categorical codes by Gumbel-softmax (Jang et al. 2017, arXiv 1611.01144), with a codebook as in dVAE."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from softvq_cli.model.bottlenecks.relaxed_codebook import RelaxedCodebook
 
 
 class GumbelVQ(RelaxedCodebook):
-    """p(k | x) = softmax(W z_e + b): a linear head of z_e, whose codewords only the decoder meets.
+    """p(k | x) = softmax(W z_e + b), a linear head of z_e; only the decoder receives the codewords.
 
-    Extra loss ``kl``: KL(p ‖ uniform) = log K − H(p) in nats, averaged over the batch; its weight is beta. With the
-    sum over the image as its reconstruction term this is the ELBO of dVAE (Ramesh et al. 2021, arXiv 2102.12092). At
-    step t beta is multiplied by max(1, ``kl_start`` · e^(−t / ``kl_decay``)): a posterior that is pressed towards the
-    uniform one first spreads over the codes, and is told apart later.
-    Distances to the codewords play no part, so K-means has nothing to place.
+    Extra loss ``kl``: KL(p ‖ uniform) = log K − H(p) in nats, averaged over the batch, with weight beta. With the
+    squared error summed over the image, the loss is the ELBO of dVAE (Ramesh et al. 2021, arXiv 2102.12092). At step t,
+    beta is multiplied by max(1, ``kl_start`` · e^(−t / ``kl_decay``)): a large weight at first spreads the posterior
+    over all codes, before it becomes specific to each image.
+    K-means does not initialise the codewords, because p does not depend on distances to them.
     """
 
     term_names = ("kl",)

@@ -10,18 +10,18 @@ from softvq_cli.config import ModelConfig
 from softvq_cli.model.bottlenecks.base import Bottleneck, Codes, Output
 
 OFFSET = 0.001
-"""The published implementation's constant inside the logarithm: bounds the loss as α → 0."""
+"""The constant inside the logarithm in the published implementation; it bounds the loss as α → 0."""
 SMALLEST = 1e-30
-"""Below this |z_e| is taken for this: its logarithm must be finite."""
+"""Minimum of |z_e|, so that its logarithm is finite."""
 
 
 def bits(z_e: np.ndarray, alpha: np.ndarray) -> float:
-    """An upper bound of the information that z = z_e ⊙ e^(α ε) carries about an image, for the N images given.
+    """Upper bound in bits of the information that z = z_e ⊙ e^(α ε) carries about an image, for N images.
 
-    The sign and log |z| determine z, and given the image, log |z_j| is N(log |z_e,j|, α_j²). With a Gaussian of the
-    same mean and variance and a coin for the sign as the prior of each dimension,
+    The sign and log |z| determine z. Given the image, log |z_j| is N(log |z_e,j|, α_j²). The prior of each dimension is
+    a Gaussian with the mean and variance of log |z_j|, and a Bernoulli distribution for the sign:
     I(X; z) ≤ Σ_j H(sign_j) + ½ log2 v_j − ½ E log2 α_j², where v_j = Var log |z_e,j| + E α_j².
-    Both are (N, d); alpha, the scale of the noise, is positive.
+    ``z_e`` and ``alpha`` are (N, d); alpha, the scale of the noise, is positive.
     """
     log_z = np.log(np.maximum(np.abs(z_e.astype(np.float64)), SMALLEST))
     variance = np.square(alpha.astype(np.float64))
@@ -31,7 +31,7 @@ def bits(z_e: np.ndarray, alpha: np.ndarray) -> float:
 
 
 def _coin_entropy(p: np.ndarray) -> np.ndarray:
-    """Bits of a coin that falls on one side with probability ``p``."""
+    """Entropy in bits of a Bernoulli distribution with probability ``p``."""
     sides = np.stack([p, 1 - p])
     return np.asarray(-(sides * np.log2(np.where(sides > 0, sides, 1.0))).sum(axis=0))
 
@@ -39,8 +39,8 @@ def _coin_entropy(p: np.ndarray) -> np.ndarray:
 class InfoDropout(Bottleneck):
     """z = z_e ⊙ exp(α(x) ε), α(x) = α_max · sigmoid(head(h)), ε ~ N(0, I).
 
-    Extra loss ``information``: −log(α/α_max + 0.001), averaged over the batch and the d dimensions; it rewards
-    noise, hence a code that carries less information.
+    Extra loss ``information``: −log(α/α_max + 0.001), averaged over the batch and the d dimensions. It rewards noise,
+    and so penalises information in the latent.
     """
 
     stochastic = True
@@ -59,7 +59,7 @@ class InfoDropout(Bottleneck):
         means, scales = [], []
         for z_e, h in codes:
             means.append(z_e.cpu().numpy())
-            share = torch.sigmoid(self.alpha_head(h).cpu().double())  # in float32 a small one would be 0
+            share = torch.sigmoid(self.alpha_head(h).cpu().double())  # in float32 a small value would be 0
             scales.append(self.config.alpha_max * share.numpy())
         side_by_side = [np.concatenate(rows).reshape(n, -1) for rows in (means, scales)]
         return {"bits_per_image": bits(*side_by_side)}

@@ -1,4 +1,4 @@
-"""A codebook in the space of z_e: how it begins, and eq. (27), by which VQ-VAE and soft VQ-VAE learn it."""
+"""A learned codebook in the space of z_e: its initialisation, and the loss eq. (27) of VQ-VAE and soft VQ-VAE."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from softvq_cli.model.bottlenecks.codebook import CodebookBottleneck, straight_t
 from softvq_cli.process import quiet
 
 ENCODINGS_A_CODEWORD = 8
-"""What K-means starts from, on average."""
+"""Number of encodings per codeword for the initial K-means."""
 INPUTS_A_CODEWORD = 256
-"""The same without a network, where K-means is all of the training: at most what faiss takes, too."""
+"""The same without a network, where K-means is the whole training; also the maximum of faiss."""
 INPUT_NUMBERS = 1 << 26
-"""And at most so many numbers in all, half a gigabyte."""
+"""Maximum number of values for that K-means: half a gigabyte."""
 CUT_DEVIATION = 0.87962566103423978
-"""The standard deviation of a standard normal that is cut off at 2."""
+"""The standard deviation of a standard normal distribution truncated at ±2."""
 
 
 class LearnedCodebook(CodebookBottleneck):
-    """Centroids μ_k in R^d, a parameter or, where ``by_gradient`` is not set, a buffer.
+    """Centroids μ_k in R^d: a parameter if ``by_gradient``, otherwise a buffer.
 
-    They are drawn by "uniform unit scaling", U(−√(3/d), √(3/d)), which gives them a squared norm of 1 on average.
-    ``codebook_init="kmeans"`` moves them to the centres of a K-means of the untrained encoder's first outputs, and
-    ``"notebook"`` draws a normal of variance 1/d, cut off at two standard deviations, as the authors do for SVHN.
+    They are initialised by "uniform unit scaling", U(−√(3/d), √(3/d)), so that their mean squared norm is 1.
+    ``codebook_init="kmeans"`` moves them to the K-means centres of the untrained encoder's first outputs.
+    ``"notebook"`` draws them from a normal distribution with variance 1/d, truncated at ±2 std, as in the SVHN code.
     """
 
     by_gradient = True
@@ -59,10 +59,10 @@ class LearnedCodebook(CodebookBottleneck):
 
 
 class VectorQuantiser(LearnedCodebook):
-    """Quantises the noisy code z'_e = z_e + σ_ε ε; subclasses say how.
+    """Quantises the noisy latent z'_e = z_e + σ_ε ε, as a subclass defines.
 
-    Extra loss, the two latent terms of eq. (27), each a mean over the batch and the d dimensions:
-    ``codebook`` ‖sg(z'_e) − ẑ_q‖² and ``commitment`` ‖z'_e − sg(ẑ_q)‖², the second weighed by beta.
+    Extra loss: the two latent terms of eq. (27), each a mean over the batch and the d dimensions: ``codebook``
+    ‖sg(z'_e) − ẑ_q‖², and ``commitment`` ‖z'_e − sg(ẑ_q)‖² with weight beta.
     """
 
     term_names: ClassVar[tuple[str, ...]] = ("codebook", "commitment")
@@ -82,14 +82,14 @@ class VectorQuantiser(LearnedCodebook):
         return Output(self.decoder_input(z_e, quantised), losses, stats)
 
     def prepared(self, z_e: Tensor) -> Tensor:
-        """z_e as it is compared with the codebook: with ``cosine`` on the unit sphere, where the codebook is, too."""
+        """z_e as compared with the codebook; with ``cosine``, both are normalised to the unit sphere."""
         return F.normalize(z_e, dim=1) if self.config.cosine else z_e
 
     def centroids(self) -> Tensor:
         return F.normalize(self.codebook, dim=1) if self.config.cosine else self.codebook
 
     def decoder_input(self, z_e: Tensor, quantised: Tensor) -> Tensor:
-        """Straight through: the value of ẑ_q, the gradient of the decoder's input copied to z_e."""
+        """Straight through: the value of ẑ_q; the gradient of the decoder's input is copied to z_e."""
         return straight_through(z_e, quantised.detach())
 
     def term_weights(self, beta: float) -> dict[str, float | Tensor]:
@@ -97,7 +97,7 @@ class VectorQuantiser(LearnedCodebook):
 
 
 def encodings_to_start(config: ModelConfig) -> int:
-    """How many encodings the K-means of ``codebook_init`` is given; 0 where there is none."""
+    """The number of encodings for the K-means of ``codebook_init``; 0 without K-means."""
     if config.codebook_init != "kmeans":
         return 0
     least = ENCODINGS_A_CODEWORD * config.K
@@ -107,11 +107,11 @@ def encodings_to_start(config: ModelConfig) -> int:
 
 
 def kmeans(z: Tensor, K: int, seed: int) -> Tensor:
-    """(K, d): the centres of a K-means of z (N, d), from one k-means++ start. Of fewer than K rows, some repeat."""
+    """The K-means centres of z (N, d), from one k-means++ start: (K, d). If z has fewer than K rows, some repeat."""
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
 
     rows = z.detach().cpu().double().numpy()
-    with quiet(ConvergenceWarning):  # fewer different rows than K
+    with quiet(ConvergenceWarning):  # fewer distinct rows than K
         centres = KMeans(K, n_init=1, random_state=seed % 2**32).fit(rows).cluster_centers_
     return torch.from_numpy(centres).to(z)

@@ -1,4 +1,4 @@
-"""A codeword drawn from the posterior, relaxed so that its gradient can be taken (Gumbel-softmax)."""
+"""Codewords sampled from the posterior, with a differentiable relaxation (Gumbel-softmax)."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from softvq_cli.model.bottlenecks.codebook import posterior_stats
 from softvq_cli.model.bottlenecks.learned_codebook import LearnedCodebook
 
 SMALLEST = 1e-30
-"""Below this a uniform number is taken for this: its logarithm must be finite."""
+"""Minimum of a uniform random number, so that its logarithm is finite."""
 SILENT = 0.1
-"""Bits about an image below which a posterior says nothing."""
+"""A posterior with fewer bits of information about the image has collapsed."""
 
 
 class RelaxedCodebook(LearnedCodebook):
-    """ẑ_q = Σ_k w_k μ_k in training, w = softmax((log p + g) / τ) with Gumbel noise g; the most probable μ_k without.
+    """In training ẑ_q = Σ_k w_k μ_k, w = softmax((log p + g) / τ) with Gumbel noise g; else the most probable μ_k.
 
-    As τ → 0, w becomes a draw from p, one-hot (Jang et al. 2017, arXiv 1611.01144; Maddison et al. 2017). τ falls
+    As τ → 0, w becomes a one-hot sample from p (Jang et al. 2017, arXiv 1611.01144; Maddison et al. 2017). τ decreases
     with the training step t: τ = max(``temperature_min``, ``temperature`` · e^(−``temperature_decay`` · t)). Training
-    draws ``eps`` (B, K), uniform on [0, 1), from which g = −log(−log ε). Subclasses say what p is, and the loss terms.
+    draws ``eps`` (B, K), uniform on [0, 1), and g = −log(−log ε). Subclasses define p and the loss terms.
     """
 
     stochastic = True
@@ -35,18 +35,18 @@ class RelaxedCodebook(LearnedCodebook):
 
     def __init__(self, config: ModelConfig, hidden_dim: int) -> None:
         super().__init__(config, hidden_dim)
-        self.register_buffer("steps", torch.zeros(()))  # t, whole up to 2^24
+        self.register_buffer("steps", torch.zeros(()))  # t, exact up to 2^24
 
     def noise(self, n: int, generator: torch.Generator) -> Tensor:
         return torch.rand(n * self.positions, self.K, generator=generator, device=generator.device)
 
     @abstractmethod
     def log_posterior(self, z: Tensor) -> Tensor:
-        """log p(μ_k | z), (B, K), of z (B, d)."""
+        """log p(μ_k | z), (B, K), for z (B, d)."""
 
     @abstractmethod
     def terms(self, z_e: Tensor, z_q: Tensor, log_p: Tensor) -> dict[str, Tensor]:
-        """The loss terms of codes z_e (B, d), what the decoder receives of them (B, d), and their posterior (B, K)."""
+        """The loss terms for z_e (B, d), the decoder's input z_q (B, d) and the posterior log_p (B, K)."""
 
     def temperature(self) -> Tensor:
         """τ, a scalar."""
@@ -64,7 +64,7 @@ class RelaxedCodebook(LearnedCodebook):
         return Output(z_q, self.terms(z_e, z_q, log_p), self.stats(log_p), {"steps": self.steps + 1})
 
     def stats(self, log_p: Tensor) -> dict[str, Tensor]:
-        """What is worth logging of a batch with the posterior log_p (B, K)."""
+        """The statistics for the log, of a batch with posterior log_p (B, K)."""
         return posterior_stats(log_p)
 
     def quantise(self, z: Tensor, h: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -75,7 +75,7 @@ class RelaxedCodebook(LearnedCodebook):
         return self.log_posterior(z_e.detach()).argmax(1)
 
     def diagnose(self, summary: Mapping[str, float], n: int) -> str | None:
-        """Also a posterior that is the same for every image."""
+        """Also detect a posterior that is the same for all images."""
         bits = math.log2(summary["perplexity"]) - summary["posterior_entropy_bits"]
         if self.K == 1 or n < 10 * self.K or bits > SILENT:
             return super().diagnose(summary, n)
@@ -85,7 +85,7 @@ class RelaxedCodebook(LearnedCodebook):
         )
 
     def divergence(self, log_p: Tensor) -> Tensor:
-        """KL of the posterior log_p (B, K) to the uniform prior, log K − H(p), in nats, the mean over the images."""
+        """KL of the posterior log_p (B, K) from the uniform prior, log K − H(p), in nats, averaged over the images."""
         return ((log_p.exp() * log_p).sum(1).mean() + math.log(self.K)) * self.positions
 
     def remedy(self) -> str:

@@ -1,4 +1,4 @@
-"""Residual vector quantisation (Zeghidour et al. 2021, arXiv 2107.03312): several codes, each for what is left."""
+"""Residual vector quantisation (Zeghidour et al. 2021, arXiv 2107.03312): each stage quantises the residual."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from softvq_cli.model.bottlenecks.usage import CodebookUsage, entropy_bits
 
 @dataclass(frozen=True)
 class StagedUsage(CodebookUsage):
-    """How the codebooks of all stages are used: ``counts`` and ``usage`` have G·K entries, stage by stage."""
+    """Codebook usage of all stages: ``counts`` and ``usage`` have G·K entries, stage by stage."""
 
     stages: int = 1
     joint_bits: float = 0.0
-    """Entropy of all codes of an image together, as the images have them."""
+    """Joint entropy of all codes of an image, in bits, over the images of the split."""
     collisions: float = 0.0
-    """Share of the images all of whose codes another image has, too."""
+    """Fraction of images that share all codes with another image."""
 
     @property
     def perplexities(self) -> list[float]:
@@ -43,27 +43,27 @@ class StagedUsage(CodebookUsage):
 
     @property
     def perplexity(self) -> float:
-        """The mean over the stages."""
+        """The mean perplexity of the stages."""
         return float(np.mean(self.perplexities))
 
     @property
     def bits_per_image(self) -> float:
-        """I(X; k) of all codes together: they follow from the image."""
+        """I(X; k) of all codes together; it equals their entropy because the image determines the codes."""
         return self.joint_bits
 
     def figures(self) -> dict[str, float]:
-        """Also the perplexity of each stage and the collisions."""
+        """Also the perplexity of each stage, and the collisions."""
         stages = {f"perplexity_{stage}": value for stage, value in enumerate(self.perplexities, 1)}
         return {**super().figures(), **stages, "collisions": self.collisions}
 
 
 class RVQ(CodebookBottleneck):
-    """ẑ_q = Σ_g q_g, where q_g is the centroid of stage g that is nearest to the residual r_g = z_e − Σ_{j<g} q_j.
+    """ẑ_q = Σ_g q_g, where q_g is the centroid of stage g nearest to the residual r_g = z_e − Σ_{j<g} q_j.
 
-    The centroids of each stage follow their residuals by moving averages, and dead ones are put on a residual of that
+    The centroids of each stage are moving averages of their residuals, and dead ones are moved to a residual of that
     stage, as in :class:`~softvq_cli.model.bottlenecks.ema_vq.EMAVQ`; training draws ``eps`` (G, K), uniform on [0, 1).
-    The decoder's gradient passes straight through the sum. Extra loss ``commitment``: ‖r_g − sg(q_g)‖², a mean over the
-    stages, the batch and the d dimensions, weighed by beta. A K-means of the residuals, stage by stage, starts it.
+    The decoder's gradient passes straight through the sum. Extra loss ``commitment``: ‖r_g − sg(q_g)‖², averaged over
+    the stages, the batch and the d dimensions, with weight beta. Each stage starts from K-means of its residuals.
     """
 
     term_names = ("commitment",)
@@ -113,7 +113,7 @@ class RVQ(CodebookBottleneck):
         return Output(straight_through(z_e, codewords.sum(1)), losses, self.stats(indices), state)
 
     def encoded(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """The codes (B, G) of z (B, d), and the residual that each stage quantises (B, G, d)."""
+        """The codes (B, G) of z (B, d), and the input residual of each stage (B, G, d)."""
         residual, codes, residuals = z, [], []
         for stage in self.codebook:
             indices = squared_distances(residual, stage).argmin(1)
@@ -123,14 +123,14 @@ class RVQ(CodebookBottleneck):
         return torch.stack(codes, 1), torch.stack(residuals, 1)
 
     def codewords(self, indices: Tensor) -> Tensor:
-        """(B, G, d): the codeword of each stage for codes (B, G)."""
+        """The codeword of each stage for codes (B, G): (B, G, d)."""
         return self.codebook[torch.arange(self.config.stages, device=indices.device), indices]
 
     def decoded(self, codes: Tensor) -> Tensor:
         return self.codewords(codes).sum(1)
 
     def stats(self, indices: Tensor) -> dict[str, Tensor]:
-        """``usage`` and ``counts`` (G, K) of codes (B, G)."""
+        """The statistics of codes (B, G); ``usage`` and ``counts`` are (G, K)."""
         stages = [hard_stats(indices[:, stage], self.K) for stage in range(self.config.stages)]
         counts = torch.stack([stage["counts"] for stage in stages])
         return {"usage": counts, "counts": counts, "entropy": torch.zeros((), device=indices.device)}
@@ -146,7 +146,7 @@ class RVQ(CodebookBottleneck):
         return self.codebook
 
     def summarise(self, stats: Mapping[str, Tensor], n: int) -> dict[str, float]:
-        """The perplexity of each stage and their mean, and the codewords of all stages that are used."""
+        """The perplexity of each stage and their mean, and the number of active codewords of all stages."""
         stages = [perplexity(usage) for usage in stats["usage"]]
         named = {f"perplexity_{stage}": value for stage, value in enumerate(stages, 1)}
         used = int((stats["counts"] > 0).sum())
@@ -171,7 +171,7 @@ class RVQ(CodebookBottleneck):
         )
 
     def diagnose(self, summary: Mapping[str, float], n: int) -> str | None:
-        """A stage whose codebook is used as if it had a quarter of its codes."""
+        """Detect a stage whose perplexity is less than K/4."""
         stages = {s: summary.get(f"perplexity_{s}", summary["perplexity"]) for s in range(1, self.config.stages + 1)}
         worst = min(stages, key=stages.__getitem__)
         spread = stages[worst]

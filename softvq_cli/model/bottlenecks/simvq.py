@@ -10,10 +10,10 @@ from softvq_cli.model.bottlenecks.vq import VQ
 
 
 class SimVQ(VQ):
-    """VQ-VAE with the centroids μ_k = W c_k, where W (d, d) is learned and the c_k stay as they were drawn.
+    """VQ-VAE with centroids μ_k = W c_k, where W (d, d) is learned and the c_k keep their initial random values.
 
-    A step moves all centroids at once, so that none is left behind. W begins as the identity, so that the codebook
-    begins as that of VQ-VAE. The loss terms are those of eq. (27).
+    Each step moves all centroids together, so that no centroid stays unused. W is initialised as the identity, so the
+    initial codebook is that of VQ-VAE. The loss terms are those of eq. (27).
     """
 
     by_gradient = False

@@ -14,18 +14,18 @@ from softvq_cli.model.bottlenecks.codebook import posterior_stats, squared_dista
 from softvq_cli.model.bottlenecks.learned_codebook import VectorQuantiser
 
 LOG_SIGMA_LIMIT = 15.0
-"""|log σ_k| is held below this: beyond it the posterior is one-hot or uniform to float32 anyway, and with
-distances up to 1e8 every exponent stays finite."""
+"""Limit of |log σ_k|: beyond it the posterior is one-hot or uniform in float32 anyway. With the limit, every exponent
+is finite for squared distances up to 1e8."""
 SIGMA_IMAGES = 2048
-"""The quantiles of σ are taken over all codewords and at most this many images, evenly spaced."""
+"""Maximum number of images, evenly spaced, for the quantiles of σ over images and codewords."""
 SIGMA_QUANTILES = {"sigma_p05": 0.05, "sigma_p50": 0.5, "sigma_p95": 0.95}
 
 
 def log_posterior(z: Tensor, codebook: Tensor, log_sigma: Tensor, power: float) -> Tensor:
-    """log p(μ_k | z) ∝ a log σ_k − ‖z − μ_k‖² / 2σ_k², normalised over k by a log-softmax.
+    """log p(μ_k | z) ∝ a log σ_k − ‖z − μ_k‖² / 2σ_k², normalised over k by a log-softmax: (B, K).
 
-    The code z (B, d) is modelled as drawn from a mixture of K Gaussians N(μ_k, σ_k² I) of equal weight. ``power`` is a;
-    −d is the Gaussian density's own factor σ_k^(−d). Returned for log σ_k of shape (B, K) or (K,): (B, K).
+    z (B, d) is modelled as a sample from a mixture of K Gaussians N(μ_k, σ_k² I) with equal weights. ``power`` is a;
+    with a = −d it is the factor σ_k^(−d) of the Gaussian density. ``log_sigma`` is (B, K) or (K,).
     """
     log_sigma = log_sigma.clamp(-LOG_SIGMA_LIMIT, LOG_SIGMA_LIMIT)
     exponent = -0.5 * squared_distances(z, codebook) * torch.exp(-2.0 * log_sigma)
@@ -35,13 +35,13 @@ def log_posterior(z: Tensor, codebook: Tensor, log_sigma: Tensor, power: float) 
 class SoftVQ(VectorQuantiser):
     """ẑ_q = Σ_k μ_k p(μ_k | z'_e): the minimum mean squared error estimate of the centroid.
 
-    σ_k is learned: ``sigma_form="input"`` predicts log σ_k(x) by a second linear head of h, ``"codeword"``
-    keeps one vector for all inputs, ``"fixed"`` keeps σ_k = 1. With ``soft_weights="notebook"`` the centroids are
-    weighed by σ_k · p(μ_k | z'_e), which do not sum to 1, as in the authors' notebook for SVHN; there ``sigma_power``
-    is 0. As σ_k → 0 this becomes :class:`~softvq_cli.model.bottlenecks.vq.VQ`.
+    ``sigma_form="input"`` predicts log σ_k(x) with a second linear head of h; ``"codeword"`` learns one σ_k per
+    codeword for all inputs; ``"fixed"`` sets σ_k = 1. With ``soft_weights="notebook"`` the weights of the centroids are
+    σ_k · p(μ_k | z'_e), which do not sum to 1, as in the authors' SVHN notebook, where ``sigma_power`` is 0. As σ_k → 0
+    this becomes :class:`~softvq_cli.model.bottlenecks.vq.VQ`.
 
-    Two settings are for ablations and not the paper's: with ``cosine`` z_e and all μ_k are divided by their norms, and
-    with ``soft_gradient="attention"`` the decoder's gradient passes through p instead of being copied to z_e.
+    Two settings are for ablations and not in the paper: ``cosine`` divides z_e and all μ_k by their norms, and
+    ``soft_gradient="attention"`` passes the decoder's gradient through p instead of copying it to z_e.
     """
 
     def __init__(self, config: ModelConfig, hidden_dim: int) -> None:
@@ -55,7 +55,7 @@ class SoftVQ(VectorQuantiser):
             self.register_buffer("log_sigma_vector", torch.zeros(config.K), persistent=False)
 
     def log_sigma(self, h: Tensor) -> Tensor:
-        """log σ_k: (B, K) predicted from h (B, hidden_dim), or the one vector (K,)."""
+        """log σ_k: (B, K) predicted from h (B, hidden_dim), or (K,) for all inputs."""
         if self.config.sigma_form == "input":
             predicted: Tensor = self.log_sigma_head(h)
             return predicted

@@ -1,4 +1,4 @@
-"""SQ-VAE (Takida et al. 2022, arXiv 2205.07547): stochastic quantisation that anneals by itself."""
+"""SQ-VAE (Takida et al. 2022, arXiv 2205.07547): stochastic quantisation with a learned, self-annealing variance."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from softvq_cli.model.bottlenecks.codebook import squared_distances
 from softvq_cli.model.bottlenecks.relaxed_codebook import RelaxedCodebook
 
 FIRST_VARIANCE = 11 / 64
-"""σ_φ² before the first step. The published MNIST model begins with 11, for centroids of squared norm 64; ours is 1."""
+"""Initial σ_φ². The published MNIST model starts at 11 with centroids of squared norm 64; here the norm is 1."""
 LOG_VARIANCE_LIMIT = 30.0
-"""|log σ_φ²| is held below this: every exponent stays finite."""
+"""Limit of |log σ_φ²|, so that every exponent is finite."""
 SMALLEST = 1e-8
-"""Below this nMSE is taken for this: its logarithm must be finite."""
+"""Minimum of nMSE, so that its logarithm is finite."""
 
 
 class SQVAE(RelaxedCodebook):
     """p(μ_k | z_e) ∝ exp(−‖z_e − μ_k‖² / 2σ_φ²) with one learned σ_φ: the Gaussian SQ-VAE (I) of section 3 there.
 
-    The posterior is that of soft VQ-VAE with one σ; what the decoder receives is a draw from it, not its mean.
+    The posterior is that of soft VQ-VAE with one σ, but the decoder receives a sample from it, not the mean.
 
-    Extra loss, the two latent terms of the ELBO, in nats, averaged over the batch: ``kl_discrete``
-    KL(p ‖ uniform) = log K − H(p), and ``kl_continuous`` ‖z_e − ẑ_q‖² / 2σ_φ², the divergence of two Gaussians of
-    variance σ_φ². The reconstruction term is (D/2) log nMSE: −log p(x | ẑ_q) with the variance of the decoder at its
-    optimum for the batch. As the error falls, the optimal σ_φ falls with it, and quantisation becomes hard by itself.
+    Extra loss: the two latent terms of the ELBO, in nats, averaged over the batch: ``kl_discrete``
+    KL(p ‖ uniform) = log K − H(p), and ``kl_continuous`` ‖z_e − ẑ_q‖² / 2σ_φ², the KL divergence of two Gaussians with
+    variance σ_φ². The reconstruction term is (D/2) log nMSE: −log p(x | ẑ_q) with the optimal decoder variance for the
+    batch. As the error decreases, the optimal σ_φ decreases too, and the quantisation becomes hard by itself.
     """
 
     term_names = ("kl_discrete", "kl_continuous")

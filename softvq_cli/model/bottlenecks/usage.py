@@ -1,4 +1,4 @@
-"""How a codebook is used by the images of a split."""
+"""Statistics of how the images of a split use a codebook."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def entropy_bits(shares: np.ndarray) -> float:
-    """Entropy of shares (K,), which sum to 1."""
+    """Entropy in bits of the probabilities ``shares`` (K,)."""
     used = shares[shares > 0]
     return max(0.0, float(-(used * np.log2(used)).sum()))
 
@@ -18,40 +18,40 @@ class CodebookUsage:
     """How the images use the K codewords, without noise."""
 
     counts: np.ndarray
-    """int64 (K,): for how many images each codeword is the most probable one."""
+    """int64 (K,): the number of images for which each codeword is the most probable one."""
     usage: np.ndarray
     """float64 (K,): the mean posterior probability of each codeword; sums to 1."""
     posterior_entropy_bits: float
-    """Mean entropy of an image's posterior over the codewords; 0 for hard quantisation."""
+    """Mean entropy, in bits, of an image's posterior over the codewords; 0 for hard quantisation."""
     soft_hard_distance: float
     """Mean Euclidean distance between ẑ_q and the most probable codeword."""
     soft_hard_relative: float
-    """The same as a share: root mean square distance over the root mean square norm of the codewords chosen."""
+    """The root mean square of this distance divided by that of the norm of the chosen codewords."""
     positions: int = 1
-    """P: codes of an image."""
+    """P: number of codes per image."""
 
     @property
     def usage_entropy_bits(self) -> float:
-        """Entropy of :attr:`usage`."""
+        """Entropy of :attr:`usage`, in bits."""
         return entropy_bits(self.usage)
 
     @property
     def bits_per_image(self) -> float:
-        """I(X; k) = H(mean posterior) − mean H(posterior), summed over the positions."""
+        """I(X; k) = H(mean posterior) − mean H(posterior) in bits, summed over the positions."""
         return self.positions * max(0.0, self.usage_entropy_bits - self.posterior_entropy_bits)
 
     @property
     def perplexity(self) -> float:
-        """The effective number of codewords, 1…K."""
+        """The effective number of codewords, 1 … K."""
         return float(2.0**self.usage_entropy_bits)
 
     @property
     def dead(self) -> int:
-        """Codewords that are the most probable one for no image."""
+        """Number of codewords that are not the most probable one for any image."""
         return int((self.counts == 0).sum())
 
     def figures(self) -> dict[str, float]:
-        """All but the two arrays, by name."""
+        """All scalars by name."""
         return {
             "bits_per_image": self.bits_per_image,
             "perplexity": self.perplexity,

@@ -1,4 +1,4 @@
-"""VAE (Kingma and Welling 2014, arXiv 1312.6114): a Gaussian code pulled towards N(0, I)."""
+"""VAE (Kingma and Welling 2014, arXiv 1312.6114): a Gaussian latent regularised towards N(0, I)."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from softvq_cli.errors import Message
 from softvq_cli.model.bottlenecks.base import Bottleneck, Codes, Output
 
 COLLAPSED = 0.01
-"""Nats of KL to the prior below which a code is worth nothing."""
+"""A posterior with a smaller KL divergence, in nats, has collapsed to the prior."""
 LOG_VAR_LIMIT = 20.0
-"""|log s²| is held below this, so that its exponential and the KL stay finite in float32."""
+"""Limit of |log s²|, so that its exponential and the KL divergence are finite in float32."""
 
 
 class VAE(Bottleneck):
-    """z = m + s ⊙ ε, with m = z_e and log s² a second linear head of h.
+    """z = m + s ⊙ ε, where m = z_e, and a second linear head of h predicts log s².
 
     Extra loss ``kl``: KL(N(m, diag s²) ‖ N(0, I)) = ½ Σ_d (m² + s² − 1 − log s²), in nats, summed over the
-    d dimensions and averaged over the batch (Appendix B there); its weight is beta.
+    d dimensions and averaged over the batch (Appendix B there), with weight beta.
     """
 
     stochastic = True
@@ -44,14 +44,14 @@ class VAE(Bottleneck):
         return log_var
 
     def evaluate(self, codes: Codes, n: int) -> dict[str, float]:
-        """``kl_nats``, the mean KL over all images, and the same in bits."""
+        """The mean KL divergence over all images, in nats (``kl_nats``) and in bits."""
         total = 0.0
         for z_e, h in codes:
             total += self(z_e, h).losses["kl"].item() * (len(z_e) // self.positions)
         return {"bits_per_image": total / n / math.log(2), "kl_nats": total / n}
 
     def diagnose(self, summary: Mapping[str, float], n: int) -> str | None:
-        """A collapsed posterior: it is the prior, whatever the image."""
+        """Detect a collapsed posterior: it equals the prior for every image."""
         if summary["kl"] > COLLAPSED:
             return None
         return Message(

@@ -12,7 +12,7 @@ from softvq_cli.model.bottlenecks.learned_codebook import VectorQuantiser
 class VQ(VectorQuantiser):
     """ẑ_q = μ_k with k = argmin_k ‖z'_e − μ_k‖² (eq. 1 and 2 there): the limit σ → 0 of soft VQ-VAE.
 
-    With ``cosine``, z_e and all μ_k are divided by their norms first, and the decoder receives unit vectors
+    With ``cosine``, z_e and all μ_k are first divided by their norms, and the decoder receives unit vectors
     (Yu et al. 2021, arXiv 2110.04627, section 3.2).
     """
 
