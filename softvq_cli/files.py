@@ -74,6 +74,14 @@ def copy(source: Path, target: Path) -> None:
         shutil.copyfileobj(original, file)
 
 
+def remove(path: Path) -> None:
+    """Remove a file if it is there (SoftVQError: that is not possible)."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise SoftVQError(f"cannot remove {path}: {error.strerror}; remove it and try again") from error
+
+
 def discard_abandoned(folder: Path, *names: str) -> None:
     """Remove what killed processes left of files of these names or patterns: temporaries that no process holds."""
     for left in (left for name in names for left in folder.glob(f".{name}.*.tmp")):

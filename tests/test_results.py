@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from softvq_cli.errors import SoftVQError
 from softvq_cli.experiments.report import report_files, write_forms
 
 DOCUMENTS = sorted((Path(__file__).resolve().parents[1] / "docs" / "results").rglob("*.json"))
@@ -32,6 +33,13 @@ def test_what_is_committed_is_made_from_its_document(path: Path, tmp_path: Path)
             assert difference < 1 or matplotlib.__version_info__ < (3, 11), ours.name  # older ones place text otherwise
         else:
             assert ours.read_text(encoding="utf-8") == theirs.read_text(encoding="utf-8"), ours.name
+
+
+def test_an_old_figure_that_cannot_be_removed_is_named(tmp_path: Path) -> None:
+    document = json.loads(next(path for path in DOCUMENTS if path.stem == "since").read_text(encoding="utf-8"))
+    (tmp_path / "since-course.png").mkdir()
+    with pytest.raises(SoftVQError, match=r"since-course\.png"):
+        write_forms(document, tmp_path)
 
 
 def _pixels(path: Path) -> np.ndarray:

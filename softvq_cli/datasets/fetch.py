@@ -14,7 +14,7 @@ from pathlib import Path
 
 from softvq_cli.datasets.named import Named, Status, data_folder, describe, known
 from softvq_cli.errors import SoftVQError, one_line
-from softvq_cli.files import atomic_write, discard_abandoned, make_folder
+from softvq_cli.files import atomic_write, discard_abandoned, make_folder, remove
 from softvq_cli.reporter import Reporter
 
 _TIMEOUT_SECONDS = 30
@@ -75,7 +75,7 @@ def _fetch(named: Named, folder: Path, reporter: Reporter) -> None:
                 member = tar.extractfile(f"{folder.name}/{name}")
                 assert member is not None  # it is in the archive with this MD5
                 _write(folder / name, member.read())
-        archive.unlink()
+        remove(archive)
     else:
         theirs = datasets.MNIST if named.name == "mnist" else datasets.FashionMNIST
         packed = [

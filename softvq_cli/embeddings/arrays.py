@@ -27,8 +27,8 @@ from softvq_cli.config import BATCH, RunConfig
 from softvq_cli.datasets.dataset import Rows
 from softvq_cli.embeddings import parquet
 from softvq_cli.embeddings.embedding import Embedding
-from softvq_cli.errors import InputError, SoftVQError, UsageError, shown
-from softvq_cli.files import atomic_write, discard_abandoned, read_json
+from softvq_cli.errors import InputError, UsageError, shown
+from softvq_cli.files import atomic_write, discard_abandoned, read_json, remove
 from softvq_cli.reporter import Reporter
 
 if TYPE_CHECKING:
@@ -318,10 +318,7 @@ def write(
             file.flush()
             os.fsync(file.fileno())
         for old in (labels_path(path), info_path(path)):
-            try:
-                old.unlink(missing_ok=True)
-            except OSError as error:
-                raise SoftVQError(f"cannot replace {old}: {error.strerror}; remove it and try again") from error
+            remove(old)
 
 
 def embed(

@@ -258,10 +258,10 @@ def _silhouette(rows: kmeans.Rows, assignments: np.ndarray, seed: int) -> float 
     from scipy.spatial.distance import cdist
     from sklearn.metrics import silhouette_score
 
-    z = rows.at(slice(None))
-    if len(z) > SILHOUETTE_ROWS:
-        drawn = np.random.default_rng(seed).choice(len(z), SILHOUETTE_ROWS, replace=False)
-        z, assignments = z[drawn], assignments[drawn]
+    drawn: Any = slice(None)
+    if rows.n > SILHOUETTE_ROWS:
+        drawn = np.random.default_rng(seed).choice(rows.n, SILHOUETTE_ROWS, replace=False)
+    z, assignments = rows.at(drawn), assignments[drawn]
     if not 2 <= len(np.unique(assignments)) < len(z):
         return None
     if rows.wide:

@@ -182,7 +182,8 @@ class _Course:
     def close(self) -> None:
         """Remove the token."""
         if self._order.token:
-            Path(self._order.token).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # it stands for nothing without this order
+                Path(self._order.token).unlink()
 
     def _report(self) -> None:
         waiting = [job for group in self.waiting.values() for job in group]

@@ -14,7 +14,7 @@ from softvq_cli.experiments.backends import Where, workers
 from softvq_cli.experiments.document import document as document_of
 from softvq_cli.experiments.pool import Outcome
 from softvq_cli.experiments.study import Study, StudyRequest
-from softvq_cli.files import write_json, write_text
+from softvq_cli.files import remove, write_json, write_text
 from softvq_cli.reporter import Reporter
 from softvq_cli.results.measures import measure
 from softvq_cli.training import run_directory
@@ -104,7 +104,7 @@ def write_forms(document: Document, out: Path, reporter: Reporter | None = None)
         drawn[table] = _draw_lines(table, document, _against_setting, document["setting"])
     for path, there in drawn.items():
         if not there:
-            path.unlink(missing_ok=True)
+            remove(path)
     pictures = {table: title, course: f"{title}: the course"}
     shown = "".join(f"\n![{text}]({path.name})\n" for path, text in pictures.items() if path.exists())
     write_text(out / f"{name}.md", formats.markdown(document) + shown)

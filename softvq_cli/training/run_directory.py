@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from softvq_cli.config import RunConfig, check
 from softvq_cli.errors import InputError, Message, RefusedError, SoftVQError, UsageError, param
-from softvq_cli.files import as_utf8, discard_abandoned, make_folder, on_disk, read_json, write_json, write_text
+from softvq_cli.files import (
+    as_utf8,
+    discard_abandoned,
+    make_folder,
+    on_disk,
+    read_json,
+    remove,
+    write_json,
+    write_text,
+)
 from softvq_cli.training import checkpoint
 from softvq_cli.version import __version__
 from softvq_cli.words import BOTTLENECKS, IMAGE_SHAPES
@@ -131,7 +140,7 @@ def claim(folder: Path, config: RunConfig, *, overwrite: bool) -> list[str]:
             if _content(info).get("format") == "softvq-embedding":
                 old += [info, info.with_suffix(".npy"), info.with_suffix(".labels.npy")]
         for path in old:
-            path.unlink(missing_ok=True)
+            remove(path)
         shutil.rmtree(folder / "tensorboard", ignore_errors=True)
         left = sorted(path.name for path in folder.iterdir() if path.name[0] != ".")
     write_config(folder, config)
