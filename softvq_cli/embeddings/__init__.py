@@ -1,4 +1,4 @@
-"""The embedding files: a model's latents of a data set, written, read and checked."""
+"""Embedding files: the latents of a data set, written, read and checked."""
 
 from softvq_cli.embeddings.arrays import (
     TABLE,

@@ -1,10 +1,9 @@
-"""Embedding files: what stands in them, how they are read, and how they are written.
+"""Embedding files: their content, how they are read and how they are written.
 
-``NAME.npy`` is float32 (N, d) and loads with ``numpy.load`` anywhere; ``NAME.labels.npy`` (int64 (N,)) and
-``NAME.json`` stand next to it. Files are mapped, not loaded, and checked: nothing in them is believed or executed.
-They are written row by row, and replaced so that a reader never sees new latents with old labels: the three files are
-written in full under temporary names, then the old side files go, the latents are renamed into place, and the new side
-files follow.
+``NAME.npy`` is float32 (N, d), readable with ``numpy.load``; ``NAME.labels.npy`` (int64 (N,)) and ``NAME.json`` are
+stored next to it. Files are memory-mapped and checked; their content is not trusted and nothing in it is executed.
+Rows are written one batch at a time. A reader never sees new latents with old labels: all three files are completed
+under temporary names; the old side files are removed; then the latents and the new side files are renamed into place.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
 FORMAT = "softvq-embedding"
 VERSION = 1
 TABLE = ".parquet"
-"""The ending of a table, see :mod:`softvq_cli.embeddings.parquet`."""
+"""The suffix of a table, see :mod:`softvq_cli.embeddings.parquet`."""
 
 
 def labels_path(path: str | os.PathLike[str]) -> Path:
@@ -52,7 +51,7 @@ def info_path(path: str | os.PathLike[str]) -> Path:
 
 
 def check_name(path: Path) -> None:
-    """Make sure that the side files of ``path`` have names of their own."""
+    """Refuse a name whose side files would overwrite ``path``."""
     if path.suffix != ".npy" or path.name.endswith(".labels.npy"):
         raise UsageError(
             f"embeddings are written to a file that ends in .npy (and not in .labels.npy) or, as one table, in "
@@ -61,14 +60,14 @@ def check_name(path: Path) -> None:
 
 
 def shard_path(path: Path, shard: tuple[int, int]) -> Path:
-    """``NAME.npy`` → ``NAME-3-of-8.npy``, the numbers of equal width, so that names sort as the parts do."""
+    """``NAME.npy`` → ``NAME-3-of-8.npy``, with zero padding, so that names sort in the order of the parts."""
     return path.with_stem(f"{path.stem}-{shard[0]:0{len(str(shard[1]))}d}-of-{shard[1]}")
 
 
 def joined(parts: Sequence[Embedding]) -> Embedding:
-    """The rows of several files as those of one: the parts of ``embed --shard`` in their order, others as given.
+    """Concatenate the rows of several files: parts of ``embed --shard`` in their order, others as given.
 
-    InputError: they are of different models, representations, data or classes, or a part is missing or there twice.
+    InputError: the files differ in model, representation, data or classes, or a part is missing or duplicated.
     """
     first = parts[0]
     if len(parts) == 1:
@@ -96,17 +95,17 @@ def joined(parts: Sequence[Embedding]) -> Embedding:
 
 
 def groups_of_parts(embeddings: Sequence[Embedding]) -> list[list[Embedding]]:
-    """The files, those together that are parts of ``embed --shard`` of the same embedding."""
+    """Group the files: parts from ``embed --shard`` of the same embedding belong together."""
     groups: dict[Any, list[Embedding]] = {}
     for embedding in embeddings:
         whole = embedding.path.with_stem(re.sub(r"-\d+-of-\d+$", "", embedding.path.stem))
-        key = whole if "shard" in embedding.info else len(groups)  # a whole file may be given twice, as train and test
+        key = whole if "shard" in embedding.info else len(groups)  # a whole file may be both train and test
         groups.setdefault(key, []).append(embedding)
     return list(groups.values())
 
 
 def first_row_not_finite(rows: np.ndarray) -> int | None:
-    """The number of the first row that has NaN or infinity, of ``rows`` (N, d)."""
+    """Index of the first row of ``rows`` (N, d) with NaN or infinity; None if all are finite."""
     finite = np.isfinite(rows).all(axis=1)
     return None if finite.all() else int(finite.argmin())
 
@@ -117,15 +116,15 @@ def read(
     *,
     indices: bool = False,
 ) -> Embedding:
-    """Open an embedding file, ours or any two-dimensional ``.npy`` of numbers.
+    """Open an embedding file, or any two-dimensional ``.npy`` file of numbers.
 
-    ``path`` is the ``.npy`` file, or a Parquet table with a column ``vector``, and ``label`` where there are labels; of
-    several such files the rows follow each other, see :func:`joined`. ``labels`` is a ``.npy`` of whole numbers, one
-    per row, whose classes have no names; without it ``NAME.labels.npy`` is used if it is there. With ``indices`` the
-    numbers of codewords will do, which cannot be clustered, probed or mapped.
+    ``path`` is a ``.npy`` file, or a Parquet table with a column ``vector`` and optionally ``label``; several files are
+    concatenated, see :func:`joined`. ``labels`` is a ``.npy`` file of integers, one per row, without class names; the
+    default is ``NAME.labels.npy`` if it exists. With ``indices``, codeword indices are accepted, which cannot be
+    clustered, probed or mapped.
 
-    InputError: a file is missing, damaged, of another kind, holds NaN or infinity, has fewer than two rows, or numbers
-    of codewords, or labels and rows differ in number.
+    InputError: a file is missing, damaged or of another kind; it has NaN or infinity, fewer than two rows, or codeword
+    indices; or the numbers of labels and rows differ.
     """
     paths = [Path(path)] if isinstance(path, str | os.PathLike) else list(path)
     embedding = joined([open_rows(each, own_labels=labels is None) for each in paths])
@@ -143,7 +142,7 @@ def read(
 
 
 def read_stored(path: Path, checkpoint_sha256: str, fingerprint: str) -> Embedding | None:
-    """The file, if it is there and whole and has the rows of this checkpoint and this split."""
+    """The embedding in ``path`` if it is complete and belongs to this checkpoint and split, else None."""
     try:
         stored = read(path)
     except InputError:
@@ -153,9 +152,9 @@ def read_stored(path: Path, checkpoint_sha256: str, fingerprint: str) -> Embeddi
 
 
 def open_rows(path: Path, *, own_labels: bool = True) -> Embedding:
-    """What :func:`read` does, for any number of rows; with the labels that the file has, or without."""
+    """The same as :func:`read` for any number of rows; ``own_labels``: also open the labels next to the file."""
     y: np.ndarray | None
-    if path.suffix == TABLE:  # which is read into memory
+    if path.suffix == TABLE:  # read into memory
         stored, numbers, names, stamp = parquet.read(path)
         z, of_labels, info = _as_finite_rows(stored, path), path, _checked_info(stamp, path, stored.shape, path)
         y = None if numbers is None else _as_int64(numbers, path)
@@ -173,7 +172,7 @@ def open_rows(path: Path, *, own_labels: bool = True) -> Embedding:
 
 
 def _read_labels(path: Path, rows_path: Path, n: int) -> np.ndarray:
-    """int64 (n,)."""
+    """Read labels, int64 (n,)."""
     y = _open_array(path, "labels", ("rows",))
     if y.dtype.kind not in "iu":
         raise InputError(f"{path} holds {y.dtype}: labels are whole numbers; save them with .astype('int64')")
@@ -189,7 +188,7 @@ def _as_int64(y: np.ndarray, path: Path) -> np.ndarray:
 
 
 def _open_array(path: Path, kind: str, axes: tuple[str, ...]) -> np.ndarray:
-    """Map a ``.npy`` file of real numbers read-only. Nothing is unpickled, or allocated on the word of its header."""
+    """Map a ``.npy`` file of real numbers read-only, without unpickling; its header is checked before allocation."""
     if path.exists() and not path.is_file():
         raise InputError(f"{path} is not a file: give the .npy file of the {kind}")
     array = npy.map_file(path)
@@ -202,9 +201,9 @@ def _open_array(path: Path, kind: str, axes: tuple[str, ...]) -> np.ndarray:
 
 
 def _as_finite_rows(stored: np.ndarray, path: Path) -> np.ndarray:
-    """The rows as float32, or float64 if float32 would round them, in C order; the map itself where it holds them so.
+    """The rows as float32, or float64 if float32 would round them, in C order; the memory map itself if possible.
 
-    What is too large for float32 is refused all the same, so that float64 has the squares of everything.
+    Values too large for float32 are refused in either case, so that all squares fit into float64.
     """
     kind = np.result_type(stored.dtype.newbyteorder("="), np.float32)
     same = stored.dtype == kind and stored.flags.c_contiguous
@@ -222,7 +221,7 @@ def _as_finite_rows(stored: np.ndarray, path: Path) -> np.ndarray:
 
 
 def _checked_info(info: Any, beside: Path, shape: tuple[int, ...], rows: Path) -> dict[str, Any]:
-    """``info``, which stands in ``beside``, if it is ours and describes ``rows``; another program's is left alone."""
+    """``info`` from the file ``beside`` if softvq wrote it for ``rows``; {} for files of other programs."""
     if not isinstance(info, dict) or info.get("format") != FORMAT:
         return {}
     version = info.get("version")
@@ -264,7 +263,7 @@ _FIELDS: dict[str, Callable[[Any], bool]] = {
     "shard": lambda value: isinstance(value, list) and [type(number) for number in value] == [int, int],
     **dict.fromkeys(("dataset", "split", "representation", "checkpoint_sha256", "fingerprint"), _is_text),
 }
-"""What a field of ``NAME.json`` has to be, where it is there."""
+"""Checks for the optional fields of ``NAME.json``."""
 
 
 def write(
@@ -275,19 +274,19 @@ def write(
     labels: np.ndarray | None = None,
     info: Mapping[str, Any] | None = None,
 ) -> None:
-    """Stream rows, ``n`` in all, in batches (B, d) of one type, to ``NAME.npy``, which appears when all are there.
+    """Stream ``n`` rows, in batches (B, d) of one dtype, to ``NAME.npy``, which appears when it is complete.
 
-    ``labels``, int64 (n,), go to ``NAME.labels.npy`` and ``info`` to ``NAME.json``; old side files are replaced, or
-    removed where there are no new ones. UsageError: the name does not end in ``.npy``, or ends in ``.labels.npy``.
-    InputError: a row is not finite. SoftVQError: a file cannot be written. Then nothing is changed.
+    ``labels``, int64 (n,), are written to ``NAME.labels.npy`` and ``info`` to ``NAME.json``; old side files are
+    replaced or removed. UsageError: the name does not end in ``.npy``, or ends in ``.labels.npy``. InputError: a row is
+    not finite. SoftVQError: a file cannot be written. After an error, the old files are unchanged.
     """
     path, batches = Path(path), iter(batches)
     check_name(path)
-    first = next(batches)  # its width and type are the file's
+    first = next(batches)  # it determines the width and dtype of the file
     d, dtype = first.shape[1], first.dtype.newbyteorder("<")
     for target in (path, labels_path(path), info_path(path)):
         discard_abandoned(target.parent, glob.escape(target.name))
-    with contextlib.ExitStack() as stack:  # left in the opposite order: latents, labels, info
+    with contextlib.ExitStack() as stack:  # closes in reverse order: latents, labels, info
         files = []
         if info is not None:
             files.append(stack.enter_context(atomic_write(info_path(path))))
@@ -314,7 +313,7 @@ def write(
             written += len(rows)
         if written != n:
             raise ValueError(f"{written} rows were written of {n}")
-        for file in files:  # on the disk before the first of the old files goes
+        for file in files:  # flush to disk before the first old file is removed
             file.flush()
             os.fsync(file.fileno())
         for old in (labels_path(path), info_path(path)):
@@ -332,12 +331,12 @@ def embed(
     shard: tuple[int, int] | None = None,
     reporter: Reporter | None = None,
 ) -> Embedding:
-    """Write what ``checkpoint`` makes of every image of ``dataset``, in order, one batch in memory at a time.
+    """Write a representation of every image of ``dataset``, in order, with one batch in memory at a time.
 
     ``what`` is a name in ``softvq_cli.words.REPRESENTATIONS``, written to ``NAME.npy``, ``NAME.labels.npy`` (with
-    labels) and ``NAME.json``; ``rows`` is the representation itself, (N, d), where it is at hand; ``shard`` (I, N)
-    takes the I-th of N parts of the images, counted from 1. InputError: the bottleneck has no such representation,
-    the data set is empty, or a value is not finite. SoftVQError: a file cannot be written; what stood there stays.
+    labels) and ``NAME.json``; ``rows`` is the representation (N, d) if it has already been computed; ``shard`` (I, N)
+    selects the I-th of N parts of the images, counted from 1. InputError: the bottleneck does not have the
+    representation, the data set is empty, or a value is not finite. SoftVQError: a file cannot be written.
     """
     from softvq_cli.model import representations
 

@@ -11,18 +11,18 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Embedding:
-    """One vector per row, and what is known of the rows."""
+    """One vector per row, and information about the rows."""
 
     path: Path
     z: np.ndarray
-    """float32 (N, d), or float64 where the file holds more than float32 can; a read-only memory map where it holds
-    either in this machine's order."""
+    """float32 (N, d), or float64 if the file has values that float32 cannot represent; a read-only memory map if the
+    file has native byte order."""
     labels: np.ndarray | None
     """int64 (N,), or None."""
     class_names: tuple[str, ...]
-    """One name per class, in the order of the labels; empty where they are not known."""
+    """One name per class, in the order of the labels; empty if unknown."""
     info: dict[str, Any]
-    """What ``NAME.json`` says; empty where the array is someone else's."""
+    """The content of ``NAME.json``; empty for arrays of other programs."""
 
     def __len__(self) -> int:
         return len(self.z)

@@ -1,4 +1,4 @@
-"""Labels by another numbering: where classes have names, the names decide which are the same."""
+"""Give the labels of several files one numbering; class names decide which classes are the same."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from softvq_cli.embeddings.embedding import Embedding
 from softvq_cli.errors import InputError
 
 _SHOWN = 5
-"""Names in a message."""
+"""Maximum number of names in a message."""
 
 
 def numbering(first: Sequence[str], other: Sequence[str]) -> tuple[str, ...]:
     """The names of ``first`` in their order, then those that only ``other`` has.
 
-    Names are the same if Unicode's NFC of them is: a folder copied from a Mac spells ``é`` otherwise.
+    Names are compared in Unicode's NFC form, because a folder copied from a Mac encodes ``é`` differently.
     """
     known = set(map(_normal, first))
     return (*first, *(name for name in other if _normal(name) not in known))
 
 
 def shared(first: Sequence[str], other: Sequence[str]) -> tuple[str, ...]:
-    """The names of ``first`` that ``other`` has too."""
+    """The names of ``first`` that ``other`` also has."""
     theirs = set(map(_normal, other))
     return tuple(name for name in first if _normal(name) in theirs)
 
 
 def renumber(labels: np.ndarray, names: Sequence[str], into: Sequence[str]) -> np.ndarray:
-    """Labels, int (N,), that are indices into ``names`` as indices into ``into``, int64; it has all of the names."""
+    """Convert labels, int (N,), from indices into ``names`` to int64 indices into ``into``, which has all of them."""
     place = {_normal(name): i for i, name in reversed(list(enumerate(into)))}
     return np.asarray(np.array([place[_normal(name)] for name in names], dtype=np.int64)[labels])
 
 
 def align(embeddings: Sequence[Embedding]) -> tuple[list[Embedding], list[str]]:
-    """Give the classes of several files one numbering, that of the first file whose classes have names.
+    """Renumber the classes of several files like those of the first file with class names.
 
-    Files without labels or without names stay as they are.
+    Files without labels or without names are unchanged.
     """
     names: tuple[str, ...] = ()
     first, aligned, notes = None, [], []
@@ -70,7 +70,7 @@ def align(embeddings: Sequence[Embedding]) -> tuple[list[Embedding], list[str]]:
                 f"({len(common)} in common: {shorten(common, _SHOWN)})"
             )
         aligned.append(dataclasses.replace(embedding, labels=labels, class_names=names))
-    # All with the names of all, since those of a later file have been added at the end.
+    # Now all files get all names, because later files have added theirs at the end.
     return [
         dataclasses.replace(each, class_names=names) if each.labels is not None and each.class_names else each
         for each in aligned

@@ -1,7 +1,7 @@
-"""Embeddings as one Parquet table, as viewers and Hugging Face's ``datasets`` take it; and tables of codes.
+"""Embeddings as one Parquet table, the format of viewers and Hugging Face's ``datasets``; and tables of codes.
 
-``vector`` is a list of float32 of one length; ``label``, ``class`` and ``file`` are there where the data have them;
-``index`` numbers the rows. What ``NAME.json`` says of a ``.npy`` file stands in the table's metadata.
+``vector`` is a list of float32 with constant length; ``label``, ``class`` and ``file`` are optional; ``index`` is the
+row number. The table's metadata has the content of ``NAME.json``.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from softvq_cli.errors import InputError, SoftVQError, one_line
 from softvq_cli.files import arrow_errors, arrow_file, atomic_write, discard_abandoned, write_text
 
 _ROWS = 1024
-"""In a row group: as many images are encoded in memory at a time."""
+"""Rows in a row group; this many images are encoded in memory at a time."""
 _CODE = "code_"
-"""What the columns of codes begin with."""
+"""The prefix of code columns."""
 _OURS, _HUGGING_FACE = b"softvq", b"huggingface"
-"""Keys of the metadata."""
+"""Keys of the table's metadata."""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """What a table has besides the vectors, by choice; None: it has not."""
+    """The optional columns of a table; None: no column."""
 
     images: np.ndarray | None = None
     """uint8 (N, H, W, C), stored as PNG."""
@@ -43,11 +43,11 @@ class Columns:
     neighbours: tuple[np.ndarray, np.ndarray] | None = None
     """Rows, int (N, k), and distances, float (N, k)."""
     in_train: np.ndarray | None = None
-    """bool (N,): which of all rows are in the training split."""
+    """bool (N,): which rows are in the training split."""
 
 
 def check_available() -> None:
-    """Make sure that tables can be written (SoftVQError)."""
+    """Raise SoftVQError if the packages for tables are missing."""
     try:
         import pyarrow  # noqa: F401
     except ImportError as error:
@@ -55,7 +55,7 @@ def check_available() -> None:
 
 
 def write(path: Path, rows: Embedding, columns: Columns) -> None:
-    """Write the vectors of ``rows`` and ``columns`` to ``NAME.parquet``, whole or not at all (SoftVQError)."""
+    """Write the vectors of ``rows`` and ``columns`` to ``NAME.parquet`` atomically (SoftVQError)."""
     check_available()
     import pyarrow as pa
     from pyarrow.parquet import ParquetWriter
@@ -71,11 +71,11 @@ def write(path: Path, rows: Embedding, columns: Columns) -> None:
 
 
 def write_codes(path: Path, rows: Embedding, in_train: np.ndarray | None = None) -> None:
-    """Write the codes ``rows`` of items to ``NAME.parquet`` or ``NAME.csv``, whole or not at all (SoftVQError).
+    """Write the codes ``rows`` of items to ``NAME.parquet`` or ``NAME.csv`` atomically (SoftVQError).
 
-    ``id`` is the file of an item, or its number where the data have no names; ``code_1``, ``code_2``, … are its codes,
-    stage by stage, and of a grid position by position. ``code`` has all of them; ``suffix`` counts the items that share
-    them from 0, in the order of the data, so that ``unique``, ``12-4-9-0``, is one item.
+    ``id`` is the file name of an item, or its index without file names; ``code_1``, ``code_2``, … are its codes, stage
+    by stage (with a grid, position by position). ``code`` has all of them as text; ``suffix`` numbers the items with
+    the same codes from 0, in the order of the data, so that ``unique``, for example ``12-4-9-0``, identifies one item.
     """
     codes = np.asarray(rows.z, np.int64)
     texts = ["-".join(map(str, row)) for row in codes.tolist()]
@@ -108,12 +108,12 @@ def write_codes(path: Path, rows: Embedding, in_train: np.ndarray | None = None)
 
 
 def _stamp(rows: Embedding) -> str:
-    """What ``NAME.json`` would say; the names of the files are a column."""
+    """The content of ``NAME.json``, without the file names, which are a column."""
     return json.dumps({name: value for name, value in rows.info.items() if name != "file_names"})
 
 
 def _suffixes(codes: np.ndarray) -> np.ndarray:
-    """int64 (N,): how many rows before it have the same codes, of ``codes`` (N, n)."""
+    """Number of earlier rows with the same codes, for each row of ``codes`` (N, n): int64 (N,)."""
     _, groups, sizes = np.unique(codes, axis=0, return_inverse=True, return_counts=True)
     order = np.argsort(groups.reshape(-1), kind="stable")
     suffixes = np.empty(len(codes), np.int64)
@@ -122,10 +122,10 @@ def _suffixes(codes: np.ndarray) -> np.ndarray:
 
 
 def read(path: Path) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...], Any]:
-    """(vectors or codes (N, d), labels int (N,), names of the labels' classes, what would stand in ``NAME.json``).
+    """Read (vectors or codes (N, d), labels int (N,), class names, the content of ``NAME.json``).
 
-    The last is None where the table is someone else's. Nothing but the types is checked. InputError: there are none of
-    the first, or the table is damaged.
+    The last is None for tables of other programs. Only the types are checked. InputError: the table has neither vectors
+    nor codes, or is damaged.
     """
     with arrow_errors(path, "Parquet table"):
         from pyarrow.parquet import ParquetFile
@@ -153,7 +153,7 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...], An
 
 
 def _fields(rows: Embedding, columns: Columns) -> dict[str, tuple[Any, Any]]:
-    """Of each column its type in Arrow and in ``datasets``."""
+    """The type of each column in Arrow and in ``datasets``."""
     import pyarrow as pa
 
     def value(kind: str) -> dict[str, str]:
@@ -222,14 +222,14 @@ def _batch(schema: Any, rows: Embedding, columns: Columns, part: slice) -> Any:
 
 
 def _splits(split: Any, in_train: np.ndarray | None, part: slice, count: int) -> list[str]:
-    """The split of each row of a part."""
+    """The split name of each row in ``part``."""
     if in_train is None:
         return [str(split)] * count
     return ["train" if trained else "test" for trained in in_train[part]]
 
 
 def _png(image: np.ndarray) -> bytes:
-    """Of one image, uint8 (H, W, 1 or 3)."""
+    """Encode one image, uint8 (H, W, 1 or 3), as PNG."""
     from PIL import Image
 
     buffer = io.BytesIO()
@@ -238,12 +238,12 @@ def _png(image: np.ndarray) -> bytes:
 
 
 def _text(name: str) -> str:
-    """A file name that is no valid text, as JSON escapes it: Arrow takes nothing else."""
+    """Escape a file name that is not valid Unicode as in JSON, because Arrow accepts only valid text."""
     return name.encode(errors="backslashreplace").decode()
 
 
 def _whole(column: Any, name: str, path: Path) -> np.ndarray:
-    """int (N,)."""
+    """An integer column as int (N,)."""
     import pyarrow as pa
 
     if not pa.types.is_integer(column.type) or column.null_count:
@@ -254,7 +254,7 @@ def _whole(column: Any, name: str, path: Path) -> np.ndarray:
 
 
 def _class_names(metadata: Mapping[bytes, bytes]) -> tuple[str, ...]:
-    """What ``datasets`` keeps of the column ``label``; nothing where it has kept none."""
+    """The class names that ``datasets`` stores for the column ``label``; empty if there are none."""
     value: Any = json.loads(metadata.get(_HUGGING_FACE, b"{}"))
     for name in ("info", "features", "label", "names"):
         value = value.get(name) if isinstance(value, dict) else None

@@ -1,1 +1,1 @@
-"""What a representation is worth: clustering, probes, codebook use, rate."""
+"""Evaluation of representations: clustering, probes, codebook usage, image issues and maps."""

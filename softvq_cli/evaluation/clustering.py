@@ -1,6 +1,6 @@
-"""Clusters of the latents, by K-means or another model, and how well they agree with the classes.
+"""Cluster the latents by K-means or another method, and measure the agreement with the classes.
 
-The paper's protocol: as many clusters as classes, 100 random starts, the one with the lowest inertia kept;
+The paper's protocol: as many clusters as classes; 100 random starts, of which the one with the lowest inertia is kept;
 accuracy by the best one-to-one assignment of clusters to classes, found by the Hungarian method.
 """
 
@@ -21,53 +21,53 @@ from softvq_cli.ranges import MOST_COUNT, check_jobs, check_number, check_seed
 from softvq_cli.words import CLUSTER_METHODS, INITS, ClusterMethod, Init
 
 GROUP = 10
-"""Starts that share their products. The last bits of a product depend on how many share it, so the groups are the same
-whatever the number of cores."""
+"""Number of starts that share a matrix product. Its last bits depend on this number, so the groups are the same for any
+number of cores."""
 MOST_STARTS = 1_000_000
 SILHOUETTE_ROWS = 5000
-"""The silhouette needs every distance between two rows; from larger data this many rows are drawn."""
+"""Maximum number of rows for the silhouette, which needs all pairwise distances; larger data are subsampled."""
 FEW_ROWS = 3
-"""Rows a class or cluster, below which chance has a large part in the agreement of the two."""
+"""With fewer rows per class or cluster, their agreement is largely due to chance."""
 MOST_MIXTURES = 10
-"""Starts of EM beside the one from K-means; each costs many of K-means."""
+"""Maximum number of random EM starts (in addition to one from K-means); each takes as long as many K-means starts."""
 MOST_PAIRS = 20_000
-"""Rows of which all pairs are kept for merging, 8 bytes each; from more, only near rows are merged."""
+"""Maximum number of rows for exact merging, which stores all pairs, 8 bytes each; else only near rows are merged."""
 GRAPH = 15
-"""Neighbours of a row that it can be merged with then."""
+"""Number of neighbours of each row with which it can then be merged."""
 _WHATEVER = "accuracy and NMI then do not depend on the latents"
 N_INIT = 100
-"""Starts of K-means, of the paper's protocol."""
+"""Number of K-means starts in the paper's protocol."""
 
 
 @dataclass(frozen=True)
 class Clustering:
-    """The best start of K-means, or what another method made of the rows, and the spread of K-means' starts."""
+    """The best K-means start, or the result of another method, and the spread of the K-means starts."""
 
     assignments: np.ndarray
     """int64 (N,), the cluster of each row."""
     inertia: float
-    """Sum of the squared distances to the centre of the row's cluster, of the best start."""
+    """Sum of the squared distances from each row to the centre of its cluster, for the best start."""
     clusters: int
     n_init: int
     n: int
     inertias: np.ndarray
-    """float64 (n_init,), of every start in order."""
+    """float64 (n_init,): the inertia of every start, in order."""
     accuracy: float | None
     nmi: float | None
     ari: float | None
     accuracies: np.ndarray | None
-    """float64 (n_init,): what each start of K-means alone would have reported; None for another method."""
+    """float64 (n_init,): the accuracy of every K-means start; None for another method."""
     silhouette: float | None
-    """Without labels only; None where it is not defined (one cluster, or as many as rows)."""
+    """Only without labels; None if it is not defined (one cluster, or as many clusters as rows)."""
     classes: int | None = None
-    """How many the labels have."""
+    """Number of classes in the labels."""
     method: ClusterMethod = "kmeans"
     projected_variance: float | None = None
-    """What the principal components hold that the starts were iterated in before all dimensions, if they were."""
+    """Fraction of the variance in the principal components in which the starts first converged, if they did."""
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Why the measures say less than they seem to, a line each."""
+        """Reasons why the measures are less reliable than they seem, one line each."""
         notes, used = [], len(np.unique(self.assignments))
         if self.method == "kmeans" and used < self.clusters:
             notes.append(f"there are only {used} different rows for {self.clusters} clusters")
@@ -89,7 +89,7 @@ class Clustering:
         return {name: summary(values) for name, values in measures.items() if values is not None}
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON; the assignments are left out."""
+        """A JSON-ready dictionary, without the assignments."""
         document: dict[str, Any] = {"clustering_accuracy": self.accuracy, "nmi": self.nmi, "ari": self.ari}
         if self.accuracy is None:
             document = {"silhouette": self.silhouette}
@@ -117,14 +117,14 @@ def cluster(
 ) -> Clustering:
     """Cluster the rows of ``z`` by K-means and keep the start with the lowest inertia.
 
-    The other methods are those of scikit-learn: "gmm" is a mixture of Gaussians with full covariances, the likeliest of
-    those from K-means' result and of up to ten starts of its own; "agglomerative" merges rows by Ward's criterion.
+    The other methods are scikit-learn's. "gmm" is a mixture of Gaussians with full covariances: the most likely of one
+    started from the K-means result and up to ten random starts. "agglomerative" merges clusters by Ward's criterion.
 
-    Start i draws from its own generator, made from ``seed`` and i, and its group runs on one thread, so that the result
-    depends neither on ``jobs`` nor on the order of finishing. Equal inertias are decided by the lower i.
+    Start i has its own generator, seeded with ``seed`` and i, and each group of starts runs on one thread. Therefore
+    the result depends neither on ``jobs`` nor on the order in which groups finish. Of equal inertias, the lower i wins.
 
-    ``z`` is (N, d), finite; ``labels`` int (N,), any whole numbers. There are as many clusters as classes unless
-    ``clusters`` says otherwise. Without labels the ``silhouette`` is measured, which needs distances between the rows.
+    ``z`` is (N, d), finite; ``labels`` int (N,), any integers. The default for ``clusters`` is the number of classes.
+    Without labels, the ``silhouette`` is computed instead, from distances between rows.
     """
     clusters = _number_of_clusters(z, labels, clusters)
     n_init = int(check_number("n_init", n_init, low=1, high=MOST_STARTS))
@@ -139,7 +139,7 @@ def cluster(
     if z.dtype.kind != "f":
         z = z.astype(np.float64)
     mean = z.mean(axis=0, dtype=np.float64)
-    # K-means does not care about scale: a power of two is exact, and keeps float32 squares from overflowing.
+    # K-means is invariant to scale. A power of two is exact, and avoids overflow of float32 squares.
     exponent = int(np.frexp(np.maximum(z.max(axis=0) - mean, mean - z.min(axis=0)).max())[1])
     rows = kmeans.Rows(z, clusters, exponent)
     low, variance = rows.principal(clusters) or (None, None)
@@ -175,7 +175,7 @@ def cluster(
 
 
 def _number_of_clusters(z: np.ndarray, labels: np.ndarray | None, clusters: int | None) -> int:
-    """As many as were asked for, or as there are classes."""
+    """``clusters``, or else the number of classes."""
     if labels is not None and len(labels) != len(z):
         raise InputError(f"{len(labels)} labels for {len(z)} rows: they must be equal in number")
     if clusters is None:
@@ -189,9 +189,9 @@ def _number_of_clusters(z: np.ndarray, labels: np.ndarray | None, clusters: int 
 
 
 def hungarian_accuracy(labels: np.ndarray, assignments: np.ndarray) -> float:
-    """Fraction of rows that are right under the best one-to-one assignment of clusters to classes.
+    """Fraction of rows that are correct under the best one-to-one assignment of clusters to classes.
 
-    With more clusters than classes the rows of the clusters left over count as wrong, and the other way round.
+    With more clusters than classes, rows of unassigned clusters count as wrong; with fewer, those of such classes do.
     """
     from scipy.optimize import linear_sum_assignment
     from sklearn.metrics.cluster import contingency_matrix
@@ -204,7 +204,7 @@ def hungarian_accuracy(labels: np.ndarray, assignments: np.ndarray) -> float:
 def _all_starts(
     rows: kmeans.Rows, low: kmeans.Rows | None, clusters: int, init: Init, seeds: Sequence[int], jobs: int | None
 ) -> Iterator[kmeans.Start]:
-    """A start for each seed, in order; groups of them side by side, each group on one thread."""
+    """Run one start per seed, in order; groups of starts run in parallel, each group on one thread."""
     import joblib
 
     groups = [seeds[i : i + GROUP] for i in range(0, len(seeds), GROUP)]
@@ -216,7 +216,7 @@ def _all_starts(
 def _by_other_method(
     rows: kmeans.Rows, method: ClusterMethod, best: np.ndarray, clusters: int, seeds: Sequence[int]
 ) -> np.ndarray:
-    """int64 (N,); ``best`` is where K-means ended, ``seeds`` are those of its starts."""
+    """The clusters, int64 (N,); ``best`` is the K-means result, ``seeds`` are those of its starts."""
     if method == "gmm" and rows.wide:
         raise InputError(
             Message("some rows lie too far from the others for covariances: leave them out, or use {method} kmeans")
@@ -230,7 +230,7 @@ def _by_other_method(
 
 
 def nearest_mean(z: np.ndarray, assignments: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """int64 (M,): of the clusters ``assignments`` of ``z`` (N, d) the one whose mean is nearest to each row."""
+    """The cluster with the nearest mean for each of ``rows``, int64 (M,); ``assignments`` are the clusters of ``z``."""
     from scipy.spatial.distance import cdist
 
     names, index = np.unique(assignments, return_inverse=True)
@@ -254,7 +254,7 @@ def _agreement(labels: np.ndarray, assignments: np.ndarray) -> tuple[float, floa
 
 
 def _silhouette(rows: kmeans.Rows, assignments: np.ndarray, seed: int) -> float | None:
-    """Mean silhouette, of a sample if there are many rows."""
+    """Mean silhouette; of a sample if there are many rows."""
     from scipy.spatial.distance import cdist
     from sklearn.metrics import silhouette_score
 
@@ -270,13 +270,13 @@ def _silhouette(rows: kmeans.Rows, assignments: np.ndarray, seed: int) -> float 
 
 
 def _gaussian_mixture(z: np.ndarray, assignments: np.ndarray, clusters: int, starts: int, seed: int) -> np.ndarray:
-    """The most probable component of each row in the likeliest of several mixtures.
+    """The most probable component of each row, in the most likely of several mixtures.
 
-    One is where EM ends from the clusters that K-means found, the others from rows drawn as in k-means++: K-means cuts
-    across long clusters, and EM does not leave what it begins with.
+    One EM run starts from the K-means clusters, the others from rows drawn as in k-means++: K-means splits long
+    clusters, and EM stays close to its initialisation.
 
-    ``z`` is float64 (N, d), one scale for all columns, near unit variance, since covariances get 1e-6 added;
-    ``assignments`` are those of K-means; ``starts`` counts the others, and ``seed`` draws their rows.
+    ``z`` is float64 (N, d), scaled by one factor to about unit variance, because 1e-6 is added to covariances;
+    ``assignments`` are the K-means clusters; ``starts`` is the number of other runs, and ``seed`` draws their rows.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
@@ -294,7 +294,7 @@ def _gaussian_mixture(z: np.ndarray, assignments: np.ndarray, clusters: int, sta
         weights_init=(counts + 1e-3) / (counts + 1e-3).sum(),
         means_init=means,
         precisions_init=(precisions + precisions.transpose(0, 2, 1)) / 2,
-        init_params="random_from_data",  # of which nothing is left, since all three are given
+        init_params="random_from_data",  # has no effect, since all three parameters are given
         max_iter=500,
         random_state=0,
     )
@@ -307,14 +307,14 @@ def _gaussian_mixture(z: np.ndarray, assignments: np.ndarray, clusters: int, sta
 
 
 def _merged(z: np.ndarray, clusters: int) -> np.ndarray:
-    """Ward's merging: the two clusters whose union has the least variance more, until ``clusters`` are left.
+    """Ward's method: merge the two clusters whose union increases the variance least, until ``clusters`` remain.
 
-    From MOST_PAIRS rows on only clusters that a graph of near rows connects are merged.
+    With more than MOST_PAIRS rows, only clusters connected by the neighbour graph are merged.
     """
     from sklearn.cluster import AgglomerativeClustering
     from sklearn.neighbors import kneighbors_graph
 
     near = kneighbors_graph(z, GRAPH) if len(z) > MOST_PAIRS else None
-    with quiet(UserWarning):  # of parts that are not connected: it connects them then
+    with quiet(UserWarning):  # about unconnected parts of the graph, which scikit-learn then connects
         merging = AgglomerativeClustering(clusters, linkage="ward", connectivity=near)
         return np.asarray(merging.fit_predict(z), dtype=np.int64)

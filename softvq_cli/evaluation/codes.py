@@ -1,7 +1,7 @@
-"""Discrete codes of items: how the codewords are used, which items share all codes, and how codes and classes agree.
+"""Statistics of discrete codes: codeword usage, items that share all codes, and agreement with the classes.
 
-NMI rises when every item has a code of its own, and when codes die; AMI is corrected for chance, and homogeneity asks
-only whether items with one code have one class.
+NMI increases when every item has its own code, and when codes are unused. AMI is corrected for chance, and
+homogeneity measures only whether items with the same code have the same class.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from typing import Any
 import numpy as np
 
 _GROUPS, _ITEMS = 3, 3
-"""So many of the largest groups of items that share all codes are named, and so many items of each."""
+"""Number of groups of items with equal codes to list, largest first, and number of items to list for each."""
 
 
 def describe_codes(
     codes: np.ndarray, stages: int, K: int, labels: np.ndarray | None = None, ids: Sequence[str] | None = None
 ) -> dict[str, Any]:
-    """How the codes of N items are used, int (N, P·G): G ``stages`` of ``K`` codewords at each of P positions.
+    """Describe the codes of N items, int (N, P·G): G ``stages`` with ``K`` codewords at each of P positions.
 
-    The JSON-ready document has ``stages``, by the stage's number from 1: ``codes`` (K), ``used``, ``perplexity`` and
-    ``entropy_bits`` of the usage. ``collisions``: ``items`` that share all codes with another item, their ``share``,
-    the ``groups`` of such items, the size of the ``largest_group``, and ``examples``, by the items' ``ids`` or numbers
-    from 0. With ``labels``, int (N,), also ``classes``: NMI, AMI, homogeneity and purity of all codes together, and
-    without a grid those of each stage, in ``stages``.
+    The JSON-ready document has ``stages``, by number from 1: ``codes`` (K), ``used``, ``perplexity`` and
+    ``entropy_bits`` of the usage. ``collisions`` has the number of ``items`` that share all codes with another item,
+    their ``share``, the number of ``groups`` of such items, the size of the ``largest_group``, and ``examples`` by the
+    ``ids`` of items, or by index from 0. With ``labels``, int (N,), ``classes`` has NMI, AMI, homogeneity and purity of
+    all codes together; without a grid, ``stages`` also has them for each stage.
     """
     by_stage = codes.reshape(-1, stages)
     _, groups, sizes = np.unique(codes, axis=0, return_inverse=True, return_counts=True)
@@ -51,7 +51,7 @@ def describe_codes(
 
 
 def as_text(document: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    """``stages`` and ``collisions`` of a document of :func:`describe_codes`, with a line of text by name."""
+    """Format ``stages`` and ``collisions`` of a :func:`describe_codes` document as lines of text by name."""
     stages, shared = document["stages"], document["collisions"]
     lines = {
         f"stage {name}": f"{stage['used']} of {stage['codes']} codes used, perplexity {stage['perplexity']:.1f}, "
@@ -82,13 +82,13 @@ def _usage(codes: np.ndarray, K: int) -> dict[str, float]:
 
 
 def entropy_bits(counts: np.ndarray) -> float:
-    """Entropy of a usage, given as numbers or shares (K,), not negative; 2 to it is the perplexity."""
+    """Entropy in bits of a usage, non-negative counts or fractions (K,). Its power of 2 is the perplexity."""
     share = counts[counts > 0] / counts.sum()
     return max(0.0, float(-(share * np.log2(share)).sum()))
 
 
 def agreement(groups: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """NMI, AMI, homogeneity and purity of ``groups``, int (N,), against ``labels``, int (N,)."""
+    """NMI, AMI, homogeneity and purity of ``groups``, int (N,), with respect to ``labels``, int (N,)."""
     from sklearn.metrics import homogeneity_completeness_v_measure, mutual_info_score
 
     homogeneity, _, nmi = homogeneity_completeness_v_measure(labels, groups)
@@ -101,9 +101,9 @@ def agreement(groups: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 
 
 def _expected_information(groups: np.ndarray, labels: np.ndarray) -> float:
-    """Nats that groups and labels of these sizes share by chance (Vinh, Epps and Bailey 2010, eq. 24a).
+    """Expected mutual information in nats of groups and labels of these sizes (Vinh, Epps and Bailey 2010, eq. 24a).
 
-    scikit-learn goes through all pairs of a group and a class; most groups have one of a few sizes.
+    scikit-learn loops over all pairs of a group and a class. Here groups of equal size, which are common, share a term.
     """
     from scipy.stats import hypergeom
 
@@ -119,7 +119,7 @@ def _expected_information(groups: np.ndarray, labels: np.ndarray) -> float:
 
 
 def purity(codes: np.ndarray, labels: np.ndarray) -> float:
-    """Accuracy of guessing the commonest class of each code. It grows with the number of codes, up to 1."""
+    """Accuracy of predicting the most frequent class of each code. It increases with the number of codes, up to 1."""
     _, y = np.unique(labels, return_inverse=True)
     classes = int(y.max()) + 1
     pairs, counts = np.unique(codes.astype(np.int64) * classes + y, return_counts=True)

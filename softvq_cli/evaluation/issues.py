@@ -1,7 +1,7 @@
-"""What is odd in a set of images: duplicates, images without content, and labels that a classifier doubts.
+"""Find issues in a set of images: duplicates, images without content, outliers and doubtful labels.
 
-Arrays in, row numbers and scores out. The thresholds were chosen on MNIST and on CIFAR-10 (JPEG), where they give few
-findings.
+The functions take arrays and return row numbers and scores. The thresholds were chosen on MNIST and CIFAR-10 (JPEG),
+where they give few findings.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from PIL import Image
 from softvq_cli.evaluation.search import nearest
 
 SIDE, KEPT = 32, 8
-"""The hash is of the lowest 8 × 8 frequencies of an image of 32 × 32 grey pixels."""
+"""The hash uses the lowest 8 × 8 frequencies of a greyscale thumbnail of 32 × 32 pixels."""
 MOST_BITS = 6
-"""Bits in which the hashes of two near-duplicates may differ, of 64."""
+"""Maximum number of different bits, out of 64, in the hashes of near-duplicates."""
 LEAST_CORRELATION = 0.99
-"""Of the grey thumbnails of two near-duplicates. MNIST has 13 such groups, at 0.97 341; CIFAR-10 (JPEG) has 20 pairs
-when hashes may differ in 10 bits."""
+"""Minimum correlation of the greyscale thumbnails of near-duplicates. MNIST has 13 such groups, 341 at 0.97; CIFAR-10
+(JPEG) has 20 pairs if hashes may differ in 10 bits."""
 LEAST_CONTRAST = 8.0
-"""Standard deviation of the thumbnail, of 255, below which an image has too little content to be compared."""
+"""Minimum standard deviation of a thumbnail, of 255; images with less have too little content to be compared."""
 DARK, BRIGHT, BLURRED = 40.0, 225.0, 0.15
 """Thresholds of :func:`content`. The least sharp image of CIFAR-10 (JPEG) has 0.16, of MNIST 0.55."""
 _BLOCK = 2048
 
 
 class Images(Protocol):
-    """An array uint8 (N, H, W, C), or anything that gives such images one after the other."""
+    """A uint8 (N, H, W, C) array, or an iterable of such images."""
 
     def __len__(self) -> int: ...
 
@@ -39,7 +39,7 @@ class Images(Protocol):
 
 
 def equal_rows(images: Images) -> list[np.ndarray]:
-    """Groups of equal images: int64 row numbers of each, two at least, the first row of a group first."""
+    """Groups of two or more equal images, as int64 row numbers in ascending order."""
     groups: dict[bytes, list[int]] = {}
     for row, image in enumerate(images):
         digest = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
@@ -48,7 +48,7 @@ def equal_rows(images: Images) -> list[np.ndarray]:
 
 
 def thumbnails(images: Images) -> np.ndarray:
-    """uint8 (N, 32, 32): the images, uint8 (N, H, W, C), in grey and at one size."""
+    """Convert images, uint8 (N, H, W, C), to greyscale thumbnails, uint8 (N, 32, 32)."""
     small = np.empty((len(images), SIDE, SIDE), np.uint8)
     for row, image in enumerate(images):
         picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).convert("L")
@@ -57,10 +57,10 @@ def thumbnails(images: Images) -> np.ndarray:
 
 
 def dct_hashes(small: np.ndarray) -> np.ndarray:
-    """uint64 (N,): one bit for each of the 64 lowest frequencies that is above their median (pHash, Zauner 2010).
+    """Perceptual hashes, uint64 (N,): one bit for each of the 64 lowest frequencies above their median (Zauner 2010).
 
-    The first bit, of the mean brightness, is the highest. Images that differ in size, compression or brightness have
-    hashes that differ in few bits.
+    The most significant bit is that of the mean brightness. Hashes of images that differ in size, compression or
+    brightness differ in few bits.
     """
     from scipy.fft import dct
 
@@ -75,11 +75,11 @@ def dct_hashes(small: np.ndarray) -> np.ndarray:
 def near_pairs(small: np.ndarray, hashes: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Pairs of near-duplicates among ``rows``, int64 (P, 2).
 
-    Candidates share one of the four 16-bit words of their hashes, so that not all pairs have to be compared: of a pair
-    whose hashes differ in three bits at most, none is missed.
+    Only images that share one of the four 16-bit words of the hash are compared. No pair is missed whose hashes differ
+    in at most three bits.
     """
     rows = rows[small[rows].reshape(len(rows), -1).std(axis=1) >= LEAST_CONTRAST]
-    keys = [np.empty(0, np.int64)]  # a pair as one number, so that pairs of several words are found once
+    keys = [np.empty(0, np.int64)]  # each pair as one number, to remove repetitions between words
     for bucket in _buckets(hashes, rows):
         for start in range(0, len(bucket), _BLOCK):
             part, rest = bucket[start : start + _BLOCK], bucket[start:]
@@ -93,7 +93,7 @@ def near_pairs(small: np.ndarray, hashes: np.ndarray, rows: np.ndarray) -> np.nd
 
 
 def _buckets(hashes: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
-    """The rows that share a word, for each of the four words and each of its values."""
+    """Yield the rows that share a word of the hash, for each of the four words and each value."""
     for shift in (0, 16, 32, 48):
         words = (hashes[rows] >> np.uint64(shift)) & np.uint64(0xFFFF)
         order = np.argsort(words, kind="stable")
@@ -102,7 +102,7 @@ def _buckets(hashes: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """float64 (P,) of two uint8 (P, S, S)."""
+    """Correlation of each pair of thumbnails, uint8 (P, S, S): float64 (P,)."""
     x, y = (part.reshape(len(part), -1).astype(np.float32) for part in (a, b))
     x, y = x - x.mean(axis=1, keepdims=True), y - y.mean(axis=1, keepdims=True)
     norms = np.sqrt(np.square(x).sum(axis=1) * np.square(y).sum(axis=1))
@@ -110,7 +110,7 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def groups_of(pairs: np.ndarray) -> list[np.ndarray]:
-    """Rows that pairs connect, int64, one array per group."""
+    """Connected groups of rows, int64, one array per group."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -124,13 +124,13 @@ def groups_of(pairs: np.ndarray) -> list[np.ndarray]:
 def content(
     images: Images, small: np.ndarray, sides: np.ndarray | None = None
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Images with little to see: kind → their rows, and for each a score between 0 and 1, 0 the worst.
+    """Find images with little content: kind → (rows, a score from 0, the worst, to 1 for each).
 
     - ``constant``: all pixels are equal.
     - ``dark``: 99 % of the grey pixels are below DARK of 255; the score is that percentile.
     - ``bright``: 99 % are above BRIGHT; the score is the distance of that percentile from white.
-    - ``blurred``: the Laplacian's standard deviation is below BLURRED of the image's own. ``sides`` has the shorter
-      side of each image before it was resized: one that was enlarged is not blurred by that.
+    - ``blurred``: the standard deviation of the Laplacian is below BLURRED times that of the image. ``sides`` has the
+      shorter side of each image before resizing, so that enlarged images are not reported as blurred.
     """
     n, start = len(images), 0
     constant, sharpness = np.zeros(n, bool), np.empty(n)
@@ -156,30 +156,30 @@ def content(
 
 
 def _percentiles(small: np.ndarray, wanted: tuple[int, ...]) -> np.ndarray:
-    """float64 (len(wanted), N), of each thumbnail's pixels."""
+    """Percentiles of the pixels of each thumbnail: float64 (len(wanted), N)."""
     blocks = (small[start : start + _BLOCK].reshape(-1, SIDE * SIDE) for start in range(0, len(small), _BLOCK))
     return np.concatenate([np.empty((len(wanted), 0)), *(np.percentile(b, wanted, axis=1) for b in blocks)], axis=1)
 
 
 def _sharpness(grey: np.ndarray) -> np.ndarray:
-    """(n,): standard deviation of the Laplacian over that of the image, float32 (n, H, W)."""
+    """The standard deviation of the Laplacian divided by that of the image, float32 (n, H, W): (n,)."""
     padded = np.pad(grey, ((0, 0), (1, 1), (1, 1)), mode="edge")
     laplacian = padded[:, :-2, 1:-1] + padded[:, 2:, 1:-1] + padded[:, 1:-1, :-2] + padded[:, 1:-1, 2:] - 4 * grey
     return np.asarray(laplacian.std(axis=(1, 2)) / np.maximum(grey.std(axis=(1, 2)), 1e-9))
 
 
 def _shrunk(grey: np.ndarray, side: int) -> np.ndarray:
-    """An image that was enlarged, float32 (H, W), at its own size again."""
+    """Reduce an enlarged image, float32 (H, W), to its original size."""
     height, width = (max(1, round(length * side / min(grey.shape))) for length in grey.shape)
     return np.asarray(Image.fromarray(grey).resize((width, height), Image.Resampling.LANCZOS))
 
 
 def outliers(z: np.ndarray, *, k: int = 5, factor: float = 3.0) -> tuple[np.ndarray, np.ndarray]:
-    """Rows far from all others, int64, and a score, 1 for rows as near as the others and towards 0 for far ones.
+    """Find outliers: rows, int64, and scores, from 1 for typical rows towards 0 for distant ones.
 
-    The distance to the k-th nearest row (Ramaswamy et al., SIGMOD 2000) is compared with the third quartile of all
-    such distances: a row is an outlier if it is ``factor`` interquartile ranges above. With k above 1 two odd rows that
-    have only each other are found, too.
+    A row is an outlier if the distance to its k-th nearest row (Ramaswamy et al., SIGMOD 2000) exceeds the third
+    quartile of all such distances by ``factor`` interquartile ranges. With k above 1, this also finds pairs of outliers
+    that are near each other.
     """
     distances = nearest(z, k)[0][:, -1]
     low, high = np.percentile(distances, [25, 75])
@@ -190,11 +190,11 @@ def outliers(z: np.ndarray, *, k: int = 5, factor: float = 3.0) -> tuple[np.ndar
 
 
 def doubted_labels(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Labels that out-of-sample probabilities doubt, by confident learning (Northcutt et al. 2021, eq. 1 and 2).
+    """Find labels that contradict out-of-sample probabilities, by confident learning (Northcutt et al. 2021, eq. 1, 2).
 
-    t_j is the mean probability of class j over the rows that have the label j. A row with the label i is counted
-    for class j, the most probable of the classes with p_j ≥ t_j. It is doubted where j ≠ i. Returned are the doubted
-    rows, int64, the most doubtful first; the class that each is counted for; its score, the probability of its label.
+    t_j is the mean probability of class j over the rows labelled j. A row labelled i is counted for class j, the most
+    probable of the classes with p_j ≥ t_j. Its label is doubtful if j ≠ i. Returns the rows with doubtful labels,
+    int64, the most doubtful first; the class for which each is counted; and the probability of its label as a score.
     """
     thresholds = np.array([probabilities[labels == label, label].mean() for label in range(probabilities.shape[1])])
     confident = np.where(probabilities >= thresholds, probabilities, -1.0)
@@ -206,7 +206,7 @@ def doubted_labels(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.nd
 
 
 def cross_validated(z: np.ndarray, labels: np.ndarray, *, folds: int = 5, seed: int = 0) -> np.ndarray:
-    """float64 (N, C): the softmax probe's probabilities for each row, of a probe that has not seen the row."""
+    """Cross-validated softmax probabilities, float64 (N, C): each row is predicted by a probe trained without it."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
     from sklearn.pipeline import make_pipeline

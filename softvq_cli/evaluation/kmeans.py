@@ -1,12 +1,12 @@
 """Lloyd's K-means from several starts at once.
 
-The starts share the rows: one matrix product gives the distances from every row to every centre of every start, where
-a start alone has a product too thin to be fast. From one iteration to the next few rows change their cluster, so the
-sums behind the centres are updated by those rows alone, in float64. Where there are many rows or centres, each start
-runs alone and Hamerly's bounds tell which rows cannot change their cluster.
+All starts share the rows: one matrix product computes the distances from every row to every centre of every start. For
+a single start the product would be too narrow to be fast. Few rows change their cluster in an iteration, so the sums of
+each cluster are updated by these rows only, in float64. With many rows or centres, each start runs separately and uses
+Hamerly's bounds to skip rows that cannot change their cluster.
 
-The distances are in float32 where their digits last, which is nearly always; else from differences in float64, which
-are slower.
+Distances are computed in float32 if its precision suffices, which is nearly always the case; otherwise from differences
+in float64, which are slower.
 """
 
 from __future__ import annotations
@@ -24,43 +24,43 @@ from softvq_cli.evaluation.numerics import span
 from softvq_cli.words import Init
 
 TOLERANCE = 1e-4
-"""A start has converged when its centres move by less than this share of the rows' mean variance, or no row changes its
-cluster; scikit-learn's default."""
+"""A start has converged when its centres move by less than this fraction of the rows' mean variance, or no row changes
+its cluster. It is scikit-learn's default."""
 MOST_ITERATIONS = 300
 BOUNDED_CLUSTERS, BOUNDED_ROWS = 50, 500_000
-"""From so many on a start runs with bounds: each alone, which for fewer is slower."""
+"""With at least this many clusters or rows, each start runs separately with bounds; for fewer, this is slower."""
 COMPONENTS, WIDE_ENOUGH, ENOUGH_ROWS, VARIANCE = 64, 256, 1000, 0.8
-"""Rows of at least WIDE_ENOUGH dimensions are iterated in their first principal components, then finished in all
-dimensions, if the components hold this share of the variance."""
+"""Rows with at least WIDE_ENOUGH dimensions first converge in their leading principal components, then in all
+dimensions, if the components have this fraction of the variance."""
 _BLOCK = 1 << 18
-"""Distances at a time, to stay in the cache."""
+"""Number of distances computed at a time, so that they stay in the cache."""
 _MOVES = 1 << 19
-"""Rows, counted once per start, whose changes are summed at a time: about a hundred bytes each."""
+"""Number of rows (times starts) whose moves are summed at a time, about a hundred bytes each."""
 _STORED = 1 << 23
-"""Numbers that are kept in float64; of larger data that is computed when it is needed."""
+"""Maximum number of values stored in float64; for larger data they are computed when needed."""
 _LARGEST_FLOAT32 = 1e5
-"""The span of the rows (see :func:`softvq_cli.evaluation.numerics.span`) to which float32 tells near centres apart."""
+"""Maximum span of the rows (:func:`softvq_cli.evaluation.numerics.span`) for which float32 separates near centres."""
 _ROUNDING = 4e-6
-"""Of the squared norms: what a squared distance in float32 may be off by."""
+"""Maximum error of a squared distance in float32, relative to the squared norms."""
 
 
 @dataclass(frozen=True)
 class Start:
-    """Where one start ended."""
+    """The result of one start."""
 
     inertia: float
     """Sum of the squared distances to the nearest centre."""
     labels: np.ndarray
-    """The smallest unsigned integer, (N,): the cluster of each row."""
+    """The cluster of each row, (N,), as the smallest unsigned integer type."""
     iterations: int
 
 
 class Rows:
     """The rows in the forms that the iterations need, shared by all starts and threads.
 
-    ``z`` (N, d) is as exact as it is known: what float32 would lose of it counts where it lies far from 0. ``clusters``
-    is the number of centres to be told apart. The centred rows are divided by two to the ``exponent``, which is exact,
-    lest squares leave the range of float32.
+    ``z`` (N, d) must have its original precision, because float32 loses digits of rows far from 0. ``clusters`` is the
+    number of centres to distinguish. The centred rows are divided by 2 to the power ``exponent``, which is exact, so
+    that squares stay in the range of float32.
     """
 
     def __init__(self, z: np.ndarray, clusters: int, exponent: int = 0) -> None:
@@ -68,18 +68,18 @@ class Rows:
         self.exponent = exponent
         mean = z.mean(axis=0, dtype=np.float64)
         self.wide = span(z, clusters, shift=mean) > _LARGEST_FLOAT32
-        # One far row moves the mean but not the median; and a share of the variance says nothing of near rows.
+        # A distant row shifts the mean but not the median, and makes the variance useless as a scale of the other rows.
         self._z: np.ndarray = z
         self._shift = np.median(z, axis=0).astype(np.float64) if self.wide else mean
         self.stored = False
         if z.size <= _STORED:
             self._z, self.stored = self.at(slice(None)), True
         self.bounded = not self.wide and (clusters >= BOUNDED_CLUSTERS or self.n >= BOUNDED_ROWS)
-        # Each column a row and a 1. With bounds, single rows are taken out, which must lie together in memory.
+        # Each column is a row followed by 1. With bounds, single rows are selected, which must be contiguous in memory.
         shape = (self.n, self.d + 1) if self.bounded else (self.d + 1, self.n)
         memory = np.ones(shape, np.float32)
         self.extended = memory.T if self.bounded else memory
-        self.squares = np.empty(self.n)  # ‖x‖², float64 (N,): squares of centred rows lose the fewest digits
+        self.squares = np.empty(self.n)  # ‖x‖², float64 (N,), of centred rows, whose squares lose the fewest digits
         for block in self._blocks():
             centred = self.at(block)
             self.extended[:-1, block] = centred.T
@@ -87,7 +87,7 @@ class Rows:
         self.tolerance = 0.0 if self.wide else TOLERANCE * self._mean_variance()
 
     def at(self, rows: Any) -> np.ndarray:
-        """float64 (M, d): those rows, centred and scaled."""
+        """The given rows, centred and scaled: float64 (M, d)."""
         part: np.ndarray = self._z[rows]
         return part if self.stored else np.ldexp(part - self._shift, -self.exponent)
 
@@ -97,10 +97,10 @@ class Rows:
     def _mean_variance(self) -> float:
         if self.stored:
             return float(self._z.var(axis=0).mean())
-        return float(self.squares.mean() / self.d)  # of centred rows
+        return float(self.squares.mean() / self.d)  # the rows are centred
 
     def principal(self, clusters: int) -> tuple[Rows, float] | None:
-        """(the rows in their first principal components, the share of the variance these hold), if it is enough."""
+        """(rows in their leading principal components, fraction of variance); None if the fraction is too small."""
         if self.wide or self.d < WIDE_ENOUGH or self.n < ENOUGH_ROWS:
             return None
         covariance = np.zeros((self.d, self.d))
@@ -115,9 +115,9 @@ class Rows:
         return Rows(z, clusters), share
 
     def nearest(self, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The nearest of the centres (G, K, d) of each start to each row, the first of several at the same distance.
+        """The nearest of the centres (G, K, d) of each start for each row; of equal distances, the first centre.
 
-        That is the centre (G, N), of the smallest unsigned type, and ‖x − c‖² − ‖x‖² (G, N).
+        Returns the index of the centre (G, N), in the smallest unsigned type, and ‖x − c‖² − ‖x‖² (G, N).
         """
         G, K, _ = centres.shape
         small = np.min_scalar_type(K)
@@ -134,7 +134,7 @@ class Rows:
         for start in range(0, self.n, step):
             block = (factors @ self.extended[:, start : start + step]).reshape(K, G, -1)
             best, which = block[0], np.zeros(block[0].shape, small)
-            for k in range(1, K):  # an argmin that vectorises: k only grows, so the last one that is nearer stays
+            for k in range(1, K):  # a vectorised argmin: later k overwrite earlier ones if they are nearer
                 nearer = np.multiply(block[k] < best, small.type(k), dtype=small)
                 np.maximum(which, nearer, out=which)
                 np.minimum(best, block[k], out=best)
@@ -142,7 +142,7 @@ class Rows:
         return labels, least
 
     def two_nearest(self, centres: np.ndarray, rows: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(the nearest of the centres (K, d), the distances to it and to the second) of ``rows``; None: of all."""
+        """(nearest of the centres (K, d), distance to it, distance to the second) for ``rows``; None: all rows."""
         K, count = len(centres), self.n if rows is None else len(rows)
         labels, best, second = np.empty(count, np.min_scalar_type(K)), np.empty(count), np.empty(count)
         factors, step = _factors(centres[None]), max(64, _BLOCK // K)
@@ -162,7 +162,7 @@ class Rows:
         return labels, best, second
 
     def inertia(self, labels: np.ndarray, centres: np.ndarray, sums: np.ndarray, counts: np.ndarray) -> float:
-        """Σ ‖x − c‖² of one start, from the sums (K, d) and counts (K,) of its labels where they have the digits."""
+        """Σ ‖x − c‖² of one start; from the sums (K, d) and counts (K,) of its clusters if that is precise enough."""
         if self.wide:
             total = float(np.square(self.at(slice(None)) - centres[labels]).sum())
         else:
@@ -172,17 +172,17 @@ class Rows:
 
 
 def _factors(centres: np.ndarray) -> np.ndarray:
-    """(K·G, d + 1) of the centres (G, K, d), whose product with (x, 1) is ‖c‖² − 2 x·c."""
+    """Factors (K·G, d + 1) of the centres (G, K, d), whose product with (x, 1) is ‖c‖² − 2 x·c."""
     G, K, _ = centres.shape
     factors = np.concatenate([-2.0 * centres, np.square(centres).sum(axis=2, keepdims=True)], axis=2)
     return np.ascontiguousarray(factors.transpose(1, 0, 2), dtype=np.float32).reshape(K * G, -1)
 
 
 def run(rows: Rows, clusters: int, init: Init, seeds: Sequence[int], low: Rows | None = None) -> list[Start]:
-    """One start for each seed, in order, until each has converged.
+    """Run one start per seed until all have converged, and return them in order.
 
-    Each start has its own generator; only the rounding of its distances depends on the starts next to it. Where the
-    rows have been projected to ``low``, each converges there first.
+    Each start has its own generator; other starts affect only the rounding of its distances. If the rows have a
+    projection ``low``, each start first converges there.
     """
     first = low or rows
     if first.bounded and len(seeds) > 1:
@@ -202,9 +202,9 @@ def run(rows: Rows, clusters: int, init: Init, seeds: Sequence[int], low: Rows |
 
 
 def lloyd(rows: Rows, centres: np.ndarray) -> list[Start]:
-    """Lloyd's iterations from ``centres``, float64 (G, K, d), of the centred rows.
+    """Lloyd's iterations of the centred rows from ``centres``, float64 (G, K, d).
 
-    A centre that loses all its rows moves to the row that is farthest from its own.
+    An empty cluster moves its centre to the row that is farthest from its own centre.
     """
     if rows.bounded:
         return [_bounded(rows, each) for each in centres]
@@ -213,7 +213,7 @@ def lloyd(rows: Rows, centres: np.ndarray) -> list[Start]:
     going = np.arange(G)
     labels: np.ndarray | None = None
     sums, counts = np.zeros((G, K, d)), np.zeros((G, K), np.int64)
-    last = np.zeros(G, bool)  # has converged, and only the labels have to follow its centres
+    last = np.zeros(G, bool)  # starts that have converged and only need their final labels
     for iteration in range(1, MOST_ITERATIONS + 2):
         now, least = rows.nearest(centres)
         same = _follow(rows, labels, now, sums, counts)
@@ -233,10 +233,10 @@ def lloyd(rows: Rows, centres: np.ndarray) -> list[Start]:
 
 
 def _bounded(rows: Rows, centres: np.ndarray) -> Start:
-    """The same from one start, by Hamerly (2010): most rows are known to keep their cluster without a distance.
+    """The same for one start with the bounds of Hamerly (2010), which avoid most distance computations.
 
-    ``upper`` is never less than a row's distance to its centre, ``lower`` never more than that to any other. A row is
-    looked at again only if ``upper`` exceeds ``lower`` and half the distance from its centre to the nearest other one.
+    ``upper`` is an upper bound of a row's distance to its centre, ``lower`` a lower bound of that to any other centre.
+    A row is checked only if ``upper`` exceeds ``lower`` and half the distance from its centre to the nearest other.
     """
     K, d = centres.shape
     sums, counts = np.zeros((1, K, d)), np.zeros((1, K), np.int64)
@@ -266,7 +266,7 @@ def _bounded(rows: Rows, centres: np.ndarray) -> Start:
 
 
 def _open(rows: Rows, centres: np.ndarray, labels: np.ndarray, upper: np.ndarray, lower: np.ndarray) -> np.ndarray:
-    """The rows that may have another nearest centre, with room for what float32 rounds."""
+    """The rows whose nearest centre may have changed, with a margin for float32 rounding."""
     between = cdist(centres, centres)
     np.fill_diagonal(between, np.inf)
     bound = np.maximum(lower, (between.min(axis=1) / 2)[labels])
@@ -275,19 +275,19 @@ def _open(rows: Rows, centres: np.ndarray, labels: np.ndarray, upper: np.ndarray
 
 
 def _fill(rows: Rows, centres: np.ndarray, counts: np.ndarray, distances: np.ndarray) -> None:
-    """Move the centres that have no rows to the rows with the largest squared ``distances`` (N,)."""
+    """Move the centres of empty clusters to the rows with the largest squared ``distances`` (N,)."""
     empty = np.flatnonzero(counts == 0)
     centres[empty] = rows.at(np.argsort(distances)[::-1][: len(empty)])
 
 
 def _follow(rows: Rows, before: np.ndarray | None, now: np.ndarray, sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Move the rows that changed their cluster from one sum to the other; which starts have none, bool (G,)."""
+    """Update the sums for the rows that changed their cluster; returns which starts had no change, bool (G,)."""
     G, K, d = sums.shape
     moved = np.ones(now.shape, bool) if before is None else before != now
     unchanged = ~moved.any(axis=1)
-    if rows.wide:  # anew, or what a far row that left has rounded away would stay lost
+    if rows.wide:  # recompute, because what was rounded away next to a distant row would stay lost
         moved[:], before, sums[:], counts[:] = True, None, 0.0, 0
-    step = max(1, _MOVES // G if rows.stored else _MOVES // rows.d)  # else their float64 copies are made here
+    step = max(1, _MOVES // G if rows.stored else _MOVES // rows.d)  # else float64 copies are made here
     for first in range(0, rows.n, step):
         start, row = np.nonzero(moved[:, first : first + step])
         if not len(row):
@@ -306,10 +306,10 @@ def _follow(rows: Rows, before: np.ndarray | None, now: np.ndarray, sums: np.nda
 
 
 def plus_plus(rows: Rows, clusters: int, generators: Sequence[np.random.Generator]) -> np.ndarray:
-    """Greedy k-means++ (Arthur and Vassilvitskii 2007): int64 (G, K), rows far from those chosen before.
+    """Greedy k-means++ (Arthur and Vassilvitskii 2007): initial rows, int64 (G, K), far from each other.
 
-    Each new row is the best of 2 + ⌊ln K⌋ candidates, drawn with probabilities that grow with the squared distance to
-    the nearest row so far.
+    Each new row is the best of 2 + ⌊ln K⌋ candidates, drawn with probability proportional to the squared distance from
+    the nearest chosen row.
     """
     G, trials = len(generators), 2 + int(np.log(clusters))
     chosen = np.empty((G, clusters), np.int64)
@@ -330,12 +330,12 @@ def plus_plus(rows: Rows, clusters: int, generators: Sequence[np.random.Generato
 
 
 def _squared_distances(rows: Rows, of: np.ndarray) -> np.ndarray:
-    """float32 or float64 (G, M, N): ‖x − x_i‖² for the rows i in ``of`` (G, M)."""
+    """‖x − x_i‖² for the rows i in ``of`` (G, M): float32 or float64 (G, M, N)."""
     points = rows.at(of.reshape(-1))
     if rows.wide:
         return np.asarray(cdist(points, rows.at(slice(None)), "sqeuclidean").reshape(*of.shape, rows.n))
     factors = np.concatenate([-2.0 * points, rows.squares[of.reshape(-1), None]], axis=1).astype(np.float32)
-    # Where the rows lie together in memory, the product of these with few factors is twice as fast in this order.
+    # If the rows are contiguous in memory, this order of the product is twice as fast for few factors.
     transposed = (rows.extended.T @ factors.T).T if rows.bounded else None
     distances = factors @ rows.extended if transposed is None else np.ascontiguousarray(transposed)
     distances += rows.squares.astype(np.float32)

@@ -1,6 +1,6 @@
-"""Probes: how much a simple classifier learns from frozen latents. A softmax layer, and the nearest neighbours.
+"""Probes: how well a simple classifier predicts the class from frozen latents. Softmax regression and k-NN.
 
-The layer's optimum is found by L-BFGS; the published notebooks' training by Adam is there for comparison.
+Softmax regression is fitted by L-BFGS; training by Adam, as in the published notebooks, is for comparison.
 """
 
 from __future__ import annotations
@@ -26,36 +26,36 @@ if TYPE_CHECKING:
 
 MOST_DRAWS = 10_000
 MOST_TRAIN_ROWS, TRAIN_ROWS = 20_000, 2000
-"""Of more training rows than the first, the second many, evenly spaced, tell the training accuracy of neighbours."""
+"""With more training rows than the first, the training accuracy of k-NN is measured on the second number of them."""
 _STANDSTILL = 10
-"""Times the tolerance: where the gradient may be when rounding lets the loss fall no more."""
+"""Multiple of the tolerance that is accepted for the gradient if rounding prevents a further decrease of the loss."""
 _FAR_FROM_ZERO = 10
-"""Times their spread: rows that Adam does not learn from as they are."""
+"""Multiple of their spread: rows farther from 0 are shifted before Adam, which could not learn from them."""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """How well a classifier on the latents does."""
+    """The accuracy of a classifier of the latents."""
 
     accuracy: float
-    """On the test rows."""
+    """Accuracy on the test rows."""
     train_accuracy: float
     per_class: dict[str, float]
-    """Fraction right of the test rows of each class that occurs there, by name."""
+    """Accuracy on the test rows of each class that occurs there, by name."""
     confusion: np.ndarray
-    """int64 (C, C): row = true class, column = predicted; classes in the order of ``classes``."""
+    """int64 (C, C): rows are true classes, columns predicted ones, in the order of ``classes``."""
     predicted: np.ndarray
-    """int64 (n_test,): what was predicted for each test row, as an index into ``classes``; not in the JSON."""
+    """int64 (n_test,): the predicted class of each test row, as an index into ``classes``; not in the JSON."""
     classes: tuple[str, ...]
     n_train: int
     n_test: int
     method: dict[str, Any]
     """What was fitted: the solver or the number of neighbours, and its settings."""
     weights: np.ndarray | None = None
-    """float64 (C, d + 1): W and, last, b of a softmax probe; not in the JSON."""
+    """float64 (C, d + 1): W and, in the last column, b of softmax regression; not in the JSON."""
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """A JSON-ready dictionary."""
         return {
             "probe_accuracy": self.accuracy,
             "train_accuracy": self.train_accuracy,
@@ -70,13 +70,13 @@ class Probe:
 
 @dataclass(frozen=True)
 class FewLabels:
-    """The probe on a few labels of each class, over several draws of them."""
+    """The results of probes on a few labels per class, over several random draws."""
 
     labels_per_class: int
     accuracy: Summary
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """A JSON-ready dictionary."""
         return {"labels_per_class": self.labels_per_class, **self.accuracy.as_dict()}
 
 
@@ -95,12 +95,12 @@ def probe(
     iterations: int = 30_000,
     batch_size: int = 128,
 ) -> Probe:
-    """Fit p(y | z) = softmax(W z + b) by maximum likelihood on the train rows; measure on the test rows.
+    """Fit p(y | z) = softmax(W z + b) by maximum likelihood on the train rows; measure it on the test rows.
 
-    Rows are (N, d) and (M, d), labels int (N,), of two classes at least, and (M,); a class that the train rows do not
-    have counts as wrong. The solver "lbfgs" finds the optimum of the convex problem; its only setting is ``l2``, the
-    weight of ‖W‖² / 2 added to the mean cross-entropy, on features of unit variance. "adam" is the published notebooks'
-    training: ``iterations`` updates with ``batch_size`` rows each.
+    Rows are (N, d) and (M, d), labels int (N,), of at least two classes, and int (M,). Test rows of a class without
+    train rows count as wrong. The solver "lbfgs" finds the optimum of the convex problem; its only setting is ``l2``,
+    the weight of ‖W‖² / 2 added to the mean cross-entropy, for features with unit variance. "adam" is the training of
+    the published notebooks: ``iterations`` updates with ``batch_size`` rows each.
     """
     y, y_test, classes = _check_input(train_z, train_labels, test_z, test_labels)
     if solver not in SOLVERS:
@@ -130,10 +130,10 @@ def few_labels(
     draws: int = 5,
     seed: int = 0,
 ) -> FewLabels:
-    """The lbfgs probe on ``labels_per_class`` rows of each class, drawn ``draws`` times; the test rows as in ``probe``.
+    """Probes by L-BFGS on ``labels_per_class`` rows per class, drawn ``draws`` times; the test rows as in ``probe``.
 
-    A few rows can be separated, and then maximum likelihood has no finite optimum: hence a standard normal prior
-    on the weights of the standardised features, which is a penalty of 1/n and scikit-learn's default.
+    A few rows can be separable, and then maximum likelihood has no finite optimum. Therefore the weights of the
+    standardised features have a standard normal prior: a penalty of 1/n, which is scikit-learn's default.
     """
     labels_per_class = int(check_number("few_labels", labels_per_class, low=1, high=MOST_COUNT))
     draws, seed = int(check_number("draws", draws, low=1, high=MOST_DRAWS)), check_seed(seed)
@@ -160,10 +160,10 @@ def neighbours(
     class_names: Sequence[str] = (),
     jobs: int | None = None,
 ) -> Probe:
-    """The class of a test row is that of most of its ``k`` nearest train rows (Euclidean distance, equal votes).
+    """k-NN: a test row gets the most frequent class of its ``k`` nearest train rows (Euclidean distance).
 
-    A draw goes to the class with the lowest label. The training accuracy leaves each row's own vote out; of more
-    than MOST_TRAIN_ROWS it is that of TRAIN_ROWS of them, which the method then has as ``train_rows``.
+    Ties go to the class with the lowest label. For the training accuracy, a row is not its own neighbour. With more
+    than MOST_TRAIN_ROWS it is measured on TRAIN_ROWS of them; ``method`` then has ``train_rows``.
 
     Rows and labels are as in :func:`probe`; the result does not depend on ``jobs``, the number of threads.
     """
@@ -187,15 +187,15 @@ def neighbours(
 
 
 def _other_rows(z: np.ndarray, k: int, rows: np.ndarray, jobs: int | None) -> np.ndarray:
-    """int64 (M, k): the rows of ``z`` nearest to each of its rows ``rows`` (M,), without the row itself."""
+    """The k nearest rows of ``z`` for each of its rows with index in ``rows`` (M,), without itself: int64 (M, k)."""
     near = nearest(z, k + 1, queries=z[rows], jobs=jobs)[1]
     own = near == rows[:, None]
-    own[~own.any(axis=1), -1] = True  # of more than k copies of a row the row itself may not be among the first
+    own[~own.any(axis=1), -1] = True  # with more than k copies of a row, the row itself may be missing
     return np.asarray(near[~own].reshape(len(rows), k))
 
 
 def _vote(labels: np.ndarray, classes: int) -> np.ndarray:
-    """(N, k) indices of classes → (N,) the most frequent of each row."""
+    """The most frequent class of each row: indices (N, k) → (N,)."""
     votes = np.zeros((len(labels), classes), dtype=np.int32)
     np.add.at(votes, (np.arange(len(labels))[:, None], labels), 1)
     return np.asarray(votes.argmax(axis=1))
@@ -204,7 +204,7 @@ def _vote(labels: np.ndarray, classes: int) -> np.ndarray:
 def _check_input(
     train_z: np.ndarray, train_labels: np.ndarray | None, test_z: np.ndarray, test_labels: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(train labels, test labels, classes): both as indices into the sorted labels that occur in either."""
+    """(train labels, test labels, classes): labels become indices into the sorted labels that occur in either."""
     for split, z, labels in (("train", train_z, train_labels), ("test", test_z, test_labels)):
         if labels is None:
             raise InputError(
@@ -227,7 +227,7 @@ def _check_input(
 
 
 def name_classes(classes: np.ndarray, class_names: Sequence[str]) -> tuple[str, ...]:
-    """The name of each label: from ``class_names`` where that has one, else the number."""
+    """The name of each label: from ``class_names`` if it has one, else the number."""
     return tuple(class_names[c] if 0 <= c < len(class_names) else str(c) for c in classes.tolist())
 
 
@@ -239,7 +239,7 @@ def _measure(
     names: tuple[str, ...],
     method: dict[str, Any],
 ) -> Probe:
-    """Compare predictions of the train and of the test rows with their classes, all of them indices into ``names``."""
+    """Compare predicted and true classes of the train and test rows; all are indices into ``names``."""
     C = len(names)
     confusion = np.bincount(y_test * C + predicted_test, minlength=C * C).reshape(C, C)
     totals = confusion.sum(axis=1)
@@ -257,25 +257,25 @@ def _measure(
 
 
 def _predict(z: np.ndarray, W: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """int64 (N,): the most probable class."""
+    """The most probable class of each row: int64 (N,)."""
     step = 1 << 16  # float64 copies of a slice at a time
     return np.concatenate([(z[i : i + step].astype(np.float64) @ W.T + b).argmax(1) for i in range(0, len(z), step)])
 
 
 def fit_lbfgs(x: np.ndarray, y: np.ndarray, *, l2: float = 0.0) -> tuple[np.ndarray, np.ndarray, bool]:
-    """The optimum of mean cross-entropy + l2 ‖W'‖² / 2, in float64; W' are the weights of standardised features.
+    """Minimise mean cross-entropy + l2 ‖W'‖² / 2 in float64, where W' are the weights of standardised features.
 
-    Features of unit variance are what makes it converge; without a penalty they change nothing else.
+    Standardisation is needed for convergence; without a penalty it does not change the optimum.
 
-    ``y`` are indices of classes; those that do not occur are never predicted. Returns W (C, d) and b (C,) for the
-    features as they are, with C = max(y) + 1, and whether the gradient came down to the tolerance, 1e-4 in every
-    component (a tenth of it changes no accuracy and takes three times as long), or stands within ten times it where
-    rounding lets the loss fall no more.
+    ``y`` are class indices; classes that do not occur are never predicted. Returns W (C, d) and b (C,) for the original
+    features, with C = max(y) + 1, and whether it converged. It has converged if every gradient component is within the
+    tolerance of 1e-4 (a tenth of it changes no accuracy and takes three times as long), or within ten times that if
+    rounding prevents a further decrease of the loss.
     """
     from sklearn.linear_model import LogisticRegression
 
     classes = len(np.unique(y))
-    binary = classes == 2  # scikit-learn fits w = W_1 - W_0 then, and ‖W‖² = ‖w‖² / 2
+    binary = classes == 2  # scikit-learn then fits w = W_1 - W_0, with ‖W‖² = ‖w‖² / 2
     strength = l2 * len(x) / (2 if binary else 1)
     model = LogisticRegression(C=1 / strength if strength > 0 else np.inf, max_iter=2000)
     features = conditioned(x, whiten=l2 == 0, classes=classes)
@@ -294,9 +294,9 @@ def fit_lbfgs(x: np.ndarray, y: np.ndarray, *, l2: float = 0.0) -> tuple[np.ndar
 
 
 def _converge(model: LogisticRegression, features: Features, y: np.ndarray) -> bool:
-    """Fit ``model``; whether the gradient came down to the tolerance.
+    """Fit ``model``; returns whether the gradient reached the tolerance.
 
-    SciPy also calls it success when the loss stands still, as it does where a first step leads nowhere.
+    SciPy also reports success if the loss stops decreasing, for example because the first step fails.
     """
     from sklearn.exceptions import ConvergenceWarning
 
@@ -312,10 +312,10 @@ def _converge(model: LogisticRegression, features: Features, y: np.ndarray) -> b
 def fit_adam(
     x: np.ndarray, y: np.ndarray, *, lr: float, iterations: int, batch_size: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The notebooks' training: Adam on batches drawn with replacement, Glorot uniform weights, features as they are.
+    """The training of the notebooks: Adam, batches drawn with replacement, Glorot uniform weights, unscaled features.
 
-    Rows that lie farther from 0 than ten times their spread are moved so that their median is 0: Adam learns nothing
-    of them where they are, and float32 has little of them.
+    Rows farther from 0 than ten times their spread are shifted so that their median is 0. Adam would learn nothing from
+    the original rows, and float32 would lose most of their digits.
 
     Returns W (C, d) and b (C,), with C = max(y) + 1.
     """
@@ -328,12 +328,12 @@ def fit_adam(
     generator = torch.Generator().manual_seed(seed)
     features = torch.tensor(x - shift if shift.any() else x, dtype=torch.float32)
     targets = torch.from_numpy(y)
-    # skip_init, or the weights that are overwritten below would be drawn from the caller's generator.
+    # skip_init: the initial weights, which are overwritten below, would use the caller's generator.
     layer = torch.nn.utils.skip_init(torch.nn.Linear, x.shape[1], int(y.max()) + 1)  # type: ignore[no-untyped-call]
     torch.nn.init.xavier_uniform_(layer.weight, generator=generator)
     torch.nn.init.zeros_(layer.bias)
     optimizer = torch.optim.Adam(layer.parameters(), lr=lr, fused=True)
-    with threads(1):  # the products are so small that threads only wait for each other
+    with threads(1):  # the products are so small that more threads would be slower
         for _ in range(iterations):
             rows = torch.randint(len(features), (batch_size,), generator=generator)
             loss = torch.nn.functional.cross_entropy(layer(features[rows]), targets[rows])

@@ -1,4 +1,4 @@
-"""How well a map keeps the neighbourhoods of the latents, and which rows are typical of their cluster."""
+"""Quality of a map (are neighbourhoods of the latents preserved?), and distances of rows to their cluster centre."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from softvq_cli.evaluation.search import nearest
 from softvq_cli.ranges import MOST_COUNT, check_jobs, check_number, check_seed
 
 QUALITY_ROWS = 5000
-"""The measures of a map need ranks among all rows; of larger data this many rows are drawn."""
+"""Maximum number of rows for the quality of a map, which needs all ranks; larger data are subsampled."""
 
 
 @dataclass(frozen=True)
 class MapQuality:
-    """How well near rows stay near; both are 1 for a perfect map."""
+    """How well a map preserves neighbourhoods; both measures are 1 for a perfect map."""
 
     trustworthiness: float
-    """Low when rows that are near in the map are far in the latents (Venna and Kaski 2001)."""
+    """Decreases if rows that are near in the map are distant in the latents (Venna and Kaski 2001)."""
     knn_recall: float
-    """Share of the k nearest rows in the latents that are among the k nearest in the map."""
+    """Fraction of the k nearest rows in the latents that are among the k nearest in the map."""
     k: int
     n: int
-    """Rows that were compared."""
+    """Number of rows compared."""
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """A JSON-ready dictionary."""
         return asdict(self)
 
 
@@ -38,9 +38,9 @@ class MapQuality:
 def map_quality(
     z: np.ndarray, coordinates: np.ndarray, *, k: int = 10, seed: int = 0, jobs: int | None = None
 ) -> MapQuality:
-    """Compare neighbourhoods of k rows in a map (N, 2) with those in the latents (N, d), of at least 2 k + 2 rows.
+    """Compare the k nearest rows in a map (N, 2) with those in the latents (N, d), for at least 2 k + 2 rows.
 
-    The seed is that of the rows drawn when there are more than QUALITY_ROWS.
+    ``seed`` draws the rows if there are more than QUALITY_ROWS.
     """
     if len(z) != len(coordinates):
         raise InputError(f"{len(coordinates)} points cannot be a map of {len(z)} rows")
@@ -69,7 +69,7 @@ def _trustworthiness(z: np.ndarray, coordinates: np.ndarray, k: int) -> float:
 
 
 def distance_to_centre(z: np.ndarray, assignments: np.ndarray) -> np.ndarray:
-    """float64 (N,): how far each row is from the mean of its cluster's rows; small is typical."""
+    """Distance of each row from the mean of its cluster: float64 (N,); small values are typical of the cluster."""
     _, index = np.unique(assignments, return_inverse=True)
     sums = np.zeros((index.max() + 1, z.shape[1]))
     np.add.at(sums, index, z)

@@ -1,4 +1,4 @@
-"""Nearest neighbours: exactly, by scikit-learn or where there are many rows by matrix products; or nearly, for maps."""
+"""Nearest neighbours: exact, by scikit-learn or (for many rows) matrix products, and approximate for maps."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from softvq_cli.errors import UsageError
 from softvq_cli.evaluation.numerics import prepare, span
 
 _QUERIES = 1024
-"""A thread of scikit-learn's search takes at least this many queries."""
+"""Minimum number of queries per thread in scikit-learn's search."""
 _MANY_PAIRS, _FEW_NEIGHBOURS = 1 << 27, 32
-"""Pairs of a query and a row from which the products here are faster, for at most so many neighbours."""
+"""Minimum number of (query, row) pairs, and maximum number of neighbours, for which matrix products are faster."""
 _LARGEST_FLOAT32 = 1e5
-"""The span of the rows to which float32 finds candidates; the distances are then taken in float64."""
+"""Maximum span of the rows for which float32 finds the candidates; their distances are computed in float64."""
 _ROUNDING = 4e-6
-"""Error of a squared distance in float32, as a share of the squared norms."""
+"""Error of a squared distance in float32, relative to the squared norms."""
 _BLOCK = 256
-"""Queries at a time."""
+"""Number of queries at a time."""
 _TILE = 1024
-"""Rows at a time: the distances of a block to a tile stay in the processor's cache."""
+"""Number of rows at a time: the distances of a block to a tile fit into the processor's cache."""
 
 
 def nearest(
     z: np.ndarray, k: int, *, queries: np.ndarray | None = None, jobs: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(distances, indices), each (M, k), of the k rows of ``z`` nearest to each query, exactly, the nearest first.
+    """The exact k nearest rows of ``z`` for each query: (distances, indices), each (M, k), nearest first.
 
-    The queries (M, d) are the rows (N, d) themselves unless given, which are then no neighbours of their own; of k rows
-    or fewer all others are found. The result does not depend on ``jobs``, the number of threads.
+    Without ``queries`` (M, d), the queries are the rows (N, d) of ``z``, and a row is not its own neighbour. With k
+    rows or fewer, all others are returned. The result does not depend on ``jobs``, the number of threads.
     """
     if queries is None and (len(z) < 2 or k < 1):
         raise UsageError("{} nearest rows of {} rows cannot be found: give at least two rows and k of 1", k, len(z))
@@ -41,8 +41,8 @@ def nearest(
     from sklearn.neighbors import NearestNeighbors
 
     prepared = prepare(z)
-    # scikit-learn divides the queries among its threads if there are enough, else the rows, and then which of several
-    # rows at the same distance come first depends on the threads.
+    # scikit-learn distributes the queries over its threads if there are enough, else the rows. In the latter case, the
+    # order of rows at equal distance depends on the threads.
     with evaluation_threads(min(processors(jobs), max(1, (count - 1) // _QUERIES))) as threads:
         search = NearestNeighbors(n_neighbors=k, algorithm=prepared.algorithm, n_jobs=threads).fit(prepared.apply(z))
         near: tuple[np.ndarray, np.ndarray] = search.kneighbors(None if queries is None else prepared.apply(queries))
@@ -50,9 +50,9 @@ def nearest(
 
 
 def nearly_nearest(z: np.ndarray, k: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """(distances, indices), each (N, k), of nearly the k nearest other rows, by random projections (Annoy).
+    """Approximately the k nearest other rows, by random projections (Annoy): (distances, indices), each (N, k).
 
-    The trees are decided by ``seed``; one thread builds them.
+    The trees depend only on ``seed``; one thread builds them.
     """
     from openTSNE.nearest_neighbors import Annoy
 
@@ -65,13 +65,13 @@ class _Rows(NamedTuple):
 
     z: np.ndarray  # (N, d), not shifted
     mean: np.ndarray  # float64 (d,)
-    tiles: list[np.ndarray]  # float32 (d + 1, _TILE): the rows as columns and, last, their squared norms
-    sample: np.ndarray  # the same of every sixteenth row
-    largest: float  # squared norm
+    tiles: list[np.ndarray]  # float32 (d + 1, _TILE): the rows as columns; the last entry is the squared norm
+    sample: np.ndarray  # the same for every sixteenth row
+    largest: float  # the largest squared norm
 
 
 def _by_products(z: np.ndarray, k: int, queries: np.ndarray | None, jobs: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """As :func:`nearest`: float32 finds the candidates, and float64 decides between them."""
+    """The same as :func:`nearest`: candidates from float32 products, ranked in float64."""
     import joblib
 
     mean, tiles = z.mean(axis=0, dtype=np.float64), []
@@ -98,16 +98,16 @@ def _by_products(z: np.ndarray, k: int, queries: np.ndarray | None, jobs: int | 
 
 
 def _nearest_of_block(rows: _Rows, queries: np.ndarray, k: int, first: int) -> tuple[np.ndarray, np.ndarray]:
-    """Of a block of queries; they are the rows from ``first`` on, which are no neighbours of their own, or it is −1."""
+    """Search for a block of queries; ``first`` is the row number of the first query, or −1 if they are not rows."""
     exact = queries - rows.mean
     q = exact.astype(np.float32)
     margin = (np.square(q).sum(axis=1) + rows.largest) * _ROUNDING
     wanted = k + (first >= 0)
     factors = np.concatenate([-2 * q, np.ones((len(q), 1), np.float32)], axis=1)  # times (x, ‖x‖²): ‖x − q‖² − ‖q‖²
-    # The k-th nearest of a few rows is at least as far as that of all.
+    # The k-th nearest of a sample is an upper bound for that of all rows.
     limit = np.partition(factors @ rows.sample, wanted - 1, axis=1)[:, [wanted - 1]] + 2 * margin[:, None]
     candidates = []
-    # The same memory for each tile: new memory would cost as much as the product.
+    # Reuse the memory for every tile: allocation would take as long as the product.
     products, nearer = np.empty(len(q) * _TILE, np.float32), np.empty(len(q) * _TILE, bool)
     for number, tile in enumerate(rows.tiles):
         shape = (len(q), tile.shape[1])

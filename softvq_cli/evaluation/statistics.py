@@ -1,4 +1,4 @@
-"""Means over repeated trainings with their intervals, differences over the same seeds, and what agrees between them."""
+"""Statistics over repeated trainings: means with intervals, paired differences, variance components, agreement."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import numpy as np
 from softvq_cli.errors import InputError, UsageError
 
 CONFIDENCE = 0.95
-"""Of intervals, unless asked otherwise."""
+"""Default confidence level of intervals."""
 FEWEST = 3
-"""Values from which a standard deviation is shown."""
+"""Minimum number of values for a standard deviation to be shown."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Some values in short."""
+    """A summary of some values."""
 
     mean: float
     std: float | None
@@ -30,7 +30,7 @@ class Summary:
     values: tuple[float, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """A JSON-ready dictionary."""
         document = {"mean": self.mean, "std": self.std, "n": self.n, "min": self.low, "max": self.high}
         return {**document, "values": list(self.values)}
 
@@ -48,22 +48,22 @@ class PairedDifference:
 
     mean: float
     low: float | None
-    """None, as are the next two, for one pair: its spread is not known."""
+    """None for one pair, because its spread is unknown; so are the next two."""
     high: float | None
     p: float | None
-    """Two-sided, against no difference."""
+    """Two-sided p value of the null hypothesis of no difference."""
     n: int
     confidence: float
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """A JSON-ready dictionary."""
         return asdict(self)
 
 
 def paired_difference(
     a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray, *, confidence: float = CONFIDENCE
 ) -> PairedDifference:
-    """How much larger ``a`` is than ``b``, where a_i and b_i share a seed, by Student's t."""
+    """The mean of a_i − b_i, where a_i and b_i have the same seed, with the interval of Student's t test."""
     if len(a) != len(b):
         raise InputError(f"{len(a)} values cannot be paired with {len(b)}")
     d = _finite(a) - _finite(b)
@@ -76,9 +76,9 @@ def paired_difference(
 def welch_difference(
     a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray, *, confidence: float = CONFIDENCE
 ) -> PairedDifference | None:
-    """The same for independent samples with variances of their own, by Welch's t; None where one has a single value.
+    """The same for independent samples with unequal variances, by Welch's t test; None if either has a single value.
 
-    Where values of the same seed do not correlate, pairing them only costs degrees of freedom.
+    If values of the same seed are not correlated, pairing them only costs degrees of freedom.
     """
     x, y = _finite(a), _finite(b)
     if len(x) < 2 or len(y) < 2:
@@ -90,7 +90,7 @@ def welch_difference(
 
 
 def _t_test(mean: float, error: float, freedom: float, n: int, confidence: float) -> PairedDifference:
-    """The interval of a mean with this standard error, and its p against 0."""
+    """The confidence interval of a mean with this standard error, and the p value of mean 0."""
     from scipy import stats
 
     half = float(stats.t.ppf((1 + _checked(confidence)) / 2, freedom)) * error
@@ -105,7 +105,7 @@ def _checked(confidence: float) -> float:
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """p values corrected for being several (Holm 1979), in their order: for tests that were chosen after a look."""
+    """Holm's correction (1979) of several p values, in the given order, for tests selected after seeing the data."""
     order = sorted(range(len(p)), key=lambda i: p[i])
     corrected, largest = [0.0] * len(p), 0.0
     for rank, i in enumerate(order):
@@ -116,12 +116,12 @@ def holm(p: Sequence[float]) -> list[float]:
 
 @dataclass(frozen=True)
 class Components:
-    """What the spread of a figure is made of, where trainings are measured from many starts each."""
+    """The variance components of a measure that is computed from many starts for each training."""
 
     seeds: float
-    """Standard deviation between trainings: of the expected figure of a start."""
+    """Standard deviation between trainings, of the expected value over starts."""
     seeds_low: float
-    """With ``seeds_high`` the 95 % confidence interval of ``seeds``; wide where there are few trainings."""
+    """Lower bound of the 95 % confidence interval of ``seeds`` (with ``seeds_high``); wide for few trainings."""
     seeds_high: float
     starts: float
     """Standard deviation between the starts of one training."""
@@ -130,10 +130,10 @@ class Components:
 def variance_components(means: Sequence[float], stds: Sequence[float], starts: int) -> Components:
     """The standard deviations σ_seed and σ_start of a one-way random-effects model.
 
-    σ_start² is the mean of the variances within trainings; σ_seed² the variance of their means less σ_start² / n, which
-    the finite number of starts puts there, or 0 if that is more (Searle, Casella and McCulloch 1992, section 3.6). The
-    interval is that of a variance (χ², one degree of freedom less than trainings), of the means, less the same.
-    ``means`` and sample standard deviations ``stds`` are of the ``starts`` of each training.
+    σ_start² is the mean variance within trainings. σ_seed² is the variance of their means minus σ_start² / n, the part
+    due to the finite number of starts n, or 0 if that is larger (Searle, Casella and McCulloch 1992, section 3.6). The
+    interval is that of the variance of the means (χ² with one degree of freedom less than trainings), minus the same.
+    ``means`` and sample standard deviations ``stds`` are those of the ``starts`` of each training.
     """
     from scipy import stats
 
@@ -154,12 +154,12 @@ def hierarchical_bootstrap(
     confidence: float = CONFIDENCE,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """The percentile interval of a mean over trainings, whose spread comes from seeds and from starts within each.
+    """Percentile interval of a mean over trainings that vary by seed, each with starts that vary too.
 
-    A draw takes as many trainings as there are, with replacement, and of each as many starts (Davison and Hinkley 1997,
-    section 3.8). ``groups`` have the value of each start, per training. With ``scores`` a training stands for the value
-    of the drawn start with the lowest score, as K-means reports the start of lowest inertia; without, for the mean.
-    With one training the interval is of its starts alone.
+    Each bootstrap sample draws as many trainings as there are, with replacement, and as many starts of each (Davison
+    and Hinkley 1997, section 3.8). ``groups`` has the values of all starts of each training. With ``scores``, the value
+    of a training is that of the drawn start with the lowest score, as K-means reports the start with the lowest
+    inertia; without, it is the mean. For one training, the interval covers only its starts.
     """
     values = [_finite(group) for group in groups]
     if not values or (scores is not None and list(map(len, scores)) != list(map(len, values))):
@@ -172,14 +172,14 @@ def hierarchical_bootstrap(
         starts = rng.integers(len(group), size=(int(where.sum()), len(group)))
         if scores is None:
             drawn[where] = group[starts].mean(axis=1)
-        else:  # in the order of the scores, the best of the drawn starts is the first of them
+        else:  # in the order of the scores, so that the first drawn start is the best
             drawn[where] = group[np.argsort(scores[g], kind="stable")][starts.min(axis=1)]
     low, high = np.quantile(drawn.mean(axis=1), [(1 - _checked(confidence)) / 2, (1 + confidence) / 2])
     return float(low), float(high)
 
 
 def stability(assignments: Sequence[np.ndarray]) -> Summary:
-    """The adjusted Rand indices of all pairs of clusterings, int (N,), of the same rows: 1 where they are the same."""
+    """Adjusted Rand indices of all pairs of clusterings, int (N,), of the same rows; 1 means identical."""
     from sklearn.metrics import adjusted_rand_score
 
     if len(assignments) < 2:
@@ -192,10 +192,10 @@ def stability(assignments: Sequence[np.ndarray]) -> Summary:
 def pair_bootstrap(
     pairs: Sequence[float], n: int, *, draws: int = 10_000, confidence: float = CONFIDENCE, seed: int = 0
 ) -> tuple[float, float] | None:
-    """The percentile interval of a mean over all pairs of ``n`` trainings, of which each draw takes n with replacement.
+    """Percentile interval of a mean over all pairs of ``n`` trainings; each bootstrap sample draws n with replacement.
 
-    ``pairs`` are in the order of itertools.combinations. A training that is drawn twice makes no pair with itself. None
-    of two trainings, which have one pair.
+    ``pairs`` are in the order of itertools.combinations. A training drawn twice does not form a pair with itself. The
+    result is None for two trainings, which have only one pair.
     """
     if len(pairs) != n * (n - 1) // 2:
         raise InputError(f"{n} trainings have not {len(pairs)} pairs")
@@ -204,14 +204,14 @@ def pair_bootstrap(
     drawn = np.random.default_rng(seed).multinomial(n, [1 / n] * n, size=draws)
     first, second = np.triu_indices(n, 1)
     weights = drawn[:, first] * drawn[:, second]
-    weights = weights[weights.any(axis=1)]  # one training n times has no pair
+    weights = weights[weights.any(axis=1)]  # a sample of one training n times has no pairs
     means = weights @ _finite(pairs) / weights.sum(axis=1)
     low, high = np.quantile(means, [(1 - _checked(confidence)) / 2, (1 + confidence) / 2])
     return float(low), float(high)
 
 
 def _finite(values: Sequence[float] | np.ndarray) -> np.ndarray:
-    """float64 (n,)."""
+    """Convert to float64 (n,)."""
     x = np.asarray(values, dtype=np.float64)
     if x.ndim != 1 or not len(x) or not np.isfinite(x).all():
         raise InputError("statistics need at least one value, and finite ones")

@@ -1,4 +1,4 @@
-"""Two-dimensional maps of the latents, by t-SNE."""
+"""Maps of the latents in two dimensions, by t-SNE."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from softvq_cli.reporter import Reporter
 from softvq_cli.words import MAP_INITS, MapInit
 
 FEWEST_ROWS = 4
-"""Of a map: with fewer even a perplexity of 1 is too large."""
+"""Minimum number of rows of a map; with fewer, even a perplexity of 1 is too large."""
 FFT_FROM = 10_000
-"""Rows from which openTSNE's interpolation is faster than its Barnes-Hut trees."""
+"""Number of rows from which openTSNE's interpolation is faster than Barnes-Hut."""
 APPROXIMATE_FROM = 50_000
-"""Rows above which the neighbours are nearly the nearest, by random projections: exact ones take the square of that."""
+"""With more rows, neighbours are approximate (random projections), because the exact search is quadratic."""
 MOST_MAPPED = 100_000
-"""Rows of a map; of more, so many are drawn."""
+"""Maximum number of rows in a map; larger data are subsampled."""
 _EARLY = 12.0
-"""Exaggeration of the early phase, openTSNE's default; more than that later has no sense."""
+"""Exaggeration of the early phase, openTSNE's default; a larger one later makes no sense."""
 _EXPONENTS = 40
-"""Rows with distances beyond two to this, or below its inverse, are scaled."""
+"""Rows with distances above 2 to this power, or below its inverse, are rescaled."""
 
 
 @evaluation_threads()
@@ -38,15 +38,16 @@ def tsne(
     init: MapInit = "pca",
     reporter: Reporter | None = None,
 ) -> np.ndarray:
-    """float64 (N, dimensions): t-SNE by openTSNE, with its faster gradient for this many rows.
+    """t-SNE by openTSNE, with the gradient method that is faster for this number of rows: float64 (N, dimensions).
 
-    The neighbours are exact up to APPROXIMATE_FROM rows. Of more than MOST_MAPPED rows so many are drawn, and the
-    others have NaN for coordinates (see ``mapped``). The result is decided by ``seed``, not by ``jobs``: each
-    thread sums its own rows.
+    Neighbours are exact up to APPROXIMATE_FROM rows. If there are more than MOST_MAPPED rows, a sample is mapped and
+    the coordinates of the others are NaN (see ``mapped``). The result depends on ``seed`` but not on ``jobs``, because
+    each thread sums its own rows.
 
-    The perplexity, about how many neighbours of a row (of (N, d)) count, is at most (N - 1) / 3. The exaggeration is
-    that of the attraction between neighbours after the early phase; above 1 clusters shrink and part. The seed is that
-    of drawn rows, random start, PCA's solver and approximate neighbours. ``init="pca"`` keeps the large distances.
+    ``z`` is (N, d). The perplexity, roughly the number of neighbours that count, is limited to (N - 1) / 3. The
+    exaggeration multiplies the attraction between neighbours after the early phase; above 1, clusters are smaller and
+    farther apart. ``seed`` is for the sample, random start, PCA solver and approximate neighbours. ``init="pca"``
+    preserves large distances.
     """
     import openTSNE
     from openTSNE.nearest_neighbors import PrecomputedNeighbors
@@ -77,7 +78,7 @@ def tsne(
         distances, rows = nearly_nearest(z, k, _seed_of_32_bits(seed))
     else:
         distances, rows = nearest(z, k, jobs=jobs)
-    # A row's affinities do not change with its scale, and openTSNE's search for their width fails from 1e18 on.
+    # Affinities are invariant to scale, but openTSNE's search for their width fails from 1e18.
     _, exponents = np.frexp(distances.max(axis=1, keepdims=True))
     distances = np.ldexp(distances, np.where(np.abs(exponents) > _EXPONENTS, -exponents, 0))
     fitted = openTSNE.TSNE(
@@ -94,15 +95,15 @@ def tsne(
 
 
 def mapped(coordinates: np.ndarray) -> np.ndarray:
-    """bool (N,): which rows the map shows."""
+    """Which rows are in the map: bool (N,)."""
     return np.asarray(np.isfinite(coordinates[:, 0]))
 
 
 def _initial(z: np.ndarray, init: MapInit, seed: int) -> np.ndarray:
-    """(N, 2), spread as openTSNE wants it. Rows that are all the same have no principal axes and start at random."""
+    """Initial coordinates (N, 2), scaled for openTSNE. Equal rows have no principal axes and start at random."""
     from openTSNE import initialization
 
-    z = np.asarray(prepare(z).apply(z), dtype=np.float64)  # PCA of many rows takes sums of squares
+    z = np.asarray(prepare(z).apply(z), dtype=np.float64)  # the PCA of many rows uses sums of squares
     if init == "random" or not np.ptp(z, axis=0).any():
         return np.asarray(initialization.random(len(z), random_state=seed))
     if z.shape[1] == 1:
@@ -111,5 +112,5 @@ def _initial(z: np.ndarray, init: MapInit, seed: int) -> np.ndarray:
 
 
 def _seed_of_32_bits(seed: int) -> int:
-    """Of NumPy's old generator, which openTSNE and scikit-learn use: the seed itself where it has no more."""
+    """A seed for NumPy's legacy generator in openTSNE and scikit-learn: ``seed`` itself if it has at most 32 bits."""
     return seed if seed < 1 << 32 else int(np.random.SeedSequence(seed).generate_state(1)[0])

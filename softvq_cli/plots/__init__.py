@@ -1,1 +1,1 @@
-"""Figures fit for a paper: functions that take arrays and write a file, one kind of figure a module."""
+"""Figures for papers: functions that draw arrays to a file, one module per kind of figure."""

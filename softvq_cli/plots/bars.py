@@ -1,4 +1,4 @@
-"""A published table and ours, as bars side by side."""
+"""A bar chart that compares a published table with our results."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 
 
 _LONGEST = 40
-"""Characters of the name of a row."""
+"""Maximum length of a row's name."""
 _ERRORS = {"ecolor": "black", "elinewidth": 0.8, "capthick": 0.8}
 _WIDE, _TITLE = 3, 12
-"""From more columns on, titles are broken into lines of so many characters."""
+"""From this many columns, titles are wrapped to lines of this many characters."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a table; None stands for an empty cell."""
+    """One column of a table; None is an empty cell."""
 
     title: str
     mean: Sequence[float | None]
     std: Sequence[float | None]
-    """None also where there was one run only."""
+    """Standard deviations; None also for a single run."""
     paper: Sequence[float | None]
 
 
@@ -44,10 +44,10 @@ def plot(
     paper: str = "paper",
     reporter: Reporter | None = None,
 ) -> None:
-    """Draw a panel a column: for each row our mean with its standard deviation, and below it what the paper has of any.
+    """Draw one panel per column: for each row, our mean with its standard deviation, and below it the paper's value.
 
-    All columns are in the unit that their title says; ``paper`` is what the legend calls the published numbers, and
-    ``reporter`` is told of characters that no font here has.
+    Values of a column have the unit in its title; ``paper`` is the legend of the published values; ``reporter``
+    receives a note on characters that no installed font has.
     """
     if not rows or not columns:
         raise InputError("the table has no cell to draw")

@@ -1,4 +1,4 @@
-"""Images: reconstructions, a contact sheet, and what a codebook holds and how it is used."""
+"""Figures of images: reconstructions, contact sheets, codewords and codebook usage."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
 
 COLUMNS = 10
 MOST_ROWS = 25
-"""Of a contact sheet."""
+"""Maximum number of rows in a contact sheet."""
 _ROLES, _NAMES = 0.85, 1.4
-"""Inches on the left, for "original" and "reconstruction", and for the names of classes."""
+"""Left margin in inches for "original" and "reconstruction", and for class names."""
 _LONGEST = 20
-"""Characters of the name of a class."""
+"""Maximum length of a class name."""
 _GAP = 0.04
-"""Between images, as a share of their width."""
+"""Gap between images, relative to their width."""
 
 
 def reconstructions(path: str | os.PathLike[str], originals: np.ndarray, decoded: np.ndarray) -> None:
-    """Draw each image above its reconstruction, ten pairs in a row; both uint8 (N, H, W, C), or floats in [0, 1]."""
+    """Draw each image above its reconstruction, ten pairs per row; both uint8 (N, H, W, C), or floats in [0, 1]."""
     if originals.shape != decoded.shape:
         raise InputError(f"images of shape {originals.shape} have no reconstructions of shape {decoded.shape}")
     above, below = _as_pixels(originals), _as_pixels(decoded)
     columns = min(len(above), COLUMNS)
     rows = -(-len(above) // columns)
-    # A row of originals, a row of their reconstructions, and so on; the last two rows are filled up with white.
+    # Rows of originals and of reconstructions alternate; the last two rows are padded with white.
     missing = ((0, rows * columns - len(above)), *[(0, 0)] * 3)
     filled = [np.pad(part, missing, constant_values=255) for part in (above, below)]
     strips = np.stack([part.reshape(rows, columns, *part.shape[1:]) for part in filled], axis=1)
@@ -52,10 +52,10 @@ def contact_sheet(
     class_names: Sequence[str],
     reporter: Reporter | None = None,
 ) -> int:
-    """Draw the first images of each class in a row; without labels, images from all over the data set.
+    """Draw the first images of each class in one row; without labels, images evenly spaced over the data set.
 
-    ``images`` are uint8 (N, H, W, C), C 1 or 3; ``reporter`` is told of characters that no font here has. Returns how
-    many classes there was no room for.
+    ``images`` are uint8 (N, H, W, C), C 1 or 3; ``reporter`` receives a note on characters that no installed font has.
+    Returns the number of classes that did not fit.
     """
     rows, names = _sheet_rows(len(images), labels, class_names)
     wide = max(map(len, rows))
@@ -76,7 +76,7 @@ def contact_sheet(
 def _sheet_rows(
     count: int, labels: np.ndarray | None, class_names: Sequence[str]
 ) -> tuple[list[np.ndarray], list[str]]:
-    """The images of each row, and the name of each row's class."""
+    """The images of each row, and the class name of each row."""
     if labels is None:
         spread = np.linspace(0, count - 1, min(count, COLUMNS * COLUMNS)).astype(np.int64)
         return np.array_split(spread, -(-len(spread) // COLUMNS)), []
@@ -86,10 +86,10 @@ def _sheet_rows(
 
 
 def codebook_usage(path: str | os.PathLike[str], counts: np.ndarray, *, dead: int | None = None) -> None:
-    """Draw how often each code is used, the most used first, with the perplexity and the number of dead codes.
+    """Draw how often each code is used, most used first, with the perplexity and the number of dead codes.
 
-    ``counts`` (K,) are numbers of images, or sums of posterior probabilities. Then ``dead`` says how many codes are
-    the most probable one for no image.
+    ``counts`` (K,) are numbers of images, or sums of posterior probabilities. In the latter case, ``dead`` is the
+    number of codes that are not the most probable one for any image.
     """
     counts = np.asarray(counts, dtype=np.float64)
     if counts.ndim != 1 or not counts.sum() > 0 or counts.min() < 0:
@@ -109,7 +109,7 @@ def codebook_usage(path: str | os.PathLike[str], counts: np.ndarray, *, dead: in
 
 
 def codewords(path: str | os.PathLike[str], decoded: np.ndarray, counts: np.ndarray | None = None) -> None:
-    """Draw what the decoder makes of each codeword (K, H, W, C), by ``counts`` (K,) if given, most used first."""
+    """Draw the decoded codewords (K, H, W, C), ordered by ``counts`` (K,) if given, most used first."""
     pixels = _as_pixels(decoded)
     if counts is not None:
         if np.shape(counts) != (len(pixels),):
@@ -123,7 +123,7 @@ def codewords(path: str | os.PathLike[str], decoded: np.ndarray, counts: np.ndar
 
 
 def _as_pixels(images: np.ndarray) -> np.ndarray:
-    """uint8 (N, H, W, 3) from uint8 or floats in [0, 1], one or three channels."""
+    """Convert uint8 or floats in [0, 1] with one or three channels to uint8 (N, H, W, 3)."""
     if images.ndim != 4 or images.shape[3] not in {1, 3} or not images.size:
         raise InputError(f"images have the axes (N, height, width, 1 or 3 channels), not the shape {images.shape}")
     if images.dtype != np.uint8:
@@ -132,8 +132,8 @@ def _as_pixels(images: np.ndarray) -> np.ndarray:
 
 
 def _tiles(images: np.ndarray, columns: int) -> np.ndarray:
-    """One image of a grid of ``images``, uint8 (N, H, W, 3), with white gaps; small images are enlarged."""
-    enlarged = max(1, round(1 / (_GAP * images.shape[2])))  # so that a gap is a pixel at least
+    """Arrange ``images``, uint8 (N, H, W, 3), in a grid with white gaps; small images are enlarged."""
+    enlarged = max(1, round(1 / (_GAP * images.shape[2])))  # so that a gap is at least one pixel
     images = images.repeat(enlarged, axis=1).repeat(enlarged, axis=2)
     gap = max(1, round(_GAP * images.shape[2]))
     padded = np.pad(images, ((0, 0), (0, gap), (0, gap), (0, 0)), constant_values=255)
@@ -141,7 +141,7 @@ def _tiles(images: np.ndarray, columns: int) -> np.ndarray:
 
 
 def tiled(images: np.ndarray, columns: int, fill: int) -> np.ndarray:
-    """One image of a grid of ``images`` (N, H, W, C), row by row; the rest of the last row is ``fill``."""
+    """Arrange ``images`` (N, H, W, C) in a grid, row by row; the rest of the last row is ``fill``."""
     rows = -(-len(images) // columns)
     full = np.pad(images, ((0, rows * columns - len(images)), *[(0, 0)] * 3), constant_values=fill)
     height, width, channels = images.shape[1:]
@@ -150,7 +150,7 @@ def tiled(images: np.ndarray, columns: int, fill: int) -> np.ndarray:
 
 
 def _show(axis: Axes, image: np.ndarray) -> None:
-    """Pixels as they are, without a frame."""
+    """Show an image without interpolation or frame."""
     axis.imshow(image, interpolation="nearest")
     axis.set(xticks=[], yticks=[])
     for spine in axis.spines.values():
@@ -158,21 +158,21 @@ def _show(axis: Axes, image: np.ndarray) -> None:
 
 
 def _name_rows(axis: Axes, names: Sequence[str], image: np.ndarray) -> None:
-    """Names on the left, each at the middle of its row of images."""
+    """Write the names on the left, each at the middle of its row of images."""
     middles = (np.arange(len(names)) + 0.5) * (len(image) / len(names)) - 0.5
     axis.set_yticks(middles, names)
     axis.tick_params(length=0)
-    axis.set_anchor("E")  # what the layout leaves over goes to the names
+    axis.set_anchor("E")  # remaining space goes to the names
 
 
 def code_maps(images: np.ndarray, codes: np.ndarray, grid: int) -> np.ndarray:
-    """uint8 (n, H, W, 3): images (n, H, W, C) in grey under the colours of their codes.
+    """Greyscale images (n, H, W, C), overlaid with the colours of their codes: uint8 (n, H, W, 3).
 
-    ``codes`` are int (n, grid²·G), position by position; of several stages the first is shown.
+    ``codes`` are int (n, grid²·G), position by position; with several stages, the first is shown.
     """
     n, height, width = images.shape[:3]
     first = codes.reshape(n, grid, grid, -1)[..., 0]
-    # Multiples of the golden ratio: hues of neighbouring numbers lie far apart.
+    # Multiples of the golden ratio give consecutive numbers distant hues.
     hue = 6 * (first * 0.6180339887 % 1)[..., None]
     colours = np.clip(np.abs((hue + np.array([0, 4, 2])) % 6 - 3) - 1, 0, 1)  # (n, grid, grid, 3)
     rows, columns = np.arange(height) * grid // height, np.arange(width) * grid // width

@@ -1,4 +1,4 @@
-"""Lines: how a training went, how models compare along their training, and results against a setting."""
+"""Line plots: training curves, models compared over the training, and results against a setting."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _MOST_TICKS = 8
 
 
 def training(path: str | os.PathLike[str], log: Sequence[Mapping[str, Any]]) -> None:
-    """Draw the reconstruction error, the bottleneck's loss terms and the use of the codebook against the step.
+    """Draw the reconstruction error, the bottleneck's loss terms and the codebook usage against the step.
 
-    ``log`` are the lines of ``metrics.jsonl``; what a run does not have is left out.
+    ``log`` has the lines of ``metrics.jsonl``; metrics that a run does not have are omitted.
     """
     if not log:
         raise InputError("the run has no metrics to draw yet")
@@ -41,7 +41,7 @@ def training(path: str | os.PathLike[str], log: Sequence[Mapping[str, Any]]) -> 
 
 
 def training_panels(log: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
-    """What belongs into one panel: the panel's title → name in ``metrics.jsonl`` → label of its line."""
+    """The panels of a log: title → name in ``metrics.jsonl`` → legend of the line."""
     names = list(dict.fromkeys(name for line in log for name in line if _is_number(line[name])))
     panels = {
         _LOGARITHMIC[0]: {name: _ERRORS[name] for name in _ERRORS if name in names},
@@ -53,7 +53,7 @@ def training_panels(log: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, str
 
 
 def is_logarithmic(title: str, values: Sequence[float]) -> bool:
-    """Whether a panel of :func:`training_panels` gets a logarithmic axis: errors that span more than a decade do."""
+    """Whether a panel of :func:`training_panels` has a logarithmic axis: errors that span more than a decade."""
     return title in _LOGARITHMIC and min(values) > 0 and max(values) > 10 * min(values)
 
 
@@ -65,7 +65,7 @@ def _training_panel(axis: Axes, log: Sequence[Mapping[str, Any]], title: str, se
         points = [(line["step"], line[name]) for line in log if _is_number(line.get(name))]
         values += [y for _, y in points]
         marker = "o" if len(points) == 1 else ""
-        # Later lines are dashed: the codebook and the commitment term have one value, and both should be seen.
+        # Later lines are dashed, because the codebook and commitment terms are equal and both should be visible.
         dash = "-" if i == 0 else (0, (4, 2 + i))
         axis.plot(*zip(*points, strict=True), color=colour, label=series[name], marker=marker, markersize=3, ls=dash)
     if is_logarithmic(title, values):
@@ -94,13 +94,13 @@ class Panel:
 
     title: str
     lines: Mapping[str, Line]
-    """By model."""
+    """Lines by model name."""
 
 
 def course(path: str | os.PathLike[str], panels: Sequence[Panel], setting: str = "iterations") -> None:
-    """Draw a panel per measure against ``setting``: a line of means per model, and each training's result as a dot.
+    """Draw one panel per measure against ``setting``: a line of means per model, and a dot per training.
 
-    From three trainings on there are bars of one standard deviation. A model has the same line in each panel.
+    With at least three trainings there are bars of one standard deviation. A model has the same style in all panels.
     """
     names = list(dict.fromkeys(name for panel in panels for name in panel.lines))
     results = [values for panel in panels for line in panel.lines.values() for values in line.values()]
@@ -127,7 +127,7 @@ def course(path: str | os.PathLike[str], panels: Sequence[Panel], setting: str =
 def _draw_line(axis: Axes, name: str, line: Line, colour: Any, marker: str) -> None:
     x = sorted(line)
     means = [float(np.mean(line[at])) for at in x]
-    # Of two values a standard deviation says little.
+    # The standard deviation of two values says little.
     errors = [float(np.std(line[at], ddof=1)) if len(line[at]) >= FEWEST else 0.0 for at in x]
     axis.errorbar(x, means, errors, color=colour, marker=marker, markersize=3.5, label=name, elinewidth=0.8)
     for at in x:
@@ -136,7 +136,7 @@ def _draw_line(axis: Axes, name: str, line: Line, colour: Any, marker: str) -> N
 
 
 def _set_scale(axis: Axes, x: Sequence[float]) -> None:
-    """Logarithmic where the values span three doublings or more; each of a few values has a tick."""
+    """Use a logarithmic scale if the values span a factor of eight; if there are few values, each has a tick."""
     from matplotlib.ticker import NullFormatter
 
     if x[0] > 0 and x[-1] >= 8 * x[0]:

@@ -1,4 +1,4 @@
-"""Maps of embeddings, one panel each, as in the paper's Figure 4."""
+"""Figures of maps: one panel per embedding, as in the paper's Figure 4."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _MOST_COLUMNS = 3
 _KEY, _WIDEST = 0.33, style.LEGEND_SIZE / 72
-"""Inches of a legend's column beside the name, and of its widest character: no key is pushed off the page."""
+"""Inches of a legend column next to the name, and of its widest character, so that no entry leaves the page."""
 
 
 @dataclass(frozen=True)
@@ -33,19 +33,19 @@ class Panel:
     """int (N,)."""
     class_names: tuple[str, ...] = ()
     subtitle: str = ""
-    """A second line, in the program's own words."""
+    """A second line, with text from this program."""
 
 
 def plot(path: str | os.PathLike[str], maps: Sequence[Panel], reporter: Reporter | None = None) -> None:
-    """Draw the maps side by side; a class has the same colour in all of them, and there is one legend.
+    """Draw the maps side by side with one legend; a class has the same colour in all of them.
 
-    Without labels the points have one colour. With more classes than colours these repeat, and a line in the legend's
-    place says so. Names are text as it stands, shortened where they are wider than the page.
+    Without labels the points have one colour. With more classes than colours, colours repeat, and a line replaces the
+    legend. Names are plain text, shortened if they are wider than the page.
 
     Args:
-        path: ends in .png, .pdf or .svg. In the last two the points are an image and the text is text.
+        path: ends in .png, .pdf or .svg. In .pdf and .svg, the points are an image and the text is text.
         maps: at least one.
-        reporter: is told of what the figure cannot show.
+        reporter: receives notes on what the figure cannot show.
     """
     if not maps:
         raise InputError("there is no map to draw")
@@ -79,14 +79,14 @@ def plot(path: str | os.PathLike[str], maps: Sequence[Panel], reporter: Reporter
 
 
 def _shown(panel: Panel) -> Panel:
-    """Without the rows that a map leaves out, whose coordinates are NaN."""
+    """Remove rows that are not in the map, whose coordinates are NaN."""
     shown = np.isfinite(panel.coordinates[:, 0])
     labels = panel.labels if panel.labels is None else panel.labels[shown]
     return panel if shown.all() else replace(panel, coordinates=panel.coordinates[shown], labels=labels)
 
 
 def _classes(maps: Sequence[Panel]) -> list[str]:
-    """The names of the classes that occur in any map, in the order of the first map that has them, or of nature."""
+    """The names of the classes in any map, in the order of the first map that has them, or sorted naturally."""
     found: dict[str, None] = {}
     for panel in maps:
         if panel.labels is not None:
@@ -95,7 +95,7 @@ def _classes(maps: Sequence[Panel]) -> list[str]:
 
 
 def _scatter(axis: Axes, panel: Panel, colour: dict[str, str], size: float) -> None:
-    """The points in a random order, lest the last class covers the others."""
+    """Draw the points in random order, so that the last class does not cover the others."""
     order = np.random.default_rng(0).permutation(len(panel.coordinates))
     points: Any = style.ACCENT
     if panel.labels is not None:
@@ -103,7 +103,7 @@ def _scatter(axis: Axes, panel: Panel, colour: dict[str, str], size: float) -> N
         of_class = [colour[name] for name in name_classes(classes, panel.class_names)]
         points = np.array(of_class)[index][order]
     x, y = panel.coordinates[order].T
-    # The points would cover about a sixth of the panel, whatever their number; area in points^2, of 1/72 inch.
+    # All points together cover about a sixth of the panel; the area is in points^2 (1 point is 1/72 inch).
     area = float(np.clip(0.16 * (72 * size) ** 2 / len(x), 0.6, 14))
     axis.scatter(x, y, s=area, c=points, linewidths=0, alpha=0.85, rasterized=True)
     axis.set_aspect("equal", adjustable="datalim")

@@ -1,4 +1,4 @@
-"""What all figures share: colours, fonts, sizes, and how they are saved."""
+"""Common style of all figures: colours, fonts, sizes, and saving."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TEXT_WIDTH = 7.0
-"""Inches: across both columns of a paper."""
+"""Width in inches of a figure across both columns of a paper."""
 COLUMN_WIDTH = 3.4
-"""Inches: one column."""
+"""Width in inches of one column."""
 
 ACCENT, SECOND, NEUTRAL, LIGHT = "#3f90da", "#e76300", "#4d4d4d", "#c9ced4"
-"""For figures without classes: ours, another, what is neither, and what should stay in the background."""
+"""Colours of figures without classes: our result, a second one, a neutral one, and the background."""
 
 _CLASSES = (
-    # Eight of Petroff's ten (2021); his two greys, which among points look like missing values, gave way to
-    # a green and a pink. Two colours are 14 CIELAB units apart or more, without and with each of the three
-    # colour vision deficiencies (simulated); matplotlib's tab10 comes down to 5.
+    # Eight of Petroff's ten colours (2021). His two greys, which look like missing values among points, are replaced
+    # by a green and a pink. Any two colours are at least 14 CIELAB units apart, also with each of the three
+    # colour vision deficiencies (simulated); matplotlib's tab10 has pairs at 5.
     *("#3f90da", "#ffa90e", "#bd1f01", "#832db6", "#a96b59", "#0b4f37", "#b9ac70", "#92dadd", "#e76300", "#f0479c"),
-    # Ten more, found by search for the largest distance to all before: 13 units or more.
+    # Ten more, found by maximising the distance to all previous ones: at least 13 units.
     *("#0505fa", "#422e57", "#05e6a8", "#a8e66b", "#e6a8fa", "#d105fa", "#fa6bfa", "#6b1a05", "#a80542", "#05a82e"),
 )
 MOST_COLOURS = len(_CLASSES)
 
 TITLE_SIZE, LEGEND_SIZE = 9.0, 7.5
-"""Points."""
+"""Font sizes in points."""
 _AVERAGE = 0.65
-"""Width of a character, as a share of the font's size."""
+"""Width of an average character, relative to the font size."""
 _lock = threading.RLock()
-"""Of what matplotlib has for the whole process, which threads can only have in turn."""
+"""Guards matplotlib's global state, which only one thread may change at a time."""
 _FORMATS = {".png": {"Software": None}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
-"""The suffixes, each with the metadata that would make two equal figures differ."""
+"""The supported suffixes, with the metadata to omit so that equal figures are equal files."""
 _RC = {
     "font.family": "sans-serif",
     "font.sans-serif": [text.FONT],
@@ -83,18 +83,18 @@ _RC = {
 
 
 def colours(n: int) -> list[str]:
-    """``n`` colours for classes, told apart with a colour vision deficiency too; beyond MOST_COLOURS they repeat."""
+    """``n`` class colours that are distinct with colour vision deficiencies; beyond MOST_COLOURS they repeat."""
     return [_CLASSES[i % MOST_COLOURS] for i in range(n)]
 
 
 def line_colours(n: int) -> list[str]:
-    """``n`` colours for lines on white, without the pale ones where there are few."""
+    """``n`` colours for lines on white; pale ones are used only if many are needed."""
     first = [ACCENT, SECOND, "#832db6", NEUTRAL]
     return first[:n] if n <= len(first) else colours(n)
 
 
 def check_suffix(path: str | os.PathLike[str]) -> None:
-    """Refuse a name that does not end in a format that can be drawn (UsageError), before any work is done for it."""
+    """Raise UsageError if the name does not end in a supported format, before any work is done."""
     if Path(path).suffix.lower() not in _FORMATS:
         raise UsageError(f"cannot draw {path}: the name of a figure ends in {', '.join(_FORMATS)}")
 
@@ -109,16 +109,16 @@ def panels(
     reporter: Reporter | None = None,
     **subplots: Any,
 ) -> Iterator[tuple[Figure, list[Axes]]]:
-    """A figure of ``count`` axes in the common style, saved to ``path`` when the body is done.
+    """Create a figure with ``count`` axes in the common style, saved to ``path`` at the end of the ``with`` block.
 
-    The same input gives the same bytes. If the file cannot be written (SoftVQError), nothing is changed.
+    The same input gives the same bytes. If the file cannot be written (SoftVQError), an old file is unchanged.
 
     Args:
         path: its suffix is the format (UsageError).
         size: width and height in inches.
         count: number of axes; the rest of the last row stays empty.
-        columns: axes side by side.
-        reporter: is told of characters that no font here has.
+        columns: axes per row.
+        reporter: receives a note on characters that no installed font has.
         subplots: other arguments of ``Figure.subplots``.
     """
     check_suffix(path)
@@ -127,7 +127,7 @@ def panels(
     from matplotlib.figure import Figure
 
     suffix = Path(path).suffix.lower()
-    # From matplotlib's own defaults, so that a matplotlibrc changes nothing; the backend is its user's.
+    # Start from matplotlib's defaults, so that a matplotlibrc has no effect, but keep the user's backend.
     settings: Any = {name: value for name, value in matplotlib.rcParamsDefault.items() if name != "backend"}
     with _lock, matplotlib.rc_context(settings | _RC):
         drawing = Figure(figsize=size, layout="constrained")
@@ -139,20 +139,20 @@ def panels(
         with contextlib.ExitStack() as silence:
             if note := text.give_fonts(drawing):
                 (reporter or Reporter()).note(note)
-                silence.enter_context(quiet(UserWarning))  # matplotlib warns of each character
+                silence.enter_context(quiet(UserWarning))  # matplotlib warns about each missing character
             drawing.savefig(picture, format=suffix[1:], dpi=300, metadata=_FORMATS[suffix])
     with atomic_write(path) as file:
         file.write(picture.getbuffer())
 
 
 def _load_matplotlib(folder: Path) -> None:
-    """Import matplotlib, whatever windows or settings the user has.
+    """Import matplotlib independently of the user's display and settings.
 
-    ``folder`` takes its settings while it loads where no folder for temporary files is writable.
+    If no temporary folder is writable, ``folder`` is used for matplotlib's cache during the import.
     """
     if "matplotlib.font_manager" in sys.modules:
         return
-    # MPLBACKEND is for windows, and a backend that is not installed would keep matplotlib from loading.
+    # MPLBACKEND is for windows; a backend that is not installed would make the import fail.
     changes: dict[str, str | None] = {"MPLBACKEND": None}
     writable = False
     with _lock, contextlib.ExitStack() as place:
@@ -165,12 +165,12 @@ def _load_matplotlib(folder: Path) -> None:
 
 
 def fitting(inches: float, points: float) -> int:
-    """About how many characters of a font's size fit into a line."""
+    """Approximate number of characters of a font size that fit into a line."""
     return int(inches * 72 / points / _AVERAGE)
 
 
 def legend_below(drawing: Figure, handles: Sequence[Any], columns: int) -> None:
-    """One legend for all panels."""
+    """Draw one legend for all panels."""
     drawing.legend(
         handles=handles, loc="outside lower center", ncols=columns, handlelength=0.8, handletextpad=0.5, columnspacing=1
     )

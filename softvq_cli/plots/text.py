@@ -1,4 +1,4 @@
-"""Names from folders and files as text in a figure: as long as there is room, in a font that has their characters."""
+"""Text in figures: names from files and folders, shortened to fit, in a font that has their characters."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FONT = "DejaVu Sans"
-"""Comes with matplotlib: the same picture everywhere, as long as it has the characters."""
+"""Included in matplotlib, so that figures look the same everywhere if it has all characters."""
 _NO_TEXT = re.compile(r"Last Resort|^cm|^STIX(Size|NonUni)")
-"""Fonts that show a box for anything, or whose characters are not Unicode's."""
+"""Fonts that show a box for every character, or whose characters are not encoded in Unicode."""
 _DIGITS = re.compile(r"(\d+)")
 
 
 def natural_order(names: Sequence[str]) -> list[str]:
-    """``names`` as they are; names in alphabetical order, as class folders come, with 2 before 10."""
+    """Sort names naturally, 2 before 10, if they are in alphabetical order like class folders; else keep the order."""
     return sorted(names, key=_natural) if list(names) == sorted(names) else list(names)
 
 
@@ -30,9 +30,9 @@ def _natural(name: str) -> tuple[Any, ...]:
 
 
 def shortened(names: Sequence[str], longest: int) -> list[str]:
-    """Each name on one line of at most ``longest`` characters; long names lose their middle.
+    """Convert each name to one line of at most ``longest`` characters; long names are cut in the middle.
 
-    Names that would become equal are told apart by their number in the list.
+    Names that would become equal are distinguished by their index.
     """
     lines = [one_line(name, None) for name in names]
     short = [_without_middle(line, longest) for line in lines]
@@ -51,7 +51,7 @@ def _without_middle(line: str, longest: int) -> str:
 
 
 def give_fonts(drawing: Figure) -> str:
-    """Give each text of a figure fonts for all its characters; returns a note where no font here has them."""
+    """Set fonts with all characters for each text of a figure; returns a note if no installed font has some of them."""
     from matplotlib.font_manager import findfont
     from matplotlib.text import Text
 
@@ -95,6 +95,6 @@ def _characters(path: str) -> frozenset[str]:
 
     try:
         font = FT2Font(path)
-    except (OSError, RuntimeError):  # removed since matplotlib listed it, or of a kind that it cannot draw
+    except (OSError, RuntimeError):  # removed since matplotlib listed it, or an unsupported kind of font
         return frozenset()
     return frozenset(map(chr, font.get_charmap())) if font.scalable else frozenset()

@@ -1,4 +1,4 @@
-"""One self-contained HTML page for one or several runs; see :func:`write`."""
+"""A self-contained HTML page for one or several runs; see :func:`write`."""
 
 from softvq_cli.plots.page.figures import require_bokeh
 from softvq_cli.plots.page.view import Codebook, Kind, Number, Table, View

@@ -1,7 +1,7 @@
-"""The parts of a page that Bokeh draws: the map, and the curves of training.
+"""The Bokeh figures of a page: the map and the training curves.
 
-Bokeh gets numbers and words of ours only. Whatever a data set brings (labels, file names, titles) is written into
-the page by its own script, as text.
+Bokeh receives only our numbers and words. Text from a data set (labels, file names, titles) is written into the page
+by its own script, as text.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from softvq_cli.plots import lines as line_plots
 from softvq_cli.plots import style
 
 _MAP_HEIGHT, _CURVE_HEIGHT = 560, 240
-"""Pixels."""
+"""Heights in pixels."""
 
 
 def require_bokeh() -> None:
-    """Make sure that the package is there, before hours are spent on what it is to draw."""
+    """Raise an error if Bokeh is missing, before hours of work."""
     _bokeh("plotting")
 
 
 def script() -> str:
-    """Bokeh's own JavaScript, of the version that made the figures."""
+    """Bokeh's JavaScript, in the version that created the figures."""
     resources = _bokeh("resources").Resources(mode="inline", components=["bokeh"])
     return "\n".join(resources.js_raw)
 
 
 def map_figure() -> Any:
-    """An empty map as JSON: the source ``points`` waits for x, y and colour, the source ``picked`` for one point."""
+    """An empty map as JSON: the source ``points`` takes x, y and colour, the source ``picked`` one point."""
     plotting, models = _bokeh("plotting"), _bokeh("models")
     points = models.ColumnDataSource({"x": [], "y": [], "colour": []}, name="points")
     picked = models.ColumnDataSource({"x": [], "y": []}, name="picked")
@@ -54,7 +54,7 @@ def map_figure() -> Any:
     plot.grid.visible = False
     dots = plot.scatter("x", "y", size=5, color="colour", line_color=None, alpha=0.8, source=points, name="dots")
     dots.nonselection_glyph.fill_alpha = 0.12
-    # One of its own, or the page could not make the points that are selected larger.
+    # A separate glyph, so that the page can enlarge selected points.
     dots.selection_glyph = models.Scatter(
         x="x", y="y", size=9, fill_color="colour", line_color=style.NEUTRAL, line_width=0.5
     )
@@ -64,7 +64,7 @@ def map_figure() -> Any:
 
 
 def curve_figures(lines: Sequence[Mapping[str, float]]) -> list[dict[str, Any]]:
-    """A panel for each group of measures: its title, its lines by name and colour, and the figure as JSON."""
+    """One panel per group of measures: its title, the names and colours of its lines, and the figure as JSON."""
     return [_curves(title, series, lines) for title, series in line_plots.training_panels(lines).items()]
 
 
@@ -84,7 +84,7 @@ def _curves(title: str, series: Mapping[str, str], lines: Sequence[Mapping[str, 
     drawn = []
     for number, (colour, line) in enumerate(zip(colours, points.values(), strict=True)):
         x, y = zip(*line, strict=True)
-        # Later lines are dashed, as two terms may have one value, and both should be seen.
+        # Later lines are dashed, because two terms may be equal and both should be visible.
         source = models.ColumnDataSource({"x": x, "y": y})
         dash = [] if number == 0 else [6, 2 + 2 * number]
         drawn.append(plot.line("x", "y", source=source, line_width=2, color=colour, line_dash=dash))
@@ -99,7 +99,7 @@ def _curves(title: str, series: Mapping[str, str], lines: Sequence[Mapping[str, 
 
 
 def _common(height: int) -> dict[str, Any]:
-    """The page's own background, dark or light, shows through."""
+    """Common options; the background is transparent, for the dark and light themes of the page."""
     return {
         "height": height,
         "min_width": 200,
@@ -111,7 +111,7 @@ def _common(height: int) -> dict[str, Any]:
 
 
 def _bokeh(module: str) -> Any:
-    """A module of the package, which is an optional one."""
+    """Import a module of Bokeh, which is optional."""
     try:
         return importlib.import_module(f"bokeh.{module}")
     except ImportError as error:

@@ -1,7 +1,7 @@
-"""From views to the file: everything that the page needs is inside, and nothing of a data set can run in it.
+"""Write views to an HTML file that needs no other files and runs no code from a data set.
 
-The page's own scripts and Bokeh's are named by their SHA-256 in its content security policy, so that a browser runs
-no other; it also fetches nothing. Data stand in one JSON block, and the script writes them as text.
+The content security policy lists the SHA-256 of the page's scripts and Bokeh's, so that a browser runs no others; it
+also fetches nothing. Data are in one JSON block, and the script inserts them as text.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ from softvq_cli.plots.page.view import Codebook, Table, View
 from softvq_cli.version import __version__
 
 _SCRIPTS = ("core.js", "map.js", "sections.js", "page.js")
-"""In the order of what needs what."""
+"""Scripts in the order of their dependencies."""
 _ARRAYS = (
     *("rows", "errors", "neighbours", "clusters", "centre_distances"),
     *("coordinates", "labels", "predicted", "codewords", "codeword_distances"),
 )
 _MOST_PIXELS = 24_000_000
-"""Of one picture: a browser holds four bytes each. Where more images do not fit, their thumbnails are smaller."""
+"""Maximum number of pixels in one picture: a browser needs four bytes each. For more images, thumbnails are smaller."""
 _LARGEST_TILE = 64
-"""Pixels a side of a thumbnail."""
+"""Maximum side of a thumbnail in pixels."""
 _QUALITY = 70
-"""Of WebP: a digit of MNIST takes about 140 bytes, an image of CIFAR-10 about 250."""
+"""WebP quality: a digit of MNIST takes about 140 bytes, an image of CIFAR-10 about 250."""
 _EXACT = 1_000_000
-"""Numbers in a picture up to which it loses nothing: 8x8 pixels would be smeared otherwise."""
+"""Pictures with at most this many values are lossless; lossy compression would blur 8x8 pixels."""
 
 
 def write(path: str | os.PathLike[str], views: Sequence[View], *, title: str, tables: Sequence[Table] = ()) -> None:
-    """Write the page of ``views``, a tab each, with the tables of studies above them."""
+    """Write a page with one tab per view, and the tables of studies above them."""
     check_suffix(path)
     if not views and not tables:
         raise UsageError("there is no run to report on")
@@ -75,7 +75,7 @@ def write(path: str | os.PathLike[str], views: Sequence[View], *, title: str, ta
 
 
 def check_suffix(path: str | os.PathLike[str]) -> None:
-    """Refuse a name that does not end in .html or .htm (UsageError)."""
+    """Raise UsageError if the name does not end in .html or .htm."""
     if Path(path).suffix.lower() not in {".html", ".htm"}:
         raise UsageError(f"cannot write {path}: the name of a page ends in .html")
 
@@ -112,20 +112,20 @@ def _codebook(codebook: Codebook, sprites: Sprites) -> dict[str, Any]:
 
 
 def _json(document: dict[str, Any]) -> str:
-    """JSON within a script element: no ``<`` in it, so that none can end the element; ASCII only."""
+    """JSON for a script element: without ``<``, so that no text can close the element; ASCII only."""
     text = json.dumps(document, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def _policy(scripts: Sequence[str]) -> str:
-    """Run these scripts and no other, and fetch nothing."""
+    """A content security policy that allows these scripts only and fetches nothing."""
     digests = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
     allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
     return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'"
 
 
 def _text(text: str) -> str:
-    """What is no valid text (a file name of other bytes) as JSON would show it."""
+    """Escape text that is not valid Unicode (a file name with other bytes) as in JSON."""
     return text.encode(errors="backslashreplace").decode()
 
 
@@ -134,15 +134,15 @@ def _asset(name: str) -> str:
 
 
 class Sprites:
-    """The pictures of a page; what several runs show alike is stored once."""
+    """The pictures of a page; those shared by several runs are stored once."""
 
     def __init__(self) -> None:
         self.pictures: dict[str, dict[str, Any]] = {}
-        """Key → ``src`` (a data URL) and the grid: ``columns``, ``width`` and ``height`` of a tile, in pixels."""
+        """Key → ``src`` (a data URL), and of the grid ``columns``, ``width`` and ``height`` of a tile in pixels."""
         self._known: dict[str, str] = {}
 
     def add(self, images: np.ndarray | None) -> str | None:
-        """The key of the picture of ``images``, uint8 (n, H, W, C), C 1 or 3; they lie row by row. None of none."""
+        """Add a picture of ``images``, uint8 (n, H, W, C), C 1 or 3, row by row; returns its key, or None."""
         if images is None:
             return None
         images = np.ascontiguousarray(images)
@@ -154,7 +154,7 @@ class Sprites:
 
 
 def numbers(array: np.ndarray) -> dict[str, Any]:
-    """Numbers as text: the smallest type that holds them, and base64 of its bytes, lowest byte first."""
+    """Encode numbers as text: the smallest type that represents them, and its little-endian bytes in base64."""
     if array.dtype.kind == "f":
         array = array.astype("<f4")
     else:
@@ -165,7 +165,7 @@ def numbers(array: np.ndarray) -> dict[str, Any]:
 
 
 def rounded(array: np.ndarray) -> dict[str, Any]:
-    """The same in half the space, for floats from 0 up that are only looked at: whole multiples of ``unit``."""
+    """The same in half the space for non-negative floats that are only displayed: integer multiples of ``unit``."""
     unit = float(array.max(initial=0.0)) / np.iinfo("<u2").max or 1.0
     return {**numbers(np.rint(array / unit).astype(np.int64)), "unit": unit}
 
@@ -185,7 +185,7 @@ def _picture(images: np.ndarray) -> dict[str, Any]:
 
 
 def _shrunk(images: np.ndarray, side: int) -> np.ndarray:
-    """Images whose larger side is at most ``side`` pixels."""
+    """Reduce images so that their larger side is at most ``side`` pixels."""
     height, width = images.shape[1:3]
     scale = side / max(height, width)
     if scale >= 1:
