@@ -1,4 +1,4 @@
-"""The entry of the command ``softvq`` and of ``python -m softvq_cli``."""
+"""The entry point of the command ``softvq`` and of ``python -m softvq_cli``."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ import sys
 from collections.abc import Sequence
 
 WAITING = {"OMP_WAIT_POLICY": "passive", "KMP_BLOCKTIME": "0"}
-"""Threads of OpenMP (GNU's, and Intel's or LLVM's) that wait for others sleep. By default they turn in a circle, and
-where cores are shared, that burns the time of those they wait for. No result depends on it."""
+"""Makes waiting OpenMP threads (GNU's, and Intel's or LLVM's) sleep. By default they busy-wait, which on shared cores
+takes time from the threads they wait for. It does not change results."""
 _DECIDED = (*WAITING, "GOMP_SPINCOUNT", "KMP_LIBRARY")
-"""Environment variables with which a user has said how threads wait."""
+"""Environment variables with which users configure how threads wait."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
     Args:
-        argv: the words after ``softvq``; those of the process when left out.
+        argv: the words after ``softvq``; the default is those of the process.
     """
     if argv is None and not any(name in os.environ for name in _DECIDED):
-        os.environ.update(WAITING)  # now, since the libraries read it when they are loaded
+        os.environ.update(WAITING)  # before the libraries are loaded, which read it then
     try:
-        from softvq_cli.cli.app import run  # here, so that a Ctrl-C during the imports is answered too
+        from softvq_cli.cli.app import run  # imported here, so that Ctrl-C during imports is handled too
 
         return run(sys.argv[1:] if argv is None else argv)
     except KeyboardInterrupt:
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     finally:
         if argv is None and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)  # the process ends here: no traceback on its last metres
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback for Ctrl-C while the process exits
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Where the numbers are crunched: the CPU, or an accelerator that is here."""
+"""Devices, threads and memory: the CPU or an accelerator, and how this process uses it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def pick(device: str = "auto") -> torch.device:
-    """The device to work on: for ``auto`` the accelerator if there is one (UsageError: there is no such device)."""
+    """The device to use; for ``auto`` the accelerator, if there is one (UsageError: no such device)."""
     import torch
 
     if device not in DEVICES:
@@ -37,45 +37,45 @@ def pick(device: str = "auto") -> torch.device:
 
 
 def torchrun() -> tuple[int, int] | None:
-    """(number of this process, number of processes) where torchrun has started several of this program."""
+    """(index of this process, number of processes) if torchrun has started several, else None."""
     size = int(os.environ.get("WORLD_SIZE", "1")) if "TORCHELASTIC_RUN_ID" in os.environ else 1
     return (int(os.environ["RANK"]), size) if size > 1 else None
 
 
 def processors(jobs: int | None = None) -> int:
-    """How many threads evaluation takes, in every command and function that has no setting for it.
+    """Number of threads for evaluation, in every command and function without a setting for it.
 
-    ``jobs``; else what ``OMP_NUM_THREADS`` says; else one for each processor that this process was granted. Never more
-    than those, counted by its affinity and by the limit of its container, which OpenMP does not know.
+    It is ``jobs``, or else ``OMP_NUM_THREADS``, or else one per available processor. It never exceeds the processors
+    allowed by the affinity of the process and by the limit of its container, which OpenMP does not know.
     """
     import joblib
 
     granted = int(joblib.cpu_count())
-    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # of a list: the outermost level
+    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # the outermost level of a list
     return min(jobs or (int(first) if first.isdecimal() else 0) or granted, granted)
 
 
 @contextlib.contextmanager
 def evaluation_threads(jobs: int | None = None) -> Iterator[int]:
-    """Within the block OpenMP has :func:`processors` threads, and a product of NumPy or SciPy one.
+    """Within the block, OpenMP uses :func:`processors` threads, and a NumPy or SciPy product one.
 
-    Their OpenBLAS has threads of its own, which wait in a circle whatever ``OMP_WAIT_POLICY`` says: beside busy
-    programs the probe took fifty times as long on two (docs/PERFORMANCE.md). And the last digits of a product depend
-    on how many share it; with one, they do not depend on the machine's processors. Yields how many threads to take for
-    work that is cut into parts of the same bytes.
+    The OpenBLAS of NumPy and SciPy has its own threads, which busy-wait whatever ``OMP_WAIT_POLICY`` says: next to busy
+    programs, the probe took fifty times as long with two (docs/PERFORMANCE.md). The last digits of a product depend on
+    the number of its threads; with one, results are the same on all machines. Yields the number of threads for work
+    that is split into parts independently of it.
     """
     from threadpoolctl import threadpool_limits
 
     count = processors(jobs)
-    with one_blas_thread.held(), threadpool_limits(count, "openmp"):  # OpenMP's number is of this thread alone
+    with one_blas_thread.held(), threadpool_limits(count, "openmp"):  # OpenMP's limit applies to this thread only
         yield count
 
 
 @contextlib.contextmanager
 def inference(device: torch.device) -> Iterator[None]:
-    """Within the block PyTorch computes in full float32, without gradients, and with no more threads than processors.
+    """Within the block, PyTorch computes in full float32, without gradients, and with at most one thread per processor.
 
-    By itself it asks the affinity alone how many there are, and not the container.
+    By default, PyTorch respects the affinity, but not the limit of a container.
     """
     import joblib
     import torch
@@ -89,42 +89,42 @@ def inference(device: torch.device) -> Iterator[None]:
 
 
 _KEPT = {-3: 32 << 20, -1: 1 << 30}
-"""mallopt's M_MMAP_THRESHOLD, the most that every glibc takes, and M_TRIM_THRESHOLD: bytes."""
+"""Parameters of mallopt, in bytes: M_MMAP_THRESHOLD (the maximum in every glibc) and M_TRIM_THRESHOLD."""
 _DECIDED = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "GLIBC_TUNABLES")
-"""Environment variables with which a user has said what glibc does with freed memory."""
+"""Environment variables with which users configure how glibc treats freed memory."""
 
 
 @functools.cache
 def keep_freed_memory() -> None:
-    """Have this process keep the memory that a training step frees, for the next step.
+    """Configure glibc to keep memory that a training step frees for the next step.
 
-    glibc gives the gradients' memory back to the system at every step, which has to clear it and map it again for the
-    next: up to a fifth of a step of the small networks (docs/PERFORMANCE.md). Elsewhere, and where the environment
-    says what is to be done with it, nothing happens.
+    By default, glibc returns the gradients' memory to the system at every step, which must clear and map it again: up
+    to a fifth of the time of a step of the small networks (docs/PERFORMANCE.md). With other C libraries, or if the
+    environment configures this, nothing changes.
     """
     if any(name in os.environ for name in _DECIDED):
         return
-    with contextlib.suppress(OSError, TypeError, AttributeError):  # no such function in other C libraries
+    with contextlib.suppress(OSError, TypeError, AttributeError):  # other C libraries lack the function
         mallopt = ctypes.CDLL(None).mallopt
         for parameter, value in _KEPT.items():
             mallopt(parameter, value)
 
 
 def uses_bfloat16(precision: str, device: torch.device) -> bool:
-    """Whether matrix products are to run in bfloat16: asked for, or ``auto`` and the processor is built for it."""
+    """Whether matrix products use bfloat16: on request, or for ``auto`` if the processor supports it natively."""
     import torch
 
     if precision != "auto":
         return precision == "bfloat16"
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):  # not in every torch that we support
+    if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):  # missing in some supported torch releases
         return any(torch.cpu.get_capabilities().get(name) for name in ("amx_bf16", "avx512_bf16", "bf16"))
     return False
 
 
 def machine(device: str = "auto") -> dict[str, str]:
-    """``host``, the name of this machine, ``processor``, what :func:`pick` finds to work on, and who works there."""
+    """``host``, ``processor`` (that of the device from :func:`pick`), and the versions of softvq and torch."""
     import platform
 
     import torch
@@ -135,7 +135,7 @@ def machine(device: str = "auto") -> dict[str, str]:
 
 
 def _processor() -> str:
-    """The processor's name as its maker spells it, where the system tells."""
+    """The processor's name as given by its maker, if the system provides it."""
     import platform
 
     with contextlib.suppress(OSError):
@@ -146,7 +146,7 @@ def _processor() -> str:
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Bytes that an accelerator has left; None on the CPU, which works in the memory that the data lie in."""
+    """Free memory of an accelerator in bytes; None on the CPU, where the data are already in memory."""
     import torch
 
     if device.type == "cuda":
@@ -157,7 +157,7 @@ def free_memory(device: torch.device) -> int | None:
 
 
 def as_tensor(images: np.ndarray) -> torch.Tensor:
-    """The array as a tensor over the same memory, which may be a read-only map: it is never written."""
+    """A tensor that shares the memory of the array, which may be a read-only map: it is never written."""
     import numpy as np
     import torch
 
@@ -165,7 +165,7 @@ def as_tensor(images: np.ndarray) -> torch.Tensor:
 
 
 class _Writable:
-    """An array as if it could be written: PyTorch, which has no tensors that cannot, would warn."""
+    """Presents an array as writable, because PyTorch would warn about a read-only one."""
 
     def __init__(self, array: np.ndarray) -> None:
         self._array = array

@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees the old one or the new one, never a part of one."""
+"""Atomic writing: a reader sees either the old file or the new one, never a part."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ fcntl: Any = importlib.import_module("fcntl") if os.name == "posix" else None
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a temporary file next to ``path``; on success flush it to disk and rename it to ``path``.
 
-    If the body or any step fails, ``path`` is left as it was and the temporary file is removed. A symbolic link stays
-    one: what it points to is replaced. A device or a pipe gets the bytes when all are there.
+    If the body or any step fails, ``path`` is unchanged and the temporary file is removed. For a symbolic link, its
+    target is replaced. A device or a pipe receives the bytes when all are complete.
     """
     path = Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
     if path.exists() and not path.is_file() and not path.is_dir():
@@ -34,14 +34,14 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         return
     temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.tmp"
     try:
-        # Not by tempfile, whose files nobody else may read: to set the mode right one must know the process's mask,
-        # which can only be read by setting it, while other threads make files.
+        # tempfile is not used, because its files are private. To correct their mode, the umask would be needed, which
+        # can only be read by setting it, while other threads may create files.
         with open(temporary, "x+b") as file:
             _hold(file.fileno())
             yield file
             file.flush()
             os.fsync(file.fileno())
-            if fcntl is not None:  # while it is held, so that nobody takes it for abandoned
+            if fcntl is not None:  # locked, so that no process considers it abandoned
                 os.replace(temporary, path)
         if fcntl is None:
             os.replace(temporary, path)
@@ -69,13 +69,13 @@ def _to_device(path: Path) -> Iterator[BinaryIO]:
 
 
 def copy(source: Path, target: Path) -> None:
-    """Write ``target`` with the content of ``source``, atomically."""
+    """Copy the content of ``source`` to ``target``, atomically."""
     with atomic_write(target) as file, source.open("rb") as original:
         shutil.copyfileobj(original, file)
 
 
 def remove(path: Path) -> None:
-    """Remove a file if it is there (SoftVQError: that is not possible)."""
+    """Remove a file if it exists (SoftVQError: it cannot be removed)."""
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
@@ -83,10 +83,10 @@ def remove(path: Path) -> None:
 
 
 def discard_abandoned(folder: Path, *names: str) -> None:
-    """Remove what killed processes left of files of these names or patterns: temporaries that no process holds."""
+    """Remove temporary files that killed processes left for these names or patterns, unless a process holds them."""
     for left in (left for name in names for left in folder.glob(f".{name}.*.tmp")):
         with contextlib.suppress(OSError):
-            if fcntl is None:  # the system itself refuses to remove a file that is open
+            if fcntl is None:  # the system itself refuses to remove an open file
                 left.unlink()
                 continue
             descriptor = os.open(left, os.O_RDONLY)
@@ -98,25 +98,25 @@ def discard_abandoned(folder: Path, *names: str) -> None:
 
 
 def _hold(descriptor: int) -> None:
-    """Mark a temporary file or folder as being used, for as long as it is open."""
+    """Mark a temporary file or folder as in use while it is open."""
     if fcntl is not None:
         with contextlib.suppress(OSError):  # a file system without locks
             fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write ``text`` as UTF-8, atomically. A file name that is not valid text stands there as JSON escapes it."""
+    """Write ``text`` as UTF-8, atomically. File names that are not valid text are escaped as in JSON."""
     with atomic_write(path) as file:
         file.write(text.encode(errors="backslashreplace"))
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Write ``value`` as indented JSON, atomically. NaN and infinity are refused (ValueError)."""
+    """Write ``value`` as indented JSON, atomically (ValueError: NaN or infinity)."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """Read a JSON file. NaN and infinity are none, as in :func:`write_json`."""
+    """Read a JSON file; NaN and infinity are errors, as in :func:`write_json`."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"), parse_float=_finite, parse_constant=_finite)
     except OSError as error:
@@ -126,8 +126,8 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 
 
 def as_utf8(name: str) -> str:
-    """A name as the system gave it, read as UTF-8 where its bytes are that: a class and a folder are called the same
-    whatever the locale says."""
+    """Decode a name from the system as UTF-8 if its bytes are valid, so that classes and folders have the same name in
+    every locale."""
     try:
         return os.fsencode(name).decode()
     except UnicodeError:
@@ -135,7 +135,7 @@ def as_utf8(name: str) -> str:
 
 
 def on_disk(path: str) -> str:
-    """The path as the system takes it, of one that :func:`as_utf8` gave or that was written down in another locale."""
+    """The inverse of :func:`as_utf8`: the path as the system expects it, also if it was stored in another locale."""
     if path.isascii() or os.path.exists(os.path.expanduser(path)):
         return path
     try:
@@ -145,7 +145,7 @@ def on_disk(path: str) -> str:
 
 
 def is_address(text: str) -> bool:
-    """Whether it names something on another machine: ``s3://bucket/z.npy``."""
+    """Whether ``text`` is a remote address, such as ``s3://bucket/z.npy``."""
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/?/", text) is not None and not os.path.exists(text)
 
 
@@ -163,9 +163,9 @@ def make_folder(path: str | os.PathLike[str]) -> Path:
 
 @contextlib.contextmanager
 def temporary_folder(instead: str | os.PathLike[str] | None = None) -> Iterator[Path]:
-    """A folder that is there as long as the block lasts; those that killed processes left go.
+    """A temporary folder for the duration of the block; those that killed processes left are removed.
 
-    It lies in ``instead`` where the system's folder for temporary files cannot be written.
+    It is created in ``instead`` if the system's temporary folder is not writable.
     """
     try:
         folder = _new_folder(tempfile.gettempdir())
@@ -180,7 +180,7 @@ def temporary_folder(instead: str | os.PathLike[str] | None = None) -> Iterator[
     try:
         if descriptor is not None:
             _hold(descriptor)
-        folder.mkdir(0o700, exist_ok=True)  # somebody may have taken it for abandoned before it was held
+        folder.mkdir(0o700, exist_ok=True)  # another process may have removed it before it was locked
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -194,7 +194,7 @@ def _new_folder(place: str | os.PathLike[str]) -> Path:
 
 
 def arrow_file(path: Path) -> Any:
-    """A file that pyarrow reads; given a path it takes all names for UTF-8, whatever the system's are."""
+    """Open a file for pyarrow, which would decode a path as UTF-8 whatever the system's encoding."""
     import pyarrow
 
     return pyarrow.OSFile(os.fsencode(path))
@@ -202,9 +202,9 @@ def arrow_file(path: Path) -> Any:
 
 @contextlib.contextmanager
 def arrow_errors(path: Path, kind: str) -> Iterator[None]:
-    """Whatever pyarrow raises on a file that should be a ``kind``, in one line."""
+    """Convert any error of pyarrow about a file that should be a ``kind`` to one line."""
     try:
-        path.open("rb").close()  # a file that is not there is no matter of a package that is not
+        path.open("rb").close()  # report a missing file before a missing package
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     try:
@@ -213,7 +213,7 @@ def arrow_errors(path: Path, kind: str) -> Iterator[None]:
         raise
     except ImportError as error:
         raise InputError(f"{path} needs pyarrow: pip install 'softvq[tables]'") from error
-    except Exception as error:  # pyarrow raises many kinds on damaged bytes, OSError without a number among them
+    except Exception as error:  # pyarrow raises many kinds on damaged bytes, including OSError without errno
         if isinstance(error, OSError) and error.errno is not None:
             raise InputError(f"cannot read {path}: {one_line(error.strerror or error)}") from error
         raise InputError(f"{path} is damaged or not a {kind}: {one_line(error)}") from error
@@ -227,7 +227,7 @@ def _finite(text: str) -> float:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename durable. Not every platform can sync a folder; those that cannot need it less."""
+    """Make a rename durable. Some platforms cannot sync a folder, and need it less."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -1,4 +1,4 @@
-"""The .npy format, read without trusting it: the header is checked against the size before anything is allocated."""
+"""Read .npy files safely: the header is checked against the file size before memory is allocated."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from softvq_cli.errors import InputError, one_line, shown
 
 @dataclass(frozen=True)
 class Header:
-    """What stands before the numbers."""
+    """The header of a .npy file."""
 
     shape: tuple[int, ...]
     fortran: bool
     dtype: np.dtype
     length: int
-    """Bytes of the header itself."""
+    """Length of the header in bytes."""
 
 
 def read_header(file: IO[bytes], where: str, size: int) -> Header:
-    """Read and check a header; the file then stands at the first number."""
+    """Read and check a header; the file position is then at the first number."""
     try:
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = read(file)
         length = file.tell()
-    except Exception as error:  # NumPy evaluates a Python literal and raises what that raises
+    except Exception as error:  # NumPy evaluates a Python literal, which can raise many errors
         raise InputError(f"{where} is damaged or not a .npy array") from error
     if dtype.hasobject:
         raise InputError(f"{where} holds Python objects, which would run code when loaded; save plain numbers")
@@ -56,7 +56,7 @@ def map_file(path: Path) -> np.ndarray:
 
 
 def read_array(file: IO[bytes], where: str, size: int) -> np.ndarray:
-    """The array in an open .npy file, in memory."""
+    """Read the array from an open .npy file into memory."""
     header = read_header(file, where, size)
     try:
         flat = np.empty(math.prod(header.shape), header.dtype)
@@ -65,13 +65,13 @@ def read_array(file: IO[bytes], where: str, size: int) -> np.ndarray:
         raise InputError(
             f"{where} does not fit into memory; save the images as .npy, then they are read from disk"
         ) from error
-    except Exception as error:  # the decompressors raise several kinds
+    except Exception as error:  # decompressors raise several kinds
         raise InputError(f"{where} is damaged: {one_line(error)}") from error
     return flat.reshape(header.shape, order="F" if header.fortran else "C")
 
 
 def _read_into(file: IO[bytes], target: memoryview) -> None:
-    """Fill ``target``, in pieces: the decompressor has a buffer of its own."""
+    """Fill ``target`` in pieces, because a decompressor has its own buffer."""
     done = 0
     while done < len(target):
         data = file.read(min(1 << 24, len(target) - done))

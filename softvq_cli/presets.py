@@ -1,8 +1,8 @@
 """The settings of the papers, as data. No torch here.
 
-Sources: Wu and Flierl (AAAI 2020) for networks, iterations, d, K and beta of beta-VAE; the authors'
-published notebooks for the weights of the loss terms. The bottlenecks that came since have their own papers' settings
-(see their files) for what is theirs, and the others' for the rest.
+Sources: Wu and Flierl (AAAI 2020) for networks, iterations, d, K and the beta of beta-VAE; the authors' published
+notebooks for the weights of the loss terms. Later bottlenecks use the values of their own papers (see their files)
+for their own settings, and the common values for the rest.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ _OPTIONAL = frozenset(name for entry in BOTTLENECKS.values() for name in entry.s
 
 
 def unused_settings(bottleneck: str, names: Mapping[str, Any]) -> list[str]:
-    """Those of ``names`` that this bottleneck does not read."""
+    """The settings in ``names`` that this bottleneck does not use."""
     return [name for name in names if name in _OPTIONAL and name not in BOTTLENECKS[bottleneck].settings]
 
 
-# The four with a learned codebook, in any family: as many codes as VQ-VAE has there.
+# Later bottlenecks with a learned codebook; it has as many codes as that of VQ-VAE in the same family.
 _SINCE: dict[str, dict[str, Any]] = {
     "ema-vq": {"latent_weight": 1.0, "beta": 0.25},
     "rotation-vq": {"latent_weight": 1.0, "beta": 0.25},
@@ -31,13 +31,13 @@ _SINCE: dict[str, dict[str, Any]] = {
     "simvq": {"latent_weight": 1.0, "beta": 0.25},
     "rvq": {"latent_weight": 1.0, "beta": 0.25, "codebook_init": "kmeans"},
 }
-# The two families of the paper. "*" holds for every bottleneck; a bottleneck's own line overrides it.
+# The two families of the paper. "*" applies to every bottleneck; a bottleneck's own entry takes precedence.
 _MNIST: dict[str, dict[str, Any]] = {
     "*": {"arch": "mlp", "latent_dim": 64, "K": 128, "iterations": 40_000},
     "vae": {"beta": 1.0},
     "beta-vae": {"beta": 20.0},
     "info-dropout": {"latent_weight": 0.5},
-    # Not the notebook's 3.0 and 2.5, which pull z_e into a few centroids: van den Oord et al.'s.
+    # From van den Oord et al. The notebook's 3.0 and 2.5 collapse z_e to a few centroids.
     "vq": {"latent_weight": 1.0, "beta": 0.25},
     "soft-vq": {"latent_weight": 3.0, "beta": 2.5},
     **_SINCE,
@@ -49,18 +49,18 @@ _SVHN: dict[str, dict[str, Any]] = {
     "beta-vae": {"beta": 100.0},
     "info-dropout": {"latent_weight": 0.5},
     "vq": {"K": 512, "latent_weight": 2.0, "beta": 7.5},
-    # Early stopping: the paper trains this cell alone for 10 000 iterations.
+    # Early stopping: only this entry of the paper's tables was trained for 10 000 iterations.
     "soft-vq": {"iterations": 10_000, "latent_weight": 2.0, "beta": 7.5},
     **{name: {"K": 512, **settings} for name, settings in _SINCE.items()},
     "fsq": {"levels": "8,8,8"},
 }
-# Ours: scikit-learn's 8x8 digits, 1 797 images, so small that everything is smaller.
+# Our settings for scikit-learn's 8x8 digits: 1 797 small images need smaller models.
 _DIGITS: dict[str, dict[str, Any]] = {
     **_MNIST,
     "*": {"arch": "mlp", "latent_dim": 16, "K": 32, "iterations": 2_000, "batch_size": 64},
     "fsq": {"levels": "8,4"},
 }
-# The authors' notebooks to the letter (PAPER.md), beside _MNIST and _SVHN: what they have otherwise.
+# The exact settings of the authors' notebooks (PAPER.md), where they differ from _MNIST and _SVHN.
 _MNIST_NOTEBOOK: dict[str, dict[str, Any]] = {
     "*": {"batch_size": 64},
     "beta-vae": {"reconstruction_scale": 784.0},
@@ -69,7 +69,7 @@ _MNIST_NOTEBOOK: dict[str, dict[str, Any]] = {
 _GRID = {"grid": 2, "reconstruction_scale": 1024.0}
 _SVHN_NOTEBOOK: dict[str, dict[str, Any]] = {
     "*": {"batch_size": 64, "codebook_init": "notebook"},
-    # The KL of a 2x2x64 latent is summed over one axis of length 2 and averaged over the others.
+    # The notebooks sum the KL of a 2x2x64 latent over one axis of length 2 and average over the others.
     "vae": {**_GRID, "beta": 1 / 128},
     "beta-vae": {**_GRID, "beta": 100 / 128},
     "info-dropout": _GRID,
@@ -80,42 +80,42 @@ _NOTEBOOKS = {"mnist": _MNIST_NOTEBOOK, "svhn": _SVHN_NOTEBOOK, "cifar10": _SVHN
 _IN_NOTEBOOKS = ("ae", "vae", "beta-vae", "info-dropout", "vq", "soft-vq")
 _FAMILIES = {"mnist": _MNIST, "fashion-mnist": _MNIST, "svhn": _SVHN, "cifar10": _SVHN, "digits": _DIGITS}
 
-# These weigh the reconstruction by a multiple of the number of pixel positions (784, 1024: once in the
-# notebooks), so that it stands for the sum over the image that their likelihood asks for. beta-VAE by twice that:
-# beside once, the paper's beta of 20 leaves five nats in z and little to cluster (docs/studies/sweep-beta.md).
+# For these, the reconstruction weight is a multiple of the number of pixel positions (784, 1024; once in the
+# notebooks), to replace the sum over the image in their likelihood. beta-VAE has twice that number, because with
+# once, the paper's beta of 20 leaves five nats in z and little to cluster (docs/studies/sweep-beta.md).
 _RECONSTRUCTION_PER_PIXEL: Mapping[str, float] = {"vae": 1, "beta-vae": 2, "info-dropout": 1, "gumbel-vq": 1}
-# And by this multiple of D, the number of values of an image: (D/2) log nMSE.
+# For these, it is a multiple of D, the number of values of an image: (D/2) log nMSE.
 _RECONSTRUCTION_PER_VALUE: Mapping[str, float] = {"sq-vae": 0.5}
 
 _FOLLOWED = ("ema-vq", "rotation-vq", "rvq")
-"""Codebooks that follow their codes: without a network, K-means has placed them where they would go."""
+"""Codebooks of moving averages: without a network, K-means has already placed them at their final values."""
 
 
 def no_network(image_shape: tuple[int, ...], bottleneck: str) -> dict[str, Any]:
-    """The settings of a model whose z_e is its input: K-means of all of it, or residual K-means, and no training."""
+    """The settings of a model without a network, whose z_e is its input: K-means or residual K-means, no training."""
     settings: dict[str, Any] = {"arch": "none", "latent_dim": math.prod(image_shape), "codebook_init": "kmeans"}
     return settings | ({"iterations": 1, "decay": 1.0, "revive": 0.0} if bottleneck in _FOLLOWED else {})
 
 
 CNN_SMALLEST = 16
-"""Pixels a side below which four stride-2 convolutions leave nothing to convolve."""
+"""Minimum side in pixels for four stride-2 convolutions."""
 
 
 def threads(arch: str, batch_size: int) -> int:
-    """How many threads a step is worth, whatever the machine, so that its bytes are the same everywhere.
+    """Number of threads of a training step; the same on all machines, so that results are identical.
 
-    Measured on two cores (docs/PERFORMANCE.md): one has nine tenths of the speed of two with the MLP at batch 32, and
-    three quarters or less with the CNN or at batch 128.
+    Measured on two cores (docs/PERFORMANCE.md): one thread has nine tenths of the speed of two for the MLP at batch 32,
+    and at most three quarters for the CNN or at batch 128.
     """
     return 2 if arch == "cnn" or batch_size >= 128 else 1
 
 
 def preset(data: str, image_shape: tuple[int, ...], bottleneck: str, recipe: str = "paper") -> dict[str, Any]:
-    """The settings of a data set and a bottleneck, as overrides of the defaults in the config.
+    """The settings for a data set and a bottleneck that replace the defaults of the config.
 
-    A known name of data gets its paper's family. Anything else is the user's own images, which get the CNN and the SVHN
-    family's weights from 16x16 pixels up, the MLP's below; vectors (D,) get the MLP, from 256 numbers up as MNIST does.
-    UsageError: the notebooks have no such data or bottleneck.
+    A built-in name gets the family of its paper. Other images of at least 16x16 pixels get the CNN and weights of the
+    SVHN family, smaller ones the MLP and settings of ``digits``. Vectors (D,) get the MLP, with the settings of MNIST
+    from 256 numbers, else of ``digits``. UsageError: the notebooks do not have this data set or bottleneck.
     """
     height, width, channels = image_shape if len(image_shape) == 3 else (*image_shape, 1, 1)
     own = _SVHN if min(height, width) >= CNN_SMALLEST else _DIGITS

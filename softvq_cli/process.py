@@ -1,7 +1,7 @@
-"""What belongs to the whole process, so that several threads may want it at once: warnings, numbers of threads, TF32.
+"""Process-wide settings that several threads may change at once: warnings, numbers of threads, TF32.
 
-A public call leaves all of it as it was, whatever other threads do meanwhile. The command line and workers, whose
-process is their own, also set some of it for good.
+After a public call all of them have their old values, whatever other threads do. The command line and workers, which
+own their process, also change some of them permanently.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import Any
 
 
 class Shared:
-    """A setting of the process that any number of threads may want at a time: the first sets it, the last restores it.
+    """A process-wide setting that several threads may hold at once: the first sets it, the last restores it.
 
     Args:
-        setting: makes a context manager that sets it.
+        setting: returns a context manager that applies it.
     """
 
     def __init__(self, setting: Callable[[], contextlib.AbstractContextManager[Any]]) -> None:
@@ -29,7 +29,7 @@ class Shared:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Have it within the block."""
+        """Hold the setting within the block."""
         with self._lock:
             if not self._users:
                 self._set.enter_context(self._setting())
@@ -47,7 +47,7 @@ class Shared:
 
 
 class _Quiet:
-    """Stands in a filter of warnings in the place of a text, and matches in the threads that are within a block."""
+    """Replaces the text in a warnings filter; it matches in threads that are within a block."""
 
     def __init__(self, category: type[Warning]) -> None:
         self._depth = threading.local()
@@ -68,18 +68,18 @@ class _Quiet:
 
     @contextlib.contextmanager
     def _inserted(self) -> Iterator[None]:
-        # Not catch_warnings(): two of them that overlap leave the filters of the first for good.
+        # catch_warnings() is not used: if two overlap, the filters of the first remain permanently.
         filters: Any = warnings.filters
         filters.insert(0, self._filter)
         try:
             yield
         finally:
-            with contextlib.suppress(ValueError):  # somebody else has restored the filters of before
+            with contextlib.suppress(ValueError):  # other code has restored the previous filters
                 warnings.filters.remove(self._filter)  # type: ignore[attr-defined]
 
 
 def quiet(category: type[Warning] = Warning) -> contextlib.AbstractContextManager[None]:
-    """Within the block, warnings of this kind are not shown that come up in the same thread."""
+    """Within the block, suppress warnings of this category in the current thread."""
     return _quiet.setdefault(category, _Quiet(category)).held()
 
 
@@ -91,7 +91,7 @@ _quiet: dict[type[Warning], _Quiet] = {}
 
 @contextlib.contextmanager
 def environment(changes: Mapping[str, str | None]) -> Iterator[None]:
-    """Within the block, environment variables have these values; None: they are not set."""
+    """Within the block, environment variables have these values; None: not set."""
     before = {name: os.environ.get(name) for name in changes}
     try:
         _set_environment(changes)
@@ -113,7 +113,7 @@ def _set_environment(values: Mapping[str, str | None]) -> None:
 
 @functools.cache
 def _library() -> Any:
-    """PyTorch's library, in which the functions of OpenMP and MKL are found that it calls."""
+    """PyTorch's library, which provides the OpenMP and MKL functions that it calls."""
     import torch
 
     return ctypes.CDLL(torch._C.__file__)
@@ -121,9 +121,9 @@ def _library() -> Any:
 
 @contextlib.contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Within the block, PyTorch computes on the CPU with ``count`` threads when this thread asks it to.
+    """Within the block, PyTorch uses ``count`` CPU threads for calls from this thread.
 
-    ``torch.set_num_threads`` also sets it for other threads of Python, those that begin meanwhile and, in MKL, all.
+    ``torch.set_num_threads`` would also change other Python threads: those started meanwhile and, with MKL, all.
     """
     import torch
 
@@ -133,7 +133,7 @@ def threads(count: int) -> Iterator[None]:
         restore.callback(_library().omp_set_num_threads, before)
         if local := getattr(_library(), "MKL_Set_Num_Threads_Local", None):
             restore.callback(local, local(count))
-    except (AttributeError, OSError):  # a PyTorch with other libraries
+    except (AttributeError, OSError):  # PyTorch built with other libraries
         torch.set_num_threads(count)
         restore.callback(torch.set_num_threads, before)
     with restore:
@@ -150,7 +150,7 @@ def _one_blas_thread() -> Iterator[None]:
 
 
 one_blas_thread = Shared(_one_blas_thread)
-"""A product of NumPy or SciPy takes one thread."""
+"""NumPy and SciPy products use one thread."""
 
 
 # ---- accelerators
@@ -169,4 +169,4 @@ def _whole_float32() -> Iterator[None]:
 
 
 whole_float32 = Shared(_whole_float32)
-"""Convolutions on CUDA keep float32's digits; by default they round to 10 bits."""
+"""CUDA convolutions use full float32; by default they round to 10 bits."""

@@ -1,4 +1,4 @@
-"""The one check of a number: settings of a run, arguments of an evaluation, and what stands in a stranger's file."""
+"""Range checks for all numbers: settings of a run, arguments of an evaluation, values in untrusted files."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import Any
 from softvq_cli.errors import UsageError, param, shown
 
 MOST_SEED = 2**63 - 1
-"""A seed is 0 … this, everywhere."""
+"""Maximum seed; the minimum is 0."""
 MOST_COUNT = 10**15
-"""Of what is only counted."""
+"""Maximum of a count."""
 MOST_JOBS = 1 << 16
-"""Threads or processes."""
+"""Maximum number of threads or processes."""
 KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
-"""What a type is called in a message."""
+"""The name of each type in messages."""
 
 
 def check_seed(value: Any) -> int:
-    """``value`` if it is a seed; as :func:`check_number`."""
+    """Check that ``value`` is a seed; see :func:`check_number`."""
     return int(check_number("seed", value, low=0, high=MOST_SEED))
 
 
 def check_jobs(value: Any) -> int | None:
-    """``value`` if it is a number of jobs, or None for one a core; as :func:`check_number`."""
+    """Check that ``value`` is a number of jobs, or None for one per core; see :func:`check_number`."""
     return None if value is None else int(check_number("jobs", value, low=1, high=MOST_JOBS))
 
 
@@ -36,9 +36,9 @@ def check_number(
     above: float | None = None,
     high: float | None = None,
 ) -> Any:
-    """An argument that is no setting of a run, checked as one: its type, int or float, then its range (UsageError).
+    """Check the type (int or float) and range of an argument that is not a setting of a run (UsageError).
 
-    NumPy's numbers are as good as Python's; an int is a float too, and a bool is no number.
+    NumPy's numbers are accepted like Python's. An int is also a float; a bool is not a number.
     """
     if type(value).__module__ == "numpy" and hasattr(value, "item"):
         value = value.item()
@@ -50,7 +50,7 @@ def check_number(
 def in_range(
     name: str, value: Any, *, low: float | None = None, above: float | None = None, high: float | None = None
 ) -> Any:
-    """The number ``value``, if it is finite, at least ``low``, above ``above`` and at most ``high`` (UsageError)."""
+    """Check that ``value`` is finite, at least ``low``, greater than ``above`` and at most ``high`` (UsageError)."""
     if isinstance(value, float) and not math.isfinite(value):
         raise UsageError("{} must be finite, not {}", param(name), value)
     if low is not None and value < low:
@@ -63,12 +63,12 @@ def in_range(
 
 
 def is_number(value: Any) -> bool:
-    """An int or a float, and no bool."""
+    """Whether ``value`` is an int or a float, but not a bool."""
     return type(value) in (int, float)
 
 
 def as_float(name: str, value: float) -> float:
-    """``value`` as a float (UsageError: a whole number that is too large to be one)."""
+    """``value`` as a float (UsageError: the integer is too large)."""
     try:
         return float(value)
     except OverflowError:

@@ -1,6 +1,6 @@
-"""Where things lie on this machine, as others may read it: by their names, without the folders that lead to them.
+"""Shorten paths for other people: names without the private folders of this machine.
 
-The folder of a run keeps the paths; reports, embeddings and exported models go to other people.
+Full paths stay in the folder of a run; reports, embeddings and exported models are shared.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from softvq_cli.words import IMAGE_SHAPES
 
 
 def shared_path(path: str) -> str:
-    """A relative path below the current folder as it stands; of any other the last part alone.
+    """A relative path below the current folder unchanged; for other paths the last component.
 
-    It still reads as a path, ``./mnist``, where a data set is called so.
+    A file or folder with the name of a built-in data set stays a path, ``./mnist``.
     """
     if not (path.startswith("~") or os.path.isabs(path) or os.path.normpath(path).split(os.sep)[0] == os.pardir):
         return path
@@ -24,7 +24,7 @@ def shared_path(path: str) -> str:
 
 
 def shared_command(command: str) -> str:
-    """A line of the shell with :func:`shared_path` in the place of each word, and of ``PATH`` in ``NAME=PATH``."""
+    """Apply :func:`shared_path` to each word of a shell command, and to ``PATH`` in ``NAME=PATH``."""
     import shlex
 
     words = []
@@ -35,7 +35,7 @@ def shared_command(command: str) -> str:
 
 
 def shared_text(text: str, places: Iterable[str | Path]) -> str:
-    """A message in which files below ``places`` have their path from there, others none above the home folder."""
+    """Shorten the paths in a message: below ``places`` to the part from there, others by the home folder."""
     known = {str(place): shared_path(str(place)) for place in places}
     known |= {os.path.abspath(os.path.expanduser(place)): name for place, name in known.items()}
     known |= {os.path.realpath(place): name for place, name in known.items()}

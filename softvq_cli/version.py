@@ -1,3 +1,3 @@
-"""The version, where everything can read it without importing anything else."""
+"""The version, in a module that imports nothing else."""
 
 __version__ = "0.1.0"

@@ -1,6 +1,6 @@
-"""Batches, the step, what takes steps, the reports and checkpoints of a run, and the run itself.
+"""Training: batches, loss, optimiser steps, reports, checkpoints and run folders.
 
-Names are imported when first used: what a run folder or a checkpoint says of itself is read without torch.
+Names are imported on first use, so that the information in a run folder or checkpoint can be read without torch.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""The file format of checkpoints: PyTorch's own, with the SHA-256 of everything in the zip archive's comment.
+"""The file format of checkpoints: PyTorch's format, with a SHA-256 checksum in the comment of the zip archive.
 
-``torch.load(path, weights_only=True)`` reads it like any other. :func:`read` also tells a damaged file from a good one
-before it parses a byte of it, and refuses what could allocate more than the file holds: ``torch.load`` runs no code,
-but it allocates what a pickle asks for. ``bytearray(10**11)`` is on its list, and a few nested lists that share their
-elements print as terabytes. Our own files need very little of all that; whatever is not in the lists here is refused.
-:func:`read_plain` reads everything but the tensors without importing PyTorch.
+``torch.load(path, weights_only=True)`` reads the files too. :func:`read` also verifies the checksum before it parses
+anything, and refuses content that could allocate more memory than the file has: ``torch.load`` runs no code, but it
+allocates what a pickle requests. For example, it allows ``bytearray(10**11)``, and a few nested lists with shared
+elements print as terabytes. Checkpoints need few kinds of values; only those in the lists below are accepted.
+:func:`read_plain` reads everything except the tensors, without importing PyTorch.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from softvq_cli.files import atomic_write
 
 _PREFIX = b"softvq sha256:"
 _COMMENT = len(_PREFIX) + 64
-_START = b"PK\x03\x04"  # the first record; torch.load takes a file that begins otherwise for another format
-_END = b"PK\x05\x06"  # the zip format's end record; its last field is the comment's length
+_START = b"PK\x03\x04"  # the first record; torch.load assumes another format if a file starts differently
+_END = b"PK\x05\x06"  # the end record of the zip format; its last field is the length of the comment
 _END_SIZE = 22
 _LARGEST_HEADER = 1 << 24
 LARGEST = 1 << 22
-"""Values and characters in all, shared ones counted each time: far above any run, far below any harm."""
+"""Maximum number of values and characters, counting shared ones each time: more than any run needs, yet harmless."""
 
 _OPCODES = """
     PROTO STOP MARK NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE EMPTY_DICT EMPTY_LIST
@@ -44,17 +44,17 @@ _ITEM_SIZES = {
     **dict.fromkeys(("FloatStorage", "IntStorage"), 4),
     **dict.fromkeys(("DoubleStorage", "LongStorage"), 8),
 }
-"""Bytes per number, by the names that pickles have for PyTorch's storages."""
+"""Bytes per number for the names of PyTorch's storages in pickles."""
 
 
 class Size(NamedTuple):
-    """How many numbers a record or a tensor has."""
+    """The number of elements in a record or tensor."""
 
     numel: int
 
 
 def write(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
-    """Write ``content`` (tensors, numbers, strings, lists and dicts of these) atomically."""
+    """Write ``content`` (tensors, numbers, strings, lists and dictionaries of these) atomically."""
     import torch
 
     buffer = io.BytesIO()
@@ -72,9 +72,9 @@ def write(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
 
 
 def read(path: str | os.PathLike[str]) -> tuple[Any, str]:
-    """The content of a file made by :func:`write` and its seal, a SHA-256 in hexadecimal.
+    """Read a file written by :func:`write`: its content and its seal, a SHA-256 in hexadecimal.
 
-    Tensors come to the CPU. Nothing in the file is executed. InputError: missing, damaged, or not ours.
+    Tensors are placed on the CPU. Nothing is executed. InputError: missing, damaged, or not a softvq file.
     """
     import torch
 
@@ -82,28 +82,28 @@ def read(path: str | os.PathLike[str]) -> tuple[Any, str]:
     _plain(path, raw)
     try:
         return torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True), seal
-    except Exception as error:  # the unpickler's refusals and the reader's failures have no common class
+    except Exception as error:  # the errors of the unpickler and the reader have no common class
         raise InputError(f"{path} is refused: PyTorch cannot load it as plain values ({one_line(error)})") from error
 
 
 def read_plain(path: str | os.PathLike[str]) -> tuple[Any, str]:
-    """As :func:`read`, without importing PyTorch: each tensor is replaced by its :class:`Size`."""
+    """The same as :func:`read` without importing PyTorch: each tensor is replaced by its :class:`Size`."""
     raw, seal = _sealed(path)
     return _plain(path, raw), seal
 
 
 def is_safetensors(path: Path) -> bool:
-    """Whether a file begins like one in that format: the length of its header, and the header's brace."""
+    """Whether a file starts like the safetensors format: the length of the header and its opening brace."""
     try:
         with path.open("rb") as file:
             start = file.read(9)
-    except OSError:  # whoever reads it says so
+    except OSError:  # reported when the file is read
         return False
     return len(start) == 9 and start[8:] == b"{" and struct.unpack("<Q", start[:8])[0] <= _LARGEST_HEADER
 
 
 def _sealed(path: str | os.PathLike[str]) -> tuple[bytes, str]:
-    """The bytes of a file whose checksum is right, and the checksum."""
+    """The bytes of a file after verification of its checksum, and the checksum."""
     try:
         raw = Path(path).read_bytes()
     except OSError as error:
@@ -118,16 +118,16 @@ def _sealed(path: str | os.PathLike[str]) -> tuple[bytes, str]:
 
 
 def _plain(path: str | os.PathLike[str], raw: bytes) -> Any:
-    """The plain values of a PyTorch archive whose tensors lie within its own records."""
+    """The plain values of a PyTorch archive, after checking that its tensors fit into its records."""
     try:
         with zipfile.ZipFile(io.BytesIO(raw)) as archive:
             records = archive.infolist()
-            # PyTorch stores its records uncompressed, so an honest file never unpacks to more than its own size.
+            # PyTorch stores records uncompressed, so a genuine file does not unpack to more than its own size.
             stored = all(record.compress_type == zipfile.ZIP_STORED for record in records)
             if not stored or sum(record.file_size for record in records) > len(raw):
                 raise ValueError("it unpacks to more than its size")
             sizes = {record.filename: record.file_size for record in records}
-            if len({name.lower() for name in sizes}) < len(records):  # readers differ in which one they take
+            if len({name.lower() for name in sizes}) < len(records):  # of duplicates, readers may choose different ones
                 raise ValueError("two of its records have the same name")
             pickles = [name for name in sizes if name.endswith(".pkl")]
             if len(pickles) != 1 or pickles[0].count("/") != 1 or not pickles[0].endswith("/data.pkl"):
@@ -148,7 +148,7 @@ def _plain(path: str | os.PathLike[str], raw: bytes) -> Any:
 
 
 class _PlainUnpickler(pickle._Unpickler):
-    """Unpickles plain values; a storage and a tensor become their sizes, once they are seen to fit."""
+    """Unpickles plain values; storages and tensors become their sizes, after a check that they fit."""
 
     def __init__(self, data: bytes, sizes: dict[str, int], folder: str) -> None:
         super().__init__(io.BytesIO(data))
@@ -171,7 +171,7 @@ class _PlainUnpickler(pickle._Unpickler):
 
 
 def _tensor_size(storage: Size, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_rest: object) -> Size:
-    """Takes the place of ``_rebuild_tensor_v2``: all elements of the tensor must lie inside its storage."""
+    """Replaces ``_rebuild_tensor_v2``: all elements of the tensor must lie in its storage."""
     if len(size) != len(stride) or min((offset, *size, *stride)) < 0:
         raise ValueError("a tensor has a negative size")
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
@@ -182,7 +182,7 @@ def _tensor_size(storage: Size, offset: int, size: tuple[int, ...], stride: tupl
 
 
 def _check_amount(value: Any) -> None:
-    """Walk through everything as if it were printed; what contains itself never ends and is too large too."""
+    """Count everything as if it were printed; a value that contains itself exceeds the limit too."""
     todo, amount = [value], 0
     while todo:
         item = todo.pop()

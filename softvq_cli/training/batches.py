@@ -1,6 +1,6 @@
-"""Which images make up which batch, and where they come from: the device while they fit on it, else the host.
+"""Which images form which batch, and where they are stored: on the device if they fit, else on the host.
 
-A batch is a function of (seed, step) alone, so that a resumed run needs no sampler state.
+A batch depends only on (seed, step), so that a resumed run needs no sampler state.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from softvq_cli.datasets.dataset import Rows
 from softvq_cli.devices import as_tensor, free_memory
 
 SHARE = 0.5
-"""Of the device's free memory, at most this much is for images; model, activations and other runs need the rest."""
+"""Maximum fraction of the device's free memory for images; model, activations and other runs need the rest."""
 AHEAD = 4
-"""Batches that are gathered before they are needed."""
+"""Number of batches that are prepared in advance."""
 
 
 def derived_seed(seed: int, *path: int) -> int:
-    """A 63-bit seed for one purpose of a run, independent of those with another ``path``."""
+    """A 63-bit seed for one purpose of a run; seeds with different ``path`` are independent."""
     return int(np.random.SeedSequence([seed, *path]).generate_state(1, np.uint64)[0] >> 1)
 
 
 class Batches:
-    """Batch t is rows t·B … (t+1)·B of one endless stream: a fresh permutation of the data set every epoch.
+    """Batch t is rows t·B … (t+1)·B of an endless stream with a new permutation of the data set in every epoch.
 
-    No image is dropped or repeated within an epoch; a batch may begin in one epoch and end in the next. With a ``part``
-    only those rows of each batch are given.
+    No image is omitted or repeated within an epoch; a batch may span two epochs. With ``part``, only those rows of
+    each batch are returned.
     """
 
     def __init__(self, n: int, batch_size: int, seed: int, part: slice = slice(None)) -> None:
@@ -39,7 +39,7 @@ class Batches:
         self._order = torch.empty(0, dtype=torch.int64)
 
     def indices(self, step: int) -> Tensor:
-        """(B,) int64: the rows of batch ``step``, counted from 0."""
+        """The rows of batch ``step``, counted from 0: int64 (B,)."""
         start, stop = step * self.batch_size, (step + 1) * self.batch_size
         parts = []
         while start < stop:
@@ -56,7 +56,7 @@ class Batches:
 
 
 class ResidentImages:
-    """All images on the device, where a batch is a selection of rows; on the CPU they lie where they are."""
+    """All images on the device, so that a batch is a selection of rows; on the CPU they are not copied."""
 
     def __init__(self, images: np.ndarray | Rows, batches: Batches, device: torch.device) -> None:
         self.pixels = as_tensor(np.asarray(images)).to(device)
@@ -64,15 +64,15 @@ class ResidentImages:
         self._batches = batches
 
     def batch(self, step: int) -> Tensor:
-        """Batch ``step``, uint8 (B, H, W, C) on the device."""
+        """Batch ``step``, uint8 (B, H, W, C), on the device."""
         return self.pixels[self._batches.indices(step).to(self.pixels.device)]
 
 
 class StreamedImages:
-    """Images that stay on the host, in memory or in a mapped file.
+    """Images that stay on the host, in memory or in a memory-mapped file.
 
-    A thread gathers the next batches in pinned memory, from which they are copied while the device works. PyTorch
-    gives such a piece of memory out again only after the copies from it are done.
+    A thread copies the next batches to pinned memory, from which they are transferred while the device computes.
+    PyTorch reuses a block of pinned memory only after its transfers are complete.
     """
 
     def __init__(self, images: np.ndarray | Rows, batches: Batches, device: torch.device) -> None:
@@ -81,7 +81,7 @@ class StreamedImages:
         self._waiting: deque[tuple[int, Future[Tensor]]] = deque()
 
     def batch(self, step: int) -> Tensor:
-        """Batch ``step``, uint8 (B, H, W, C) on the device; if it does not follow the last one, it is waited for."""
+        """Batch ``step``, uint8 (B, H, W, C), on the device; only consecutive batches are prepared in advance."""
         if not self._waiting or self._waiting[0][0] != step:
             self._waiting.clear()
         following = self._waiting[-1][0] + 1 if self._waiting else step
@@ -100,9 +100,9 @@ class StreamedImages:
 
 
 def source_of(images: np.ndarray | Rows, batches: Batches, device: torch.device) -> ResidentImages | StreamedImages:
-    """The images on the device if they fit, else from the host; a training ends with the same bytes either way.
+    """Store the images on the device if they fit, else on the host; the result of a training is the same.
 
-    On the CPU an array lies where it is; an index into one is read batch by batch.
+    On the CPU, an array is used in place; an index into an array is read batch by batch.
     """
     free = free_memory(device)
     resident = not isinstance(images, Rows) if free is None else images.nbytes <= SHARE * free

@@ -1,6 +1,6 @@
-"""The checkpoint: a run's whole state in one file that rebuilds the model by itself, and going on from it.
+"""Checkpoints: one file with the state of a run, which rebuilds the model and continues the training.
 
-All but the tensors is read without importing PyTorch.
+Everything except the tensors is read without importing PyTorch.
 """
 
 from __future__ import annotations
@@ -34,25 +34,25 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What a checkpoint remembers of the split that it was trained on."""
+    """The description of the training split in a checkpoint."""
 
     name: str
     fingerprint: str
     n: int
     image_shape: tuple[int, ...]
-    """(H, W, C), or (D,) of vectors."""
+    """(H, W, C), or (D,) for vectors."""
     class_names: tuple[str, ...]
     columns: tuple[str, ...] = ()
-    """Names of the columns of a table, where it was one and they have names."""
+    """Column names, if the data are a table with names."""
 
     @classmethod
     def of(cls, dataset: Dataset) -> DatasetInfo:
-        """Describe a loaded split; reads all of it once, for the fingerprint."""
+        """Describe a loaded split; computing the fingerprint reads all of it."""
         return cls(dataset.name, dataset.fingerprint, len(dataset), dataset.image_shape, dataset.class_names)
 
     def difference(self, other: DatasetInfo) -> str:
-        """How ``other``, which has another fingerprint, differs as far as these descriptions tell."""
-        from softvq_cli.datasets.naming import shorten  # here, since info of a run reads no data
+        """Explain how ``other``, whose fingerprint differs, is different according to these descriptions."""
+        from softvq_cli.datasets.naming import shorten  # imported here, because info of a run reads no data
 
         differences = []
         if other.n != self.n:
@@ -68,11 +68,11 @@ class DatasetInfo:
 
 @dataclass(frozen=True)
 class Header:
-    """All of a checkpoint but its tensors."""
+    """The content of a checkpoint without its tensors."""
 
     path: Path
     sha256: str
-    """The seal of the file: the SHA-256 of its content."""
+    """The seal: SHA-256 of the file's content."""
     config: RunConfig
     dataset: DatasetInfo
     step: int
@@ -83,26 +83,26 @@ class Header:
 
 @dataclass(frozen=True)
 class Checkpoint(Header):
-    """A checkpoint, read, checked and rebuilt."""
+    """A checkpoint that was read and verified, with its model rebuilt."""
 
     model: Autoencoder = field(repr=False)
     """In evaluation mode, without gradients."""
     training: dict[str, Any] = field(repr=False)
-    """Optimiser, random state and interval, as the session left them; empty in an exported model."""
+    """State of optimiser, random numbers and log interval; empty in an exported model."""
 
     def decode(self, rows: Any) -> np.ndarray:
-        """The images or vectors that the decoder makes of codes or latents.
+        """Decode codes or latents.
 
         Args:
-            rows: whole numbers are codes, (N, codes of an image), or (N,) where an image has one; floats are z, (N, d),
-                which are decoded as they stand.
+            rows: integers are codes, (N, codes per image), or (N,) for one code per image; floats are latents (N, d),
+                which are decoded without quantisation.
 
         Returns:
-            As the data are: uint8 (N, H, W, C), or float32 in the units of the training where its images had other
-            numbers; float32 (N, D) of vectors.
+            In the form of the data: images are uint8 (N, H, W, C), or float32 in the units of the training data if
+            these were not 8-bit; vectors are float32 (N, D).
 
         Raises:
-            InputError: another shape, a code that is not in the codebook, or codes for a model without a codebook.
+            InputError: a wrong shape, a code that is not in the codebook, or codes for a model without a codebook.
         """
         import numpy as np
 
@@ -118,8 +118,8 @@ class Checkpoint(Header):
         return np.asarray(low + decoded.astype(np.float64) * (high - low), np.float32)
 
     def export(self, path: str | os.PathLike[str]) -> None:
-        """Write all but the training state: an ONNX model to a file ``.onnx``, else weights as safetensors, which
-        ``load`` reads too. SoftVQError: it could not be written, or a package that it needs is not installed.
+        """Write the model without its training state: ONNX if ``path`` ends in ``.onnx``, otherwise safetensors, which
+        ``load`` also reads. SoftVQError: the file cannot be written, or a required package is not installed.
         """
         from softvq_cli.training import export
 
@@ -129,7 +129,7 @@ class Checkpoint(Header):
             export.write_safetensors(path, self.description(), self.model.state_dict())
 
     def description(self) -> dict[str, Any]:
-        """All of it that is neither tensors nor training state and may be shared, as plain values."""
+        """The shareable content without tensors and training state, as plain values."""
         return _description(self.config.shared(), self.dataset, self.step, self.metrics)
 
 
@@ -143,13 +143,13 @@ def save(
     model: Autoencoder,
     training: dict[str, Any],
 ) -> None:
-    """Write a checkpoint atomically (SoftVQError: it could not be; the previous one is unchanged)."""
+    """Write a checkpoint atomically (SoftVQError: it cannot be written; the old one is unchanged)."""
     content = _description(config, dataset, step, metrics)
     archive.write(path, {**content, "model": model.state_dict(), "training": training})
 
 
 def _description(config: RunConfig, dataset: DatasetInfo, step: int, metrics: dict[str, float]) -> dict[str, Any]:
-    """All of a checkpoint that is not tensors, as plain values."""
+    """The content of a checkpoint without tensors, as plain values."""
     values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(dataset).items()}
     if not dataset.columns:
         del values["columns"]
@@ -170,9 +170,9 @@ def load(
 ) -> Checkpoint:
     """Read a checkpoint, or a model exported from one, and rebuild it on ``device``.
 
-    ``networks``, an encoder and a decoder like those of the training, are for a model of the network ``own``: a
-    checkpoint has their weights, and never code. InputError: missing, damaged, of another program or a newer format, or
-    inconsistent with itself; or ``networks`` are missing or not asked for.
+    ``networks``, for the network ``own``, are an encoder and a decoder with the architecture used in training, because
+    a checkpoint has their weights but no code. InputError: the file is missing, damaged, inconsistent, of another
+    program or of a newer format; or ``networks`` are missing or not needed.
     """
     path = Path(path)
     if archive.is_safetensors(path):
@@ -195,15 +195,15 @@ def load(
 
 
 def read_header(path: str | os.PathLike[str]) -> tuple[Header, int]:
-    """All of a checkpoint but its tensors, and how many parameters its model has; without importing PyTorch if it can.
+    """Read a checkpoint without tensors, and its number of parameters; without importing PyTorch if possible.
 
-    InputError as ``load``, but weights that do not fit the settings are not noticed.
+    InputError as in ``load``, except that weights are not compared with the settings.
     """
     path = Path(path)
     if not archive.is_safetensors(path):
         content, seal = archive.read_plain(path)
         header = _header(path, content, seal)
-        # Adam has moments of each parameter, once it has taken a step.
+        # Adam has two moments per parameter after its first step.
         with contextlib.suppress(KeyError, IndexError, TypeError, AttributeError):
             optimiser = content["training"]["optimiser"]
             numbers = optimiser["param_groups"][0]["params"]
@@ -231,7 +231,7 @@ def _header(path: Path, content: Any, seal: str) -> Header:
 
 @contextlib.contextmanager
 def _consistent(path: Path) -> Iterator[None]:
-    """What is wrong with the values of a file that has the right checksum is an InputError."""
+    """Convert errors about the values of a file with a correct checksum to InputError."""
     try:
         yield
     except (SoftVQError, KeyError, TypeError, ValueError, OverflowError, AttributeError, RuntimeError) as error:
@@ -254,7 +254,7 @@ def _dataset_info(value: dict[str, Any]) -> DatasetInfo:
 
 
 def _rebuild(config: RunConfig, dataset: DatasetInfo, state: dict[str, Any], networks: Networks | None) -> Autoencoder:
-    """The model with the stored weights; shapes are compared before anything of their size is allocated."""
+    """Build the model with the stored weights; shapes are checked before memory is allocated."""
     import torch
 
     from softvq_cli.model import Autoencoder
@@ -269,7 +269,7 @@ def _rebuild(config: RunConfig, dataset: DatasetInfo, state: dict[str, Any], net
         plain = isinstance(value, torch.Tensor) and value.layout == torch.strided and value.device.type == "cpu"
         if not plain or value.shape != want.shape or value.dtype != want.dtype:
             raise ValueError(f"the weight {name} is not {want.dtype} of shape {tuple(want.shape)}")
-        # Convolutions keep their weights channels last.
+        # Convolution weights are stored channels last.
         if not (value.is_contiguous() or value.is_contiguous(memory_format=torch.channels_last)):
             raise ValueError(f"the weight {name} is not stored in full")
     model.load_state_dict(state, assign=True)
@@ -286,7 +286,7 @@ def _typed(values: dict[str, Any], name: str, kind: type) -> Any:
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{value!r} is not text")
-    value.encode("utf-8", "surrogateescape")  # UnicodeEncodeError for what no file can be called, in any locale
+    value.encode("utf-8", "surrogateescape")  # UnicodeEncodeError: not a possible file name in any locale
     return value
 
 
@@ -299,11 +299,11 @@ def _number(value: Any) -> float:
 def restore(
     session: Session, step: int, weights: Mapping[str, Any], state: Mapping[str, Any], *, reported: bool = False
 ) -> None:
-    """Put a new session where another one like it was after ``step`` steps, when its model had these ``weights``.
+    """Set a new session to the state after ``step`` steps of a similar one, with these model ``weights``.
 
-    With ``reported`` that was the end of a training: all its steps are reported, and the images may be others.
-    ValueError: the state is not one of a session like this; nothing was changed. Moments are replaced, so nothing may
-    hold on to them yet, as a captured graph would: RuntimeError if the session has taken steps.
+    ``reported``: the training had ended, so all steps were reported, and the images may now be different ones.
+    ValueError: the state does not fit the session, which is then unchanged. Adam's moments are replaced, so nothing may
+    hold references to them, as a captured graph would. RuntimeError: the session has already taken steps.
     """
     if session.step or session.optimiser.state:
         raise RuntimeError("only a session that has not taken a step can be restored")
@@ -336,9 +336,9 @@ def _check_moments(parameters: list[Tensor], step: int, state: Any) -> None:
 
 
 def _check_interval(session: Session, step: int, interval: Any) -> None:
-    """One row per step since the last report, and what one batch of the bottleneck would add up.
+    """Check for one row per step since the last report, and the statistics of the bottleneck.
 
-    A run that was lengthened reported its former last step, too.
+    A run with added iterations also has a report at its former last step.
     """
     rows, stats = _get(interval, "rows"), _get(interval, "stats")
     done = min(step % session.config.train.log_every, rows.shape[0] if hasattr(rows, "shape") and rows.shape else 0)
@@ -351,7 +351,7 @@ def _check_interval(session: Session, step: int, interval: Any) -> None:
 
 
 def _check_tensor(name: str, value: Any, shape: tuple[int, ...], dtype: Any = None) -> None:
-    """ValueError: not a tensor of that shape and type (None: that of weights)."""
+    """Raise ValueError unless ``value`` is a tensor with this shape and dtype (None: the dtype of weights)."""
     import torch
 
     dtype = dtype or torch.get_default_dtype()

@@ -1,7 +1,7 @@
-"""A trained model for other programs: as weights with metadata (safetensors), or as an ONNX model.
+"""Export a trained model: weights with metadata (safetensors), or an ONNX model.
 
-A safetensors file has text as metadata and no checksum. Each value is stored as JSON, and with them the SHA-256 of
-everything in the file. An ONNX model takes uint8 images and gives latents in any program that has an ONNX runtime.
+A safetensors file has text metadata and no checksum. Each value is stored as JSON, together with a SHA-256 of the whole
+content. An ONNX model computes latents from uint8 images in any program with an ONNX runtime.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from softvq_cli.process import quiet
 
 _SEAL = "sha256"
 INPUT = "images"
-"""The input of the ONNX model: uint8 (N, H, W, C), or float32 (N, D) of vectors, N free."""
+"""The input of the ONNX model: uint8 (N, H, W, C), or float32 (N, D) for vectors; N is variable."""
 MEANINGS = {
     "z_e": "float32 (N, d): the encoder's output, without noise",
     "codes": "int64 (N,), or (N, number of codes of an image): the most probable centroid of the codebook",
     "reconstruction": "float32 (N, H, W, C) in [0, 1]: what the decoder makes of it",
 }
-"""The outputs by name; those of a model without a codebook have no codes."""
+"""The outputs by name; without a codebook there are no codes."""
 _OPSET = 18
 
 
@@ -48,22 +48,22 @@ def write_safetensors(path: str | os.PathLike[str], content: Mapping[str, Any], 
     raw = save(plain, metadata)
     start = 8 + struct.unpack("<Q", raw[:8])[0]
     header = json.loads(raw[8:start])
-    header["__metadata__"] = metadata  # in our order: the package's changes from one call to the next
+    header["__metadata__"] = metadata  # in fixed order, because that of the package varies
     text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # the numbers begin at a multiple of 8
+    text += b" " * (-len(text) % 8)  # align the tensors to 8 bytes
     with atomic_write(path) as file:
         file.write(struct.pack("<Q", len(text)) + text)
         file.write(memoryview(raw)[start:])
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Any], str]:
-    """The content of a file made by :func:`write_safetensors`, without training state, and its seal."""
+    """The content of a file written by :func:`write_safetensors`, without training state, and its seal."""
     safe_open = _package("safetensors").safe_open
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dictionary)
-    except Exception as error:  # the package has errors of its own
+    except Exception as error:  # the package has its own error classes
         raise InputError(f"{path} is damaged: {one_line(error)}; export it again") from error
     seal = metadata.pop(_SEAL, None)
     if seal is None:
@@ -78,7 +78,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, Any], str]:
 
 
 def _seal(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256, in hexadecimal, of every name, text, type, shape and number."""
+    """SHA-256 in hexadecimal of all names, texts, types, shapes and numbers."""
     described = [*sorted(metadata.items())]
     described += [(name, f"{tensor.dtype} {list(tensor.shape)}") for name, tensor in sorted(tensors.items())]
     digest = hashlib.sha256(json.dumps(described).encode())
@@ -88,14 +88,14 @@ def _seal(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
 
 
 class Deployed(nn.Module):
-    """The model as a function of uint8 images, with the scaling of the pixels inside."""
+    """The model as a function of uint8 images, including the scaling of pixels."""
 
     def __init__(self, model: Autoencoder) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """The outputs that :func:`outputs_of` names, in that order."""
+        """Compute the outputs in the order of :func:`outputs_of`."""
         z_e, h = self.model.encode(self.model.scale(images))
         codes = self.model.codes(z_e, h)
         x_hat = self.model.unscale(self.model.decoder(self.model.bottleneck(z_e, h).z_q))
@@ -106,7 +106,7 @@ class Deployed(nn.Module):
 
 
 def outputs_of(model: Autoencoder) -> dict[str, str]:
-    """The outputs by name, in order, and what each is."""
+    """The outputs in order: name → meaning."""
     meanings = dict(MEANINGS)
     if model.bottleneck.centroids() is None:
         del meanings["codes"]
@@ -116,7 +116,7 @@ def outputs_of(model: Autoencoder) -> dict[str, str]:
 
 
 def write_onnx(path: str | os.PathLike[str], content: Mapping[str, Any], model: Autoencoder) -> None:
-    """Write ``model`` atomically, with ``content`` (plain values) and the meaning of input and outputs as metadata."""
+    """Write ``model`` atomically; ``content`` (plain values) and the meaning of inputs and outputs are metadata."""
     require_onnx()
     device = model.pixel_variance.device
     kind = torch.float32 if model.of_vectors else torch.uint8
@@ -132,10 +132,10 @@ def write_onnx(path: str | os.PathLike[str], content: Mapping[str, Any], model: 
             opset_version=_OPSET,
             verbose=False,
         )
-    proto = program.model_proto  # which is made anew each time that it is asked for
+    proto = program.model_proto  # created anew at each access
     graph = proto.graph
     for part in (graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
-        part.ClearField("metadata_props")  # which line of which file on this machine a node comes from
+        part.ClearField("metadata_props")  # the source file and line of each node, with paths of this machine
         part.ClearField("doc_string")
     metadata = {name: json.dumps(value, allow_nan=False) for name, value in content.items()}
     metadata["checkpoint_sha256"] = content["checkpoint_sha256"]
@@ -150,7 +150,7 @@ def write_onnx(path: str | os.PathLike[str], content: Mapping[str, Any], model: 
 
 
 def input_meaning(trained_range: str, *, of_vectors: bool = False) -> str:
-    """What the exported model takes: images, after training with this ``pixel_range``, or vectors."""
+    """The input of the exported model: images, for this ``pixel_range`` of the training, or vectors."""
     if of_vectors:
         return "float32 (N, D): vectors in the units of the training; they are standardised inside"
     limits = pixel_range(trained_range)
@@ -164,14 +164,14 @@ def input_meaning(trained_range: str, *, of_vectors: bool = False) -> str:
 
 
 def require_onnx() -> None:
-    """Make sure that the packages are there (SoftVQError)."""
+    """Raise SoftVQError if a package for ONNX is missing."""
     for package in ("onnx", "onnxscript"):
         _package(package, "onnx")
 
 
 @contextlib.contextmanager
 def _no_logs() -> Iterator[None]:
-    """The exporter speaks to programmers."""
+    """Suppress the exporter's log messages, which are for programmers."""
     level = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
@@ -181,7 +181,7 @@ def _no_logs() -> Iterator[None]:
 
 
 def _package(module: str, extra: str = "safetensors") -> Any:
-    """A module of an optional package (SoftVQError that names the extra, where it is not installed)."""
+    """Import a module of an optional package (SoftVQError naming the extra if it is not installed)."""
     try:
         return importlib.import_module(module)
     except ImportError as error:

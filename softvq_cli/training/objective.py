@@ -1,4 +1,4 @@
-"""The training loss, the one place where the terms get their weights; and its record between two lines of the log."""
+"""The training loss, the only place where terms are weighted, and its record between two reports."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ class Objective(NamedTuple):
     """The loss of one batch."""
 
     loss: Tensor
-    """Scalar: reconstruction_scale · (nMSE, or the bottleneck's function of it) + latent_weight · Σ (factor · term)."""
+    """Scalar: reconstruction_scale · (nMSE or the bottleneck's function of it) + latent_weight · Σ (factor · term)."""
     terms: dict[str, Tensor]
-    """``nmse`` and the bottleneck's terms, unweighted scalars."""
+    """``nmse`` and the terms of the bottleneck, unweighted scalars."""
     stats: dict[str, Tensor]
-    """The bottleneck's sums over the batch."""
+    """The statistics of the bottleneck, summed over the batch."""
     state: Mapping[str, Tensor]
-    """The bottleneck's buffers after the step."""
+    """The buffers of the bottleneck after the step."""
 
     def row(self) -> Tensor:
-        """(1 + number of terms,), detached: the loss and its terms, as a line of the interval's record."""
+        """The loss and its terms as one row of the interval's record, (1 + number of terms,), detached."""
         return torch.stack([self.loss, *self.terms.values()]).detach()
 
 
 def objective(model: Autoencoder, x: Tensor, eps: Tensor | None, weights: LossConfig) -> Objective:
-    """The loss of scaled images x (B, C, H, W) with the bottleneck's noise ``eps`` (B, d) or None.
+    """The loss of scaled images x (B, C, H, W), with the bottleneck's noise ``eps`` (B, d) or None.
 
-    For the codebook bottlenecks it is eq. (27) with −log p(x | ẑ_q) as nMSE and the two latent terms as means:
-    a common factor in front of each, as in the authors' notebooks, so that weights do not depend on D and d.
+    For codebook bottlenecks it is eq. (27), with nMSE for −log p(x | ẑ_q) and means for the two latent terms. As in the
+    authors' notebooks, means replace sums, so that the weights do not depend on D and d.
     """
     out = model(x, eps)
     return weighted(model.bottleneck, model.nmse(x, out.x_hat), out.bottleneck, weights)
@@ -51,7 +51,7 @@ def weighted(bottleneck: Bottleneck, nmse: Tensor, output: Output, weights: Loss
 
 
 def compiled(function: Callable[..., Objective], note: Callable[[str], None]) -> Callable[..., Objective]:
-    """``function`` through torch.compile; if that or the first call fails, a note, and eager from then on."""
+    """Compile ``function`` with torch.compile; if that or the first call fails, write a note and run it eagerly."""
     chosen: Callable[..., Objective] | None = None
 
     def call(*args: Any) -> Objective:
@@ -60,7 +60,7 @@ def compiled(function: Callable[..., Objective], note: Callable[[str], None]) ->
             try:
                 chosen = chosen or torch.compile(function)
                 return chosen(*args)
-            except Exception as error:  # no compiler, an unsupported operator, … : nothing that stops a training
+            except Exception as error:  # no compiler, an unsupported operator, …: the training must not fail
                 note(f"torch.compile is not available here; training continues without it: {one_line(error)}")
                 chosen = function
         return function(*args)
@@ -69,7 +69,7 @@ def compiled(function: Callable[..., Objective], note: Callable[[str], None]) ->
 
 
 def add_stats(total: dict[str, Tensor], stats: Mapping[str, Tensor]) -> None:
-    """Add a batch's sums to those of the batches before, in place."""
+    """Add the sums of a batch to the total, in place."""
     for name, value in stats.items():
         if name in total:
             total[name] += value
@@ -78,17 +78,17 @@ def add_stats(total: dict[str, Tensor], stats: Mapping[str, Tensor]) -> None:
 
 
 class Interval:
-    """The loss terms of each step and the summed stats since the last report, on the device: no step waits for the
-    host."""
+    """The loss terms of each step and the summed statistics since the last report, on the device, so that no step waits
+    for the host."""
 
     def __init__(self, names: Sequence[str], capacity: int, device: torch.device) -> None:
-        self.names = tuple(names)  # loss, nmse and the bottleneck's terms
+        self.names = tuple(names)  # loss, nmse and the terms of the bottleneck
         self.rows = torch.zeros(capacity, len(self.names), device=device)
         self.stats: dict[str, Tensor] = {}
         self.steps = 0
 
     def add(self, rows: Tensor, stats: Mapping[str, Tensor]) -> None:
-        """Record some steps: ``rows`` (steps, columns) and their summed stats."""
+        """Record steps: ``rows`` (steps, columns) and their summed statistics."""
         self.rows[self.steps : self.steps + len(rows)] = rows
         add_stats(self.stats, stats)
         self.steps += len(rows)
@@ -99,7 +99,7 @@ class Interval:
         return dict(zip(self.names, mean, strict=True))
 
     def first_not_finite(self) -> tuple[int, str] | None:
-        """(step within the interval, first bad column, terms before their sum), or None if all is finite."""
+        """(step in the interval, first bad column, terms before the loss); None if all values are finite."""
         bad = ~torch.isfinite(self.rows[: self.steps]).cpu()
         steps = bad.any(1).nonzero()
         if not len(steps):
@@ -109,11 +109,11 @@ class Interval:
         return step, next((name for name in columns if name != "loss"), "loss")
 
     def clear(self) -> None:
-        """Begin the next interval."""
+        """Start the next interval."""
         self.steps, self.stats = 0, {}
 
     def state_dict(self) -> dict[str, Any]:
-        """For the checkpoint: a run stopped between two reports resumes to the same means."""
+        """The state for a checkpoint, so that a run resumed between two reports gives the same means."""
         return {"rows": self.rows[: self.steps].clone(), "stats": dict(self.stats)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -1,9 +1,9 @@
-"""One training by several processes that torchrun starts: each has its part of every batch.
+"""Data-parallel training with torchrun: each process trains on its part of every batch.
 
-Encoder and decoder see the rows of their rank. The codes of all ranks are put together for the bottleneck, which each
-rank computes for the whole batch: moving averages, the batch's mean and variance, noise, dead codes and statistics are
-then those of one process, whatever the bottleneck. Gradients are summed over the ranks. The sums differ from those of
-one process in their rounding only.
+The encoder and decoder process the rows of their rank. The latents of all ranks are gathered, and each rank computes
+the bottleneck for the whole batch. Moving averages, batch statistics, noise and restarts of dead codes are therefore
+those of a single process, for every bottleneck. Gradients are summed over the ranks. Results differ from those of one
+process only by the rounding of these sums.
 """
 
 from __future__ import annotations
@@ -29,47 +29,47 @@ from softvq_cli.model import Autoencoder
 from softvq_cli.training.objective import Objective, weighted
 
 PATIENCE = datetime.timedelta(days=1)
-"""How long a rank waits for the others: the first one may decode a data set. Of one that ended it is told sooner."""
+"""Timeout for other ranks, because the first may have to decode a data set. Failed ranks are reported earlier."""
 
 
 class Ranks:
-    """The processes of this training, of which this one is number ``rank`` of ``size``."""
+    """The processes of this training; this one has index ``rank`` of ``size``."""
 
     def __init__(self, rank: int, size: int, device: torch.device) -> None:
         self.rank, self.size, self.device = rank, size, device
         self.stop = threading.Event()
-        """Set in the same step on all ranks, after it was asked for on one of them."""
+        """Set in the same step on all ranks, after a stop was requested on one of them."""
         self._asked = threading.Event()
 
     def follow(self, asked: threading.Event) -> threading.Event:
-        """The event to look at instead of ``asked``, which another rank may not have set."""
+        """Return the event to check instead of ``asked``, which may be set on another rank only."""
         self._asked, self.stop = asked, threading.Event()
         return self.stop
 
     def part(self, rows: int) -> slice:
-        """Which of so many rows are this rank's."""
+        """The part of ``rows`` rows that belongs to this rank."""
         return slice(rows * self.rank // self.size, rows * (self.rank + 1) // self.size)
 
     def tell(self, news: dict[str, Any] | None = None) -> dict[str, Any]:
-        """What the first rank gives, on all of them. Tensors come to the CPU."""
+        """Broadcast a dictionary from the first rank to all. Tensors are moved to the CPU."""
         buffer = io.BytesIO()
         if self.rank == 0:
             torch.save(news, buffer)
         told = [buffer.getvalue()]
         with _others():
             dist.broadcast_object_list(told, src=0, device=self.device)
-        # By pickle, with which torch.distributed itself sends objects: all ranks are of one user.
+        # torch.distributed also sends objects by pickle; all ranks belong to one user.
         content: dict[str, Any] = torch.load(io.BytesIO(told[0]), map_location="cpu", weights_only=False)
         return content
 
     def sum(self, values: Tensor) -> Tensor:
-        """``values``, contiguous, summed over the ranks, in place."""
+        """Sum contiguous ``values`` over the ranks, in place."""
         with _others():
             dist.all_reduce(values)
         return values
 
     def sum_gradients(self, parameters: Sequence[Tensor]) -> None:
-        """Add up the gradients of all ranks; and ask whether one of them is to stop, in the same message."""
+        """Sum the gradients of all ranks; the same message carries stop requests."""
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         asked = torch.full((1,), float(self._asked.is_set()), device=self.device)
         flat = self.sum(torch.cat([*(gradient.reshape(-1) for gradient in gradients), asked]))
@@ -82,9 +82,9 @@ class Ranks:
     def objective(
         self, batch: int, model: Autoencoder, x: Tensor, eps: Tensor | None, weights: LossConfig
     ) -> Objective:
-        """The loss of a batch of ``batch`` images, of which ``x`` is this rank's part, with the noise of all of them.
+        """The loss of a batch of ``batch`` images; ``x`` is this rank's part, ``eps`` the noise of the whole batch.
 
-        Over the ranks the gradients add up to those of the whole batch.
+        Summed over the ranks, the gradients are those of the whole batch.
         """
         own_images, P = self.part(batch), model.positions
         part = slice(own_images.start * P, own_images.stop * P)
@@ -93,14 +93,14 @@ class Ranks:
         with torch.autocast(x.device.type, enabled=False):
             code = model.bottleneck(rows[:, : z_e.shape[1]], rows[:, z_e.shape[1] :], eps)
         own = model.nmse(x, model.decoder(code.z_q[part])) * (len(x) / batch)
-        nmse = own + (self.sum(own.detach().clone()) - own.detach())  # of the batch, with the gradient of the part
-        # Every rank has the same terms of the bottleneck: each counts one part of their gradient.
+        nmse = own + (self.sum(own.detach().clone()) - own.detach())  # value of the batch, gradient of this part
+        # The terms of the bottleneck are the same on every rank; each rank contributes an equal part of the gradient.
         losses = {name: term.detach() + (term - term.detach()) / self.size for name, term in code.losses.items()}
         return weighted(model.bottleneck, nmse, code._replace(losses=losses), weights)
 
 
 class _Together(torch.autograd.Function):
-    """The rows of all ranks, (B, n), from those of each; backwards the gradient of the own ones, summed over ranks."""
+    """Gather the rows (B, n) of all ranks; the backward pass returns this rank's gradient, summed over all ranks."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, ranks: Ranks, part: slice, total: int) -> Tensor:
@@ -116,7 +116,7 @@ class _Together(torch.autograd.Function):
 
 @functools.cache
 def joined(device: torch.device) -> Ranks | None:
-    """The ranks of this training, once all have come; None where torchrun has not started several processes."""
+    """Wait for all ranks and return them; None if torchrun has not started several processes."""
     place = torchrun()
     if place is None:
         return None
@@ -135,7 +135,7 @@ def joined(device: torch.device) -> Ranks | None:
 
 @contextlib.contextmanager
 def _others() -> Iterator[None]:
-    """A message that did not come is an error of the rank that was to send it."""
+    """Convert communication errors to an error about the rank that failed."""
     try:
         yield
     except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""Training a run, of one model or of several side by side: from what is asked for to the finished run directory."""
+"""Train a run, or several runs in parallel: from the requested settings to the finished run folder."""
 
 from __future__ import annotations
 
@@ -30,33 +30,33 @@ from softvq_cli.training.trainer import RunFiles, Trainer, run_in_turn
 from softvq_cli.words import LOGGER_PLUGINS, LOGGERS
 
 LARGEST_SIDE, REDUCED_SIDE = 96, 64
-"""Pixels a side: image files larger than the first are trained at the second, unless a size is asked for."""
+"""Image files with a side above the first value (pixels) are reduced to the second, unless a size is given."""
 DATA = frozenset(DataConfig.__dataclass_fields__)
 
 
 @dataclass(frozen=True)
 class TrainRequest:
-    """One run that is asked for."""
+    """The request for one run."""
 
     chosen: Mapping[str, Any]
-    """Settings by name; the others come from the preset, or when resuming from the run itself."""
+    """Settings by name; others come from the preset or, with ``resume``, from the run itself."""
     out: Path | None = None
-    """The run directory; by default one under ``runs/`` that is named after the settings."""
+    """The run folder; the default is a folder in ``runs/`` named after the settings."""
     resume: bool = False
-    """Go on exactly where the run in the directory stopped; begin it if there is none."""
+    """Continue exactly where the run in the folder stopped, or start it if there is none."""
     overwrite: bool = False
-    """Replace a run that is there."""
+    """Replace an existing run."""
     reporter: Reporter = field(default_factory=Reporter)
-    """Is told what happens."""
+    """Receives the events of the run."""
     logs: Sequence[str] = ()
-    """Where else to write what happens, of ``words.LOGGERS``."""
+    """Additional loggers, of ``words.LOGGERS``."""
     networks: Networks | None = None
-    """An encoder and a decoder of one's own."""
+    """A custom encoder and decoder."""
 
 
 @dataclass(frozen=True)
 class _Ready:
-    """A run whose folder is locked and whose next step can be taken."""
+    """A run with a locked folder, ready for its next step."""
 
     folder: Path
     splits: tuple[Dataset, Dataset]
@@ -76,28 +76,28 @@ def train(
     encoder: torch.nn.Module | None = None,
     decoder: torch.nn.Module | None = None,
 ) -> Run:
-    """Train one model in its run directory, with the arguments of a ``TrainRequest``.
+    """Train one model in a run folder.
 
     Args:
         chosen: settings by name (see ``softvq_cli.config``).
-        out: the run directory.
-        resume: go on exactly where the run in the directory stopped.
-        overwrite: replace a run that is there.
+        out: the run folder; the default is a folder in ``runs/`` named after the settings.
+        resume: continue exactly where the run in the folder stopped.
+        overwrite: replace an existing run.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        reporter: is told what happens.
-        stop: when set, the run writes a checkpoint after the step at hand and raises.
-        logs: where else to write what happens, of ``words.LOGGERS``.
-        encoder: instead of ours: x (B, C, H, W) with pixels on [0, 1], or vectors (B, D), → (B, any width), to which
-            a linear layer to z_e is added. It is copied; the checkpoint has its weights alone, and ``load`` is
-            given modules like these again.
-        decoder: with it: (B, latent_dim) → the shape of x.
+        reporter: receives the events of the run.
+        stop: when it is set, the run completes the current step, writes a checkpoint and raises ``Interrupted``.
+        logs: additional loggers, of ``words.LOGGERS``.
+        encoder: a custom encoder: x (B, C, H, W) with pixels in [0, 1], or vectors (B, D), → (B, any width). A linear
+            layer to z_e is added. It is copied. The checkpoint has only its weights; ``load`` needs a module with the
+            same architecture.
+        decoder: a custom decoder, required with ``encoder``: (B, latent_dim) → the shape of x.
 
     Raises:
-        UsageError: a setting or a logger is wrong, or would change a run that is to be resumed.
+        UsageError: a setting or logger is wrong, or would change a run that is resumed.
         InputError: the data or the checkpoint cannot be used.
-        RefusedError: the directory holds a run, or another process works in it.
+        RefusedError: the folder has a run, or another process uses it.
         Interrupted: ``stop`` was set.
-        SoftVQError: writing failed, or the loss was not finite.
+        SoftVQError: writing failed, or the loss is not finite.
     """
     for name in logs:
         if name not in LOGGERS:
@@ -117,7 +117,7 @@ def train(
 
 
 def networks_of(encoder: torch.nn.Module | None, decoder: torch.nn.Module | None) -> Networks | None:
-    """Both, or neither (UsageError)."""
+    """The pair of both, or None for neither (UsageError: only one)."""
     if encoder is None and decoder is None:
         return None
     if encoder is None or decoder is None:
@@ -128,11 +128,11 @@ def networks_of(encoder: torch.nn.Module | None, decoder: torch.nn.Module | None
 def train_together(
     requests: Sequence[TrainRequest], *, device: str = "auto", stop: threading.Event | None = None
 ) -> list[Run | SoftVQError]:
-    """Train several models at once, up to one report or checkpoint in turn.
+    """Train several models together, up to one report or checkpoint of each in turn.
 
-    None of them sees the others: each ends with the numbers that it would have reached alone, and one that fails
-    stops no other. On a GPU, which has memory for all of them, their steps run side by side, as one small model leaves
-    most of it idle. Returned are, in their order, the finished runs, or what ``train`` would have raised.
+    The models are independent: each has the same result as if trained alone, and an error in one does not stop the
+    others. On a GPU, all must fit into memory. Their steps run concurrently, because one small model leaves most of a
+    GPU idle. Returns, in order, the finished runs, or the error that ``train`` would have raised.
     """
     stop, ranks = stop or threading.Event(), joined(pick(device))
     if ranks and len(requests) > 1:
@@ -163,15 +163,15 @@ def train_together(
 
 @dataclass(frozen=True)
 class TrainedInMemory:
-    """What a training without a run directory leaves."""
+    """The result of a training without a run folder."""
 
     config: RunConfig
     model: Autoencoder
     """In evaluation mode, without gradients."""
     state: Mapping[str, Any]
-    """As in a checkpoint: optimiser, random state and interval; empty in an exported model."""
+    """State of optimiser, random numbers and log interval, as in a checkpoint; empty in an exported model."""
     history: list[dict[str, float]]
-    """The reports."""
+    """The metrics of all reports."""
 
 
 def train_in_memory(
@@ -182,10 +182,10 @@ def train_in_memory(
     after: TrainedInMemory | None = None,
     networks: Networks | None = None,
 ) -> TrainedInMemory:
-    """Train on images that are at hand, without a run directory; they serve for validation too.
+    """Train on images in memory, without a run folder; validation uses the same images.
 
-    ``after`` is a training of the same settings to go on from its end, to the iterations of ``config``; it is
-    unchanged, and an InputError says where it has no state for this device. ``networks`` are of one's own.
+    ``after``: a training with the same settings, which is continued to the iterations of ``config``. It is not
+    modified (InputError: it has no state for this device). ``networks`` are a custom encoder and decoder.
     """
     reporter, history = reporter or Reporter(), _History()
     session = Session(config, dataset, dataset, device, reporter.note, networks)
@@ -204,7 +204,7 @@ def train_in_memory(
 
 
 class _History(Reporter):
-    """Keeps the reports of a training."""
+    """Stores the reports of a training."""
 
     def __init__(self) -> None:
         self.lines: list[dict[str, float]] = []
@@ -216,7 +216,7 @@ class _History(Reporter):
 
 @contextlib.contextmanager
 def _open_run(request: TrainRequest, device: str, ranks: Ranks | None) -> Iterator[Run | _Ready]:
-    """The run, whose folder is locked within the block; one that has nothing left to do is a finished ``Run``."""
+    """Lock the folder within the block and yield the run; if nothing is left to do, a finished ``Run``."""
     reporter = request.reporter
     dataset, config, folder = _plan(request)
     with run_directory.locked(folder):
@@ -246,7 +246,7 @@ def _open_run(request: TrainRequest, device: str, ranks: Ranks | None) -> Iterat
         _prepare_folder(folder, request, session)
         _say_start(folder, session, saved, reporter, dataset, ranks)
         files = RunFiles(folder, info, device, tuple(request.logs))
-        # A run may have been stopped between saving and keeping; and the end that it had is not to be lost.
+        # The run may have stopped between saving and keeping a checkpoint; and its former end must not be lost.
         if session.step in (*config.train.kept, saved.config.train.iterations if saved else -1):
             files.keep(session.step)
         with contextlib.ExitStack() as loggers:
@@ -261,7 +261,7 @@ def _open_run(request: TrainRequest, device: str, ranks: Ranks | None) -> Iterat
 
 
 def _follow(ranks: Ranks, request: TrainRequest, device: str, stop: threading.Event) -> Run:
-    """Train as the first rank says, and write nothing."""
+    """Train as a rank other than the first, which writes nothing."""
     told = ranks.tell()
     result: Run | SoftVQError | None = told.get("result")
     if result is None:
@@ -272,28 +272,28 @@ def _follow(ranks: Ranks, request: TrainRequest, device: str, stop: threading.Ev
         session = Session(config, *splits, pick(device), networks=request.networks, ranks=ranks)
         restore(session, *told["state"])
         trainer = Trainer(session, None, Reporter())
-        request.reporter.stage("training", stoppable=True)  # a signal to this process alone stops all of them, too
+        request.reporter.stage("training", stoppable=True)  # a signal to this process alone also stops all of them
         [failure] = run_in_turn([trainer], ranks.follow(stop))
         result = failure or Run(told["folder"], config, trainer.metrics, splits=splits)
-    if isinstance(result, SoftVQError):  # which the first rank reports; this process ends without a word
+    if isinstance(result, SoftVQError):  # the first rank reports the error; this process ends silently
         raise SystemExit(result.exit_code)
     return result
 
 
 def _logger(name: str) -> Any:
-    """The class of that name, ours or another package's (SoftVQError: it cannot be loaded)."""
+    """The logger class of that name, built-in or from another package (SoftVQError: it cannot be loaded)."""
     if name not in LOGGER_PLUGINS:
         tensorboard.require()
         return TensorBoard
     try:
         return LOGGER_PLUGINS[name].load()
-    except Exception as error:  # of a stranger's module
+    except Exception as error:  # in a module of another package
         where = LOGGER_PLUGINS[name].value
         raise SoftVQError(f"the logger {name}, {where}, cannot be loaded: {one_line(error)}") from error
 
 
 def _place(request: TrainRequest, config: RunConfig, folder: Path, saved: Checkpoint | None) -> DataConfig:
-    """Where the data of the run are: where the call says, or where a run that goes on finds them."""
+    """The settings for finding the data: from the request, or for a resumed run from its folder."""
     if not (request.resume and run_directory.is_used(folder)):
         return config.data
     given = replace(config.data, data=request.chosen.get("data", config.data.data))
@@ -305,7 +305,7 @@ def _place(request: TrainRequest, config: RunConfig, folder: Path, saved: Checkp
 
 
 def _plan(request: TrainRequest) -> tuple[Dataset | None, RunConfig, Path]:
-    """The configuration and the folder; the data set too, where its shape was needed to find them."""
+    """The configuration and the folder; also the data set if its shape was needed for them."""
     chosen, out = dict(request.chosen), request.out
     if request.resume and out is not None and run_directory.is_used(out):
         return None, run_directory.for_resume(out, chosen), out
@@ -320,7 +320,7 @@ def _plan(request: TrainRequest) -> tuple[Dataset | None, RunConfig, Path]:
         request.reporter.note(Message(note, dataset.name, width, height, size, max(height, width)))
         dataset = datasets.load(replace(data, image_size=REDUCED_SIDE), "train", reporter=request.reporter)
     if data.pixel_range == "auto" and dataset.pixel_range is not None:
-        chosen["pixel_range"] = dataset.pixel_range  # whatever is embedded later is read by the same range
+        chosen["pixel_range"] = dataset.pixel_range  # later data are read with the same range
     config = resolve(data.data, dataset.image_shape, chosen, len(dataset))
     folder = out or run_directory.default_folder(config, dataset.name)
     if request.resume and run_directory.is_used(folder):
@@ -329,8 +329,8 @@ def _plan(request: TrainRequest) -> tuple[Dataset | None, RunConfig, Path]:
 
 
 def _check_saved(saved: Checkpoint, config: RunConfig, info: DatasetInfo) -> None:
-    """Make sure that going on from ``saved`` is going on with the run that the folder describes."""
-    # An exported model has its data by another name; that it cannot be resumed at all is for restore to say.
+    """Check that ``saved`` belongs to the run that the folder describes."""
+    # An exported model has another name for its data; restore reports that it cannot be resumed at all.
     changed = run_directory.first_change(saved.config, config) if saved.training else None
     if changed:
         raise InputError(
@@ -338,7 +338,7 @@ def _check_saved(saved: Checkpoint, config: RunConfig, info: DatasetInfo) -> Non
             "checkpoint's settings are used",
             *(saved.path, changed, run_directory.CONFIG, run_directory.CONFIG),
         )
-    if saved.dataset != replace(info, name=saved.dataset.name):  # a folder may be called otherwise by now
+    if saved.dataset != replace(info, name=saved.dataset.name):  # the folder may have been renamed
         raise InputError(
             "{} is not the data that {} was trained on ({}): restore the old data, or train again with another {out}",
             *(config.data.data, saved.path, saved.dataset.difference(info)),
@@ -346,7 +346,7 @@ def _check_saved(saved: Checkpoint, config: RunConfig, info: DatasetInfo) -> Non
 
 
 def _prepare_folder(folder: Path, request: TrainRequest, session: Session) -> None:
-    """Claim the folder, or bring the one of a run that goes on back to the step of its checkpoint."""
+    """Claim the folder; for a resumed run, reset its log to the step of the checkpoint."""
     config, reporter = session.config, request.reporter
     if not (request.resume and run_directory.is_used(folder)):
         if request.resume:
@@ -366,7 +366,7 @@ def _prepare_folder(folder: Path, request: TrainRequest, session: Session) -> No
 def _say_start(
     folder: Path, session: Session, saved: Checkpoint | None, reporter: Reporter, dataset: Dataset, ranks: Ranks | None
 ) -> None:
-    """What the training costs, which checkpoints cannot be kept, and how much longer a run becomes."""
+    """Report the size of the training, checkpoints that cannot be kept, and added iterations."""
     train, parameters = session.config.train, sum(weights.numel() for weights in session.model.parameters())
     unkept = [step for step in parse_keep(train.keep or "") if step > train.iterations]
     unkept += [

@@ -1,4 +1,4 @@
-"""The folder of one run: who may write into it, its settings, and ``metrics.jsonl``, a JSON object per report."""
+"""The folder of one run: its lock, its settings, and ``metrics.jsonl`` with one JSON object per report."""
 
 from __future__ import annotations
 
@@ -35,26 +35,26 @@ CHECKPOINT = "ckpt.pt"
 METRICS = "metrics.jsonl"
 CONFIG = "config.json"
 DATA_PATH = "data_path"
-"""The entry of ``config.json`` with the absolute path of the data, which nothing else repeats."""
+"""The entry of ``config.json`` with the absolute path of the data; no other file has this path."""
 LOCK = ".lock"
 _OWN = (
     *(CHECKPOINT, METRICS, CONFIG, "evaluation.json", "model.safetensors"),
     *("map-test.npy", "clusters-test.npy", "predictions-test.npy", "errors-test.npy", "centres.npy", "probe.npy"),
     *("tsne.png", "reconstructions.png", "curves.png", "codebook-usage.png", "codebook-centroids.png"),
 )
-"""What commands write into the folder of a run under names of their own."""
+"""Files that commands write into the folder of a run under fixed names."""
 _KEPT = "ckpt-[0-9]*.pt"
-"""What :func:`kept_checkpoint` names."""
+"""The pattern of the names from :func:`kept_checkpoint`."""
 
 
 class BusyError(RefusedError):
-    """Another process works in the folder."""
+    """Another process uses the folder."""
 
 
 CHANGEABLE = ("data_dir", "checkpoint_every", "keep")
-"""Settings that change no result: a resumed run may be given other ones."""
+"""Settings that do not affect results and may differ when a run is resumed."""
 LONGER = "iterations"
-"""The setting of which a resumed run may be given more: no step depends on how many come after it."""
+"""The setting that may be increased when a run is resumed, because no step depends on it."""
 
 
 @dataclass(frozen=True)
@@ -64,25 +64,25 @@ class Run:
     folder: Path
     config: RunConfig
     metrics: dict[str, float]
-    """The last line of its log."""
+    """The last line of the log."""
     finished_before: bool = False
-    """It was asked to resume and there was nothing left to do."""
+    """Whether it was resumed with nothing left to do."""
     splits: tuple[Dataset, Dataset] | None = field(default=None, compare=False, repr=False)
-    """The training and the test split, where they were loaded."""
+    """The training and test split, if they were loaded."""
 
     @property
     def path(self) -> Path:
-        """Its checkpoint."""
+        """The path of the checkpoint."""
         return self.folder / CHECKPOINT
 
 
 def kept_checkpoint(folder: Path, step: int) -> Path:
-    """Where the setting ``keep`` has the checkpoint of ``step`` kept."""
+    """The path of the checkpoint at ``step`` for the setting ``keep``."""
     return folder / f"ckpt-{step}.pt"
 
 
 def default_folder(config: RunConfig, data_name: str) -> Path:
-    """``runs/svhn-soft-vq-K32-d256-s0``, the K only where there is a codebook."""
+    """The default folder, for example ``runs/svhn-soft-vq-K32-d256-s0``; K only with a codebook."""
     model = config.model
     codebook = f"-K{model.K}" if "K" in BOTTLENECKS[model.bottleneck].settings else ""
     name = f"{data_name}-{model.bottleneck}{codebook}-d{model.latent_dim}-s{config.train.seed}"
@@ -91,11 +91,11 @@ def default_folder(config: RunConfig, data_name: str) -> Path:
 
 @contextlib.contextmanager
 def locked(folder: Path, also: Iterable[str] = ()) -> Iterator[None]:
-    """Create the folder and hold it for this thread, which may ask again; it is let go of however the process ends.
+    """Create and lock the folder; the same thread may lock it again. The lock ends with the process at the latest.
 
-    What an earlier process was writing when it was killed is removed: of a run's own files, and of those in ``also``.
+    Temporary files that killed processes left are removed: those for the files of a run, and those in ``also``.
     """
-    import filelock  # here, since reading a run needs none of its asyncio
+    import filelock  # imported here, because reading a run does not need its asyncio
 
     made = not folder.exists()
     make_folder(folder)
@@ -110,7 +110,7 @@ def locked(folder: Path, also: Iterable[str] = ()) -> Iterator[None]:
         discard_abandoned(folder, CHECKPOINT, _KEPT, METRICS, CONFIG, *also)
         yield
     except BaseException:
-        with contextlib.suppress(OSError):  # a refused command leaves no empty folder
+        with contextlib.suppress(OSError):  # leave no empty folder after a refused command
             if made and [path.name for path in folder.iterdir()] == [LOCK]:
                 (folder / LOCK).unlink()
                 folder.rmdir()
@@ -120,14 +120,14 @@ def locked(folder: Path, also: Iterable[str] = ()) -> Iterator[None]:
 
 
 def is_used(folder: Path) -> bool:
-    """Whether a run has begun here."""
+    """Whether the folder has a run."""
     return (folder / CONFIG).exists() or (folder / CHECKPOINT).exists()
 
 
 def claim(folder: Path, config: RunConfig, *, overwrite: bool) -> list[str]:
-    """Begin a run in a locked folder: write its configuration, after clearing the old run if that was asked for.
+    """Start a run in a locked folder: write its configuration, with ``overwrite`` after removing the old run.
 
-    Returned is what stands there besides, and may be of the old run: tables and exports under names of the user.
+    Returns the other files in the folder, which may belong to the old run, such as tables and exports.
     """
     left: list[str] = []
     if is_used(folder):
@@ -148,34 +148,34 @@ def claim(folder: Path, config: RunConfig, *, overwrite: bool) -> list[str]:
 
 
 def write_config(folder: Path, config: RunConfig) -> None:
-    """Write ``config.json``: the version, where the data lie if that is a path, and all settings."""
+    """Write ``config.json``: the version, the location of the data if it is a path, and all settings."""
     data = Path(on_disk(config.data.data)).expanduser()
     where = {DATA_PATH: as_utf8(str(data.resolve()))} if data.exists() else {}
     write_json(folder / CONFIG, {"softvq": __version__, **where, **config.as_dict()})
 
 
 def lengthen(folder: Path, iterations: int) -> None:
-    """Have ``config.json`` say how many iterations the run has from now on."""
+    """Store the new number of iterations in ``config.json``."""
     content = _content(folder / CONFIG)
     content["train"] = {**content["train"], LONGER: iterations}
     write_json(folder / CONFIG, content)
 
 
 def data_path(folder: Path) -> str | None:
-    """Where the data of the run in ``folder`` were when it began; None where that is not known."""
+    """The path of the data when the run in ``folder`` started; None if unknown."""
     path = _content(folder / CONFIG).get(DATA_PATH)
     return path if isinstance(path, str) else None
 
 
 def data_dir(folder: Path) -> str | None:
-    """Where the named data sets of the run in ``folder`` were; None where that is not known, or the usual place."""
+    """The folder of the built-in data sets for the run in ``folder``; None if unknown or the default."""
     data = _content(folder / CONFIG).get("data")
     path = data.get("data_dir") if isinstance(data, dict) else None
     return path if isinstance(path, str) else None
 
 
 def _content(path: Path) -> dict[str, Any]:
-    """Of a JSON file; empty where it cannot be read."""
+    """The content of a JSON file; empty if it cannot be read."""
     with contextlib.suppress(InputError):
         if isinstance(value := read_json(path), dict):
             return value
@@ -183,7 +183,7 @@ def _content(path: Path) -> dict[str, Any]:
 
 
 def stored_config(folder: Path) -> RunConfig:
-    """The configuration of the run in ``folder``; where ``config.json`` was lost, the checkpoint's."""
+    """The configuration of the run in ``folder``; if ``config.json`` is missing, that of the checkpoint."""
     path = folder / CONFIG
     if not path.exists() and (folder / CHECKPOINT).exists():
         return checkpoint.read_header(folder / CHECKPOINT)[0].config
@@ -197,9 +197,9 @@ def stored_config(folder: Path) -> RunConfig:
 
 
 def for_resume(folder: Path, chosen: dict[str, Any]) -> RunConfig:
-    """The stored configuration, which ``chosen`` may repeat but not change, unless to more iterations.
+    """The stored configuration; ``chosen`` may repeat its settings, but only change the iterations to more.
 
-    Data may be given by another path, if there is a checkpoint, by which they can be recognised.
+    The data may have a new path if there is a checkpoint, which identifies them.
     """
     stored = stored_config(folder)
     flat = stored.flat()
@@ -217,7 +217,7 @@ def for_resume(folder: Path, chosen: dict[str, Any]) -> RunConfig:
 
 
 def first_change(old: RunConfig, new: RunConfig) -> str | None:
-    """The first setting of ``old``, with its value, that ``new`` has otherwise and that changes its steps."""
+    """The first setting of ``old``, with its value, that differs in ``new`` and affects the steps."""
     changed = new.flat()
     for name, value in old.flat().items():
         if not _may_become(name, value, changed[name]):
@@ -230,8 +230,8 @@ def _may_become(name: str, old: Any, new: Any) -> bool:
 
 
 def append_metrics(folder: Path, metrics: dict[str, Any]) -> None:
-    """Add a line and see it to the disk, so that a checkpoint is never ahead of its log; it stands there whole or not
-    at all."""
+    """Append a line and flush it to disk, so that a checkpoint is never ahead of its log. The line is written
+    completely or not at all."""
     path = folder / METRICS
     line = memoryview((json.dumps(metrics, allow_nan=False) + "\n").encode())
     try:
@@ -250,7 +250,7 @@ def append_metrics(folder: Path, metrics: dict[str, Any]) -> None:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The complete lines, in order; a line that is unfinished or damaged ends the reading."""
+    """The complete lines in order; reading stops at an incomplete or damaged line."""
     path = folder / METRICS
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
@@ -271,14 +271,14 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
 
 
 def _is_line(value: Any, after: int) -> bool:
-    """Whether this is what :func:`append_metrics` wrote: finite numbers by name, at a later step."""
+    """Whether ``value`` can be a line of :func:`append_metrics`: finite numbers by name, at a later step."""
     if not isinstance(value, dict) or type(value.get("step")) is not int or value["step"] <= after:
         return False
     return all(type(number) in (int, float) and abs(number) <= sys.float_info.max for number in value.values())
 
 
 def truncate_metrics(folder: Path, step: int) -> int:
-    """Forget what was logged after ``step``: the resumed run will write those lines again. Returns how many stay."""
+    """Remove lines after ``step``, which the resumed run will write again. Returns the number of remaining lines."""
     lines = [json.dumps(line) + "\n" for line in read_metrics(folder) if line["step"] <= step]
     write_text(folder / METRICS, "".join(lines))
     return len(lines)

@@ -1,4 +1,4 @@
-"""A run in memory: model, optimiser, data on the device, random state, and one step of training."""
+"""A training in memory: model, optimiser, data on the device, random state, and one training step."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from softvq_cli.training.ranks import Ranks
 BETAS, EPS = (0.9, 0.999), 1e-8
 MOMENTS = ("exp_avg", "exp_avg_sq")
 VALIDATION_IMAGES = 1024
-"""At most this many, evenly spaced over the test split: an estimate that costs about ten steps."""
+"""Maximum number of validation images, evenly spaced over the test split; one validation costs about ten steps."""
 
 
 class _Drawn(TorchFunctionMode):
-    """Within the block, what this thread draws without a generator comes from ``generator``.
+    """Within the block, random numbers that this thread draws without a generator come from ``generator``.
 
-    The layers of PyTorch draw their first weights so. Its global generator belongs to all threads.
+    PyTorch's layers initialise their weights this way. Its global generator is shared by all threads.
     """
 
     def __init__(self, generator: torch.Generator) -> None:
@@ -50,13 +50,13 @@ _DRAWING = {
     *("uniform_", "normal_", "random_", "bernoulli_", "exponential_", "log_normal_", "cauchy_", "geometric_"),
     *("kaiming_uniform_", "kaiming_normal_", "xavier_uniform_", "xavier_normal_", "trunc_normal_", "orthogonal_"),
 }
-"""PyTorch's functions that take a generator; those that initialise draw outside of the mode if they get none."""
+"""PyTorch functions that accept a generator; initialisers draw outside of this mode if they get none."""
 
 
 def initial_model(config: RunConfig, dataset: Dataset, networks: Networks | None = None) -> Autoencoder:
-    """The model that a run of ``config`` on the training split ``dataset`` starts from, on the CPU.
+    """The initial model, on the CPU, for a run of ``config`` on the training split ``dataset``.
 
-    The global random state stays as it is.
+    The global random state is not changed.
     """
     with _Drawn(torch.Generator().manual_seed(derived_seed(config.train.seed, 0))):
         if not dataset.of_vectors:
@@ -72,10 +72,10 @@ def initial_model(config: RunConfig, dataset: Dataset, networks: Networks | None
 
 
 class Adam:
-    """Adam (Kingma and Ba 2015) by PyTorch's fused kernel, with the defaults and the state of ``torch.optim.Adam``,
-    whose first use imports ``torch._dynamo``.
+    """Adam (Kingma and Ba 2015) by PyTorch's fused kernel. It has the defaults and the state of ``torch.optim.Adam``,
+    but does not import ``torch._dynamo``, as that class does on first use.
 
-    ``state`` has for each parameter its ``step``, ``exp_avg`` and ``exp_avg_sq``, from its first gradient on.
+    ``state`` has ``step``, ``exp_avg`` and ``exp_avg_sq`` for each parameter, from its first gradient.
     """
 
     def __init__(self, parameters: Iterable[Tensor], lr: float) -> None:
@@ -83,13 +83,13 @@ class Adam:
         self.state: dict[Tensor, dict[str, Tensor]] = {}
 
     def zero_grad(self) -> None:
-        """Forget the gradients."""
+        """Clear the gradients."""
         for parameter in self.parameters:
             parameter.grad = None
 
     @torch.no_grad()
     def step(self) -> None:
-        """One update of all parameters that have a gradient."""
+        """Update all parameters that have a gradient."""
         gradients = {parameter: parameter.grad for parameter in self.parameters if parameter.grad is not None}
         if not gradients:
             return
@@ -111,14 +111,14 @@ class Adam:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """The state by the parameters' numbers, and the settings, as ``torch.optim.Adam`` has them."""
+        """The state by parameter index, and the settings, in the format of ``torch.optim.Adam``."""
         numbers = {parameter: number for number, parameter in enumerate(self.parameters)}
         group = {"lr": self.lr, "betas": list(BETAS), "eps": EPS, "params": list(numbers.values())}
         states = {numbers[parameter]: state for parameter, state in self.state.items()}
         return {"state": states, "param_groups": [group]}
 
     def load_state(self, state: Mapping[int, Mapping[str, Tensor]]) -> None:
-        """Take over moments and steps by the parameters' numbers; nothing is shared with ``state``."""
+        """Copy moments and steps by parameter index."""
         self.state = {self.parameters[number]: _moments(self.parameters[number]) for number in state}
         for number, moments in state.items():
             for name, value in self.state[self.parameters[number]].items():
@@ -126,7 +126,7 @@ class Adam:
 
 
 def _moments(parameter: Tensor) -> dict[str, Tensor]:
-    """Those before the first step, laid out in memory as the weights are, as the kernel pairs them."""
+    """Zero moments, in the memory layout of the weights, as the kernel requires."""
     zeros = {name: torch.zeros_like(parameter.detach()) for name in MOMENTS}
     return {"step": torch.zeros((), device=parameter.device), **zeros}
 
@@ -134,10 +134,10 @@ def _moments(parameter: Tensor) -> dict[str, Tensor]:
 class Session:
     """Everything that a training step reads and changes.
 
-    A stepper (:mod:`softvq_cli.training.steppers`) takes its steps, and :mod:`softvq_cli.training.checkpoint` puts it
-    where a checkpoint was. ``note`` is told in one line when ``torch.compile`` was asked for and cannot be had.
-    ``networks`` are an encoder and a decoder of one's own, for the network ``own``. With several ``ranks`` this process
-    takes its part of each batch.
+    A stepper (:mod:`softvq_cli.training.steppers`) performs its steps; :mod:`softvq_cli.training.checkpoint` restores
+    it from a checkpoint. ``note`` receives one line if ``torch.compile`` was requested but is not available.
+    ``networks`` are a custom encoder and decoder, for the network ``own``. With several ``ranks``, this process trains
+    on its part of each batch.
     UsageError: a batch is larger than the training split. InputError: all its pixels are equal.
     """
 
@@ -155,8 +155,8 @@ class Session:
         self.config, self.device = config, device
         self.step = 0
         self.diagnosis: str | None = None
-        """What the last report says against the run, in one line."""
-        # Convolutions: tensor cores read channels last; on a CPU the copies that it needs cost more than it saves.
+        """The problem that the last report shows, in one line."""
+        # Convolutions: tensor cores need channels last; on a CPU, the copies cost more than they save.
         self._layout = (
             torch.channels_last if device.type == "cuda" and not dataset.of_vectors else torch.contiguous_format
         )
@@ -178,7 +178,7 @@ class Session:
         self._start(dataset.images)
 
     def _start(self, images: np.ndarray) -> None:
-        """Show the bottleneck the encodings of the first batches, if it asks for them."""
+        """Initialise the bottleneck with encodings of the first batches, if it needs them."""
         bottleneck, n = self.model.bottleneck, len(images)
         wanted = min(n, -(-bottleneck.encodings_to_start // bottleneck.positions))
         if not wanted:
@@ -195,9 +195,9 @@ class Session:
             bottleneck.start(z_e, derived_seed(self.config.train.seed, 3))
 
     def optimise(self, images: Tensor) -> Objective:
-        """One step of Adam on ``images``, uint8 (B, H, W, C) on the device, without recording it.
+        """One step of Adam on ``images``, uint8 (B, H, W, C) on the device, which is not recorded.
 
-        With several ranks they are this one's part of the batch, and the noise is that of the whole batch.
+        With several ranks, ``images`` are this rank's part of the batch, and the noise is that of the whole batch.
         """
         rows = self.batches.batch_size if self._ranks else len(images)
         eps = self.model.bottleneck.noise(rows, self.noise)
@@ -205,7 +205,7 @@ class Session:
         x = self.model.scale(images).contiguous(memory_format=self._layout)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16):
             result = self._objective(self.model, x, eps, self.config.loss)
-        if result.loss.requires_grad:  # without a network there may be nothing to learn
+        if result.loss.requires_grad:  # without a network, there may be no parameters
             result.loss.backward()  # type: ignore[no-untyped-call]
         if self._ranks:
             self._ranks.sum_gradients(self.optimiser.parameters)
@@ -214,9 +214,9 @@ class Session:
         return result
 
     def validation_nmse(self) -> float:
-        """nMSE of the deterministic reconstruction of the validation images."""
+        """nMSE of the validation images, reconstructed without noise."""
         parts = torch.split(self.validation, min(256, self.model.batch_size))
-        self.model.eval()  # a network of one's own may have dropout or batch normalisation
+        self.model.eval()  # a custom network may have dropout or batch normalisation
         with torch.inference_mode():
             scaled = (self.model.scale(images).contiguous(memory_format=self._layout) for images in parts)
             errors: list[float] = torch.stack([self.model.nmse(x, self.model(x).x_hat) for x in scaled]).tolist()
@@ -224,7 +224,7 @@ class Session:
         return sum(error * len(images) for error, images in zip(errors, parts, strict=True)) / len(self.validation)
 
     def report(self) -> dict[str, float]:
-        """The figures of the interval that ends here, and a new interval."""
+        """The metrics of the current interval; starts a new interval."""
         interval = self.interval
         line = {"step": self.step, **interval.means(), "test_nmse": self.validation_nmse()}
         images = interval.steps * self.config.train.batch_size
@@ -234,17 +234,17 @@ class Session:
         return line
 
     def not_finite(self) -> str | None:
-        """Which number is NaN or infinite, first of the recorded losses, then of the state; None if all are finite.
+        """Find the first NaN or infinity, in the recorded losses or else in the state; None if all values are finite.
 
-        Only a state without any is worth a checkpoint.
+        Only a finite state is saved as a checkpoint.
         """
         if bad := self.interval.first_not_finite():
             step = self.step - self.interval.steps + bad[0] + 1
             return f"the loss was not finite at step {step} (first in {bad[1]})"
         weights = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
-        # Not Adam's count of steps: it is always finite, and on some devices lies elsewhere.
+        # Adam's step count is excluded: it is always finite, and on a different device in some cases.
         moments = [state[name] for state in self.optimiser.state.values() for name in MOMENTS]
-        # With one synchronisation for all of them.
+        # One synchronisation for all values.
         if torch.stack([torch.isfinite(tensor).all() for tensor in (*weights.values(), *moments)]).all():
             return None
         name = next((name for name, weight in weights.items() if not torch.isfinite(weight).all()), None)
@@ -252,7 +252,7 @@ class Session:
         return f"{cause} after step {self.step}"
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint needs besides the model and the step."""
+        """The content of a checkpoint besides the model and the step."""
         return {
             "optimiser": self.optimiser.state_dict(),
             "noise": self.noise.get_state(),
@@ -266,7 +266,7 @@ def _check_data(config: RunConfig, dataset: Dataset, ranks: Ranks | None) -> Non
         raise UsageError("{compile} is for a training by one process, and torchrun started {}", ranks.size)
     if ranks and batch_size < ranks.size:
         raise UsageError("{batch_size} {} is less than an image for each of {} processes", batch_size, ranks.size)
-    # Both end at the first that differs.
+    # Both loops end at the first difference.
     if dataset.of_vectors:
         equal = all((row == images[0]).all() for row in images)
     else:
@@ -282,14 +282,14 @@ def _check_data(config: RunConfig, dataset: Dataset, ranks: Ranks | None) -> Non
 
 
 def pixel_variance(images: np.ndarray) -> float:
-    """The variance of all pixels on [0, 1]: of uint8 ``images`` exactly, from their histogram; of floats in float64."""
+    """Variance of all pixels, scaled to [0, 1]: for uint8 exact, from the histogram; for floats in float64."""
     if images.dtype != np.uint8:
         return max(float(images.var(dtype=np.float64)) / 255.0**2, 1e-12)
     counts = np.zeros(256)
-    rows = max(1, (16 << 20) // max(1, images[0].size))  # bincount makes eight bytes of each
+    rows = max(1, (16 << 20) // max(1, images[0].size))  # bincount uses eight bytes per value
     for start in range(0, len(images), rows):
         counts += np.bincount(images[start : start + rows].reshape(-1), minlength=256)
     values = np.arange(256) / 255.0
     share = counts / counts.sum()
     mean = float(share @ values)
-    return max(float(share @ (values - mean) ** 2), 1e-12)  # all pixels equal: keep the division finite
+    return max(float(share @ (values - mean) ** 2), 1e-12)  # if all pixels are equal, the division stays finite

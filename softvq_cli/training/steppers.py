@@ -1,4 +1,4 @@
-"""What advances a session: step by step, or many steps as one CUDA graph with no host in between."""
+"""How a session takes its steps: one at a time, or many as one CUDA graph without the host."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from softvq_cli.training.objective import add_stats
 from softvq_cli.training.session import Session
 
 STEPS = 50
-"""Steps in a graph: the launch of a graph costs about as much as a step of the small models."""
+"""Steps per graph: launching a graph takes about as long as one step of a small model."""
 
 
 def stepper(session: Session) -> EagerStepper:
-    """The fastest for the session's device; from a checkpoint, restore the session first."""
+    """The fastest stepper for the session's device; to continue from a checkpoint, restore the session first."""
     resident = isinstance(session.source, ResidentImages) and not session.divided
     return GraphStepper(session) if resident and session.device.type == "cuda" else EagerStepper(session)
 
 
 class EagerStepper:
-    """One step at a time."""
+    """Takes one step at a time."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
     def advance(self, limit: int = 1) -> int:
-        """Take at least one and at most ``limit`` optimiser steps, record them in the interval; returns how many."""
+        """Take at least one and at most ``limit`` optimiser steps and record them; returns the number of steps."""
         session = self._session
         result = session.optimise(session.source.batch(session.step))
         session.interval.add(result.row()[None], result.stats)
@@ -38,12 +38,12 @@ class EagerStepper:
 
 
 class GraphStepper(EagerStepper):
-    """``steps`` steps at a time where the limit allows, else one.
+    """Takes ``steps`` steps at a time if the limit allows, otherwise one.
 
-    They run from a buffer of batch indices on the device to a buffer of loss rows: gather, scale, noise, forward,
-    backward and Adam all lie inside. The graph is captured when it is first needed, and from then on holds the
-    session's tensors where they lie: weights and moments may only change in place. Where there is no CUDA the same
-    body runs without being captured, which is how it is tested against single steps.
+    The steps read batch indices from a buffer on the device and write losses to another: gathering, scaling, noise,
+    forward and backward pass and Adam are all in the graph. It is captured on first use and then holds the session's
+    tensors, so weights and moments may only be changed in place. Without CUDA, the same code runs without capture,
+    which is how tests compare it with single steps.
     """
 
     def __init__(self, session: Session, steps: int = STEPS) -> None:
@@ -57,14 +57,14 @@ class GraphStepper(EagerStepper):
         self._graph: torch.cuda.CUDAGraph | None = None
 
     def advance(self, limit: int = 1) -> int:
-        """Take ``steps`` steps, or one if that is more than ``limit``."""
+        """Take ``steps`` steps, or one if ``limit`` is smaller."""
         if limit < self._steps:
             return super().advance()
         session = self._session
         batches = torch.stack([session.batches.indices(session.step + i) for i in range(self._steps)])
         if session.device.type == "cuda":
             self._graph = self._graph or self._capture()
-            self._indices.copy_(batches.pin_memory(), non_blocking=True)  # the host does not wait
+            self._indices.copy_(batches.pin_memory(), non_blocking=True)  # without waiting on the host
             self._graph.replay()
         else:
             self._indices.copy_(batches)
@@ -81,10 +81,10 @@ class GraphStepper(EagerStepper):
             add_stats(self._stats, result.stats)
 
     def _capture(self) -> torch.cuda.CUDAGraph:
-        """Capture the body. The warm-up that this needs trains for real, so its effects are taken back.
+        """Capture the graph. The warm-up steps before it are real training steps, so their effects are reverted.
 
-        Warm-up and capture have a stream of their own, because autograd's nodes and cuBLAS's workspace belong to the
-        stream on which they were first used: with a shared one, graphs that run side by side would share the workspace.
+        Both use a separate stream, because autograd nodes and cuBLAS's workspace belong to the stream of their first
+        use. With a common stream, concurrent graphs would share the workspace.
         """
         session = self._session
         optimiser, model, noise = session.optimiser, session.model, session.noise
@@ -97,17 +97,17 @@ class GraphStepper(EagerStepper):
         torch.cuda.current_stream().wait_stream(stream)
         model.load_state_dict(before[0])
         noise.set_state(before[2])
-        # In place: the graph will hold on to the moments that the warm-up created.
+        # In place, because the graph will reference the moments that the warm-up created.
         for i, moments in optimiser.state_dict()["state"].items():
             for name, value in moments.items():
                 saved = before[1]["state"].get(i)
                 value.copy_(saved[name] if saved else torch.zeros_like(value))
         optimiser.zero_grad()
         graph = torch.cuda.CUDAGraph()
-        if hasattr(graph, "register_generator_state"):  # each replay draws on from where the generator stands
-            with quiet():  # newer releases of PyTorch find that out by themselves, and warn that this does nothing
+        if hasattr(graph, "register_generator_state"):  # each replay continues from the generator's state
+            with quiet():  # newer PyTorch releases do this themselves and warn that the call has no effect
                 graph.register_generator_state(noise)
-        # Of this thread alone: another session's may fetch pinned memory meanwhile, which ends a "global" capture.
+        # Thread-local: another session may allocate pinned memory meanwhile, which would abort a "global" capture.
         with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
             self._body()
         return graph

@@ -1,4 +1,4 @@
-"""TensorBoard: scalars at every report, pictures at every checkpoint, the latents for the projector at the end."""
+"""TensorBoard: scalars at every report, images at every checkpoint, the latents for the projector at the end."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from softvq_cli.training import run_directory
 from softvq_cli.training.session import Session
 
 FOLDER = "tensorboard"
-"""In the run's folder."""
+"""The subfolder of the run folder."""
 _RECONSTRUCTIONS = 16
-"""Images that are shown with their reconstructions."""
+"""Number of images that are shown with their reconstructions."""
 _CENTROIDS = 256
-"""Of a larger codebook the first ones are drawn."""
+"""Maximum number of decoded codewords; of a larger codebook the first ones are drawn."""
 _PROJECTED = 5000
-"""Images of the projector, at most; of more this many are taken, evenly spaced. Its files are text."""
+"""Maximum number of images in the projector; larger sets are subsampled evenly. Its files are text."""
 _LARGEST_SPRITE = 8192
-"""Pixels a side that the projector reads."""
+"""Maximum side in pixels of the projector's sprite image."""
 
 
 class TensorBoard(Reporter):
-    """Event files in the run's folder. A resumed run's file says which steps of the older ones no longer hold.
+    """Writes event files to the run folder. After a resume, the new file marks invalid steps of older ones.
 
-    The run's own log has been cut to the session's step; ``validation`` is the test split.
+    The run's log must already be truncated to the session's step; ``validation`` is the test split.
     """
 
     def __init__(self, folder: Path, session: Session, validation: Dataset) -> None:
@@ -48,7 +48,7 @@ class TensorBoard(Reporter):
         with self._writing():
             writer = require().SummaryWriter
             self._writer: Any = writer(str(self._path), purge_step=session.step + 1 if begun else None)
-            for line in [] if begun else run_directory.read_metrics(folder):  # the first time this run is logged
+            for line in [] if begun else run_directory.read_metrics(folder):  # the first logging of this run
                 self._scalars(line)
 
     def step(self, metrics: Mapping[str, float], session: Session | None = None) -> None:
@@ -62,7 +62,7 @@ class TensorBoard(Reporter):
             self._writer.flush()
 
     def close(self) -> None:
-        """See everything to the disk."""
+        """Flush all files to disk."""
         with self._writing():
             self._writer.close()
 
@@ -72,7 +72,7 @@ class TensorBoard(Reporter):
                 self._writer.add_scalar(name, value, int(metrics["step"]))
 
     def _pictures(self, session: Session) -> None:
-        """Reconstructions, and what the decoder makes of the codebook."""
+        """Write reconstructions and decoded codewords."""
         model = session.model
         x = model.scale(session.validation[:_RECONSTRUCTIONS])
         pictures = {"reconstructions": torch.cat([model.unscale(x), model.unscale(model(x).x_hat)], dim=2)}
@@ -83,13 +83,13 @@ class TensorBoard(Reporter):
             self._writer.add_images(name, images.cpu(), session.step, dataformats="NHWC")
 
     def _project(self, session: Session) -> None:
-        """z_e of the test split with classes and thumbnails."""
+        """Write z_e of the test split with classes and thumbnails."""
         data = self._validation
         rows = evenly_spaced(len(data), _PROJECTED)
         images = np.ascontiguousarray(data.images[rows])
         labels = None if data.labels is None else [data.class_names[label] for label in data.labels[rows]]
-        shutil.rmtree(self._path / str(session.step).zfill(5), ignore_errors=True)  # of an end that was not saved
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints a warning of its own
+        shutil.rmtree(self._path / str(session.step).zfill(5), ignore_errors=True)  # from an end that was not saved
+        with contextlib.redirect_stdout(io.StringIO()):  # TensorBoard prints a warning
             self._writer.add_embedding(
                 torch.from_numpy(represent(session.model, images)),
                 metadata=labels,
@@ -107,7 +107,7 @@ class TensorBoard(Reporter):
 
 
 def _thumbnails(images: np.ndarray) -> Tensor:
-    """float32 (N, 3, S, S) in [0, 1], black where images are not square; the sprite of all is not too large."""
+    """Thumbnails, float32 (N, 3, S, S) in [0, 1], padded with black, small enough for the sprite image."""
     from torch.nn import functional as F
 
     pixels = as_tensor(images).permute(0, 3, 1, 2).float() / 255
@@ -118,7 +118,7 @@ def _thumbnails(images: np.ndarray) -> Tensor:
 
 
 def require() -> Any:
-    """The package (SoftVQError that names the extra, where it is not installed)."""
+    """Import TensorBoard (SoftVQError naming the extra if it is not installed)."""
     try:
         return importlib.import_module("torch.utils.tensorboard")
     except ImportError as error:

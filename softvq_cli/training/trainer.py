@@ -1,4 +1,4 @@
-"""The loop: steps, reports and checkpoints, each where it is due, of one training or of several in turn."""
+"""The training loop: steps, reports and checkpoints, for one training or several in turn."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from softvq_cli.training.steppers import stepper
 
 @dataclass(frozen=True)
 class RunFiles:
-    """The log and the checkpoints of a training in its locked folder."""
+    """The log and the checkpoints of a training, in its locked folder."""
 
     folder: Path
     dataset: DatasetInfo
-    """What it trains on."""
+    """The training data."""
     device: str
-    """As it was asked for, for the call that goes on."""
+    """The requested device, for a call that continues."""
     logs: tuple[str, ...] = ()
-    """Where else the call writes, of ``words.LOGGERS``."""
+    """Additional loggers of the call, of ``words.LOGGERS``."""
 
     def save(self, session: Session, metrics: dict[str, float]) -> None:
-        """Replace the checkpoint (SoftVQError: it could not be written; the previous one is unchanged)."""
+        """Replace the checkpoint (SoftVQError: it cannot be written; the old one is unchanged)."""
         checkpoint.save(
             self.folder / run_directory.CHECKPOINT,
             config=session.config,
@@ -47,21 +47,21 @@ class RunFiles:
         )
 
     def keep(self, step: int) -> None:
-        """Keep the checkpoint next to those that replace it."""
+        """Keep a copy of the checkpoint that later ones do not replace."""
         copy(self.folder / run_directory.CHECKPOINT, run_directory.kept_checkpoint(self.folder, step))
 
     def again(self) -> dict[str, Any]:
-        """The arguments with which a call goes on."""
+        """The arguments of a call that continues the training."""
         again = {"out": self.folder, "resume": True, "device": None if self.device == "auto" else self.device}
         return again | ({"log": list(dict.fromkeys(self.logs))} if self.logs else {})
 
 
 class Trainer:
-    """Takes a session from where it stands to its last iteration; without ``files``, in memory.
+    """Trains a session from its current step to its last iteration; without ``files``, in memory.
 
-    :meth:`launch` and :meth:`settle` take turns. On a GPU the first returns while its steps still run, on a stream
-    of this training alone, so that several can be launched before the first is settled. The reporter is told what
-    happens after it is in the files: what it cannot write costs no checkpoint. ``metrics`` is the log's last line.
+    :meth:`launch` and :meth:`settle` alternate. On a GPU, ``launch`` returns while its steps are still running on the
+    stream of this training, so that several trainings can be launched before the first is settled. The reporter is
+    called after the files are written, so that its errors cannot cost a checkpoint. ``metrics`` is the log's last line.
     """
 
     def __init__(
@@ -90,9 +90,9 @@ class Trainer:
                 self._reporter.progress("training", session.step, train.iterations)
 
     def settle(self, stop: threading.Event) -> bool:
-        """Report and save what is due; whether that was the end.
+        """Write the report and checkpoint that are due; returns whether the training is complete.
 
-        Interrupted: ``stop`` is set; the state was saved. SoftVQError: writing failed, or a number is not finite.
+        Interrupted: ``stop`` is set; the state was saved. SoftVQError: writing failed, or a value is not finite.
         """
         session, iterations = self.session, self.session.config.train.iterations
         with self._in_place():
@@ -131,7 +131,7 @@ class Trainer:
             self._files.save(self.session, self.metrics)
 
     def _refuse_not_finite(self) -> None:
-        """Raise, naming the step and the term, rather than let such a state replace a good checkpoint."""
+        """Raise an error with the step and the term, so that a good checkpoint is not replaced."""
         problem = self.session.not_finite()
         if problem is None:
             return
@@ -142,13 +142,13 @@ class Trainer:
 
     @contextlib.contextmanager
     def _in_place(self) -> Iterator[None]:
-        """On the stream and with the threads of this training."""
+        """Use the stream and the number of threads of this training."""
         on_stream = contextlib.nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
         with threads(self.session.config.train.threads), whole_float32.held(), on_stream:
             yield
 
     def _times(self) -> dict[str, float]:
-        """Seconds of training so far, over all pieces of a resumed run, and steps per second since the last reading."""
+        """Seconds of training, including earlier parts of a resumed run, and steps per second since the last call."""
         now, step = time.perf_counter(), self.session.step
         rate = (step - self._last_step) / max(now - self._last_time, 1e-9)
         self._seconds += now - self._last_time
@@ -157,9 +157,9 @@ class Trainer:
 
 
 def run_in_turn(trainers: Sequence[Trainer], stop: threading.Event) -> list[SoftVQError | None]:
-    """Take every training to its end, up to one report or checkpoint of each in turn.
+    """Complete every training, up to one report or checkpoint of each in turn.
 
-    For each, what stopped it before its end: one that fails stops no other.
+    Returns for each the error that ended it, or None. An error in one does not stop the others.
     """
     ended: dict[int, SoftVQError | None] = {}
     while len(ended) < len(trainers):
@@ -176,7 +176,7 @@ def run_in_turn(trainers: Sequence[Trainer], stop: threading.Event) -> list[Soft
 
 
 def _stream(device: torch.device) -> torch.cuda.Stream | None:
-    """A CUDA stream that begins after what is queued on the current one; nothing on another device."""
+    """A CUDA stream that starts after the work queued on the current one; None on other devices."""
     if device.type != "cuda":
         return None
     stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
