@@ -1,6 +1,6 @@
-"""Comparisons of many models, in four words.
+"""Comparisons of many models, called studies.
 
-A *study* is a comparison: rows, columns, data, seeds, a baseline. A *job* is one folder to be completed: a model to
-train, or a control, and the parts of its evaluation. The *pool* completes jobs, here or on a cluster. A *report* is
-what a study's document is written to.
+A *study* is a comparison with rows, columns, data, seeds and a baseline. A *job* is one folder to complete: a model to
+train, or a control, and the parts of its evaluation. The *pool* completes jobs, on this machine or on a cluster. A
+*report* presents the document of a study.
 """

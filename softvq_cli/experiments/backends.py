@@ -1,4 +1,4 @@
-"""Who completes jobs: processes of this machine, or the workers of a Dask scheduler."""
+"""The workers that complete jobs: processes of this machine, or workers of a Dask scheduler."""
 
 from __future__ import annotations
 
@@ -29,30 +29,30 @@ if TYPE_CHECKING:
     from softvq_cli.experiments.job import Job
 
 THREADS = 1
-"""Of a job on the CPU. Two runs with one thread each do more on two cores than one run with two, and sums in float32
-depend on the threads in their last bits, which training amplifies."""
+"""Threads of a job on the CPU. On two cores, two runs with one thread each are faster than one run with two. The number
+affects the last bits of float32 sums, which training amplifies."""
 TOGETHER = {"cuda": 8}
-"""Seeds of a model that a process trains at once: a GPU has 32 streams, and memory for so many small models."""
+"""Maximum number of seeds trained together in a process: a GPU has 32 streams, and enough memory for small models."""
 TRIES = 3
-"""Processes that may be killed over a job before it counts as failed."""
+"""Number of killed processes after which a job counts as failed."""
 METHOD = "spawn"
-"""How processes start. A fork of one that has used several threads may hang in their libraries."""
+"""How processes start. A fork of a process that has used several threads may hang in their libraries."""
 LONGEST_CONNECT = 30
-"""Seconds that a scheduler has to answer."""
+"""Timeout in seconds for the connection to a scheduler."""
 _LONGEST_CLOSE = 20
 _QUIET = {"logging": {"distributed": "critical", "tornado": "critical", "bokeh": "critical"}}
 
 
 @dataclass(frozen=True)
 class Where:
-    """Where jobs run, and how many at once. No number depends on any of it."""
+    """Where jobs run, and how many at once. Results do not depend on it."""
 
     jobs: int | None = None
-    """Processes side by side on this machine: one per core unless given, or one per GPU."""
+    """Number of parallel processes on this machine; the default is one per core, or one per GPU."""
     device: str = "auto"
     """``auto``, ``cpu``, ``cuda`` or ``mps``."""
     scheduler: str | None = None
-    """Address of a Dask scheduler whose workers are used instead."""
+    """Address of a Dask scheduler, whose workers are used instead."""
 
     def __post_init__(self) -> None:
         """Check the numbers (UsageError)."""
@@ -67,7 +67,7 @@ class Where:
         return pick(self.device).type
 
     def processes(self, most: int) -> int:
-        """Processes to start here, at most ``most`` of which can be of use."""
+        """Number of processes to start on this machine, if at most ``most`` are useful."""
         import joblib
         import torch
 
@@ -75,54 +75,54 @@ class Where:
         return max(1, min(self.jobs or default.get(self.kind, 1), most))
 
     def threads(self, processes: int) -> int:
-        """Of one job's evaluation. Where an accelerator trains, no trained number depends on the processor's."""
+        """Threads for the evaluation of one job. If an accelerator trains, they do not affect trained numbers."""
         import joblib
 
         return THREADS if self.kind == "cpu" else max(1, joblib.cpu_count() // processes)
 
 
 class Workers(abc.ABC):
-    """Whoever completes groups of jobs. They start when the first group is given to them."""
+    """Complete groups of jobs. They start when the first group is submitted."""
 
     def __init__(self, where: Where, most: int = MOST_JOBS) -> None:
         self.where, self.processes = where, where.processes(most)
         self.threads = where.threads(self.processes)
 
     def __enter__(self) -> Workers:
-        """For a block that closes them."""
+        """Enter a block that closes them at its end."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let go of them."""
+        """Close them."""
         self.close()
 
     def watch(self, reporter: Reporter) -> None:  # noqa: B027 (not all have something to say)
-        """Say what a user should know before they begin, and while they work."""
+        """Report notes for the user, before they start and while they work."""
 
     @abc.abstractmethod
     def start(self) -> None:
-        """Start them, unless they have been started (SoftVQError)."""
+        """Start them unless they are running (SoftVQError)."""
 
     @abc.abstractmethod
     def submit(self, group: tuple[Job, ...], order: Order) -> Future[list[Answer]]:
-        """Have a group completed, after those that were given before (SoftVQError)."""
+        """Submit a group, which is completed after earlier ones (SoftVQError)."""
 
     @abc.abstractmethod
     def stop(self) -> None:
-        """Have trainings write their checkpoints and end; what has not begun does not begin."""
+        """Make trainings write their checkpoints and end; waiting groups do not start."""
 
     @abc.abstractmethod
     def close(self) -> None:
-        """End what is left, at once, and let go of them; the next group starts new ones."""
+        """End all remaining work immediately; the next group starts new workers."""
 
 
 def workers(where: Where, most: int) -> Workers:
-    """Those that ``where`` asks for, ``most`` of which can be of use."""
+    """Create the workers for ``where``, of which at most ``most`` are useful."""
     return LocalWorkers(where, most) if where.scheduler is None else SchedulerWorkers(where, most)
 
 
 class LocalWorkers(Workers):
-    """Processes of this machine, each in a slot of its own: one that is killed takes no other with it."""
+    """Processes of this machine, each managed separately, so that the end of one does not affect the others."""
 
     def __init__(self, where: Where, most: int = MOST_JOBS) -> None:
         super().__init__(where, most)
@@ -169,14 +169,14 @@ class LocalWorkers(Workers):
 
 
 class _Slot:
-    """One process at a time: a new one where it was killed.
+    """Runs one process at a time, and a new one if it was killed.
 
-    A message on its line stops its job; the end of the line, when this program dies, ends the process. (A
-    ``multiprocessing.Event`` would not do: a process that is killed while it looks at one keeps it locked for good.)
+    A message through the pipe stops its job; if this program dies, the closed pipe ends the process. (A
+    ``multiprocessing.Event`` is unsuitable: a process that is killed while it checks the event leaves it locked.)
     """
 
     _lock = threading.RLock()
-    """Of all slots: processes start one after the other."""
+    """For all slots, because processes start one after the other."""
 
     def __init__(self, threads: int, environment: Mapping[str, str]) -> None:
         self._threads, self._environment = threads, environment
@@ -187,11 +187,11 @@ class _Slot:
 
     @property
     def pid(self) -> int | None:
-        """Of its process."""
+        """Process ID of its process."""
         return None if self._process is None else self._process.pid
 
     def start(self) -> None:
-        """Start a process, unless there is one (SoftVQError)."""
+        """Start a process unless one is running (SoftVQError)."""
         with self._lock:
             if self._executor is not None or self._stopped:
                 return
@@ -211,7 +211,7 @@ class _Slot:
                 raise SoftVQError(f"the processes for the jobs cannot be started: {one_line(error)}{advice}") from error
 
     def complete(self, group: tuple[Job, ...], order: Order) -> list[Answer]:
-        """Have a group completed; where its process is killed, try again with another."""
+        """Complete a group; if the process is killed, try again with another."""
         for _ in range(TRIES):
             self.start()
             executor = self._executor
@@ -225,13 +225,13 @@ class _Slot:
         return [Answer(error=killed)] * len(group)
 
     def stop(self) -> None:
-        """Stop its job at the next step."""
+        """Stop the job at its next step."""
         self._stopped = True
-        with contextlib.suppress(OSError, AttributeError):  # it may just have been killed, or never started
+        with contextlib.suppress(OSError, AttributeError):  # the process was just killed, or never started
             self._line.send_bytes(b"stop")  # type: ignore[union-attr]
 
     def kill(self) -> None:
-        """End its process now."""
+        """Kill the process immediately."""
         if self._process is not None:
             self._process.kill()
         self._discard()
@@ -247,7 +247,7 @@ class _Slot:
 
 @contextlib.contextmanager
 def _signals_blocked() -> Iterator[None]:
-    """Processes started within the block begin with Ctrl-C and SIGTERM blocked, until they ignore both."""
+    """Start processes within the block with Ctrl-C and SIGTERM blocked, until they ignore both."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -259,7 +259,7 @@ def _signals_blocked() -> Iterator[None]:
 
 
 def _gpu(number: int, where: Where) -> dict[str, str]:
-    """The environment in which a process sees one GPU alone, on a machine that has several."""
+    """Environment variables with which a process sees only one of several GPUs."""
     import torch
 
     if where.kind != "cuda" or torch.cuda.device_count() < 2:
@@ -272,8 +272,8 @@ def _gpu(number: int, where: Where) -> dict[str, str]:
 class SchedulerWorkers(Workers):
     """The workers of a Dask scheduler. Certificates come from Dask's own configuration.
 
-    All groups are given out at once, for a scheduler may ask for more workers by how many wait. It tries a task again
-    whose worker died.
+    All groups are submitted at once, because a scheduler may request workers according to the number of waiting tasks.
+    It repeats a task whose worker died.
     """
 
     def __init__(self, where: Where, most: int = MOST_JOBS) -> None:
@@ -292,7 +292,7 @@ class SchedulerWorkers(Workers):
                 "{scheduler} needs the package {}: pip install 'softvq[cluster]'", "distributed"
             ) from error
         for name in ("distributed", "tornado"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)  # the pool says what matters
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # the pool reports what is relevant
         try:
             with dask.config.set(_QUIET), _signals_blocked():
                 self.client = Client(self.where.scheduler, set_as_default=False, timeout=LONGEST_CONNECT)
@@ -306,8 +306,8 @@ class SchedulerWorkers(Workers):
         self.start()
         if first and self.client.dashboard_link:
             reporter.note(f"dashboard: {self.client.dashboard_link}")
-        # What the client last heard, for a question would wait for an answer while the network is away.
-        # Newer versions of Dask count the workers there and list none.
+        # The client's latest information, because a request would block while the network is interrupted.
+        # Newer versions of Dask count the workers here and list none.
         identity = self.client._scheduler_identity
         staffed = identity.get("n_workers", len(identity.get("workers", ()))) > 0
         if self._staffed and not staffed:
@@ -317,7 +317,7 @@ class SchedulerWorkers(Workers):
     def submit(self, group: tuple[Job, ...], order: Order) -> Future[list[Answer]]:
         self.start()
         key, earlier = f"softvq-{order.id}-{as_utf8(group[0].name)}", len(self._tasks)
-        # Not get_executor(): it returns the exception of an earlier call without running the new one.
+        # get_executor() is not used: it returns the exception of an earlier call without running the new one.
         task = self.client.submit(work_for_scheduler, group, order, key=key, priority=-earlier, pure=False)
         future: Future[list[Answer]] = Future()
         self._tasks.append(task)
@@ -325,8 +325,8 @@ class SchedulerWorkers(Workers):
         return future
 
     def _end(self, task: Any, future: Future[list[Answer]], jobs: int) -> None:
-        """Called in a thread of Dask's."""
-        if self._stopped:  # by ourselves; the progress files say when the trainings have ended
+        """Called in a Dask thread."""
+        if self._stopped:  # by this program; the progress files show when the trainings have ended
             return
         if task.status == "finished":
             future.set_result(task.result())
@@ -337,7 +337,7 @@ class SchedulerWorkers(Workers):
 
     def stop(self) -> None:
         self._stopped = True
-        with contextlib.suppress(Exception):  # the scheduler may have gone
+        with contextlib.suppress(Exception):  # the scheduler may be gone
             self.client.cancel(self._tasks, force=True)
 
     def close(self) -> None:
@@ -348,7 +348,7 @@ class SchedulerWorkers(Workers):
 
 
 def _why(error: BaseException | None) -> str:
-    """Why a group came to no result at all."""
+    """Explain why a group has no result at all."""
     from distributed.scheduler import KilledWorker
 
     if isinstance(error, KilledWorker):

@@ -1,6 +1,6 @@
-"""How many processes the limits of the system allow.
+"""Check that the limits of the system allow the requested number of processes.
 
-They are checked before workers start, which would only say that they failed.
+This is done before workers start, because they would only report that they failed.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from pathlib import Path
 from softvq_cli.errors import Message, SoftVQError
 
 _FILES, _FILES_EACH = 32, 12
-"""Open at once, as measured: this program's own (24), and its pipes to each process (9), which has 12 itself."""
+"""Open files, with a margin: this program was measured to have 24 and 9 pipes to each worker, a worker 12."""
 _SPACE = 5 << 30
-"""Bytes of address space that this program and each worker need, most of which are never touched (4.3 GB measured)."""
+"""Bytes of address space for this program and each worker, mostly never used (4.3 GB measured)."""
 _TASKS, _TASKS_EACH = 24, 24
-"""Processes and threads: this program's own, and those of a worker."""
+"""Processes and threads of this program, and of each worker."""
 
 
 def check(workers: int) -> None:
-    """Refuse more processes than the system allows; the soft limit on open files is raised where that is allowed."""
+    """Raise an error if the system does not allow so many workers; raise the soft limit on open files if possible."""
     try:
         import resource
     except ImportError:  # Windows has no such limits
@@ -42,7 +42,7 @@ def check(workers: int) -> None:
             f"{_SPACE / 1e9:.1f}: raise the limit (ulimit -v unlimited)"
         )
     most = resource.getrlimit(resource.RLIMIT_NPROC)[0]
-    if os.geteuid() and 0 <= most < tasks + (used := _tasks_of_user()):  # the system sets root no limit
+    if os.geteuid() and 0 <= most < tasks + (used := _tasks_of_user()):  # root has no limit
         raise SoftVQError(
             f"this user may have {most} processes and threads and has {used}, and {need} about {tasks}: raise the "
             "limit (ulimit -u), or end others"
@@ -50,10 +50,10 @@ def check(workers: int) -> None:
 
 
 def _tasks_of_user() -> int:
-    """Processes and threads of this user; 0 where the system does not show them."""
+    """Processes and threads of this user; 0 if the system does not show them."""
     count = 0
     for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it has just ended
+        with contextlib.suppress(OSError):  # the process has just ended
             if process.stat().st_uid == os.geteuid():
                 count += len(os.listdir(process / "task"))
     return count

@@ -1,11 +1,11 @@
-"""The paper's comparisons as studies: what may be asked of them, and how each is planned.
+"""The paper's comparisons as studies: their options, and how each is planned.
 
-Figure 4 compares models at a common reconstruction error. Every model is first trained in full. The target is the error
-at which the paper's own model ends, the soft VQ-VAE, unless another is given: the largest error of all would be that of
-the weakest bottleneck, which the others pass before they have learned much. Each run is then repeated up to the first
-line of its log at or below the target; with the same seed it is the same run, cut short: nothing in it depends on how
-long it was meant to be. A model that never comes down to it is shown in full, and so is the one whose last error it is,
-which may have been there for a line before.
+Figure 4 compares models at a common reconstruction error. First, every model is trained in full. The default target is
+the final error of the paper's own model, the soft VQ-VAE. (The largest error of all models would be that of the weakest
+bottleneck, which the others reach before they have learned much.) Then each run is repeated up to the first line of its
+log with an error at or below the target. With the same seed it is the same run, stopped earlier, because no step
+depends on the planned length. A model that never reaches the target is shown in full. So is the model whose final error
+is the target, although an earlier line of its log may also be at the target.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ from softvq_cli.training import run_directory
 from softvq_cli.words import BOTTLENECKS, CONTROLS
 
 REFERENCE = "soft-vq"
-"""The row whose last error the others are stopped at; without it, the largest of all."""
+"""The row whose final error is the target; without it, the largest error of all rows."""
 _LARGEST = "the weakest model's last error decides where all of them stop"
 _LOG_EVERY = 50
-"""Iterations between two lines of the logs in which the common error is looked up."""
+"""Iterations between two lines of the logs in which the target is searched."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PaperRequest(StudyRequest):
-    """Comparisons of the paper that are asked for; names and numbers are checked when it is made."""
+    """A request for comparisons of the paper; names and numbers are checked on construction."""
 
     names: tuple[str, ...]
-    """Of :data:`softvq_cli.experiments.paper.COMPARISONS`."""
+    """Names in :data:`softvq_cli.experiments.paper.COMPARISONS`."""
     only: tuple[str, ...] = ()
-    """Rows; the comparison's own where empty."""
+    """Rows to include; empty: those of the comparison."""
     data: Mapping[str, str] = field(default_factory=dict)
-    """Name of a comparison's data set → other data to use in its place."""
+    """Name of a comparison's data set → other data that replace it."""
     only_data: tuple[str, ...] = ()
-    """Data sets of the comparisons; all where empty."""
+    """Data sets to include; empty: all."""
     full: bool = False
-    """Also measure what goes beyond the paper's evaluation."""
+    """Whether to measure more than the paper's evaluation."""
     target_nmse: float | None = None
-    """Of Figure 4 and the ablation; the soft VQ-VAE's last error where None."""
+    """Target error of Figure 4 and the ablation; None: the final error of the soft VQ-VAE."""
 
     def __post_init__(self) -> None:
         for name in self.names:
@@ -83,13 +83,13 @@ class PaperRequest(StudyRequest):
 
     @staticmethod
     def _possible_rows(comparison: Comparison) -> list[Row]:
-        """Its rows, and those that come in by their name alone; there is no common error of a control."""
+        """Its rows, and optional ones that are selected only by name; controls have no error to match."""
         names = {row.name for row in comparison.rows}
         more = (*BOTTLENECKS, *(() if comparison.matched else CONTROLS))
         return [*comparison.rows, *(model_row(name) for name in more if name not in names)]
 
     def rows(self, comparison: Comparison) -> list[Row]:
-        """Those that are asked for, in the comparison's order."""
+        """The requested rows, in the comparison's order."""
         rows = list(comparison.rows)
         if self.only:
             rows = [row for row in self._possible_rows(comparison) if row.name in self.only]
@@ -99,11 +99,11 @@ class PaperRequest(StudyRequest):
         return [dataclasses.replace(row, stem=f"{row.name}-d{latent_dim}") for row in rows]
 
     def parts(self, comparison: Comparison) -> tuple[str, ...]:
-        """What is to be measured of each model."""
+        """The parts to measure for each model."""
         return tuple(dict.fromkeys((*comparison.parts, *((PROBES, MAP) if self.full else ()))))
 
     def plan(self, reporter: Reporter) -> tuple[Study, ...]:
-        """A study for each comparison of whose data there is any."""
+        """One study for each comparison with available data."""
         data, missing = self._load(reporter)
         studies = tuple(study for study in (self._study(name, data, missing) for name in self.names) if study.jobs)
         if not studies:
@@ -115,7 +115,7 @@ class PaperRequest(StudyRequest):
         return studies
 
     def _load(self, reporter: Reporter) -> tuple[dict[str, StudyData], dict[str, str]]:
-        """(the data sets that can be had, why the others cannot), by the comparisons' names."""
+        """(available data sets, reasons why others are not available), by their name in the comparisons."""
         wanted = [data for data in self._data_names if not self.only_data or data in self.only_data]
         loaded: dict[str, StudyData] = {}
         missing: dict[str, str] = {}
@@ -142,7 +142,7 @@ class PaperRequest(StudyRequest):
         own = {each: data[each] for each in comparison.data if each in data}
         rows = self.rows(comparison)
         seeds = tuple(range(self.seeds or comparison.seeds))
-        # A matched run is measured when it has been cut.
+        # A matched run is measured after it has been shortened.
         parts = () if comparison.matched else self.parts(comparison)
         shared = {**({"log_every": _LOG_EVERY} if comparison.matched else {}), **comparison.settings, **self.settings}
         return Study(
@@ -162,7 +162,7 @@ class PaperRequest(StudyRequest):
         )
 
     def match(self, study: Study, outcome: Outcome) -> Study:
-        """The study with its runs, trained in full, cut at a common test error; failed jobs stay, for the report."""
+        """The study with its full runs shortened to a common test error; failed jobs remain, for the report."""
         trained = [job for job in study.jobs if job in outcome.evaluations]
         curves = {job: _errors(job) for job in trained}
         target = self.target_nmse or _last_error(curves)
@@ -188,7 +188,7 @@ class PaperRequest(StudyRequest):
 
 
 def decoder_inputs(rows: Sequence[Row]) -> list[Row]:
-    """For each of the rows with a codebook one of what its decoder receives."""
+    """For each row with a codebook, a row for the decoder's input."""
     return [
         dataclasses.replace(row, label=f"{row.label}, on ẑ_q", representation="z_q")
         for row in rows
@@ -197,25 +197,25 @@ def decoder_inputs(rows: Sequence[Row]) -> list[Row]:
 
 
 def _errors(job: Job) -> list[tuple[int, float]]:
-    """(step, error on the test split), from the job's log."""
+    """(step, error on the test split) from the job's log."""
     return [(line["step"], line["test_nmse"]) for line in run_directory.read_metrics(job.folder)]
 
 
 def _step_at(target: float, curve: Sequence[tuple[int, float]]) -> int | None:
-    """The first step with that error or less, or of the run whose last error it is the last; None where none has it."""
+    """The first step with at most this error (the last step if it is the run's final error); None if there is none."""
     if curve and curve[-1][1] == target:
         return curve[-1][0]
     return next((step for step, error in curve if error <= target), None)
 
 
 def _last_error(curves: Mapping[Job, Sequence[tuple[int, float]]]) -> float | None:
-    """Of the reference, of several seeds the largest, or of all rows; None where nothing was trained."""
+    """The final error of the reference (the largest of its seeds), else the largest of all rows; None without any."""
     ends = {job: curve[-1][1] for job, curve in curves.items() if curve}
     return max([end for job, end in ends.items() if job.row == REFERENCE] or ends.values(), default=None)
 
 
 def _cut(job: Job, step: int, parts: tuple[str, ...]) -> Job:
-    """The same run with ``step`` iterations, in a folder of its own; a run that needs all of them stays where it is."""
+    """The same run with ``step`` iterations in its own folder; a run that needs all iterations keeps its folder."""
     if step == job.steps:
         return dataclasses.replace(job, parts=parts)
     train = dataclasses.replace(job.config.train, iterations=step)

@@ -1,4 +1,4 @@
-"""A study's document: its results, JSON-ready and whole. Every other form of a report is made from it."""
+"""The document of a study: its complete results, ready for JSON. All other forms of a report are made from it."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from softvq_cli.version import __version__
 from softvq_cli.words import BOTTLENECKS
 
 Values = Mapping[int, Mapping[str, float]]
-"""Seed → value by measure."""
+"""Seed → measure → value."""
 
 
 def document(study: Study, outcome: Outcome) -> dict[str, Any]:
     """The results of a study.
 
     ``rows`` has one dictionary per row: ``row``, ``label``, ``kind``, ``seeds`` by data set, and ``cells`` by
-    ``DATA.MEASURE``, of the table's columns and of every other measure. A cell has ``mean``, ``std``, ``n``, ``values``
-    (in the order of ``seeds``), ``interval``, ``paper`` and ``versus_baseline``; where models were kept on the way,
-    ``steps`` has the first five by iterations.
+    ``DATA.MEASURE``, for the columns of the table and every other measure. A cell has ``mean``, ``std``, ``n``,
+    ``values`` (in the order of ``seeds``), ``interval``, ``paper`` and ``versus_baseline``; with intermediate
+    checkpoints, ``steps`` has the first five by number of iterations.
     """
     failures = {**study.missing, **{job.name: error for job, error in outcome.failures.items() if job in study.jobs}}
     private = [path for data in study.data.values() for path in (data.config.data, data.config.data_dir) if path]
@@ -58,7 +58,7 @@ def document(study: Study, outcome: Outcome) -> dict[str, Any]:
 
 
 def _measured_by(study: Study, outcome: Outcome, name: str) -> list[str]:
-    """Processors or versions that measured it, as far as that is recorded; the names of machines are private."""
+    """Processors or versions that measured it, if recorded; the names of machines are private."""
     machines = (outcome.evaluations[job].machine for job in study.jobs if job in outcome.evaluations)
     return sorted({machine[name] for machine in machines if machine and name in machine})
 
@@ -69,9 +69,9 @@ def _other_versions(study: Study, outcome: Outcome) -> list[str]:
 
 
 def _settings(study: Study, data: str) -> dict[str, dict[str, Any]]:
-    """Model → the settings that a reader needs to repeat it; those that it does not read are left out.
+    """Model → the settings that are needed to repeat it, without those that it does not use.
 
-    In a sweep the rows are one model, whose varied settings are in the rows' labels.
+    In a sweep, all rows are one model, and their labels have the varied settings.
     """
     settings: dict[str, dict[str, Any]] = {}
     common = ("arch", "latent_dim", "iterations", "batch_size", "lr", "reconstruction_scale")
@@ -105,7 +105,7 @@ def _row(study: Study, row: Row, outcome: Outcome) -> dict[str, Any]:
         seeds[data] = list(values)
         compared = study.baseline is not None and row.seeded and row.key != study.baseline
         baseline = _values(_evaluations(study, outcome, data, study.baseline), "z_e") if compared else {}
-        # Starts, clusters, codes and models on the way are those of the job's first representation.
+        # Starts, clusters, codes and intermediate checkpoints belong to the job's first representation.
         of_job = list(evaluations.values()) if row.representation is None else []
         for name, numbers in {**_statistics(values, of_job), **_seed_agreement(of_job)}.items():
             cell = cells.setdefault(f"{data}.{name}", {"paper": None})
@@ -119,20 +119,20 @@ def _row(study: Study, row: Row, outcome: Outcome) -> dict[str, Any]:
 
 
 def _evaluations(study: Study, outcome: Outcome, data: str, row: str | None) -> dict[int, Evaluation]:
-    """Seed → evaluation of a row on a data set, in the order of the seeds."""
+    """Seed → evaluation of a row on a data set, in order of the seeds."""
     jobs = [job for job in study.jobs if (job.data, job.row) == (data, row) and job in outcome.evaluations]
     return {job.seed: outcome.evaluations[job] for job in sorted(jobs, key=lambda job: job.seed)}
 
 
 def _steps(study: Study, data: str, row: Row) -> dict[int, str]:
-    """Iterations → part of the models on the way that are asked for, in increasing order."""
+    """Iterations → part of the requested intermediate checkpoints, in increasing order."""
     jobs = [job for job in study.jobs if (job.data, job.row) == (data, row.name) and row.representation is None]
     parts = {step: part for job in jobs for part in job.parts if (step := step_of(part)) is not None}
     return dict(sorted(parts.items()))
 
 
 def _values(evaluations: Mapping[int, Evaluation], representation: str) -> Values:
-    """Of a representation, or of a model on the way, by the name of its part."""
+    """The values of a representation, or of an intermediate checkpoint by the name of its part."""
     return {seed: each.numbers[representation] for seed, each in evaluations.items() if representation in each.numbers}
 
 
@@ -154,7 +154,7 @@ def _cell(values: Sequence[float], interval: Mapping[str, Any] | None) -> dict[s
 
 
 def _interval(values: Sequence[float], starts: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """The bootstrap's, over trainings and, for the clustering, over the K-means starts of each; None of one value."""
+    """Bootstrap interval over trainings and, for the clustering, over their K-means starts; None for one value."""
     if starts:
         accuracies, inertias = ([each[name] for each in starts] for name in ("clustering_accuracy", "inertia"))
         low, high = hierarchical_bootstrap(accuracies, inertias)
@@ -166,7 +166,7 @@ def _interval(values: Sequence[float], starts: Sequence[Mapping[str, Any]]) -> d
 
 
 def _seed_agreement(evaluations: Sequence[Evaluation]) -> dict[str, dict[str, Any]]:
-    """How well the clusterings of different seeds agree; the values are of pairs of seeds."""
+    """The agreement between the clusterings of different seeds; the values are those of pairs of seeds."""
     clusterings = [clusters for each in evaluations if (clusters := each.array("clusters")) is not None]
     if len(clusterings) < 2:
         return {}
@@ -176,7 +176,7 @@ def _seed_agreement(evaluations: Sequence[Evaluation]) -> dict[str, dict[str, An
 
 
 def versus(name: str, values: Values, baseline: Values) -> dict[str, Any] | None:
-    """The differences to the baseline, over the seeds that both have and, by Welch's t, of all."""
+    """The differences from the baseline, over the seeds that both have and, by Welch's t test, over all."""
     ours, theirs = ({seed: of_seed[name] for seed, of_seed in v.items() if name in of_seed} for v in (values, baseline))
     common = [seed for seed in ours if seed in theirs]
     if not common:
@@ -187,7 +187,7 @@ def versus(name: str, values: Values, baseline: Values) -> dict[str, Any] | None
 
 
 def _unfinished_probes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A note on each row with a softmax probe that was stopped before it had converged."""
+    """A note on each row whose softmax regression was stopped before it converged."""
     return [
         f"{row['label']}, {data}: the softmax probe was stopped before its optimum; its accuracy could still change"
         for row in rows

@@ -1,6 +1,6 @@
-"""A report's document as Markdown, CSV, LaTeX, and as rows of text for the terminal.
+"""Format the document of a report as Markdown, CSV, LaTeX, and as text for the terminal.
 
-Everything is written from the JSON document alone, so that a committed table can be checked against it.
+Everything is derived from the JSON document, so that a committed table can be checked against it.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ Cell = Mapping[str, Any]
 Row = Mapping[str, Any]
 Document = Mapping[str, Any]
 Table = tuple[list[str], list[list[str]]]
-"""(header, rows) as texts."""
+"""(header, rows) as text."""
 _NONE = "–"
 _LEVEL = 0.05
-"""Of significance."""
+"""Significance level."""
 
 _MEANS = "Mean ± sample standard deviation over n trainings{}, in per cent for accuracies."
 _COLUMN_LEGENDS = {
@@ -71,14 +71,14 @@ _BEYOND_LEGENDS = {
     "map_clustering_accuracy": "K-means on a two-dimensional t-SNE of z_e",
     "trustworthiness": "how well that map keeps neighbourhoods (1 is perfect)",
 }
-"""A measure that is there → what it and those that come with it are."""
+"""A measure that is present → an explanation of it and of related measures."""
 _COURSE = """\
 The same of the models as they were after fewer iterations of the same trainings, kept on the way; the last number of a
 row is the table's."""
 
 
 def value_text(measure: str, value: float | None, *, signed: bool = False) -> str:
-    """A number as people read it: per cent for accuracies."""
+    """Format a number for display; accuracies in per cent."""
     if value is None:
         return _NONE
     spec = _measure(measure)
@@ -86,7 +86,7 @@ def value_text(measure: str, value: float | None, *, signed: bool = False) -> st
 
 
 def mean_text(measure: str, cell: Cell | None) -> str:
-    """``77.64 ± 0.31``; of two runs the mean and both values, whose standard deviation would say little."""
+    """Format as ``77.64 ± 0.31``; for two runs, the mean and both values, as their standard deviation says little."""
     if cell is None or cell["mean"] is None:
         return _NONE
     mean = value_text(measure, cell["mean"])
@@ -104,7 +104,7 @@ def interval_text(measure: str, cell: Cell | None) -> str:
 
 
 def difference_text(measure: str, versus: Mapping[str, Any] | None) -> str:
-    """``+3.83 [+1.20, +6.46]; [+1.02, +6.64]``: paired, and Welch's."""
+    """Format as ``+3.83 [+1.20, +6.46]; [+1.02, +6.64]``: paired, and by Welch's t test."""
     if versus is None:
         return _NONE
     mean = value_text(measure, versus["mean"], signed=True)
@@ -119,13 +119,13 @@ def _ends(measure: str, interval: Mapping[str, Any], *, signed: bool = False) ->
 
 
 def cell_of(row: Row, data: str, measure: str) -> Cell | None:
-    """The row's cell of a measure on a data set; None where it has no run."""
+    """The row's cell for a measure on a data set; None if it has no run."""
     cell: Cell | None = row["cells"].get(f"{data}.{measure}")
     return cell if cell and cell["n"] else None
 
 
 def course_of(row: Row, data: str, measure: str) -> dict[int, Cell]:
-    """Iterations → numbers of the models on the way and of the last one; empty where none was kept."""
+    """Iterations → cell of the intermediate checkpoints and the final model; empty without checkpoints."""
     cell, end = cell_of(row, data, measure), cell_of(row, data, "iterations")
     if cell is None or end is None or "steps" not in cell:
         return {}
@@ -133,18 +133,18 @@ def course_of(row: Row, data: str, measure: str) -> dict[int, Cell]:
 
 
 def paper_name(document: Document, data: str) -> str:
-    """What to call the published numbers next to those of ``data``: of which data they are, where they are others."""
+    """The name of the published numbers next to those of ``data``, including their data set if it differs."""
     described = document["data"][data]
     return "paper" if described["papers"] else f"paper, {described['stands_for']}"
 
 
 def panel_title(document: Document, data: str, title: str, between: str = "\n") -> str:
-    """With the name of the data where there are several data sets."""
+    """The title, with the data set if there are several."""
     return f"{document['data'][data]['title']}{between}{title}" if len(document["data"]) > 1 else title
 
 
 def main_table(document: Document) -> Table:
-    """The table itself: each column next to the paper's, where the paper has one."""
+    """The table itself: each column next to the paper's, if the paper has one."""
 
     def parts(column: Mapping[str, Any], title: str) -> Parts:
         paper = {paper_name(document, column["data"]): lambda measure, cell: value_text(measure, cell["paper"])}
@@ -156,7 +156,7 @@ def main_table(document: Document) -> Table:
 
 
 def difference_table(document: Document) -> Table:
-    """The differences to the paper and to the baseline."""
+    """The differences from the paper and from the baseline."""
 
     def to_paper(measure: str, cell: Cell) -> str:
         both = cell["mean"] is not None and cell["paper"] is not None
@@ -172,11 +172,11 @@ def difference_table(document: Document) -> Table:
 
 
 Parts = list[tuple[str, Callable[[str, Cell], str]]]
-"""What a table shows of a column: titles, and the text of a measure's cell below each."""
+"""Titles of the sub-columns of a column, and the function that formats the cell of a measure for each."""
 
 
 def _pivot(document: Document, parts_of: Callable[[Mapping[str, Any], str], Parts]) -> Table:
-    """A line for each row of the document, with the parts of each of its columns."""
+    """One line per row of the document, with the sub-columns of each column."""
     parts = []
     for column in document["columns"]:
         title = panel_title(document, column["data"], _measure(column["measure"]).title, ", ")
@@ -189,22 +189,22 @@ def _pivot(document: Document, parts_of: Callable[[Mapping[str, Any], str], Part
 
 
 def _trainings(row: Row) -> str:
-    """Number of trainings; of the data sets, if they differ, each."""
+    """Number of trainings, for each data set if they differ."""
     numbers = [len(seeds) for seeds in row["seeds"].values()]
     return str(numbers[0]) if len(set(numbers)) == 1 else ", ".join(map(str, numbers))
 
 
 def _filled(rows: Iterable[list[str]]) -> list[list[str]]:
-    """Those with any number."""
+    """The rows with at least one number."""
     return [row for row in rows if any(text != _NONE for text in row[1:])]
 
 
 def measures_table(
     document: Document, data: str, names: Sequence[str], text: Callable[[str, Cell | None], str] = mean_text
 ) -> Table:
-    """Other measures on one data set, without those and the rows that have none.
+    """Other measures on one data set, without empty columns and rows.
 
-    They have their own n: a measure that was asked for later may be there for fewer trainings than the table's.
+    They have their own n: a measure requested later may be available for fewer trainings than those of the table.
     """
     by_row = {row["label"]: {name: cell_of(row, data, name) for name in names} for row in document["rows"]}
     shown = [name for name in names if any(cells[name] for cells in by_row.values())]
@@ -212,14 +212,14 @@ def measures_table(
     for label, *texts in _filled(
         [label, *(text(name, cells[name]) for name in shown)] for label, cells in by_row.items()
     ):
-        # The values of seed_ari are of pairs of trainings.
+        # seed_ari has one value per pair of trainings.
         n = sorted({cell["n"] for name in shown if name != "seed_ari" and (cell := by_row[label][name])})
         rows.append([label, f"{n[0]}–{n[-1]}" if len(n) > 1 else str(n[0]) if n else _NONE, *texts])
     return ["", "n", *(_measure(name).title for name in shown)], rows
 
 
 def spread_table(document: Document, data: str) -> Table:
-    """What the spread of the clustering accuracy is made of; of rows with enough trainings."""
+    """The variance components of the clustering accuracy, for rows with enough trainings."""
     text = partial(value_text, "clustering_accuracy")
     rows = []
     for row in document["rows"]:
@@ -239,7 +239,7 @@ def spread_table(document: Document, data: str) -> Table:
 
 
 def order_table(document: Document, data: str) -> Table:
-    """Per column the pairs of models that are told apart."""
+    """For each column, the pairs of models with a significant difference."""
     texts = []
     for column in document["columns"]:
         cells = {row["label"]: row["cells"][column["key"]] for row in document["rows"] if row["kind"] == "model"}
@@ -255,7 +255,7 @@ def order_table(document: Document, data: str) -> Table:
 
 
 def course_table(document: Document, data: str) -> Table:
-    """The models on the way: a row per model and measure, a column per number of iterations."""
+    """Intermediate checkpoints: one row per model and measure, one column per number of iterations."""
     measures = [column["measure"] for column in document["columns"] if column["data"] == data]
     courses = [(row["label"], name, course_of(row, data, name)) for name in measures for row in document["rows"]]
     steps = sorted({step for _, _, course in courses for step in course})
@@ -268,11 +268,11 @@ def course_table(document: Document, data: str) -> Table:
 
 
 def markdown(document: Document) -> str:
-    """The whole report."""
+    """The complete report."""
     shown = {column["measure"] for column in document["columns"]}
     cells = (item for row in document["rows"] for item in row["cells"].items())
     measures = list(dict.fromkeys(key.rpartition(".")[2] for key, cell in cells if cell["n"]))
-    unlisted = [name for name in measures if name not in MEASURES]  # what only a bottleneck's own file names
+    unlisted = [name for name in measures if name not in MEASURES]  # measures defined only by a bottleneck
 
     def others(names: Sequence[str]) -> Callable[[str], Table]:
         return lambda data: measures_table(document, data, [name for name in names if name not in shown])
@@ -312,7 +312,7 @@ def _how(document: Document) -> str:
     for data in document["data"].values():
         shape = " x ".join(map(str, data["image_shape"]))
         replaced = "" if data["papers"] else f", in the place of the paper's {data['stands_for']}"
-        # These tell the images of a name of the user's own from others.
+        # These distinguish the images of a custom data set from others.
         fingerprints = " and ".join(text[:16] for text in data.get("fingerprints", ()))
         of_user = "" if data["name"] in IMAGE_SHAPES else f"; fingerprints {fingerprints}"
         images = f"{data['train']} training and {data['test']} test images of {shape}"
@@ -325,7 +325,7 @@ def _how(document: Document) -> str:
 
 
 def settings_lines(by_row: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The settings of a data set's rows: those that all have, and then those of single rows."""
+    """The settings of a data set: first those common to all rows, then those of single rows."""
     if not by_row:
         return []
     first = next(iter(by_row.values()))
@@ -345,7 +345,7 @@ def _settings_text(settings: Mapping[str, Any]) -> str:
 
 
 def _table_legend(document: Document) -> str:
-    """What the table's columns and its rows in italics are."""
+    """Explain the table's columns and its rows in italics."""
     shown = {column["measure"] for column in document["columns"]}
     two = any(cell["n"] == 2 for row in document["rows"] for cell in row["cells"].values())
     sentences = [_MEANS.format(" (of two, both values)" * two)]
@@ -357,7 +357,7 @@ def _table_legend(document: Document) -> str:
 
 
 def _difference_legend(document: Document) -> str:
-    """What is compared with what."""
+    """Explain which values are compared."""
     sentences = [_TO_PAPER] if any(column["published"] for column in document["columns"]) else []
     cells = [row["cells"][column["key"]] for row in document["rows"] for column in document["columns"]]
     if versus := [cell["versus_baseline"] for cell in cells if cell["versus_baseline"]]:
@@ -373,10 +373,10 @@ def _wrapped(text: str) -> str:
 
 
 def csv_text(document: Document) -> str:
-    """A long table: one line for each cell with a run, and for each step of its course.
+    """A long table: one line for each cell with a run, and one for each intermediate checkpoint.
 
-    Accuracies are fractions of 1, and ``values`` has one number per seed. The data have their own name, whatever data
-    set of the paper they stand for; the settings of a sweep have columns.
+    Accuracies are fractions of 1, and ``values`` has one number per seed. Data that replace a data set of the paper
+    have their own name; the varied settings of a sweep are columns.
     """
     out = io.StringIO()
     axes = list(document.get("over") or ([document["setting"]] if "setting" in document else []))
@@ -403,7 +403,7 @@ _CSV_NUMBERS = (
 
 
 def _flat(numbers: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Numbers in numbers have both names, ``interval_low``; the mean of some has the name of these."""
+    """Flatten nested numbers: names are joined, ``interval_low``, and a mean gets the name of its values."""
     flat: dict[str, Any] = {}
     for name, value in numbers.items():
         if isinstance(value, Mapping):
@@ -443,12 +443,12 @@ _TEX = {
 
 
 def markdown_table(document: Document) -> str:
-    """The table itself, with controls in italics."""
+    """The table itself in Markdown, with controls in italics."""
     return markdown_rows(*main_table(document), split=_models(document))
 
 
 def _models(document: Document) -> int:
-    """How many rows come before the controls that stand below the models."""
+    """Number of rows above the controls at the end of the table."""
     kinds = [row["kind"] for row in document["rows"]]
     return max((i + 1 for i, kind in enumerate(kinds) if kind == "model"), default=len(kinds))
 

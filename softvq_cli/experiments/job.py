@@ -1,7 +1,6 @@
-"""One job: a folder with a model to train, or a control, and the parts of its evaluation; and how jobs are completed.
+"""Jobs: a folder with a model to train, or a control, and the parts of its evaluation; and how jobs are completed.
 
-A folder has one writer. A job that was given to two processes is completed by the first; the second waits, and finds it
-done.
+A folder has one writer. If two processes have the same job, the second one waits until the first has completed it.
 """
 
 from __future__ import annotations
@@ -29,45 +28,45 @@ if TYPE_CHECKING:
     from softvq_cli.training.checkpoint import Checkpoint
 
 _EVALUATION_UNITS = 1000
-"""An evaluation of 64 columns takes about as long as this many iterations: enough to sort jobs and guess the end."""
+"""Evaluating 64 latent dimensions takes about as long as this many iterations; used to sort jobs and estimate time."""
 _ITERATION: dict[str, tuple[int, float]] = {"mlp": (784, 0.0165), "cnn": (3072, 0.107)}
-"""Architecture → the pixels of the images on which an iteration of 32 was timed, and its seconds."""
+"""Architecture → (values per image, seconds per iteration of 32 images), as measured."""
 _OF_NO_EFFECT = (*DataConfig.__dataclass_fields__, *run_directory.CHANGEABLE, "log_every")
-"""Settings in which a run may differ from its job. That the data are the same is seen from their fingerprint."""
+"""Settings in which a run may differ from its job. Fingerprints show whether the data are the same."""
 _PATIENCE = 1.0
-"""Seconds between two looks at a folder in which another process works."""
+"""Seconds between two checks of a folder in which another process works."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be completed; it travels to another process."""
+    """The description of a job, which is sent to another process."""
 
     folder: Path
     row: str
-    """The row of the study that reports it."""
+    """The row of the study in which it is reported."""
     subject: str
     """A bottleneck to train, or a control."""
     data: str
-    """The data set that the study speaks of; the configuration may put another in its place."""
+    """The data set in the study; the configuration may replace it by another."""
     config: RunConfig
-    """All settings. Of a control only the data, and what it needs: the model and the seed, or the dimensions."""
+    """All settings. For a control only the data and what it needs: model and seed, or the dimensions."""
     fingerprints: tuple[str, str]
-    """Of the training and the test split."""
+    """Fingerprints of the training and test split."""
     pixels: int
-    """Of an image, over all channels."""
+    """Values per image, over all channels."""
     parts: tuple[str, ...]
-    """What is to be measured: of BASIC, PROBES and MAP, and models on the way, see :func:`evaluate.at`."""
+    """Parts to measure: BASIC, PROBES and MAP, and those of intermediate checkpoints, see :func:`evaluate.at`."""
     file: str | None = None
-    """Embeddings that another program made of the same images; measured in the place of a model's."""
+    """Embeddings that another program computed from the same images; measured instead of a model's."""
 
     @property
     def name(self) -> str:
-        """What to call it: the name of its folder."""
+        """The name of its folder."""
         return self.folder.name
 
     @property
     def seed(self) -> int:
-        """Of its training."""
+        """The seed of its training."""
         return self.config.train.seed
 
     @property
@@ -77,35 +76,35 @@ class Job:
 
     @property
     def steps(self) -> int:
-        """Iterations of its training."""
+        """The iterations of its training."""
         return self.config.train.iterations if self.trains else 0
 
     @property
     def all_parts(self) -> tuple[str, ...]:
-        """``parts``, and with the paper's measures of a codebook's z_e those of the decoder's input."""
+        """``parts``; for codebook models, the paper's measures of z_e imply those of the decoder's input."""
         quantised = self.trains and BOTTLENECKS[self.subject].has_codebook and BASIC in self.parts
         return (*self.parts, *((QUANTISED,) if quantised else ()))
 
     def seconds(self, iterations: int) -> float:
-        """About how long so many of its iterations take on one core (docs/PERFORMANCE.md)."""
+        """Estimated seconds for that many iterations on one core (docs/PERFORMANCE.md)."""
         model, train = self.config.model, self.config.train
         pixels, seconds = _ITERATION.get(model.arch, _ITERATION["mlp"])
         return float(iterations * seconds * train.batch_size / 32 * (0.5 + 0.5 * self.pixels / pixels))
 
     @property
     def evaluation_units(self) -> int:
-        """How long its evaluation takes, in iterations, roughly."""
+        """Rough duration of its evaluation, in iterations."""
         columns = self.pixels if self.subject == RAW else self.config.model.latent_dim
         return len(self.parts) * max(1, _EVALUATION_UNITS * columns // 64)
 
 
 @dataclass(frozen=True)
 class State:
-    """What a job's folder already holds."""
+    """What a job's folder already has."""
 
     step: int = 0
     evaluation: Evaluation | None = None
-    """Of the finished training, with all parts that are asked for."""
+    """The evaluation of the finished training with all requested parts."""
 
     @property
     def done(self) -> bool:
@@ -114,14 +113,14 @@ class State:
 
 
 def inspect(job: Job) -> State:
-    """Look into the job's folder without changing anything; RefusedError where it holds another run."""
+    """Check the job's folder without changing anything (RefusedError: it has another run)."""
     if not job.trains:
         return State(evaluation=_evaluation(job, None))
     try:
         checkpoint = _checkpoint(job)
         if checkpoint is None and (job.folder / run_directory.CONFIG).exists():
             _refuse_other_settings(job, run_directory.stored_config(job.folder))
-    except InputError:  # it will be met again when the job's turn comes, and reported
+    except InputError:  # it occurs again and is reported when the job runs
         return State()
     if checkpoint is None:
         return State()
@@ -135,13 +134,13 @@ def inspect(job: Job) -> State:
 
 
 def _checkpoint(job: Job, device: str = "cpu") -> Checkpoint | None:
-    """The one in the job's folder, if there is one (InputError where it is damaged)."""
+    """The checkpoint in the job's folder, or None (InputError: it is damaged)."""
     path = job.folder / run_directory.CHECKPOINT
     return _load(path, device) if path.exists() else None
 
 
 def _kept(job: Job, step: int, device: str) -> Checkpoint:
-    """The checkpoint that was kept after ``step`` iterations; InputError where it is not of this job's training."""
+    """The checkpoint that was kept after ``step`` iterations (InputError: it is not from this job's training)."""
     checkpoint = _load(run_directory.kept_checkpoint(job.folder, step), device)
     if checkpoint.step != step or checkpoint.dataset.fingerprint != job.fingerprints[0]:
         raise InputError(f"{checkpoint.path} belongs to another training or another step: remove it")
@@ -170,7 +169,7 @@ def _refuse_other_settings(job: Job, stored_config: RunConfig) -> None:
 
 
 def _subject(job: Job, checkpoint: Checkpoint | None, reporter: Reporter | None = None) -> Subject:
-    """What the job evaluates: its checkpoint's model, or its control."""
+    """The subject of the evaluation: the checkpoint's model, or the control."""
     from softvq_cli import datasets
 
     reporter = reporter or Reporter()
@@ -183,7 +182,7 @@ def _subject(job: Job, checkpoint: Checkpoint | None, reporter: Reporter | None 
 
 
 def _evaluation(job: Job, checkpoint: Checkpoint | None) -> Evaluation | None:
-    """The stored one, if it has all parts."""
+    """The stored evaluation, if it has all parts."""
     stored = evaluate.read(job.folder, _subject(job, checkpoint).key)
     return stored if stored.has(job.all_parts) else None
 
@@ -197,11 +196,11 @@ def complete(
     stop: threading.Event,
     machine: Mapping[str, str] | None = None,
 ) -> Iterator[tuple[Job, Evaluation | SoftVQError]]:
-    """Train what is not trained, side by side, then measure what is not measured, one job after the other.
+    """Train what is not trained, in parallel, then measure what is not measured, one job after the other.
 
-    ``reporters`` are one per job, ``threads`` are the evaluation's, and ``machine`` is written into evaluation.json.
-    When ``stop`` is set, a training writes its checkpoint after its step and ends, and an evaluation ends after its
-    part. Each job comes with its evaluation or with what went wrong, which stops no other.
+    ``reporters`` are one per job, ``threads`` are for the evaluation, and ``machine`` is stored in evaluation.json.
+    After ``stop`` is set, a training writes its checkpoint after the current step, and an evaluation ends after the
+    current part. Returns the evaluation or the error of each job; an error does not stop the others.
     """
     failures: dict[Job, SoftVQError] = {}
     with contextlib.ExitStack() as folders:
@@ -236,7 +235,7 @@ def complete(
 
 @contextlib.contextmanager
 def _alone(job: Job, reporter: Reporter, stop: threading.Event) -> Iterator[None]:
-    """Hold the job's folder, from when no other process does."""
+    """Lock the job's folder, after waiting for other processes."""
     with contextlib.ExitStack() as folder:
         while True:
             try:
@@ -251,16 +250,16 @@ def _alone(job: Job, reporter: Reporter, stop: threading.Event) -> Iterator[None
 
 
 def _train(jobs: Mapping[Job, Reporter], device: str, stop: threading.Event) -> dict[Job, SoftVQError]:
-    """Those that could not be trained, and why."""
+    """Train the jobs; returns those that failed, and why."""
     from softvq_cli.training import TrainRequest, train_together
 
     requests: dict[Job, TrainRequest] = {}
     for job, reporter in jobs.items():
         if job.trains:
             settings = job.config.flat()
-            if (job.folder / run_directory.CONFIG).exists():  # compared before: its own spelling of the data holds
+            if (job.folder / run_directory.CONFIG).exists():  # already compared; the run's spelling of the data is kept
                 settings = {name: settings[name] for name in (*run_directory.CHANGEABLE, run_directory.LONGER)}
-            # Only where there is a run: a grid that begins one is no news.
+            # Only for an existing run, because starting a run of a grid needs no note.
             resume = run_directory.is_used(job.folder)
             requests[job] = TrainRequest(settings, job.folder, resume=resume, reporter=reporter)
     outcomes = train_together(list(requests.values()), device=device, stop=stop)

@@ -1,4 +1,4 @@
-"""Studies of one's own data: bottlenecks that are compared, and one model at several values of its settings."""
+"""Studies of the user's data: a comparison of bottlenecks, and a sweep of one model's settings."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class OwnRequest(StudyRequest):
 
 @dataclass(frozen=True, kw_only=True)
 class CompareRequest(OwnRequest):
-    """A comparison of bottlenecks, with controls and embeddings of other programs; its names are checked when made."""
+    """A comparison of bottlenecks, controls and embeddings of other programs; names are checked on construction."""
 
     bottlenecks: tuple[str, ...] = DEFAULT
     also: tuple[Path, ...] = ()
@@ -89,7 +89,7 @@ class CompareRequest(OwnRequest):
 
 
 def _check_rows(path: Path, data: StudyData) -> None:
-    """Before anything is trained."""
+    """Check an embedding file before anything is trained."""
     from softvq_cli import embeddings
 
     rows, images = len(embeddings.read(path)), data.train + data.test
@@ -102,10 +102,10 @@ def _check_rows(path: Path, data: StudyData) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class SweepRequest(OwnRequest):
-    """One model at several values of its settings; names and values are checked when it is made."""
+    """A sweep of one model's settings; names and values are checked on construction."""
 
     over: Axes
-    """Numeric settings and their values in any order; reported in increasing order."""
+    """Numeric settings → their values in any order; the report has increasing order."""
 
     def __post_init__(self) -> None:
         if not self.over:
@@ -118,7 +118,7 @@ class SweepRequest(OwnRequest):
 
     @property
     def bottleneck(self) -> str:
-        """The one whose settings vary."""
+        """The bottleneck whose settings vary."""
         bottleneck: str = self.settings.get("bottleneck", ModelConfig.bottleneck)
         return bottleneck
 
@@ -140,7 +140,7 @@ class SweepRequest(OwnRequest):
         )
 
     def _rows(self, axes: Axes) -> list[Row]:
-        """A row for each combination of the values, the last axis the fastest."""
+        """One row for each combination of values; the last setting varies fastest."""
         rows = []
         for values in itertools.product(*axes.values()):
             texts = {name: _text(value) for name, value in zip(axes, values, strict=True)}
@@ -166,7 +166,7 @@ def _check_axis(name: str, values: Sequence[float]) -> None:
 
 
 def parse_over(texts: Iterable[str]) -> dict[str, tuple[float, ...]]:
-    """``K=8,16`` → the setting and its values, for each text (UsageError)."""
+    """Parse each text, for example ``K=8,16``, to a setting and its values (UsageError)."""
     axes: dict[str, tuple[float, ...]] = {}
     for text in texts:
         name, _, listed = text.partition("=")
@@ -187,5 +187,5 @@ def parse_over(texts: Iterable[str]) -> dict[str, tuple[float, ...]]:
 
 
 def _text(value: float) -> str:
-    """A number in full, 1.0 as 1."""
+    """Format a number with all its digits; 1.0 as 1."""
     return str(int(value)) if isinstance(value, float) and value == int(value) else str(value)

@@ -1,4 +1,4 @@
-"""The comparisons of the paper as data, and one with what came after it: rows, columns, data, settings, numbers.
+"""The comparisons of the paper and one with later methods, as data: rows, columns, data sets, settings, numbers.
 
 Source: Wu and Flierl, "Vector Quantization-Based Regularization for Autoencoders", AAAI 2020, Tables 1 and 2 and
 Figure 4.
@@ -16,7 +16,7 @@ from softvq_cli.results.measures import MEASURES
 from softvq_cli.words import BOTTLENECKS, PCA, RAW, UNTRAINED
 
 BASELINE = "ae"
-"""The row that the others are compared with over the same seeds."""
+"""The row with which the others are compared, for the same seeds."""
 
 
 @dataclass(frozen=True)
@@ -26,16 +26,16 @@ class Comparison:
     title: str
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
-    """In the order of the report."""
+    """Rows in the order of the report."""
     inputs: bool = True
-    """Whether the decoder's input of codebook models, ẑ_q, has rows of its own at the end."""
+    """Whether the decoder's input ẑ_q of codebook models has extra rows at the end."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """Settings that all rows share, on top of the data set's preset."""
+    """Settings that all rows share and that take precedence over the preset."""
     parts: tuple[str, ...] = (BASIC,)
     seeds: int = 3
     matched: bool = False
-    """Whether the models are compared at a common reconstruction error rather than after the preset's iterations; each
-    step is looked up in a run's log, which then has a line every 50 iterations."""
+    """Whether models are compared at a common reconstruction error instead of after the preset's iterations. The steps
+    are found in the logs, which then have a line every 50 iterations."""
 
     @property
     def data(self) -> tuple[str, ...]:
@@ -62,8 +62,8 @@ _TABLE2 = {
 }
 _FIGURE4 = ("test_nmse", "iterations", "clustering_accuracy", "nmi", "trustworthiness", "knn_recall")
 
-# The loss is w (q + beta e), of the codebook term q and the commitment term e. Adam divides gradients by their size, so
-# that a term is only switched off by a weight that its smallest denominator, 1e-8, hides: hence 1e-12.
+# The loss is w (q + beta e), with the codebook term q and the commitment term e. Adam divides gradients by their size.
+# Therefore a weight only disables a term if its smallest denominator, 1e-8, hides it: hence 1e-12.
 _COMMITMENT_ALONE = {"latent_weight": 1e-12, "beta": 7.5e12}
 _NO_LATENT_LOSS = {"soft_gradient": "attention", "latent_weight": 0.0}
 _ABLATION: Mapping[str, tuple[str, Mapping[str, Any]]] = {
@@ -81,7 +81,7 @@ _ABLATION: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "d8": ("d = 8", {"latent_dim": 8}),
     "d128": ("d = 128", {"latent_dim": 128}),
 }
-"""Row → its label, and the settings of the soft VQ-VAE that it changes."""
+"""Row → its label, and the settings that differ from the soft VQ-VAE."""
 _CARRIES = ("test_nmse", "iterations", "clustering_accuracy", "nmi", "probe_accuracy", "posterior_entropy_bits")
 
 _SINCE = ("clustering_accuracy", "nmi", "probe_accuracy", "test_nmse", "perplexity", "bits_per_image")
@@ -91,7 +91,7 @@ _BELOW = (model_row(PCA), model_row(UNTRAINED))
 
 
 def _columns(data: str, places: Mapping[str, int], paper: Mapping[str, tuple[float, ...]]) -> tuple[Column, ...]:
-    """Columns of a published table, which has per cent for accuracies; ``places`` says in which place each is."""
+    """The columns of a published table, with accuracies in per cent; ``places`` are the indices of the columns."""
 
     def number(measure: str, value: float) -> float:
         return round(value / 100, 6) if MEASURES[measure].per_cent else value
@@ -106,7 +106,7 @@ COMPARISONS: Mapping[str, Comparison] = {
     "table1": Comparison(
         "Table 1",
         _columns("mnist", {"clustering_accuracy": 0, "nmi": 1, "probe_accuracy": 2}, _TABLE1),
-        (model_row(RAW), *_MODELS, *_BELOW),  # raw data stand first where the paper has them
+        (model_row(RAW), *_MODELS, *_BELOW),  # raw data come first as in the paper
     ),
     "table2": Comparison(
         "Table 2",
@@ -144,4 +144,4 @@ COMPARISONS: Mapping[str, Comparison] = {
         matched=True,
     ),
 }
-"""By the name that ``reproduce`` takes."""
+"""Comparisons by their name in ``reproduce``."""

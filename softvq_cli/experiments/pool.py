@@ -1,8 +1,8 @@
-"""Many jobs, some side by side, whatever happens to one of them.
+"""Complete many jobs, several in parallel; a failure of one does not affect the others.
 
-Each job is completed by one process with a number of threads that does not depend on how many run beside it. On a GPU,
-most of which one small model leaves idle, a process trains the seeds of a model together. A job whose process was
-killed is tried again by another, and goes on from its checkpoint.
+Each job is completed by one process; its number of threads does not depend on the number of parallel jobs. On a GPU,
+which one small model leaves mostly idle, a process trains the seeds of a model together. If a process is killed,
+another process continues its job from the checkpoint.
 """
 
 from __future__ import annotations
@@ -37,24 +37,24 @@ from softvq_cli.reporter import Reporter
 from softvq_cli.results.evaluate import Evaluation
 
 _LOOK_EVERY = 0.2
-"""Seconds between two looks at the stop event."""
+"""Seconds between two checks of the stop event."""
 _WORTH_A_NOTE = 0.2
-"""Hours from which the cost of the jobs is said beforehand."""
+"""Minimum estimated hours for a note on the cost of the jobs."""
 READ_EVERY = 1.0
-"""Seconds between two readings of the jobs' progress files."""
+"""Seconds between two readings of the progress files."""
 TOKEN = ".shared"
-"""The file next to the jobs' folders by which a worker sees that it is in the command's folder."""
+"""A file next to the jobs' folders that shows a worker that it sees the command's folder."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of each job."""
+    """The result of each job."""
 
     evaluations: Mapping[Job, Evaluation]
     failures: Mapping[Job, str]
 
     def __or__(self, other: Outcome) -> Outcome:
-        """Both; of a job that is in both, the other's."""
+        """The union; results in ``other`` take precedence."""
         return Outcome({**self.evaluations, **other.evaluations}, {**self.failures, **other.failures})
 
 
@@ -65,15 +65,15 @@ def run(
     reporter: Reporter | None = None,
     stop: threading.Event | None = None,
 ) -> Outcome:
-    """Complete all jobs; those that are done already are only read.
+    """Complete all jobs; finished jobs are only read.
 
-    When ``stop`` is set, trainings write their checkpoints, the rest is left, and Interrupted is raised. RefusedError:
-    a folder holds a run with other settings. SoftVQError: there are no workers, or the scheduler has gone.
+    After ``stop`` is set, trainings write their checkpoints, other jobs are skipped, and Interrupted is raised.
+    RefusedError: a folder has a run with other settings. SoftVQError: there are no workers, or the scheduler is gone.
     """
     reporter, stop = reporter or Reporter(), stop or threading.Event()
     states = {job: inspect(job) for job in jobs}
     outcome = Outcome({job: state.evaluation for job, state in states.items() if state.evaluation}, {})
-    for job in outcome.evaluations:  # a worker that was killed right after its evaluation leaves one
+    for job in outcome.evaluations:  # a worker killed right after its evaluation leaves its progress file
         discard_progress(job)
     todo = {job: state for job, state in states.items() if not state.done}
     if jobs:
@@ -92,7 +92,7 @@ def run(
             ended = len(jobs) - len(todo) + len(course.evaluations)
             raise Interrupted(f"stopped with {ended} of {len(jobs)} jobs done", {})
     except BaseException:
-        workers.close()  # nobody waits for what they do
+        workers.close()  # their results are not needed
         raise
     finally:
         course.close()
@@ -100,7 +100,7 @@ def run(
 
 
 def _note_cost(todo: Mapping[Job, State], workers: Workers, reporter: Reporter) -> None:
-    """Say beforehand what takes long."""
+    """Report in advance what takes long."""
     left = {job: job.steps - state.step for job, state in todo.items() if job.trains}
     hours = sum(job.seconds(iterations) for job, iterations in left.items()) / 3600
     if hours < _WORTH_A_NOTE or workers.where.kind != "cpu":
@@ -114,7 +114,7 @@ def _note_cost(todo: Mapping[Job, State], workers: Workers, reporter: Reporter) 
 
 
 def _groups(todo: Mapping[Job, State], together: int) -> list[tuple[Job, ...]]:
-    """Jobs that differ only in their seeds, up to ``together`` of them in a group; the longest groups come first."""
+    """Group jobs that differ only in their seeds, up to ``together`` per group; the longest groups come first."""
     alike: dict[object, list[Job]] = {}
     for job in todo:
         settings = {name: value for name, value in job.config.flat().items() if name != "seed"}
@@ -124,12 +124,12 @@ def _groups(todo: Mapping[Job, State], together: int) -> list[tuple[Job, ...]]:
 
 
 def _left(job: Job, state: State) -> int:
-    """What is left to do, in iterations."""
+    """Remaining work in iterations."""
     return job.steps - state.step + job.evaluation_units
 
 
 class _Course:
-    """The groups that were given to the workers, how far each job is, and what came of it."""
+    """The submitted groups, the progress of each job, and the results."""
 
     def __init__(self, todo: Mapping[Job, State], workers: Workers, reporter: Reporter) -> None:
         self.evaluations: dict[Job, Evaluation] = {}
@@ -159,7 +159,7 @@ class _Course:
             future.add_done_callback(self._ended.put)
 
     def look(self) -> None:
-        """Wait a moment for a group that ends, and report how far all are."""
+        """Wait briefly for a group to end, and report the progress of all."""
         with contextlib.suppress(queue.Empty):
             self._end(self._ended.get(timeout=_LOOK_EVERY))
             while True:
@@ -170,7 +170,7 @@ class _Course:
             self._workers.watch(self._reporter)
 
     def stop(self) -> None:
-        """Ask all workers to end as soon as nothing is lost by it, and wait for those that train."""
+        """Ask all workers to stop when nothing would be lost, and wait for those that train."""
         self._workers.stop()
         latest = time.monotonic() + LONGEST_STOP
         while time.monotonic() < latest:
@@ -182,7 +182,7 @@ class _Course:
     def close(self) -> None:
         """Remove the token."""
         if self._order.token:
-            with contextlib.suppress(OSError):  # it stands for nothing without this order
+            with contextlib.suppress(OSError):  # the token has no effect after this order
                 Path(self._order.token).unlink()
 
     def _report(self) -> None:
@@ -199,14 +199,14 @@ class _Course:
         return f"{len(self.evaluations) + len(self.failures)} of {len(self._todo)}"
 
     def _tell_notes(self, job: Job, notes: Sequence[Told]) -> None:
-        """Those that were not told before. A job that is tried again begins its notes anew."""
+        """Report new notes. If a job is tried again, it repeats its notes."""
         for kind, text in notes[self._told.get(job, 0) :]:
             tell = self._reporter.warn if kind == "warn" else self._reporter.note
             tell(Message("{}: {}", job.name, text))
         self._told[job] = max(len(notes), self._told.get(job, 0))
 
     def _end(self, future: Future[list[Answer]]) -> None:
-        """A group is completed, has failed, or was stopped."""
+        """Process a group that is completed, has failed, or was stopped."""
         group = self.waiting.pop(future)
         try:
             answers = future.result()

@@ -1,4 +1,4 @@
-"""A study is carried out and reported: its document as JSON, Markdown, CSV, LaTeX and figures."""
+"""Carry out a study and write its report: a JSON document, Markdown, CSV, LaTeX and figures."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from softvq_cli.training import run_directory
 
 Document = Mapping[str, Any]
 _COURSE = "-course"
-"""After the report's name: the figure of the measures against the iterations."""
+"""Suffix of the report's name for the figure of measures against iterations."""
 
 
 @dataclass(frozen=True)
@@ -29,18 +29,18 @@ class Report:
     """One report on disk."""
 
     path: Path
-    """The JSON document; the other files have its name with other suffixes."""
+    """The JSON document; the other files have the same name with other suffixes."""
     document: dict[str, Any]
 
     @property
     def failed(self) -> list[str]:
-        """What is not in it, and why: one line each."""
+        """What is missing in it and why, one line each."""
         return [f"{failure['cell']}: {failure['error']}" for failure in self.document["failed"]]
 
 
 @dataclass(frozen=True)
 class Reports:
-    """One report for each study of whose data there is any, and what is not in them because it failed."""
+    """One report for each study with available data, and what is missing in them because it failed."""
 
     reports: tuple[Report, ...]
     failed: tuple[str, ...]
@@ -53,13 +53,13 @@ def carry_out(
     reporter: Reporter | None = None,
     stop: threading.Event | None = None,
 ) -> Reports:
-    """Train and measure what is not done yet in ``request.out``, and write the reports.
+    """Train and measure what is missing in ``request.out``, and write the reports.
 
-    RefusedError: another process works in the folder, or it holds runs with other settings. Interrupted: ``stop`` was
+    RefusedError: another process works in the folder, or it has runs with other settings. Interrupted: ``stop`` was
     set.
     """
     reporter, where = reporter or Reporter(), where or Where()
-    _ = where.kind  # a device that is not here is refused before any work
+    _ = where.kind  # an unavailable device is refused before any work
     files = (file for name in request.reports for file in report_files(name))
     with run_directory.locked(request.out, also=files):
         studies = request.plan(reporter)
@@ -91,9 +91,9 @@ def _write(study: Study, outcome: Outcome, out: Path, reporter: Reporter) -> Rep
 
 
 def write_forms(document: Document, out: Path, reporter: Reporter | None = None) -> None:
-    """Write whatever is made from a document alone: NAME.md, .csv, .tex and the figures, except maps.
+    """Write everything that is derived from the document: NAME.md, .csv, .tex and the figures, except maps.
 
-    A figure of an older report that would now be empty is removed.
+    Figures of an older report that would now be empty are removed.
     """
     name, title = document["name"], document["title"]
     table, course = out / f"{name}.png", out / f"{name}{_COURSE}.png"
@@ -113,7 +113,7 @@ def write_forms(document: Document, out: Path, reporter: Reporter | None = None)
 
 
 def _draw_bars(path: Path, document: Document, reporter: Reporter | None) -> bool:
-    """The table as bars next to the paper's; False where there is nothing to draw."""
+    """Draw the table as bars next to the paper's; returns False if there is nothing to draw."""
     from softvq_cli.plots import bars
 
     columns = []
@@ -134,7 +134,7 @@ def _draw_bars(path: Path, document: Document, reporter: Reporter | None) -> boo
 
 
 Lines = Mapping[str, Mapping[Any, Mapping[str, Any]]]
-"""Label → number of the setting → cell."""
+"""Label → value of the setting → cell."""
 
 
 def _course_of(document: Document, column: Mapping[str, Any]) -> Lines:
@@ -147,7 +147,7 @@ def _against_setting(document: Document, column: Mapping[str, Any]) -> Lines:
 
 
 def _draw_lines(path: Path, document: Document, lines_of: Callable[..., Lines], setting: str) -> bool:
-    """The columns against a setting or the iterations; False where there is nothing to draw."""
+    """Draw the columns against a setting or the iterations; returns False if there is nothing to draw."""
     from softvq_cli.plots import lines
 
     panels = []
@@ -166,14 +166,14 @@ def _draw_lines(path: Path, document: Document, lines_of: Callable[..., Lines], 
 
 
 def _title_and_scale(document: Document, column: Mapping[str, Any]) -> tuple[str, float]:
-    """The title of a panel with the measure's unit, and what its values are multiplied by."""
+    """The title of a panel with the unit of its measure, and the factor for its values."""
     spec = measure(column["measure"])
     title, scale = (f"{spec.title} (%)", 100.0) if spec.per_cent else (spec.title, 1.0)
     return formats.panel_title(document, column["data"], title), scale
 
 
 def _draw_maps(path: Path, study: Study, outcome: Outcome, reporter: Reporter) -> None:
-    """The t-SNE map of each row's first seed, one panel per row; nothing where no job is done."""
+    """Draw the t-SNE map of each row's first seed, one panel per row, unless no job is complete."""
     from softvq_cli import datasets
     from softvq_cli.plots import maps
 
@@ -185,7 +185,7 @@ def _draw_maps(path: Path, study: Study, outcome: Outcome, reporter: Reporter) -
             test = datasets.load(job.config.data, "test")
             evaluation = outcome.evaluations[job]
             numbers, coordinates = evaluation.numbers[row.measured], evaluation.array("map")
-            assert coordinates is not None  # a study of maps measures them
+            assert coordinates is not None  # a study with maps measures them
             reached = f"nMSE {numbers['test_nmse']:.3f}, {numbers['iterations']:.0f} iterations"
             panels.append(maps.Panel(row.label, coordinates, test.labels, test.class_names, reached))
     if panels:

@@ -1,4 +1,4 @@
-"""A study: a comparison as a value, its data, the plan of its jobs, and the request that it answers."""
+"""A study: a comparison as a value, with its data, the plan of its jobs, and the request for it."""
 
 from __future__ import annotations
 
@@ -22,40 +22,40 @@ from softvq_cli.results.subject import REPRESENTATIONS
 from softvq_cli.words import BOTTLENECKS, CONTROLS, PCA, RAW
 
 RUNS = "runs"
-"""Folder of the jobs' folders."""
+"""The folder with the folders of all jobs."""
 Figure = Literal["bars", "maps", "curves"]
-"""What a report shows: the columns as bars, the t-SNE maps, or the measures against the one setting that varies."""
+"""The figure of a report: bars of the columns, t-SNE maps, or measures against the one varied setting."""
 
 
 TITLES = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST", "svhn": "SVHN", "cifar10": "CIFAR-10"}
-"""What people call the named data sets."""
+"""Display names of the built-in data sets."""
 
 
 @dataclass(frozen=True)
 class StudyData:
-    """One data set of a study: what it is and where it comes from."""
+    """One data set of a study: its name, source and properties."""
 
     config: DataConfig
     name: str
-    """What its loader calls it: ``mnist``, or the name of the user's file or folder."""
+    """The name for its loader: ``mnist``, or the name of the user's file or folder."""
     stands_for: str
-    """The name of the data set that it replaces; its own name where it replaces none."""
+    """The name of the data set that it replaces, or its own name."""
     preset: str
-    """The name whose settings hold, as in :func:`softvq_cli.presets.preset`."""
+    """The name whose settings apply, as in :func:`softvq_cli.presets.preset`."""
     train: int
-    """Images of the training split."""
+    """Number of images in the training split."""
     test: int
     image_shape: tuple[int, ...]
     fingerprints: tuple[str, str]
-    """Of the training and the test split."""
+    """Fingerprints of the training and test split."""
 
     @property
     def title(self) -> str:
-        """For people."""
+        """The display name."""
         return TITLES.get(self.name, self.name)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """A JSON-ready dictionary."""
         return {
             "name": self.name,
             "title": self.title,
@@ -70,12 +70,12 @@ class StudyData:
 
 @dataclass(frozen=True)
 class Column:
-    """One column: a measure on a data set, and what the paper reports there."""
+    """One column: a measure on a data set, and the paper's values."""
 
     data: str
     measure: str
     paper: Mapping[str, float] = field(default_factory=dict)
-    """By row; fractions of 1."""
+    """The paper's values by row, as fractions of 1."""
 
     @property
     def key(self) -> str:
@@ -85,23 +85,23 @@ class Column:
 
 @dataclass(frozen=True)
 class Row:
-    """One row: a subject with settings of its own, or another representation of the same jobs."""
+    """One row: a subject with its settings, or another representation of the same jobs."""
 
     name: str
     label: str
-    """What people call it."""
+    """The display name."""
     subject: str
     """A bottleneck to train, or a control."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """Its own, in addition to those that all rows share."""
+    """Settings in addition to those that all rows share."""
     seeded: bool = True
-    """Whether anything random is behind it; else there is one evaluation, whatever the seeds."""
+    """Whether the result depends on the seed; if not, there is one evaluation for all seeds."""
     representation: str | None = None
-    """None for the rows that its jobs are about; ``z_q`` for the decoder's input of the row of the same name."""
+    """None for the rows of its jobs; ``z_q`` for the decoder's input of the row with the same name."""
     stem: str = ""
-    """The middle of its jobs' folder names, where it is not the name."""
+    """The middle of its jobs' folder names, if it differs from the name."""
     file: str | None = None
-    """Embeddings that another program made of the same images."""
+    """Embeddings that another program computed from the same images."""
 
     @property
     def key(self) -> str:
@@ -110,12 +110,12 @@ class Row:
 
     @property
     def measured(self) -> str:
-        """The representation behind its numbers: ``z_e``, ``z_q``, ``pixels``, …"""
+        """The measured representation: ``z_e``, ``z_q``, ``pixels``, …"""
         return self.representation or REPRESENTATIONS.get(self.subject, "z_e")
 
     @property
     def kind(self) -> str:
-        """``model``, or ``control`` for the same evaluation of something else than a trained encoder's z_e."""
+        """``model``, or ``control`` for anything other than z_e of a trained encoder."""
         return "model" if self.subject in BOTTLENECKS and self.representation is None else "control"
 
 
@@ -127,52 +127,52 @@ def model_row(name: str) -> Row:
 
 @dataclass(frozen=True)
 class Study:
-    """A comparison, planned."""
+    """A planned comparison."""
 
     name: str
-    """Of its files."""
+    """The name of its files."""
     title: str
     command: str
-    """What asks for it, for the report."""
+    """The command of the study, for the report."""
     seeds: tuple[int, ...]
     rows: tuple[Row, ...]
     columns: tuple[Column, ...]
     data: Mapping[str, StudyData]
-    """By the names that the columns have for them."""
+    """Data sets by the names in the columns."""
     jobs: tuple[Job, ...]
     planned: tuple[Job, ...] = ()
-    """The jobs whose settings its document shows, where those above were made from them."""
+    """The jobs whose settings the document shows, if ``jobs`` were derived from them."""
     baseline: str | None = None
-    """The row with which the others are compared over the same seeds."""
+    """The row with which the others are compared, for the same seeds."""
     missing: Mapping[str, str] = field(default_factory=dict)
-    """Data that cannot be had, and why."""
+    """Unavailable data, and why."""
     notes: tuple[str, ...] = ()
     varied: tuple[str, ...] = ()
-    """Settings in which the rows of one subject differ."""
+    """Settings that differ between rows of one subject."""
     figure: Figure = "bars"
     further: Mapping[str, Any] = field(default_factory=dict)
-    """What else its document says."""
+    """Additional entries of the document."""
     then: Callable[[Study, Outcome], Study] | None = None
-    """From the study and what its jobs found, the study that is reported; jobs that only this one has are then done."""
+    """Maps the study and the outcome of its jobs to the study to report, whose additional jobs are then completed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudyRequest(abc.ABC):
-    """What is asked for. A subclass checks its names and numbers when it is made."""
+    """A request for studies. Subclasses check names and numbers on construction."""
 
     out: Path
     """The folder of the runs and reports."""
     seeds: int | None = None
-    """0…seeds − 1; the study's own number where None."""
+    """The seeds are 0 … seeds − 1; None: the default of the study."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """Of all rows, by name; they win over the preset and the study."""
+    """Settings of all rows by name; they take precedence over the preset and the study."""
     command: str = ""
-    """What asks for it, for the reports."""
+    """The command of the request, for the reports."""
 
     @property
     @abc.abstractmethod
     def reports(self) -> tuple[str, ...]:
-        """The names of the reports that it asks for."""
+        """The names of the requested reports."""
 
     @abc.abstractmethod
     def plan(self, reporter: Reporter) -> tuple[Study, ...]:
@@ -180,11 +180,11 @@ class StudyRequest(abc.ABC):
 
     @property
     def data_settings(self) -> dict[str, Any]:
-        """Those of the settings that say which images."""
+        """The settings that select the images."""
         return {name: value for name, value in self.settings.items() if name in DataConfig.__dataclass_fields__}
 
     def check(self, decided: Iterable[str]) -> None:
-        """Refuse too few seeds, and settings that the study decides (UsageError)."""
+        """Raise UsageError for too few seeds, and for settings that the study determines."""
         if self.seeds is not None and self.seeds < 1:
             raise UsageError("{seeds} must be at least 1, not {}", self.seeds)
         for name in decided:
@@ -193,9 +193,9 @@ class StudyRequest(abc.ABC):
 
 
 def load_data(config: DataConfig, stands_for: str | None = None, reporter: Reporter | None = None) -> StudyData:
-    """Load both splits, fetching and decoding what is missing, and describe them.
+    """Load both splits, downloading and decoding what is missing, and describe them.
 
-    ``stands_for`` is the name of the data set that they replace, whose settings hold. Without labels: InputError.
+    ``stands_for`` is the data set that they replace, whose settings apply. InputError: there are no labels.
     """
     from softvq_cli import datasets
 
@@ -228,10 +228,10 @@ def plan_jobs(
     parts: tuple[str, ...],
     shared: Mapping[str, Any],
 ) -> tuple[Job, ...]:
-    """A job for each data set, row and seed: the preset's settings, the shared ones, the row's, each over those before.
+    """One job for each data set, row and seed, with the settings of the preset, the study and the row; later ones win.
 
-    Rows of another representation share the jobs of the row of their name. A setting that no model can have, or a batch
-    larger than the training split: UsageError.
+    Rows of another representation share the jobs of the row with their name. UsageError: a setting is impossible for a
+    model, or a batch is larger than the training split.
     """
     jobs = []
     for name, described in data.items():
@@ -252,7 +252,7 @@ def plan_jobs(
                         "seed": seed,
                     }
                 )
-                if config.train.batch_size > described.train:  # said before a hundred jobs find out
+                if config.train.batch_size > described.train:  # refused before a hundred jobs fail
                     raise UsageError(
                         "{batch_size} {} is larger than the training split of {}, which has {} images",
                         *(config.train.batch_size, described.name, described.train),

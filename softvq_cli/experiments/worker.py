@@ -1,7 +1,7 @@
-"""What runs in a worker process: the jobs of a group, each with a file that tells how far it is.
+"""The code of a worker process: it completes the jobs of a group, each with a progress file.
 
-Only light modules are imported at the top: the initialiser of a process sets the number of threads before NumPy and
-PyTorch are loaded.
+Only light modules are imported at the top, because the number of threads must be set before NumPy and PyTorch
+are loaded.
 """
 
 from __future__ import annotations
@@ -32,55 +32,55 @@ if TYPE_CHECKING:
     from softvq_cli.results.evaluate import Evaluation
 
 ENVIRONMENT = ("SOFTVQ_DATA", "SOFTVQ_CACHE")
-"""Where data lie: a worker on another machine has to look in the same places."""
+"""Variables with the location of data: a worker on another machine must use the same folders."""
 THREAD_VARIABLES = (
     *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "LOKY_MAX_CPU_COUNT"),
 )
 _GROUP = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
 SIGNALS = tuple(getattr(signal, name) for name in _GROUP if hasattr(signal, name))
 PROGRESS = "progress.json"
-"""The file in a job's folder while a worker works on the job."""
+"""The file in a job's folder while a worker completes it."""
 TRAINING = "training"
 LONGEST_STOP = 120.0
-"""Seconds that a training has, after a stop, to end its step and to write its checkpoint."""
+"""Maximum seconds after a stop for a training to end its step and write its checkpoint."""
 _WRITE_EVERY = 1.0
-"""Seconds between two writings of the progress; a new stage and a note are written at once."""
+"""Seconds between two updates of the progress file; new stages and notes are written immediately."""
 _LOOK_EVERY = 0.2
-"""Seconds between two looks at whether a Dask task is still wanted, and at the token of a shared folder."""
+"""Seconds between two checks whether a Dask task is still wanted, and of the token of a shared folder."""
 _TOKEN_LOOKS = 50
 
 _one_at_a_time = threading.Lock()
-"""A worker with several threads must not train in two of them: PyTorch has one generator and one number of threads."""
+"""Prevents a worker with several threads from training in two: PyTorch has one generator and one thread count."""
 _stop = threading.Event()
-"""Of a process of this machine: the jobs end as soon as nothing is lost by it."""
+"""For a process of this machine: its jobs end when nothing would be lost."""
 _training: set[Path] = set()
-"""The folders in which this process trains at the moment."""
+"""The folders in which this process is training."""
 
 
 @dataclass(frozen=True)
 class Order:
-    """What a worker needs to know besides the jobs."""
+    """The information that a worker needs besides the jobs."""
 
     id: str
-    """Different for each run of the pool: a progress file of an earlier one does not count."""
+    """Different for each run of the pool, so that progress files of earlier runs are ignored."""
     device: str
     threads: int
     folder: str
-    """The current folder: paths are relative to it."""
+    """The current folder, to which paths are relative."""
     environment: Mapping[str, str]
     versions: Mapping[str, str]
-    """What :func:`versions` says where the command runs."""
+    """The result of :func:`versions` on the machine of the command."""
     token: str = ""
     """A file with the order's id that a worker on another machine must be able to read."""
 
 
 Told = tuple[str, str]
-"""``note`` or ``warn``, as a reporter has them, and the text."""
+"""``note`` or ``warn``, the method of a reporter, and the text."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of a job: an evaluation, an error, or neither where it was stopped."""
+    """The result of a job: an evaluation, an error, or neither if it was stopped."""
 
     evaluation: Evaluation | None = None
     error: str | None = None
@@ -89,49 +89,49 @@ class Answer:
 
 @dataclass
 class Progress(Reporter):
-    """How far a job is. In a worker it is a reporter that keeps the job's file up to date."""
+    """The progress of a job. In a worker, it is a reporter that updates the job's progress file."""
 
     job: Job
     order: Order
     units: int = 0
-    """Iterations, and what an evaluation is worth in them."""
+    """Iterations, and the evaluation as an equivalent number of them."""
     doing: str = ""
     notes: list[Told] = field(default_factory=list)
     _written: float = 0.0
 
     @classmethod
     def read(cls, job: Job, order: Order) -> Progress | None:
-        """What the file says; None while no worker is at the job for this order."""
+        """Read the file; None if no worker has started the job for this order."""
         try:
             value = json.loads((job.folder / PROGRESS).read_text(encoding="utf-8"))
             if value["order"] == order.id:
                 notes: list[Told] = [(kind, Message(*text)) for kind, *text in value["notes"]]
                 return cls(job, order, int(value["units"]), str(value["doing"]), notes)
-        except (OSError, ValueError, LookupError, TypeError):  # not there, or just being written
+        except (OSError, ValueError, LookupError, TypeError):  # missing, or just being written
             pass
         return None
 
     def stage(self, name: str, *, stoppable: bool = False) -> None:
-        """Training, measuring, or waiting for another process."""
+        """Start a stage: training, measuring, or waiting for another process."""
         self.doing = TRAINING if stoppable else name if name.startswith("waiting") else "measuring"
         self.units = self.job.steps if self.doing == "measuring" else self.units
         (_training.add if stoppable else _training.discard)(self.job.folder)
         self._write()
 
     def progress(self, name: str, done: float, total: int | None, detail: str = "") -> None:
-        """Of the steps alone."""
+        """Report the progress of training steps only."""
         if name == TRAINING:
             self.units = int(done)
             if time.monotonic() - self._written >= _WRITE_EVERY:
                 self._write()
 
     def note(self, text: str) -> None:
-        """For the terminal of the command, but not that each job trains in its own folder."""
+        """Report a note on the command's terminal, except that each job trains in its own folder."""
         if not text.startswith(f"training in {self.job.folder}"):
             self._tell("note", text)
 
     def warn(self, text: str) -> None:
-        """The same, even where the command is to be quiet."""
+        """The same, also for a quiet command."""
         self._tell("warn", text)
 
     def _tell(self, kind: str, text: str) -> None:
@@ -139,7 +139,7 @@ class Progress(Reporter):
         self._write()
 
     def end(self) -> None:
-        """The job is over, in whatever way."""
+        """The job has ended, successfully or not."""
         _training.discard(self.job.folder)
         discard_progress(self.job)
 
@@ -147,25 +147,25 @@ class Progress(Reporter):
         self._written = time.monotonic()
         notes = [[kind, *_template_and_values(text)] for kind, text in self.notes]
         content = {"order": self.order.id, "units": self.units, "doing": self.doing, "notes": notes}
-        with contextlib.suppress(OSError):  # a full disk ends the job where it matters
+        with contextlib.suppress(OSError):  # a full disk is reported when results are written
             (self.job.folder / PROGRESS).write_text(json.dumps(content), encoding="utf-8")
 
 
 def discard_progress(job: Job) -> None:
-    """Remove the job's file; one that a killed worker left stands for nothing."""
+    """Remove the job's progress file; one left by a killed worker is meaningless."""
     with contextlib.suppress(OSError):
         (job.folder / PROGRESS).unlink()
 
 
 def _template_and_values(note: str) -> list[Any]:
-    """A message as JSON takes it."""
+    """A message in JSON form."""
     if not isinstance(note, Message):
         return ["{}", note]
     return [note.template, *(value if isinstance(value, int | float) else str(value) for value in note.values)]
 
 
 def work(group: tuple[Job, ...], order: Order, stop: threading.Event | None = None) -> list[Answer]:
-    """Complete the jobs of a group; their answers in the same order."""
+    """Complete the jobs of a group; returns their answers in the same order."""
     from softvq_cli.devices import machine
     from softvq_cli.experiments.job import complete
 
@@ -208,7 +208,7 @@ def _answer(outcome: Evaluation | Exception, notes: tuple[Told, ...]) -> Answer:
 
 
 def versions() -> dict[str, str]:
-    """Of softvq, of PyTorch, and of the settings that a run can have."""
+    """Versions of softvq, PyTorch and the settings of a run."""
     import torch
 
     from softvq_cli.config import SETTINGS
@@ -222,7 +222,7 @@ def versions() -> dict[str, str]:
 
 
 def _check_versions(order: Order) -> str:
-    """Refuse another softvq, whose numbers would stand under this one's name; the note that PyTorch is another."""
+    """Refuse another version of softvq, whose numbers would be attributed to this one; returns a note on PyTorch's."""
     here, command, host = versions(), order.versions, platform.node()
     if here["softvq"] != command["softvq"]:
         raise SoftVQError(
@@ -238,7 +238,7 @@ def _check_versions(order: Order) -> str:
 
 @contextlib.contextmanager
 def _place_of(order: Order) -> Iterator[None]:
-    """The current folder and the environment of the command, whose folders must be the same here (SoftVQError)."""
+    """Use the current folder and the environment of the command, whose folders must be the same here (SoftVQError)."""
     before, shared = os.getcwd(), "the workers and the command need a shared file system"
     try:
         os.chdir(order.folder)
@@ -255,22 +255,22 @@ def _place_of(order: Order) -> Iterator[None]:
 
 
 def _reads_token(order: Order) -> bool:
-    """Whether this process sees the command's folder, and not one of the same name."""
+    """Whether this process sees the command's folder, and not another with the same name."""
     if not order.token:
         return True
     for _ in range(_TOKEN_LOOKS):
         with contextlib.suppress(OSError):
             if Path(order.token).read_text(encoding="utf-8") == order.id:
                 return True
-        time.sleep(_LOOK_EVERY)  # a network file system may show it a moment later
+        time.sleep(_LOOK_EVERY)  # on a network file system, it may appear later
     return False
 
 
 def begin(parent: Connection, variables: Mapping[str, str]) -> None:
-    """The first thing in a process of this machine.
+    """The first call in a process of this machine.
 
-    Ctrl-C and SIGTERM reach the whole group of processes, and the parent answers them. They were blocked when the
-    process was started, so that none ends it before it ignores them.
+    Ctrl-C and SIGTERM are sent to the whole process group, and the parent handles them. They are blocked when the
+    process starts, so that they cannot end it before it ignores them.
     """
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
@@ -281,11 +281,11 @@ def begin(parent: Connection, variables: Mapping[str, str]) -> None:
 
 
 def _obey(parent: Connection) -> None:
-    """Stop when the parent says so. When it has died, stop as well, and leave as soon as nothing is lost by it."""
+    """Stop on a message from the parent. If the parent has died, also exit as soon as nothing is lost."""
     try:
         parent.recv_bytes()
         _stop.set()
-        parent.recv_bytes()  # nothing else is ever sent: it ends with the parent
+        parent.recv_bytes()  # no other messages are sent: it returns at the end of the parent
     except (EOFError, OSError):
         _stop.set()
         latest = time.monotonic() + LONGEST_STOP
@@ -295,7 +295,7 @@ def _obey(parent: Connection) -> None:
 
 
 def prepare(threads: int) -> None:
-    """Load what every job needs."""
+    """Import what every job needs."""
     import softvq_cli.experiments.job  # noqa: F401
     from softvq_cli.devices import keep_freed_memory
 
@@ -304,7 +304,7 @@ def prepare(threads: int) -> None:
 
 
 def limit_threads(threads: int) -> None:
-    """For libraries that do not read the environment, or were loaded before it was set."""
+    """Limit threads of libraries that ignore the environment, or were loaded before it was set."""
     import torch
     from threadpoolctl import threadpool_limits
 
@@ -314,7 +314,7 @@ def limit_threads(threads: int) -> None:
 
 
 def work_for_scheduler(group: tuple[Job, ...], order: Order) -> list[Answer]:
-    """:func:`work` as a Dask task. It ends when nobody waits for it: its client has left, or has taken it back."""
+    """Run :func:`work` as a Dask task. It ends if its client has left or has cancelled it."""
     from distributed import get_worker
 
     worker, stop, over = get_worker(), threading.Event(), threading.Event()

@@ -1,1 +1,1 @@
-"""What one run is taken through: its stages, its data found again, maps, and what is known of it."""
+"""Results of one run: finding its data, evaluation, maps, predictions, image issues and information."""

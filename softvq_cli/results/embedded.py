@@ -1,4 +1,4 @@
-"""What is made of embeddings: clusters and probes of their rows, maps, and tables for other programs."""
+"""Analysis of embeddings: clusters and probes of their rows, maps, and tables for other programs."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from softvq_cli.results.source import Source
 
 NEIGHBOURS = 10
-"""Nearest rows of each row of a table."""
+"""Number of nearest rows stored for each row of a table."""
 
 
 def read(paths: Path | Sequence[Path], labels: Path | None, reporter: Reporter) -> Embedding:
-    """An embedding of one file or several, with a warning where it is not of the checkpoint next to it, or rows have
-    the label -1."""
+    """Read an embedding from one or several files; warn if it does not belong to the checkpoint next to it, or if rows
+    have the label -1."""
     from softvq_cli import embeddings
     from softvq_cli.training import checkpoint
 
@@ -56,7 +56,7 @@ def read(paths: Path | Sequence[Path], labels: Path | None, reporter: Reporter) 
 
 
 def parts_of(paths: Sequence[Path]) -> list[list[Path]]:
-    """The files, where the parts of one that ``embed --shard`` wrote stand together."""
+    """Group the files; parts written by ``embed --shard`` belong together."""
     from softvq_cli import embeddings
 
     groups = embeddings.groups_of_parts([embeddings.open_rows(path) for path in paths])
@@ -64,7 +64,7 @@ def parts_of(paths: Sequence[Path]) -> list[list[Path]]:
 
 
 def aligned(groups: Sequence[Sequence[Path]], labels: Sequence[Path | None], reporter: Reporter) -> list[Embedding]:
-    """One embedding for each group of files, with classes of one name numbered alike."""
+    """One embedding per group of files; classes with the same name get the same number."""
     from softvq_cli.embeddings.labels import align
 
     rows, notes = align([read(group, of_group, reporter) for group, of_group in zip(groups, labels, strict=True)])
@@ -74,7 +74,7 @@ def aligned(groups: Sequence[Sequence[Path]], labels: Sequence[Path | None], rep
 
 
 def check_pair(train: Embedding, test: Embedding, reporter: Reporter) -> None:
-    """Refuse two files that are not of one model; warn where they are not its training and its test split."""
+    """Refuse two files of different models; warn unless they are its training and test split."""
     for name, kind in (("checkpoint_sha256", "checkpoints"), ("representation", "representations")):
         first, second = train.info.get(name), test.info.get(name)
         if first and second and first != second:
@@ -103,13 +103,13 @@ def cluster_file(
 ) -> tuple[dict[str, Any], np.ndarray, tuple[str, ...]]:
     """Cluster the rows of an embedding file.
 
-    With ``on_map``, the ``perplexity`` (None: :func:`perplexity_for` the rows), ``exaggeration`` and ``dimensions`` of
-    a t-SNE map, that map is clustered too ("manifold clustering", McConville et al. 2019). With ``sample``, so many
-    rows are clustered and measured, drawn by the seed; the others get the cluster with the nearest mean.
+    ``on_map`` has ``perplexity`` (None: :func:`perplexity_for` the rows), ``exaggeration`` and ``dimensions`` of a
+    t-SNE map, which is then clustered too ("manifold clustering", McConville et al. 2019). With ``sample``, only that
+    many rows, drawn by the seed, are clustered and measured; the others get the cluster with the nearest mean.
 
     Returns:
-        The results, with every start of K-means where ``starts`` asks for it, else with their mean and range; the
-        cluster of each row, int64 (N,): on the map, where there is one, and -1 of a row that is not on it; warnings.
+        The results, with ``starts`` including every K-means start, else their mean and range; the cluster of each row,
+        int64 (N,), on the map if there is one, where -1 marks rows that are not on it; and warnings.
     """
     import numpy as np
 
@@ -167,7 +167,7 @@ def probe_files(
     device: str = "auto",
     **source: Any,
 ) -> dict[str, Any]:
-    """Probe a checkpoint, of which both splits are encoded, or two embedding files: the softmax probe and others."""
+    """Run softmax regression and other probes on both splits of a checkpoint, or on two embedding files."""
     from softvq_cli.evaluation import probe as probes
     from softvq_cli.results.source import Source
 
@@ -214,7 +214,7 @@ def draw_maps(
     jobs: int | None = None,
     reporter: Reporter | None = None,
 ) -> list[np.ndarray]:
-    """Map each embedding to the plane and draw the maps side by side; the coordinates, (N, 2) per panel."""
+    """Draw a t-SNE map of each embedding, side by side; returns the coordinates, (N, 2) per panel."""
     from softvq_cli.evaluation.tsne import tsne
     from softvq_cli.plots import style
     from softvq_cli.plots.maps import Panel, plot
@@ -235,7 +235,7 @@ def draw_maps(
 
 
 def title_of(embedding: Embedding) -> str:
-    """``soft VQ-VAE`` for what came out of a checkpoint, else the file's name."""
+    """For example ``soft VQ-VAE`` for embeddings of a checkpoint, else the file name."""
     entry = BOTTLENECKS.get(embedding.info.get("config", {}).get("model", {}).get("bottleneck", ""))
     if entry is None:
         return embedding.path.stem
@@ -253,10 +253,10 @@ def embed_table(
     batch_size: int = BATCH,
     clusters: int | None = None,
 ) -> Embedding:
-    """Write what the model makes of one split to ``NAME.parquet``, codes also to ``NAME.csv``; the folder is made.
+    """Write a representation of one split to ``NAME.parquet``, or codes also to ``NAME.csv``; creates the folder.
 
-    ``columns`` are names in ``softvq_cli.words.TABLE_COLUMNS``, of a table of vectors; ``clusters`` is for the column
-    ``cluster``, as many as classes unless given.
+    ``columns`` are names in ``softvq_cli.words.TABLE_COLUMNS``, for tables of vectors; ``clusters`` is the number of
+    clusters in the column ``cluster``, by default the number of classes.
     """
     from softvq_cli import embeddings
     from softvq_cli.embeddings import parquet
@@ -279,7 +279,7 @@ def embed_table(
 
 
 def _columns(rows: Embedding, dataset: Dataset, names: Sequence[str], clusters: int | None, source: Source) -> Columns:
-    """What was asked for: from the run's evaluation where it has that of these rows, else computed."""
+    """The requested columns, from the run's evaluation if it has them for these rows, else computed."""
     from softvq_cli.embeddings.parquet import Columns
     from softvq_cli.evaluation.clustering import cluster
     from softvq_cli.evaluation.search import nearest

@@ -1,8 +1,8 @@
-"""The evaluation of a checkpoint or a control: named numbers, arrays, most with one row per test image, one JSON.
+"""Evaluate a checkpoint or a control: numbers by name, arrays (most with one row per test image), and a JSON file.
 
-``evaluation.json`` stands in the run's folder. It says what was measured (the checkpoint's seal, or the settings of a
-control, and the fingerprints of both splits) and is made again when that is not what is asked for. The arrays are plain
-``.npy`` files next to it, whose SHA-256 it has.
+``evaluation.json`` is stored in the run's folder. It identifies what was measured (by the seal of the checkpoint or the
+settings of a control, and the fingerprints of both splits) and is replaced if that differs from the request. The arrays
+are ``.npy`` files next to it, whose SHA-256 it stores.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 EVALUATION = "evaluation.json"
 FORMAT = "softvq-evaluation"
 VERSION = 5
-"""Raised when the way of measuring changes, so that old numbers are not mixed with new ones. 3: the softmax probe comes
-nearer to its optimum. 4: it also does for rows of few places, the decoder's input of hard codes. 5: arrays, and
+"""Increased when a measure changes, so that old and new numbers are not mixed. 3: softmax regression converges further.
+4: also for rows with few distinct values, such as the decoder's input of hard quantisation. 5: arrays, and
 ``nmse``."""
 
 BASIC, QUANTISED, PROBES, TSNE, MAP, BASELINES = "basic", "z_q", "probes", "tsne", "map", "baselines"
-"""The parts of an evaluation: the paper's measures and what the bottleneck carries; the paper's measures of the
-decoder's input; other probes; the t-SNE map; what the map is worth; the paper's measures of chance, raw
+"""The parts of an evaluation: the paper's measures and the information in the bottleneck; the paper's measures of the
+decoder's input; other probes; the t-SNE map; the quality of the map; the paper's measures of chance, raw
 pixels and PCA."""
 ARRAYS: Mapping[str, str] = {
     "map": "map-test.npy",
@@ -46,10 +46,10 @@ ARRAYS: Mapping[str, str] = {
     "centres": "centres.npy",
     "probe": "probe.npy",
 }
-"""Array → its file. The t-SNE map, float64 (M, 2); the cluster of each image, int64 (M,), of the best start of K-means;
-the label that the softmax probe gives it, int64 (M,); its nMSE, float64 (M,). For other images:
-the centres of the clusters, float64 (K, d), NaN of one without images; the softmax probe, float64 (C, 1 + d + 1), each
-class with its label, its weights and its bias."""
+"""Array → its file. The t-SNE map, float64 (M, 2); the cluster of each image, int64 (M,), in the best K-means start;
+its label predicted by softmax regression, int64 (M,); its nMSE, float64 (M,). For predictions on new images: the
+centres of the clusters, float64 (K, d), NaN for empty clusters; softmax regression, float64 (C, 1 + d + 1): the label,
+the weights and the bias of each class."""
 _PARTS: Mapping[str, tuple[str, frozenset[str]]] = {
     BASIC: ("the paper's measures", frozenset({"clusters", "predictions", "errors", "centres", "probe"})),
     QUANTISED: ("the decoder's input", frozenset()),
@@ -58,7 +58,7 @@ _PARTS: Mapping[str, tuple[str, frozenset[str]]] = {
     MAP: ("the measures of the t-SNE map", frozenset({"map"})),
     BASELINES: ("the baselines", frozenset()),
 }
-"""Part → what people call it, and the arrays of which none may be lost, or it is measured again."""
+"""Part → its display name, and its arrays; if one of them is missing, the part is measured again."""
 FILES = (EVALUATION, *ARRAYS.values())
 BASELINE_TITLES: Mapping[str, str] = {
     "random": "chance",
@@ -66,17 +66,17 @@ BASELINE_TITLES: Mapping[str, str] = {
     "pca": "PCA",
     "rq-kmeans": "RQ-KMeans",
 }
-"""What a model's numbers are shown next to, by the name of its representation."""
+"""Baselines shown next to a model's numbers, by the name of their representation."""
 OVERFITTING = 0.2
-"""Difference of the probe's accuracies from which it is said."""
+"""Minimum difference between training and test accuracy of the probe for a remark on overfitting."""
 RQ_KMEANS = "rq-kmeans"
-"""Residual K-means of the inputs: what the network of ``rvq`` has to beat."""
+"""Residual K-means of the inputs, the baseline of ``rvq``."""
 _AT = "z_e@"
 
 
 def at(step: int) -> str:
-    """The part with the paper's measures of the model as it was after ``step`` iterations; its numbers have this name
-    in the place of a representation's."""
+    """The part with the paper's measures of the model after ``step`` iterations; in ``numbers``, it takes the place of
+    a representation."""
     return f"{_AT}{step}"
 
 
@@ -91,28 +91,28 @@ def _title(part: str) -> str:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured."""
+    """The results of an evaluation."""
 
     numbers: Mapping[str, Mapping[str, float]]
-    """Representation (``z_e``, ``z_q``, ``pixels``, ``pca``; ``z_e@2000`` is :func:`at`) → value by measure."""
+    """Representation (``z_e``, ``z_q``, ``pixels``, ``pca``; ``z_e@2000`` from :func:`at`) → measure → value."""
     parts: tuple[str, ...]
     details: Mapping[str, Any] = field(default_factory=dict)
-    """Of z_e: the value of every start of K-means, the accuracy of every class, the confusion matrix."""
+    """Details for z_e: the values of every K-means start, the accuracy of every class, the confusion matrix."""
     arrays: Mapping[str, str] = field(default_factory=dict)
     """Name of an array in ``folder`` → SHA-256 of its file."""
     machine: Mapping[str, str] | None = None
-    """``host`` and ``processor`` of who measured the last part, where that is known."""
+    """``host`` and ``processor`` on which the last part was measured, if known."""
     folder: Path | None = field(default=None, compare=False)
     memory: Mapping[str, np.ndarray] = field(default_factory=dict, compare=False, repr=False)
-    """Arrays that are in no file."""
+    """Arrays that are not in a file."""
 
     @property
     def baselines(self) -> dict[str, Mapping[str, float]]:
-        """Of those in :data:`BASELINE_TITLES` what was measured with the model."""
+        """The measured baselines, of those in :data:`BASELINE_TITLES`."""
         return {name: self.numbers[name] for name in BASELINE_TITLES if self.has((BASELINES,)) and name in self.numbers}
 
     def remarks(self, trained: Checkpoint) -> list[str]:
-        """A sentence on whatever is off with the run."""
+        """Remarks on problems of the run, one sentence each."""
         numbers, raw = self.numbers["z_e"], self.baselines.get("pixels", {})
         seen, remarks = trained.step * trained.config.train.batch_size, []
         if seen < trained.dataset.n and trained.config.model.arch != "none":
@@ -126,7 +126,7 @@ class Evaluation:
         compared = [name for name in ("clustering_accuracy", "probe_accuracy") if name in numbers and name in raw]
         if compared and all(numbers[name] <= raw[name] for name in compared):
             remarks.append("the latents are no better than raw pixels, neither for the clusters nor for the probe")
-        K, error = trained.config.model.K, numbers.get("quantisation_error")  # of a model with several codes per image
+        K, error = trained.config.model.K, numbers.get("quantisation_error")  # for models with several codes per image
         for stage, usage in self.details.get("code_usage", {}).get("stages", {}).items():
             if error is not None and usage["perplexity"] < K / 4:
                 used = f"{usage['perplexity']:.3g}"
@@ -142,11 +142,11 @@ class Evaluation:
         return remarks
 
     def has(self, parts: Sequence[str]) -> bool:
-        """Whether all of ``parts`` were measured."""
+        """Whether all of ``parts`` have been measured."""
         return set(parts) <= set(self.parts)
 
     def array(self, name: str) -> np.ndarray | None:
-        """One row per test image, by a name in :data:`ARRAYS`; None where it was not measured."""
+        """An array by its name in :data:`ARRAYS`, most with one row per test image; None if it was not measured."""
         if name in self.arrays and self.folder is not None:
             from softvq_cli.npy import map_file
 
@@ -156,13 +156,13 @@ class Evaluation:
     def with_part(
         self, part: str, representation: str, measured: Measured, machine: Mapping[str, str] | None = None
     ) -> Evaluation:
-        """This, and the values of another part, measured on ``machine``."""
+        """A copy with the values of another part, measured on ``machine``."""
         parts = (*(name for name in self.parts if name != part), part)
         if part == BASELINES:
             return replace(self, numbers={**self.numbers, **measured.details}, parts=parts)
         numbers = {**self.numbers, representation: {**self.numbers.get(representation, {}), **measured.numbers}}
         evaluation = replace(self, numbers=numbers, parts=parts, machine=machine or self.machine)
-        if part in (QUANTISED, representation):  # arrays and details are those of the subject's own rows
+        if part in (QUANTISED, representation):  # arrays and details describe only the subject's own rows
             return evaluation
         details, memory = {**self.details, **measured.details}, {**self.memory, **measured.arrays}
         return replace(evaluation, details=details, memory=memory)
@@ -183,12 +183,12 @@ def evaluate(
     reporter: Reporter | None = None,
     stop: threading.Event | None = None,
 ) -> Evaluation:
-    """Measure those of ``parts`` that are not measured yet, see :data:`BASIC` and :func:`at`.
+    """Measure the missing parts of ``parts``, see :data:`BASIC` and :func:`at`.
 
-    An earlier evaluation may be in ``folder``, where with ``keep`` each part is written once it is there. ``kept``
-    gives the checkpoint after so many iterations, ``machine`` says in the JSON who measures. The result does not depend
-    on ``threads``, one per core unless given. Interrupted: ``stop`` was set, and a part is left. A part that cannot be
-    measured is left out with a note, except the paper's measures.
+    ``folder`` may have an earlier evaluation; with ``keep``, each completed part is written there. ``kept`` returns the
+    checkpoint after a given number of iterations; ``machine`` is stored in the JSON. The result does not depend on
+    ``threads``, by default one per core. Interrupted: ``stop`` was set before all parts were measured. A part that
+    cannot be measured is omitted with a note, except the paper's measures.
     """
     reporter = reporter or Reporter()
     evaluation = NOTHING if folder is None else read(folder, subject.key)
@@ -207,7 +207,7 @@ def evaluate(
                 representation = part
             measured = _measure(part, measuring, evaluation.array("map"), threads, reporter)
         except SoftVQError as error:
-            if part == BASIC:  # without it there is no result
+            if part == BASIC:  # there is no result without it
                 raise
             reporter.note(Message("without {}: {}", _title(part), error.message))
             continue
@@ -220,19 +220,19 @@ def evaluate(
 def _measure(
     part: str, subject: Subject, plane: np.ndarray | None, threads: int | None, reporter: Reporter
 ) -> Measured:
-    """One part; ``plane`` is the t-SNE map, if there is one."""
+    """Measure one part; ``plane`` is the t-SNE map, if there is one."""
     from softvq_cli.results import measures
 
     names, silent = subject.train.class_names, Reporter()
     if part == BASELINES:
         return measures.Measured({}, details=_baselines(subject, threads, reporter))
-    if part == QUANTISED:  # few codewords are no news
+    if part == QUANTISED:  # a small number of codewords is expected here
         return measures.agreement(subject.representation_rows("z_q"), names, threads, silent)
     if part == PROBES:
         return measures.other_probes(subject.rows, threads)
     if part in (TSNE, MAP):
         mapped = measures.Measured({}, {} if plane is None else {"map": plane})
-        if plane is None:  # a study's many maps need not say how they are made
+        if plane is None:  # the many maps of a study need no notes on how they are made
             mapped = measures.tsne_map(subject.rows.test, threads, reporter if part == TSNE else silent)
         return mapped if part == TSNE else mapped | measures.of_map(subject.rows, mapped.arrays["map"], threads)
     measured = measures.agreement(subject.rows, names, threads, reporter)
@@ -241,7 +241,7 @@ def _measure(
 
 
 def _codes(subject: Subject) -> dict[str, Any]:
-    """How the codes of the test split are used, where an image has several."""
+    """The codebook usage of the test split, if an image has several codes."""
     from softvq_cli.evaluation.codes import describe_codes
     from softvq_cli.model import codes_shape
 
@@ -254,7 +254,7 @@ def _codes(subject: Subject) -> dict[str, Any]:
 
 
 def _residual_kmeans(subject: Subject, reporter: Reporter) -> dict[str, Mapping[str, float]]:
-    """The nMSE of residual K-means on the inputs, with as many codes as the model of the subject has."""
+    """The nMSE of residual K-means on the inputs, with the same number of codes as the subject's model."""
     from softvq_cli.config import RunConfig
     from softvq_cli.presets import no_network
     from softvq_cli.training.session import Session
@@ -275,7 +275,7 @@ def _residual_kmeans(subject: Subject, reporter: Reporter) -> dict[str, Mapping[
 
 
 def _baselines(subject: Subject, threads: int | None, reporter: Reporter) -> dict[str, Mapping[str, float]]:
-    """The paper's measures of chance, raw pixels and PCA, and RQ-KMeans' error, by name."""
+    """The paper's measures of chance, raw pixels and PCA, and the error of RQ-KMeans, by name."""
     from softvq_cli.results.measures import agreement
     from softvq_cli.results.subject import Control
     from softvq_cli.words import CHANCE, PCA, RAW
@@ -301,17 +301,17 @@ def _baselines(subject: Subject, threads: int | None, reporter: Reporter) -> dic
 
 
 _MEASURED: dict[str, dict[str, float]] = {}
-"""What this process has measured of a baseline, by its key: the runs of a report have most of them in common."""
+"""Baselines measured in this process, by key, because the runs of a report share most of them."""
 
 
 def read(folder: Path, key: Mapping[str, Any]) -> Evaluation:
-    """The parts in ``folder`` that are whole, if they were measured of the same, see :attr:`Subject.key`."""
+    """The complete parts in ``folder`` if their key (:attr:`Subject.key`) is the same."""
     document = _document(folder)
     return NOTHING if document is None or document["of"] != key else _evaluation(folder, document)
 
 
 def of_checkpoint(folder: Path, seal: str, *, test: str | None = None) -> Evaluation:
-    """The parts that were measured on the checkpoint with this SHA-256, and on the test split with this fingerprint."""
+    """The parts measured on the checkpoint with this SHA-256 and on the test split with this fingerprint."""
     document = _document(folder)
     if document is None or document["of"].get("checkpoint_sha256") != seal:
         return NOTHING
@@ -319,7 +319,7 @@ def of_checkpoint(folder: Path, seal: str, *, test: str | None = None) -> Evalua
 
 
 def write(folder: Path, key: Mapping[str, Any], evaluation: Evaluation) -> Evaluation:
-    """Write it, each file whole or not at all; returned with its arrays in files."""
+    """Write the evaluation, each file atomically; returns it with its arrays in files."""
     import numpy as np
 
     digests = dict(evaluation.arrays)
@@ -351,7 +351,7 @@ def _evaluation(folder: Path, document: Mapping[str, Any]) -> Evaluation:
 
 
 def _document(folder: Path) -> dict[str, Any] | None:
-    """The file's content; None where there is none, or it is damaged or of another version: it is measured again."""
+    """The content of the file; None if it is missing, damaged or of another version, so that it is measured again."""
     try:
         document = read_json(folder / EVALUATION)
     except InputError:
@@ -364,7 +364,7 @@ def _document(folder: Path) -> dict[str, Any] | None:
 
 
 def _fits(document: Mapping[str, Any]) -> bool:
-    """Whether it has the form of what :func:`write` makes; a stranger can make the digest fit."""
+    """Whether the document has the form of :func:`write`; a matching digest alone can be forged."""
     numbers, parts, machine = document.get("numbers"), document.get("parts"), document.get("machine")
     mappings = [document.get(name) for name in ("of", "numbers", "details", "arrays")]
     mappings += [*(numbers.values() if isinstance(numbers, dict) else ()), machine or {}]
@@ -382,7 +382,7 @@ def _digest(document: Mapping[str, Any]) -> str:
 
 
 def _file_digest(path: Path) -> str | None:
-    """SHA-256 of a file; None where it cannot be read."""
+    """SHA-256 of a file; None if it cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

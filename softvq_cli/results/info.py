@@ -1,4 +1,4 @@
-"""What a file of ours is, told from the file alone."""
+"""Information about any file that softvq wrote, from the file alone."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _RECORDED = ("dataset", "split", "representation", "step", "checkpoint_sha256", 
 
 
 def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """A checkpoint, embeddings, an ONNX file, or the folder of a run or study as a document; ``kind`` says which."""
+    """Describe a checkpoint, embeddings, an ONNX file, or the folder of a run or study; ``kind`` says which it is."""
     path = Path(path)
     if path.is_dir():
         kind, content = ("study", _studies(documents)) if (documents := studies(path)) else ("run", _run(path))
@@ -59,14 +59,14 @@ def _checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _read_settings(config: RunConfig) -> dict[str, dict[str, Any]]:
-    """By section, without those that the bottleneck does not read."""
+    """The settings that the bottleneck uses, by section."""
     unused = unused_settings(config.model.bottleneck, config.flat())
     sections = config.as_dict().items()
     return {title: {n: v for n, v in section.items() if n not in unused} for title, section in sections}
 
 
 def _onnx(path: Path) -> dict[str, Any]:
-    """The inputs and outputs of a model for an ONNX runtime, and what its export says of it."""
+    """The inputs and outputs of an ONNX model, and the metadata of its export."""
     try:
         import onnx
     except ImportError as error:
@@ -74,7 +74,7 @@ def _onnx(path: Path) -> dict[str, Any]:
     try:
         model = onnx.load(path, load_external_data=False)
         sides = {"inputs": model.graph.input, "outputs": model.graph.output}
-    except Exception as error:  # protobuf has errors of its own
+    except Exception as error:  # protobuf has its own error classes
         raise InputError(f"{path} is damaged or not an ONNX file: {one_line(error)}") from error
     return {
         "metadata": {entry.key: one_line(entry.value) for entry in model.metadata_props},
@@ -83,7 +83,7 @@ def _onnx(path: Path) -> dict[str, Any]:
 
 
 def _tensor(tensor: Any) -> str:
-    """``uint8 (N, 8, 8, 1)``."""
+    """Type and shape as text, for example ``uint8 (N, 8, 8, 1)``."""
     import onnx
 
     sizes = [size.dim_param or str(size.dim_value) for size in tensor.shape.dim]
@@ -91,7 +91,7 @@ def _tensor(tensor: Any) -> str:
 
 
 def studies(folder: Path) -> dict[str, dict[str, Any]]:
-    """The documents that reproduce, sweep and compare wrote into a folder, by the names of their files."""
+    """The documents of reproduce, sweep and compare in a folder, by file name."""
     documents = {}
     for path in sorted(folder.glob("*.json")) if folder.is_dir() else ():
         with contextlib.suppress(InputError):
@@ -137,7 +137,7 @@ def _embeddings(path: Path) -> dict[str, Any]:
 
 
 def _codes(rows: Embedding) -> dict[str, Any]:
-    """How they are used, by the settings of the model that they are of."""
+    """The usage of the codes, according to the settings of their model."""
     from softvq_cli.evaluation.codes import describe_codes
 
     model = RunConfig.from_dict(rows.info["config"]).model

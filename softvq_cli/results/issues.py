@@ -1,4 +1,4 @@
-"""What someone who cleans a data set looks for: ``softvq issues``, and the section of that name on the report page."""
+"""Find issues in a data set, for ``softvq issues`` and for that section of the report page."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ if TYPE_CHECKING:
     from softvq_cli.results.source import Source
 
 GROUPS = ("exact_duplicates", "near_duplicates", "leaks", "class_conflicts")
-"""Kinds of issues that are groups of images; those of the other kinds are odd by themselves."""
+"""Kinds of issues that are groups of images; issues of other kinds are single images."""
 _LEAST_PER_CLASS = 10
-"""Images of each class that the cross-validated probe needs."""
+"""Minimum number of images per class for the cross-validated probe."""
 _LEAST_AGREEMENT = 0.5
-"""Of that probe with the labels: below, most of the labels that it contradicts would be its own errors."""
+"""Minimum accuracy of that probe; below it, most labels that it contradicts would be errors of the probe."""
 _ALIKE = 8.0
-"""Root mean square difference of 255 below which two neighbours in z_e are near-duplicates."""
+"""Neighbours in z_e with a smaller root mean square difference (pixels of 255) are near-duplicates."""
 _SIZE = 64
-"""Pixels a side at which images of several sizes are compared."""
+"""Side in pixels to which images are resized for the comparison if they differ in size."""
 _RATIO = 3.0
-"""An image whose area or aspect ratio differs from the median by more than this factor has an odd size."""
+"""An image has an odd size if its area or aspect ratio differs from the median by more than this factor."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """The N images or vectors that are compared, of one split or of both."""
+    """The N images or vectors that are compared, from one split or both."""
 
     name: str
     images: Sequence[np.ndarray]
-    """uint8 (n, H, W, C) or float32 (n, D), one array after the other; those of large data sets are mapped files."""
+    """uint8 (n, H, W, C) or float32 (n, D), one array per split; memory-mapped for large data sets."""
     in_train: np.ndarray
-    """bool (N,)."""
+    """bool (N,): whether each is in the training split."""
     numbers: np.ndarray
-    """int64 (N,): where each stands in its split, for data without file names."""
+    """int64 (N,): the index of each in its split, for data without file names."""
     file_names: Sequence[str] | None
     labels: np.ndarray | None
     """int64 (N,)."""
@@ -52,7 +52,7 @@ class Table:
 
     @classmethod
     def of(cls, train: Dataset, test: Dataset) -> Table:
-        """Both splits."""
+        """A table of both splits."""
         files = train.file_names is not None and test.file_names is not None
         labelled = train.labels is not None and test.labels is not None
         return cls(
@@ -73,7 +73,7 @@ class Table:
             yield from images
 
     def image(self, row: int) -> np.ndarray:
-        """One of them."""
+        """The image in a row."""
         for images in self.images:
             if row < len(images):
                 return np.asarray(images[row])
@@ -81,41 +81,41 @@ class Table:
         raise IndexError(row)
 
     def file(self, row: int) -> dict[str, Any]:
-        """What a person needs to find the image."""
+        """What identifies the image for a person."""
         split = "train" if self.in_train[row] else "test"
         name = f"{split}/{self.numbers[row]}" if self.file_names is None else self.file_names[row]
         cls = {} if self.labels is None else {"class": self.class_name(int(self.labels[row]))}
         return {"file": name, "split": split, **cls}
 
     def class_name(self, label: int) -> str:
-        """What a label is called."""
+        """The name of a label."""
         return str(self.class_names[label] if self.class_names else label)
 
 
 class Suspect(NamedTuple):
-    """One image that is odd by itself."""
+    """One image with an issue."""
 
     row: int
     score: float
     """From 0, the worst, to 1."""
     suggested_class: str | None = None
-    """Of a doubted label."""
+    """For a doubtful label."""
 
 
 class Issues(NamedTuple):
-    """Rows of a table that are odd. A kind that was not looked for is absent."""
+    """Rows of a table with issues. Kinds that were not checked are absent."""
 
     groups: Mapping[str, Sequence[np.ndarray]]
-    """Kind, of :data:`GROUPS` → groups of row numbers."""
+    """Kind, in :data:`GROUPS` → groups of row numbers."""
     suspects: Mapping[str, Sequence[Suspect]]
-    """Kind → images, the worst first."""
+    """Kind → images, worst first."""
 
 
 def find_issues(data: DataConfig | Source, reporter: Reporter | None = None) -> dict[str, Any]:
-    """Look through both splits of some data; with a trained run also at what its model makes of them.
+    """Find issues in both splits of a data set; with a trained run, also in its latents and reconstructions.
 
-    In the document each kind of issue has its groups of files, or its files with a ``score``. ``image_size`` is there
-    where files of several sizes were compared at that one.
+    In the document, each kind of issue has groups of files, or files with a ``score``. ``image_size`` is present if
+    files of different sizes were compared at that size.
     """
     from softvq_cli.results.subject import represent
 
@@ -143,7 +143,7 @@ def _described(table: Table, suspect: Suspect) -> dict[str, Any]:
 
 
 def write_csv(path: Path, document: Mapping[str, Any]) -> None:
-    """One line per file and kind; the files of a group have its number (SoftVQError: it cannot be written)."""
+    """Write one line per file and kind, with a number for each group of files (SoftVQError: it cannot be written)."""
     text = io.StringIO()
     columns = ["kind", "group", "file", "split", "class", "score", "suggested_class"]
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
@@ -158,7 +158,7 @@ def write_csv(path: Path, document: Mapping[str, Any]) -> None:
 
 
 def _splits(config: DataConfig, reporter: Reporter) -> tuple[Dataset, Dataset, int | None]:
-    """Both, and the one size at which image files of several sizes are compared."""
+    """Both splits, and the common size if image files of different sizes are resized for the comparison."""
     from softvq_cli import datasets
 
     image_size = None
@@ -176,7 +176,7 @@ def _splits(config: DataConfig, reporter: Reporter) -> tuple[Dataset, Dataset, i
 
 
 def look(table: Table, z: np.ndarray | None, reporter: Reporter, folder: Path | None = None) -> Issues:
-    """Look for everything that can be looked for: ``z``, the latents, and the ``folder`` of the files, if any."""
+    """Check for all kinds that are possible with the latents ``z`` and the ``folder`` of the files, if given."""
     from softvq_cli.evaluation import issues as search
 
     reporter.stage("looking for duplicates")
@@ -213,13 +213,13 @@ def look(table: Table, z: np.ndarray | None, reporter: Reporter, folder: Path | 
 
 
 def _sorted(rows: np.ndarray, scores: np.ndarray) -> list[Suspect]:
-    """The worst score first."""
+    """Sort by score, worst first."""
     order = np.argsort(scores, kind="stable")
     return [Suspect(int(rows[i]), round(float(scores[i]), 4)) for i in order]
 
 
 def _sizes(table: Table, folder: Path | None) -> np.ndarray | None:
-    """int64 (N, 2): width and height of each file; None where the images are not in files that Pillow reads."""
+    """Width and height of each file, int64 (N, 2); None if the images are not in files that Pillow can read."""
     from PIL import Image
 
     sizes = []
@@ -235,7 +235,7 @@ def _sizes(table: Table, folder: Path | None) -> np.ndarray | None:
 
 
 def _odd_sizes(sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows whose area or aspect ratio is far from that of the others, and their scores."""
+    """Rows whose area or aspect ratio is far from the median, and their scores."""
     width, height = sizes.T.astype(np.float64)
     far = np.zeros(len(sizes))
     for values in (width * height, width / height):
@@ -245,7 +245,7 @@ def _odd_sizes(sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _of_latents(z: np.ndarray, table: Table, reporter: Reporter) -> dict[str, list[Suspect]]:
-    """Outliers, and labels that a probe doubts."""
+    """Outliers, and labels that contradict a probe."""
     from softvq_cli.evaluation import issues as search
 
     suspects = {"outliers": _sorted(*search.outliers(z))}
@@ -270,7 +270,7 @@ def _of_latents(z: np.ndarray, table: Table, reporter: Reporter) -> dict[str, li
 
 
 def _near_latents(z: np.ndarray, table: Table, rows: np.ndarray) -> np.ndarray:
-    """int64 (P, 2): nearest neighbours in z_e whose pixels hardly differ; their hashes may."""
+    """Nearest neighbours in z_e with nearly equal pixels, even if their hashes differ: int64 (P, 2)."""
     from softvq_cli.evaluation.search import nearest
 
     if len(rows) < 2:

@@ -1,4 +1,4 @@
-"""Every measure of an evaluation: what it is called, and how it is taken of the latents of both splits."""
+"""All measures of an evaluation: their names, and how they are computed from the latents of both splits."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from softvq_cli.results.subject import Encoding, Rows
 
 @dataclass(frozen=True)
 class Measure:
-    """One number of an evaluation."""
+    """One measure of an evaluation."""
 
     title: str
     per_cent: bool = False
-    """For people it is multiplied by 100; in JSON and CSV an accuracy is a fraction of 1."""
+    """Displayed in per cent; in JSON and CSV, an accuracy is a fraction of 1."""
     digits: int = 4
 
 
@@ -27,13 +27,13 @@ def _accuracy(title: str) -> Measure:
 
 
 FEW_LABELS = (10, 100, 1000)
-"""Labels a class of the probes on few labels."""
+"""Labels per class for the probes with few labels."""
 NEIGHBOURS = 5
-"""Of the k-nearest-neighbour probe."""
+"""k of the k-NN probe."""
 PERPLEXITY = 30.0
-"""Of t-SNE."""
+"""Perplexity of t-SNE."""
 CLUSTERS = 10
-"""Of images without labels."""
+"""Number of clusters for images without labels."""
 
 MEASURES: Mapping[str, Measure] = {
     "clustering_accuracy": _accuracy("clustering"),
@@ -75,7 +75,7 @@ MEASURES: Mapping[str, Measure] = {
     "inertia": Measure("K-means inertia", digits=1),
     "iterations": Measure("iterations", digits=0),
 }
-"""By the name in JSON, in the order of the reports. What a bottleneck carries is measured by the bottleneck itself."""
+"""Measures by their name in JSON, in the order of reports. Bottlenecks measure their own information content."""
 
 RESULTS: Mapping[str, str] = {
     "clustering_accuracy": "clustering accuracy",
@@ -85,7 +85,7 @@ RESULTS: Mapping[str, str] = {
     "train_accuracy": "probe accuracy on training",
     "test_nmse": "reconstruction error (nMSE)",
 }
-"""What comes first of a run, with its name in the table of ``run`` and on the page."""
+"""The main results of a run, with their names in the table of ``run`` and on the page."""
 
 CARRIED: tuple[str, ...] = (
     *("test_nmse", "bits_per_image", "kl_nats", "perplexity", "active_codes", "dead_codes"),
@@ -99,27 +99,27 @@ BEYOND: tuple[str, ...] = (
 
 
 def measure(name: str) -> Measure:
-    """What is known of a measure; a name that only a bottleneck's own file knows stands for itself."""
+    """Look up a measure; the name of a measure that only a custom bottleneck defines is also its title."""
     return MEASURES.get(name) or Measure(name.replace("_", " "))
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What one part of an evaluation found."""
+    """The results of one part of an evaluation."""
 
     numbers: dict[str, float]
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
-    """By a name in :data:`softvq_cli.results.evaluate.ARRAYS`."""
+    """Arrays by their name in :data:`softvq_cli.results.evaluate.ARRAYS`."""
     details: dict[str, Any] = field(default_factory=dict)
-    """What is neither: the value of every start of K-means, the accuracy of every class."""
+    """Other details: the values of every K-means start, the accuracy of every class."""
 
     def __or__(self, other: Measured) -> Measured:
-        """Both; of what is in both, the other's."""
+        """The union; values of ``other`` take precedence."""
         return Measured(self.numbers | other.numbers, self.arrays | other.arrays, self.details | other.details)
 
 
 def agreement(rows: Rows, class_names: tuple[str, ...], jobs: int | None, reporter: Reporter) -> Measured:
-    """The paper's evaluation: K-means on the test rows, 100 starts, and the softmax probe; and the starts' spread.
+    """The paper's evaluation: K-means on the test rows from 100 starts, softmax regression, and the spread of starts.
 
     Without labels there are :data:`CLUSTERS` clusters and no probe.
     """
@@ -161,7 +161,7 @@ def agreement(rows: Rows, class_names: tuple[str, ...], jobs: int | None, report
 
 
 def _probe(rows: Rows, class_names: tuple[str, ...], reporter: Reporter) -> Measured:
-    """The softmax probe; nothing where there are no two classes to learn."""
+    """Softmax regression; empty if there are fewer than two classes."""
     from softvq_cli.evaluation.probe import probe
 
     if rows.train_labels is None or rows.test_labels is None or len(np.unique(rows.train_labels)) < 2:
@@ -169,10 +169,10 @@ def _probe(rows: Rows, class_names: tuple[str, ...], reporter: Reporter) -> Meas
         return Measured({})
     reporter.stage("probing")
     fitted = probe(rows.train, rows.train_labels, rows.test, rows.test_labels, class_names=class_names)
-    # The probe counts the classes that occur in either split, in order.
+    # Softmax regression numbers the classes that occur in either split, in order.
     classes = np.unique(np.concatenate([rows.train_labels, rows.test_labels]))
     document = fitted.as_dict()
-    assert fitted.weights is not None  # it is a softmax probe
+    assert fitted.weights is not None  # softmax regression has weights
     return Measured(
         {
             "probe_accuracy": fitted.accuracy,
@@ -185,7 +185,7 @@ def _probe(rows: Rows, class_names: tuple[str, ...], reporter: Reporter) -> Meas
 
 
 def of_encoding(encoding: Encoding, rows: Rows) -> Measured:
-    """What the bottleneck carries; and with labels which codes the test images have, and how pure their classes are."""
+    """The information in the bottleneck; with labels also the codes of the test images, and their class purity."""
     measured = Measured(dict(encoding.numbers), {"errors": encoding.errors})
     if encoding.codewords is None or encoding.usage is None or rows.test_labels is None:
         return measured
@@ -201,11 +201,11 @@ def of_encoding(encoding: Encoding, rows: Rows) -> Measured:
 
 
 def other_probes(rows: Rows, jobs: int | None) -> Measured:
-    """The softmax probe as the notebooks train it, nearest neighbours, and few labels where the classes have them."""
+    """Softmax regression as trained in the notebooks, k-NN, and probes with few labels if the classes have enough."""
     from softvq_cli.evaluation.probe import few_labels, neighbours, probe
 
     labels, splits = rows.train_labels, (rows.train, rows.train_labels, rows.test, rows.test_labels)
-    assert labels is not None  # of a comparison they are needed
+    assert labels is not None  # a comparison requires labels
     numbers = {
         "probe_adam_accuracy": probe(*splits, solver="adam").accuracy,
         "knn_accuracy": neighbours(*splits, k=NEIGHBOURS, jobs=jobs).accuracy,
@@ -218,7 +218,7 @@ def other_probes(rows: Rows, jobs: int | None) -> Measured:
 
 
 def perplexity_for(rows: int, reporter: Reporter) -> float:
-    """The usual perplexity, or where the rows are few the largest that t-SNE takes, with a note."""
+    """The default perplexity, or for few rows the maximum for t-SNE, with a note."""
     from softvq_cli.evaluation.tsne import FEWEST_ROWS
 
     largest = max(1.0, min(PERPLEXITY, (rows - 1) // 3))
@@ -239,7 +239,7 @@ def tsne_map(z: np.ndarray, jobs: int | None, reporter: Reporter) -> Measured:
 
 
 def of_map(rows: Rows, coordinates: np.ndarray, jobs: int | None) -> Measured:
-    """How well clusters on the map agree with the classes, and how much of the neighbourhoods it keeps."""
+    """How well clusters on the map agree with the classes, and how well it preserves neighbourhoods."""
     from softvq_cli.evaluation.clustering import cluster
     from softvq_cli.evaluation.quality import map_quality
     from softvq_cli.evaluation.tsne import mapped
@@ -247,7 +247,7 @@ def of_map(rows: Rows, coordinates: np.ndarray, jobs: int | None) -> Measured:
     shown, labels = mapped(coordinates), rows.test_labels
     coordinates, labels = coordinates[shown], None if labels is None else labels[shown]
     clustering = cluster(coordinates, labels, jobs=jobs)
-    assert clustering.accuracy is not None and clustering.nmi is not None  # it has labels
+    assert clustering.accuracy is not None and clustering.nmi is not None  # there are labels
     quality = map_quality(rows.test[shown], coordinates, jobs=jobs)
     return Measured(
         {

@@ -1,4 +1,4 @@
-"""What a report shows of one run: its evaluation, and what the model makes of each test image."""
+"""The data of a report page for one run: its evaluation, and information about each test image."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
     from softvq_cli.training.checkpoint import Checkpoint
 
 MAX_POINTS = 20_000
-"""Images on a page; larger splits are subsampled."""
+"""Maximum number of images on a page; larger splits are subsampled."""
 NEIGHBOURS = 8
-"""In z_e, of each image."""
+"""Number of neighbours in z_e shown for each image."""
 CODEWORDS = 1024
-"""Of a codebook, the most used ones."""
+"""Maximum number of codewords; of a larger codebook, the most used ones are shown."""
 SIGMA_ROWS = 2048
-"""Images over which the median of each σ_k is taken, at most."""
+"""Maximum number of images for the median of each σ_k."""
 
 
 def collect(
@@ -53,10 +53,10 @@ def collect(
     reporter: Reporter | None = None,
     **source: Any,
 ) -> View:
-    """What is to be shown of one run; what its folder does not have is measured. Nothing is written.
+    """Collect the data of one run; what its folder lacks is computed. Nothing is written.
 
-    The numbers are of the test split, whichever ``split`` is shown. ``again`` gives the command that makes a run of a
-    configuration; ``source`` is for :meth:`Source.open`.
+    The numbers are of the test split, even if ``split`` shows other images. ``again`` returns the command that repeats
+    a run with a given configuration; ``source`` has arguments of :meth:`Source.open`.
     """
     from softvq_cli.evaluation.quality import distance_to_centre
     from softvq_cli.evaluation.search import nearest
@@ -83,7 +83,7 @@ def collect(
         encoding, plane = encode(trained.model, shown.images, rows, reporter=reporter), None
         clusters = nearest_centre(encoding.z, evaluation.array("centres"))
         predicted, _ = classified(encoding.z, evaluation)
-    assert clusters is not None  # every evaluation has them
+    assert clusters is not None  # every evaluation has clusters
 
     def drawn(values: np.ndarray | None) -> np.ndarray | None:
         return None if values is None else values[rows]
@@ -131,7 +131,7 @@ def collect(
 
 
 def drawn_rows(n: int, most: int) -> np.ndarray:
-    """int64, rising: all of ``n`` rows, or ``most`` of them at random, always the same ones."""
+    """Row numbers, int64, ascending: all of ``n``, or a random sample of ``most`` that is always the same."""
     if n <= most:
         return np.arange(n)
     return np.sort(np.random.default_rng(0).choice(n, most, replace=False))
@@ -140,7 +140,7 @@ def drawn_rows(n: int, most: int) -> np.ndarray:
 def _map(
     plane: np.ndarray | None, z: np.ndarray, title: str, jobs: int | None, reporter: Reporter
 ) -> np.ndarray | None:
-    """The map of the images that are shown, (n, 2), where it is not there yet; None of too few."""
+    """Compute a missing map (n, 2) of the images shown; None if there are too few."""
     from softvq_cli.evaluation.tsne import tsne
 
     if plane is not None and np.isfinite(plane).all():
@@ -153,7 +153,7 @@ def _map(
 
 
 def _curves(trained: Checkpoint, folder: Path, reporter: Reporter) -> list[dict[str, float]]:
-    """The lines of the log, if it is the checkpoint's."""
+    """The lines of the log, if it belongs to the checkpoint."""
     from softvq_cli.training import run_directory
 
     lines = run_directory.read_metrics(folder)
@@ -165,7 +165,7 @@ def _curves(trained: Checkpoint, folder: Path, reporter: Reporter) -> list[dict[
 
 
 def _codebook(model: Autoencoder, encoding: Encoding, images: np.ndarray) -> Codebook | None:
-    """The codewords that are used most, where an image has one."""
+    """The most used codewords, if an image has one code."""
     usage, codewords = encoding.usage, encoding.codewords
     if usage is None or codewords is None:
         return None
@@ -182,7 +182,7 @@ def _codebook(model: Autoencoder, encoding: Encoding, images: np.ndarray) -> Cod
 
 
 def _median_sigma(model: Autoencoder, images: np.ndarray) -> np.ndarray | None:
-    """float64 (K,): the median of each σ_k over images, evenly spaced; None where the bottleneck has no σ."""
+    """The median of each σ_k over evenly spaced images, float64 (K,); None if the bottleneck has no σ."""
     rows = evenly_spaced(len(images), SIGMA_ROWS)
     parts = []
     with inference(model.pixel_variance.device):
@@ -195,7 +195,7 @@ def _median_sigma(model: Autoencoder, images: np.ndarray) -> np.ndarray | None:
 
 
 def _notes(trained: Checkpoint, shown: Dataset, drawn: int) -> list[str]:
-    """What a reader should know of the images that are shown."""
+    """Notes for the reader about the images shown."""
     notes = []
     kind = {"test": "test images", "train": "training images", "all": "training and test images"}[shown.split]
     if shown.split != "test":
@@ -216,7 +216,7 @@ def _notes(trained: Checkpoint, shown: Dataset, drawn: int) -> list[str]:
 
 
 def _facts(trained: Checkpoint, evaluation: Evaluation, test: Dataset, folder: Path) -> dict[str, dict[str, Any]]:
-    """The data, the run, its codes and settings, and all numbers, section by section."""
+    """The data, the run, its codes and settings, and all numbers, by section."""
     if test.of_vectors:
         size = f"{test.image_shape[0]} numbers"
     else:
@@ -247,7 +247,7 @@ def _facts(trained: Checkpoint, evaluation: Evaluation, test: Dataset, folder: P
 
 
 def _numbers(values: Mapping[str, float], encoding: Encoding, trained: Checkpoint) -> list[Number]:
-    """Results, those of all runs first."""
+    """Results; those that all runs have come first."""
     carried = [Number(measure(name).title, float(values[name])) for name in encoding.numbers if name not in RESULTS]
     parameters = sum(weights.numel() for weights in trained.model.parameters())
     counts = [Number("iterations", trained.step, "count"), Number("parameters", parameters, "count")]
@@ -257,7 +257,7 @@ def _numbers(values: Mapping[str, float], encoding: Encoding, trained: Checkpoin
 
 
 def _results(values: Mapping[str, float]) -> list[Number]:
-    """Those that come first."""
+    """The main results."""
     return [
         Number(title, values[name], "share" if name.endswith("accuracy") else "number")
         for name, title in RESULTS.items()

@@ -1,4 +1,4 @@
-"""``softvq run``: train one configuration, evaluate it and draw it, all in one folder."""
+"""``softvq run``: train one configuration, evaluate it and draw figures, in one folder."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from softvq_cli.training.checkpoint import Checkpoint
 
 SHOWN = 30
-"""Images in the picture of reconstructions."""
+"""Number of images in the figure of reconstructions."""
 MAP, RECONSTRUCTIONS, CURVES = "tsne.png", "reconstructions.png", "curves.png"
 USAGE, CODEWORDS = "codebook-usage.png", "codebook-centroids.png"
 FILES = (*evaluate.FILES, MAP, RECONSTRUCTIONS, CURVES, USAGE, CODEWORDS)
-"""What a run's folder has next to what training and embedding leave there."""
+"""Files in a run's folder in addition to those of training and embedding."""
 
 
 def run_pipeline(
@@ -40,8 +40,8 @@ def run_pipeline(
 ) -> dict[str, Any]:
     """Train a configuration and evaluate it; the arguments are those of :func:`softvq_cli.training.train`.
 
-    With ``resume``, what the folder has of this very checkpoint is not done again. The results are returned as a
-    document, with a sentence in ``remarks`` on whatever is off.
+    With ``resume``, existing results of this checkpoint are not computed again. Returns the results as a document, with
+    remarks on problems in ``remarks``.
     """
     from softvq_cli.devices import pick
     from softvq_cli.training import checkpoint, run_directory, train
@@ -51,9 +51,9 @@ def run_pipeline(
     with run_directory.locked(run.folder, FILES):
         trained = checkpoint.load(run.path, pick(device))
         subject = _subject(run, trained, reporter)
-        if not evaluate.read(run.folder, subject.key).parts:  # what is there is of another checkpoint, or half done
+        if not evaluate.read(run.folder, subject.key).parts:  # results of another checkpoint, or incomplete ones
             for name in FILES:
-                with contextlib.suppress(OSError):  # what cannot be removed cannot be written either, and that is said
+                with contextlib.suppress(OSError):  # if it cannot be removed, writing it fails too, with a message
                     (run.folder / name).unlink()
         doing = "embedding"
         try:
@@ -78,7 +78,7 @@ def run_pipeline(
 
 
 def _subject(run: Run, trained: Checkpoint, reporter: Reporter) -> Subject:
-    """The model on the splits that the training loaded; where there was nothing to train, they are loaded here."""
+    """The model on the splits that the training loaded; if nothing was trained, they are loaded here."""
     from softvq_cli.results.source import Source
 
     if run.splits is None:
@@ -89,12 +89,12 @@ def _subject(run: Run, trained: Checkpoint, reporter: Reporter) -> Subject:
 
 
 def _shown(n: int) -> np.ndarray:
-    """Rows of the picture of reconstructions: some of every class, where the classes stand in order."""
+    """Rows for the figure of reconstructions, evenly spaced, so that sorted data show every class."""
     return np.linspace(0, n - 1, min(SHOWN, n), dtype=np.int64)
 
 
 def _write_embeddings(folder: Path, subject: Subject) -> None:
-    """z_e of both splits; files of this checkpoint that are there stay."""
+    """Write z_e of both splits unless there are files of this checkpoint."""
     from softvq_cli import embeddings
 
     assert subject.checkpoint is not None
@@ -110,7 +110,7 @@ def _write_embeddings(folder: Path, subject: Subject) -> None:
 
 
 def _draw(folder: Path, subject: Subject, evaluation: Evaluation, reporter: Reporter) -> None:
-    """The pictures that are not there."""
+    """Draw the missing figures."""
     from softvq_cli.plots import images, lines, maps
     from softvq_cli.results.subject import decoded_codewords
     from softvq_cli.training import run_directory

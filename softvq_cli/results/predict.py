@@ -1,4 +1,4 @@
-"""What a run says of new images or vectors: class, cluster, how unusual, and the nearest ones of its training."""
+"""Predictions of a run for new images or vectors: class, cluster, outlier score, nearest training images."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from softvq_cli.results.source import Source
 from softvq_cli.results.subject import represent
 
 _LONELY = 5
-"""An image is as unusual as its distance to this nearest training image is large."""
+"""The outlier score of an image is based on the distance to this nearest training image."""
 _SAMPLE = 5000
-"""Training images whose own distances it is compared with, at most."""
+"""Maximum number of training images for the comparison of such distances."""
 ENDINGS = (".parquet", ".csv")
-"""Of files of predictions."""
+"""Suffixes of files for predictions."""
 
 
 class _Training(NamedTuple):
-    """What the run knows of its N training images."""
+    """Information about the N training images of a run."""
 
     z: np.ndarray
     labels: np.ndarray | None
@@ -41,7 +41,7 @@ class _Training(NamedTuple):
         return self.class_names[label] if 0 <= label < len(self.class_names) else str(label)
 
     def describe(self, row: int, distance: float) -> dict[str, Any]:
-        """Without file names an image is called by its number in the training split."""
+        """Describe a neighbour; without file names, by its index in the training split."""
         name = f"#{row}" if self.file_names is None else self.file_names[row]
         cls = None if self.labels is None else self.class_of(int(self.labels[row]))
         return {"file": name, "class": cls, "distance": distance}
@@ -50,12 +50,12 @@ class _Training(NamedTuple):
 def predict(
     run: Path, paths: Sequence[Path], *, neighbours: int = 3, device: str = "auto", reporter: Reporter | None = None
 ) -> list[dict[str, Any]]:
-    """Classify new images by the probe of a run, and look them up among its training images.
+    """Classify new images by the probe of a run, and find their nearest training images.
 
-    ``paths`` are images, or folders of them, which take the model's size, channels and range of values; for a model of
-    vectors they are files of vectors, of which each row is one. What the folder does not have is measured; nothing is
-    written. Each image has a ``file``, the most probable ``class`` with its ``probability`` (None without labels), a
-    ``cluster``, an ``outlier`` score, the share of training images that are nearer to their own neighbours, and its
+    ``paths`` are images, or folders of images, which are converted to the model's size, channels and value range; for a
+    model of vectors, files of vectors with one row each. What the folder lacks is computed; nothing is written. Each
+    image has its ``file``, the most probable ``class`` with its ``probability`` (None without labels), a ``cluster``,
+    an ``outlier`` score (the fraction of training images that are nearer to their own neighbours), and its
     ``neighbours`` in z_e.
     """
     from softvq_cli.evaluation.search import nearest
@@ -88,7 +88,7 @@ def predict(
 
 
 def _images(source: Source, paths: Sequence[Path]) -> tuple[list[str], np.ndarray]:
-    """Names of image files, and uint8 (n, H, W, C)."""
+    """Read images: names of the files, and uint8 (n, H, W, C)."""
     from softvq_cli.datasets.loose import image_files, read_images
 
     files, checkpoint = image_files(paths), source.checkpoint
@@ -99,7 +99,7 @@ def _images(source: Source, paths: Sequence[Path]) -> tuple[list[str], np.ndarra
 
 
 def _vectors(source: Source, paths: Sequence[Path]) -> tuple[list[str], np.ndarray]:
-    """A name for each row of the files, and float32 (n, D)."""
+    """Read vectors: a name for each row of the files, and float32 (n, D)."""
     splits = [replace(source, data=str(path)).load("all") for path in paths]
     if not splits:
         raise InputError("there are no vectors to look at")
@@ -108,7 +108,7 @@ def _vectors(source: Source, paths: Sequence[Path]) -> tuple[list[str], np.ndarr
 
 
 def _training(source: Source, reporter: Reporter) -> tuple[_Training, evaluate.Evaluation]:
-    """z_e of the training split and the evaluation: from the folder where it has them, else measured."""
+    """z_e of the training split and the evaluation, from the folder if available, else computed."""
     from softvq_cli import embeddings
 
     folder, seal = source.checkpoint.path.parent, source.checkpoint.sha256
@@ -123,26 +123,26 @@ def _training(source: Source, reporter: Reporter) -> tuple[_Training, evaluate.E
 
 
 def _outliers(train: np.ndarray, distances: np.ndarray) -> np.ndarray:
-    """float64 (n,): of each distance to the fifth training image the share of theirs that are smaller."""
+    """The fraction of training images with a smaller distance to their fifth neighbour: float64 (n,)."""
     from softvq_cli.evaluation.search import nearest
 
     sample = train[evenly_spaced(len(train), _SAMPLE)]
-    k = min(_LONELY + 1, len(train) - 1)  # each is its own nearest one
+    k = min(_LONELY + 1, len(train) - 1)  # each training image is its own nearest one
     usual = np.sort(nearest(train, k, queries=sample)[0][:, -1])
     return np.asarray(np.searchsorted(usual, distances) / len(usual))
 
 
 def nearest_centre(z: np.ndarray, centres: np.ndarray | None) -> np.ndarray:
-    """int64 (n,): the cluster of the evaluation whose centre is nearest; those without rows have none."""
+    """The nearest cluster centre of the evaluation, int64 (n,); empty clusters have no centre."""
     from scipy.spatial.distance import cdist
 
-    assert centres is not None  # every evaluation has them
+    assert centres is not None  # every evaluation has centres
     squares = cdist(z.astype(np.float64), centres, "sqeuclidean")
     return np.asarray(np.where(np.isnan(squares), np.inf, squares).argmin(axis=1))
 
 
 def classified(z: np.ndarray, evaluation: evaluate.Evaluation) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """(label, its probability) of each row by the softmax probe; None where there is none."""
+    """(label, its probability) of each row by softmax regression; None without a probe."""
     from scipy.special import softmax
 
     weights = evaluation.array("probe")

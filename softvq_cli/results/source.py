@@ -1,4 +1,4 @@
-"""The data that a checkpoint was trained on, found again and compared, and what its model makes of them."""
+"""Find the data that a checkpoint was trained on, compare them, and apply its model to them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def checkpoint_file(path: Path) -> Path:
-    """The checkpoint that ``path`` names: the file, or the one in a run's folder."""
+    """The checkpoint file of ``path``, which is the file or a run's folder."""
     if path.suffix in (".npy", ".parquet") and path.is_file():
         what = "an array" if path.suffix == ".npy" else "a table"
         raise InputError(f"{path} is {what}, but a checkpoint is needed here: a ckpt.pt that train wrote")
@@ -36,7 +36,7 @@ def checkpoint_file(path: Path) -> Path:
 
 @contextlib.contextmanager
 def output_folder(path: Path) -> Iterator[None]:
-    """Make the folder; what was made is taken away again if the work in it fails."""
+    """Create a folder; if the work in the block fails, remove it again."""
     made = [folder for folder in (path, *path.parents) if not folder.exists()]
     make_folder(path)
     try:
@@ -50,22 +50,22 @@ def output_folder(path: Path) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Source:
-    """Where the images for a checkpoint's model come from: its own data, or other data."""
+    """The source of images for a checkpoint's model: its training data, or other data."""
 
     checkpoint: Checkpoint
     data: str | None = None
-    """Other data than it was trained on: a name or a path."""
+    """Other data than those of the training: a name or a path."""
     data_dir: str | None = None
-    """Where the named data sets lie now."""
+    """The current folder of the built-in data sets."""
     reporter: Reporter = field(default_factory=Reporter)
-    """Is told of fetching, decoding and embedding, of what was dropped, mapped or rounded, and why these may not be the
-    data that the checkpoint speaks of."""
+    """Receives events of downloading, decoding and embedding, notes on dropped, mapped or rounded values, and warnings
+    that the data may differ from those of the checkpoint."""
     reading: Mapping[str, Any] = field(default_factory=dict)
-    """How the other data are read, where that is not as those of the training were: settings by name."""
+    """How other data are read, if not like those of the training: settings by name."""
     _splits: dict[str, Dataset] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Check that there are other data where ``reading`` says how to read them (UsageError)."""
+        """Raise UsageError if there is ``reading`` without other data."""
         if self.reading and self.data is None:
             first = next(iter(self.reading))
             raise UsageError(
@@ -75,19 +75,19 @@ class Source:
 
     @classmethod
     def open(cls, path: Path, *, device: str = "auto", **more: Any) -> Source:
-        """The source for the checkpoint or run's folder at ``path``, on a device; ``more`` are the other fields."""
+        """The source for the checkpoint or run folder ``path``, on a device; ``more`` are the other fields."""
         from softvq_cli.devices import pick
         from softvq_cli.training import checkpoint
 
         return cls(checkpoint.load(checkpoint_file(path), pick(device)), **more)
 
     def load(self, split: str, *, choice: bool = False) -> Dataset:
-        """One split; ``choice``: the user says which, and may say another."""
+        """Load one split; ``choice``: the user chose the split and could choose another."""
         if split not in SPLITS:
             raise UsageError(unknown_name("split", split, SPLITS))
         trained, dataset = self.checkpoint.dataset, self._fitted(self._load(cast(Split, split)))
         notes = [*dataset.notes]
-        if self.data is not None and dataset.drawn and split != "all":  # only a part of them
+        if self.data is not None and dataset.drawn and split != "all":  # only a part of the data
             others = Message("; {split} all uses all of them") if choice else ""
             notes += [Message("these data have no splits: {} images were drawn as {}{}", len(dataset), split, others)]
         tell_notes(self.reporter, dataset.name, notes)
@@ -98,7 +98,7 @@ class Source:
         return self._numbered(dataset)
 
     def compare(self) -> None:
-        """Warn if the training split has another fingerprint; other data that were asked for need no warning."""
+        """Warn if the fingerprint of the training split differs, unless other data were requested."""
         if self.data is not None:
             return
         from softvq_cli.training.checkpoint import DatasetInfo
@@ -111,7 +111,7 @@ class Source:
             )
 
     def embed(self, split: str, out: Path, *, what: str = "z_e", batch_size: int = 512, **more: Any) -> Embedding:
-        """Write what the model makes of one split, see :func:`softvq_cli.embeddings.embed`; the folder is made."""
+        """Write a representation of one split, see :func:`softvq_cli.embeddings.embed`; creates the folder."""
         from softvq_cli import embeddings
 
         dataset = self.load(split, choice=True)
@@ -122,7 +122,7 @@ class Source:
             )
 
     def subject(self, **more: Any) -> Subject:
-        """The model on both splits, which are compared with those of the training; ``more`` as :class:`Subject`."""
+        """The model on both splits, after comparison with the training data; ``more`` is passed to :class:`Subject`."""
 
         def load(split: Split) -> Dataset:
             dataset = self.load(split)
@@ -133,11 +133,11 @@ class Source:
 
     @property
     def folder(self) -> Path:
-        """The path that the data are read from; that of a named data set is no folder."""
+        """The path of the data; for a built-in data set it is not a folder."""
         return Path(self._place.data)
 
     def in_training(self, dataset: Dataset) -> np.ndarray:
-        """bool (N,): which rows of a split, or of all images, are in the training split."""
+        """Which rows of a split, or of all images, are in the training split: bool (N,)."""
         from softvq_cli.datasets.dataset import training_rows
 
         if dataset.split != "all":
@@ -146,7 +146,7 @@ class Source:
         return training_rows(len(dataset), self._load("all").labels, train, self._place)
 
     def kept_arrays(self, rows: Embedding) -> dict[str, np.ndarray]:
-        """What the run's evaluation has of these rows, if they are z_e of its labelled test split."""
+        """The arrays of the run's evaluation, if ``rows`` are z_e of its labelled test split."""
         if rows.labels is None or (rows.info.get("split"), rows.info.get("representation")) != ("test", "z_e"):
             return {}
         folder, seal = self.checkpoint.path.parent, self.checkpoint.sha256
@@ -154,7 +154,7 @@ class Source:
         return {name: array for name in evaluate.ARRAYS if (array := evaluation.array(name)) is not None}
 
     def _fitted(self, dataset: Dataset) -> Dataset:
-        """The images with the model's channels; InputError where they have another shape."""
+        """Convert the images to the model's channels (InputError: another shape)."""
         shape, expected = dataset.image_shape, self.checkpoint.dataset.image_shape
         if shape == expected:
             return dataset
@@ -177,8 +177,8 @@ class Source:
         return dataclasses.replace(dataset, images=images, key=None)
 
     def _numbered(self, dataset: Dataset) -> Dataset:
-        """With the labels that the checkpoint's data gave these classes; new classes come after, and where no name is
-        the same the data keep their own."""
+        """Number the classes as in the checkpoint's data, new classes after those; without a common name, keep the
+        numbers."""
         from softvq_cli.embeddings.labels import numbering, renumber, shared
 
         trained = self.checkpoint.dataset.class_names
@@ -195,7 +195,7 @@ class Source:
         return self._splits[split]
 
     def _read(self, split: Split) -> Dataset:
-        """The split; other data take the model's size where they are files and no size is asked for."""
+        """Read the split; files of other data are resized for the model unless a size is requested."""
         from softvq_cli import datasets
         from softvq_cli.datasets.naming import is_image_name
 
@@ -218,7 +218,7 @@ class Source:
         return datasets.load(dataclasses.replace(self._place, image_size=height), split, reporter=reporter)
 
     def _single(self, path: Path, split: Split) -> Dataset:
-        """One image file."""
+        """Read one image file."""
         from softvq_cli.datasets.loose import read_images
 
         config = self.checkpoint.config.data
@@ -227,7 +227,7 @@ class Source:
 
     @cached_property
     def _place(self) -> DataConfig:
-        """How to read the data and where they are: where the call says, or where the run's data are found."""
+        """The settings for reading the data and their location: from the call, or as found for the run."""
         from softvq_cli import datasets
         from softvq_cli.training import run_directory
 

@@ -1,4 +1,4 @@
-"""What is evaluated: a checkpoint's model, or a control, on the two splits of a data set."""
+"""The subject of an evaluation: the model of a checkpoint, or a control, on both splits of a data set."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
     from softvq_cli.training.checkpoint import Checkpoint
 
 FILE = "file"
-"""The kind of a control whose rows another program made of the same images."""
+"""The kind of a control whose rows another program computed from the same images."""
 REPRESENTATIONS: Mapping[str, str] = {RAW: "pixels", PCA: "pca", CHANCE: "random", FILE: "file"}
-"""Kind of a control → what its rows are; those of all other subjects are z_e."""
+"""Kind of a control → the representation in its rows; for all other subjects it is z_e."""
 _BLOCK = 64 << 20
-"""Bytes of images at a time, as float64."""
+"""Bytes of images processed at a time, as float64."""
 _LARGEST_PCA = 20_000
-"""Values of an image; the covariance matrix has 3 GB then."""
+"""Maximum number of values per image; the covariance matrix then has 3 GB."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """One vector per image, of both splits."""
+    """One vector per image, for both splits."""
 
     train: np.ndarray
     """float32 (N, d)."""
@@ -49,46 +49,46 @@ class Rows:
 
 @dataclass(frozen=True)
 class Encoding:
-    """What a model makes of the M images of a split, without noise."""
+    """The output of a model for the M images of a split, without noise."""
 
     z: np.ndarray
     """float32 (M, d): z_e."""
     errors: np.ndarray
-    """float64 (M,): mean squared error of the pixels over the pixel variance of training; the mean is the nMSE."""
+    """float64 (M,): mean squared error of the pixels divided by their variance in training; the mean is the nMSE."""
     numbers: Mapping[str, float]
-    """``nmse``, and what :meth:`~softvq_cli.model.bottlenecks.Bottleneck.evaluate` measures."""
+    """``nmse``, and the results of :meth:`~softvq_cli.model.bottlenecks.Bottleneck.evaluate`."""
     reconstructions: np.ndarray
-    """uint8 (m, H, W, C) or float32 (m, D), of the rows asked for."""
+    """uint8 (m, H, W, C) or float32 (m, D), for the requested rows."""
     codes: np.ndarray | None
-    """int64 (M, codes of an image): the most probable codewords."""
+    """int64 (M, codes per image): the most probable codewords."""
     codeword_distances: np.ndarray | None
-    """float64 (M,): ‖z_e − μ_k‖ to it."""
+    """float64 (M,): the distance ‖z_e − μ_k‖ from that codeword."""
     usage: np.ndarray | None
     """float64 (K,): the mean posterior probability of each codeword."""
 
     @property
     def codewords(self) -> np.ndarray | None:
-        """int64 (M,): the codeword of each image, where it has only one."""
+        """The codeword of each image, int64 (M,), if an image has only one."""
         return self.codes[:, 0] if self.codes is not None and self.codes.shape[1] == 1 else None
 
 
 @dataclass(frozen=True)
 class Control:
-    """A row of a comparison that no trained model is behind."""
+    """A row of a comparison without a trained model."""
 
     kind: str
     """RAW, PCA, UNTRAINED, CHANCE or FILE."""
     config: RunConfig
-    """PCA takes the latent dimensions from it, CHANCE the seed as well, UNTRAINED the model and the seed."""
+    """PCA uses its latent dimension, CHANCE also the seed, UNTRAINED the model and the seed."""
     path: str | None = None
-    """Of FILE: an embedding file with one row per image, in the order of all images."""
+    """For FILE: an embedding file with one row per image, in the order of all images."""
 
 
 class Subject:
-    """A model or a control on a training and a test split. Each split is loaded and encoded once, when first needed.
+    """A model or a control on a training and a test split. Each split is loaded and encoded once, on first use.
 
-    ``load`` gives a split by its name; ``fingerprints`` are those of both, where they are known before. ``shown`` maps
-    the number of test images to the rows whose reconstructions :attr:`encoding` keeps.
+    ``load`` returns a split by name; ``fingerprints`` are those of both splits, if already known. ``shown`` maps the
+    number of test images to the rows whose reconstructions :attr:`encoding` stores.
     """
 
     def __init__(
@@ -118,12 +118,12 @@ class Subject:
 
     @property
     def representation(self) -> str:
-        """What its rows are: ``z_e``, ``pixels`` or ``pca``."""
+        """The representation in its rows: ``z_e``, ``pixels``, ``pca``, …"""
         return REPRESENTATIONS.get(self.control.kind, "z_e") if self.control else "z_e"
 
     @property
     def key(self) -> dict[str, Any]:
-        """What an evaluation is of: equal for two evaluations iff they measure the same."""
+        """The key of an evaluation; two evaluations measure the same if and only if their keys are equal."""
         train, test = self._fingerprints or (self.train.fingerprint, self.test.fingerprint)
         key: dict[str, Any] = {"train": train, "test": test}
         if self.checkpoint is not None:
@@ -143,23 +143,23 @@ class Subject:
 
     @cached_property
     def train_z(self) -> np.ndarray:
-        """float32 (N, d): z_e of the training split. May be set, where it is in a file."""
+        """z_e of the training split, float32 (N, d). It may be assigned if it is stored in a file."""
         return represent(self._model, self.train.images, "z_e", self._reporter)
 
     @cached_property
     def encoding(self) -> Encoding:
-        """What the checkpoint's model makes of the test split."""
+        """The output of the checkpoint's model for the test split."""
         images = self.test.images
         return encode(self._model, images, self._shown(len(images)), reporter=self._reporter)
 
     @cached_property
     def rows(self) -> Rows:
-        """z_e, or what a control has in its place."""
+        """z_e, or the representation of a control."""
         if self.checkpoint is not None:
             return self._rows(self.train_z, self.encoding.z)
         assert self.control is not None
         images = self.train.images, self.test.images
-        if self.train.of_vectors and self.control.kind != UNTRAINED:  # as a model would see them
+        if self.train.of_vectors and self.control.kind != UNTRAINED:  # scaled as for a model
             standard = standard_of(images[0], self.control.config.data.scale)
             images = (images[0] - standard.mean) / standard.spread, (images[1] - standard.mean) / standard.spread
         if self.control.kind == RAW:
@@ -176,18 +176,18 @@ class Subject:
 
     @property
     def numbers(self) -> Mapping[str, float]:
-        """What is known of the reconstruction and the code; nothing of a control but PCA's nMSE."""
+        """Numbers of the reconstruction and the code; for controls only the nMSE of PCA."""
         if self.checkpoint is not None:
             return {"iterations": self.checkpoint.step, **self.encoding.numbers}
-        _ = self.rows  # they bring PCA's nMSE
+        _ = self.rows  # computes the nMSE of PCA
         return {} if self._control_nmse is None else {"test_nmse": self._control_nmse}
 
     def compared_with(self, model: Checkpoint | Control) -> Subject:
-        """Another model or a control on the same splits."""
+        """A subject with another model or control on the same splits."""
         return Subject(model, lambda split: self.train if split == "train" else self.test, reporter=self._reporter)
 
     def representation_rows(self, what: str, model: Autoencoder | None = None) -> Rows:
-        """Another representation of both splits, see :func:`softvq_cli.model.represent`, by ``model`` or its own."""
+        """Another representation of both splits, see :func:`softvq_cli.model.represent`, by ``model`` or this one."""
         model = model or self._model
         return self._rows(
             represent(model, self.train.images, what, self._reporter),
@@ -195,7 +195,7 @@ class Subject:
         )
 
     def _file_rows(self, path: Path) -> Rows:
-        """The rows of a file, divided as the images are; InputError for another number of rows, or other labels."""
+        """The rows of a file, split like the images (InputError: the number of rows or the labels differ)."""
         from softvq_cli import embeddings
         from softvq_cli.datasets.dataset import training_rows
 
@@ -235,7 +235,7 @@ class Subject:
 
 
 def represent(model: Autoencoder, images: np.ndarray, what: str, reporter: Reporter) -> np.ndarray:
-    """As :func:`softvq_cli.model.represent`, with progress."""
+    """The same as :func:`softvq_cli.model.represent`, with progress."""
     from softvq_cli.model import representations
 
     parts, done = [], 0
@@ -247,9 +247,9 @@ def represent(model: Autoencoder, images: np.ndarray, what: str, reporter: Repor
 
 
 def encode(model: Autoencoder, images: np.ndarray, shown: np.ndarray, *, reporter: Reporter | None = None) -> Encoding:
-    """Send ``images``, uint8 (M, H, W, C), M > 0, once through the model, which is in evaluation mode.
+    """Process ``images``, uint8 (M, H, W, C), M > 0, once by the model, which is in evaluation mode.
 
-    ``shown``, int (m,), are the rows whose reconstructions are kept.
+    The reconstructions of the rows ``shown``, int (m,), are stored.
     """
     import torch
 
@@ -263,7 +263,7 @@ def encode(model: Autoencoder, images: np.ndarray, shown: np.ndarray, *, reporte
     staged = centroids is not None and centroids.dim() == 3
 
     def codes() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """The encodings, for the bottleneck to measure; all else is collected on the way."""
+        """Yield the encodings for the bottleneck's measures, and collect all other results."""
         nonlocal usage, nmse, without, apart, done
         for x in model.batches(images):
             z_e, h = model.encode(x)
@@ -278,7 +278,7 @@ def encode(model: Autoencoder, images: np.ndarray, shown: np.ndarray, *, reporte
             if centroids is not None:
                 usage = output.stats["usage"].double() + (0 if usage is None else usage)
                 index = model.codes(z_e, h)
-                assert index is not None  # there are centroids
+                assert index is not None  # the model has centroids
                 indices.append(index.cpu().numpy())
                 if not staged and index.shape[1] == 1:
                     distances.append((z_e - centroids[index[:, 0]]).double().norm(dim=1).cpu().numpy())
@@ -292,7 +292,7 @@ def encode(model: Autoencoder, images: np.ndarray, shown: np.ndarray, *, reporte
     with inference(model.pixel_variance.device):
         batches = codes()
         carried = model.bottleneck.evaluate(batches, len(images))
-        for _ in batches:  # a bottleneck that measures nothing leaves them all
+        for _ in batches:  # for bottlenecks that do not consume the encodings
             pass
     if staged:
         rows = np.concatenate(z).reshape(-1, model.config.latent_dim // model.positions)
@@ -314,7 +314,7 @@ def encode(model: Autoencoder, images: np.ndarray, shown: np.ndarray, *, reporte
 
 
 def decoded_codewords(model: Autoencoder, numbers: np.ndarray) -> np.ndarray:
-    """uint8 (S, H, W, C): what the decoder draws of the codewords with these ``numbers``, int (S,)."""
+    """Decode the codewords with indices ``numbers``, int (S,), to images, uint8 (S, H, W, C)."""
     import torch
 
     centroids = model.bottleneck.centroids()
@@ -326,14 +326,14 @@ def decoded_codewords(model: Autoencoder, numbers: np.ndarray) -> np.ndarray:
 
 
 def _bytes(model: Autoencoder, x_hat: Any) -> np.ndarray:
-    """Reconstructions, (B, C, H, W) → uint8 (B, H, W, C); vectors stay float32 (B, D)."""
+    """Convert reconstructions (B, C, H, W) to uint8 (B, H, W, C); vectors stay float32 (B, D)."""
     if model.of_vectors:
         return np.asarray(model.unscale(x_hat).cpu().numpy())
     return np.asarray((255 * model.unscale(x_hat)).round().byte().cpu().numpy())
 
 
 def _pixels(images: np.ndarray) -> np.ndarray:
-    """float32 (N, D) in [0, 1]."""
+    """Images as float32 (N, D) in [0, 1]."""
     rows = np.empty((len(images), images[0].size), np.float32)
     start = 0
     for block in _blocks(images):
@@ -343,11 +343,11 @@ def _pixels(images: np.ndarray) -> np.ndarray:
 
 
 def _principal_components(train: np.ndarray, test: np.ndarray, d: int) -> tuple[np.ndarray, np.ndarray, float]:
-    """Both splits in the ``d`` principal components of the training pixels, and the nMSE of the test split from them.
+    """Both splits in the ``d`` principal components of the training pixels, and the resulting nMSE of the test split.
 
-    The components are fewer where the images have fewer pixels, and not whitened: eigenvectors of the covariance
-    matrix, summed block by block in float64. That is exact, and neither the pixels as floats nor their singular value
-    decomposition has to fit into memory.
+    Images with fewer than ``d`` pixels have fewer components. Components are not whitened. They are eigenvectors of the
+    covariance matrix, which is summed block by block in float64. That is exact, and memory is needed neither for all
+    pixels as floats nor for their singular value decomposition.
     """
     D = train[0].size
     if D > _LARGEST_PCA:
@@ -360,7 +360,7 @@ def _principal_components(train: np.ndarray, test: np.ndarray, d: int) -> tuple[
         products += block.T @ block
     mean = total / len(train)
     covariance = products / len(train) - np.outer(mean, mean)
-    axes = np.linalg.eigh(covariance)[1][:, ::-1][:, :d]  # (D, d), the largest first
+    axes = np.linalg.eigh(covariance)[1][:, ::-1][:, :d]  # (D, d), largest first
 
     def projected(images: np.ndarray) -> np.ndarray:
         return np.concatenate([(block - mean) @ axes for block in _blocks(images)]).astype(np.float32)
@@ -375,7 +375,7 @@ def _principal_components(train: np.ndarray, test: np.ndarray, d: int) -> tuple[
 
 
 def _blocks(images: np.ndarray) -> Iterator[np.ndarray]:
-    """float64 (B, D), of ``images``, uint8 (N, H, W, C), in [0, 1]; of vectors as they are."""
+    """Yield blocks of ``images`` as float64 (B, D): uint8 (N, H, W, C) scaled to [0, 1], vectors unchanged."""
     size = max(1, _BLOCK // (8 * images[0].size))
     for start in range(0, len(images), size):
         block = images[start : start + size]
