@@ -60,6 +60,8 @@ _DIGITS: dict[str, dict[str, Any]] = {
     "*": {"arch": "mlp", "latent_dim": 16, "K": 32, "iterations": 2_000, "batch_size": 64},
     "fsq": {"levels": "8,4"},
 }
+# rvq on vectors: with these, all codes of every stage are used (docs/bottlenecks.md).
+_RVQ_OF_VECTORS: dict[str, Any] = {"latent_dim": 32, "batch_size": 256, "lr": 1e-3, "iterations": 5_000}
 # The exact settings of the authors' notebooks (PAPER.md), where they differ from _MNIST and _SVHN.
 _MNIST_NOTEBOOK: dict[str, dict[str, Any]] = {
     "*": {"batch_size": 64},
@@ -123,6 +125,8 @@ def preset(data: str, image_shape: tuple[int, ...], bottleneck: str, recipe: str
         own = _MNIST
     family = _FAMILIES.get(data, own)
     settings = {**family["*"], **family.get(bottleneck, {})}
+    if bottleneck == "rvq" and len(image_shape) == 1:
+        settings |= _RVQ_OF_VECTORS
     if bottleneck in _RECONSTRUCTION_PER_PIXEL:
         settings["reconstruction_scale"] = float(_RECONSTRUCTION_PER_PIXEL[bottleneck] * height * width)
     if bottleneck in _RECONSTRUCTION_PER_VALUE:

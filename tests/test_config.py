@@ -10,7 +10,7 @@ import pytest
 
 from softvq_cli.config import SECTIONS, SETTINGS, RunConfig, image_shape, parse_keep, parse_levels, pixel_range, resolve
 from softvq_cli.errors import UsageError
-from softvq_cli.presets import unused_settings
+from softvq_cli.presets import preset, unused_settings
 from softvq_cli.words import BOTTLENECKS, IMAGE_SHAPES
 
 MNIST, SVHN = (28, 28, 1), (32, 32, 3)
@@ -42,6 +42,12 @@ def test_own_images_get_the_cnn_from_16_pixels_up_and_what_was_chosen_wins() -> 
     assert resolve("flowers", (15, 40, 3), {}).model.arch == "mlp"
     config = resolve("mnist", MNIST, {"K": 7, "bottleneck": "vq", "lr": 1})
     assert (config.model.K, config.model.bottleneck, config.train.lr) == (7, "vq", 1.0)
+
+
+def test_rvq_has_settings_of_its_own_for_vectors() -> None:
+    vectors, images = (preset("own", shape, "rvq") for shape in ((300,), (28, 28, 1)))
+    assert (vectors["latent_dim"], vectors["batch_size"], vectors["lr"]) == (32, 256, 1e-3)
+    assert "lr" not in images and "lr" not in preset("own", (300,), "vq")
 
 
 def test_a_configuration_survives_the_way_to_json_and_back() -> None:

@@ -62,7 +62,7 @@ _PARTS: Mapping[str, tuple[str, frozenset[str]]] = {
 FILES = (EVALUATION, *ARRAYS.values())
 BASELINE_TITLES: Mapping[str, str] = {
     "random": "chance",
-    "pixels": "raw pixels",
+    "pixels": "raw data",
     "pca": "PCA",
     "rq-kmeans": "RQ-KMeans",
 }
@@ -125,7 +125,7 @@ class Evaluation:
             )
         compared = [name for name in ("clustering_accuracy", "probe_accuracy") if name in numbers and name in raw]
         if compared and all(numbers[name] <= raw[name] for name in compared):
-            remarks.append("the latents are no better than raw pixels, neither for the clusters nor for the probe")
+            remarks.append("the latents are no better than the raw data, neither for the clusters nor for the probe")
         K, error = trained.config.model.K, numbers.get("quantisation_error")  # for models with several codes per image
         for stage, usage in self.details.get("code_usage", {}).get("stages", {}).items():
             if error is not None and usage["perplexity"] < K / 4:

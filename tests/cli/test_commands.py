@@ -298,8 +298,8 @@ def test_run_goes_on_with_what_is_missing_and_ends_in_a_table(softvq, chained, t
     numbers = evaluation(folder)["numbers"]["z_e"]
     assert f"{100 * numbers['clustering_accuracy']:.2f} %" in result.out
     assert f"{numbers['perplexity']:.4g}" in result.out  # of the test split, as the table says
-    assert all(name in result.out for name in ("chance", "raw pixels", "PCA"))
-    assert "raw pixels" in result.err and "epoch" in result.err  # 6 iterations of 32 images are worth little
+    assert all(name in result.out for name in ("chance", "raw data", "PCA"))
+    assert "raw data" in result.err and "epoch" in result.err  # 6 iterations of 32 images are worth little
     (folder / "evaluation.json").write_text('{"form')  # a damaged one is measured again
     softvq("run", "-o", "run", "-q", "--resume").done()
     assert evaluation(folder) == evaluation(chained)

@@ -68,7 +68,7 @@ def test_both_splits_are_shown_with_the_leaks_between_them(softvq, tmp_path):
     [run] = document(tmp_path / "report.html")["runs"]
     assert run["n"] == 102
     assert run["groups"]["leaks"] == run["groups"]["exact_duplicates"] == [[3, 90]]
-    assert [baseline["title"] for baseline in run["baselines"]] == ["chance", "raw pixels", "PCA"]
+    assert [baseline["title"] for baseline in run["baselines"]] == ["chance", "raw data", "PCA"]
 
 
 def test_of_the_folder_of_a_study_its_tables_are_shown(softvq, chained, tmp_path):
