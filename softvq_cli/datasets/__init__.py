@@ -1,4 +1,4 @@
-"""A name or a path to images, labels and class names."""
+"""Load data sets: from a name or a path to images, labels and class names."""
 
 from softvq_cli.datasets.dataset import Dataset
 from softvq_cli.datasets.fetch import fetch

@@ -1,6 +1,6 @@
-"""A .zip or .tar of image files, read in place and never unpacked to disk.
+"""A .zip or .tar archive of image files, read in place without unpacking it to disk.
 
-An archive is treated as hostile: names that leave it, links, devices, encryption and bombs are refused.
+Archives are not trusted: names outside the archive, links, devices, encryption and decompression bombs are refused.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from softvq_cli.datasets.records import Fetch, Records, Source, fetch_from
 from softvq_cli.errors import InputError, SoftVQError, UsageError, one_line
 
 ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
-"""How the name of an archive ends."""
+"""File name suffixes of archives."""
 Entry = tuple[str, int, int, bool]
-"""(name, place, size, whether it is a folder)."""
+"""(name, position, size, whether it is a folder)."""
 
 
 def open_archive(path: Path, name_encoding: str | None = None) -> Source:
-    """The archive at ``path``, which is listed and read when that is asked for."""
+    """Open the archive at ``path``; its files are listed and read on demand."""
     return (_Zip if path.name.lower().endswith(".zip") else _Tar)(path, name_encoding)
 
 
@@ -43,14 +43,14 @@ class _Archive(Source):
         self.name_encoding = name_encoding
 
     def entries(self) -> Iterator[Entry]:
-        """Everything in it; links and devices are refused."""
+        """Yield all members; links and devices are refused."""
         raise NotImplementedError
 
     @cached_property
     def files(self) -> Records:
-        """Of a name that is there twice the last entry counts, as for unzip and tar."""
+        """List the files; if a name occurs twice, the last member counts, as for unzip and tar."""
         names, places, sizes, notes = [], array("q"), array("q"), list[str]()
-        prefixes: dict[str, str | None] = {"": ""}  # folders as the archive calls them → as they are listed
+        prefixes: dict[str, str | None] = {"": ""}  # folders as named in the archive → as listed
         with _archive_errors(self.path):
             for name, place, size, is_folder in self.entries():
                 naming.check_text(self.path, name)
@@ -81,7 +81,7 @@ class _Archive(Source):
         return files
 
     def _listed(self, folder: str) -> str | None:
-        """Note a folder with those around it; what its files' names begin with, None where they are left out."""
+        """Record a folder and its parents; returns the prefix of its files' names, or None if they are ignored."""
         parts = _parts(folder)
         if any(map(naming.is_metadata, parts)):
             return None
@@ -89,7 +89,7 @@ class _Archive(Source):
         return "".join(f"{part}/" for part in parts)
 
     def _hide(self, name: str) -> None:
-        """Note an image that somebody hid, or the hidden folder around it."""
+        """Record a hidden image, or the hidden folder that contains it."""
         parts = _parts(name)
         first = next(number for number, part in enumerate(parts) if naming.is_metadata(part))
         if naming.is_hidden(parts[first]) and naming.is_image_name(parts[-1]):
@@ -97,7 +97,7 @@ class _Archive(Source):
 
 
 _OUTSIDE = re.compile(r"^/|\\|\0|^.:|(?:^|/)\.\.(?:/|$)")
-"""Names that lead out of the archive."""
+"""Names that lead outside the archive."""
 
 
 def _parts(name: str) -> list[str]:
@@ -108,7 +108,7 @@ def _parts(name: str) -> list[str]:
 
 
 class _Zip(_Archive):
-    """The place of a file is its number among all entries."""
+    """A .zip archive; the position of a file is its index among all members."""
 
     def entries(self) -> Iterator[Entry]:
         path = self.path
@@ -126,7 +126,7 @@ class _Zip(_Archive):
             yield name, place, info.file_size, name.endswith("/")
 
     def _count_first(self) -> None:
-        """Refuse too many entries before zipfile makes an object of each."""
+        """Refuse too many members before zipfile creates an object for each."""
         with open(self.path, "rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - (1 << 16) - 22))
@@ -134,11 +134,11 @@ class _Zip(_Archive):
         end = tail.rfind(b"PK\5\6")
         if end >= 0 and len(tail) >= end + 16:
             directory = int.from_bytes(tail[end + 12 : end + 16], "little")
-            if directory < size:  # else it is damaged, or of more than 4 GiB and does not say here
-                naming.check_count(self.path, directory // 46)  # an entry has 46 bytes and its name
+            if directory < size:  # else the file is damaged, or larger than 4 GiB and does not record this here
+                naming.check_count(self.path, directory // 46)  # a member has 46 bytes and its name
 
     def _name(self, info: zipfile.ZipInfo) -> str:
-        """The name of a member: in UTF-8 or ``name_encoding``; zipfile takes what is not marked for cp437."""
+        """The name of a member, in UTF-8 or ``name_encoding``; without a UTF-8 flag, zipfile assumes cp437."""
         if info.flag_bits & 0x800 or info.orig_filename.isascii():
             return info.orig_filename
         try:
@@ -154,7 +154,7 @@ class _Zip(_Archive):
         with _archive_errors(self.path), zipfile.ZipFile(self.path) as archive:
             infos = archive.infolist()
             for index, place in enumerate(files.places.tolist()):
-                yield index, archive.read(infos[place])  # checks the CRC; never more than file_size
+                yield index, archive.read(infos[place])  # checks the CRC; returns at most file_size bytes
 
 
 def _no_file(path: Path, name: str) -> InputError:
@@ -168,15 +168,15 @@ _ZEROS = bytes(_BLOCK)
 _MOST_NAME = 1 << 20
 _FILES, _FOLDER = (b"0", b"\0", b"7"), b"5"
 _PAX, _GNU_NAME, _PASSED = b"x", b"L", (b"g", b"K")
-"""Types of entries that say more of the next one, or nothing that matters here."""
+"""Types of headers that extend the next one, or are ignored."""
 
 
 class _Tar(_Archive):
-    """The place of a file is where its bytes begin in the archive, once that is unpacked."""
+    """A .tar archive; the position of a file is the offset of its bytes in the uncompressed archive."""
 
     @cached_property
     def lies_open(self) -> bool:  # type: ignore[override]
-        """Whether it is not compressed, so that each file can be read alone where it lies."""
+        """Whether it is uncompressed, so that each file can be read separately."""
         with _archive_errors(self.path), open(self.path, "rb") as file:
             return not file.read(6).startswith((*_MAGIC,))
 
@@ -184,13 +184,13 @@ class _Tar(_Archive):
         return fetch_from(self.path, files.places.tolist(), files.sizes.tolist())
 
     def entries(self) -> Iterator[Entry]:
-        """Ours and not tarfile's, which takes a damaged header for the end and 50 microseconds for a good one."""
+        """Replaces tarfile's reader, which takes a damaged header for the end and needs 50 microseconds per header."""
         with _Stream(self.path) as stream:
             position, count, path, size, read = 0, 0, b"", -1, stream.read
             encoding = self.name_encoding or "utf-8"
             name_encoding = encoding
             while (header := read(position, _BLOCK)) != _ZEROS:
-                # The sum of the header with its own place as spaces; Adler-32's lower half is 1 + the sum, mod 65521.
+                # The checksum counts its own field as spaces; the lower half of Adler-32 is 1 + the sum, mod 65521.
                 if (_octal(header[148:156]) + sum(header[148:156]) - 255) % 65521 != zlib.adler32(header) & 0xFFFF:
                     raise ValueError("a header is damaged")
                 kind, length, start = header[156:157], _octal(header[124:136]), position + _BLOCK
@@ -217,7 +217,7 @@ class _Tar(_Archive):
             stream.to_end()
 
     def read(self, files: Records) -> Iterator[tuple[int, bytes]]:
-        """A compressed archive can only be read forwards, in its own order."""
+        """Yield the files; a compressed archive can only be read forwards, in its own order."""
         order = range(len(files)) if self.lies_open else files.places.argsort(kind="stable").tolist()
         places, sizes = files.places.tolist(), files.sizes.tolist()
         with _archive_errors(self.path), _Stream(self.path) as stream:
@@ -227,17 +227,17 @@ class _Tar(_Archive):
 
 
 def _octal(field: bytes) -> int:
-    """A number of a header: in octal, or in 256s where that is too small."""
+    """A number in a header: octal, or base 256 if that is too small."""
     if field[0] == 0x80:
         return int.from_bytes(field[1:], "big")
     number = int(field.strip(b" \0") or b"0", 8)
-    if number < 0:  # the next header would be one that was read before
+    if number < 0:  # would lead back to an earlier header
         raise ValueError("a header is damaged")
     return number
 
 
 def _pax(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The fields of an extended header: ``27 path=a/long/name.png``, each with its length first."""
+    """Yield the fields of an extended header, each preceded by its length: ``27 path=a/long/name.png``."""
     while data:
         length = int(data.split(b" ", 1)[0])
         if not 0 < length <= len(data):
@@ -248,14 +248,14 @@ def _pax(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 _MAGIC = {b"\x1f\x8b": gzip.GzipFile, b"BZh": bz2.BZ2File, b"\xfd7zXZ\x00": lzma.LZMAFile}
-"""How a compressed file starts, and what reads it."""
+"""The first bytes of a compressed file → its reader."""
 
 
 _WINDOW = 1 << 15
 
 
 class _Stream:
-    """The content of a file, decompressed as its first bytes ask for, which refuses to be implausibly long."""
+    """The content of a file, decompressed according to its first bytes; implausibly long content is refused."""
 
     def __init__(self, path: Path) -> None:
         self._path, self.packed, self._position = path, path.stat().st_size, 0
@@ -274,10 +274,10 @@ class _Stream:
             self._unpacked.close()
 
     def read(self, start: int, size: int) -> bytes:
-        """Exactly the bytes there; a compressed file goes forwards only."""
+        """Read exactly these bytes; a compressed file can only be read forwards."""
         if self._unpacked is None:
             end = start - self._start + size
-            if start < self._start or end > len(self._window):  # small files lie close together: a look ahead
+            if start < self._start or end > len(self._window):  # read ahead, because small files are adjacent
                 self._start, end = start, size
                 self._window = os.pread(self._descriptor, max(size, _WINDOW), start)
             data = self._window[end - size : end]
@@ -297,14 +297,14 @@ class _Stream:
         return data
 
     def to_end(self) -> None:
-        """Read to the checksum at the very end of a compressed file."""
+        """Read to the end of a compressed file, to verify its checksum."""
         while self._unpacked is not None and self._forwards(1 << 20):
             pass
 
 
 @contextmanager
 def _archive_errors(path: Path) -> Iterator[None]:
-    """Whatever the libraries raise on damaged bytes, as one line."""
+    """Convert any error of the libraries about damaged bytes to one line."""
     try:
         yield
     except (SoftVQError, GeneratorExit, KeyboardInterrupt):

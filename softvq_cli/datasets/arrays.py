@@ -1,4 +1,4 @@
-"""Arrays of images or vectors: .npz, .npy with labels next to it, .mat in SVHN's layout, and MNIST's idx files."""
+"""Arrays of images or vectors: .npz, .npy with a separate label file, .mat in SVHN's layout, MNIST's idx files."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ ENDINGS = (".npz", ".npy", ".mat")
 _IN_MEMORY = 1 << 30
 _IMAGES = ("images", "image", "x", "data", "vectors", "embeddings", "embedding", "features", "z", "arr_0")
 _LABELS = ("labels", "label", "y", "targets", "target", "arr_1")
-"""What the arrays are called, those that win first."""
+"""Names of label arrays, in order of precedence."""
 _CHANNELS = (1, 3)
 Arrays = Mapping[str, Callable[[], np.ndarray]]
-"""The arrays of a file by name, each read when it is asked for."""
+"""The arrays of a file by name; each is read on demand."""
 
 
 def read(path: Path, config: DataConfig) -> Dataset:
-    """Images or vectors, labels and splits of an array file."""
+    """Read the images or vectors, labels and splits of an array file."""
     arrays: Arrays = {".npy": _npy, ".npz": _npz, ".mat": _mat}.get(path.suffix.lower(), _idx)(path)
     parts, notes = _parts(path, arrays)
     if config.label_column == "none":
@@ -59,7 +59,7 @@ def read(path: Path, config: DataConfig) -> Dataset:
 def _divided(
     path: Path, views: Mapping[Role | None, np.ndarray], labels: Sequence[np.ndarray | None], notes: list[str]
 ) -> tuple[np.ndarray | Lazy, Division]:
-    """The images of train and test one after the other, and their labels."""
+    """Concatenate the images of train and test, and their labels."""
     shapes = {role: view.shape[1:] for role, view in views.items()}
     if len(set(shapes.values())) > 1:
         sizes = ", ".join(f"{shape} in {role}" for role, shape in shapes.items())
@@ -74,7 +74,7 @@ def _divided(
 
 
 def _coded(labels: Sequence[np.ndarray | None], counts: Sequence[int], svhn: bool, notes: list[str]) -> Coded | None:
-    """The labels of all splits together; NaN and the rows of a split without labels have none."""
+    """The labels of all splits together; NaN, and rows of a split without labels, have none."""
     given = [part for part in labels if part is not None]
     if not given:
         return None
@@ -89,7 +89,7 @@ def _coded(labels: Sequence[np.ndarray | None], counts: Sequence[int], svhn: boo
 
 
 def _flat(labels: np.ndarray, count: int, where: str, notes: list[str]) -> np.ndarray:
-    """One plain label per image: (N,) of numbers or text."""
+    """One scalar label per image: (N,) numbers or text."""
     if labels.dtype.kind not in "iubfUS":
         raise InputError(f"{where} holds {labels.dtype}; labels are whole numbers or text")
     if labels.shape in ((count,), (count, 1), (1, count)):
@@ -128,7 +128,7 @@ def _dataset(path: Path, images: np.ndarray | Lazy, division: Division, config: 
 def _bytes(
     images: np.ndarray | Lazy, path: Path, train: np.ndarray, config: DataConfig, key: str
 ) -> tuple[Any, str | None, list[str]]:
-    """(uint8, the range that was used, notes) of pixels of any type; ``key`` stands for them."""
+    """Convert pixels of any dtype: (uint8, value range, notes); ``key`` identifies them in the cache."""
     scale = pixel_range.scale_of(config.pixel_range)
     if images.dtype == np.uint8 and not isinstance(scale, tuple):
         return images, None, []
@@ -163,7 +163,7 @@ def _bytes(
 
 
 def _converted(array: np.ndarray | Lazy, key: str, convert: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """``array`` as uint8, a slice at a time; on disk if it is large."""
+    """Convert ``array`` to uint8, one slice at a time; on disk if it is large."""
 
     def fill(put: cache.Put) -> None:
         for start in range(0, len(array), 256):
@@ -178,7 +178,7 @@ def _converted(array: np.ndarray | Lazy, key: str, convert: Callable[[np.ndarray
 
 
 def _parts(path: Path, arrays: Arrays) -> tuple[dict[Role | None, tuple[str, str | None]], list[str]]:
-    """Split → (images, labels) of the splits, or of the undivided whole; and what is said of the other arrays."""
+    """Split → (images, labels), or those of the undivided data; and notes on the other arrays."""
     images, labels = (_by_role(arrays, words) for words in (_IMAGES, _LABELS))
     if None not in images and not ("train" in images and len(images) > 1):
         names = ", ".join(sorted(arrays)[:8]) or "nothing"
@@ -197,7 +197,7 @@ def _parts(path: Path, arrays: Arrays) -> tuple[dict[Role | None, tuple[str, str
 
 
 def _by_role(arrays: Arrays, words: Sequence[str]) -> dict[Role | None, str]:
-    """The array of each split that is called by one of these words, the first of them that there is."""
+    """The array of each split whose name has one of these words, in order of precedence."""
     meanings = {name: meaning for name in sorted(arrays) if (meaning := _meaning(name)) is not None}
     by_role: dict[Role | None, str] = {}
     for word in words:
@@ -208,7 +208,7 @@ def _by_role(arrays: Arrays, words: Sequence[str]) -> dict[Role | None, str]:
 
 
 def _meaning(name: str) -> tuple[Role | None, str] | None:
-    """(split, word) of ``x_train``, ``train_images``, ``Xtest``, ``labels``; None where it says neither."""
+    """(split, word) of a name like ``x_train``, ``train_images``, ``Xtest``, ``labels``; None if it has neither."""
     lower = name.lower()
     words = "|".join(_IMAGES + _LABELS)
     if lower in _IMAGES + _LABELS:
@@ -231,13 +231,13 @@ _ORDERS: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
     "NCHW": ("(N, C, H, W)", lambda array: np.moveaxis(array, 1, -1)),
     "HWCN": ("(H, W, C, N)", lambda array: np.moveaxis(array, -1, 0)),
 }
-"""Order of the axes → (what to call it if it is not the usual one, the view (N, H, W, C))."""
+"""Order of the axes → (its name if it is unusual, a function to the view (N, H, W, C))."""
 
 
 def _as_images(array: np.ndarray, where: str, setting: str | None) -> tuple[np.ndarray, str]:
-    """A view of (N, H, W, C), and a line on what was done to get it, perhaps empty.
+    """A view of shape (N, H, W, C), and a note on how it was obtained, which may be empty.
 
-    ``setting`` is ``image_shape``, with which (N, H·W·C) are images too.
+    ``setting`` is ``image_shape``, with which (N, H·W·C) is accepted too.
     """
     shape = tuple(array.shape)
     if array.ndim and array.size == 0:
@@ -263,7 +263,7 @@ def _as_images(array: np.ndarray, where: str, setting: str | None) -> tuple[np.n
 
 
 def _orders(shape: tuple[int, ...]) -> list[str]:
-    """The orders of axes that this shape may have."""
+    """The possible orders of axes for this shape."""
     if len(shape) == 3:
         single = ["HWC"] if shape[2] in _CHANNELS and shape[:2] != (1, 1) else []
         return ["NHW", *single, *(["CHW"] if shape[0] == 3 and shape[2] not in _CHANNELS else [])]
@@ -274,7 +274,7 @@ def _orders(shape: tuple[int, ...]) -> list[str]:
 
 
 def _as_given(array: np.ndarray, where: str, shape: tuple[int, int, int], setting: str) -> np.ndarray:
-    """By the shape of one image: rows of it, or the array as it stands."""
+    """Interpret the array by the shape of one image: as rows of images, or as an array of images."""
     plain = shape[:2] if shape[2] == 1 else shape
     whole, rows = tuple(array.shape), tuple(array.shape[1:])
     if not (whole in (shape, plain) or rows in (shape, plain) or rows == (math.prod(shape),)):
@@ -284,7 +284,7 @@ def _as_given(array: np.ndarray, where: str, shape: tuple[int, int, int], settin
 
 
 def _flat_hint(columns: int) -> str:
-    """What rows of so many numbers may be."""
+    """Suggest image shapes for rows with so many numbers."""
     sides = ((math.isqrt(columns // channels), channels) for channels in _CHANNELS)
     shape = next(
         (f"{side},{side},{channels}" for side, channels in sides if side * side * channels == columns), "H,W,C"
@@ -295,15 +295,15 @@ def _flat_hint(columns: int) -> str:
 # ---- the files
 
 _IDX = re.compile(r"(?P<set>.*?)(?P<kind>images?|labels?)?[-._]idx\d?(?:-[a-z0-9]+)?(?:\.gz)?", re.IGNORECASE)
-"""``train-images-idx3-ubyte``, ``emnist-letters-test-labels-idx1-ubyte.gz``, ``images.idx``."""
+"""Matches ``train-images-idx3-ubyte``, ``emnist-letters-test-labels-idx1-ubyte.gz``, ``images.idx``."""
 
 
 def is_array(path: Path) -> bool:
-    """Whether this is a file of arrays, or a folder that holds nothing but idx files and documents."""
+    """Whether ``path`` is a file of arrays, or a folder with only idx files and documents."""
     if not path.is_dir():
         return path.name.lower().endswith(ENDINGS) or _IDX.fullmatch(path.name) is not None
     try:
-        with os.scandir(path) as entries:  # ends at the first image of a large folder
+        with os.scandir(path) as entries:  # stops at the first image of a large folder
             names = (entry.name for entry in entries if not (entry.name.startswith(".") or is_document(entry.name)))
             first = next(names, None)
             return first is not None and _IDX.fullmatch(first) is not None and all(map(_IDX.fullmatch, names))
@@ -317,12 +317,12 @@ def _idx_files(path: Path) -> list[Path]:
 
 
 def _idx(path: Path) -> Arrays:
-    """The arrays of the idx files that belong together: those of ``path``, a folder, or of the set of ``path``, a file.
+    """The arrays of related idx files: those in the folder ``path``, or those that belong to the file ``path``.
 
-    A file has its labels and the other split next to it, by its name.
+    The labels and the other split of a file are next to it and identified by name.
     """
     sets: dict[str, dict[str, Path]] = {}
-    for file in reversed(_idx_files(path)):  # what is unpacked wins over a .gz
+    for file in reversed(_idx_files(path)):  # unpacked files take precedence over .gz
         match = _IDX.fullmatch(file.name)
         if match is None or (not path.is_dir() and match["kind"] is None and file != path):
             continue
@@ -342,7 +342,7 @@ def _idx(path: Path) -> Arrays:
         chosen = next(files for files in sets.values() if given in map(_unpacked_name, files.values()))
     if not any(name.startswith("images") for name in chosen):
         raise InputError(f"{path} holds labels, but there are no images next to it")
-    if sum(name.startswith("images_") for name in chosen) == 1:  # one split alone is the whole
+    if sum(name.startswith("images_") for name in chosen) == 1:  # a single split is treated as undivided data
         chosen = {name.partition("_")[0]: file for name, file in chosen.items()}
     return {name: partial(_idx_array, file) for name, file in chosen.items()}
 
@@ -352,7 +352,7 @@ def _unpacked_name(path: Path) -> str:
 
 
 def _idx_array(path: Path) -> np.ndarray:
-    """The array in an idx file; its size is compared with what its header says before it is unpacked."""
+    """Read the array in an idx file; its size is compared with its header before unpacking."""
     with _errors(path, "idx"), gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
         start = file.read(4)
         start += file.read(4 * start[3]) if len(start) == 4 else b""
@@ -360,12 +360,12 @@ def _idx_array(path: Path) -> np.ndarray:
         size = 0 if header is None else math.prod(header[1]) * header[0].itemsize
         check_expansion(path, packed, size)
         if path.suffix != ".gz" and packed != len(start) + size:
-            size = 0  # it is damaged, which is found below without reading it
+            size = 0  # a damaged file, which is detected below without reading it
         return read_idx(start + file.read(size + 1), str(path), "")
 
 
 def _npy(path: Path) -> Arrays:
-    """The images, mapped, and ``NAME.labels.npy`` if it is there."""
+    """The memory-mapped images, and ``NAME.labels.npy`` if it exists."""
     labels = path.with_name(f"{path.stem}.labels.npy")
     files = {"images": path} | ({"labels": labels} if labels.exists() else {})
     return {name: partial(npy.map_file, file) for name, file in files.items()}
@@ -399,7 +399,7 @@ def _real(path: Path, name: str, array: np.ndarray | None) -> np.ndarray:
 
 @contextmanager
 def _errors(where: Path | str, kind: str) -> Iterator[None]:
-    """Whatever the libraries raise on damaged bytes, as one line."""
+    """Convert any error of the libraries about damaged bytes to one line."""
     try:
         yield
     except InputError:
@@ -411,7 +411,7 @@ def _errors(where: Path | str, kind: str) -> Iterator[None]:
 
 
 def _key(path: Path, config: DataConfig) -> str:
-    """Stands for the files of images, which are too large to be read for it."""
+    """A cache key from the status of image files, which are too large to hash."""
     paths = [path] if path.name.lower().endswith(ENDINGS) and not path.is_dir() else _idx_files(path)
     files = cache.Files()
     for file in paths:

@@ -1,9 +1,9 @@
-"""Pixels that were costly to make, kept as .npy files and mapped from there; and the stamps that say they are current.
+"""A cache of decoded pixels, as memory-mapped .npy files, and stamps that show whether entries are current.
 
-The folder is ``decoded`` in the user's cache folder for softvq or in ``$SOFTVQ_CACHE``. It may be deleted at any time;
-where it cannot be written, the pixels are kept in memory. A stamp changes whenever the content of files can have
-changed. Small data are hashed, since names, sizes and times agree when a file is replaced with its times kept
-(``cp -p``). For large data that would cost more than decoding: there it is name, size, times, device and inode.
+The folder is ``decoded`` in the user's cache folder for softvq, or in ``$SOFTVQ_CACHE``. It may be deleted at any time.
+If it is not writable, pixels are kept in memory. A stamp changes whenever the content of files may have changed. Small
+data are hashed, because name, size and times are the same if a file is replaced with its times preserved (``cp -p``).
+For large data, hashing would take longer than decoding; their stamp has names, sizes, times, devices and inodes.
 """
 
 from __future__ import annotations
@@ -29,27 +29,27 @@ from softvq_cli.errors import InputError, SoftVQError, UsageError, one_line
 from softvq_cli.files import atomic_write, make_folder, write_text
 
 Put = Callable[[int, np.ndarray], None]
-"""Takes the first row and uint8 (n, ...) rows, to be kept from there on."""
+"""Receives a row number and uint8 (n, ...) rows, which are stored from there."""
 
 LIMIT_BYTES = 64 << 30
-"""What lies there longest unused is removed when all of it is larger than this, or than ``$SOFTVQ_CACHE_LIMIT``."""
+"""If the folder exceeds this size, or ``$SOFTVQ_CACHE_LIMIT``, the least recently used entries are removed."""
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _sound: dict[Path, list[int]] = {}
-"""What this process has found whole and uses, which is not removed; with its status then."""
+"""Entries that this process has verified and uses, which are not removed; with their status at that time."""
 _VERSION = 4
 _STALE_SECONDS = 24 * 3600
 HASHED_BYTES = 256 << 20
-"""Up to so many bytes the content itself is hashed."""
+"""Maximum size of data whose content is hashed."""
 _COMPARED_BYTES = 256 << 20
-"""Up to so many bytes an entry of the cache is compared with its checksum by every process."""
+"""Maximum size of entries whose checksum is verified by every process."""
 _GRAIN_NS = 20_000_000
-"""Two changes within this time may get the same time of change: a tick of the kernel's clock, with room."""
+"""Two changes within this time may have equal timestamps: a tick of the kernel's clock, with a margin."""
 _REST_NS = 2_000_000_000
-"""Since when files must be unchanged for the hash of their content to be kept."""
+"""Minimum time since the last change of files for the hash of their content to be stored."""
 
 
 def cache_folder() -> Path:
-    """``$SOFTVQ_CACHE``, else the platform's cache folder for softvq."""
+    """``$SOFTVQ_CACHE``, or else the platform's cache folder for softvq."""
     import platformdirs
 
     chosen = os.environ.get("SOFTVQ_CACHE")
@@ -57,14 +57,14 @@ def cache_folder() -> Path:
         return Path(chosen).expanduser()
     try:
         folder = platformdirs.user_cache_dir("softvq", appauthor=False)
-    except RuntimeError:  # as newer versions of platformdirs say it; older ones give the "~" back
+    except RuntimeError:  # raised by newer versions of platformdirs; older ones return "~"
         folder = "~/.cache/softvq"
-    # A user without a home has the root for one, as containers have it; never a folder that is called "~".
+    # A user without a home, as in containers, uses the root folder; a folder named "~" is never created.
     return Path(folder.removeprefix("~")).absolute()
 
 
 def limit() -> int:
-    """The bytes that the cache may have; what is larger alone is decoded when it is needed."""
+    """Maximum size of the cache in bytes; larger data sets are decoded on demand."""
     text = os.environ.get("SOFTVQ_CACHE_LIMIT", "")
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)i?b?", text.strip().lower())
     if text and match is None:
@@ -77,19 +77,19 @@ def _path(key: str, suffix: str) -> Path:
 
 
 def key_of(*what: Any) -> str:
-    """The name under which the pixels made from ``what`` are kept."""
+    """The name under which the pixels derived from ``what`` are stored."""
     return hashlib.sha256(json.dumps([_VERSION, *what]).encode()).hexdigest()[:32]
 
 
 def store(key: str, shape: tuple[int, ...], fill: Callable[[Put], None]) -> np.ndarray:
-    """Make an array once: ``fill`` gets a function that takes (first row, uint8 rows)."""
+    """Create an entry; ``fill`` gets a function that takes (first row, uint8 rows)."""
 
     def write(file: BinaryIO) -> None:
         np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
         start, row_bytes = file.tell(), math.prod(shape[1:])
 
         def put(row: int, pixels: np.ndarray) -> None:
-            file.seek(start + row * row_bytes)  # not through a map: a full disk must be an error
+            file.seek(start + row * row_bytes)  # not through a memory map, so that a full disk raises an error
             file.write(np.ascontiguousarray(pixels).data)
 
         fill(put)
@@ -98,20 +98,20 @@ def store(key: str, shape: tuple[int, ...], fill: Callable[[Put], None]) -> np.n
         store_pack(key, write, ".npy")
     except SoftVQError as error:
         if not isinstance(error.__cause__, OSError) or isinstance(error, InputError):
-            raise  # the data's fault, not the cache's
+            raise  # an error in the data, not in the cache
         return in_memory(shape, fill, error)
     images = find(key, shape)
     return in_memory(shape, fill) if images is None else images
 
 
 def find_or_store(key: str, shape: tuple[int, ...], fill: Callable[[Put], None]) -> np.ndarray:
-    """What is kept under ``key``, made if it is not there."""
+    """The entry of ``key``, created if it does not exist."""
     images = find(key, shape)
     return store(key, shape, fill) if images is None else images
 
 
 def find(key: str, shape: tuple[int, ...] | None = None) -> np.ndarray | None:
-    """The array kept under ``key`` as a read-only memory map, or None if there is none or it is damaged."""
+    """The array of ``key`` as a read-only memory map; None if it does not exist or is damaged."""
     path = find_pack(key, ".npy")
     try:
         images = None if path is None else npy.map_file(path)
@@ -121,7 +121,7 @@ def find(key: str, shape: tuple[int, ...] | None = None) -> np.ndarray | None:
 
 
 def store_pack(key: str, fill: Callable[[BinaryIO], None], suffix: str = ".pack") -> None:
-    """Keep a file as ``fill`` writes it; SoftVQError: it cannot be written."""
+    """Store a file that ``fill`` writes (SoftVQError: it cannot be written)."""
     path = _path(key, suffix)
     make_folder(path.parent)
     with atomic_write(path) as file:
@@ -132,10 +132,10 @@ def store_pack(key: str, fill: Callable[[BinaryIO], None], suffix: str = ".pack"
 
 
 def find_pack(key: str, suffix: str = ".pack") -> Path | None:
-    """What :func:`store_pack` kept, which is marked as used then; None if there is none or it is damaged.
+    """Find a file from :func:`store_pack` and mark it as used; None if it does not exist or is damaged.
 
-    Its CRC-32 is compared, once in a process and at about 1 GB/s. That would be felt at every start for an entry of
-    more than _COMPARED_BYTES: there the status will do as long as nobody wrote to the file.
+    Its CRC-32 is verified once per process, at about 1 GB/s. For files of more than _COMPARED_BYTES this would delay
+    every start, so an unchanged status is sufficient.
     """
     path = _path(key, suffix)
     with contextlib.suppress(OSError, TypeError, ValueError):
@@ -145,7 +145,7 @@ def find_pack(key: str, suffix: str = ".pack") -> Path | None:
             if (status[0] <= _COMPARED_BYTES or sealed != status) and checksum != _checksum(path):
                 return None
             _sound[path] = status
-        with contextlib.suppress(OSError):  # it could not be written
+        with contextlib.suppress(OSError):  # the status could not be written
             os.utime(path.with_suffix(".sum"))
         return path
     return None
@@ -165,7 +165,7 @@ def _checksum(path: Path) -> int:
 
 
 def write_notes(key: str, notes: Any, suffix: str = ".json") -> None:
-    """Keep JSON next to the array, after a line with its digest; a cache that cannot be written is no error."""
+    """Store JSON next to the array, after a line with its digest; errors are ignored if the cache is not writable."""
     text, path = json.dumps(notes), _path(key, suffix)
     with contextlib.suppress(SoftVQError):
         make_folder(path.parent)
@@ -173,7 +173,7 @@ def write_notes(key: str, notes: Any, suffix: str = ".json") -> None:
 
 
 def read_notes(key: str, suffix: str = ".json") -> Any:
-    """What :func:`write_notes` kept, or None if there is none or it is damaged."""
+    """Read JSON stored by :func:`write_notes`; None if it does not exist or is damaged."""
     try:
         digest, text = _path(key, suffix).read_text(encoding="utf-8").split("\n")
         return json.loads(text) if digest == _digest_of(text) else None
@@ -182,7 +182,7 @@ def read_notes(key: str, suffix: str = ".json") -> Any:
 
 
 def in_memory(shape: tuple[int, ...], fill: Callable[[Put], None], error: SoftVQError | None = None) -> np.ndarray:
-    """What :func:`store` makes, but in memory; ``error`` is why it is not on disk."""
+    """The same as :func:`store`, but in memory; ``error`` is the reason why it is not on disk."""
     try:
         images = np.empty(shape, np.uint8)
     except MemoryError:
@@ -197,7 +197,7 @@ def in_memory(shape: tuple[int, ...], fill: Callable[[Put], None], error: SoftVQ
 
 
 def _remove_old(keep: Path) -> None:
-    """Bound the cache: drop what was used longest ago, and what killed processes left behind."""
+    """Limit the size of the cache: remove least recently used entries and files of killed processes."""
     with contextlib.suppress(OSError):
         entries = {path: path.stat() for path in keep.parent.iterdir()}
         for path, status in entries.items():
@@ -217,16 +217,16 @@ def _remove_old(keep: Path) -> None:
 
 
 class Files:
-    """Names, paths and status of files, of which a stamp is made; columns, as there may be a million of them."""
+    """Names, paths and status of files for a stamp; stored as columns, because there may be a million files."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
-        """The paths within the source, which the stamp has."""
+        """The paths within the source, which are part of the stamp."""
         self.paths: list[str] = []
         self._status = array("q")
 
     def add(self, name: str, path: str | Path, status: os.stat_result | None = None) -> int:
-        """One more file, whose size is given back; InputError: it cannot be read."""
+        """Add a file and return its size (InputError: it cannot be read)."""
         if status is None:
             try:
                 status = os.stat(path)
@@ -236,13 +236,13 @@ class Files:
                 raise InputError(f"{path} is not a regular file")
         self.names.append(name)
         self.paths.append(os.fspath(path))
-        identity = status.st_dev, status.st_ino & (1 << 63) - 1  # NumPy's int64 has no room for more
+        identity = status.st_dev, status.st_ino & (1 << 63) - 1  # limited to NumPy's int64
         self._status.extend((status.st_size, status.st_mtime_ns, status.st_ctime_ns, *identity))
         return status.st_size
 
     @property
     def status(self) -> np.ndarray:
-        """int64 (N, 5): size, times of content and inode in ns, device and inode."""
+        """int64 (N, 5): size, modification and change time in ns, device and inode."""
         return np.frombuffer(self._status, np.int64).reshape(-1, 5) if self.names else np.empty((0, 5), np.int64)
 
     @property
@@ -251,16 +251,16 @@ class Files:
         return self.status[:, 0]
 
     def stamp(self, folders: Iterable[str] = ()) -> str:
-        """Stands for names and content of the files, and for the names of ``folders``, the empty ones too."""
+        """A stamp of the names and content of the files, and of the names of ``folders``, including empty ones."""
         order = sorted(range(len(self.names)), key=self.names.__getitem__)
         status = self.status[order]
         newest = int(status[:, 1:3].max(initial=0))
-        if 0 <= time.time_ns() - newest < _GRAIN_NS:  # a change right after this would get the same time
+        if 0 <= time.time_ns() - newest < _GRAIN_NS:  # a change right now would have the same time
             time.sleep(_GRAIN_NS / 1e9)
         names, paths = ("\0".join(map(column.__getitem__, order)) for column in (self.names, self.paths))
         digest = _digest_of(names, paths, status.tobytes())
         if status[:, 0].sum() <= HASHED_BYTES:
-            # Of files that have rested the hash is kept: who changes one changes the time of its inode, too.
+            # The hash is stored if the files have not changed recently: a later change also updates the inode's time.
             rested = time.time_ns() - newest > _REST_NS
             content = read_notes(key_of("content", digest), ".fact") if rested else None
             if content is None:

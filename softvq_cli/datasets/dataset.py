@@ -1,4 +1,4 @@
-"""What every loader returns: the images of one split, in memory or mapped from a file."""
+"""The result of every loader: the images of one split, in memory or memory-mapped."""
 
 from __future__ import annotations
 
@@ -19,53 +19,53 @@ from softvq_cli.errors import InputError, Message
 from softvq_cli.words import Split
 
 _COPIED = 1 << 28
-"""A choice of rows of at most so many bytes is copied, which makes it faster to read; else it stays an index."""
+"""A selection of rows up to this size is copied, for faster reading; larger ones remain an index."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """The images of one split and what is known of them."""
+    """The images of one split and their metadata."""
 
     name: str
-    """What the user called it, without folders: ``mnist``, ``flowers``."""
+    """The name given by the user, without folders: ``mnist``, ``flowers``."""
     split: Split
     images: np.ndarray
-    """uint8 (N, H, W, C), C is 1 or 3, or vectors, float32 (N, D); may be a read-only memory map, or ``Rows`` of
-    one. The scikit-learn estimator's are float32, black 0 and white 255, where it was given floats."""
+    """uint8 (N, H, W, C) with C 1 or 3, or vectors, float32 (N, D); may be a read-only memory map, or ``Rows`` of one.
+    For the scikit-learn estimator, float input is float32, with 0 black and 255 white."""
     labels: np.ndarray | None
-    """int64 (N,), indices into ``class_names``, or None: this split has none."""
+    """int64 (N,), indices into ``class_names``; None if this split has no labels."""
     class_names: tuple[str, ...]
-    """One name a class, in the order of the labels; empty where no split of the data has labels."""
+    """One name per class, in the order of the labels; empty if no split has labels."""
     file_names: tuple[str, ...] | None = None
-    """For an image folder: one path a row, relative to the folder, with forward slashes."""
+    """For an image folder: the path of each row relative to the folder, with forward slashes."""
     notes: tuple[str, ...] = ()
-    """What was dropped, mapped or rounded when the data were read, and what is odd about them: a line each, in which
+    """Notes on values that were dropped, mapped or rounded, and on problems of the data, one line each, in which
     settings are named (``softvq_cli.errors.Message``)."""
     pixel_range: str | None = None
-    """The values that became black and white, as the setting of that name; None: the images were bytes."""
+    """The values that were mapped to black and white, as in the setting of that name; None: the images were 8-bit."""
     drawn: bool = False
-    """Train and test were drawn: the data do not divide themselves."""
+    """Whether train and test were drawn at random, because the data have no splits of their own."""
     key: str | None = field(default=None, compare=False)
-    """Stands for this content in the cache, so that what costs a pass over all images is computed once."""
+    """Identifies this content in the cache, so that values that need a pass over all images are computed once."""
     train: int | None = None
-    """Of all images: the first so many are the train split, the others the test split; None: not divided. Then labels
-    may be -1, in a split that has none where the other has."""
+    """Only for the split ``all``: the first rows, this many, are the train split, the others the test split; None: the
+    data have no splits. Labels may then be -1 in a split without labels if the other has some."""
 
     def __len__(self) -> int:
         return len(self.images)
 
     @property
     def image_shape(self) -> tuple[int, ...]:
-        """(H, W, C), or (D,) of vectors."""
+        """(H, W, C), or (D,) for vectors."""
         return tuple(int(side) for side in self.images.shape[1:])
 
     @property
     def of_vectors(self) -> bool:
-        """Whether the rows are vectors and not images."""
+        """Whether the rows are vectors instead of images."""
         return self.images.ndim == 2
 
     def remembered(self, name: str, compute: Callable[[], Any]) -> Any:
-        """A number or text that follows from the images, kept with their stamp: 10^6 images cost seconds to read."""
+        """A value derived from the images, cached with their stamp, because reading 10^6 images takes seconds."""
         if self.key is None:
             return compute()
         key = cache.key_of(name, self.key)
@@ -77,7 +77,7 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of shape, pixels and labels: two data sets are the same data iff it is equal."""
+        """SHA-256 of shape, pixels and labels; data sets are equal if and only if their fingerprints are."""
         return str(self.remembered("fingerprint", self._digest))
 
     def _digest(self) -> str:
@@ -90,7 +90,7 @@ class Dataset:
 
 
 class Lazy:
-    """What an array of images would be, as far as it is read: rows, runs of rows, all of them."""
+    """A lazy array of images, read as needed: single rows, runs of rows, or all."""
 
     dtype: np.dtype = np.dtype(np.uint8)
 
@@ -99,11 +99,11 @@ class Lazy:
 
     @property
     def nbytes(self) -> int:
-        """Of all images."""
+        """The size of all images."""
         return math.prod(self.shape) * self.dtype.itemsize
 
     def take(self, rows: np.ndarray) -> np.ndarray:
-        """The images of some rows, int64 (n,), or of one, int64 ()."""
+        """The images of rows, int64 (n,), or of one row, int64 ()."""
         raise NotImplementedError
 
     def __len__(self) -> int:
@@ -128,19 +128,19 @@ class Lazy:
 
 
 class Rows(Lazy):
-    """Some rows of an array, by index: nothing is copied before it is asked for."""
+    """Some rows of an array, by index; nothing is copied until it is needed."""
 
     def __init__(self, images: np.ndarray | Lazy, rows: np.ndarray) -> None:
         super().__init__((len(rows), *images.shape[1:]))
         self.images, self.rows, self.dtype = images, rows, images.dtype
 
     def take(self, rows: np.ndarray) -> np.ndarray:
-        """From the array."""
+        """Read rows from the array."""
         return np.asarray(self.images[self.rows[rows]])
 
 
 def rows_of(images: np.ndarray | Lazy, rows: np.ndarray) -> Any:
-    """Those rows: a small copy, or an index into the images."""
+    """Select rows: a small copy, or an index into the images."""
     if isinstance(images, Rows):
         return rows_of(images.images, images.rows[rows])
     view = Rows(images, rows)
@@ -148,19 +148,19 @@ def rows_of(images: np.ndarray | Lazy, rows: np.ndarray) -> Any:
 
 
 def evenly_spaced(count: int, most: int) -> np.ndarray:
-    """int64: the numbers of all ``count`` rows, or of ``most`` of them."""
+    """The indices of all ``count`` rows, or of ``most`` evenly spaced ones: int64."""
     return np.linspace(0, count - 1, min(count, most)).round().astype(np.int64)
 
 
 def blocks(images: np.ndarray | Lazy, size: int = 16 << 20) -> Iterator[np.ndarray]:
-    """The images a piece of about ``size`` bytes at a time: they may be larger than memory."""
+    """Yield the images in blocks of about ``size`` bytes, because they may be larger than memory."""
     step = max(1, size // max(1, math.prod(images.shape[1:]) * images.dtype.itemsize))
     for start in range(0, len(images), step):
         yield images[start : start + step]
 
 
 def part_of(whole: Dataset, config: DataConfig, split: Split) -> Dataset:
-    """One split of all images, in the order that they have in the whole."""
+    """One split of all images, in the order of the whole."""
     rows: slice | np.ndarray
     if split == "all":
         rows = slice(None)
@@ -193,14 +193,14 @@ def part_of(whole: Dataset, config: DataConfig, split: Split) -> Dataset:
 
 
 def _images(whole: Dataset, rows: slice | np.ndarray, split: Split) -> Any:
-    """Those rows: a part of the array, a small copy, or an index into the images."""
+    """Select rows: a slice of the array, a small copy, or an index into the images."""
     images: Any = whole.images
     if isinstance(rows, slice) and isinstance(images, np.ndarray):
         return images[rows]
     rows = np.arange(len(images))[rows] if isinstance(rows, slice) else rows
     view = rows_of(images, rows)
     on_demand = not isinstance(images, np.ndarray | Rows)
-    if on_demand and split == "test" and view.nbytes * 4 <= cache.limit():  # it is read again and again
+    if on_demand and split == "test" and view.nbytes * 4 <= cache.limit():  # stored, because it is read often
 
         def copy(put: cache.Put) -> None:
             done = 0
@@ -214,7 +214,7 @@ def _images(whole: Dataset, rows: slice | np.ndarray, split: Split) -> Any:
 
 
 def _shared_note(whole: Dataset, config: DataConfig, split: Split, rows: slice | np.ndarray) -> list[str]:
-    """How many images of the test split are also in the training split; it takes a pass, so only where that is kept."""
+    """A note if test images are also in the training split; it needs a pass, so only if the result can be cached."""
     if split != "train" or whole.key is None:
         return []
     trained = np.zeros(len(whole), bool)
@@ -232,7 +232,7 @@ def _shared_note(whole: Dataset, config: DataConfig, split: Split, rows: slice |
 
 
 def training_rows(count: int, labels: np.ndarray | None, train: int | None, config: DataConfig) -> np.ndarray:
-    """bool (N,): which of the rows are the training split."""
+    """Which rows belong to the training split: bool (N,)."""
     if train is not None:
         return np.arange(count) < train
     groups = np.zeros(count, np.int64) if labels is None else labels
@@ -240,9 +240,9 @@ def training_rows(count: int, labels: np.ndarray | None, train: int | None, conf
 
 
 def held_out_rows(groups: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """Draw the test rows, the same share of every class.
+    """Draw the test rows, the same fraction of every class.
 
-    Of a class of two or more images at least one goes to each side; a class of one stays in train.
+    If a class has at least two images, each split gets at least one; a single image stays in train.
     """
     generator = np.random.default_rng(seed)
     held_out = np.zeros(len(groups), bool)
@@ -253,13 +253,13 @@ def held_out_rows(groups: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     return held_out
 
 
-# ---- what makes labels or pixels worth nothing
+# ---- problems of labels or pixels
 
 _BLACK, _WHITE = 31, 0.9
 
 
 def _odd(whole: Dataset, config: DataConfig) -> list[str]:
-    """What is odd about the labels or the pixels, a line each."""
+    """Problems of the labels or the pixels, one line each."""
     lines = _odd_labels(whole)
     if whole.of_vectors:
         return lines
@@ -272,14 +272,14 @@ def _odd(whole: Dataset, config: DataConfig) -> list[str]:
     if 0 < brightest <= _BLACK:
         text = "no pixel is brighter than {} of 255, so the images look black: if there are no larger values, "
         most = f"{low:.6g},{low + (high - low) * brightest / 255:.3g}"
-        # Of a type's full range it is not known here which type that is.
+        # With the full range of a type, the type is not known here.
         given = "auto" if config.pixel_range == "full" else most
         lines.append(Message(text + "give the range with {pixel_range} {}", brightest, given))
     return lines
 
 
 def _odd_labels(whole: Dataset) -> list[str]:
-    """A class for every image, classes that only the test split has, and names that are nearly the same."""
+    """Report one class per image, classes that only the test split has, and nearly equal class names."""
     lines = []
     if whole.labels is not None and len(whole) > 1:
         labels = whole.labels[whole.labels >= 0]
@@ -300,7 +300,7 @@ def _odd_labels(whole: Dataset) -> list[str]:
 
 
 def _brightest(images: np.ndarray | Lazy) -> int:
-    """The largest pixel; ends early where one is bright enough not to matter."""
+    """The largest pixel; stops at the first one that is bright enough."""
     brightest = 0
     for block in blocks(images, 1 << 20):
         brightest = max(brightest, int(block.max()))

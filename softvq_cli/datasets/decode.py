@@ -1,8 +1,8 @@
-"""Encoded image files → uint8 pixels, several at a time.
+"""Decode image files to uint8 pixels, several in parallel.
 
-Large files are decoded by threads, as Pillow's decoders let go of Python's lock. With files of a few kilobytes
-most of the time is spent in Python itself, so that threads gain nothing and processes are used; sending
-the pixels of large images between processes would cost more than decoding them.
+Large files are decoded by threads, because Pillow's decoders release Python's lock. For files of a few kilobytes, most
+time is spent in Python itself, so threads do not help and processes are used. For large images, sending pixels between
+processes would take longer than decoding them.
 """
 
 from __future__ import annotations
@@ -30,47 +30,47 @@ from softvq_cli.errors import InputError, SoftVQError, one_line
 from softvq_cli.process import quiet
 
 Item = tuple[int, str, bytes, int]
-"""(row, what to call the file in messages, its bytes, the page of it)."""
+"""(row, name for messages, bytes of the file, page)."""
 Extent = tuple[float, float, str]
-"""(smallest value, largest value, kind) of one image, as :func:`softvq_cli.datasets.pixel_range.extent_of` has it."""
+"""(smallest value, largest value, kind) of one image, from :func:`softvq_cli.datasets.pixel_range.extent_of`."""
 Result = TypeVar("Result")
 
 _READABLE = ("PNG", "JPEG", "MPO", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF", "HEIF")
-"""No format whose reader starts another program (EPS), and none that takes any bytes for an image (TGA)."""
+"""Excluded are formats whose reader starts another program (EPS) or accepts any bytes as an image (TGA)."""
 _BLOCK_ITEMS = 256
 _BLOCK_BYTES = 16 << 20
 _WORTH_PROCESSES = 10_000
-"""From so many small files on, worker processes pay for their start of about a second."""
+"""Number of small files from which worker processes are worth their start of about a second."""
 _LARGE_FILE = 16 << 10
 _ORIENTATION = 0x0112
-"""EXIF's tag."""
+"""EXIF tag of the orientation."""
 _RAW = (".dng", ".nef", ".nrw", ".cr2", ".cr3", ".arw", ".srf", ".sr2", ".orf", ".rw2", ".pef", ".raf", ".srw", ".3fr")
-"""How the names of cameras' RAW files end."""
+"""File name suffixes of camera RAW files."""
 _HEIF = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
-"""Brands of HEIF, at the start of a file."""
+"""HEIF brands at the start of a file."""
 
 
 class ColourError(Exception):
-    """Images that looked grey so far include one with colour."""
+    """A colour image after only grey ones."""
 
 
 @dataclass(frozen=True)
 class Form:
-    """What every image has to become."""
+    """The common form of all images."""
 
     height: int
     width: int
     channels: int
     resize: bool
-    """Fit other sizes into this one; else they are an error."""
+    """Whether images of other sizes are resized to this one; otherwise they are an error."""
     first: str
-    """The file whose size this is."""
+    """The file that determined the size."""
     scale: Scale = "full"
-    """Which values become black and white."""
+    """The values that are mapped to black and white."""
 
 
 def form_of(item: Item, image_size: int | None, scale: Scale) -> Form:
-    """The form that the first image asks of the others; raises as :func:`read_image`."""
+    """The form determined by the first image; raises the errors of :func:`read_image`."""
     _, name, data, page = item
     image = read_image(name, data, scale, page)
     height, width = image.shape[:2] if image_size is None else (image_size, image_size)
@@ -78,7 +78,7 @@ def form_of(item: Item, image_size: int | None, scale: Scale) -> Form:
 
 
 def decode(items: Iterable[Item], form: Form, put: Put, *, count: int, size: int, tick: Callable[[int], None]) -> Tally:
-    """Decode ``items`` and hand the pixels to ``put``, in the order of the items."""
+    """Decode ``items`` and pass the pixels to ``put``, in the order of the items."""
     done, tally = 0, Tally()
     most = max(1, min(_BLOCK_ITEMS, _BLOCK_BYTES // (form.height * form.width * form.channels)))
     for block, (pixels, counted) in _worked(items, most, partial(decode_block, form=form), count, size):
@@ -93,7 +93,7 @@ def decode(items: Iterable[Item], form: Form, put: Put, *, count: int, size: int
 
 
 def extents(items: Iterable[Item], *, count: int, size: int, tick: Callable[[int], None]) -> list[Extent]:
-    """The values that each image has, in the order of the rows; raises InputError as :func:`decode`."""
+    """The value range of each image, in the order of the rows; raises InputError like :func:`decode`."""
     by_row: dict[int, Extent] = {}
     for block, values in _worked(items, 64, _survey_block, count, size):
         by_row.update(zip((item[0] for item in block), values, strict=True))
@@ -102,10 +102,10 @@ def extents(items: Iterable[Item], *, count: int, size: int, tick: Callable[[int
 
 
 def _executor(count: int, size: int, workers: int) -> Executor | None:
-    """Who decodes ``count`` files of ``size`` bytes in all; None: this thread."""
+    """The executor for decoding ``count`` files with ``size`` bytes in total; None: decode in this thread."""
     if size > count * _LARGE_FILE:
         return ThreadPoolExecutor(workers)
-    if count < _WORTH_PROCESSES or multiprocessing.current_process().daemon:  # which may have no children
+    if count < _WORTH_PROCESSES or multiprocessing.current_process().daemon:  # daemons cannot have children
         return None
     from joblib.externals.loky import get_reusable_executor
 
@@ -116,7 +116,7 @@ def _executor(count: int, size: int, workers: int) -> Executor | None:
 def _worked(
     items: Iterable[Item], most: int, work: Callable[[list[Item]], Result], count: int, size: int
 ) -> Iterator[tuple[list[Item], Result]]:
-    """Blocks of items with the result of ``work``, in order; while others work, this thread reads the next blocks."""
+    """Yield blocks of items and their result in order; this thread reads the next blocks while workers decode."""
     import joblib
 
     items, workers = iter(items), joblib.cpu_count()
@@ -144,12 +144,12 @@ def _worked(
 
 
 def _start_worker() -> None:
-    """Ctrl-C reaches every process of a terminal; a worker would answer with a traceback."""
+    """Ignore Ctrl-C, which a terminal sends to every process, so that workers print no traceback."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def decode_block(block: list[Item], form: Form) -> tuple[np.ndarray, Tally]:
-    """uint8 (n, H, W, C) of n files, and what had to be done to them; runs in a worker."""
+    """Decode n files to uint8 (n, H, W, C) and count the conversions; runs in a worker."""
     pixels, tally = np.empty((len(block), form.height, form.width, form.channels), np.uint8), Tally()
     for row, (_, name, data, page) in zip(pixels, block, strict=True):
         image = read_image(name, data, form.scale, page, tally)
@@ -172,7 +172,7 @@ def decode_block(block: list[Item], form: Form) -> tuple[np.ndarray, Tally]:
 
 
 def _survey_block(block: list[Item]) -> list[Extent]:
-    """The values that n files have; runs in a worker."""
+    """The value ranges of n files; runs in a worker."""
     extents = []
     for _, name, data, page in block:
         with _errors(name):
@@ -184,14 +184,14 @@ def _survey_block(block: list[Item]) -> list[Extent]:
 
 
 def read_image(name: str, data: bytes, scale: Scale = "full", page: int = 0, tally: Tally | None = None) -> np.ndarray:
-    """One image file as uint8 (H, W) or (H, W, 3), upright; of an animation the first frame."""
+    """Read one image file as upright uint8 (H, W) or (H, W, 3); for animations, the first frame."""
     tally = Tally() if tally is None else tally
     with _errors(name):
         return as_bytes(name, _open(name, data, page, tally, deep=scale != "full"), scale, tally)
 
 
 def page_count(name: str, data: bytes) -> int:
-    """How many images a file holds: 1 for everything but TIFF and DICOM; InputError: it is damaged."""
+    """The number of images in a file, which is 1 except for TIFF and DICOM (InputError: it is damaged)."""
     with _errors(name):
         if formats.is_tiff(data):
             return len(formats.directories_of(data)[0])
@@ -215,13 +215,13 @@ def _errors(name: str) -> Iterator[None]:
 
 @functools.cache
 def _formats() -> tuple[str, ...]:
-    """Those of the readable formats that this Pillow was built with."""
+    """The readable formats that are supported by this build of Pillow."""
     Image.init()
     return tuple(name for name in _READABLE if name in Image.OPEN)
 
 
 def _open(name: str, data: bytes, page: int, tally: Tally, *, deep: bool) -> Raster:
-    """What the file holds. Colour of 16 bits is read with all of them only if ``deep``: Pillow gives the upper 8."""
+    """Read a file. 16-bit colour keeps all bits only if ``deep``; otherwise Pillow returns the upper 8."""
     if formats.is_dicom(data):
         return formats.read_dicom(name, data, page, tally)
     if name.lower().endswith(_RAW):
@@ -237,7 +237,7 @@ def _open(name: str, data: bytes, page: int, tally: Tally, *, deep: bool) -> Ras
     if not formats.pillow_reads(tiff):
         return Raster(formats.read_tiff(name, data, tiff), tiff.orientation, nodata=tiff.nodata)
     tally["bands"] += tiff.samples == 4 and tiff.photometric == formats.RGB and not tiff.alphas
-    tally["upright"] += tiff.orientation in range(2, 9)  # loading the image turns it
+    tally["upright"] += tiff.orientation in range(2, 9)  # Pillow rotates the image when it loads it
     raster = _open_with_pillow(data, tiff.number, tally, deep=deep)
     if isinstance(raster.pixels, np.ndarray) and (tiff.bits, tiff.kind) == (32, 1):
         raster = replace(raster, pixels=raster.pixels.view(np.uint32))
@@ -248,13 +248,13 @@ def _open_with_pillow(data: bytes, page: int, tally: Tally, *, deep: bool) -> Ra
     with Image.open(io.BytesIO(data), formats=_formats()) as image:
         image.seek(page)
         if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
-            raise Image.DecompressionBombError  # of which Pillow only warns up to twice as many
+            raise Image.DecompressionBombError  # Pillow only warns up to twice its limit
         if _raw_modes(image) == ["LA;16B"]:
             return _grey_and_alpha(image)
         if image.mode in ("RGB", "RGBA") and any(";16" in mode for mode in _raw_modes(image)):
             if deep:
                 return _sixteen_bits(data, page)
-            tally["sixteen"] += 1  # Pillow's mode has no place for the lower 8
+            tally["sixteen"] += 1  # Pillow's mode cannot represent the lower 8 bits
         tally["frames"] += image.format not in ("TIFF", "MPO") and getattr(image, "n_frames", 1) > 1
         image.load()
         if image.mode.startswith("I") or image.mode == "F":
@@ -267,7 +267,7 @@ def _open_with_pillow(data: bytes, page: int, tally: Tally, *, deep: bool) -> Ra
 
 
 def _register_heif(name: str) -> None:
-    """Have Pillow read HEIC files as iPhones write them."""
+    """Register HEIC, the format of iPhones, with Pillow."""
     try:
         import pillow_heif
     except ImportError as error:
@@ -278,13 +278,13 @@ def _register_heif(name: str) -> None:
 
 
 def _orientation(image: Image.Image) -> int:
-    """Of an image that is loaded: loading a TIFF has turned it upright already."""
+    """The orientation of a loaded image; TIFF images are already upright."""
     orientation = image.getexif().get(_ORIENTATION, 1)
     return int(orientation) if orientation in range(2, 9) else 1
 
 
 def _raw_mode(args: object) -> str:
-    """How a decoder is told to read the pixels, by its arguments."""
+    """The pixel layout in the arguments of a decoder."""
     first = args[0] if isinstance(args, tuple) and args else args
     return first if isinstance(first, str) else ""
 
@@ -294,7 +294,7 @@ def _raw_modes(image: Image.Image) -> list[str]:
 
 
 def _grey_and_alpha(image: Image.Image) -> Raster:
-    """uint16 (H, W, 2) of a PNG: its four bytes a pixel are read as if they were the channels of RGBA."""
+    """The uint16 (H, W, 2) pixels of a PNG: its four bytes per pixel are read as if they were RGBA channels."""
     assert isinstance(image, ImageFile.ImageFile)
     image.tile = [tile._replace(args="RGBA") for tile in image.tile]
     image.load()
@@ -302,7 +302,7 @@ def _grey_and_alpha(image: Image.Image) -> Raster:
 
 
 def _sixteen_bits(data: bytes, page: int) -> Raster:
-    """uint16 (H, W, 3 or 4): the file is decoded twice, the second time as if its bytes stood the other way round."""
+    """The uint16 (H, W, 3 or 4) pixels: the file is decoded twice, the second time with swapped byte order."""
     halves, orientation = [], 1
     for swap in (False, True):
         with Image.open(io.BytesIO(data), formats=_formats()) as image:
@@ -316,7 +316,7 @@ def _sixteen_bits(data: bytes, page: int) -> Raster:
 
 
 def _swapped(tile: Any) -> Any:
-    """What a decoder is told, with the other order of bytes."""
+    """The arguments of a decoder with swapped byte order."""
     raw = _raw_mode(tile.args)
     order = {"B": "L", "L": "B", "N": "B" if np.little_endian else "L"}[raw[-1]]
     return tile._replace(args=(raw[:-1] + order, *tile.args[1:]) if isinstance(tile.args, tuple) else raw[:-1] + order)

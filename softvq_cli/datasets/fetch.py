@@ -1,4 +1,4 @@
-"""Downloading the named data sets, from torchvision's addresses and with its checksums, one process at a time."""
+"""Download the built-in data sets, from torchvision's addresses and with its checksums, one process at a time."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _TIMEOUT_SECONDS = 30
 _MAX_BYTES = 2 << 30
 _CHUNK = 1 << 20
 Download = tuple[Sequence[str], Path, str]
-"""(addresses, where it goes, its MD5)."""
+"""(addresses, target path, MD5)."""
 
 
 def fetch(name: str, data_dir: str | os.PathLike[str] | None = None, reporter: Reporter | None = None) -> Status:
-    """Download the files of a named data set that are missing or damaged.
+    """Download missing or damaged files of a built-in data set.
 
-    A second process that fetches at the same time waits for the first and then finds everything there.
+    If another process is downloading them, this one waits and then finds them complete.
     """
     named = known(name)
     status = describe(name, data_dir)
@@ -42,7 +42,7 @@ def fetch(name: str, data_dir: str | os.PathLike[str] | None = None, reporter: R
 
 @contextmanager
 def _alone(data: Path, reporter: Reporter) -> Iterator[None]:
-    """Only one process at a time runs the body for this data folder."""
+    """Allow only one process at a time in the block for this data folder."""
     import filelock
 
     lock = filelock.FileLock(make_folder(data) / ".softvq.lock")
@@ -61,7 +61,7 @@ def _alone(data: Path, reporter: Reporter) -> Iterator[None]:
 
 
 def _fetch(named: Named, folder: Path, reporter: Reporter) -> None:
-    """Download and unpack as torchvision does, so that it finds everything there."""
+    """Download and unpack like torchvision, so that torchvision can use the files."""
     from torchvision import datasets
 
     if named.name == "svhn":
@@ -73,7 +73,7 @@ def _fetch(named: Named, folder: Path, reporter: Reporter) -> None:
         with tarfile.open(archive) as tar:
             for name in named.files:
                 member = tar.extractfile(f"{folder.name}/{name}")
-                assert member is not None  # it is in the archive with this MD5
+                assert member is not None  # the archive with this MD5 contains it
                 _write(folder / name, member.read())
         remove(archive)
     else:
@@ -94,7 +94,7 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _is_right(path: Path, md5: str) -> bool:
-    """Whether the file is there and has this MD5."""
+    """Whether the file exists and has this MD5."""
     if not path.is_file():
         return False
     with open(path, "rb") as file:
@@ -102,7 +102,7 @@ def _is_right(path: Path, md5: str) -> bool:
 
 
 def _download(files: Sequence[Download], reporter: Reporter) -> None:
-    """Fetch those of the files that are not there yet, each from the first address that has it."""
+    """Download the missing files, each from the first address that provides it."""
     missing = [file for file in files if not _is_right(file[1], file[2])]
     for number, (urls, path, md5) in enumerate(missing):
         failures: list[str] = []
@@ -121,7 +121,7 @@ def _download(files: Sequence[Download], reporter: Reporter) -> None:
 
 
 def _download_file(url: str, path: Path, md5: str, reporter: Reporter) -> None:
-    """Fetch one file, which is not touched until it is complete and right; OSError: this address did not give it."""
+    """Download one file; ``path`` changes only when it is complete and correct (OSError: this address failed)."""
     discard_abandoned(path.parent, path.name)
     digest, done = hashlib.md5(usedforsecurity=False), 0
     request = urllib.request.Request(url, headers={"User-Agent": "softvq"})
@@ -140,7 +140,7 @@ def _download_file(url: str, path: Path, md5: str, reporter: Reporter) -> None:
 
 
 def _read(response: http.client.HTTPResponse) -> bytes:
-    """The next bytes; a broken connection is not the disk's fault, for which ``atomic_write`` would take it."""
+    """Read the next bytes; connection errors must not look like disk errors to ``atomic_write``."""
     try:
         return response.read(_CHUNK)
     except OSError as error:

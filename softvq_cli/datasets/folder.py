@@ -1,4 +1,4 @@
-"""A folder of image files; and lists that name the files, their splits and their labels."""
+"""Folders of image files, and lists of files with their splits and labels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from softvq_cli.files import as_utf8, on_disk
 
 
 class PathSource(Source):
-    """Files by their paths; the place of a file is its number among them."""
+    """Files by path; the position of a file is its index among them."""
 
     lies_open = True
 
@@ -49,7 +49,7 @@ class PathSource(Source):
 
 
 def open_folder(root: Path) -> PathSource:
-    """Every file under ``root``. Links are followed, as a folder of links is a usual way to make a subset."""
+    """Open all files in ``root``. Links are followed, because folders of links are a common way to make a subset."""
     files = cache.Files()
     folders: set[str] = set()
     hidden: set[str] = set()
@@ -95,12 +95,12 @@ def _entries(root: Path, folder: str, seen: set[tuple[int, int]]) -> list[os.Dir
 
 
 def _is_hidden_image(entry: os.DirEntry[str]) -> bool:
-    """Whether it is hidden and an image, or a folder that has one."""
+    """Whether it is a hidden image, or a hidden folder with an image."""
     if not naming.is_hidden(entry.name):
         return False
     try:
         return any(map(naming.is_image_name, os.listdir(entry.path) if entry.is_dir() else [entry.name]))
-    except OSError:  # it is left out in any case
+    except OSError:  # ignored in any case
         return False
 
 
@@ -111,7 +111,7 @@ _METADATA = tuple(f"metadata{ending}" for ending in (*LISTS, ".parquet"))
 
 
 class ListSource(PathSource):
-    """The files that a list names, relative to it."""
+    """The files in a list, relative to its folder."""
 
     def __init__(self, path: Path, config: DataConfig) -> None:
         """Read the list."""
@@ -138,7 +138,7 @@ class ListSource(PathSource):
 
 
 def _files_by_id(path: Path) -> dict[str, list[str]]:
-    """The image files next to a list and in the folders there, by their names without the ending."""
+    """The image files in the folder of a list and its subfolders, by name without suffix."""
     by_id: dict[str, list[str]] = {}
     for folder, _, names in os.walk(path.parent):
         for name in filter(naming.is_image_name, names):
@@ -158,9 +158,9 @@ def _file_of_id(path: Path, name: str, by_id: dict[str, list[str]]) -> str:
 
 
 def metadata_records(source: Source, config: DataConfig) -> Records | None:
-    """The images of a folder by its ``metadata.csv`` or ``metadata.jsonl``; None where there is none.
+    """The images in a folder's ``metadata.csv`` or ``metadata.jsonl``; None if there is none.
 
-    They stand in the folder itself or in each of its splits, and name the files with ``file_name``.
+    The metadata are in the folder itself or in each of its splits, and name the files with ``file_name``.
     """
     files, notes = source.files, [*source.files.notes]
     lists = [row for row, name in enumerate(files.names) if name.rpartition("/")[2].lower() in _METADATA]
@@ -181,7 +181,7 @@ def metadata_records(source: Source, config: DataConfig) -> Records | None:
             of_folders = [naming.role_of(part) for part in image.split("/")[:-1]]
             images.append((image, role or next((part for part in of_folders if part), None), label))
     if all(label is None for *_, label in images):
-        return None  # nothing to learn from it: the folders say more
+        return None  # it has no useful columns; the folders provide more
     named = {image for image, *_ in images}
     left = [name for name in files.names if name not in named and not naming.is_document(name)]
     if left:
@@ -192,7 +192,7 @@ def metadata_records(source: Source, config: DataConfig) -> Records | None:
 
 
 class _Rows(NamedTuple):
-    """What a list says of its images."""
+    """The content of a list of images."""
 
     columns: Columns
     images: list[str]
@@ -201,7 +201,7 @@ class _Rows(NamedTuple):
 
 
 def _rows(path: Path, config: DataConfig, data: bytes | None = None) -> _Rows:
-    """Read a list, from ``data`` where its bytes are there already."""
+    """Read a list, from ``data`` if its bytes are already loaded."""
     try:
         data = path.read_bytes() if data is None else data
         rows = _parsed(path.name.lower(), data)
@@ -223,7 +223,7 @@ def _rows(path: Path, config: DataConfig, data: bytes | None = None) -> _Rows:
 
 
 def _parsed(name: str, data: bytes) -> list[dict[str, Any]]:
-    """The rows of a list by column; ValueError, csv.Error or RecursionError: it is none."""
+    """The rows of a list by column (ValueError, csv.Error or RecursionError: it is not a list)."""
     if name.endswith(".parquet"):
         return _rows_of_parquet(data)
     text = data.decode("utf-8-sig")

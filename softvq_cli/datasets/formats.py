@@ -1,4 +1,4 @@
-"""TIFF: what a page holds, and tifffile for the pages that Pillow does not read right. And DICOM, by pydicom."""
+"""TIFF pages, with tifffile for those that Pillow does not read correctly, and DICOM files, by pydicom."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from softvq_cli.errors import InputError, one_line
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB = 0, 1, 2
 _COLOURS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, 3: 1, 5: 4, 6: 3}
-"""Photometric interpretation → samples that are colour; 3 palette, 5 CMYK, 6 YCbCr."""
+"""Photometric interpretation → number of colour samples; 3 is palette, 5 CMYK, 6 YCbCr."""
 _REDUCED, _MASK = 1, 4
-"""Bits of NewSubfileType."""
+"""Bits of the NewSubfileType field."""
 
 
 @dataclass(frozen=True)
 class Page:
-    """One image of a TIFF, as its directory describes it."""
+    """One image of a TIFF, as described by its directory."""
 
     number: int
-    """Of the directory in the file."""
+    """Index of the directory in the file."""
     photometric: int
     bits: int
     kind: int
@@ -32,24 +32,24 @@ class Page:
     samples: int
     alphas: int
     unassociated: bool
-    """Its one alpha is not multiplied into the colours."""
+    """Whether its single alpha channel is not premultiplied into the colours."""
     planar: bool
-    """The samples stand one after the other."""
+    """Whether the samples are stored as separate planes."""
     packed: bool
     big: bool
-    """Big-endian."""
+    """Whether it is big-endian."""
     orientation: int
     nodata: float | None
-    """The value of pixels without data, as GDAL writes it."""
+    """The value of pixels without data, as stored by GDAL."""
 
 
 def is_tiff(data: bytes) -> bool:
-    """Whether the file begins as a TIFF."""
+    """Whether the file starts like a TIFF."""
     return data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 def directories_of(data: bytes) -> tuple[list[tuple[int, Directory]], int]:
-    """(the directories that are images, with their numbers; how many are smaller copies or masks of another one)."""
+    """(directories of images, with their indices; number of thumbnails and masks, which are skipped)."""
     head = data[:16] if data[2:4] in (b"+\0", b"\0+") else data[:8]
     file, offset = io.BytesIO(data), Directory(head).next
     directories: dict[int, Directory] = {}
@@ -67,8 +67,8 @@ def directories_of(data: bytes) -> tuple[list[tuple[int, Directory]], int]:
 
 
 def page_of(name: str, data: bytes, number: int, directory: Directory) -> Page:
-    """The page that a directory describes (any error: it is damaged); what is neither grey nor colour is refused."""
-    # A RAW file begins with a thumbnail and has its image in a subdirectory; a DNG says what it is.
+    """The page of a directory (any error: it is damaged); pages that are neither grey nor colour are refused."""
+    # A RAW file starts with a thumbnail and has its image in a subdirectory; DNG files are recognised by their tags.
     if data[8:10] == b"CR" or 50706 in directory or (directory.get(254, 0) & _REDUCED and 330 in directory):
         raise InputError(raw_refused(name))
     extra = directory.get(338, ())
@@ -99,7 +99,7 @@ def page_of(name: str, data: bytes, number: int, directory: Directory) -> Page:
 
 
 def raw_refused(name: str) -> str:
-    """What to say of a camera's RAW file."""
+    """The message for a camera's RAW file."""
     return f"{name} is a camera's RAW file, which is not read: develop it to TIFF, PNG or JPEG first"
 
 
@@ -111,7 +111,7 @@ def _number(text: object) -> float | None:
 
 
 def pillow_reads(page: Page) -> bool:
-    """Whether Pillow gives this page's own numbers."""
+    """Whether Pillow returns the original values of this page."""
     if page.bits <= 8:
         return page.kind == 1 and not (page.photometric == WHITE_IS_ZERO and page.bits == 8 and page.samples > 1)
     if page.samples == 1 and page.photometric == BLACK_IS_ZERO:
@@ -121,7 +121,7 @@ def pillow_reads(page: Page) -> bool:
 
 
 def read_tiff(name: str, data: bytes, page: Page) -> np.ndarray:
-    """(H, W) or (H, W, 3), of the file's own type; where white is zero, larger numbers are made the lighter ones."""
+    """(H, W) or (H, W, 3), in the type of the file; if white is zero, the values are inverted."""
     kind = {1: "unsigned", 2: "signed", 3: "floating-point"}.get(page.kind, "odd")
     form = f"{name} is a TIFF of {page.bits}-bit {kind} samples{', big-endian' if page.big else ''}"
     try:
@@ -154,19 +154,19 @@ def read_tiff(name: str, data: bytes, page: Page) -> np.ndarray:
 
 
 def is_dicom(data: bytes) -> bool:
-    """Whether the file begins as a DICOM file does."""
+    """Whether the file starts like a DICOM file."""
     return data[128:132] == b"DICM"
 
 
 def frame_count(name: str, data: bytes) -> int:
-    """How many frames it has; InputError: it is damaged, or pydicom is not installed."""
+    """The number of frames (InputError: the file is damaged, or pydicom is not installed)."""
     return int(_dataset(name, data, pixels=False).get("NumberOfFrames") or 1)
 
 
 def read_dicom(name: str, data: bytes, frame: int, tally: Tally) -> Raster:
-    """One frame in the modality's units (Hounsfield's in CT).
+    """Read one frame in the units of the modality (Hounsfield units for CT).
 
-    It is displayed by the first VOI window, by its function (DICOM PS3.3, C.11.2).
+    For display, it is mapped by the first VOI window with its function (DICOM PS3.3, C.11.2).
     """
     dataset = _dataset(name, data, pixels=True)
     frames = int(dataset.get("NumberOfFrames") or 1)
@@ -199,7 +199,7 @@ def read_dicom(name: str, data: bytes, frame: int, tally: Tally) -> Raster:
 
 
 def _windowed(x: np.ndarray, centre: float, width: float, function: str) -> np.ndarray:
-    """(H, W) in [0, 1], black to white."""
+    """Apply a window: (H, W) in [0, 1], black to white."""
     if function == "SIGMOID":
         return np.asarray(1.0 / (1.0 + np.exp(-4.0 * (x - centre) / width)))
     if function == "LINEAR_EXACT":
@@ -208,7 +208,7 @@ def _windowed(x: np.ndarray, centre: float, width: float, function: str) -> np.n
 
 
 def _first(value: Any) -> float | None:
-    """A number, or the first of several windows."""
+    """The value, or the first of several."""
     if value is None or value == "":
         return None
     return float(value[0] if hasattr(value, "__len__") and not isinstance(value, str) else value)

@@ -1,4 +1,4 @@
-"""Encoded images of any source → arrays, decoded once and kept in the cache."""
+"""Encoded images from any source to arrays, decoded once and cached."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from softvq_cli.errors import InputError, Message
 from softvq_cli.reporter import Reporter
 
 _READING = ("image_size", "folders", "pages", "image_column", "label_column", "split_column", "name_encoding")
-"""Settings that decide which rows there are and how they look, besides the range of the pixels."""
+"""Settings, other than the value range, that determine the rows and their pixels."""
 Items = Iterable[decode.Item]
 
 
 def read(source: Source, arrange: Callable[[], Records], config: DataConfig, reporter: Reporter) -> Dataset:
-    """Every image of ``source``, from the cache where it is there; ``arrange`` is asked only if it is not."""
+    """Read all images of ``source``, from the cache if possible; ``arrange`` is only called if not."""
     reading = _Reading(source, arrange, config, reporter)
     settings = {name: getattr(config, name) for name in _READING}
     base = cache.key_of("images", PIL.__version__, source.stamp, source.archive, settings)
@@ -49,14 +49,14 @@ def read(source: Source, arrange: Callable[[], Records], config: DataConfig, rep
 
 
 def refuse_pointer(name: str, data: bytes) -> None:
-    """Refuse what Git LFS leaves where it has not fetched a file."""
+    """Refuse a Git LFS pointer, which replaces a file that was not downloaded."""
     if data.startswith(b"version https://git-lfs"):
         raise InputError(f"{name} is a Git LFS pointer, not the file: fetch it with git lfs pull")
 
 
 @dataclass(frozen=True)
 class _Reading:
-    """What is to be decoded."""
+    """The images to decode."""
 
     source: Source
     arrange: Callable[[], Records]
@@ -65,35 +65,35 @@ class _Reading:
 
     @cached_property
     def records(self) -> Records:
-        """The images; listing them takes its time."""
+        """The images; listing them may take long."""
         return _pages(self.source, self.arrange(), self.config)
 
     def items(self) -> Iterator[decode.Item]:
-        """Each image of each file, in the order that costs least."""
+        """Yield each image of each file, in the fastest order."""
         records, pages = self.records, self.records.pages
         rows: dict[int, list[int]] = {}
         for row, place in enumerate(records.places.tolist()):
             rows.setdefault(place, []).append(row)
-        files = list(rows.values())  # a file with several rows is read once
+        files = list(rows.values())  # each file is read once, even if it has several rows
         for index, data in self.source.read(records.take([same[0] for same in files])):
             refuse_pointer(f"{self.source.path}/{records.names[files[index][0]]}", data)
             for row in files[index]:
                 yield row, f"{self.source.path}/{records.names[row]}", data, pages[row] if pages else 0
 
     def work(self, stage: str) -> dict[str, Any]:
-        """How much there is to do, and who is told of it."""
+        """The arguments for progress: the amount of work and the function to call."""
         count, name = len(self.records), self.source.path.name
         tick = partial(self.reporter.progress, f"{stage} {name}")
         return {"count": count, "size": int(self.records.sizes.sum()), "tick": lambda done: tick(done, count)}
 
     def extents(self) -> list[Any]:
-        """[the values of each image, its label, how many are train], from which the range of any split follows."""
+        """[value range of each image, its label, number of train images], from which the range of any split follows."""
         records = self.records
         extents = decode.extents(self.items(), **self.work("measuring"))
         return [extents, None if records.labels is None else records.labels.tolist(), records.train]
 
     def decoded(self, key: str, scale: pixel_range.Scale, note: str | None) -> Dataset:
-        """Decode everything, and keep it with what is to be said of it; ``note`` is on a range that was found."""
+        """Decode all images and cache them with notes; ``note`` is about a value range that was determined."""
         records, pages = self.records, self.config.pages
         images, tally, form = self._decode(key, scale)
         if note is not None and isinstance(scale, tuple):
@@ -115,8 +115,8 @@ class _Reading:
         return _dataset(key, images, facts)
 
     def _decode(self, key: str, scale: pixel_range.Scale) -> tuple[Any, Tally, decode.Form]:
-        """uint8 (N, H, W, C), train rows first, what had to be done, and what each has become."""
-        # The first in reading order: in a compressed tar any other one would cost a pass over the file.
+        """uint8 (N, H, W, C), train rows first; the counted conversions; and the common form."""
+        # The first image in reading order, because any other would need a pass over a compressed tar.
         form = decode.form_of(next(self.items()), self.config.image_size, scale)
         try:
             return self._decode_as(key, form)
@@ -130,7 +130,7 @@ class _Reading:
             tally.clear()
             tally.update(decode.decode(items, form, put, **self.work(stage)))
 
-        def check(items: Items) -> None:  # so that a damaged file does not stop a training
+        def check(items: Items) -> None:  # detect damaged files before a training
             decode_all(items, lambda row, pixels: None, "checking")
 
         shape = count, form.height, form.width, form.channels
@@ -144,11 +144,11 @@ class _Reading:
 
     @property
     def _lies_open(self) -> bool:
-        """Whether each image can be read alone where it lies."""
+        """Whether each image can be read separately from its file."""
         return self.config.pages == "first" and self.source.lies_open
 
     def _on_demand(self, key: str, form: decode.Form, names: Sequence[str]) -> OnDemand | None:
-        """The images of a data set beyond the limit; None where the copy of its files is gone."""
+        """The images of a data set larger than the cache limit; None if the copy of its files is gone."""
         where, pages = self.source.path, [0] * len(names)
         if self._lies_open:
             fetch = self.source.fetch(self.records)
@@ -162,7 +162,7 @@ class _Reading:
         return OnDemand(form, lambda row: (row, f"{where}/{names[row]}", fetch(row), pages[row]), len(names))
 
     def from_cache(self, key: str) -> Dataset | None:
-        """What :meth:`decoded` kept under ``key``."""
+        """The data stored by :meth:`decoded` under ``key``."""
         facts = cache.read_notes(key)
         if not isinstance(facts, dict) or not {"form", "file_names"} <= facts.keys():
             return None
@@ -191,7 +191,7 @@ def _dataset(key: str, images: Any, facts: dict[str, Any]) -> Dataset:
 
 
 def _pages(source: Source, records: Records, config: DataConfig) -> Records:
-    """A row for each page of each file, where that is asked for."""
+    """One row for each page of each file, if requested."""
     if config.pages == "first":
         return records
     counts = np.ones(len(records), np.int64)
@@ -216,14 +216,14 @@ def _pages(source: Source, records: Records, config: DataConfig) -> Records:
 
 
 def _pack(file: BinaryIO, items: Items, count: int, check: Callable[[Items], None]) -> None:
-    """Write the encoded images one after the other, then for each where it begins, how long it is, and its page."""
+    """Write the encoded images one after the other, then the offset, length and page of each."""
     index = np.zeros((3, count), np.int64)
 
     def written() -> Iterator[decode.Item]:
         last, start = b"", 0
         for item in items:
             row, _, data, page = item
-            if data is not last:  # several pages of one file
+            if data is not last:  # several pages may share one file
                 start, last = file.tell(), data
                 file.write(data)
             index[:, row] = start, len(data), page
@@ -234,13 +234,13 @@ def _pack(file: BinaryIO, items: Items, count: int, check: Callable[[Items], Non
 
 
 _DARK = 16384
-"""Whole numbers below this are as good as black in the range of 16 bits."""
+"""Integers below this look black in the 16-bit range."""
 
 
 def _range_of(
     config: DataConfig, extents: Sequence[Sequence[Any]], labels: list[int] | None, train: int | None
 ) -> tuple[pixel_range.Scale, str]:
-    """The range of the training split of images with more than 8 bits, and the line that says so."""
+    """The value range of the training split for images with more than 8 bits, and a note on it."""
     kinds = {kind for _, _, kind in extents}
     if kinds == {"", "u"}:
         most = max(high for _, high, kind in extents if kind)
@@ -269,7 +269,7 @@ def _range_of(
 
 
 class OnDemand(Lazy):
-    """Images that are decoded when they are asked for, by threads."""
+    """Images that are decoded on demand, by threads."""
 
     def __init__(self, form: decode.Form, item: Callable[[int], decode.Item], count: int) -> None:
         super().__init__((count, form.height, form.width, form.channels))
@@ -278,7 +278,7 @@ class OnDemand(Lazy):
         self._lock = threading.Lock()
 
     def take(self, rows: np.ndarray) -> np.ndarray:
-        """Decoded now."""
+        """Decode these rows now."""
         import joblib
 
         if rows.ndim == 0:

@@ -1,12 +1,12 @@
-"""Classes and splits, read off the names of the files.
+"""Find classes and splits in the paths of the files.
 
-Three layouts are known, each perhaps inside one outer folder::
+There are three known layouts, optionally inside one outer folder::
 
-    cat/1.png  dog/1.png                   one folder a class
-    train/cat/1.png  test/cat/1.png  …     the same, divided
-    1.png  2.png                           no labels; also under train/ and test/
+    cat/1.png  dog/1.png                   one folder per class
+    train/cat/1.png  test/cat/1.png  …     the same with splits
+    1.png  2.png                           no labels; also in train/ and test/
 
-What may be a class or a split is refused with both readings, unless ``folders`` decides it.
+If a folder may be a class or a split, both interpretations are shown in an error, unless ``folders`` decides it.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from softvq_cli.errors import InputError, Message
 from softvq_cli.words import Folders
 
 _FEW = 4
-"""In so few folders one that is named like a split is no class without being asked."""
+"""With at most this many folders, one with the name of a split is not a class by default."""
 _WAYS = Message("{folders} classes treats every folder as a class; otherwise name the splits train and test")
 
 
 def arrange(source: Source, folders: Folders = "auto") -> Records:
-    """Find out which layout it is."""
+    """Determine the layout."""
     files, where = source.files, str(source.path)
     notes = list(files.notes)
     skipped = {name for name in files.names if is_document(name)} | _descriptions(files.names)
@@ -65,20 +65,20 @@ def arrange(source: Source, folders: Folders = "auto") -> Records:
 
 
 def _descriptions(names: Sequence[str]) -> set[str]:
-    """Text files next to an image of the same name: captions and boxes, which are not used."""
+    """Text files next to an image with the same name: captions or boxes, which are not used."""
     texts = {name for name in names if name.lower().endswith((".txt", ".json", ".xml"))}
     images = {name.rpartition(".")[0] for name in names if name not in texts} if texts else set()
     return {name for name in texts if name.rpartition(".")[0] in images}
 
 
 def _by_parts(name: str) -> tuple[str, ...]:
-    """A key that sorts by the parts of a path, whatever characters they begin with."""
+    """A sort key by the components of a path, whatever characters they start with."""
     parts = name.replace("/", "\0")
     return (parts,) if parts.isascii() else (same(parts), parts)
 
 
 def _filled(names: Iterable[str]) -> set[str]:
-    """Every folder in which one of these files lies."""
+    """All folders that contain one of these files."""
     filled: set[str] = set()
     for folder in {name.rpartition("/")[0] for name in names}:
         parts = folder.split("/")
@@ -87,12 +87,12 @@ def _filled(names: Iterable[str]) -> set[str]:
 
 
 def _heads(paths: Sequence[str]) -> list[str]:
-    """For each path its first folder; empty for a file that lies in none."""
+    """The first folder of each path; empty for files that are not in a folder."""
     return [head if mark else "" for head, mark, _ in (path.partition("/") for path in paths)]
 
 
 def _outer_folder(names: Sequence[str], *, archive: bool) -> str:
-    """The single folder around all images, as archives have it; a single folder of images is a lonely class."""
+    """The single outer folder of all images, as in archives; a single folder of images is one class instead."""
     outer = ""
     while "" not in (heads := set(_heads([name[len(outer) :] for name in names]))) and len(heads) == 1:
         (head,) = heads
@@ -105,7 +105,7 @@ def _outer_folder(names: Sequence[str], *, archive: bool) -> str:
 
 
 def _splits(where: str, paths: Sequence[str], folders: Folders, notes: list[str]) -> dict[str, Role] | None:
-    """The split that each folder at the top stands for, or None where they are classes."""
+    """The split of each top-level folder, or None if they are classes."""
     heads = set(_heads(paths))
     tops, loose = sorted(heads - {""}), next((path for path in paths if "/" not in path), None)
     if folders == "classes" or not tops:
@@ -130,7 +130,7 @@ def _splits(where: str, paths: Sequence[str], folders: Folders, notes: list[str]
 
 
 def _one_each(where: str, splits: dict[str, Role]) -> dict[str, Role]:
-    """The splits, of which there are train and one more, and one folder for each."""
+    """Train and one other split, each with one folder."""
     for role in ("train", "test"):
         names = [name for name, its_role in splits.items() if its_role == role]
         if len(names) > 1:
@@ -146,12 +146,12 @@ def _one_each(where: str, splits: dict[str, Role]) -> dict[str, Role]:
 
 
 _GLUED = re.compile(r"(train|test|val)(?:ing)?[-_]?([A-Z]|\d)")
-"""``trainA``, ``testB``: a split and a class in one name."""
+"""A split and a class in one name: ``trainA``, ``testB``."""
 _MASKS = frozenset(("mask", "masks", "annotation", "annotations", "segmentation", "segmentations", "labels", "gt"))
 
 
 def _refuse_other_divisions(where: str, paths: Sequence[str], tops: Sequence[str]) -> None:
-    """Refuse class folders that hold splits or are splits, and masks next to their images."""
+    """Refuse class folders that contain splits or are splits, and masks next to their images."""
     inside: dict[str, set[str]] = {name: set() for name in tops}
     for path in paths:
         top, mark, rest = path.partition("/")
@@ -189,7 +189,7 @@ def _classes(
     roles: Sequence[Role | None],
     called: Mapping[Role | None, str],
 ) -> tuple[list[int | None] | None, list[str]]:
-    """(for each image its class, the names of the classes) by the folders that hold them; None without such folders."""
+    """(class of each image, class names) from the folders of the images; None without such folders."""
     heads = [same(head) for head in _heads(paths)]
     classes = sorted({*heads} - {""})
     if not classes:

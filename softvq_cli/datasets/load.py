@@ -1,4 +1,4 @@
-"""A name or a path → the images of one split; and where the data of an earlier run lie now."""
+"""Load the images of one split from a name or a path, and find the data of earlier runs."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ _SUFFIXES = (*archive.ENDINGS, *arrays.ENDINGS, *tables.ENDINGS, *folder.LISTS)
 
 
 def load(config: DataConfig, split: Split, *, reporter: Reporter | None = None) -> Dataset:
-    """Load one split of the data set that ``config.data`` names.
+    """Load one split of the data set ``config.data``.
 
-    A known name is downloaded if it is missing. Image files are decoded the first time and mapped from the
-    cache from then on. ``all`` is the train split and then the test split where the data has its own; else the
-    rows in their own order, out of which train and test are drawn.
+    A built-in data set is downloaded if it is missing. Image files are decoded on first use and then memory-mapped from
+    the cache. ``all`` is the train split followed by the test split if the data have both; otherwise the rows in their
+    original order, from which train and test are drawn.
     """
     if split not in SPLITS:
         raise UsageError(unknown_name("split", split, SPLITS))
@@ -44,7 +44,7 @@ def load(config: DataConfig, split: Split, *, reporter: Reporter | None = None) 
 
 
 def _load(config: DataConfig, splits: Sequence[Split], reporter: Reporter) -> Iterator[Dataset]:
-    """Several splits, for which the data are read once."""
+    """Yield several splits, reading the data once."""
     path = place_of(config.data)
     if config.image_size is not None and (path is None or arrays.is_array(path)):
         raise UsageError("{image_size} is for folders and archives of images; {} is neither", config.data)
@@ -56,7 +56,7 @@ def _load(config: DataConfig, splits: Sequence[Split], reporter: Reporter) -> It
 
 
 def place_of(data: str) -> Path | None:
-    """As :func:`path_of`, but what is neither a known name nor a path is refused (UsageError)."""
+    """The same as :func:`path_of`, but raises UsageError if ``data`` is neither a built-in name nor a path."""
     if is_address(data):
         raise UsageError("{data} {} is an address, and data are read on this machine: copy them first", data)
     path = path_of(data)
@@ -66,7 +66,7 @@ def place_of(data: str) -> Path | None:
 
 
 def path_of(data: str) -> Path | None:
-    """The file, folder or pattern that ``data`` means, or None if it is a name. A known name wins over a file."""
+    """The file, folder or pattern ``data``; None for a built-in name, which takes precedence over a file."""
     if data in names():
         return None
     try:
@@ -114,7 +114,7 @@ def _load_named(config: DataConfig, split: Split, reporter: Reporter) -> Dataset
 
 
 def _read(path: Path, config: DataConfig, reporter: Reporter) -> Dataset:
-    """All images or vectors of a folder, file or pattern, by the reader of its kind."""
+    """Read all images or vectors of a folder, file or pattern, by the reader of its kind."""
     if arrays.is_array(path):
         return arrays.read(path, config)
     if path.is_dir():
@@ -145,10 +145,10 @@ def _read_file(path: Path, config: DataConfig, reporter: Reporter) -> Dataset:
 
 
 def _read_files(source: Source, config: DataConfig, reporter: Reporter) -> Dataset:
-    """The images of a folder or an archive: by the samples of a WebDataset, by a metadata file, by folders."""
+    """Read a folder or archive of images: by WebDataset samples, by a metadata file, or by folders."""
 
     def records() -> Records:
-        if source.archive and not source.path.name.lower().endswith(".zip"):  # a .zip is what its folder is
+        if source.archive and not source.path.name.lower().endswith(".zip"):  # a .zip is treated like its folder
             samples = webdataset.samples_of(source, doubt=True)
             if samples is not None:
                 return webdataset.sample_records(source, samples, config)
@@ -165,13 +165,13 @@ def _read_tables(source: tables.TableSource, config: DataConfig, reporter: Repor
 
 
 def _read_folder(path: Path, config: DataConfig, reporter: Reporter) -> Dataset:
-    """Tables, archives or images, whichever lies in it."""
+    """Read the tables, archives or images in a folder."""
     source = folder.open_folder(path)
     others = [name for name in source.files.names if not name.endswith(_USUAL) and not is_document(name)]
     for name in others:
         _refuse_kind(path / name)
     packed = [name for name in others if name.lower().endswith(archive.ENDINGS) or ".tar." in name]
-    stems = {name.split(".tar")[0] for name in packed}  # what img2dataset writes next to its shards:
+    stems = {name.split(".tar")[0] for name in packed}  # files that img2dataset writes next to its shards
     others = [name for name in others if name in packed or name.rpartition(".")[0].removesuffix("_stats") not in stems]
     inner = [name for name in others if name.lower().endswith(tables.ENDINGS)]
     if not inner and not packed:
@@ -191,7 +191,7 @@ _USUAL = (".jpg", ".jpeg", ".png")
 
 
 def _refuse_pooling(path: Path, names: Sequence[str]) -> None:
-    """Refuse tables or archives that do not belong together: configurations, classes, a second download."""
+    """Refuse tables or archives that do not belong together: configurations, classes, or a second download."""
     again = next((name for name in names if (copy := _COPY.sub(r"\1", name)) != name and copy in names), None)
     if again is not None:
         raise InputError(f"{path}: {again} is a second download of a file that is here; remove one of them")
@@ -210,11 +210,11 @@ _WAYS = {
     **dict.fromkeys(("tfrecord", "tfrecords"), "write its images to files, or into a .tar as WebDataset has it"),
     **dict.fromkeys(("mdb", "lmdb"), "write the images of the database to files, or into a .tar as WebDataset has it"),
 }
-"""Endings of what is not read here → the way to read it."""
+"""Suffixes of unsupported formats → how to convert them."""
 
 
 def _refuse_kind(path: Path) -> None:
-    """Refuse what cannot be read, with the way to read it."""
+    """Refuse unsupported formats, with a way to convert them."""
     for suffix in path.name.lower().split(".")[1:]:
         way = _WAYS.get(suffix.partition("-")[0])
         if way is not None:
@@ -236,7 +236,7 @@ def _read_shards(path: Path, shards: list[Path], config: DataConfig, reporter: R
     return images.read(source, records, config, reporter)
 
 
-# ---- folders are moved, and commands are called from elsewhere
+# ---- data that were moved, or are addressed from another folder
 
 
 def find(
@@ -247,9 +247,9 @@ def find(
     fingerprint: str | None,
     reporter: Reporter | None = None,
 ) -> DataConfig:
-    """``config`` with the place where its data lie now: as it stands there, else next to the run, else where they were.
+    """``config`` with the current location of its data: as stated, or else next to the run, or else the old location.
 
-    Of several places, the one whose training split has the fingerprint; if none has, the first.
+    Of several locations, the one whose training split has the fingerprint; if none has it, the first.
     """
     if config.data in names():
         return config
@@ -266,7 +266,7 @@ def find(
 
 
 def _places(data: str, folder: Path, was: str | None) -> Iterator[str]:
-    """Where such a path leads to something, each place once."""
+    """Yield the existing locations for the path, each once."""
     relative = not os.path.isabs(data) and not data.startswith("~")
     near = [str(parent / on_disk(data)) for parent in folder.resolve().parents] if relative else []
     seen: set[Path] = set()
@@ -274,46 +274,46 @@ def _places(data: str, folder: Path, was: str | None) -> Iterator[str]:
         with contextlib.suppress(InputError):
             path = path_of(place)
             if path is None or path.resolve() in seen or folder.resolve().is_relative_to(path.resolve()):
-                continue  # a run that is called as its data is not the data
+                continue  # a run with the same name as its data is not the data
             seen.add(path.resolve())
             yield place
 
 
-# ---- the data in numbers
+# ---- statistics of the data
 
 
 @dataclass(frozen=True)
 class Overview:
-    """Counts and what is odd."""
+    """Statistics and problems of a data set."""
 
     name: str
     image_shape: tuple[int, ...]
     counts: dict[str, int]
-    """Images of the training and of the test split."""
+    """Number of images in the training and test split."""
     classes: dict[str, dict[str, int]]
-    """Class → split → images; empty without labels."""
+    """Class → split → number of images; empty without labels."""
     drawn: bool
-    """The test split was drawn; the data have none of their own."""
+    """Whether the test split was drawn because the data have none."""
     pixels: tuple[float, float]
-    """The smallest and the largest, of 0 to 255; of vectors the smallest and the largest number."""
+    """The smallest and the largest pixel, from 0 to 255; for vectors, the smallest and the largest number."""
     pixel_range: str | None
-    """The values that became 0 and 255; None: the images were bytes."""
+    """The values that were mapped to 0 and 255; None: the images were 8-bit."""
     duplicates: int
-    """Images that are equal to one before them in the same split."""
+    """Number of images equal to an earlier one in the same split."""
     shared: int
-    """Images of the test split that are in the training split too."""
+    """Number of images in the test split that are also in the training split."""
     constant: int
-    """Images of one value all over, or vectors of one number."""
+    """Number of constant images, in which all pixels are equal, or constant vectors."""
     fingerprints: dict[str, str]
     notes: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """A JSON-ready dictionary."""
         return asdict(self) | {"notes": [*map(str, self.notes)]}
 
 
 def look(config: DataConfig, reporter: Reporter | None = None) -> tuple[Overview, Dataset, Dataset]:
-    """Both splits and what they hold in numbers; raises as :func:`softvq_cli.datasets.load`."""
+    """Both splits and their statistics; raises the errors of :func:`softvq_cli.datasets.load`."""
     train, test = _load(config, ("train", "test"), reporter or Reporter())
     splits: dict[str, Dataset] = {"train": train, "test": test}
     classes: dict[str, dict[str, int]] = {}

@@ -1,4 +1,4 @@
-"""Image files given by name, as a model takes them: its size, its channels, its range of values."""
+"""Read individual image files for a model: converted to its size, channels and value range."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from softvq_cli.files import as_utf8
 from softvq_cli.reporter import Reporter
 
 _GREY = np.array([19595, 38470, 7471])
-"""Of 65536: the weights of red, green and blue in ITU-R BT.601's luma, as Pillow has them."""
+"""Weights of red, green and blue (of 65536) in the luma of ITU-R BT.601, as in Pillow."""
 
 
 def image_files(paths: Sequence[Path]) -> list[Path]:
-    """The images among ``paths`` and in the folders among them, in this order."""
+    """The images among ``paths``, and in the folders among them, in this order."""
     files = []
     for path in paths:
         if not path.is_dir():
@@ -37,7 +37,7 @@ def image_files(paths: Sequence[Path]) -> list[Path]:
 def read_images(
     files: Sequence[Path], shape: tuple[int, ...], setting: str, reporter: Reporter | None = None
 ) -> np.ndarray:
-    """uint8 (N, H, W, C) of image files, each fitted into ``shape``; a note says what had to be done."""
+    """Read image files as uint8 (N, H, W, C), each resized to ``shape``; a note reports conversions."""
     reporter, (height, width, channels) = reporter or Reporter(), shape
     sources = cache.Files()
     for file in files:
@@ -67,7 +67,7 @@ def read_images(
     except DeepError as error:
         raise InputError("these images have more than 8 bits, but the model was trained on 8-bit images") from error
     if channels == 1:
-        tally["grey"] = 0  # they became grey again
+        tally["grey"] = 0  # they are converted back to grey
     for note in pixel_range.notes_of(tally, len(files), "first"):
         reporter.note(note)
     if tally["resized"]:
@@ -76,7 +76,7 @@ def read_images(
 
 
 def grey_of(images: np.ndarray) -> np.ndarray:
-    """uint8 (N, H, W, 1) of colour images, uint8 (N, H, W, 3)."""
+    """Convert colour images, uint8 (N, H, W, 3), to uint8 (N, H, W, 1)."""
     grey = np.empty((*images.shape[:3], 1), np.uint8)
     for start in range(0, len(images), 1024):
         block = np.asarray(images[start : start + 1024]).astype(np.int64)

@@ -1,7 +1,7 @@
-"""MATLAB files of the versions 5 to 7: their arrays of real numbers.
+"""Read arrays of real numbers from MATLAB files, versions 5 to 7.
 
-SciPy's reader can end the process on damaged files. Here every place in the file is checked before it is read. The
-format is MathWorks' "MAT-File Format", chapter 1.
+Damaged files can crash SciPy's reader. Here, every offset is checked before it is used. The format is
+described in MathWorks' "MAT-File Format", chapter 1.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from softvq_cli.errors import InputError
 
 _HEADER = 128
 _ORDERS = {b"\x00\x01IM": "<", b"\x01\x00MI": ">"}
-"""Version 1.0 and byte order, which end the header. Version 7.3 has another number, version 4 no header."""
+"""Version 1.0 and byte order at the end of the header. Version 7.3 has another number, version 4 no header."""
 _MATRIX, _COMPRESSED, _COMPLEX = 14, 15, 0x0800
 _STORED = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
-"""Numbers of the types of elements."""
+"""Type codes of elements."""
 _CLASSES = {6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13: "u4", 14: "i8", 15: "u8"}
-"""And of arrays, whose elements may be stored in a smaller type."""
+"""Class codes of arrays, whose elements may be stored in a smaller type."""
 
 
 def read(path: Path, content: bytes) -> dict[str, np.ndarray | None]:
-    """Name → array; None of a cell, struct, text, sparse or complex array.
+    """Name → array; None for cell, struct, text, sparse and complex arrays.
 
-    InputError: another version of the format. On damaged files struct.error, zlib.error, ValueError, KeyError or
+    InputError: another version of the format. Damaged files: struct.error, zlib.error, ValueError, KeyError or
     InputError.
     """
     order = _ORDERS.get(content[_HEADER - 4 : _HEADER])
@@ -47,12 +47,12 @@ def read(path: Path, content: bytes) -> dict[str, np.ndarray | None]:
 
 
 def _elements(data: memoryview, order: str) -> Iterator[tuple[int, memoryview]]:
-    """The type and the bytes of each element."""
+    """Yield the type and the bytes of each element."""
     place = 0
     while place < len(data):
         kind, size = struct.unpack_from(f"{order}II", data, place)
         start = place + 8
-        if kind >> 16:  # up to four bytes, which stand in the tag itself
+        if kind >> 16:  # up to four bytes, stored in the tag itself
             kind, size, start = kind & 0xFFFF, kind >> 16, place + 4
         if start + size > len(data) or (start < place + 8 and size > 4):
             raise ValueError("it ends within an element")
@@ -62,7 +62,7 @@ def _elements(data: memoryview, order: str) -> Iterator[tuple[int, memoryview]]:
 
 
 def _inflated(path: Path, data: memoryview, order: str) -> tuple[int, memoryview]:
-    """The element that stands compressed in another."""
+    """Decompress the element inside another."""
     inflater = zlib.decompressobj()
     tag = inflater.decompress(data, 8)
     kind, size = struct.unpack(f"{order}II", tag)

@@ -1,7 +1,7 @@
-"""The named data sets: where their files are, whether they are complete and undamaged, and their content.
+"""The built-in data sets: the location of their files, checks for completeness and damage, and reading.
 
-The layout is torchvision's, so that a folder that torchvision filled works here and the other way round. Each file is
-compared with its published MD5 every time it is read: that costs less than reading it.
+The folder layout is torchvision's, so that both programs can share the files. Each file is compared with its published
+MD5 every time it is read, which takes less time than reading it.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ Arrays = tuple[np.ndarray, np.ndarray]
 
 DIGITS = "digits"
 _SYSTEM_DATA = Path("/usr/share/datasets")
-"""Where Debian's packages put data sets: ``apt install dataset-fashion-mnist``."""
+"""The folder of Debian's data packages: ``apt install dataset-fashion-mnist``."""
 
 
 @dataclass(frozen=True)
 class Named:
-    """One data set that consists of files."""
+    """One data set that is stored in files."""
 
     name: str
     description: str
@@ -43,13 +43,13 @@ class Named:
     """File name → MD5 of its content."""
     class_names: tuple[str, ...]
     read: Callable[[Named, Path, str], Arrays]
-    """(this, the data folder, "train" or "test") → the split's arrays."""
+    """(this, the data folder, "train" or "test") → the arrays of the split."""
 
     def find(self, data: Path, name: str) -> Path | None:
-        """The file to read for ``name``, an idx file perhaps as NAME.gz; None if there is none.
+        """The file for ``name``, which for idx files may be NAME.gz; None if it does not exist.
 
-        It is looked for in torchvision's folder, in the data folder itself, and where Debian's packages put it. Only
-        torchvision's folder is certain to be meant for this data set: elsewhere the content has to be the right one.
+        It is searched in torchvision's folder, in the data folder itself, and in the folder of Debian's packages. Only
+        torchvision's folder certainly belongs to this data set; in the others, the content must match.
         """
         for folder in (data / self.folder, data, _SYSTEM_DATA / self.name):
             for path in (folder / name, folder / f"{name}.gz")[: 2 if "-idx" in name else 1]:
@@ -58,7 +58,7 @@ class Named:
         return None
 
     def contents(self, data: Path, name: str) -> bytes:
-        """The bytes of one file, unpacked, after its MD5 was compared."""
+        """The uncompressed bytes of one file, after comparing its MD5."""
         path = self.find(data, name)
         if path is None:
             raise InputError(f"{data / self.folder / name} is missing")
@@ -69,7 +69,7 @@ class Named:
         raise InputError(f"{path} is damaged: {wrong}; delete it to download it again")
 
     def checked(self, path: Path, name: str) -> bytes | None:
-        """The content of a file, unpacked; None if it is not the published one."""
+        """The uncompressed content of a file; None if it is not the published one."""
         try:
             content = path.read_bytes()
             content = gzip.decompress(content) if path.suffix == ".gz" else content
@@ -87,9 +87,9 @@ _IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 
 
 def idx_header(data: bytes) -> tuple[np.dtype, tuple[int, ...]] | None:
-    """(type, shape) by the start of a file in MNIST's format; None where it is none.
+    """(dtype, shape) from the start of a file in MNIST's format; None for other files.
 
-    Two zero bytes, the type, the number of axes, their lengths.
+    The header has two zero bytes, the type, the number of axes, and their lengths.
     """
     kind = _IDX_TYPES.get(data[2]) if data[:2] == b"\0\0" and len(data) > 3 else None
     if kind is None or not data[3] or len(data) < 4 + 4 * data[3]:
@@ -98,7 +98,7 @@ def idx_header(data: bytes) -> tuple[np.dtype, tuple[int, ...]] | None:
 
 
 def read_idx(data: bytes, where: str, hint: str = "; delete it to download it again") -> np.ndarray:
-    """The array in a file of MNIST's format, read-only; InputError: it is none, or not as long as it says."""
+    """Read the array in a file of MNIST's format, read-only (InputError: another format, or a wrong length)."""
     header = idx_header(data)
     if header is None or len(data) != 4 + 4 * data[3] + math.prod(header[1]) * header[0].itemsize:
         raise InputError(f"{where} is damaged or not an idx file{hint}")
@@ -125,7 +125,7 @@ def _read_idx_files(named: Named, data: Path, split: str) -> Arrays:
 
 
 def _read_svhn(named: Named, data: Path, split: str) -> Arrays:
-    """SVHN's .mat: ``X`` is 32x32x3xN, ``y`` is Nx1 with 10 for the digit 0."""
+    """Read SVHN's .mat files: ``X`` is 32x32x3xN, ``y`` is Nx1 with 10 for the digit 0."""
     name = f"{split}_32x32.mat"
     try:
         content = matlab.read(data / name, named.contents(data, name))
@@ -142,7 +142,7 @@ def _read_svhn(named: Named, data: Path, split: str) -> Arrays:
 
 
 def _read_cifar(named: Named, data: Path, split: str) -> Arrays:
-    """CIFAR-10's pickled batches. A pickle runs what it says: only bytes with the published MD5 come here."""
+    """Read CIFAR-10's pickled batches. Unpickling can run code, so only bytes with the published MD5 are accepted."""
     images, labels = [], []
     for name in named.files:
         if name.startswith("data_batch" if split == "train" else "test_batch"):
@@ -153,8 +153,8 @@ def _read_cifar(named: Named, data: Path, split: str) -> Arrays:
 
 
 def read_digits() -> Arrays:
-    """scikit-learn's 1797 digits of 8x8 pixels, 0..16 scaled to 0..255."""
-    # Its file without its code, whose import takes longer than a short training.
+    """Read scikit-learn's 1797 digits with 8x8 pixels, scaled from 0..16 to 0..255."""
+    # The file is read directly, because importing scikit-learn's loader takes longer than a short training.
     package = importlib.util.find_spec("sklearn")
     assert package is not None and package.submodule_search_locations
     with gzip.open(Path(package.submodule_search_locations[0]) / "datasets" / "data" / "digits.csv.gz") as file:
@@ -163,7 +163,7 @@ def read_digits() -> Arrays:
     return images, table[:, -1].astype(np.int64)
 
 
-# ---- which there are
+# ---- the list of data sets
 
 DIGIT_NAMES = tuple("0123456789")
 _CLOTHES = (
@@ -183,7 +183,7 @@ _FASHION = {
     "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
     "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
 }
-"""Published are those of the .gz files alone; these are of what is in the .gz files that have the published ones."""
+"""Only the MD5s of the .gz files are published; these are of the content of those .gz files."""
 _SVHN = {
     "train_32x32.mat": "e26dedcc434d2e4c54c9b2d4a06d8373",
     "test_32x32.mat": "eb5a983be6a315427106f1b164d9cef3",
@@ -212,23 +212,23 @@ NAMED = {
         ),
     )
 }
-"""The data sets that consist of files; ``digits`` comes with scikit-learn."""
+"""The data sets that are stored in files; ``digits`` is included in scikit-learn."""
 
 
 def names() -> tuple[str, ...]:
-    """Every known name."""
+    """The names of all built-in data sets."""
     return (DIGITS, *NAMED)
 
 
 def known(name: str) -> Named | None:
-    """The data set of this name, or None for digits, which has no files; UsageError: the name is unknown."""
+    """The data set of this name; None for digits, which has no files (UsageError: the name is unknown)."""
     if name not in names():
         raise UsageError(unknown_name("data set", name, names()))
     return NAMED.get(name)
 
 
 def data_folder(data_dir: str | os.PathLike[str] | None) -> Path:
-    """Where the named data sets are: ``data_dir``, else ``$SOFTVQ_DATA``, else ``data`` in the cache folder."""
+    """The folder of the built-in data sets: ``data_dir``, ``$SOFTVQ_DATA``, or ``data`` in the cache folder."""
     chosen = on_disk(str(data_dir or os.environ.get("SOFTVQ_DATA") or ""))
     if "\0" in chosen:
         raise UsageError(Message("{data_dir} contains a zero byte; give the path of a folder"))
@@ -240,26 +240,26 @@ def data_folder(data_dir: str | os.PathLike[str] | None) -> Path:
 
 @dataclass(frozen=True)
 class Status:
-    """A named data set on this machine."""
+    """The state of a built-in data set on this machine."""
 
     name: str
     description: str
     path: Path | None
-    """The folder of its files, whether they are there or not; None for digits."""
+    """The folder of its files, which need not exist; None for digits."""
     present: bool
-    """At least one of its files is there."""
+    """Whether at least one of its files exists."""
     complete: bool
-    """All of them are there."""
+    """Whether all of its files exist."""
     intact: bool | None
-    """All of them are the published ones; None: some are missing."""
+    """Whether all files are the published ones; None: some are missing."""
     size: int
-    """Bytes of its files."""
+    """Size of its files in bytes."""
     problem: str = ""
-    """What is wrong, in one line."""
+    """The problem in one line."""
 
 
 def describe(name: str, data_dir: str | os.PathLike[str] | None = None) -> Status:
-    """Look for a named data set and compare every file that is there with its published MD5."""
+    """Check a built-in data set and compare every existing file with its published MD5."""
     named = known(name)
     if named is None:
         return Status(DIGITS, "1 797 handwritten digits, 8x8 grey, part of scikit-learn", None, True, True, True, 0)

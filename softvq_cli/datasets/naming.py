@@ -1,4 +1,4 @@
-"""What a name says: split, class, hidden, document; and how much a data set may ask for before we believe it."""
+"""Rules for file names (splits, classes, hidden files, documents), and limits against decompression bombs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from softvq_cli.errors import InputError, one_line
 
 Role = Literal["train", "test", "validation"]
 ROLES: tuple[Role, ...] = get_args(Role)
-"""In the order in which splits are listed."""
+"""Splits in the order in which they are listed."""
 
 _ROLES: dict[str, Role] = {
     **dict.fromkeys(("train", "training", "trn"), "train"),
@@ -27,14 +27,14 @@ _FILLER = frozenset(
         *("seg", "full", "small", "new", "final", "clean", "raw", "of"),
     )
 )
-"""Words next to a split's that leave its meaning as it is: ``train_set``, ``seg_train``."""
+"""Words that do not change the meaning of a split's name: ``train_set``, ``seg_train``."""
 _GLUED = re.compile(r"(.+?)(?:set|sets|data|images?|imgs?)$")
 
 
 def role_of(name: str, shared: frozenset[str] | set[str] = frozenset()) -> Role | None:
-    """The split that a folder, file or value of this name stands for: ``train``, ``Testing``, ``seg_val``, ``test2``.
+    """The split with this folder, file or value name: ``train``, ``Testing``, ``seg_val``, ``test2``.
 
-    None where the name says nothing, or more than a split: ``cat``, ``test_tube``. The words in ``shared`` say nothing.
+    None if the name means nothing or more than a split: ``cat``, ``test_tube``. The words in ``shared`` are ignored.
     """
     words = [word for word in _words(name) if word and word not in shared]
     roles = [role for word in words if (role := _role_of_word(word)) is not None]
@@ -43,7 +43,7 @@ def role_of(name: str, shared: frozenset[str] | set[str] = frozenset()) -> Role 
 
 
 def roles_of(names: Iterable[str]) -> dict[str, Role | None]:
-    """:func:`role_of` for names that belong together: what all share says nothing (``pets_train``, ``pets_test``)."""
+    """:func:`role_of` for related names; words common to all are ignored (``pets_train``, ``pets_test``)."""
     names = list(names)
     shared = set.intersection(*(set(_words(name)) for name in names)) if len(names) > 1 else set()
     shared = {word for word in shared if _role_of_word(word) is None}
@@ -51,7 +51,7 @@ def roles_of(names: Iterable[str]) -> dict[str, Role | None]:
 
 
 def roles_of_files(names: Sequence[str]) -> list[Role | None]:
-    """The split of each of several tables or archives, by its own name or else by a folder around it."""
+    """The split of each of several tables or archives, from its name or that of a parent folder."""
     paths = [[stem_of(name.rpartition("/")[2]), *reversed(name.split("/")[:-1])] for name in names]
     roles: list[Role | None] = [None] * len(names)
     for level in range(max(map(len, paths), default=0)):
@@ -74,12 +74,12 @@ _NUMBERED = re.compile(r"([^/]*?)-?(\d+)-of-0*(\d+)(?!\d)")
 
 
 def stem_of(name: str) -> str:
-    """``train-000000.tar.gz`` → ``train-000000``: the name of a table or an archive without its ending."""
+    """The name of a table or an archive without its suffix: ``train-000000.tar.gz`` → ``train-000000``."""
     return _ARCHIVED.split(name)[0]
 
 
 def missing_parts(names: Iterable[str]) -> list[str]:
-    """A line for each set of numbered files, ``train-00000-of-00003.parquet``, of which some are not there."""
+    """A line for each incomplete set of numbered files, ``train-00000-of-00003.parquet``."""
     parts: dict[tuple[str, int], set[str]] = {}
     for match in filter(None, map(_NUMBERED.search, names)):
         parts.setdefault((match[1], int(match[3])), set()).add(match[2])
@@ -91,53 +91,53 @@ def missing_parts(names: Iterable[str]) -> list[str]:
 
 
 def same(name: str) -> str:
-    """The name as it is compared: in Unicode's NFC, since a Mac spells ``é`` with two characters."""
+    """The name in a form for comparison: Unicode's NFC, because a Mac encodes ``é`` as two characters."""
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def shorten(names: Iterable[str], most: int = 3) -> str:
-    """A few names for a message: ``a, b, c and 4 more``."""
+    """Format a few names for a message: ``a, b, c and 4 more``."""
     names = [one_line(name, 60) for name in names]
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return f"{', '.join(names[:most])}{more}"
 
 
-# ---- whose file it is
+# ---- files of users and of systems
 
 _LONGEST_NAME = 1024
 _NO_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-"""Control characters, and bytes of a name that are not UTF-8."""
+"""Control characters, and bytes in names that are not UTF-8."""
 _JUNK = frozenset(
     (
         *("__macosx", "__pycache__", "@eadir", "#recycle", "lost+found", "$recycle.bin", "system volume information"),
         *("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r"),
     )
 )
-"""What systems leave behind, in lower case; hidden names (``.DS_Store``, ``._*``) are passed over too."""
+"""Files that systems create, in lower case; hidden names (``.DS_Store``, ``._*``) are ignored too."""
 _TOOLS = frozenset((".ipynb_checkpoints", ".thumbnails", ".thumbs", ".git", ".cache", ".trash", ".trashes"))
-"""Hidden folders of programs, whose images are not the user's."""
+"""Hidden folders of programs, whose images do not belong to the user's data."""
 _DOCUMENT = re.compile(
     r"(readme|licen[cs]e|copying|citation|authors|changelog|notice|dataset_infos?)([._-].*)?"
     r"|metadata\.(csv|tsv|jsonl|parquet)|.*\.(md|md5|sha1|sha256|sha512|rst|bib|yml|yaml)|(md5|sha\d+|check)sums?(\.txt)?",
     re.IGNORECASE,
 )
-"""Files that accompany a data set and are none of its images."""
+"""Files that accompany a data set and are not images."""
 _USUAL = (".jpg", ".jpeg", ".png")
-"""How most names end: of 100 000 of them nothing more has to be asked."""
+"""The most frequent suffixes, which need no further checks among 100 000 names."""
 
 
 def is_metadata(name: str) -> bool:
-    """Whether a file or folder of this name is not the user's: hidden, or left there by a system."""
+    """Whether a file or folder with this name is hidden or was created by a system."""
     return name.startswith(".") or name.lower() in _JUNK
 
 
 def is_hidden(name: str) -> bool:
-    """Whether somebody may have hidden a file or folder of this name, rather than a program."""
+    """Whether a file or folder with this name may have been hidden by a person instead of a program."""
     return name.startswith(".") and name.lower() not in _TOOLS
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file that is left out looks like one of the user's images: not ``._1.jpg``, which a Mac leaves."""
+    """Whether an ignored file looks like one of the user's images; ``._1.jpg``, from a Mac, does not."""
     kind = mimetypes.guess_type(name)[0] or ""
     return not name.startswith("._") and (kind.startswith("image/") or name.lower().endswith(".dcm"))
 
@@ -150,27 +150,27 @@ def is_document(name: str) -> bool:
 
 
 def check_text(path: Path, name: str) -> None:
-    """Refuse a file name that cannot be written down in one line of UTF-8."""
+    """Refuse a file name that cannot be written in one line of UTF-8."""
     if len(name) > _LONGEST_NAME or (not name.isprintable() and _NO_TEXT.search(name)):
         raise InputError(f"{path}: the file name {name[:200]!r} is too long or is not text; rename it")
 
 
-# ---- what an archive or an array file may ask for before we believe it
+# ---- limits against decompression bombs
 
 MAX_MEMBERS = 2_000_000
-"""Files in one folder or archive; ImageNet has 1.3 million."""
+"""Maximum number of files in one folder or archive; ImageNet has 1.3 million."""
 DOUBTED_MEMBERS = 100_000
-"""From so many files on, a compressed archive must have four bytes for each."""
+"""With more files, a compressed archive must have at least four bytes per file."""
 MAX_FILE_BYTES = 256 << 20
-"""One image file, unpacked but still encoded."""
+"""Maximum size of one encoded image file."""
 FREE_BYTES = 1 << 30
-"""So much may be unpacked from anything, however small."""
+"""Up to this size, any file may be unpacked."""
 MAX_EXPANSION = 400
-"""Beyond that, unpacked bytes for each packed one: dSprites, nearly all black, needs 115; a bomb has 1000 and more."""
+"""Maximum ratio of unpacked to packed bytes above that. dSprites, mostly black, has 115; a bomb at least 1000."""
 
 
 def check_count(where: Path, count: int, packed: int | None = None) -> None:
-    """Refuse more than MAX_MEMBERS files, and sooner what has implausibly many for its ``packed`` bytes."""
+    """Refuse more than MAX_MEMBERS files, and fewer if that is implausible for ``packed`` bytes."""
     if packed is not None and count > DOUBTED_MEMBERS and packed < 4 * count:
         raise InputError(f"{where} has {packed} bytes for at least {count} files, as if made to fill the memory")
     if count > MAX_MEMBERS:
@@ -185,7 +185,7 @@ def check_file_size(where: Path, name: str, size: int) -> None:
 
 
 def check_expansion(where: Path, packed: int, unpacked: int) -> None:
-    """Refuse what unpacks to implausibly much."""
+    """Refuse files with an implausible compression ratio."""
     if unpacked > FREE_BYTES and unpacked > MAX_EXPANSION * packed:
         raise InputError(
             f"{where} has {packed} bytes and unpacks to at least {unpacked}, as if made to fill the disk; "

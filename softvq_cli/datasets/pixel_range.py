@@ -1,4 +1,4 @@
-"""From the numbers in an image file to bytes: on white, upright, and with a range of values as black to white."""
+"""Convert the numbers of an image file to bytes: upright, on white, with a value range mapped to black and white."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from softvq_cli.errors import InputError, Message
 
 Range = tuple[float, float]
 Scale = Range | Literal["auto", "full"]
-"""(black, white), or how to find it."""
+"""(black, white), or how to determine them."""
 Tally = Counter[str]
-"""What happened to how many files: the keys of :data:`NOTES`, ``pages:N`` for the numbers of pages, ``window:C,W``."""
+"""Number of files per conversion: the keys of :data:`NOTES`, ``pages:N`` for files with N pages, ``window:C,W``."""
 NOTES = {
     "transparent": "transparent, put on white",
     "frames": "animated, only the first frame is used",
@@ -36,29 +36,29 @@ NOTES = {
 
 
 class DeepError(Exception):
-    """A file has more than 8 bits a sample, and which values become black and white is not known yet."""
+    """A file has more than 8 bits per sample, and its value range is not known yet."""
 
 
 @dataclass(frozen=True)
 class Raster:
-    """One image as its file has it: every reader makes one, and :func:`as_bytes` does the rest."""
+    """One image as stored in its file: every reader creates one, and :func:`as_bytes` converts it."""
 
     pixels: Image.Image | np.ndarray
-    """An image of 8 bits in any mode, or numbers of any type (H, W) or (H, W, C): 1 or 3 colours, perhaps alpha."""
+    """An 8-bit image in any mode, or numbers of any type (H, W) or (H, W, C): 1 or 3 colours, optionally alpha."""
     orientation: int = 1
-    """EXIF's: 1 is upright."""
+    """The EXIF orientation; 1 is upright."""
     shown: np.ndarray | None = None
-    """Numbers only: uint8, as the file says that they are to be displayed."""
+    """For numbers only: uint8 pixels, as the file says that they are to be displayed."""
     window: tuple[float | None, float | None] | None = None
-    """The centre and the width of which ``shown`` was made."""
+    """Centre and width of the window used for ``shown``."""
     inverted: bool = False
-    """Numbers only: the larger is the darker."""
+    """For numbers only: whether larger values are darker."""
     nodata: float | None = None
-    """Numbers only: the value of pixels without data."""
+    """For numbers only: the value of pixels without data."""
 
 
 def as_bytes(name: str, raster: Raster, scale: Scale, tally: Tally) -> np.ndarray:
-    """uint8 (H, W) or (H, W, 3)."""
+    """Convert to uint8 (H, W) or (H, W, 3)."""
     values, missing = _settled(raster, tally)
     if not isinstance(scale, tuple) and raster.shown is not None:
         if raster.window is not None:
@@ -70,7 +70,7 @@ def as_bytes(name: str, raster: Raster, scale: Scale, tally: Tally) -> np.ndarra
         raise DeepError
     data = values if missing is None else values[~missing]
     limits = full_of(data, name) if scale == "full" else scale
-    if scale != "full" and not np.isfinite(data).all():  # whoever gives a range knows what is to become of them
+    if scale != "full" and not np.isfinite(data).all():  # with an explicit range, their mapping is intended
         tally["nan"] += 1
         data = data[np.isfinite(data)]
     low, high = extent(data, name)
@@ -85,7 +85,7 @@ def as_bytes(name: str, raster: Raster, scale: Scale, tally: Tally) -> np.ndarra
 
 
 def extent_of(name: str, raster: Raster) -> tuple[float, float, str]:
-    """(smallest value, largest value, kind); the kind is ``f``, ``u`` or, where 8 bits are displayed, nothing."""
+    """(smallest value, largest value, kind); the kind is ``f``, ``u``, or empty for values displayed with 8 bits."""
     if isinstance(raster.pixels, Image.Image) or raster.shown is not None:
         return 0.0, 255.0, ""
     values, missing = _settled(raster, Tally())
@@ -93,7 +93,7 @@ def extent_of(name: str, raster: Raster) -> tuple[float, float, str]:
 
 
 def _settled(raster: Raster, tally: Tally) -> tuple[np.ndarray, np.ndarray | None]:
-    """The values (H, W) or (H, W, 3), upright and on white, and where there is no data, bool (H, W)."""
+    """The values (H, W) or (H, W, 3), upright and on white; and which pixels have no data, bool (H, W)."""
     tally["upright"] += raster.orientation in _TURNS
     if isinstance(raster.pixels, Image.Image):
         return _upright(np.asarray(_on_white(raster.pixels, tally)), raster.orientation), None
@@ -113,7 +113,7 @@ def _settled(raster: Raster, tally: Tally) -> tuple[np.ndarray, np.ndarray | Non
 
 
 def _on_white(image: Image.Image, tally: Tally) -> Image.Image:
-    """Any mode of 8 bits → L or RGB; what is transparent becomes white."""
+    """Convert any 8-bit mode to L or RGB; transparent pixels become white."""
     grey = image.mode in ("1", "L", "LA")
     if image.mode in ("P", "PA"):
         colours = np.array(image.getpalette("RGB"), dtype=np.uint8).reshape(-1, 3)
@@ -124,7 +124,7 @@ def _on_white(image: Image.Image, tally: Tally) -> Image.Image:
         colour = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", colour.size, "white"), colour)
     if grey and image.mode not in ("1", "L"):
-        return image.convert("RGB").getchannel(0)  # its channels are equal; a weighted sum may round
+        return image.convert("RGB").getchannel(0)  # all channels are equal; a weighted sum might round
     return image.convert("L" if grey else "RGB")
 
 
@@ -141,20 +141,20 @@ def _upright(values: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def scale_of(setting: str) -> Scale:
-    """The setting ``pixel_range`` as it is used."""
+    """Parse the setting ``pixel_range``."""
     limits = pixel_range(setting)
     return limits if limits is not None else "full" if setting == "full" else "auto"
 
 
 def text_of(limits: Range) -> str:
-    """As the setting has it: ``0,4095``."""
+    """Format a range as in the setting: ``0,4095``."""
     return ",".join(str(int(value)) if value == int(value) else repr(float(value)) for value in limits)
 
 
 def of_training(low: float, high: float, *, floats: bool) -> Range:
-    """The range for values of the training split from ``low`` to ``high``.
+    """The range for training values from ``low`` to ``high``.
 
-    Floats within [0, 1] have that range, by which everybody stores images; without any contrast it is one wide.
+    Floats within [0, 1] get the range [0, 1], the usual one for images. If all values are equal, the range has width 1.
     """
     if floats and low >= 0.0 and high <= 1.0:
         return 0.0, 1.0
@@ -162,7 +162,7 @@ def of_training(low: float, high: float, *, floats: bool) -> Range:
 
 
 def full_of(values: np.ndarray, name: str) -> Range:
-    """All that the type of ``values`` can hold: 16 bits for whole numbers, [0, 1] for floats."""
+    """The full range of the type of ``values``: 16 bits for integers, [0, 1] for floats."""
     low, high = extent(values, name)
     limit = 1.0 if values.dtype.kind == "f" else 255.0 if values.dtype.itemsize == 1 else 65535.0
     if low < 0 or high > limit:
@@ -175,7 +175,7 @@ def full_of(values: np.ndarray, name: str) -> Range:
 
 
 def extent(values: np.ndarray, name: str) -> Range:
-    """The smallest and the largest value, (inf, -inf) where there is none; InputError: one is NaN or infinite."""
+    """The smallest and the largest value, (inf, -inf) for no values (InputError: one is NaN or infinite)."""
     if not values.size:
         return np.inf, -np.inf
     low, high = float(values.min()), float(values.max())
@@ -187,7 +187,7 @@ def extent(values: np.ndarray, name: str) -> Range:
 
 
 def to_bytes(values: np.ndarray, limits: Range) -> np.ndarray:
-    """uint8 of the same shape: ``limits`` become 0 and 255, what lies beyond is cut off."""
+    """Convert to uint8 with the same shape: ``limits`` become 0 and 255, values outside are clipped."""
     low, high = limits
     shares = np.clip((values.astype(np.float64) - low) / (high - low), 0.0, 1.0)
     return np.rint(np.nan_to_num(shares, copy=False) * 255.0).astype(np.uint8)
@@ -195,18 +195,18 @@ def to_bytes(values: np.ndarray, limits: Range) -> np.ndarray:
 
 _BULK, _LEVELS = 0.999, 16
 _SAMPLE = 1024
-"""Images, of those that are decoded on demand."""
+"""Sample size for images that are decoded on demand."""
 
 
 def check_contrast(name: str, images: Any, rows: np.ndarray, limits: Range) -> None:
-    """Refuse a range that a few pixels have decided, so that nearly all others look the same."""
+    """Refuse a range that is determined by a few outliers, so that nearly all pixels have the same value."""
     numbers, counts = np.flatnonzero(rows), np.zeros(256, np.int64)
-    if not isinstance(images, np.ndarray):  # decoded on demand, which costs as much as training on them
+    if not isinstance(images, np.ndarray):  # decoded on demand, which takes as long as training on them
         numbers = numbers[:: -(-len(numbers) // _SAMPLE)]
     for start in range(0, len(numbers), 256):
         counts += np.bincount(images[numbers[start : start + 256]].reshape(-1), minlength=256)
     sums = np.concatenate([[0], np.cumsum(counts)])
-    inside = sums[_LEVELS - 1 :] - sums[: -(_LEVELS - 1)]  # pixels in each window of 15 levels
+    inside = sums[_LEVELS - 1 :] - sums[: -(_LEVELS - 1)]  # number of pixels in each window of 15 levels
     first = int(inside.argmax())
     if inside[first] < _BULK * counts.sum() or inside[first] == counts.sum():
         return
@@ -221,7 +221,7 @@ def check_contrast(name: str, images: Any, rows: np.ndarray, limits: Range) -> N
 
 
 def notes_of(tally: Tally, count: int, pages: str) -> list[str]:
-    """What had to be done to ``count`` images, a line each; ``pages`` is the setting of that name."""
+    """Notes on the conversions of ``count`` images, one line each; ``pages`` is the setting of that name."""
     lines = [f"{tally[key]} of {count} images: {text}" for key, text in NOTES.items() if tally[key]]
     most, files = 0, 0
     for key, number in tally.items():
@@ -238,7 +238,7 @@ def notes_of(tally: Tally, count: int, pages: str) -> list[str]:
 
 
 def described(kind: str, limits: Range, setting: str) -> str:
-    """The note on a range that was used."""
+    """A note on the range that was used."""
     source = {"auto": "the range of the training split", "full": "the range of their type"}
     if setting == "auto" and limits == (0.0, 1.0):
         source = {"auto": "the smallest that holds the training split"}

@@ -1,4 +1,4 @@
-"""Which images there are, as columns: the source that gives their bytes; their splits and their labels."""
+"""Records of images as columns (names, splits, labels), and the sources that provide their bytes."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from softvq_cli.errors import InputError, Message, shown
 class Records:
     """Files, or the images of a data set: train rows first, then test.
 
-    Columns and not objects, so that a million images cost 16 bytes each besides their names.
+    They are columns instead of objects, so that a million images need 16 bytes each in addition to their names.
     """
 
     names: list[str]
-    """Path inside the source, with forward slashes."""
+    """Paths inside the source, with forward slashes."""
     places: np.ndarray
-    """int64: what the source finds each file by: a position, an offset or a row."""
+    """int64: where the source finds each file: an index, an offset or a row."""
     sizes: np.ndarray
-    """int64: bytes of each file, unpacked but still encoded."""
+    """int64: size of each encoded file in bytes, without archive compression."""
     labels: np.ndarray | None = None
-    """int64 (N,), indices into ``class_names``; -1 in a split that has no labels where the other has."""
+    """int64 (N,), indices into ``class_names``; -1 in a split without labels if the other has some."""
     class_names: tuple[str, ...] = ()
     train: int | None = None
-    """The first so many rows are the train split; None: the data do not divide themselves."""
+    """Number of rows, at the start, in the train split; None: the data have no splits."""
     pages: Sequence[int] | None = None
-    """Which page of its file each image is; None: the first."""
+    """The page of each image in its file; None: the first."""
     notes: list[str] = field(default_factory=list)
-    """What was passed over, mapped or used otherwise than it is named, a line each."""
+    """Notes on files that were ignored or mapped, or used differently from their name, one line each."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -49,13 +49,13 @@ class Records:
         return cls(names, np.asarray(places, np.int64), np.asarray(sizes, np.int64), notes=[*notes])
 
     def take(self, rows: np.ndarray | Sequence[int], **changes: Any) -> Records:
-        """Those rows, in that order; ``changes`` are the other fields."""
+        """The given rows, in that order; ``changes`` replace other fields."""
         rows = np.asarray(rows, np.int64)
         names = [self.names[row] for row in rows.tolist()]
         return Records(names, self.places[rows], self.sizes[rows], **changes)
 
     def divided(self, where: str, roles: Sequence[Role | None], cells: Any, **more: Any) -> Records:
-        """The images of train and test with their labels, as :func:`divide` finds them."""
+        """The images of train and test with their labels, as found by :func:`divide`."""
         if not self.names:
             raise InputError(f"{where} holds no images")
         return self.divided_as(divide(where, roles, cells, name=self.names.__getitem__, **more))
@@ -67,43 +67,43 @@ class Records:
 
 
 Fetch = Callable[[int], bytes]
-"""The encoded image of a row; called by several threads at once."""
+"""Returns the encoded image of a row; called by several threads at once."""
 
 
 class Source:
-    """One place that holds image files: a folder, an archive, a table, a list."""
+    """A source of image files: a folder, an archive, a table, a list."""
 
     archive = False
-    """In an archive, one outer folder may hold the images themselves."""
+    """Whether it is an archive, in which one outer folder may contain all images."""
     lies_open = False
-    """Whether each file can be read alone where it lies, by :meth:`fetch`."""
+    """Whether files can be read separately, by :meth:`fetch`."""
 
     def __init__(self, path: Path, stamp: str) -> None:
         self.path = path
-        """What to call it in messages."""
+        """The name for messages."""
         self.stamp = stamp
-        """Changes whenever its content can have: :class:`softvq_cli.datasets.cache.Files`."""
+        """Changes whenever the content may have changed: :class:`softvq_cli.datasets.cache.Files`."""
         self.folders: set[str] = set()
-        """Every folder that is named, the empty ones too, once the files are listed."""
+        """All folders, including empty ones, after the files have been listed."""
         self.hidden: set[str] = set()
-        """Hidden images and the hidden folders with images, which are left out."""
+        """Hidden images, and hidden folders with images, which are ignored."""
 
     @cached_property
     def files(self) -> Records:
-        """What it holds, without metadata such as ``.DS_Store``; listing an archive takes its time."""
+        """List its files without metadata such as ``.DS_Store``; this may take long for an archive."""
         raise NotImplementedError
 
     def read(self, files: Records) -> Iterator[tuple[int, bytes]]:
-        """(index, bytes) of each of these files once, in the order that costs least."""
+        """Yield (index, bytes) of each of these files once, in the fastest order."""
         raise NotImplementedError
 
     def fetch(self, files: Records) -> Fetch:
-        """What reads these files one by one."""
+        """A function that reads these files separately."""
         raise NotImplementedError
 
 
 def fetch_from(path: Path, offsets: Sequence[int], sizes: Sequence[int]) -> Fetch:
-    """The bytes of a row from one file, by ``pread``, which needs no position that threads would share."""
+    """Read rows from one file by ``pread``, so that threads share no file position."""
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
 
     def fetch(row: int) -> bytes:
@@ -115,30 +115,30 @@ def fetch_from(path: Path, offsets: Sequence[int], sizes: Sequence[int]) -> Fetc
     return fetch
 
 
-# ---- splits and labels, of whatever kind of data
+# ---- splits and labels for all kinds of data
 
 NONE = -1
-"""The number of an image without a label, here and in the hidden test splits of Hugging Face."""
+"""The label of an unlabelled image, here and in the hidden test splits of Hugging Face."""
 _ORDER: tuple[Role | None, ...] = (None, *ROLES)
 
 
 class Coded(NamedTuple):
-    """A column with few distinct values: for each row the number of its value."""
+    """A column with few distinct values, and the index of the value in each row."""
 
     values: list[Any]
     codes: np.ndarray
 
 
 class Division(NamedTuple):
-    """Which rows are used, and what they are."""
+    """The rows that are used, with their splits and labels."""
 
     rows: np.ndarray
-    """int64: of the training split, then of the test split, each in the order that it has."""
+    """int64: the rows of the training split, then of the test split, each in original order."""
     labels: np.ndarray | None
-    """int64, indices into ``class_names``; -1 in a split that has no labels where the other has."""
+    """int64, indices into ``class_names``; -1 in a split without labels if the other has some."""
     class_names: tuple[str, ...]
     train: int | None
-    """How many rows are of the training split; None: the data do not divide themselves."""
+    """Number of rows in the training split; None: the data have no splits."""
     notes: list[str]
 
 
@@ -152,11 +152,11 @@ def divide(
     notes: Iterable[str] = (),
     called: Mapping[Role | None, str] | None = None,
 ) -> Division:
-    """Divide rows by their splits and number their labels from 0.
+    """Divide rows into splits and number their labels from 0.
 
-    ``cells`` are the labels as they stand, None for none; ``class_names`` name labels that are numbers. A split of
-    which no image has a label has none; of another split the images without a label are left out, and a note says so.
-    ``name`` and ``called`` say what to call a row and a split.
+    ``cells`` are the labels as stored, None without labels; ``class_names`` are the names of numeric labels. If no
+    image of a split has a label, the split has none; in other splits, images without a label are dropped, with a note.
+    ``name`` and ``called`` return the names of a row and a split for messages.
     """
     notes, called = list(notes), called or {}
     if isinstance(roles, Coded):
@@ -195,9 +195,9 @@ def divide(
 
 
 def _unlabelled(distinct: Mapping[Role | None, set[Any]], named: bool) -> dict[Role | None, str]:
-    """The splits without labels, each with what shows it: every label is missing (None), or -1.
+    """The splits without labels, each with the reason: every label is missing (None), or -1.
 
-    Where no list names the classes (``named``), -1 is a class if it is one label among others.
+    Without class names (``named``), -1 is a class if it occurs among other labels.
     """
     labels = {role: values - {None} for role, values in distinct.items()}
     marks = {NONE, str(NONE)}
@@ -217,7 +217,7 @@ def _used_splits(
     notes: list[str],
     called: Mapping[Role | None, str],
 ) -> list[Role | None]:
-    """The training and the test split, or the only one there is."""
+    """The training and the test split, or the only split."""
     if None in parts and len(parts) > 1:
         raise InputError(f"{where}: {name(int(parts[None][0]))} has no split, but others have one")
     if len(parts) == 1:
@@ -241,14 +241,14 @@ def _used_splits(
 
 
 def _coded(where: str, cells: Sequence[Any] | Coded | None, count: int) -> tuple[list[Any], np.ndarray]:
-    """(the distinct labels, whole numbers or text or None, and for each row which of them it has)."""
+    """(distinct labels: integers, text or None; the index of the label of each row)."""
     if cells is None:
         return [None], np.zeros(count, np.int64)
     if isinstance(cells, Coded):
         distinct, codes = cells
     else:
         index: dict[Any, int] = {}
-        try:  # by their types too: True is not 1
+        try:  # also by type, because True is not the class 1
             codes = np.fromiter((index.setdefault((type(cell), cell), len(index)) for cell in cells), np.int64, count)
         except TypeError as error:
             raise _odd(where, next(cell for cell in cells if isinstance(cell, list | dict | set))) from error
@@ -264,11 +264,11 @@ def _coded(where: str, cells: Sequence[Any] | Coded | None, count: int) -> tuple
 
 
 _FLOAT = re.compile(r"-?[0-9]{1,15}\.[0-9]{1,20}")
-"""Whole numbers in text as a table of floats has them, ``3.0``; or fractions."""
+"""Integers in the form of a float column, ``3.0``, or fractions."""
 
 
 def _cleaned(where: str, value: Any) -> int | str | None:
-    """A cell as a label; empty text, None and NaN are none."""
+    """Convert a cell to a label; empty text, None and NaN mean no label."""
     if isinstance(value, bytes):
         value = value.decode(errors="backslashreplace")
     if isinstance(value, str):
@@ -291,7 +291,7 @@ def _odd(where: str, value: Any) -> InputError:
 
 
 def _classes(where: str, labels: set[Any], class_names: Sequence[str] | None) -> tuple[dict[Any, int], tuple[str, ...]]:
-    """(the number of each label, the name of each class)."""
+    """(number of each label, name of each class)."""
     kinds = {type(label) for label in labels}
     if kinds == {int} and class_names:
         labels = labels - {NONE}
@@ -307,6 +307,6 @@ def _classes(where: str, labels: set[Any], class_names: Sequence[str] | None) ->
 
 
 def _as_number(text: str) -> tuple[Any, ...]:
-    """A key that sorts text as whole numbers of any length, which Python does not make of it: 2 before 10."""
+    """A sort key for integers in text of any length, too long for Python's int: 2 before 10."""
     digits = text.lstrip("0")
     return (0, text) if text.startswith("-") else (1, len(digits), digits, text)

@@ -1,4 +1,4 @@
-"""Tables of images: which column is what; Parquet and Arrow files as Hugging Face's ``datasets`` writes them."""
+"""Tables of images or vectors: the meaning of columns; Parquet and Arrow files as in Hugging Face's ``datasets``."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ LABEL = ("label", "labels", "class", "class_name", "category", "target", "target
 SPLIT = ("split", "subset", "partition", "set")
 VECTOR = ("vector", "vectors", "embedding", "embeddings", "features", "emb", "z")
 NAME = ("name", "file", "file_name", "filename", "path", "text", "title", "word", "id", "key", "index")
-"""What the columns are called, those that win first."""
+"""Column names, in order of precedence."""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Which column is what."""
+    """The meaning of the columns."""
 
     image: str
     label: str | None
@@ -48,10 +48,10 @@ def columns_of(
     labels: Sequence[str] = (),
     data: Sequence[str] = (),
 ) -> Columns:
-    """Find the columns of a table, by the settings ``image_column``, ``label_column`` and ``split_column`` first.
+    """Find the columns of a table; the settings ``image_column``, ``label_column`` and ``split_column`` come first.
 
-    ``images`` and ``labels`` can only be that, by their type; where columns of numbers are the ``data``, there are no
-    images.
+    ``images`` and ``labels`` are columns whose type allows only that meaning. If columns of numbers are the ``data``,
+    there are no images.
     """
     chosen = dict(chosen)
     unlabelled = chosen["label_column"] == "none" and "none" not in names
@@ -66,7 +66,7 @@ def columns_of(
         raise InputError(
             "{} has no column that is clearly the image; choose one with {image_column}: {}", where, shorten(names, 12)
         )
-    plain = [name for name in names if not (name.lower() == "y" and {"x", "X"} & set(names))]  # a place in the image
+    plain = [name for name in names if not (name.lower() == "y" and {"x", "X"} & set(names))]  # a coordinate
     label = chosen["label_column"] or (labels[0] if len(labels) == 1 else column_called(plain, LABEL))
     label = None if unlabelled or label == image else label
     split = chosen["split_column"] or column_called(names, SPLIT)
@@ -79,7 +79,7 @@ def columns_of(
 
 
 def column_called(names: Sequence[str], words: Sequence[str]) -> str | None:
-    """The column that is called by one of these words, the first of them that there is."""
+    """The column with one of these names, in order of precedence."""
     by_word = {name.strip().lower(): name for name in reversed(names)}
     return next((by_word[word] for word in words if word in by_word), None)
 
@@ -90,12 +90,12 @@ def chosen_columns(config: DataConfig) -> dict[str, str | None]:
 
 
 def delimiter_of(name: str, header: str) -> str:
-    """What stands between the cells of a .csv: a comma, or of a header without one what others write."""
+    """The delimiter of a .csv file: a comma, or if its header has none, another common one."""
     return "\t" if name.lower().endswith(".tsv") else next((mark for mark in ",;\t" if mark in header), ",")
 
 
 def roles_of_column(where: str, cells: Sequence[Any]) -> list[Role | None]:
-    """The splits that the cells of the split column name."""
+    """The splits named in the cells of the split column."""
     roles = {cell: role_of(str(cell)) for cell in dict.fromkeys(cells)}
     odd = next((cell for cell, role in roles.items() if role is None), None)
     if None in roles.values():
@@ -107,7 +107,7 @@ def roles_of_column(where: str, cells: Sequence[Any]) -> list[Role | None]:
 
 
 class TableSource(Source):
-    """Images in a column of one or several tables; the place of an image is its row, counted through all of them."""
+    """Images in a column of one or several tables; the position of an image is its row, counted over all tables."""
 
     def __init__(self, path: Path, config: DataConfig, names: Sequence[str] | None = None) -> None:
         self.names = [path.name] if names is None else sorted(names)
@@ -128,7 +128,7 @@ class TableSource(Source):
         super().__init__(path, files.stamp())
 
     def _leave_out(self) -> list[str]:
-        """Leave out what is neither train nor test where others are: ``extra-00000-of-00002.parquet`` of SVHN."""
+        """Drop splits other than train and test if these exist: ``extra-00000-of-00002.parquet`` of SVHN."""
         if "train" not in self.roles or not {"test", "validation"} & set(self.roles):
             return []
         pairs = list(zip(self.names, self.roles, strict=True))
@@ -137,7 +137,7 @@ class TableSource(Source):
         return [f"not used, neither train nor test: {shorten(left)}"] if left else []
 
     def division(self) -> Division:
-        """The splits and the labels of all rows, from columns or from the names of files and folders."""
+        """The splits and labels of all rows, from columns or from the names of files and folders."""
         roles: list[Role | None] = []
         labels: list[Any] = []
         notes = [*self.notes, *missing_parts(self.names)]
@@ -170,14 +170,14 @@ class TableSource(Source):
         return files.divided_as(self.division())
 
     def of_vectors(self) -> bool:
-        """Whether the column that is read holds vectors, in every table."""
+        """Whether the selected column has vectors, in every table."""
         kinds = {_holds_vectors(table.kind) for table in self.tables}
         if len(kinds) > 1:
             raise InputError(f"{self.path} holds tables of images and tables of vectors: give the path of one of them")
         return kinds == {True}
 
     def vectors(self) -> tuple[np.ndarray, list[str] | None]:
-        """(N, D) of all rows, and what the vectors are called if a column says it."""
+        """All rows (N, D), and the names of the vectors if there is a column for them."""
         rows, names = [], []
         for table in self.tables:
             columns = table.columns
@@ -191,7 +191,7 @@ class TableSource(Source):
         return whole, names if len(names) == len(whole) else None
 
     def read(self, files: Records) -> Iterator[tuple[int, bytes]]:
-        """Table by table, in their order."""
+        """Yield the images table by table, in order."""
         wanted = {place: index for index, place in enumerate(files.places.tolist())}
         start = 0
         for table in self.tables:
@@ -227,10 +227,10 @@ class _Table:
 
     @cached_property
     def columns(self) -> Columns:
-        """Which column is what, by Hugging Face's features, by the types, by the names."""
+        """The meaning of the columns, from Hugging Face's features, from types and from names."""
         images = [name for name, kind in self._features.items() if kind.get("_type") == "Image"]
         images = images or [field.name for field in self.schema if _holds_bytes(field.type)]
-        if not images:  # vectors win over a column of paths, which says where they come from
+        if not images:  # vectors take precedence over a column of paths, which names their origin
             vectors = [field.name for field in self.schema if _holds_vectors(field.type)]
             images = vectors if len(vectors) == 1 else [name for name in vectors if name.lower() in VECTOR][:1]
         labels = [name for name, kind in self._features.items() if kind.get("_type") == "ClassLabel"]
@@ -257,7 +257,7 @@ class _Table:
 
     @cached_property
     def _features(self) -> dict[str, Any]:
-        """What ``datasets`` wrote of the columns; empty without it."""
+        """Metadata on the columns from ``datasets``; empty if there are none."""
         try:
             features = json.loads((self.schema.metadata or {})[b"huggingface"])["info"]["features"]
             return {name: kind for name, kind in features.items() if isinstance(kind, dict)}
@@ -269,19 +269,19 @@ class _Table:
         """The names and types of all columns."""
         with arrow_errors(self.path, "table"):
             schema = self._arrow().schema if self._is_arrow else self._parquet().schema_arrow
-            str(schema.names)  # decoded here, since those of a damaged file may not be UTF-8
+            str(schema.names)  # decode now, because names in a damaged file may not be UTF-8
             return schema
 
     @cached_property
     def count(self) -> int:
-        """How many rows it has."""
+        """The number of rows."""
         with arrow_errors(self.path, "table"):
             if self._is_arrow:
                 return sum(batch.num_rows for batch in self._arrow())
             return int(self._parquet().metadata.num_rows)
 
     def read(self, column: str) -> Any:
-        """One column as a whole."""
+        """Read one column."""
         import pyarrow
 
         with arrow_errors(self.path, "table"):
@@ -289,19 +289,19 @@ class _Table:
             return pyarrow.chunked_array(batches, self.schema.field(column).type)
 
     def cells(self, column: str) -> list[Any]:
-        """One column as Python's values."""
+        """One column as Python values."""
         with arrow_errors(self.path, "table"):  # texts may not be UTF-8
             cells: list[Any] = self.read(column).to_pylist()
         return cells
 
     def images(self) -> Iterator[Any]:
-        """The cells of the column of images, a batch in memory at a time."""
+        """Yield the cells of the image column, one batch in memory at a time."""
         with arrow_errors(self.path, "table"):
             for batch in self._batches(self.columns.image, 256):
                 yield from batch.column(0).to_pylist()
 
     def paths(self) -> list[str]:
-        """The files that the cells name instead of holding them."""
+        """The files named in the cells, if these have paths instead of bytes."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
@@ -324,7 +324,7 @@ class _Table:
             return
         for batch in self._arrow():
             rows = batch.select([column])
-            rows.validate(full=True)  # places in a damaged file would be read from anywhere
+            rows.validate(full=True)  # offsets in a damaged file could point anywhere
             yield rows
 
     def _parquet(self) -> Any:
@@ -333,7 +333,7 @@ class _Table:
         return ParquetFile(arrow_file(self.path))
 
     def _arrow(self) -> Any:
-        """The stream that ``save_to_disk`` writes, or Arrow's file format."""
+        """Open the stream written by ``save_to_disk``, or Arrow's file format."""
         import pyarrow
 
         source = arrow_file(self.path)
@@ -346,7 +346,7 @@ class _Table:
 
 
 def _holds_bytes(kind: Any) -> bool:
-    """Whether a column's type is binary, or a struct with bytes as ``datasets`` writes it."""
+    """Whether a column has binary type, or is a struct with bytes as in ``datasets``."""
     text = str(kind)
     return text in ("binary", "large_binary") or (text.startswith("struct<") and "bytes: " in text and "binary" in text)
 
@@ -362,14 +362,14 @@ def _is_list(kind: Any) -> bool:
 
 
 def _holds_vectors(kind: Any) -> bool:
-    """Whether a column's type is a list of floats, of one length or any."""
+    """Whether a column has lists of floats, of fixed or variable length."""
     from pyarrow import types
 
     return _is_list(kind) and bool(types.is_floating(kind.value_type))
 
 
 def vectors_of(column: Any, where: str) -> np.ndarray:
-    """(N, D) of a column of lists of numbers, all of one length."""
+    """Convert a column of lists of numbers, all of one length, to (N, D)."""
     import pyarrow.compute as pc
     from pyarrow import types
 

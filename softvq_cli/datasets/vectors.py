@@ -1,4 +1,4 @@
-"""Vectors as data: rows of floating-point numbers, as other models write them, from arrays, tables and .csv files."""
+"""Vectors as data: rows of floating-point numbers from arrays, tables and .csv files."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ NAME_OF_ROW = ("id", "image_id")
 
 
 def checked(array: np.ndarray, where: str) -> np.ndarray:
-    """float32 (N, D), all finite; a float32 array that is mapped from a file stays so."""
+    """Check that the array is finite and convert it to float32 (N, D); a float32 memory map is returned unchanged."""
     if not array.size:
         raise InputError(f"{where} is not an array of vectors: its shape is {array.shape}")
     try:
-        with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite, and is found below
+        with np.errstate(over="ignore"):  # values too large for float32 become infinite, which is detected below
             vectors = np.asarray(array, np.float32)
     except MemoryError as error:
         raise InputError(
@@ -42,7 +42,7 @@ def checked(array: np.ndarray, where: str) -> np.ndarray:
 
 
 def of_table(path: Path, division: Division, rows: np.ndarray, names: Sequence[str] | None, key: str) -> Dataset:
-    """The vectors of a table, (N, D) and perhaps names of all its rows; ``key`` stands for its content."""
+    """The vectors of a table (N, D), optionally with names of all rows; ``key`` identifies the content in the cache."""
     places = division.rows
     vectors = checked(rows if np.array_equal(places, np.arange(len(rows))) else rows[places], str(path))
     return Dataset(
@@ -59,11 +59,11 @@ def of_table(path: Path, division: Division, rows: np.ndarray, names: Sequence[s
 
 
 def read_csv(path: Path, config: DataConfig) -> Dataset | None:
-    """Rows of numbers in a .csv or .tsv; None if it has less than two columns of them, or one that names images."""
+    """Rows of numbers in a .csv or .tsv file; None if it has fewer than two numeric columns, or names images."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError):
-        return None  # the reader of lists says what is wrong
+        return None  # the reader of lists reports the error
     mark = tables.delimiter_of(path.name, text.partition("\n")[0])
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=mark)
     header, values = next(lines, []), next(lines, [])
@@ -101,7 +101,7 @@ def read_csv(path: Path, config: DataConfig) -> Dataset | None:
 
 
 def _numbers(path: Path, text: str, mark: str, headless: bool, places: list[int]) -> np.ndarray:
-    """float64 (N, D): those columns of a .csv."""
+    """Read columns of a .csv file as float64 (N, D)."""
     skip, file = 0 if headless else 1, io.StringIO(text)
     try:
         return np.loadtxt(file, delimiter=mark, skiprows=skip, usecols=places, comments=None, quotechar='"', ndmin=2)
@@ -117,24 +117,24 @@ def _is_number(text: str) -> bool:
     return True
 
 
-# ---- the scale
+# ---- scaling
 
 
 class Standard(NamedTuple):
-    """What makes vectors standardised: x → (x - mean) / spread."""
+    """Parameters for standardising vectors: x → (x - mean) / spread."""
 
     mean: np.ndarray
     """float32 (D,)."""
     spread: np.ndarray
-    """float32 (D,): one number for all columns, or one for each."""
+    """float32 (D,): the same value for all columns, or one per column."""
     variance: float
-    """Of all standardised numbers of the training split: the denominator of nMSE."""
+    """Variance of all standardised training values: the denominator of the nMSE."""
 
 
 def standard_of(vectors: np.ndarray, scale: VectorScale) -> Standard:
-    """The mean of each column, and the root mean square of what is left: of all columns together, or of each.
+    """The mean of each column, and the root mean square of the deviations: of all columns together, or of each.
 
-    A column without any spread stays as it is.
+    A constant column is not scaled.
     """
     n, mean = len(vectors), np.zeros(vectors.shape[1])
     for block in blocks(vectors):

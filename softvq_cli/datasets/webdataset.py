@@ -1,4 +1,4 @@
-"""WebDataset: .tar files whose members belong together by their base name, ``0001.jpg`` and ``0001.cls``."""
+"""WebDataset: .tar files in which members with the same base name form a sample, ``0001.jpg`` and ``0001.cls``."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from softvq_cli.errors import InputError, one_line
 
 _IMAGES = frozenset(("jpg", "jpeg", "png", "webp"))
 _LABELS = ("cls", "json", "txt")
-"""Where the label of a sample is looked for, in this order."""
+"""Members that may have the label of a sample, in order of precedence."""
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}|\{([^{}]*,[^{}]*)\}")
 _MOST_SHARDS = 100_000
 
 
 def is_pattern(data: str) -> bool:
-    """Whether it stands for several .tar files."""
+    """Whether ``data`` is a pattern for several .tar files."""
     return _BRACES.search(data) is not None and ".tar" in data
 
 
 def expand(pattern: str) -> list[str]:
-    """The names that ``train-{000000..000009}.tar`` and ``{train,test}.tar`` stand for."""
+    """Expand a pattern like ``train-{000000..000009}.tar`` or ``{train,test}.tar``."""
     parts: list[list[str]] = []
     end = 0
     for match in _BRACES.finditer(pattern):
@@ -50,9 +50,9 @@ def expand(pattern: str) -> list[str]:
 
 
 class Shards(Source):
-    """Several archives as one source; each member's path begins with its shard's name.
+    """Several archives as one source; the path of each member starts with the name of its shard.
 
-    The place of a file holds the number of its shard above its place in there.
+    The position of a file combines the index of its shard (upper bits) and its position in the shard.
     """
 
     archive = True
@@ -63,7 +63,7 @@ class Shards(Source):
 
     @cached_property
     def files(self) -> Records:
-        """The files of all shards, in their order."""
+        """The files of all shards, in order."""
         parts = [archive.files for archive in self.archives]
         shards = [archive.path.name for archive in self.archives]
         self.hidden = {
@@ -77,7 +77,7 @@ class Shards(Source):
         )
 
     def as_folders(self) -> None:
-        """Have each archive stand for a folder of its name, as if all were unpacked; shards for one together."""
+        """Treat each archive as a folder with its name, as if it were unpacked; shards of one set form one folder."""
         names = self.files.names
         tops: dict[str, set[str]] = {}
         for name in names:
@@ -87,7 +87,7 @@ class Shards(Source):
         for row, name in enumerate(names):
             archive, _, path = name.partition("/")
             (top, *more), role = sorted(tops[archive]), role_of(folders[archive])
-            inner = f"{top}/" if not more and role_of(top) == role is not None else ""  # train.zip holds train/
+            inner = f"{top}/" if not more and role_of(top) == role is not None else ""  # train.zip contains train/
             names[row] = f"{folders[archive]}/{path.removeprefix(inner)}"
 
     def read(self, files: Records) -> Iterator[tuple[int, bytes]]:
@@ -101,25 +101,25 @@ class Shards(Source):
 
 
 _PART = re.compile(r"[-_.]?\d+(?:-of-\d+)?$")
-"""What numbers a shard: ``train-000001``, ``train-00001-of-00003``."""
+"""The number of a shard: ``train-000001``, ``train-00001-of-00003``."""
 _SHARD = 44
-"""So many bits are for the place within a shard."""
+"""Number of bits for the position in a shard."""
 
 
 # ---- samples
 
 Samples = dict[str, dict[str, int]]
-"""Name of each sample → ending → the file that has both."""
+"""Name of each sample → suffix → index of the file."""
 
 
 def samples_of(source: Source, *, doubt: bool) -> Samples | None:
-    """The samples of an archive; with ``doubt`` None if no label stands next to an image, or class folders say more."""
+    """The samples of an archive; with ``doubt``, None if no image has a label file or if there are class folders."""
     names = source.files.names
     if doubt and not any(name.lower().endswith((".cls", ".json", ".txt")) for name in names):
         return None
     samples = _grouped(names, last_dot=False)
     if samples is None or not any(not _IMAGES.isdisjoint(kinds) for kinds in samples.values()):
-        # No image is found so: names have dots, ``photo.0001.png``, and the last one counts.
+        # No image was found: names contain dots, ``photo.0001.png``, and the last one separates the suffix.
         samples = _grouped(names, last_dot=True)
     if samples is None:
         raise InputError(f"{source.path}: a sample has two files of one kind, which differ in capitals only")
@@ -132,7 +132,7 @@ def samples_of(source: Source, *, doubt: bool) -> Samples | None:
 
 
 def _grouped(names: Sequence[str], *, last_dot: bool) -> Samples | None:
-    """Files by sample and ending; None where two are the same."""
+    """Group files by sample and suffix; None if two are the same."""
     samples: Samples = {}
     for row, name in enumerate(names):
         start = name.rfind("/") + 1
@@ -146,7 +146,7 @@ def _grouped(names: Sequence[str], *, last_dot: bool) -> Samples | None:
 
 
 def sample_records(source: Source, samples: Samples, config: DataConfig) -> Records:
-    """One row per sample, in the order of the shards and their members; ``label_column`` names the file or the key."""
+    """One row per sample, in the order of shards and members; ``label_column`` names the member or its key."""
     files, notes = source.files, list(source.files.notes)
     images: dict[str, int] = {}
     for base, kinds in samples.items():
@@ -181,7 +181,7 @@ def sample_records(source: Source, samples: Samples, config: DataConfig) -> Reco
 
 
 def _label_kind(kinds: set[str], column: str | None) -> str | None:
-    """Which file of the samples holds their label."""
+    """The suffix of the members with the labels."""
     if column in kinds:
         return column
     if column == "none":
@@ -190,7 +190,7 @@ def _label_kind(kinds: set[str], column: str | None) -> str | None:
 
 
 def _label_of(where: str, kind: str, data: bytes, column: str | None) -> int | float | str:
-    """The label in a sample's file."""
+    """The label in a member of a sample."""
     try:
         text = data.decode("utf-8-sig").strip()
         if not kind.endswith("json"):
