@@ -1,7 +1,7 @@
-"""The program: its commands in the order of the work, how a function becomes one, and how one is run.
+"""The program: the list of commands, how a function becomes a command, and how a command runs.
 
-A command is a function in a file of its own that has its name. It is thin: read options, one call of the core, print.
-To add one, write the file and put its name into :data:`COMMANDS`. Only the command that is asked for is built.
+Each command is a function in the module with its name. It is short: it reads options, calls the core once, and prints.
+To add one, write the module and add its name to :data:`COMMANDS`. Only the requested command is built.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "All at once": ("run", "compare", "reproduce", "sweep"),
     "Afterwards": ("predict", "issues", "report", "info", "export", "help"),
 }
-"""The title on the help page → the commands below it."""
+"""Section title of the help page → its commands."""
 _NAMES = tuple(name for names in COMMANDS.values() for name in names)
 _CONTEXT = "context"
 _TRUE = ("1", "true", "t", "yes", "y", "on")
-"""What Typer takes for a yes in an environment variable."""
+"""Values of an environment variable that Typer accepts as true."""
 _WITHOUT_TORCH = ("data", "info", "help")
 _SPACE = 3_500_000_000
-"""Bytes of address space below which PyTorch does not load (measured: 3.1 GB are too few, 3.6 are enough)."""
+"""Minimum address space in bytes for loading PyTorch (measured: 3.1 GB are too few, 3.6 are enough)."""
 
 
 class Program(TyperGroup):
-    """The commands, each built when it is first asked for."""
+    """The group of all commands, each built on first use."""
 
     context_class = pages.PageContext
 
@@ -58,16 +58,16 @@ class Program(TyperGroup):
         self._command_first = False
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """One of them."""
+        """Build one command."""
         return build(cmd_name) if cmd_name in self.commands else None
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Read the program's own options."""
+        """Parse the options of the program itself."""
         self._command_first = bool(args) and args[0] in self.commands
         return super().parse_args(ctx, args)
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """The options; none where a command comes first, since Typer loads Pydantic to see that none was given."""
+        """The options; none if a command comes first, because Typer would load Pydantic to process them."""
         return [] if self._command_first else super().get_params(ctx)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
@@ -114,14 +114,14 @@ app.callback(invoke_without_command=True, help=_text, epilog=_ending)(softvq)
 
 
 def function_of(name: str) -> Callable[..., None]:
-    """The function behind a command."""
+    """The function of a command."""
     function: Callable[..., None] = getattr(importlib.import_module(f"softvq_cli.cli.{name}"), name)
     return function
 
 
 @functools.cache
 def build(name: str) -> Any:
-    """One command for Typer."""
+    """Build one command for Typer."""
     function = function_of(name)
     text, ending = pages.parts_of(function)
     alone = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -131,12 +131,12 @@ def build(name: str) -> Any:
 
 @functools.cache
 def _program() -> Any:
-    """All of it for Typer."""
+    """Build the whole program for Typer."""
     return typer.main.get_command(app)
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run one command, turn whatever it raises into one line, and return the exit code."""
+    """Run one command, report any error in one line, and return the exit code."""
     argv = list(argv)
     debug = "--debug" in argv or os.environ.get("SOFTVQ_DEBUG", "").lower() in _TRUE
     prepare_streams()
@@ -161,10 +161,10 @@ def run(argv: Sequence[str]) -> int:
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
-    """``function`` with each parameter that is a bundle replaced by the bundle's options.
+    """Replace each parameter of ``function`` that is a bundle by the options of the bundle.
 
-    A parameter annotated ``settings: Settings`` becomes one option a setting of a run and receives a dictionary with
-    those that the user gave; ``terminal: Streams`` becomes ``--quiet`` and ``--debug``.
+    A parameter annotated ``settings: Settings`` becomes one option per setting of a run and receives a dictionary with
+    the settings that the user gave; ``terminal: Streams`` becomes ``--quiet`` and ``--debug``.
     """
     parameters = [inspect.Parameter(_CONTEXT, inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)]
     bundles: dict[str, tuple[Bundle, list[str]]] = {}
@@ -183,7 +183,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         variables = _variables_used(values[_CONTEXT])
         with _work_place(function.__name__, debug=values.get("debug", False)):
             terminal = None
-            for name in sorted(bundles, key=lambda name: name != "terminal"):  # it can speak when others are refused
+            for name in sorted(bundles, key=lambda name: name != "terminal"):  # first, to report errors of the others
                 bundle, options = bundles[name]
                 values[name] = bundle.build({option: values.pop(option) for option in options})
                 if isinstance(values[name], Terminal):
@@ -196,14 +196,14 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
                 if terminal is not None:
                     terminal.close()
 
-    del call.__wrapped__  # or the signature would be looked for there
+    del call.__wrapped__  # otherwise inspect would use its signature
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     call.__annotations__ = {each.name: each.annotation for each in parameters}
     return call
 
 
 def _with_local_path(parameter: inspect.Parameter) -> inspect.Parameter:
-    """The parameter, whose paths are read as such on this machine."""
+    """The parameter, with paths interpreted on this machine."""
     kind = (get_args(parameter.annotation) or (parameter.annotation,))[0]
     for info in metadata(parameter.annotation):
         if isinstance(info, ParameterInfo) and Path in (kind, *get_args(kind)):
@@ -212,7 +212,7 @@ def _with_local_path(parameter: inspect.Parameter) -> inspect.Parameter:
 
 
 def _variables_used(context: typer.Context) -> list[str]:
-    """The environment variables that options were taken from."""
+    """The environment variables that set options of this command."""
     used = []
     for param in context.command.params:
         source = context.get_parameter_source(param.name)
@@ -224,23 +224,23 @@ def _variables_used(context: typer.Context) -> list[str]:
 
 @contextlib.contextmanager
 def _work_place(name: str, *, debug: bool) -> Iterator[None]:
-    """What the work of a command needs around it: room for PyTorch, a home, and libraries that do not talk.
+    """Prepare the environment of a command: memory for PyTorch, a home folder, and silent libraries.
 
-    Some libraries ask for a home and a folder for temporary files when they are loaded; nothing is written there for
-    it. A user without an entry has the root for a home, as containers have it. Where no folder for temporary files can
-    be written, its name is one in which nothing can be made, so that an error comes when a file is needed and not
-    before. What libraries warn of and log speaks to programmers: it is shown with ``--debug``.
+    Some libraries look for a home and a temporary folder when they are loaded, without writing to them. A user without
+    a home, as in containers, gets the root folder. If no temporary folder is writable, a path is set in which nothing
+    can be created, so that an error only occurs when a file is needed. Warnings and log messages of libraries are for
+    programmers: they are shown with ``--debug``.
     """
     place = torchrun()
     if place and name != "train":
         raise UsageError("torchrun divides one training among processes: start softvq {} without it", name)
-    if place and place[0]:  # the first process speaks for all
+    if place and place[0]:  # the first process prints for all
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (to the end of the process)
     with contextlib.suppress(ImportError):  # Windows has no such limit
         import resource
 
         space = resource.getrlimit(resource.RLIMIT_AS)[0]
-        if 0 <= space < _SPACE and name not in _WITHOUT_TORCH:  # which would abort the process in its C++
+        if 0 <= space < _SPACE and name not in _WITHOUT_TORCH:  # PyTorch's C++ code would abort the process
             raise SoftVQError(
                 f"PyTorch needs about {_SPACE / 1e9:.1f} GB of address space, and {space / 1e9:.1f} are allowed: raise "
                 "the limit (ulimit -v unlimited)"
@@ -253,7 +253,7 @@ def _work_place(name: str, *, debug: bool) -> Iterator[None]:
         tempfile.gettempdir()
     except OSError:
         tempfile.tempdir = os.devnull
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", os.sep)  # PyTorch makes it, whether it compiles or not
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", os.sep)  # PyTorch creates it even if it does not compile
     if debug:
         yield
         return

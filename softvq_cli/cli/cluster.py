@@ -1,4 +1,4 @@
-"""softvq cluster."""
+"""The command ``softvq cluster``: cluster embeddings and compare the clusters with the classes."""
 
 from __future__ import annotations
 

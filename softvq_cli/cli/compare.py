@@ -1,4 +1,4 @@
-"""softvq compare."""
+"""The command ``softvq compare``: compare bottlenecks on the user's data."""
 
 from __future__ import annotations
 

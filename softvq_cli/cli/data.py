@@ -1,4 +1,4 @@
-"""softvq data."""
+"""The command ``softvq data``: list, download and check the built-in data sets; show how data are read."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def data(
 
 
 def _show(name: str, out: Path | None, reading: dict[str, Any], terminal: Terminal, *, overwrite: bool) -> None:
-    """Say what is read of one data set."""
+    """Show the statistics of one data set."""
     from softvq_cli import datasets
     from softvq_cli.cli.tables import overview_tables
     from softvq_cli.config import DataConfig

@@ -1,6 +1,6 @@
-"""What each command prints as JSON, name by name. docs/generate.py makes the schemas in docs/schemas of this.
+"""The fields of each command's JSON output. docs/generate.py generates docs/schemas from them.
 
-Numbers of an evaluation are called the same everywhere; :mod:`softvq_cli.results.measures` explains them.
+Measures have the same names everywhere; :mod:`softvq_cli.results.measures` explains them.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ Config = dict[str, dict[str, int | float | str | bool | None]]
 
 
 def shape(text: str, **fields: Any) -> type:
-    """A JSON object: what it is, and the types of its fields."""
+    """Define a JSON object: its description, and the types of its fields."""
     return type("Shape", (), {"__doc__": text, "__annotations__": fields})
 
 
 def many(kind: Any) -> Any:
-    """A list of such objects."""
+    """A list of objects of this kind."""
     return GenericAlias(list, (kind,))
 
 
 def optional(kind: Any) -> Any:
-    """Of a field that is not always there."""
+    """The type of an optional field."""
     return NotRequired.__getitem__(kind)
 
 
 def document(text: str, **fields: Any) -> type:
-    """The whole output of a command."""
+    """Define the complete output of a command."""
     return shape(text, version=Literal[1], **fields)
 
 
@@ -177,6 +177,6 @@ DOCUMENTS: Mapping[str, type] = {
         "A model in another form; the names of an ONNX model's outputs.", path=str, outputs=optional(list[str])
     ),
 }
-"""Command → its document. Some have more names than those that are listed, by what they are about."""
+"""Command → its document. Some documents have additional fields that depend on their subject."""
 OPEN = (File, Row, *(DOCUMENTS[name] for name in ("data-show", "issues", "run", "info", "compare", "probe")))
-"""Documents with further names."""
+"""Documents with additional fields."""

@@ -1,4 +1,4 @@
-"""softvq embed."""
+"""The command ``softvq embed``: write the latents of all images to a file."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def embed(
 
 
 def _renumbered(names: Sequence[str]) -> str:
-    """``0 is class 5, 1 is class 12``, where classes are called by other numbers than their labels; else nothing."""
+    """Explain labels whose class names are other numbers, ``0 is class 5, 1 is class 12``; otherwise empty."""
     if not all(name.lstrip("-").isdecimal() for name in names) or list(map(str, range(len(names)))) == list(names):
         return ""
     pairs = [f"{label} is class {name}" for label, name in enumerate(names[:3])]
@@ -139,7 +139,7 @@ def _renumbered(names: Sequence[str]) -> str:
 
 
 def _columns(text: str | None, clusters: int | None, *, allowed: bool) -> tuple[str, ...]:
-    """The names in ``image,map``, checked, and that there is a table of vectors for them and for ``clusters``."""
+    """Parse and check the names in ``image,map``; they and ``clusters`` need a table of vectors."""
     names = words_of(text)
     for name in names:
         if name not in TABLE_COLUMNS:
@@ -152,7 +152,7 @@ def _columns(text: str | None, clusters: int | None, *, allowed: bool) -> tuple[
 
 
 def _shard(text: str | None, out: Path) -> tuple[int, int] | None:
-    """``3/8`` as two numbers."""
+    """Parse ``3/8``."""
     if text is None:
         return None
     numbers = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
@@ -165,7 +165,7 @@ def _shard(text: str | None, out: Path) -> tuple[int, int] | None:
 
 
 def _check_target(out: Path, *, table: bool, overwrite: bool, as_json: bool) -> None:
-    """Make sure that the rows can be written, before they are computed."""
+    """Check that the rows can be written, before they are computed."""
     from softvq_cli import embeddings
     from softvq_cli.cli import output
     from softvq_cli.embeddings.parquet import check_available

@@ -1,4 +1,4 @@
-"""Every way a command can end, as one line on standard error and an exit code; Ctrl-C among them."""
+"""How commands end: one line on standard error and an exit code; and the handling of Ctrl-C and other signals."""
 
 from __future__ import annotations
 
@@ -20,44 +20,44 @@ from softvq_cli.errors import Interrupted, SoftVQError, one_line, spelled
 
 INTERRUPTED = 130
 _LONGEST = 2000
-"""Characters of a message."""
+"""Maximum length of a message."""
 _PAUSE = 0.02
-"""Seconds until a signal that came during an import is answered, or put off again."""
+"""Seconds after which a signal during an import is handled, or postponed again."""
 _PATIENCE = 1.0
-"""Seconds that a step may take after a signal until it is said that it is awaited."""
+"""Seconds that a step may take after a signal before a message says that the program waits for it."""
 _ENDING = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
-"""Signals that end a command: Ctrl-C, kill, a closed terminal, what SLURM and limits of processor time send."""
+"""Signals that end a command: Ctrl-C, kill, a closed terminal, and those of SLURM and CPU time limits."""
 _WAITING = b"softvq: a checkpoint is written after the step at hand; a second signal ends this at once\n"
 
 _NO_MEMORY = re.compile(r"can't allocate|cannot allocate memory|failed to map segment", re.IGNORECASE)
-"""As PyTorch, the system and its loader of libraries (an ImportError) say it."""
+"""Messages of PyTorch, the system and its dynamic loader (an ImportError)."""
 _NO_FILES = re.compile(r"too many open files", re.IGNORECASE)
 _NO_THREADS = re.compile(r"can't start new thread|resource temporarily unavailable", re.IGNORECASE)
 
-# Wrong words on the command line. The class itself is private to Typer (and was Click's before).
+# Errors in the command line. The class itself is private to Typer (earlier to Click).
 _WrongUsage: type[Exception] = typer.BadParameter.__mro__[1]
 
 
 class Interrupts:
-    """The process's answer to Ctrl-C, SIGTERM and the like.
+    """The signal handler of the process for Ctrl-C, SIGTERM and others.
 
-    A signal raises KeyboardInterrupt, so that files half written are removed on the way out. While :attr:`stop` is an
-    event, the first signal sets that event instead, and the training ends at its next step with a checkpoint; the
-    second signal raises. During an import it waits for the import's end: C++ extensions that meet an exception while
-    they set themselves up abort the process.
+    A signal raises KeyboardInterrupt, so that incomplete files are removed. If :attr:`stop` is an event, the first
+    signal sets it instead, and the training ends after the current step with a checkpoint; the second signal raises.
+    During an import, a signal is handled after the import, because C++ extensions abort the process if an exception
+    occurs during their initialisation.
     """
 
     def __init__(self) -> None:
         self.seen = False
-        """A KeyboardInterrupt was raised. Some libraries turn it into an error of their own."""
+        """Whether a KeyboardInterrupt was raised. Some libraries convert it to another error."""
         self.stop: threading.Event | None = None
         self._imports_below = 0
         self._put_off = False
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        """Answer one signal, or an alarm that was set for one."""
+        """Handle a signal, or an alarm that was set for one."""
         if number == _ALARM and not self._put_off:
-            if self.stop is not None:  # written directly: the stream may be in the middle of a line
+            if self.stop is not None:  # written directly, because the stream may be in the middle of a line
                 with contextlib.suppress(OSError):
                     os.write(2, _WAITING)
         elif self.stop is not None and not self.stop.is_set():
@@ -73,19 +73,19 @@ class Interrupts:
             raise KeyboardInterrupt
 
     def raise_again(self) -> None:
-        """End the command if it was interrupted and goes on: Python drops what finalisers raise."""
+        """Raise the interrupt again if the command continues, because Python ignores exceptions in finalisers."""
         if self.seen and signal.getsignal(signal.SIGINT) is self:
             raise KeyboardInterrupt
 
     @contextlib.contextmanager
     def installed(self) -> Iterator[None]:
-        """Answer signals within the block. One that the parent process chose to ignore stays ignored."""
+        """Handle signals within the block, except those that the parent process has ignored."""
         self.seen, self.stop, self._imports_below = False, None, _imports(sys._getframe())
         self._put_off = False
         previous: dict[int, Any] = {}
         if threading.current_thread() is threading.main_thread():
             for name in (*_ENDING, "SIGALRM"):
-                number = getattr(signal, name, None)  # Windows has few of them
+                number = getattr(signal, name, None)  # Windows lacks most of them
                 if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
                     previous[number] = signal.signal(number, self)
         try:
@@ -101,13 +101,13 @@ _ALARM: int | None = getattr(signal, "SIGALRM", None)
 
 
 def _set_alarm(seconds: float) -> None:
-    """Have the handler called again after so many seconds; 0: not any more."""
+    """Call the handler again after this time; 0 cancels it."""
     if _ALARM is not None:
         signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 def _imports(frame: FrameType | None) -> int:
-    """Frames of the import machinery below and including ``frame``: 0 when nothing is being imported."""
+    """Number of frames of the import machinery among ``frame`` and its callers: 0 if nothing is being imported."""
     count = 0
     while frame is not None:
         count += frame.f_code.co_filename == "<frozen importlib._bootstrap>"
@@ -116,11 +116,11 @@ def _imports(frame: FrameType | None) -> int:
 
 
 interrupts = Interrupts()
-"""Signals belong to the process, so there is one."""
+"""The only instance, because signals belong to the process."""
 
 
 def describe(error: BaseException, argv: Sequence[str] = ()) -> tuple[int, str]:
-    """The exit code and the line for what a command raised; no line where it has been printed."""
+    """The exit code and the line for an exception; an empty line if it has been printed."""
     if isinstance(error, SystemExit):
         return code_of(error.code), ""
     if isinstance(error, KeyboardInterrupt | typer.Abort) or interrupts.seen:
@@ -135,26 +135,26 @@ def describe(error: BaseException, argv: Sequence[str] = ()) -> tuple[int, str]:
 
 
 def code_of(value: object) -> int:
-    """The exit code that a finished command or ``sys.exit`` gave; a command that returns nothing is done."""
+    """The exit code from the result of a command or ``sys.exit``; 0 for None."""
     return value if isinstance(value, int) else int(value is not None)
 
 
 def say(text: str) -> None:
-    """Print one line on standard error, whatever a file name or a stranger's file put into it."""
+    """Print one line on standard error, whatever characters it contains."""
     if text:
         try:
             print(f"softvq: {one_line(text, _LONGEST)}", file=sys.stderr, flush=True)
-        except OSError:  # it goes to a file on the disk that is full
+        except OSError:  # standard error is a file on a full disk
             drop(sys.stderr)
 
 
 def drop(stream: TextIO) -> None:
-    """Nobody can read what we say there any more: let the interpreter's last flush go nowhere."""
+    """Discard further output of a stream that nobody reads, including the interpreter's final flush."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _how_to_go_on(error: Interrupted, argv: Sequence[str]) -> str:
-    """The same command again, or the command with the arguments that the core says it needs."""
+    """How to continue: the same command, or the command with the arguments that the core requires."""
     if error.again is None:
         return ""
     import shlex
@@ -164,7 +164,7 @@ def _how_to_go_on(error: Interrupted, argv: Sequence[str]) -> str:
 
 
 def _failure_message(error: BaseException) -> str:
-    """What the system said, where it is the system that failed; else that the program is at fault."""
+    """The system's message for a system error; otherwise a message that the program is at fault."""
     number, text = (error.errno if isinstance(error, OSError) else None), str(error)
     if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ or _NO_MEMORY.search(text):
         return "out of memory; use a smaller --batch-size or less data"
@@ -180,7 +180,7 @@ def _failure_message(error: BaseException) -> str:
 
 
 def _usage_message(error: Exception) -> str:
-    """The parser's message, with the nearest option where it knows one, and where to read more."""
+    """The parser's message, with the nearest option if there is one, and a reference to the help page."""
     message = error.format_message() if hasattr(error, "format_message") else str(error)
     name, near = getattr(error, "option_name", None), getattr(error, "possibilities", None)
     context = getattr(error, "ctx", None)
@@ -192,6 +192,6 @@ def _usage_message(error: Exception) -> str:
 
 
 def _short_for(name: str, context: Any) -> list[str]:
-    """``-k`` for ``--k``, where the command has that."""
+    """The short option, ``-k`` for ``--k``, if the command has it."""
     options = {option for param in context.command.params for option in param.opts} if context is not None else set()
     return [name[1:]] if len(name) == 3 and name[1:] in options else []

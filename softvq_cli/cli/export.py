@@ -1,4 +1,4 @@
-"""softvq export."""
+"""The command ``softvq export``: write a model in the safetensors or ONNX format."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def export(
         raise UsageError(f"the file must end in {suffix}: {target}")
     refuse_existing(target, overwrite=overwrite)
     from softvq_cli.training import checkpoint as checkpoints
-    from softvq_cli.training import export  # here, since it loads PyTorch
+    from softvq_cli.training import export  # imported here, because it loads PyTorch
 
     if onnx is not None:
         export.require_onnx()

@@ -1,4 +1,4 @@
-"""softvq help, and the help pages: Typer's own writer for 80 columns, with options in sections."""
+"""The command ``softvq help`` and the layout of help pages: 80 columns, options in sections."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _HYPHEN = "\N{NON-BREAKING HYPHEN}"
 
 
 class Page(typer.Context.formatter_class):  # type: ignore[misc, valid-type]
-    """Typer's writer, but that no line breaks within ``--latent-dim``."""
+    """Typer's formatter, without line breaks in words like ``--latent-dim``."""
 
     def write_text(self, text: str) -> None:
         """Write paragraphs."""
@@ -32,22 +32,22 @@ class Page(typer.Context.formatter_class):  # type: ignore[misc, valid-type]
         super().write_dl([(left, right.replace("-", _HYPHEN)) for left, right in rows], *args, **more)
 
     def getvalue(self) -> str:
-        """The page."""
+        """The complete page."""
         return str(super().getvalue()).replace(_HYPHEN, "-")
 
 
 class PageContext(typer.Context):
-    """A command's context with these pages."""
+    """The context of a command with these pages."""
 
     formatter_class = Page
 
     def get_help(self) -> str:
-        """The page, in what standard output can show."""
+        """The page, with only characters that standard output supports."""
         return showable(super().get_help())
 
 
 class Command(TyperCommand):
-    """One command: its arguments come first in the usage, as one types them."""
+    """One command; in its usage line, arguments come before options."""
 
     context_class = PageContext
 
@@ -84,7 +84,7 @@ def write_section(title: str, rows: list[tuple[str, str]], formatter: Any) -> No
 
 
 def parts_of(function: Callable[..., None]) -> tuple[str, str]:
-    """The text of a command's help page and what stands below its options, from the docstring of its function."""
+    """The text of a command's help page and the text below its options, from the docstring of its function."""
     text, _, examples = _docstring(function).partition(_EXAMPLES)
     return text, f"\b\nExamples:\n{examples}" if examples else ""
 
@@ -95,7 +95,7 @@ def summary_of(function: Callable[..., None]) -> str:
 
 
 def _docstring(function: Callable[..., None]) -> str:
-    """Cleaned; out of the source where ``PYTHONOPTIMIZE=2`` has taken it from the function."""
+    """The docstring without indentation; read from the source file if ``PYTHONOPTIMIZE=2`` has removed it."""
     if function.__doc__:
         return inspect.cleandoc(function.__doc__)
     tree = ast.parse(Path(function.__code__.co_filename).read_text(encoding="utf-8"))
@@ -108,7 +108,7 @@ def _metavar(param: Any) -> str:
 
 
 def _spelling(param: Any) -> str:
-    """``-o, --out DIR``; long names stand under each other whether there is a short one or not."""
+    """Format ``-o, --out DIR``; long names are aligned with and without a short one."""
     short = [name for name in param.opts if not name.startswith("--")]
     long = [name for name in param.opts if name.startswith("--")] + list(param.secondary_opts)
     value = "" if getattr(param, "is_flag", False) else " " + (param.metavar or "TEXT")
@@ -116,7 +116,7 @@ def _spelling(param: Any) -> str:
 
 
 def _meaning(param: Any) -> str:
-    """The help text, and what holds when the option is left out unless that says nothing."""
+    """The help text, and the default unless it is trivial."""
     default = param.default if param.show_default is True else param.show_default
     if default is None or isinstance(default, bool) or default == "":
         return param.help or ""
@@ -124,7 +124,7 @@ def _meaning(param: Any) -> str:
 
 
 def _styled(text: str, **style: Any) -> str:
-    """In colour where that is wanted; where no terminal reads, Typer takes it out again."""
+    """Text with colour if it is enabled; Typer removes it if the output is not a terminal."""
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     return text if plain else typer.style(text, **style)
 

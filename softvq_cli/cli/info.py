@@ -1,4 +1,4 @@
-"""softvq info."""
+"""The command ``softvq info``: show information about a file, a run or a study."""
 
 from __future__ import annotations
 

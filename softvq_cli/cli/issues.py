@@ -1,4 +1,4 @@
-"""softvq issues."""
+"""The command ``softvq issues``: find duplicates, leaks, bad images, outliers and label errors."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Every option, written once: those that commands share, the settings of a run, and a TOML file of them.
+"""All options, each defined once: those that commands share, the settings of a run, and settings from a TOML file.
 
-A setting is an option of every command that has a parameter annotated with :data:`Settings`. The command receives a
-dictionary with the settings that the user gave, by name; the others are the preset's to decide.
+A setting is an option of every command with a parameter annotated :data:`Settings`. The command receives a dictionary
+with the settings that the user gave, by name; the preset determines the others.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ class Bundle:
 
     parameters: Callable[[], list[inspect.Parameter]]
     build: Callable[[dict[str, Any]], Any]
-    """From the options' values by parameter name."""
+    """Converts the values of the options, by parameter name, to that value."""
 
 
 def option(spellings: str, value: str | Sequence[str] | None, text: str, **more: Any) -> Any:
-    """An option: ``--out -o``, the kind of its value (or the words that it may be, None for a flag), its meaning.
+    """Define an option: ``--out -o``, the type of its value (or the allowed words, or None for a flag), its help text.
 
-    It is also set by an environment variable, SOFTVQ_OUT, unless ``allow_from_autoenv`` is False. A variable of ours in
-    ``envvar`` takes its place, another is asked after it.
+    It can also be set by an environment variable, SOFTVQ_OUT, unless ``allow_from_autoenv`` is False. A variable in
+    ``envvar`` replaces that one if it starts with SOFTVQ; otherwise it has lower precedence.
     """
     if value is not None and not isinstance(value, str):
         more.setdefault("autocompletion", completion(value))
@@ -55,18 +55,18 @@ def option(spellings: str, value: str | Sequence[str] | None, text: str, **more:
 
 
 def parameter(name: str, annotation: Any, option: Any, default: Any = None) -> inspect.Parameter:
-    """One of a bundle's options."""
+    """One of the options of a bundle."""
     annotation = Annotated[annotation, option]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
 def metadata(annotation: Any) -> tuple[Any, ...]:
-    """What ``Annotated`` adds to a type."""
+    """The metadata that ``Annotated`` adds to a type."""
     return get_args(annotation)[1:] if get_origin(annotation) is Annotated else ()
 
 
 def local_path(text: str | Path) -> Path:
-    """The path that was typed as one on this machine, whichever option it belongs to; ``~`` is the user's home."""
+    """Interpret the text of any option as a path on this machine; ``~`` is the home folder."""
     text = os.fspath(text)
     if not text.strip():
         raise typer.BadParameter("a path is needed, and this is empty")
@@ -76,12 +76,12 @@ def local_path(text: str | Path) -> Path:
 
 
 def completion(words: Sequence[str]) -> Callable[[str], list[str]]:
-    """Complete to one of ``words`` in the shell."""
+    """Shell completion to one of ``words``."""
     return lambda incomplete: [word for word in words if word.startswith(incomplete)]
 
 
 def list_completion(words: Sequence[str]) -> Callable[[str], list[str]]:
-    """Complete the last word of ``a,b`` to one of ``words`` that is not there yet."""
+    """Shell completion of the last word in ``a,b`` to one of ``words`` that does not occur yet."""
 
     def complete(incomplete: str) -> list[str]:
         before, comma, last = incomplete.rpartition(",")
@@ -91,7 +91,7 @@ def list_completion(words: Sequence[str]) -> Callable[[str], list[str]]:
 
 
 def words_of(text: str | None) -> tuple[str, ...]:
-    """``a,b`` → the two."""
+    """Split ``a,b`` into words."""
     return tuple(word.strip() for word in (text or "").split(",") if word.strip())
 
 
@@ -146,7 +146,7 @@ def _stream_parameters() -> list[inspect.Parameter]:
 
 
 def _terminal(given: dict[str, Any]) -> Terminal:
-    """Of the processes of torchrun only the first speaks."""
+    """With torchrun, only the first process prints."""
     silent = (torchrun() or (0, 1))[0] > 0
     return Terminal(quiet=given["quiet"] or silent, as_json=given["as_json"])
 
@@ -158,17 +158,17 @@ Streams = Annotated[Terminal, Bundle(_stream_parameters, _terminal)]
 # ---- a file of settings
 
 _CONFIG = "config.json"
-"""A run's settings, in its folder."""
+"""The settings of a run, in its folder."""
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The settings by name, in a TOML file, at its top or in the sections of ``config.json``, or in a run's own file.
+    """Read settings by name from a TOML file, at the top level or in the sections of ``config.json``, or from a run.
 
     Args:
-        path: of a TOML file, of a run's ``config.json``, or of its folder.
+        path: a TOML file, the ``config.json`` of a run, or its folder.
 
     Raises:
-        InputError: the file cannot be read or is neither.
+        InputError: the file cannot be read or is of another kind.
         UsageError: an unknown name, a wrong type, or a value out of range.
     """
     path = path / _CONFIG if path.is_dir() else path
@@ -195,7 +195,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def _text_of(path: Path) -> str:
-    """With or without the byte order mark that some editors write."""
+    """The text of a file, without the byte order mark that some editors write."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
@@ -213,12 +213,12 @@ def _toml(path: Path) -> dict[str, Any]:
     text = _text_of(path).replace("\r\n", "\n")
     try:
         return tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # a ValueError that is no TOMLDecodeError: a number of 5 000 digits
+    except (ValueError, RecursionError) as error:  # not only TOMLDecodeError: also for a number of 5 000 digits
         raise InputError(f"{path} is not a TOML file: {one_line(error)}") from error
 
 
 def _settings_of_run(path: Path) -> dict[str, Any]:
-    """The sections of a ``config.json`` without what its bottleneck does not read."""
+    """The sections of a ``config.json``, without settings that its bottleneck does not use."""
     text = _text_of(path)
     try:
         content = json.loads(text)
@@ -233,12 +233,12 @@ def _settings_of_run(path: Path) -> dict[str, Any]:
 # ---- the settings of a run
 
 _VARIABLES = {"data": "SOFTVQ_DATASET"}
-"""Environment variables that are not called as the option is: SOFTVQ_DATA is the folder of the named data sets."""
+"""Environment variables with other names than their option: SOFTVQ_DATA is the folder of the built-in data sets."""
 _SHORT = {"bottleneck": "-b", "data": "-d", "iterations": "-n", "seed": "-s"}
 
 
 def _option(setting: Setting, *, variable: bool = True) -> tuple[Any, Any]:
-    """The type and the Typer option of a setting. Values arrive as text: the checks are config's, in its words."""
+    """The type and the Typer option of a setting. Values are text, because config checks them with its messages."""
     name, default = setting.name, _defaults(setting.name)
     more = {"rich_help_panel": f"{setting.section.capitalize()} settings", "allow_from_autoenv": variable}
     if setting.kind is bool:
@@ -257,7 +257,7 @@ def _option(setting: Setting, *, variable: bool = True) -> tuple[Any, Any]:
 
 
 def _defaults(name: str) -> str:
-    """What holds without the option, by data set: ``digits: 32; mnist: 128; svhn, cifar10: 32 (vq 512)``."""
+    """The defaults by data set: ``digits: 32; mnist: 128; svhn, cifar10: 32 (vq 512)``."""
     texts = _grouped({data: _default_on(data, name) for data in IMAGE_SHAPES})
     if len(texts) == 1:
         return next(iter(texts))
@@ -265,7 +265,7 @@ def _defaults(name: str) -> str:
 
 
 def _default_on(data_name: str, name: str) -> str:
-    """The preset's value for the default bottleneck, with the bottlenecks that have another one in brackets."""
+    """The preset's value for the default bottleneck, and in brackets the bottlenecks with other values."""
     readers = [bottleneck for bottleneck in BOTTLENECKS if not unused_settings(bottleneck, {name: None})]
     values = {bottleneck: _text(_presets()[data_name, bottleneck][name]) for bottleneck in readers}
     base = values.get(ModelConfig.bottleneck, next(iter(values.values())))
@@ -296,14 +296,14 @@ def _presets() -> dict[tuple[str, str], dict[str, Any]]:
 
 
 def _text(value: Any) -> str:
-    """A value as it would be typed; nothing where there is none or an off switch."""
+    """A value as the user would type it; empty if there is none or if it disables something."""
     if value is None or isinstance(value, bool):
         return ""
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _value(name: str, text: str | bool) -> Any:
-    """What was typed as the setting's type, checked."""
+    """Check the text and convert it to the setting's type."""
     for number, words in ((int, "a whole number"), (float, "a number")):
         if isinstance(text, str) and number in SETTINGS[name].types:
             try:
@@ -319,7 +319,7 @@ def _values(given: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
 
 
 def settings_without(*left_out: str) -> Bundle:
-    """The options of a run, but those that a study decides, and ``--config``."""
+    """The options of a run except those that a study determines, and ``--config``."""
     names = [name for name in SETTINGS if name not in left_out]
 
     def parameters() -> list[inspect.Parameter]:
@@ -335,22 +335,22 @@ def settings_without(*left_out: str) -> Bundle:
 
 
 READING = tuple(field.name for field in fields(DataConfig) if field.name not in ("data", "data_dir", "scale"))
-"""The settings that say how data are read."""
+"""The settings for reading data."""
 
 
 def _reading_parameters() -> list[inspect.Parameter]:
-    """Without environment variables: those are for runs, and ``softvq data`` takes these options with show alone."""
+    """Options without environment variables: these are for runs, and ``softvq data`` uses the options only for show."""
     return [parameter(name, *_option(SETTINGS[name], variable=False)) for name in READING]
 
 
 Reading = Annotated[dict[str, Any], Bundle(_reading_parameters, lambda given: _values(given, READING))]
-"""Those of them that the user gave, by name. As a parameter, the options that say how data are read."""
+"""Settings for reading data that the user gave, by name. As a parameter, the options for reading data."""
 Settings = Annotated[dict[str, Any], settings_without()]
 """The settings that the user gave, by name: ``{"K": 32}``. As a parameter, all options of a run."""
 
 
 def note_unused(settings: Mapping[str, Any], terminal: Terminal) -> None:
-    """Tell which of the settings that the user gave change nothing, for the bottleneck does not read them."""
+    """Report the settings given by the user that have no effect, because the bottleneck does not use them."""
     bottleneck = settings.get("bottleneck", ModelConfig.bottleneck)
     unused = [option_name(name) for name in unused_settings(bottleneck, settings)]
     if unused:

@@ -1,4 +1,4 @@
-"""Standard output and input: any text in any encoding, paths, arrays, JSON; and where a command's files may go."""
+"""Standard output and input (text in any encoding, paths, arrays, JSON), and checks of output files."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 PIPE = Path("-")
-"""The name of standard input and output in the place of a file."""
+"""Means standard input or output when given as a file name."""
 VERSION = 1
-"""Of the JSON documents: it grows when a name in them changes its meaning or goes. See docs/schemas."""
+"""Version of the JSON documents, increased when a field changes its meaning or is removed. See docs/schemas."""
 _ERRORS = "softvq.shown"
 _PLAIN = {"…": "...", "→": "->", "×": "x", "–": "-", "−": "-", "±": "+-", "β": "beta", "’": "'", "²": "2"}
 _UNBOUNDED = 10_000
-"""Columns, where there is no terminal."""
+"""Number of columns without a terminal."""
 _BREAK = r"\n\s+"
 
 
 def prepare_streams() -> None:
-    """Make both streams take every text: what they cannot show is replaced, what is closed swallows it."""
+    """Make both streams accept any text: unsupported characters are replaced; output to a closed stream is ignored."""
     codecs.register_error(_ERRORS, _replaced)
     _reopen()
     for stream in (sys.stdout, sys.stderr):
-        reconfigure = getattr(stream, "reconfigure", None)  # not there when a caller replaced the stream
+        reconfigure = getattr(stream, "reconfigure", None)  # missing if a caller replaced the stream
         if reconfigure is not None:
             reconfigure(errors=_ERRORS)
 
 
 def _reopen() -> None:
-    """Put the null device where a stream is closed: else the next file that is opened would get its number."""
+    """Replace closed streams by the null device; otherwise the next file to be opened would get their number."""
     for number, name in ((1, "stdout"), (2, "stderr")):
         if getattr(sys, name) is not None:
             continue
@@ -56,7 +56,7 @@ def _reopen() -> None:
 
 
 def _replaced(error: UnicodeError) -> tuple[str | bytes, int]:
-    """The handler of encoding errors: bytes of a file name as they are, plain spellings, else a question mark."""
+    """Handle encoding errors: original bytes for file names, ASCII spellings if possible, else a question mark."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     character = error.object[error.start]
@@ -66,18 +66,18 @@ def _replaced(error: UnicodeError) -> tuple[str | bytes, int]:
 
 
 def showable(text: str) -> str:
-    """``text`` with what standard output cannot show replaced; names of files keep their bytes."""
+    """Replace characters that standard output does not support; file names keep their bytes."""
     encoding = _encoding_of(sys.stdout)
     return text.encode(encoding, _ERRORS).decode(encoding, "surrogateescape")
 
 
 def _encoding_of(stream: TextIO) -> str:
-    """Its encoding; UTF-8 where it is in memory."""
+    """The encoding of a stream; UTF-8 for one in memory."""
     return getattr(stream, "encoding", None) or "utf-8"
 
 
 def console(*, stderr: bool = False) -> Console:
-    """As wide as the terminal; where a program reads, nothing is wrapped."""
+    """A console as wide as the terminal; without a terminal, lines are not wrapped."""
     from rich.console import Console
 
     console = Console(stderr=stderr, highlight=False)
@@ -87,9 +87,9 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def print_path(path: Path | str) -> None:
-    """Print a path as the bytes that it has on the disk, whatever the stream's encoding."""
+    """Print a path with its bytes on disk, whatever the encoding of the stream."""
     binary = getattr(sys.stdout, "buffer", None)
-    if binary is None or os.name == "nt":  # in memory, or where names are no bytes
+    if binary is None or os.name == "nt":  # in memory, or on a system where names are not bytes
         print(path, flush=True)
         return
     sys.stdout.flush()
@@ -98,14 +98,14 @@ def print_path(path: Path | str) -> None:
 
 
 def print_json(document: Mapping[str, Any]) -> None:
-    """Print JSON with its version, each list of plain values on one line; escaped where the stream is not UTF-8."""
+    """Print JSON with its version, each list of scalars on one line; escaped unless the stream is UTF-8."""
     import json
 
     document = {"version": VERSION, **document}
     escaped = codecs.lookup(_encoding_of(sys.stdout)).name != "utf-8"
     text = json.dumps(document, indent=2, ensure_ascii=escaped, allow_nan=False)
-    text = text.encode(errors="backslashreplace").decode()  # what is no text stands there as JSON escapes it
-    # A line break in the text is never inside a string, which has it escaped.
+    text = text.encode(errors="backslashreplace").decode()  # invalid text is escaped as in JSON
+    # A line break in the text is never inside a string, because JSON escapes it there.
     text = re.sub(r"\[\n\s+([^\[\]{}]*?)\n\s+\]", lambda inner: f"[{re.sub(_BREAK, ' ', inner[1])}]", text)
     print(text, flush=True)
 
@@ -116,7 +116,7 @@ def option_name(name: str) -> str:
 
 
 def option_words(values: Mapping[str, Any]) -> list[str]:
-    """Options as they would be typed, one a value of a list; what is None is left out."""
+    """Options as the user would type them, one per value of a list; None is omitted."""
     words: list[str] = []
     for name, value in values.items():
         if isinstance(value, bool):
@@ -128,13 +128,13 @@ def option_words(values: Mapping[str, Any]) -> list[str]:
 
 
 def number_text(value: Any) -> str:
-    """A number in full, 1.0 as 1; text as it is."""
+    """Format a number with all its digits, 1.0 as 1; text is unchanged."""
     return str(int(value)) if isinstance(value, float) and value == int(value) else str(value)
 
 
 @contextlib.contextmanager
 def received(files: Sequence[Path]) -> Iterator[list[Path]]:
-    """The files, with standard input kept in one for as long as the block lasts where ``-`` asks for it."""
+    """The files; for ``-``, standard input is stored in a temporary file within the block."""
     if PIPE not in files:
         yield list(files)
         return
@@ -143,14 +143,14 @@ def received(files: Sequence[Path]) -> Iterator[list[Path]]:
     if sys.stdin.isatty():
         raise UsageError("- reads a .npy from standard input, but that is a terminal: pipe a .npy into it")
     with temporary_folder() as folder:
-        copy = folder / "standard input.npy"  # as an error calls it
+        copy = folder / "standard input.npy"  # the name in messages
         with copy.open("wb") as file:
             shutil.copyfileobj(sys.stdin.buffer, file)
         yield [copy if path == PIPE else path for path in files]
 
 
 def refuse_terminal() -> None:
-    """Make sure that an array does not go to a person's screen (UsageError)."""
+    """Refuse to write an array to a terminal (UsageError)."""
     if sys.stdout.isatty():
         raise UsageError("- writes a .npy to standard output, but that is a terminal: use a pipe, or give a file")
 
@@ -163,25 +163,25 @@ def send(path: Path) -> None:
 
 
 def refuse_existing(*paths: Path, overwrite: bool, makes_folder: bool = False) -> None:
-    """Make sure that files can be written, rather than find out after an hour's work."""
+    """Check that files can be written, before hours of work."""
     for path in paths:
         if path.is_dir():
             raise SoftVQError(f"cannot write {path}: it is a folder; give a file name")
         if not (path.parent.is_dir() or makes_folder):
             raise SoftVQError(f"cannot write {path}: the folder {path.parent} does not exist; create it first")
-        if path.is_file() and not overwrite:  # a device takes what it gets
+        if path.is_file() and not overwrite:  # devices can always be written
             raise RefusedError("{} already exists: {overwrite} replaces it, or give another name", path)
 
 
 def check_present(*paths: Path | None) -> None:
-    """Make sure that those inputs that are given are there, before anything is said of outputs (InputError)."""
+    """Check that the given inputs exist, before outputs are checked (InputError)."""
     for path in paths:
         if path not in (None, PIPE) and not path.exists():
             raise InputError(f"there is no file {path}")
 
 
 def refuse_both(*, resume: bool, overwrite: bool) -> None:
-    """Make sure that a run is to be either continued or replaced (UsageError)."""
+    """Refuse to both continue and replace a run (UsageError)."""
     if resume and overwrite:
         raise UsageError("--resume continues a run and --overwrite replaces it: give only one of them")
 
@@ -192,7 +192,7 @@ def numbered(path: Path, n: int) -> list[Path]:
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
-    """Write a ``.npy`` file, whole or not at all (SoftVQError)."""
+    """Write a ``.npy`` file atomically (SoftVQError)."""
     import numpy as np
 
     with atomic_write(path) as file:

@@ -1,4 +1,4 @@
-"""softvq predict."""
+"""The command ``softvq predict``: classify new images with a trained model."""
 
 from __future__ import annotations
 

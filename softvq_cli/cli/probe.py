@@ -1,4 +1,4 @@
-"""softvq probe."""
+"""The command ``softvq probe``: train a linear probe on latents and test it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The terminal as a reporter: notes, bars, lines in a log, results, and a Ctrl-C that waits for the end of a step."""
+"""The terminal as a reporter: notes, progress bars, log lines, results, and stopping at the end of a step."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 
 _EVERY = 0.1
-"""Seconds between two updates of a bar; a training step may take less than a millisecond."""
+"""Minimum seconds between two updates of a bar; a training step may take less than a millisecond."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 60.0
-"""Seconds between two lines in a log: the pause doubles from one to the other."""
+"""Seconds between two lines in a log: first and maximum; the interval doubles each time."""
 _FIGURES = {"loss": "loss", "test_nmse": "test", "perplexity": "ppl", "posterior_entropy_bits": "entropy"}
-"""What stands beside the bar of a training → its short name, so that all fits on 80 columns."""
+"""Metrics next to the progress bar of a training → short names that fit into 80 columns."""
 
 
 class Terminal(Reporter):
@@ -34,11 +34,11 @@ class Terminal(Reporter):
 
     Args:
         quiet: no bars, notes and hints; results, warnings and errors remain.
-        as_json: results are one JSON document, whoever reads them.
-        clock: seconds.
+        as_json: print results as one JSON document, also on a terminal.
+        clock: returns the time in seconds.
 
     Attributes:
-        stop: the event that the first Ctrl-C sets in a stage that is stoppable.
+        stop: the event that the first Ctrl-C sets in a stoppable stage.
     """
 
     def __init__(
@@ -58,60 +58,60 @@ class Terminal(Reporter):
         return not sys.stdout.isatty()
 
     def note(self, text: str) -> None:
-        """Say something in passing."""
+        """Print a note."""
         if not self.quiet:
             self._say(text)
 
     def warn(self, text: str) -> None:
-        """Say something that must not be missed."""
+        """Print a warning, even if quiet."""
         self._say(Message("warning: {}", text))
 
     def hint(self, *words: str | Path) -> None:
-        """Name the command that comes next, ready for the shell."""
+        """Print the next command, quoted for the shell."""
         import shlex
 
         self.note(f"next: {shlex.join(map(str, words))}")
 
     def stage(self, name: str, *, stoppable: bool = False) -> None:
-        """Show a stage of which only the name is known; the bars of those before it go."""
+        """Show the name of a stage without known progress; the bars of earlier stages are removed."""
         interrupts.raise_again()
         interrupts.stop = self.stop if stoppable else None
         self._stoppable = name if stoppable else ""
         self._log = _Log(self._clock())
         if bars := self._drawn():
             bars.clear()
-            if not stoppable:  # its progress follows at once
+            if not stoppable:  # its progress is reported immediately
                 bars.update(name, 0, None)
 
     def progress(self, name: str, done: float, total: int | None, detail: str = "") -> None:
-        """Move a bar; a training without a terminal writes a line now and then."""
+        """Update a bar; without a terminal, a training writes a line at growing intervals."""
         if bars := self._drawn():
             bars.update(name, done, total, detail)
         elif name == self._stoppable and total is not None and (line := self._log.line(done, total, self._clock())):
             self.note(line)
 
     def step(self, metrics: Mapping[str, float], session: Any = None) -> None:
-        """Show the last numbers of a training beside its bar."""
+        """Show the latest metrics of a training next to its bar."""
         self._log.loss = metrics.get("loss", self._log.loss)
         if metrics and (bars := self._drawn()):
             numbers = (f"{short} {metrics[name]:.3g}" for name, short in _FIGURES.items() if name in metrics)
             bars.describe(self._stoppable, " ".join(numbers))
 
     def close(self) -> None:
-        """The work is over, whatever way: the bars vanish, and Ctrl-C ends the command at once again."""
+        """End the work, successfully or not: the bars are removed, and Ctrl-C ends the command immediately again."""
         interrupts.stop = None
         if self._bars is not None:
             self._bars.stop()
             self._bars = None
 
     def result(self, document: Mapping[str, Any], show: Callable[[], RenderableType]) -> None:
-        """Print one JSON document into a pipe or where it is asked for, else a table for people."""
+        """Print one JSON document to a pipe or on request, otherwise a table."""
         self.close()
         if self.as_json or self.piped:
             print_json(document)
         else:
             console().print(show())
-        sys.stdout.flush()  # a reader that has left must not first be told what comes next
+        sys.stdout.flush()  # if the reader has left, print nothing more on standard error first
 
     def wrote(
         self,
@@ -120,7 +120,7 @@ class Terminal(Reporter):
         *,
         document: Mapping[str, Any] | None = None,
     ) -> None:
-        """Print the path of what was made, after a summary where a person reads it; or all of it as one document."""
+        """Print the path of the output, on a terminal after a summary; or everything as one JSON document."""
         self.close()
         if self.as_json:
             print_json({"path": str(path), **(document or {})})
@@ -130,15 +130,15 @@ class Terminal(Reporter):
         print_path(path)
 
     def _drawn(self) -> _Bars | None:
-        """The bars, where a person follows on standard error."""
+        """The bars, if standard error is a terminal."""
         if self._bars is None and sys.stderr.isatty() and not self.quiet:
             self._bars = _Bars()
         return self._bars
 
     def _say(self, text: str) -> None:
-        """One line, above the bars if there are any; what was said is not said again, of the other split for example.
+        """Print one line above the bars; a line that was printed before, for example for the other split, is omitted.
 
-        A training goes on even if nobody can be told.
+        Errors of the stream are ignored, so that a training continues.
         """
         line = one_line(spelled(text, option_name), None)
         if line in self._said:
@@ -152,7 +152,7 @@ class Terminal(Reporter):
 
 
 class _Log:
-    """When a training without a terminal writes a line, and which: at growing intervals."""
+    """Log lines of a training without a terminal, at growing intervals."""
 
     def __init__(self, now: float) -> None:
         self.loss: float | None = None
@@ -160,8 +160,8 @@ class _Log:
         self._said_step: float | None = None
 
     def line(self, step: float, total: int, now: float) -> str:
-        """``step 1200 of 40000, 24.1 steps/s, loss 0.0412, 0:26:50 left`` where it is time for one, else nothing."""
-        if self._said_step is None:  # the first that is heard: a run that goes on begins there
+        """``step 1200 of 40000, 24.1 steps/s, loss 0.0412, 0:26:50 left`` if a line is due, else empty."""
+        if self._said_step is None:  # the first call: a resumed run starts at this step
             self._said_step, self._said_at = step, now
         passed = now - self._said_at
         if passed < self._pause or not self._said_step < step < total:
@@ -176,7 +176,7 @@ class _Log:
 
 
 class _Bars:
-    """One bar for each thing that goes on, made when it is first heard of."""
+    """One bar per activity, created when it is first reported."""
 
     def __init__(self) -> None:
         from rich.progress import Progress
@@ -189,14 +189,14 @@ class _Bars:
         self._updated: dict[str, float] = {}
 
     def update(self, name: str, done: float, total: int | None, detail: str = "") -> None:
-        """Move the bar of this name."""
+        """Update the bar with this name."""
         now = time.monotonic()
         if not detail and (total is None or done < total) and now - self._updated.get(name, 0.0) < _EVERY:
             return
         self._updated[name] = now
         if name not in self._tasks:
             self._tasks[name] = self._progress.add_task(name, total=total, completed=int(done), detail="")
-        elif self._totals[name] is None and total is not None:  # the speed counts from here
+        elif self._totals[name] is None and total is not None:  # the speed is measured from here
             self._progress.reset(self._tasks[name], total=total, completed=int(done))
         self._totals[name] = total
         self._progress.update(self._tasks[name], completed=done, total=total)
@@ -204,7 +204,7 @@ class _Bars:
             self.describe(name, detail)
 
     def describe(self, name: str, detail: str) -> None:
-        """Put a few words beside the bar."""
+        """Set the text next to the bar."""
         if name in self._tasks:
             self._progress.update(self._tasks[name], detail=detail)
 
@@ -219,19 +219,19 @@ class _Bars:
         self._tasks, self._updated = {}, {}
 
     def stop(self) -> None:
-        """Draw no more."""
+        """Stop drawing."""
         self._progress.stop()
 
 
 def _columns() -> tuple[ProgressColumn, ...]:
-    """What, a bar, ``1 200/40 000``, the speed, a few words, and the time that is left."""
+    """Name, bar, ``1 200/40 000``, speed, text, and remaining time."""
     from rich.progress import BarColumn, ProgressColumn, TextColumn, TimeRemainingColumn
     from rich.table import Column
     from rich.text import Text
 
     class Amount(ProgressColumn):
         def render(self, task: Task) -> Text:
-            if task.total is None and not task.completed:  # all that is known is that it goes on
+            if task.total is None and not task.completed:  # no progress is known
                 return Text()
             total = "" if task.total is None else f"/{task.total:,.0f}"
             return Text(f"{task.completed:,.0f}{total}".replace(",", "\N{NO-BREAK SPACE}"))

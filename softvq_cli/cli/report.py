@@ -1,4 +1,4 @@
-"""softvq report."""
+"""The command ``softvq report``: write an HTML page about one or several runs."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def report(
 
 
 def _table(document: dict[str, Any]) -> Table:
-    """A study's table as it stands in its Markdown."""
+    """The table of a study as in its Markdown report."""
     from softvq_cli.experiments.formats import main_table
     from softvq_cli.plots.page import Table
 
@@ -101,7 +101,7 @@ def _table(document: dict[str, Any]) -> Table:
 
 
 def _titles(runs: Sequence[Path]) -> list[str]:
-    """The name of each run's folder; where two have the same, the path from the folder that has all of them."""
+    """The folder name of each run; for equal names, the path from the common parent folder."""
     folders = [(path if path.is_dir() else path.parent).resolve() for path in runs]
     names = [folder.name or str(folder) for folder in folders]
     if len(set(names)) == len(names):
@@ -111,7 +111,7 @@ def _titles(runs: Sequence[Path]) -> list[str]:
 
 
 def _command_of(config: RunConfig) -> str:
-    """The command that makes this run, with every setting that it reads."""
+    """The command that repeats this run, with every setting that it uses."""
     from softvq_cli.cli.output import option_words
     from softvq_cli.presets import unused_settings
 

@@ -1,4 +1,4 @@
-"""softvq reproduce."""
+"""The command ``softvq reproduce``: repeat a comparison of the paper."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def reproduce(
 
 
 def command_of(request: PaperRequest) -> str:
-    """The command that asks for this."""
+    """The command of a request."""
     given = {
         "seeds": request.seeds,
         "only": ",".join(request.only) or None,
@@ -136,7 +136,7 @@ def command_of(request: PaperRequest) -> str:
 
 
 def _pairs(texts: list[str]) -> dict[str, str]:
-    """``NAME=PATH``, several times."""
+    """Parse several ``NAME=PATH``."""
     from softvq_cli.errors import UsageError, shown
 
     pairs = {}

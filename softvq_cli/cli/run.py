@@ -1,4 +1,4 @@
-"""softvq run."""
+"""The command ``softvq run``: train, embed, cluster, probe and draw one configuration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The options of reproduce, sweep and compare, and how a command carries its request out."""
+"""The common options of reproduce, sweep and compare, and how these commands carry out a request."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Work:
-    """Where the jobs of a study are done, or which of them alone."""
+    """Where the jobs of a study run, or which single jobs to run."""
 
     jobs: int | None
     scheduler: str | None
@@ -66,15 +66,15 @@ WorkOptions = Annotated[Work, Bundle(_work_parameters, lambda given: Work(**give
 
 
 def command_text(name: str, options: Mapping[str, Any], *arguments: str) -> str:
-    """A command, ready for the shell."""
+    """A command line, quoted for the shell."""
     return shlex.join(["softvq", name, *arguments, *option_words(options)])
 
 
 def carry_out(request: StudyRequest, work: Work, terminal: Terminal, *, together: bool = False) -> list[Report]:
-    """Do what a command asks for and print its reports; none where it asked for single jobs.
+    """Carry out a request and print its reports; returns no reports if only single jobs were requested.
 
-    With ``together`` the documents of several reports are printed as one, by their names. What is missing in them is an
-    error, after they were printed.
+    ``together``: print the documents of several reports as one, by name. If results are missing, an error follows after
+    the output.
     """
     from softvq_cli.cli.tables import study_table
     from softvq_cli.experiments.backends import Where
@@ -107,7 +107,7 @@ def carry_out(request: StudyRequest, work: Work, terminal: Terminal, *, together
 
 
 def _print_commands(jobs: Iterable[Job], command: str, device: str) -> None:
-    """One line for each job that is not done."""
+    """Print one command line for each job that is not complete."""
     from softvq_cli.experiments.job import inspect as look_into
 
     place = {"device": None if device == "auto" else device}
@@ -117,7 +117,7 @@ def _print_commands(jobs: Iterable[Job], command: str, device: str) -> None:
 
 
 def _complete(job: Job, device: str, terminal: Terminal) -> None:
-    """In this process, with as many threads as a worker has."""
+    """Complete a job in this process, with the same number of threads as a worker."""
     from softvq_cli.devices import machine
     from softvq_cli.experiments.backends import Where
     from softvq_cli.experiments.job import complete
@@ -129,6 +129,6 @@ def _complete(job: Job, device: str, terminal: Terminal) -> None:
         [job], device=device, threads=threads, reporters=[terminal], stop=terminal.stop, machine=machine(device)
     )
     if isinstance(outcome, Interrupted):
-        outcome.again = {}  # not the arguments of the training inside
+        outcome.again = {}  # without the arguments of the training inside
     if isinstance(outcome, SoftVQError):
         raise outcome

@@ -1,4 +1,4 @@
-"""softvq sweep."""
+"""The command ``softvq sweep``: train one model at several values of a setting."""
 
 from __future__ import annotations
 

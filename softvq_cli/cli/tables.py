@@ -1,4 +1,4 @@
-"""The documents that commands print as JSON, as tables for people; fractions are shown in per cent."""
+"""Tables that display the JSON documents of commands; fractions are shown in per cent."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from softvq_cli.words import BOTTLENECKS
 
 Document = Mapping[str, Any]
 _CLASSES = 50
-"""At most so many classes are listed."""
+"""Maximum number of classes listed."""
 _METHODS = {"gmm": "mixture of Gaussians", "agglomerative": "merged by Ward's criterion"}
 
 
 def columns(
     title: str, header: Sequence[str], lines: Iterable[Sequence[object]], dim: Container[int] = (), **form: Any
 ) -> Group:
-    """A table below its title, which may be longer than the table is wide; ``>size`` is a column that ends evenly.
+    """A table below its title, which may be longer than the table is wide; ``>size`` is a right-aligned column.
 
-    Names may come from strangers' files: they have no markup, and stay on their line. ``dim`` has the numbers of lines
-    in the background, ``form`` more of how rich sets a table.
+    Names may come from untrusted files: markup is escaped, and they stay on one line. ``dim`` has the indices of dimmed
+    lines; ``form`` is passed to rich's table.
     """
     named = any(name.strip(">") for name in header)
     table = Table(box=box.SIMPLE_HEAD, show_header=named, show_edge=False, **form)
@@ -39,17 +39,17 @@ def columns(
 
 
 def rows(title: str, entries: Iterable[tuple[str, object]]) -> Group:
-    """Two columns: what it is, and its value."""
+    """A table of two columns, names and values."""
     return columns(title, ("", ""), entries)
 
 
 def per_cent(fraction: float | None) -> str:
-    """0.7764 → 77.64 %."""
+    """Format 0.7764 as 77.64 %."""
     return "–" if fraction is None else f"{100 * fraction:.2f} %"
 
 
 def result(name: str, value: float | None) -> str:
-    """A result by its name."""
+    """Format a result according to its name."""
     if name.endswith("accuracy"):
         return per_cent(value)
     return "–" if value is None else f"{value:.4g}"
@@ -67,13 +67,13 @@ def _heading(document: Document) -> str:
 
 
 def training_table(document: Document) -> Group:
-    """What a run was and where its losses ended."""
+    """The settings of a run and its final losses."""
     shown = [(name.replace("_", " "), f"{v:.4g}") for name, v in document["metrics"].items() if name != "step"]
     return rows(f"{_heading(document)}, {document['config']['train']['iterations']} iterations", shown)
 
 
 def run_table(document: Document) -> Group:
-    """The results of a run on the test split, with those of the paper's tables first, next to the baselines."""
+    """The results of a run on the test split, those of the paper's tables first, next to the baselines."""
     from softvq_cli.results.evaluate import BASELINE_TITLES
     from softvq_cli.results.measures import RESULTS, measure
 
@@ -109,7 +109,7 @@ def clustering_tables(document: Document) -> Group:
 
 
 def _agreement(clusters: Document) -> list[tuple[str, object]]:
-    """How clusters and classes agree; nothing without labels."""
+    """Measures of agreement between clusters and classes; empty without labels."""
     if "clustering_accuracy" not in clusters:
         return []
     accuracy = per_cent(clusters["clustering_accuracy"])
@@ -121,7 +121,7 @@ def _decimals(value: float | None) -> str:
 
 
 def probing_tables(document: Document) -> Group:
-    """All probes of one model: the softmax probe and where it is weak, nearest neighbours, few labels."""
+    """All probes of one model: softmax regression with its weakest classes, k-NN, few labels."""
 
     def accuracies(test: float, train: float, drawn: str = "the") -> list[tuple[str, object]]:
         return [("accuracy", per_cent(test)), (f"accuracy on {drawn} training rows", per_cent(train))]
@@ -148,7 +148,7 @@ def probing_tables(document: Document) -> Group:
 
 
 def data_table(document: Document) -> Group:
-    """The named data sets: what they are and in which state."""
+    """The built-in data sets and their state."""
     lines = [
         (
             state["name"],
@@ -162,7 +162,7 @@ def data_table(document: Document) -> Group:
 
 
 def overview_tables(document: Document) -> Group:
-    """What was read of a data set: counts by split and class, and what is odd."""
+    """The content of a data set: counts by split and class, and problems."""
     vectors = len(document["image_shape"]) == 1
     kind, counts, (low, high) = "vectors" if vectors else "images", document["counts"], document["pixels"]
     drawn = " (drawn: the data have no test split)" if document["drawn"] else ""
@@ -195,7 +195,7 @@ def overview_tables(document: Document) -> Group:
 
 
 def predictions_table(predictions: Sequence[Document]) -> Group:
-    """New images: what they are, how unusual, and what is near."""
+    """New images with class, cluster, outlier score and neighbours."""
     labelled = any(each["class"] is not None for each in predictions)
     named = ("class", ">probability") if labelled else ()
     lines = []
@@ -209,7 +209,7 @@ def predictions_table(predictions: Sequence[Document]) -> Group:
 
 
 def issues_table(document: Document) -> Group:
-    """How many issues of each kind there are, with the first of them."""
+    """The number of issues of each kind, and the first ones."""
     from softvq_cli.results.issues import GROUPS
 
     lines = []
@@ -231,7 +231,7 @@ def issues_table(document: Document) -> Group:
 
 
 def info_tables(document: Document) -> Group:
-    """A document of ``describe``: a table a section, and the rest above them."""
+    """A document of ``describe``: one table per section, other entries above them."""
     sections = {name: value for name, value in document.items() if isinstance(value, Mapping)}
     above = [(name, _short(value)) for name, value in document.items() if name not in sections and name != "kind"]
     if "results" in sections:
@@ -266,7 +266,7 @@ def study_table(document: Document) -> Group:
 
     (first, *others), lines = main_table(document)
     header = [first, *(f">{title}" for title in others)]
-    # A range that is too wide for its column breaks at its dash.
+    # A range that is too wide for its column is split at its dash.
     wrapping = [[label, *(text.replace("–", " – ").strip() for text in texts)] for label, *texts in lines]
     controls = {number for number, row in enumerate(document["rows"]) if row["kind"] == "control"}
     return columns(document["title"], header, wrapping, controls, pad_edge=False, padding=(0, 0, 0, 1))

@@ -1,4 +1,4 @@
-"""softvq train."""
+"""The command ``softvq train``: train one autoencoder."""
 
 from __future__ import annotations
 

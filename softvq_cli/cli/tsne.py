@@ -1,4 +1,4 @@
-"""softvq tsne."""
+"""The command ``softvq tsne``: draw t-SNE maps of embedding files."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def tsne(
             jobs=jobs,
             reporter=terminal,
         )
-    for target, points in zip(saved, coordinates, strict=False):  # none, or one a panel
+    for target, points in zip(saved, coordinates, strict=False):  # none, or one per panel
         output.write_array(target, points)
     terminal.wrote(out, document={"coordinates": list(map(str, saved))})
     if embeddings[0] != output.PIPE:
