@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: markdown to standard output."""
+"""``python -m benchmarks``: write the results as Markdown to standard output."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks.timing import CLOCKS
 from softvq_cli.errors import UsageError
 
 SECTIONS: dict[str, Callable[[Setting], str | Iterator[str]]]
-"""What each measures, as markdown: at once, or part by part where it takes minutes."""
+"""Section → function that returns its results as Markdown, or yields them line by line if it takes minutes."""
 SECTIONS = {"floor": ceilings.section, "operators": operators.section, "step": step.section, "gpu": gpu.section}
 SECTIONS |= {"clustering": evaluation.clustering_section, "probe": evaluation.probe_section}
 SECTIONS |= {"tsne": evaluation.tsne_section, "scaling": scaling.section, "scale": scale.section, "load": load.section}

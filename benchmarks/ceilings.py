@@ -1,4 +1,4 @@
-"""What the machine can do, and how near a training step comes to it."""
+"""The limits of the machine, and how close a training step comes to them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BATCHES = {"mnist": (32, 64, 1024), "svhn": (32, 128)}
 
 
 def matrix_rate(setting: Setting) -> float:
-    """Floating-point operations per second of large float32 matrix products, at best."""
+    """Maximum rate of large float32 matrix products, in floating-point operations per second."""
     n = 512 if setting.quick else 2048
     a, b = torch.randn(n, n, device=setting.device), torch.randn(n, n, device=setting.device)
     seconds = in_turn({"product": lambda: a @ b}, 10 * setting.rounds, setting.clock)["product"]
@@ -29,7 +29,7 @@ def matrix_rate(setting: Setting) -> float:
 
 
 def bandwidth(setting: Setting) -> float:
-    """Bytes per second from memory and back, at best, of arrays much larger than the caches."""
+    """Maximum memory bandwidth in bytes per second, for arrays much larger than the caches."""
     a = torch.zeros((1 << 22) if setting.quick else (1 << 26), device=setting.device)
     b = torch.zeros_like(a)
     runs = {"in place": lambda: a.add_(1.0), "copy": lambda: b.copy_(a)}
@@ -37,17 +37,17 @@ def bandwidth(setting: Setting) -> float:
 
 
 def operations(one: Session) -> int:
-    """Floating-point operations of the matrix products and convolutions of a step, forward and backward."""
+    """Number of floating-point operations in the matrix products and convolutions of a step, forward and backward."""
     with FlopCounterMode(display=False) as counter:
         one.optimise(one.source.batch(0))
     return int(counter.get_total_flops())
 
 
 def bytes_moved(one: Session) -> int:
-    """Bytes through memory that no step avoids: 4 times 10 for each weight.
+    """Minimum number of bytes that a step moves through memory: 4 bytes, 10 times for each weight.
 
-    Forward and backward read it; backward writes its gradient; Adam reads weight, gradient and two moments, and
-    writes all but the gradient.
+    The forward and backward pass read it; the backward pass writes its gradient; Adam reads weight, gradient and two
+    moments, and writes all but the gradient.
     """
     return 4 * 10 * sum(p.numel() for p in one.model.parameters())
 
@@ -56,7 +56,7 @@ _PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::convolution", "aten:
 
 
 class _Recorder(TorchDispatchMode):
-    """Notes the matrix products and convolutions that run, in their order, with arguments of the same shapes."""
+    """Records the matrix products and convolutions in order, with arguments of the same shapes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ def _alike(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def own_work(one: Session) -> dict[str, Callable[[], None]]:
-    """The matrix products and convolutions of a step alone, one after the other, and fused Adam alone."""
+    """Functions that run only the matrix products and convolutions of a step, in order, and only fused Adam."""
     with _Recorder() as recorder:
         one.optimise(one.source.batch(0))
     weights = [torch.nn.Parameter(_alike(p)) for p in one.model.parameters()]

@@ -1,4 +1,4 @@
-"""What has to be right on an accelerator before its speed is of interest; each check also runs on the CPU."""
+"""Checks of correctness on an accelerator, done before its speed is measured; each check also runs on the CPU."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from softvq_cli.training.steppers import STEPS, EagerStepper, GraphStepper
 
 ROOT = Path(__file__).resolve().parents[1]
 Check = Callable[[Setting], tuple[str, bool]]
-"""What was found, in words, and whether it is right."""
+"""Returns the result as text, and whether it is correct."""
 
 
 def section(setting: Setting) -> Iterator[str]:
-    """A table, line by line, for a check may take half a minute; one that fails to run stops no other."""
+    """Yield a table line by line, because a check may take half a minute; an error in one does not stop the others."""
     yield table(["what has to hold", "found", "holds"], [])
     for title, check in CHECKS.items():
         try:
@@ -42,7 +42,7 @@ def section(setting: Setting) -> Iterator[str]:
 
 
 def graphs(setting: Setting) -> tuple[str, bool]:
-    """Captured steps against eager ones: the same kernels in the same order."""
+    """Compare steps in a CUDA graph with eager ones: the same kernels in the same order."""
     one, other = (session("mnist", setting, log_every=4 * STEPS, noise_std=0.1) for _ in range(2))
     eager, graph = EagerStepper(one), GraphStepper(other)
     steps = STEPS if setting.quick else 4 * STEPS
@@ -55,7 +55,7 @@ def graphs(setting: Setting) -> tuple[str, bool]:
 
 
 def gradients(setting: Setting) -> tuple[str, bool]:
-    """The device's gradients against the CPU's, of the same weights, images and noise."""
+    """Compare the gradients of the device with those of the CPU, for the same weights, images and noise."""
     worst = 0.0
     for data in ("mnist", "svhn"):
         one = session(data, setting)
@@ -73,7 +73,7 @@ def _gradients(model: Any, x: Tensor, weights: Any) -> dict[str, Tensor]:
 
 
 def resuming(setting: Setting) -> tuple[str, bool]:
-    """A run that is stopped and goes on ends in the bytes of one that was not."""
+    """Check that a resumed run has exactly the same result as one without a stop."""
     with tempfile.TemporaryDirectory() as folder:
         whole = _train(setting, [Path(folder) / "whole"])
         stop = threading.Event()
@@ -92,7 +92,7 @@ def resuming(setting: Setting) -> tuple[str, bool]:
 
 
 def streams(setting: Setting) -> tuple[str, bool]:
-    """Eight seeds trained at once against each alone."""
+    """Compare eight seeds trained together with each trained alone."""
     count = 2 if setting.quick else 8
     with tempfile.TemporaryDirectory() as folder:
         together = _train(setting, [Path(folder) / f"together-{seed}" for seed in range(count)])
@@ -102,7 +102,7 @@ def streams(setting: Setting) -> tuple[str, bool]:
 
 
 def bfloat16(setting: Setting) -> tuple[str, bool]:
-    """Training in bfloat16 comes down as training in float32 does."""
+    """Check that training in bfloat16 reduces the loss like training in float32."""
     errors = {}
     for precision in ("float32", "bfloat16"):
         one = session("mnist", setting, precision=precision, log_every=STEPS)
@@ -114,7 +114,7 @@ def bfloat16(setting: Setting) -> tuple[str, bool]:
 
 
 def whole_run(setting: Setting) -> tuple[str, bool]:
-    """``softvq run`` from training to its last picture."""
+    """Run ``softvq run`` from training to its last figure."""
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         words = ["run", "--data", "digits", "--out", f"{folder}/run", "--quiet", "--device", setting.device.type]
         code = main([*words, "--iterations", str(STEPS if setting.quick else 2000)])
@@ -123,7 +123,7 @@ def whole_run(setting: Setting) -> tuple[str, bool]:
 
 
 def own_tests(setting: Setting) -> tuple[str, bool]:
-    """The tests that are skipped where there is no CUDA."""
+    """Run the tests that are skipped without CUDA."""
     if setting.device.type != "cuda":
         return "there is no CUDA here", True
     files = [str(ROOT / "tests" / "training" / name) for name in ("test_steppers.py", "test_together.py")]
@@ -145,13 +145,13 @@ CHECKS: Mapping[str, Check] = {
 
 
 def _settings(setting: Setting, seed: int) -> dict[str, Any]:
-    """Of a short run with noise and a codebook: all that has to be resumed."""
+    """Settings of a short run with noise and a codebook, so that all kinds of state must be resumed."""
     iterations = 3 * STEPS if setting.quick else 20 * STEPS
     return {"data": "digits", "iterations": iterations, "log_every": STEPS, "noise_std": 0.1, "seed": seed}
 
 
 def _train(setting: Setting, folders: list[Path], first: int = 0, resume: bool = False) -> list[dict[str, Tensor]]:
-    """Train side by side, a seed a folder, and read the weights."""
+    """Train in parallel, one seed per folder, and read the weights."""
     requests = [
         TrainRequest(_settings(setting, first + number), folder, resume=resume) for number, folder in enumerate(folders)
     ]
@@ -166,6 +166,6 @@ def _same(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
 
 
 def _gap(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> float:
-    """The largest difference of any number, as a share of the largest number of its tensor."""
+    """The largest difference of any value, relative to the largest value of its tensor."""
     pairs = [(a[name].detach().cpu().double(), b[name].detach().cpu().double()) for name in a]
     return max(float((x - y).abs().max() / x.abs().max().clamp_min(1e-30)) for x, y in pairs)

@@ -1,4 +1,4 @@
-"""Clustering, probe and map compared with the libraries as they are."""
+"""Clustering, probe and map compared with other libraries."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CLASSES = 10
 
 
 def latents(n: int, d: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """float32 (n, d) and int64 (n,): ten classes that overlap, in eight directions of unequal width, with noise."""
+    """float32 (n, d) and int64 (n,): ten overlapping classes in eight directions of unequal variance, with noise."""
     random = np.random.default_rng(seed)
     labels = random.integers(0, CLASSES, n)
     within = min(d, 8)
@@ -61,7 +61,7 @@ def _clustering(setting: Setting, n: int, d: int, rounds: int) -> str:
 
 
 def _faiss(z: np.ndarray, starts: int) -> dict[str, Run]:
-    """faiss's K-means with its own choice of centres, 25 iterations and all rows; no stopping when it has converged."""
+    """faiss's K-means with its own initial centres, 25 iterations on all rows, without early stopping."""
     try:
         import faiss
     except ImportError:
@@ -86,7 +86,7 @@ def _probe(setting: Setting, n: int, d: int, rounds: int) -> str:
 
 
 def _tsne(setting: Setting, n: int, d: int) -> str:
-    """Once each: openTSNE with its two gradients; ours takes the faster one by N."""
+    """One run each: openTSNE with both gradient methods; softvq chooses the faster one by N."""
     import openTSNE
 
     z, _ = latents(n, d)
@@ -113,7 +113,7 @@ def _compare(
     form: str,
     measure: Callable[[Any], float] = float,
 ) -> str:
-    """Ours comes first."""
+    """Compare the runs; that of softvq is the first."""
     results: dict[str, Any] = {}
 
     def keep(name: str) -> Callable[[], None]:

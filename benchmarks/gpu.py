@@ -1,4 +1,4 @@
-"""On a GPU: first whether it is right, then whole trainings, and several seeds at once."""
+"""Benchmarks on a GPU: first correctness, then whole trainings, and several seeds together."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from benchmarks.timing import in_turn, ratio, table
 
 SEEDS = (1, 2, 4, 8)
 STEPS_TOGETHER = 500
-"""Of each of several sessions: eight of them take as many steps as the presets' 2 000 twice."""
+"""Steps of each session; eight of them take 4 000 in total, twice as many as a preset of 2 000."""
 
 
 def section(setting: Setting) -> Iterator[str]:
-    """Part by part: all of it takes minutes, and a GPU's are not to be lost."""
+    """Yield the results part by part, because they take minutes and GPU time must not be lost."""
     yield "## On a GPU\n"
     if setting.device.type != "cuda":
         yield "Not measured: no GPU."
@@ -50,7 +50,7 @@ def _together(setting: Setting) -> str:
         def side_by_side(takes=takes, streams=streams):
             for take, stream in zip(takes, streams, strict=True):
                 with torch.cuda.stream(stream):
-                    take(steps)  # it queues its graphs and does not wait
+                    take(steps)  # queues its graphs without waiting
 
         def in_sequence(takes=takes):
             for take in takes:

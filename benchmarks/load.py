@@ -1,4 +1,4 @@
-"""Training on idle and on busy cores, with several numbers of threads, each in a fresh process."""
+"""Training on idle and on busy cores, with different numbers of threads, each in a new process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CASES = (("mnist", 32), ("mnist", 128), ("svhn", 32))
 QUICK = (("mnist", 4),)
 MOST_THREADS = 16
 PLAIN = 0
-"""In the place of a number of threads: a plain loop of PyTorch, with whatever threads and waiting it has by itself."""
+"""Instead of a number of threads: a plain PyTorch loop with its default threads and waiting."""
 _VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY", "KMP_BLOCKTIME", "GOMP_SPINCOUNT", "KMP_LIBRARY")
 
 
@@ -70,25 +70,25 @@ def _rates(data: str, batch: int, counts: list[int], seconds: float, setting: Se
 
 def _measured(data: str, batch: int, count: int, seconds: float, setting: Setting) -> float:
     if setting.quick:
-        return rate(data, batch, count, seconds, quick=True)  # a process would take seconds to start
+        return rate(data, batch, count, seconds, quick=True)  # starting a process would take seconds
     words = [sys.executable, "-m", "benchmarks.load", data, str(batch), str(count), str(seconds)]
     return float(subprocess.run(words, env=environment_of(count), check=True, capture_output=True, text=True).stdout)
 
 
 def counts_of(cores: int) -> list[int]:
-    """The numbers of threads that are measured."""
+    """The numbers of threads to measure."""
     return [count for count in (1, 2, 4, 8, MOST_THREADS) if count <= max(cores, 2)]
 
 
 def environment_of(count: int) -> dict[str, str]:
-    """Of a process: its threads wait as softvq's do, or for PLAIN as the libraries have it."""
+    """The environment of a process: threads wait as in softvq, or for PLAIN as by default."""
     environment = {name: value for name, value in os.environ.items() if name not in _VARIABLES}
     return environment if count == PLAIN else environment | WAITING
 
 
 @contextlib.contextmanager
 def busy(programs: int) -> Iterator[None]:
-    """As many other processes that never rest."""
+    """Keep this number of other processes busy."""
     running = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(programs)]
     try:
         yield
@@ -99,7 +99,7 @@ def busy(programs: int) -> Iterator[None]:
 
 
 def rate(data: str, batch: int, count: int, seconds: float, *, quick: bool = False) -> float:
-    """Steps per second in this process, over at least ``seconds``."""
+    """Steps per second in this process, measured for at least ``seconds``."""
     if count != PLAIN:
         torch.set_num_threads(count)
     one = session(data, Setting(quick, 1, count, "wall", torch.device("cpu")), batch_size=batch)

@@ -1,4 +1,4 @@
-"""The presets as sessions over random images: the time of a step does not depend on what they show."""
+"""The presets as sessions on random images, because the time of a step does not depend on the images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHAPES = {"mnist": (28, 28, 1), "svhn": (32, 32, 3)}
 def session(
     data: str, setting: Setting, *, shape: tuple[int, int, int] | None = None, seed: int = 0, **chosen: object
 ) -> Session:
-    """A session of the preset of ``data``, from which ``chosen`` settings may differ."""
+    """A session with the preset of ``data`` and the ``chosen`` settings."""
     shape = shape or SHAPES[data]
     n = 200 if setting.quick else min(10_000, 40_000_000 // (shape[0] * shape[1] * shape[2]))
     images = np.random.default_rng(seed).integers(0, 256, (n, *shape), dtype=np.uint8)
@@ -30,7 +30,7 @@ def session(
 
 
 def training(one: Session) -> Callable[[int], None]:
-    """A function that trains the session by so many steps, without reports."""
+    """A function that trains the session for a number of steps, without reports."""
     step = stepper(one)
 
     def take(steps: int) -> None:
@@ -45,6 +45,6 @@ def training(one: Session) -> Callable[[int], None]:
 
 
 def images_as_floats(one: Session) -> torch.Tensor:
-    """The whole data set as the network sees it."""
+    """The whole data set in the form of the network's input."""
     assert isinstance(one.source, ResidentImages)
     return one.model.scale(one.source.pixels).contiguous()

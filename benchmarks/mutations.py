@@ -1,4 +1,4 @@
-"""Mutated files of every kind that the program reads: each ends in a result or in one line of error, within bounds."""
+"""Mutate files of every kind that the program reads: each must give a result or one line of error, within limits."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ from tests.helpers import (
 )
 
 BATCH, LONGEST = 20, 20.0
-"""Mutations of a kind before it is the next one's turn; one at a time where those take more seconds."""
+"""Number of mutations before the next kind of file; one at a time if that takes more than the given seconds."""
 OLD = 1_700_000_000
-"""Seconds since 1970."""
+"""Time of files in seconds since 1970."""
 Kind = tuple[Path, list[object]]
-"""The file that is mutated, and a command that reads it."""
+"""The file to mutate, and a command that reads it."""
 
 
 def show(path: Path) -> list[object]:
@@ -47,7 +47,7 @@ def show(path: Path) -> list[object]:
 
 
 def image_files(folder: Path) -> dict[str, Kind]:
-    """One image of each format among good ones."""
+    """One image of each format among valid ones."""
     image, kinds = pixels(0, (16, 16, 3)), {}
     forms = {kind: encoded(image, kind) for kind in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000")}
     forms |= {
@@ -109,7 +109,7 @@ def collections(folder: Path) -> dict[str, Kind]:
 
 
 def published(folder: Path) -> dict[str, Kind]:
-    """Files of the named data sets; but for a .mat file, which can be read by its path, a checksum comes first."""
+    """Files of the built-in data sets. All but a .mat file, which can be read by path, have a checksum."""
     names = {"mnist": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"), "svhn": ("train_32x32.mat",)}
     kinds: dict[str, Kind] = {}
     for name, files in (names | {"cifar10": ("data_batch_1", "batches.meta")}).items():
@@ -121,7 +121,7 @@ def published(folder: Path) -> dict[str, Kind]:
 
 
 def trained(folder: Path) -> dict[str, Kind]:
-    """What training, evaluation and export write, and settings."""
+    """Files written by training, evaluation and export, and settings."""
     run = folder / "run"
     words = tiny(save_blobs(folder / "blobs.npz"), iterations=4, log_every=2, checkpoint_every=1)
     softvq("run", *words, "-o", run, "-q").done()
@@ -157,7 +157,7 @@ def trained(folder: Path) -> dict[str, Kind]:
 
 @contextlib.contextmanager
 def mutated() -> Iterator[Mapping[str, Callable[[], Callable[[int], list[str]]]]]:
-    """How to begin with each kind of file: a function that reads some mutations of it, and tells the exit codes."""
+    """Kind of file → a function that returns a reader of its mutations, which reports the exit codes."""
     trust_the_disk()
     with tempfile.TemporaryDirectory() as temporary, shrunk_networks(), coarse_pictures(), contextlib.chdir(temporary):
         folder = Path(temporary).resolve()
@@ -175,7 +175,7 @@ def mutated() -> Iterator[Mapping[str, Callable[[], Callable[[int], list[str]]]]
 
 
 def reading(name: str, path: Path, words: list[object]) -> Callable[[int], list[str]]:
-    """Reads :data:`BATCH` mutations of one file; fewer where one takes long."""
+    """Read :data:`BATCH` mutations of one file; fewer if one takes long."""
     whole, size = path.read_bytes(), BATCH
 
     def restore() -> None:
@@ -184,7 +184,7 @@ def reading(name: str, path: Path, words: list[object]) -> Callable[[int], list[
             unfinish(path.parent, 2)
 
     ended = softvq(*words)
-    assert ended.code == 0 or words[1] == "check", (name, ended)  # where a checksum is published, no file has it
+    assert ended.code == 0 or words[1] == "check", (name, ended)  # no test file has the published checksum
     restore()
 
     def read(seed: int) -> list[str]:
@@ -192,7 +192,7 @@ def reading(name: str, path: Path, words: list[object]) -> Callable[[int], list[
         codes, began = [], time.monotonic()
         for number, damaged in enumerate(mutations(whole, size, seed)):
             path.write_bytes(damaged)
-            os.utime(path, (OLD, OLD + number))  # of a file that has just changed the reader waits for the next tick
+            os.utime(path, (OLD, OLD + number))  # an old time, because the reader waits after recent changes
             ended = softvq(*words)
             try:
                 ended_well(ended)

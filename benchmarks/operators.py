@@ -1,4 +1,4 @@
-"""In which of PyTorch's operators a training step spends its time."""
+"""The time of a training step by PyTorch operator."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ KINDS = {
     "convolutions": ("_convolution", "convolution_backward", "mkldnn_convolution"),
     "Adam": ("_fused_adam_",),
 }
-"""Operators that belong together → their names without ``aten::``; the others are "everything else"."""
+"""Group of operators → their names without ``aten::``; all others are "everything else"."""
 
 
 def section(setting: Setting) -> str:

@@ -1,11 +1,11 @@
-"""A network that goes away for a while: a study whose Dask worker cannot be reached in the middle of a training.
+"""A network failure: a study whose Dask worker becomes unreachable during a training.
 
     sudo env PATH="$PATH" python -m benchmarks.partition --seconds 45
 
-Two network namespaces with a cable between them hold the scheduler with the command, and the worker; they share the
-disk. The cable is pulled when the worker trains. The study must end with the numbers of a study on this machine alone.
-Dask gives up a connection after 30 s by itself: its limit is raised here, as docs/cluster.md says. Needs Linux, root,
-iproute2 and softvq[cluster].
+Two network namespaces, connected by a virtual cable, hold the scheduler with the command, and the worker; they share
+the disk. The cable is disconnected while the worker trains. The study must have the same results as on this machine
+alone. By default, Dask gives up a connection after 30 s; this limit is raised here, as docs/cluster.md explains.
+Requires Linux, root, iproute2 and softvq[cluster].
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from softvq_cli.experiments.worker import PROGRESS, TRAINING
 HERE, THERE = "softvq-here", "softvq-there"
 ADDRESS = "tcp://10.77.0.1:8786"
 CLOCKS = ("seconds", "steps_per_second")
-"""Measures that differ from run to run."""
+"""Metrics that differ from run to run."""
 
 
 def ip(*words: str) -> None:
@@ -34,7 +34,7 @@ def ip(*words: str) -> None:
 
 
 def inside(namespace: str, *words: object, **more: object) -> subprocess.Popen[bytes]:
-    """A Python module in a namespace."""
+    """Run a Python module in a namespace."""
     limit = "DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP=300s"
     command = ["ip", "netns", "exec", namespace, "env", limit, sys.executable, "-m", *map(str, words)]
     return subprocess.Popen(command, **more)  # type: ignore[call-overload, no-any-return]
@@ -42,7 +42,7 @@ def inside(namespace: str, *words: object, **more: object) -> subprocess.Popen[b
 
 @contextlib.contextmanager
 def namespaces() -> Iterator[None]:
-    """Two of them, 10.77.0.1 and 10.77.0.2."""
+    """Create the two namespaces, 10.77.0.1 and 10.77.0.2."""
     remove()
     try:
         ip("link", "add", "sv1", "type", "veth", "peer", "name", "sv2")
@@ -58,14 +58,14 @@ def namespaces() -> Iterator[None]:
 
 
 def remove() -> None:
-    """The namespaces, and with them the cable, of this run or of one that was killed."""
+    """Remove the namespaces and the cable, of this run or of a killed one."""
     for name in (HERE, THERE):
         subprocess.run(["ip", "netns", "delete", name], check=False, stderr=subprocess.DEVNULL)
 
 
 @contextlib.contextmanager
 def cluster(folder: Path) -> Iterator[None]:
-    """A scheduler here and a worker there."""
+    """Start a scheduler in one namespace and a worker in the other."""
     quiet = {"cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     scheduler = ("distributed.cli.dask_scheduler", "--host", "10.77.0.1", "--port", 8786, "--no-dashboard")
     worker = ("distributed.cli.dask_worker", ADDRESS, "--nthreads", 1, "--no-dashboard")
@@ -81,13 +81,13 @@ def cluster(folder: Path) -> Iterator[None]:
 
 
 def numbers(folder: Path) -> list[dict[str, str]]:
-    """The table of a study without its clocks."""
+    """The table of a study without times."""
     with (folder / "table1.csv").open(newline="") as file:
         return [row for row in csv.DictReader(file) if row["measure"] not in CLOCKS]
 
 
 def trains(folder: Path) -> bool:
-    """Whether a job of the study has begun to train."""
+    """Whether a job of the study has started to train."""
     return any(json.dumps(TRAINING) in path.read_text() for path in folder.rglob(PROGRESS))
 
 

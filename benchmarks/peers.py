@@ -1,4 +1,4 @@
-"""What one would use instead, on the same model, the same loss and the same images."""
+"""Alternatives to softvq, with the same model, loss and images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from softvq_cli.training.session import Session
 
 
 class Loss(nn.Module):
-    """A session's model and the loss of a batch of its images."""
+    """The model of a session and the loss of a batch of its images."""
 
     def __init__(self, one: Session) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class Loss(nn.Module):
 
 
 def eager(one: Session, steps: int, *, fused: bool) -> Callable[[], None]:
-    """A plain loop: images as floats in memory, slices of a permutation, torch.optim.Adam."""
+    """A plain loop: float images in memory, slices of a permutation, torch.optim.Adam."""
     loss, images, batch = Loss(one), images_as_floats(one), one.config.train.batch_size
     optimiser = torch.optim.Adam(loss.parameters(), lr=one.config.train.lr, fused=fused)
 
@@ -47,7 +47,7 @@ def eager(one: Session, steps: int, *, fused: bool) -> Callable[[], None]:
 
 
 def data_loader(one: Session, steps: int) -> Callable[[], None]:
-    """The tutorial's loop: DataLoader, Adam as it stands, the loss added up as a number."""
+    """The loop of tutorials: DataLoader, Adam with defaults, and a sum of the loss as a Python number."""
     loss, batch = Loss(one), one.config.train.batch_size
     loader = DataLoader(TensorDataset(images_as_floats(one).cpu()), batch_size=batch, shuffle=True, drop_last=True)
     optimiser = torch.optim.Adam(loss.parameters(), lr=one.config.train.lr)
@@ -72,7 +72,7 @@ def data_loader(one: Session, steps: int) -> Callable[[], None]:
 
 
 def pythae(one: Session, steps: int) -> Callable[[], None] | None:
-    """An epoch of pythae's BaseTrainer as it stands, over as many images as ``steps`` take; None without pythae."""
+    """One epoch of pythae's BaseTrainer with defaults, on enough images for ``steps``; None without pythae."""
     try:
         from pythae.data.datasets import BaseDataset
         from pythae.models.base.base_utils import ModelOutput

@@ -38,13 +38,13 @@ from tests.helpers import Result, ended_well, installed, plain, save_blobs, temp
 
 ERRORS = ("EIO", "ENOSPC", "EROFS", "EDQUOT", "ESTALE", "EINTR")
 CLOCKS = ("seconds", "steps_per_second")
-"""Numbers of a training that no two have in common, except by chance."""
+"""Metrics that are different in every training, except by chance."""
 KILLS = 8
-"""Of a run at most, before it may come to its end."""
+"""Maximum number of kills of a run; after that it may finish."""
 Outcomes = list[str] | None
-"""Of one try, one word each; None: there is nothing more to try."""
+"""The outcomes of one attempt, one word each; None: there is nothing left to try."""
 Try = Callable[[int], Outcomes]
-"""What an attack does with one command or kind of file, the first time with 0, then with 1 …"""
+"""Attacks one command or kind of file; the argument is the number of the attempt, from 0."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ class Command:
 
     first: list[Any]
     again: list[str]
-    """The words that are added to go on after an interruption."""
+    """Additional words that continue the command after an interruption."""
     before: list[Any] | None = None
-    """The words of a command that has to run first."""
+    """A command that must run first."""
 
 
 def commands(npz: Path, iterations: int) -> dict[str, Command]:
@@ -72,11 +72,11 @@ def commands(npz: Path, iterations: int) -> dict[str, Command]:
     }
 
 
-# ---- what a command leaves
+# ---- the output of a command
 
 
 def leaves(folder: Path) -> dict[str, Any]:
-    """What is below the folder: JSON by its values, a checkpoint by its tensors, all other files by their bytes."""
+    """The files below the folder: JSON as values, checkpoints as tensors, all others as bytes."""
     from softvq_cli.training import archive
 
     values: dict[str, Any] = {}
@@ -94,7 +94,7 @@ def leaves(folder: Path) -> dict[str, Any]:
 
 
 def flat(value: Any, name: str) -> dict[str, Any]:
-    """The numbers and texts of a document by their path in it."""
+    """The numbers and texts of a document, by their path in it."""
     if not isinstance(value, dict | list):
         return {name: value}
     parts = value.items() if isinstance(value, dict) else enumerate(value)
@@ -104,12 +104,12 @@ def flat(value: Any, name: str) -> dict[str, Any]:
 
 
 class Trial:
-    """A command in new folders, compared with what it leaves when nothing disturbs it.
+    """A command in new folders, whose output is compared with that of an undisturbed command.
 
     Args:
-        start: of a process with the command.
-        command: what is attacked.
-        folder: for all that is made.
+        start: starts a process with the command.
+        command: the command to attack.
+        folder: for all files.
     """
 
     def __init__(self, start: Callable[..., Result], command: Command, folder: Path) -> None:
@@ -127,17 +127,17 @@ class Trial:
             both.append(leaves(place))
         assert both[0].keys() == both[1].keys()
         self.names = set(both[0])
-        self.same = {name: value for name, value in both[0].items() if both[1][name] == value}  # so no other clocks
+        self.same = {name: value for name, value in both[0].items() if both[1][name] == value}  # excludes times
 
     def place(self, name: str) -> Path:
-        """A new folder in which the command can run."""
+        """A new folder for the command."""
         return shutil.copytree(self.template, self.folder / name)
 
     def check(self, place: Path, moment: object) -> None:
-        """Let the command go on to its end, and compare what it leaves (AssertionError); the folder goes."""
+        """Let the command finish, compare its output (AssertionError), and remove the folder."""
         for _ in range(600):
             ended = self.start(*self.command.first, *self.command.again, cwd=place)
-            if ended.code != 4:  # workers of a killed command may hold its folder for a moment
+            if ended.code != 4:  # workers of a killed command may lock its folder for a moment
                 break
             time.sleep(0.1)
         ended.done()
@@ -153,7 +153,7 @@ class Trial:
 
 
 def kills(trial: Trial) -> Try:
-    """Kill the command at random moments until it gets to its end; the outcomes are what its kills fell into."""
+    """Kill the command at random moments until it finishes; the outcomes are the phases in which it was killed."""
 
     def attack(number: int) -> Outcomes:
         place, chance, moments = trial.place(str(number)), random.Random(number), []
@@ -161,7 +161,7 @@ def kills(trial: Trial) -> Try:
             again = trial.command.again if attempt else []
             ended = trial.start(*trial.command.first, *again, cwd=place, after=chance.uniform(0, trial.seconds))
             killed = ended.code == -signal.SIGKILL
-            trial.seconds *= 1.02 if killed else 0.9  # the machine may have become slower, or faster
+            trial.seconds *= 1.02 if killed else 0.9  # adapts to the speed of the machine
             if not killed:
                 assert ended.code in (0, 4), ended
                 break
@@ -173,7 +173,7 @@ def kills(trial: Trial) -> Try:
 
 
 def faults(trial: Trial) -> Try:
-    """Let each call that writes fail once, with each error; the outcome is how the command ended."""
+    """Let each writing system call fail once, with each error; the outcome is how the command ended."""
 
     def attack(number: int) -> Outcomes:
         moment, name = number // len(ERRORS), ERRORS[number % len(ERRORS)]
@@ -182,7 +182,7 @@ def faults(trial: Trial) -> Try:
         ended_well(ended)
         assert ended.code in (0, 1), (moment, name, ended)
         if not (place / "fault").exists():
-            return None  # the command makes fewer calls than that
+            return None  # the command makes fewer calls
         (place / "fault").unlink()
         trial.check(place, (moment, name))
         return [f"{name}: " + ("went on" if ended.code == 0 else "one line")]
@@ -191,7 +191,7 @@ def faults(trial: Trial) -> Try:
 
 
 def as_a_shell(*words: object, cwd: Path, after: float | None = None) -> Result:
-    """The program as a shell starts it, with the networks of the paper."""
+    """Run the program as a shell does, with the networks of the paper."""
     process = installed(*words, cwd=cwd)
     try:
         out, err = process.communicate(timeout=after)
@@ -203,7 +203,7 @@ def as_a_shell(*words: object, cwd: Path, after: float | None = None) -> Result:
 
 @contextlib.contextmanager
 def trials(attack: str, only: list[str]) -> Iterator[Mapping[str, Callable[[], Try]]]:
-    """How to begin the attack on each of these commands."""
+    """Yield functions that prepare the attack on each of these commands."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
         folder = Path(temporary)
         os.environ["SOFTVQ_CACHE"] = str(folder / "cache")
@@ -226,7 +226,7 @@ def trials(attack: str, only: list[str]) -> Iterator[Mapping[str, Callable[[], T
 
 @dataclass
 class Counts:
-    """What was tried so far of one command or kind of file."""
+    """The attempts on one command or kind of file so far."""
 
     tries: int = 0
     seconds: float = 0.0
@@ -238,7 +238,7 @@ class Counts:
 
 
 class State:
-    """All counts of an attack, in a file where one is given."""
+    """All counts of an attack, stored in a file if one is given."""
 
     def __init__(self, path: Path | None, attack: str) -> None:
         self.path, self.attack = path, attack
@@ -265,7 +265,7 @@ class State:
 
 
 def share(kinds: Mapping[str, Callable[[], Try]], state: State, seconds: float) -> None:
-    """Try, for so long, what has had the least time so far."""
+    """For ``seconds``, attack the kinds that had the least time so far."""
     end, begun = time.monotonic() + seconds, dict[str, Try]()
     for name in kinds:
         state.counts.setdefault(name, Counts())

@@ -1,4 +1,4 @@
-"""How the cost of data grows from 10^4 to 10^6 images, with an empty cache and again."""
+"""How the cost of reading data grows from 10^4 to 10^6 images, with an empty cache and with a full one."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from benchmarks.setting import Setting
 from benchmarks.timing import table, table_line
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
-"""The first shows what a command costs whatever its data are; it is taken off before exponents are computed."""
+"""The first size shows the fixed cost of a command, which is subtracted before exponents are computed."""
 SHAPE = (32, 32, 3)
 DISTINCT = 512
-"""So many different pictures, again and again: decoding costs the same, and making them does not take an hour."""
+"""Number of different pictures, which are repeated, so that creating them does not take an hour."""
 MOST_SECONDS = 300.0
-"""A size is passed over where it would take more processor time, as ten times the one before it."""
+"""A size is skipped if its expected processor time, ten times that of the previous one, is larger."""
 _LOADING = """
 import sys
 from softvq_cli.config import DataConfig
@@ -37,7 +37,7 @@ for split in ("train", "test"):
     load(DataConfig(data=sys.argv[1]), split).fingerprint
 """
 _NEEDED_BYTES = 12_000
-"""Per image, for the data and the cache together, on the disk."""
+"""Disk space per image, for the data and the cache together."""
 
 
 def section(setting: Setting) -> Iterator[str]:
@@ -77,7 +77,7 @@ class _Cost:
 
 
 def _exponents(costs: list[_Cost]) -> str:
-    """Of processor seconds, from the size before; nothing where it is too near to what every command costs."""
+    """The exponent of processor time relative to the previous size; empty if the fixed cost dominates."""
     if len(costs) < 3:
         return ""
     start, before, now = costs[0], costs[-2], costs[-1]
@@ -112,7 +112,7 @@ def _seconds_of_children() -> float:
 
 
 class _Most:
-    """The most anonymous memory of a process: what cannot be given back to the file that it came from."""
+    """The maximum anonymous memory of a process, which excludes memory-mapped files."""
 
     def __init__(self, pid: int) -> None:
         self._most, self._pid = 0, pid
@@ -126,7 +126,7 @@ class _Most:
             except OSError:
                 return
             lines = [line for line in status.splitlines() if line.startswith("RssAnon")]
-            if not lines:  # it has ended
+            if not lines:  # the process has ended
                 return
             self._most = max(self._most, int(lines[0].split()[1]) * 1024)
             time.sleep(0.02)
@@ -136,18 +136,18 @@ class _Most:
         return self._most
 
 
-# ---- the forms
+# ---- forms of data
 
 
 def _pictures() -> np.ndarray:
-    """uint8 (DISTINCT, H, W, C): smooth, so that they are as large as photographs when encoded."""
+    """uint8 (DISTINCT, H, W, C): smooth, so that their encoded size is that of photographs."""
     random = np.random.default_rng(0)
     coarse = random.integers(0, 256, (DISTINCT, 8, 8, SHAPE[2]), np.uint8)
     return coarse.repeat(SHAPE[0] // 8, axis=1).repeat(SHAPE[1] // 8, axis=2)
 
 
 def _files(count: int) -> Iterator[tuple[str, bytes]]:
-    """(class/name, JPEG) of so many images."""
+    """Yield (class/name, JPEG) for this number of images."""
     encoded = []
     for picture in _pictures():
         file = io.BytesIO()
@@ -172,7 +172,7 @@ def _write_tar(path: Path, count: int) -> None:
             info = tarfile.TarInfo(name)
             info.size = len(data)
             archive.addfile(info, io.BytesIO(data))
-            archive.members = []  # it would keep an object for each
+            archive.members = []  # tarfile would keep an object for each
 
 
 def _write_parquet(path: Path, count: int) -> None:

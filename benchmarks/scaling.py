@@ -1,4 +1,4 @@
-"""How the cost grows with the number of images, d, K and the size of the images."""
+"""How the cost grows with the number of images, d, K and the image size."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Run = Callable[[], object]
 
 
 def section(setting: Setting) -> str:
-    """Each line is a series of sizes, measured in turn."""
+    """Each line is a series of sizes, measured alternately."""
     quick = setting.quick
     batch = 8 if quick else 32
 

@@ -1,4 +1,4 @@
-"""On what and how thoroughly to measure."""
+"""The device, the number of threads and the thoroughness of the measurements."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Setting:
 
     @classmethod
     def of(cls, quick: bool, rounds: int | None, threads: int | None, clock: str, device: str) -> Setting:
-        """Also makes PyTorch and the other libraries use that many threads."""
+        """Create a setting, and set the number of threads in PyTorch and other libraries."""
         threads = threads or joblib.cpu_count()
         torch.set_num_threads(threads)
         threadpool_limits(threads)
@@ -39,7 +39,7 @@ class Setting:
 
 
 def processor() -> str:
-    """Its name, as far as the system tells."""
+    """The name of the processor, if the system provides it."""
     try:
         with open("/proc/cpuinfo") as file:
             return next(line.split(":")[1].strip() for line in file if line.startswith("model name"))

@@ -1,6 +1,6 @@
 """A training step compared with the same step in other loops; on a CPU, each in its own process.
 
-What a process does with memory that is freed is one of the differences there: in one process, all would have ours.
+Separate processes are needed because softvq also changes how a process treats freed memory.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ OURS = "softvq, float32"
 CASES = (("mnist", "soft-vq", 32), ("mnist", "soft-vq", 64), ("mnist", "ae", 32), ("svhn", "soft-vq", 32))
 QUICK = (("mnist", "soft-vq", 4),)
 BLOCKS = 5
-"""Of steps in a process; the median counts."""
+"""Number of blocks of steps in a process; the median counts."""
 
 
 @dataclass(frozen=True)
 class Order:
-    """What one process measures."""
+    """The measurement of one process."""
 
     data: str
     bottleneck: str
@@ -89,7 +89,7 @@ def _case(setting: Setting, data: str, bottleneck: str, batch: int) -> str:
 
 def _measured(order: Order) -> tuple[float, float] | None:
     if order.quick or order.device == "cuda":
-        return measure(order)  # a process takes seconds to start, and the memory that a GPU's steps free is not glibc's
+        return measure(order)  # starting a process takes seconds, and glibc does not manage the memory of a GPU
     words = [sys.executable, "-m", "benchmarks.step", json.dumps(asdict(order))]
     done = subprocess.run(words, check=True, capture_output=True, text=True)
     found = json.loads(done.stdout.splitlines()[-1])
@@ -97,7 +97,7 @@ def _measured(order: Order) -> tuple[float, float] | None:
 
 
 def measure(order: Order) -> tuple[float, float] | None:
-    """Seconds and page faults of a step, in this process; None where the contender is not installed."""
+    """Seconds and page faults per step, in this process; None if the contender is not installed."""
     setting = Setting.of(order.quick, 1, order.threads, order.clock, order.device)
     precision = "bfloat16" if order.contender.endswith("bfloat16") else "float32"
     settings = {"bottleneck": order.bottleneck, "batch_size": order.batch, "precision": precision}
@@ -108,7 +108,7 @@ def measure(order: Order) -> tuple[float, float] | None:
     run()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     seconds = in_turn({"": run}, 1 if order.quick else BLOCKS, order.clock)[""]
-    runs = 1 if order.quick else BLOCKS + 1  # the first warms up
+    runs = 1 if order.quick else BLOCKS + 1  # the first one is the warm-up
     faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
     return float(np.median(seconds)) / order.steps, faults / (runs * order.steps)
 

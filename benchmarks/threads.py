@@ -1,4 +1,4 @@
-"""Evaluation with several numbers of threads, on idle and on busy cores, in fresh processes."""
+"""Evaluation with different numbers of threads, on idle and on busy cores, in new processes."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _measured(threads: int, setting: Setting) -> dict[str, list[tuple[float, flo
     found: dict[str, list[tuple[float, float]]] = {}
     for _ in range(1 if setting.quick else setting.rounds):
         if setting.quick:
-            times = seconds(threads, quick=True)  # a process would take seconds to start
+            times = seconds(threads, quick=True)  # starting a process would take seconds
         else:
             environment = environment_of(threads)
             if threads != PLAIN:
@@ -73,7 +73,7 @@ def _measured(threads: int, setting: Setting) -> dict[str, list[tuple[float, flo
 
 
 def seconds(threads: int, *, quick: bool = False) -> dict[str, tuple[float, float]]:
-    """(wall, processor) of each task in this process, the second time that it is done."""
+    """(wall, processor) seconds of each task in this process, when it runs for the second time."""
     found = {}
     for name, task in tasks(threads, quick=quick).items():
         task()
@@ -84,7 +84,7 @@ def seconds(threads: int, *, quick: bool = False) -> dict[str, tuple[float, floa
 
 
 def tasks(threads: int, *, quick: bool) -> Mapping[str, Task]:
-    """What is measured, by name; some of it with the libraries as they are."""
+    """The measured tasks by name; some are those of other libraries."""
     (z, labels), size = latents(300 if quick else 3000, 8 if quick else 64), 10 if quick else 2000
     setting, random = Setting(quick, 1, threads, "wall", pick("cpu")), np.random.default_rng(0)
     embeds: dict[str, Task] = {}
@@ -103,7 +103,7 @@ def tasks(threads: int, *, quick: bool) -> Mapping[str, Task]:
             lambda: LogisticRegression(C=np.inf, max_iter=2000).fit(z, labels).predict(z),
             lambda: KMeans(CLASSES, n_init=starts, random_state=0).fit(z),
         )
-        own = dict(zip(own, peers, strict=False))  # openTSNE has one thread unless told otherwise
+        own = dict(zip(own, peers, strict=False))  # openTSNE uses one thread by default
     return embeds | own
 
 

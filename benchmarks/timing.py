@@ -1,4 +1,4 @@
-"""Contenders in turn, so that a machine that is slow for a while is slow for all of them."""
+"""Measure contenders alternately, so that temporary slowness of the machine affects all of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
 def in_turn(contenders: Mapping[str, Callable[[], object]], rounds: int, clock: str = "wall") -> dict[str, np.ndarray]:
-    """Seconds of each contender in each round, float64 (rounds,); where there are several, one before them warms up."""
+    """Seconds of each contender in each round, float64 (rounds,); several rounds are preceded by a warm-up."""
     now = CLOCKS[clock]
     seconds = {name: np.empty(rounds) for name in contenders}
     for number in range(-1 if rounds > 1 else 0, rounds):
@@ -27,13 +27,13 @@ def in_turn(contenders: Mapping[str, Callable[[], object]], rounds: int, clock: 
 
 
 def ratio(slow: np.ndarray, fast: np.ndarray) -> str:
-    """How many times faster: the median of the rounds' ratios, and where their middle half lies."""
+    """The speed-up: the median of the rounds' ratios, and their interquartile range."""
     low, middle, high = np.percentile(slow / fast, (25, 50, 75))
     return f"{middle:.2f} ({low:.2f}–{high:.2f})"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Markdown; the first column is text, the others are numbers."""
+    """A Markdown table; the first column is text, the others are numbers."""
     return "\n".join(table_line(cells) for cells in (header, ["---", *["---:"] * (len(header) - 1)], *rows))
 
 

@@ -1,10 +1,10 @@
-"""Write the pages that repeat what the program knows, so that they cannot differ from it.
+"""Generate the pages that repeat information from the program, so that they cannot differ from it.
 
-- docs/commands/: the live help pages, one page per command, and one for the settings that commands share;
+- docs/commands/: the help pages, one page per command, and one page for the settings that commands share;
 - docs/architecture.md: the list of files, from their docstrings;
 - docs/schemas: the JSON schemas, from the classes in softvq_cli/cli/documents.py;
-- docs/results: Markdown, CSV, LaTeX and figures (apart from maps) of the JSON documents;
-- docs/RESULTS.md and docs/studies: what stands between ``<!-- table FILE MEASURE… -->`` and the like (see KINDS) and
+- docs/results: Markdown, CSV, LaTeX and figures (apart from maps) from the JSON documents;
+- docs/RESULTS.md and docs/studies: the text between ``<!-- table FILE MEASURE… -->`` and the like (see KINDS) and
   ``<!-- end -->``, from the same documents and docs/results/claims.toml.
 
 ``python docs/generate.py``
@@ -46,12 +46,12 @@ PLAIN = {str: "string", bool: "boolean", int: "integer", float: "number", NoneTy
 SETTINGS = ("Data settings", "Model settings", "Loss settings", "Train settings")
 """The sections of a help page that several commands share."""
 ALL_SETTINGS = "train"
-"""The command that has all of them."""
+"""The command with all of these sections."""
 
 
 @functools.cache
 def help_page(*words: str) -> str:
-    """What ``softvq WORDS --help`` prints into a pipe, at a fixed width and without colour."""
+    """The output of ``softvq WORDS --help`` to a pipe, with fixed width and without colour."""
     environment = {name: value for name, value in os.environ.items() if name not in ("FORCE_COLOR", "GITHUB_ACTIONS")}
     environment |= {"COLUMNS": str(WIDTH), "NO_COLOR": "1", "TERM": "dumb"}
     out = io.StringIO()
@@ -61,7 +61,7 @@ def help_page(*words: str) -> str:
 
 
 def sections(name: str) -> dict[str, str]:
-    """Title → text of the parts of a command's help page; the first, without a title, is usage and description."""
+    """Title → text of the sections of a help page; the first, without a title, is usage and description."""
     parts = re.split(r"^ {0,2}(\w[\w ]*):\n", help_page(name), flags=re.MULTILINE)
     return {"": parts[0], **{title: text.rstrip("\n") for title, text in zip(parts[1::2], parts[2::2], strict=True)}}
 
@@ -72,12 +72,12 @@ def options(text: str) -> list[str]:
 
 
 def block(text: str) -> str:
-    """Text in a fixed-width font."""
+    """Text as a code block."""
     return f"```text\n{text.rstrip()}\n```"
 
 
 def command_page(name: str) -> str:
-    """One command: its help page, with a link in the place of the settings that commands share."""
+    """The page of one command: its help page, with a link instead of the settings that commands share."""
     of_command = sections(name)
     usage, _, description = of_command[""].partition("\n")
     parts = [f"# softvq {name}", block(usage.removeprefix("Usage: ")), textwrap.dedent(description).strip("\n")]
@@ -118,7 +118,7 @@ def command_pages() -> dict[str, str]:
 
 
 def schema(kind: Any) -> dict[str, Any]:  # noqa: PLR0911 (one for each kind of type)
-    """The JSON schema of a type: of a class with named fields, of a container, or of plain values."""
+    """The JSON schema of a type: a class with named fields, a container, or a scalar."""
     origin, arguments = get_origin(kind), get_args(kind)
     if kind is Any:
         return {}
@@ -152,7 +152,7 @@ def schemas() -> dict[str, str]:
 
 
 def files() -> str:
-    """One line a file, folder by folder: the first sentence of its docstring."""
+    """One line per file, folder by folder: the first sentence of its docstring."""
     sections: dict[str, list[str]] = {}
     for path in sorted(PACKAGE.rglob("*.py")):
         docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
@@ -165,14 +165,14 @@ def files() -> str:
 
 
 def architecture() -> str:
-    """docs/architecture.md with the list of files as it is now."""
+    """docs/architecture.md with the current list of files."""
     before, start, rest = ARCHITECTURE.read_text(encoding="utf-8").partition("<!-- files -->\n")
     _, end, after = rest.partition("<!-- end -->")
     return f"{before}{start}{files()}\n{end}{after}"
 
 
 def with_tables(page: Path) -> str:
-    """A page with what is between ``<!-- KIND ARGUMENTS -->`` and ``<!-- end -->`` as the documents have it."""
+    """A page in which the text between ``<!-- KIND ARGUMENTS -->`` and ``<!-- end -->`` is updated."""
     return re.sub(
         rf"(<!-- ({'|'.join(KINDS)})( [^>\n]+)? -->\n).*?(<!-- end -->)",
         lambda match: f"{match[1]}{KINDS[match[2]](*(match[3] or '').split())}\n{match[4]}",
@@ -182,7 +182,7 @@ def with_tables(page: Path) -> str:
 
 
 def read_study(name: str) -> dict[str, Any]:
-    """A document; of ``NAME@STEP`` with the models as they were after so many iterations."""
+    """A document; for ``NAME@STEP``, with the models after this number of iterations."""
     file, _, step = name.partition("@")
     document: dict[str, Any] = json.loads((RESULTS / f"{file}.json").read_text(encoding="utf-8"))
     if step:
@@ -197,7 +197,7 @@ def read_study(name: str) -> dict[str, Any]:
 
 
 def table(names: str, *measures: str) -> str:
-    """The table of a document, or chosen measures of some (``A+B``); ``spread`` adds what the spread is made of."""
+    """The table of a document, or chosen measures of several (``A+B``); ``spread`` adds the variance components."""
     documents = [read_study(name) for name in names.split("+")]
     if not measures:
         [document] = documents
@@ -224,7 +224,7 @@ def intervals(name: str) -> str:
 
 
 def course(name: str, measure: str) -> str:
-    """One measure along the training."""
+    """One measure as a function of the iterations."""
     document = read_study(name)
     [data] = document["data"]
     document["columns"] = [column for column in document["columns"] if column["measure"] == measure]
@@ -233,7 +233,7 @@ def course(name: str, measure: str) -> str:
 
 
 def orders(name: str) -> str:
-    """The pairs of models that differ after Holm's correction."""
+    """The pairs of models that differ significantly after Holm's correction."""
     document = read_study(name)
     [data] = document["data"]
     header, rows = formats.order_table(document, data)
@@ -241,7 +241,7 @@ def orders(name: str) -> str:
 
 
 def against(name: str, row: str) -> str:
-    """The differences of one row to each other model, paired and by Welch's t."""
+    """The differences between one row and each other model, paired and by Welch's t test."""
     document = read_study(name)
     columns = document["columns"]
     rows = []
@@ -254,12 +254,12 @@ def against(name: str, row: str) -> str:
 
 
 def difference(document: dict[str, Any], row: str, other: str, key: str) -> dict[str, Any] | None:
-    """Row minus other, where both have a result."""
+    """The difference row minus other, if both have a result."""
     values = []
     for name in (row, other):
         [of_row] = [each for each in document["rows"] if each["row"] == name]
         numbers = of_row["cells"][key]["values"]
-        # A measure that was asked for later has fewer values than the row has seeds.
+        # A measure that was requested later has fewer values than the row has seeds.
         seeds = of_row["seeds"][key.partition(".")[0]][: len(numbers)]
         values.append({seed: {key: value} for seed, value in zip(seeds, numbers, strict=True)})
     return versus(key, *values)
@@ -272,7 +272,7 @@ def csv_table(name: str) -> str:
 
 
 def text_table(header: list[str], rows: list[list[str]]) -> str:
-    """Columns of text, which stand to the left."""
+    """Left-aligned columns of text."""
     return formats.markdown_rows(header, rows).replace("---:", "---")
 
 
@@ -292,7 +292,7 @@ def claim(
     verdict: str = "",
     published: str = "–",
 ) -> list[str]:
-    """One line of the table; a verdict that is not given follows from the intervals."""
+    """One line of the table; the default verdict follows from the intervals."""
     document, measure = read_study(study), column.partition(".")[2]
     [of_row] = [each for each in document["rows"] if each["row"] == row]
     cell = of_row["cells"][column]
@@ -320,7 +320,7 @@ def claim(
 
 
 def studies() -> str:
-    """What was run, with which settings, how often and on what."""
+    """The studies with their commands, settings, number of trainings and computing time."""
     rows = []
     for each in CLAIMS["study"]:
         document = read_study(each["file"])
@@ -340,7 +340,7 @@ KINDS = {
     "claims": claims,
     "studies": studies,
 }
-"""What a page of results can ask for → the function that makes it of the documents."""
+"""Kinds of generated text in a page → the function that creates it from the documents."""
 
 
 if __name__ == "__main__":
