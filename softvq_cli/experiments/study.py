@@ -9,13 +9,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from softvq_cli.config import DataConfig, RunConfig
+from softvq_cli.config import DataConfig, resolve
 from softvq_cli.errors import InputError, UsageError, param
 from softvq_cli.experiments.backends import THREADS
 from softvq_cli.experiments.job import Job
 from softvq_cli.experiments.pool import Outcome
 from softvq_cli.files import on_disk
-from softvq_cli.presets import no_network, preset
+from softvq_cli.presets import no_network
 from softvq_cli.reporter import Reporter
 from softvq_cli.results.evaluate import at
 from softvq_cli.results.subject import REPRESENTATIONS
@@ -240,9 +240,10 @@ def plan_jobs(
                 continue
             for seed in seeds if row.seeded else (0,):
                 bottleneck = row.subject if row.subject in BOTTLENECKS else "ae"
-                config = RunConfig.from_flat(
+                config = resolve(
+                    described.preset,
+                    described.image_shape,
                     {
-                        **preset(described.preset, described.image_shape, bottleneck),
                         "threads": THREADS,
                         **shared,
                         **row.settings,
@@ -250,7 +251,7 @@ def plan_jobs(
                         **asdict(described.config),
                         "bottleneck": bottleneck,
                         "seed": seed,
-                    }
+                    },
                 )
                 if config.train.batch_size > described.train:  # refused before a hundred jobs fail
                     raise UsageError(

@@ -16,7 +16,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from softvq_cli import datasets
 from softvq_cli.cli.reproduce import command_of
-from softvq_cli.config import DataConfig
+from softvq_cli.config import DataConfig, resolve
 from softvq_cli.devices import machine
 from softvq_cli.errors import InputError, RefusedError, UsageError
 from softvq_cli.evaluation.statistics import paired_difference, welch_difference
@@ -73,6 +73,19 @@ class Recorder(Reporter):
 def cell(document, row, column):
     [found] = [one for one in document["rows"] if one["row"] == row]
     return found["cells"][column]
+
+
+@pytest.mark.parametrize("recipe, bottleneck", [("notebook", "beta-vae"), ("paper", "gumbel-vq")])
+def test_a_job_has_the_settings_that_train_would_have(recipe, bottleneck, npz, tmp_path):
+    chosen = {"recipe": recipe, "K": 9}
+    request = PaperRequest(
+        names=("since",), out=tmp_path, seeds=1, only=(bottleneck,), data={"mnist": str(npz)}, settings=chosen
+    )
+    [study] = request.plan(Reporter())
+    alone = resolve("mnist", study.data["mnist"].image_shape, {**chosen, "bottleneck": bottleneck}).flat()
+    planned = study.jobs[0].config.flat()
+    differing = {name for name in alone if alone[name] != planned[name]}
+    assert differing <= {"data", "iterations"}  # since trains for 10 000
 
 
 def test_every_cell_has_its_runs_mean_deviation_and_the_papers_number(document, request_of_table1):
