@@ -1,4 +1,4 @@
-"""Fixtures for all tests: no network, no writing outside the test's own folder."""
+"""Fixtures for all tests: no network, and no writing outside a test's own folder."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from softvq_cli.datasets.dataset import Dataset
 from tests import helpers
 from tests.helpers import Zygote, blobs, save_blobs, shrunk_networks, zygote_in
 
-# Before torch is loaded, here and in the commands that tests start: the models are tiny, and threads of
-# several tests side by side would wait for each other.
+# Before torch is loaded, here and in commands that tests start: the models are tiny, and threads of parallel tests
+# would wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# Where threads are asked for, as in t-SNE, they wait without burning the time of the tests beside them.
+# Where several threads are needed, as in t-SNE, they wait without using processor time of other tests.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # A shell's background job ignores Ctrl-C, and so would every command that the tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -39,7 +39,7 @@ QUICK = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of :data:`QUICK`, but for what is slow."""
+    """Mark the tests of :data:`QUICK`, except slow ones."""
     places = [Path(__file__).parent / name for name in QUICK]
     for item in items:
         if item.get_closest_marker("slow") is None and any(item.path.is_relative_to(place) for place in places):
@@ -48,7 +48,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real data beside the repository; tests that need it are skipped without it."""
+    """The folder with real data next to the repository; tests that need it are skipped without it."""
     folder = Path(__file__).resolve().parents[2] / "shared" / "data"
     if not folder.is_dir():
         pytest.skip("the real data are not on this machine")
@@ -57,7 +57,7 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of all workers of this test session."""
+    """A folder shared by all workers of this test session."""
     folder = tmp_path_factory.getbasetemp()
     return folder.parent if WORKER else folder
 
@@ -84,7 +84,7 @@ def papers_networks() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Decoded images and downloads go to a folder of the test session, not to the user's."""
+    """Store decoded images and downloads in a folder of the test session instead of the user's."""
     folder = tmp_path_factory.getbasetemp() / "cache"
     monkeypatch.setenv("SOFTVQ_CACHE", str(folder / "decoded"))
     monkeypatch.setenv("SOFTVQ_DATA", str(folder / "data"))
@@ -104,7 +104,7 @@ def npz(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def forked_workers(zygote: Zygote) -> Iterator[None]:
-    """The processes of a grid start at once and have small networks, as this process then has."""
+    """Workers start immediately and have small networks, as this process then has."""
     from softvq_cli.experiments import backends, pool
 
     with (

@@ -1,4 +1,4 @@
-"""The Python API, as the documentation shows it."""
+"""The Python API as documented."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ def test_scikit_learn_has_nothing_against_the_estimators(estimator: Any) -> None
 
 
 def rows_of(images: np.ndarray) -> np.ndarray:
-    """The images as numbers in a unit of their own, float64 (N, H*W*C)."""
+    """The images as numbers in other units, float64 (N, H*W*C)."""
     flat: np.ndarray = images.reshape(len(images), -1) / 50.0 - 1.5
     return flat
 

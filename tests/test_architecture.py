@@ -1,4 +1,4 @@
-"""The house: data flows one way, and the imports say so."""
+"""Data flow in one direction, as the imports must show."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ MODULES = modules()
 
 
 def imports(path: Path) -> Iterator[str]:
-    """What a file imports of the package, wherever it does it and whatever for."""
+    """All imports from the package in a file, anywhere and for any purpose."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name.startswith("softvq_cli"))

@@ -1,4 +1,4 @@
-"""The benchmarks run; how fast anything is, is not tested."""
+"""The benchmarks run; their results are not tested."""
 
 from __future__ import annotations
 

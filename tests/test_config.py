@@ -1,4 +1,4 @@
-"""Settings are checked when they are built, and presets are the paper's."""
+"""Settings are checked on construction, and presets are those of the paper."""
 
 from __future__ import annotations
 

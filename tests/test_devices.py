@@ -1,4 +1,4 @@
-"""How many threads evaluation takes, and what a process does with memory that is freed."""
+"""The number of threads for evaluation, and how a process treats freed memory."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ LABELS = np.arange(120) % 3
     ],
 )
 def test_every_evaluation_has_one_thread_a_product(module, inner, run, monkeypatch):
-    """So its last digits are the same on any number of processors, and nobody waits in a circle."""
+    """Its last digits are then the same for any number of processors, and no thread busy-waits."""
     seen, real = [], getattr(module, inner)
     monkeypatch.setattr(module, inner, lambda *args, **more: (seen.append(blas_threads()), real(*args, **more))[1])
     with threadpool_limits(2):

@@ -1,4 +1,4 @@
-"""Embedding files: what is read, what is refused, and that a file is either the old one or the new one."""
+"""Embedding files: reading, refusing, and replacing them atomically."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def write(path: Path, z: np.ndarray = ROWS, **side: Any) -> Path:
 
 
 def refused(path: Path, *values: object, labels: Path | None = None) -> None:
-    """In one line that names the file and these values."""
+    """Check for one line that names the file and these values."""
     with pytest.raises(InputError) as error:
         embeddings.read(path, labels)
     message = str(error.value)

@@ -1,4 +1,4 @@
-"""A written file is whole or it is the old one."""
+"""Files are written completely or stay unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labels by another numbering are matched by the names of the classes."""
+"""Labels with different numbering are matched by class names."""
 
 from __future__ import annotations
 

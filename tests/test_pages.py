@@ -1,4 +1,4 @@
-"""The pages of docs/ do what they say."""
+"""The pages of docs/ are correct: their commands, code and links work."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ PAGES = {
 
 
 def blocks(page: str, language: str) -> list[str]:
-    """The code of ``docs/page`` in that language, in order."""
+    """The code blocks of ``docs/page`` in a language, in order."""
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
@@ -150,7 +150,7 @@ def test_no_link_is_dead(page: str) -> None:
 
 
 def messages() -> list[str]:
-    """Every text in the source as a user sees it: settings as options, what is filled in as an ellipsis."""
+    """Every message in the source as users see it: settings as options, values as an ellipsis."""
     texts: list[str] = []
     for path in (ROOT / "softvq_cli").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -301,7 +301,7 @@ def test_what_the_page_promises_is_there_with_its_arguments_and_shapes() -> None
 
 @pytest.fixture
 def names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What the Python of a page may speak of, beside a short run in ``runs/first``; all trainings are short."""
+    """The names that the Python code of a page may use, with a short run in ``runs/first``; trainings are short."""
     monkeypatch.chdir(tmp_path)
     digits = datasets.load(DataConfig("digits"), "train")
     train, embedder = training.train, softvq.AutoencoderEmbedder

@@ -1,4 +1,4 @@
-"""One check of numbers for settings, arguments of evaluations and strangers' files; nothing is printed at length."""
+"""The common check of numbers for settings, arguments and untrusted files; messages stay short."""
 
 from __future__ import annotations
 

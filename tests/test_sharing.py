@@ -1,4 +1,4 @@
-"""What reports and exported files say of where things lie."""
+"""Paths in reports and exported files do not reveal private folders."""
 
 from __future__ import annotations
 

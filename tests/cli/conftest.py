@@ -1,4 +1,4 @@
-"""Run the program in this process, as a shell would see it."""
+"""Fixtures that run the program in this process, as a shell would."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def small_run(command: str, folder: Path) -> None:
 
 @pytest.fixture
 def for_people(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commands print what a person at a terminal gets."""
+    """Commands print their output for people, as at a terminal."""
     monkeypatch.setattr(Terminal, "piped", False)
 
 

@@ -1,4 +1,4 @@
-"""Files and folders that cannot be used: one line, the right exit code, nothing overwritten or half written."""
+"""Unusable files and folders: one line, the right exit code, nothing overwritten or incomplete."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("small_networks")
 
 @pytest.fixture
 def refused(softvq, tmp_path):
-    """Check that a command is refused and that the current folder holds afterwards what it held before."""
+    """Check that a command is refused and leaves the current folder unchanged."""
 
     def state() -> dict[str, bytes]:
         files = (path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".lock")
@@ -133,7 +133,7 @@ class _Runs:
 
 
 def make_checkpoint(kind: str, path: Path, good: Path, evidence: Path) -> None:
-    """A file at ``path`` that only looks like a checkpoint."""
+    """A file at ``path`` that imitates a checkpoint."""
     import torch
 
     raw = good.read_bytes()
@@ -175,7 +175,7 @@ def test_a_run_that_does_not_have_what_is_asked_for(refused, softvq, tmp_path):
     refused(2, ("embed", "run", "--what", "zq"), "'zq'", "'z_q'")
 
 
-# ---- places to write to
+# ---- output locations
 
 
 def test_folders_that_are_not_there_and_names_that_are_taken(refused, softvq, trained, tmp_path):
@@ -199,7 +199,7 @@ def test_a_folder_that_is_read_only(refused, trained, tmp_path):
     refused(1, ("train", "-o", "locked/run", *QUICK), "locked")
 
 
-# ---- what is said
+# ---- messages
 
 
 def test_what_is_mapped_or_without_effect_is_said(softvq):

@@ -1,4 +1,4 @@
-"""Codes out and in: tables of codes, what `info` says of them, and images and vectors made of codes."""
+"""Tables of codes, the statistics of `info` on them, and decoding of codes to images and vectors."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_agreement_with_classes_is_that_of_scikit_learn_and_positions_are_not_it
 
 
 def test_without_a_network_rvq_is_residual_k_means_and_a_row_next_to_rvq(softvq, vectors) -> None:
-    """By hand: k-means of the standardised training rows, then of what it leaves; nothing is trained."""
+    """Computed by hand: k-means of the standardised training rows, then of the residuals; nothing is trained."""
     softvq("train", "--data", "x.npz", "--bottleneck", "rvq", "--arch", "none", "--K", "4", "--out", "km", "-q").done()
     checkpoint = package.load("km/ckpt.pt")
     assert checkpoint.step == 1 and checkpoint.model.config.latent_dim == 12

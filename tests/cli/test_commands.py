@@ -1,4 +1,4 @@
-"""What each command does, from the shell's side."""
+"""The behaviour of each command in a shell."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("small_networks")
 
 @pytest.fixture
 def latents(tmp_path):
-    """Three clouds of 40 rows in 5 dimensions with their labels next to them: path of the .npy."""
+    """Three clusters of 40 rows in 5 dimensions, with labels: path of the .npy."""
     random = np.random.default_rng(0)
     labels = np.arange(120) % 3
     z = (10 * np.eye(3, 5)[labels] + random.normal(size=(120, 5))).astype(np.float32)
@@ -29,7 +29,7 @@ def latents(tmp_path):
 
 
 def hints(result) -> list[list[str]]:
-    """The commands that a result names as the next ones, as a shell would read them."""
+    """The next commands that a result suggests, as a shell would read them."""
     return [shlex.split(line.removeprefix("next: ")) for line in result.err.splitlines() if line.startswith("next: ")]
 
 

@@ -1,4 +1,4 @@
-"""softvq data show, and other data than a checkpoint was trained on."""
+"""softvq data show, and other data than those of the checkpoint."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.helpers import QUICK, encoded, grey_files, pixels, write_folder
 
 
 def folder(root, sixteen: bool = False):
-    """Six ants and six bees: two are equal, one is a single colour; a README lies beside them."""
+    """Six ants and six bees: two are equal, one is a single colour; there is also a README."""
     random = np.random.default_rng(0)
     for kind in ("ant", "bee"):
         (root / kind).mkdir(parents=True)

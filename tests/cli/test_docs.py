@@ -1,4 +1,4 @@
-"""docs/commands, docs/architecture.md and docs/schemas are what the program says of itself."""
+"""docs/commands, docs/architecture.md and docs/schemas agree with the program."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every end of a command: one line, the documented exit code, no traceback."""
+"""All ways in which a command ends: one line, the documented exit code, no traceback."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.helpers.commands import UNFORESEEN
 
 @pytest.fixture
 def failing_with(softvq, monkeypatch):
-    """Run a command whose call of the core raises ``error``."""
+    """Run a command whose call to the core raises ``error``."""
 
     def run(error: BaseException, *words: str):
         def fail(*_args, **_more):

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM at any moment."""
+"""Ctrl-C and SIGTERM at any time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.helpers import start, wait_for
 
 @pytest.fixture
 def handler():
-    """The answer to signals, called directly: the test runner keeps its own."""
+    """The signal handler, called directly, because the test runner keeps its own."""
     return Interrupts()
 
 
@@ -63,7 +63,7 @@ def test_signals_are_answered_within_a_command_unless_they_are_ignored(number):
 
 
 def test_a_signal_during_an_import_is_answered_after_it(softvq, monkeypatch, tmp_path):
-    """A C++ extension that is interrupted while it sets itself up would abort the process."""
+    """A C++ extension that is interrupted during its initialisation would abort the process."""
     from softvq_cli import datasets
 
     (tmp_path / "set_up.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)\nfinished = True\n")

@@ -1,4 +1,4 @@
-"""softvq issues on planted folders."""
+"""softvq issues on folders with known issues."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a command loads: nothing heavy that it does not use, and with threads that wait passively."""
+"""The modules that a command imports: no heavy ones that it does not use; and its threads wait passively."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HEAVY = frozenset(
 ARRAYS = {"numpy", "PIL"}
 MODEL = {*ARRAYS, "torch"}
 CLUSTERING = {*ARRAYS, "sklearn", "scipy", "pandas", "pyarrow"}
-"""scikit-learn loads the last two where they are installed."""
+"""scikit-learn imports the last two if they are installed."""
 CODE = """
 import sys
 from softvq_cli.__main__ import main
@@ -30,7 +30,7 @@ print(code, *sys.modules, file=sys.stderr)
 
 
 def modules(*words: object, cwd: Path, **environment: str) -> tuple[set[str], str]:
-    """The heavy modules that are loaded when a command has ended well, and what it said."""
+    """The heavy modules that are loaded after a successful command, and its output."""
     done = subprocess.run(
         [sys.executable, "-c", CODE, *map(str, words)],
         cwd=cwd,

@@ -1,4 +1,4 @@
-"""Where a command is started and where its output goes: variables, homes, folders, links, devices."""
+"""The places where a command starts and writes: variables, homes, folders, links, devices."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ for words in json.loads(sys.argv[1]):
     ended.append([code, err.getvalue()])
 print(json.dumps(ended))
 """
-"""Commands in a place with neither; how each ended."""
+"""A program that runs commands without a home and a temporary folder; it prints how each ended."""
 
 
 def nowhere(*commands: str, cwd: Path, **variables: str) -> list[tuple[int, str]]:

@@ -1,4 +1,4 @@
-"""softvq predict, and new images that a model takes."""
+"""softvq predict, and the conversion of new images for a model."""
 
 from __future__ import annotations
 

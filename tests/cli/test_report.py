@@ -1,4 +1,4 @@
-"""softvq report, from the shell's side."""
+"""softvq report in a shell."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""softvq reproduce and softvq sweep as a shell sees them."""
+"""softvq reproduce and softvq sweep in a shell."""
 
 from __future__ import annotations
 

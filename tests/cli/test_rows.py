@@ -1,4 +1,4 @@
-"""Files of embeddings: what cluster and probe measure of them, in parts, and where they contradict each other."""
+"""Embedding files: the results of cluster and probe, files in parts, and contradictory files."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def toml(tmp_path: Path):
 
 
 def as_shown(error: BaseException) -> str:
-    """What the command line says of it."""
+    """The error message of the command line."""
     return describe(error)[1]
 
 

@@ -1,4 +1,4 @@
-"""How the program starts: quickly, and with nothing that is not needed."""
+"""The program starts quickly and imports nothing unnecessary."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Streams in any encoding or closed, and the other ways a place can differ from where the program was written."""
+"""Streams with any encoding or closed, and other differences between systems."""
 
 from __future__ import annotations
 

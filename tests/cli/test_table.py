@@ -1,4 +1,4 @@
-"""Embeddings as one table, and through output."""
+"""Embeddings as one table, and output through pipes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def parquet():
 
 @pytest.fixture
 def pipe(monkeypatch):
-    """Put bytes, or the terminal, where commands read standard input."""
+    """Use bytes, or the terminal, as standard input of commands."""
 
     def put(content: bytes | None) -> None:
         stream = SimpleNamespace(buffer=io.BytesIO(content or b""), isatty=lambda: content is None)

@@ -1,4 +1,4 @@
-"""What people see: bars, tables and notes on a real terminal, and lines in a batch job's log."""
+"""The output for people: bars, tables and notes on a real terminal, and lines in the log of a batch job."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pty = pytest.importorskip("pty")
 def on_a_terminal(zygote, tmp_path):
     """Run a command with standard error, or both streams, on a terminal.
 
-    It returns the exit code, what the terminal got, and standard output where that is a pipe.
+    It returns the exit code, the output to the terminal, and standard output if it is a pipe.
     """
 
     def run(*words: object, both: bool = True, **environment: str) -> tuple[int, str, str]:
@@ -77,7 +77,7 @@ def test_no_color_is_honoured(on_a_terminal, trained, words):
 
 
 def log(steps: int, seconds: float, *, quiet: bool = False, first: int = 0) -> list[str]:
-    """What a training of so many steps, each of so many seconds, writes to a standard error that is a file."""
+    """The log on a standard error that is a file, for a training with this number of steps and seconds per step."""
     now = 1000.0
     with contextlib.redirect_stderr(io.StringIO()) as err:
         terminal = Terminal(quiet=quiet, clock=lambda: now)

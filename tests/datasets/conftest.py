@@ -1,4 +1,4 @@
-"""Tiny versions of the published data sets, with their own checksums put into the tables."""
+"""Tiny versions of the published data sets, whose checksums are entered in the tables."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tests.helpers import PUBLISHED, Mirror, downloads, md5
 
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files that were just written are read without a pause; the cache tells small ones by their content."""
+    """Recently written files are read without a delay; the cache identifies small ones by their content."""
     monkeypatch.setattr("softvq_cli.datasets.cache._GRAIN_NS", 0)
 
 
 @pytest.fixture
 def published(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, bytes]]:
-    """The tiny files are the published ones, as far as the table of checksums is concerned."""
+    """Enter the checksums of the tiny files as the published ones."""
     for name, files in PUBLISHED.items():
         checksums = {file: md5(data) for file, data in files.items()}
         monkeypatch.setitem(NAMED, name, dataclasses.replace(NAMED[name], files=checksums))
@@ -31,7 +31,7 @@ def published(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, bytes]]:
 
 @pytest.fixture
 def data_dir(published: dict[str, dict[str, bytes]], tmp_path: Path) -> Path:
-    """A data folder in which every data set lies complete."""
+    """A data folder with every data set complete."""
     for name, files in published.items():
         folder = tmp_path / "data" / NAMED[name].folder
         folder.mkdir(parents=True, exist_ok=True)
@@ -42,7 +42,7 @@ def data_dir(published: dict[str, dict[str, bytes]], tmp_path: Path) -> Path:
 
 @pytest.fixture
 def mirror(published: object, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
-    """A server that has all the files, and torchvision's tables pointing at it."""
+    """A server with all files, to which torchvision's tables point."""
     from torchvision import datasets
 
     server = Mirror()

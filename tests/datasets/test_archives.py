@@ -168,7 +168,7 @@ def test_a_damaged_header_in_a_tar_does_not_end_it_silently(tmp_path: Path) -> N
 
 
 def named_in_bytes(path: Path, names: dict[bytes, bytes]) -> Path:
-    """A .zip with these bytes for names, without a mark of their encoding, as old tools make them."""
+    """A .zip with these bytes as names, without a flag for their encoding, as old tools create."""
     with zipfile.ZipFile(path, "w") as archive:
         for number, (name, data) in enumerate(names.items()):
             archive.writestr(f"{number}".rjust(len(name), "x"), data)  # in its place, of its length

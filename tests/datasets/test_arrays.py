@@ -1,4 +1,4 @@
-"""Arrays in .npy, .npz, .mat and idx files: names, axes, types and labels; what can be two things is refused."""
+"""Arrays in .npy, .npz, .mat and idx files: names, axes, types and labels; ambiguous files are refused."""
 
 from __future__ import annotations
 
@@ -247,11 +247,11 @@ def test_a_mat_in_the_layout_of_svhn(tmp_path: Path) -> None:
     assert any("10" in note and "0" in note for note in data.notes)
 
 
-# ---- files that were made to harm, or are damaged
+# ---- malicious and damaged files
 
 
 class Trap:
-    """Unpickling this leaves a file behind."""
+    """Unpickling this creates a file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -335,7 +335,7 @@ def test_arrays_of_matlab_are_those_that_scipy_reads(compressed: bool) -> None:
 
 @pytest.mark.parametrize("compressed", [False, True])
 def test_a_damaged_matlab_file_is_one_line_or_read(tmp_path: Path, compressed: bool) -> None:
-    """SciPy's reader ends the process on some of these."""
+    """Some of these crash the process in SciPy's reader."""
     file = io.BytesIO()
     scipy.io.savemat(file, {"X": pixels(0, (12, 8, 8)), "y": np.arange(12)}, do_compression=compressed)
     for damaged in mutations(file.getvalue(), 200, seed=1):

@@ -1,4 +1,4 @@
-"""Images are decoded once; a damaged or unwritable cache costs time and nothing else."""
+"""Images are decoded once; a damaged or unwritable cache only costs time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""More than 8 bits, floats, TIFF: which values become black and white, and the range is kept."""
+"""Images with more than 8 bits, floats and TIFF: the values that become black and white, and the stored range."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_a_range_that_is_none(text: str) -> None:
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
 def test_colour_of_sixteen_bits_in_a_png(tmp_path: Path, mode: str) -> None:
-    """Pillow gives the upper eight bits alone: with them, twelve-bit colour has 16 levels."""
+    """Pillow returns only the upper eight bits, in which twelve-bit colour has 16 levels."""
     import struct
     import zlib
 

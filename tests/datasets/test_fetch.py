@@ -1,4 +1,4 @@
-"""Fetching: whole or not at all, checked, and one process at a time."""
+"""Downloads are complete or absent, verified, and done by one process at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Readers meet damaged bytes: they give images of the right form or one clear line, and nothing else."""
+"""Readers of damaged files return valid images or raise one clear line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COUNT = 150
 
 
 def survive(path: Path, whole: bytes, seed: int, count: int = COUNT) -> int:
-    """Read ``count`` mutations of the file; how many were refused."""
+    """Read ``count`` mutations of the file; returns how many were refused."""
     refused = 0
     for mutated in mutations(whole, count, seed):
         path.write_bytes(mutated)

@@ -1,4 +1,4 @@
-"""Folders of images: layouts, order, sizes; what a folder's name says; what is passed over, and what is refused."""
+"""Folders of images: layouts, order, sizes, names of folders, and files that are ignored or refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every kind of image file becomes 8-bit grey or colour, or is refused clearly."""
+"""Every image format becomes 8-bit grey or colour, or is refused clearly."""
 
 from __future__ import annotations
 

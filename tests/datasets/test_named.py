@@ -1,4 +1,4 @@
-"""The named data sets: digits, small files in the published layouts, and the real files where they are here."""
+"""The built-in data sets: digits, small files in the published layouts, and the real files if available."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ def images(split: str) -> np.ndarray:
 
 
 def hugging_face(folder: Path) -> Path:
-    """``cropped_digits`` as the hub has it: a file for each split."""
+    """``cropped_digits`` as on Hugging Face: one file per split."""
     for split, labels in LABELS.items():
         files = [encoded(image) for image in images(split)]
         hub_table(folder / f"{split}-00000-of-00001.parquet", files, labels, [*"0123456789"])

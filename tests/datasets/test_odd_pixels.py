@@ -1,4 +1,4 @@
-"""Files whose pixels are easily read wrong: orientation, outliers, missing data, RAW, alpha, pages without an image."""
+"""Files whose pixels are often misread: orientation, outliers, missing data, RAW, alpha, pages without an image."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_dicom_windows_that_differ_are_said(tmp_path: Path) -> None:
 
 
 def dng(path: Path) -> None:
-    """A thumbnail in the first directory, the sensor's values in a directory below it."""
+    """A thumbnail in the first directory, the sensor's values in a subdirectory."""
     with tifffile.TiffWriter(path) as file:
         file.write(pixels(0, (6, 5, 3)), photometric="rgb", subfiletype=1, subifds=1)
         file.write(DEEP[..., 0], photometric="cfa", extratags=[(33421, "H", 2, (2, 2), True)])

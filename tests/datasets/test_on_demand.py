@@ -1,4 +1,4 @@
-"""Images beyond the cache's limit: decoded when they are asked for, with the bytes that the cache would have."""
+"""Data sets larger than the cache limit: images are decoded on demand, with the same bytes as from the cache."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every listing of docs/own-data.md is built as it stands there and read as it says."""
+"""Every listing of docs/own-data.md is created literally and read as the page says."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def image(name: str, seed: int) -> bytes:
 
 
 def build(root: Path, listing: str) -> None:
-    """The files of a listing: a path a line; after a colon, indented, what is in a file."""
+    """The files of a listing: one path per line; after a colon, indented, the content of the file."""
     inner: dict[str, list[str]] = {}
     for seed, line in enumerate(listing.splitlines()):
         if line.startswith("    "):

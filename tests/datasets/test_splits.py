@@ -1,4 +1,4 @@
-"""Train and test, where the data does not divide itself."""
+"""Train and test splits of data without splits."""
 
 from __future__ import annotations
 

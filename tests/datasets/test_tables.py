@@ -1,4 +1,4 @@
-"""Tables and lists: Parquet and Arrow as ``datasets`` and pyarrow write them, .csv, .tsv, .jsonl and metadata files."""
+"""Tables and lists: Parquet and Arrow as written by ``datasets`` and pyarrow, .csv, .tsv, .jsonl and metadata files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def write(path: Path, rows: slice = slice(None), **columns: Any) -> Path:
 
 
 def rows_of(images: np.ndarray) -> list[int]:
-    """Which of IMAGES these are."""
+    """The indices of these images in IMAGES."""
     return [int((image[..., 0] == IMAGES).all(axis=(1, 2)).argmax()) for image in images]
 
 

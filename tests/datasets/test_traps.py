@@ -1,4 +1,4 @@
-"""Data that were silently read as something else: they are read right, with a note, or refused."""
+"""Data that are easily misinterpreted: they are read correctly, with a note, or refused."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def table(path: Path, rows: list[int], **columns: list[Any]) -> Path:
 
 
 def numbers(data: Any) -> list[int]:
-    """Which of the images these are."""
+    """The indices of these images."""
     return [next(seed for seed in range(99) if np.array_equal(image[..., 0], pixels(seed))) for image in data.images]
 
 

@@ -1,4 +1,4 @@
-"""Vectors as data: which files hold them, what is refused, how they are standardised, and all commands on them."""
+"""Vectors as data: supported files, refused ones, standardisation, and all commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""K-means and its agreement with classes, against brute force and scikit-learn."""
+"""K-means and its agreement with classes, compared with brute force and scikit-learn."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_constant_rows_are_clustered_without_a_word(recwarn: pytest.WarningsReco
 
 
 def stretched(n: int = 600) -> tuple[np.ndarray, np.ndarray]:
-    """Three long thin clusters side by side, which K-means cuts across."""
+    """Three long thin clusters next to each other, which K-means splits."""
     random = np.random.default_rng(0)
     labels = np.arange(n) % 3
     return random.normal(size=(n, 2)) * [4, 0.5] + np.array([0.0, 4.0]) * labels[:, None] + 500, labels
@@ -166,7 +166,7 @@ def test_few_rows_are_clustered_by_any_method(method: str, n: int, clusters: int
 def test_a_note_says_when_the_accuracy_is_worth_nothing(
     labels: np.ndarray | None, clusters: int | None, value: str | None
 ) -> None:
-    """Whatever the rows are, random ones here."""
+    """For any rows, here random ones."""
     z = np.random.default_rng(0).normal(size=(30, 3))
     found = cluster(z, labels, clusters=clusters, n_init=2)
     assert len(found.notes) == (value is not None)

@@ -1,4 +1,4 @@
-"""Rows far from 0, and beside far ones: nothing is lost that float64 has, against scikit-learn."""
+"""Rows far from 0, or next to distant rows, keep the precision of float64, compared with scikit-learn."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def with_far_row(size: float, z: np.ndarray = Z) -> np.ndarray:
 
 
 def in_two_places(distance: float) -> np.ndarray:
-    """Every second row elsewhere: neither the mean nor the median is near them all."""
+    """Move every second row, so that neither the mean nor the median is near all of them."""
     z = Z.copy()
     z[::2] += distance
     return z

@@ -1,4 +1,4 @@
-"""What is odd in a set of images: duplicates, images without content, doubtful labels."""
+"""Issues in a set of images: duplicates, images without content, doubtful labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several starts of K-means at once, against scikit-learn's one by one."""
+"""Several starts of K-means together, compared with single ones of scikit-learn."""
 
 from __future__ import annotations
 

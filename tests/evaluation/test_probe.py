@@ -1,4 +1,4 @@
-"""The softmax and the nearest-neighbour probe, against formulas in NumPy and scikit-learn."""
+"""The softmax and the k-NN probe, compared with formulas in NumPy and with scikit-learn."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_lbfgs_is_at_the_optimum_of_wide_rows_whose_features_are_correlated() ->
 
 
 def test_wide_rows_that_a_plane_separates_have_the_features_of_unit_variance() -> None:
-    """There is no optimum then; whitened, what is found would be mostly what the rows differ least in."""
+    """There is no optimum then, and whitening would emphasise directions in which the rows hardly differ."""
     z, y = smooth_images(1800, separation=6.0)
     found = probe(z[:1500], y[:1500], z[1500:], y[1500:])
     x = (z - z[:1500].mean(0)) / z[:1500].std(0)
@@ -194,6 +194,6 @@ def test_options_out_of_range_are_said(measure: Any, options: Any, error: type[E
 
 @pytest.mark.parametrize("offset", [0.0, 0.3, 1e9])
 def test_rows_that_are_all_equal_give_the_commonest_class(offset: float) -> None:
-    """What the decoder gets of a codebook that has collapsed into one code."""
+    """The decoder's input of a codebook that has collapsed to one code."""
     z, labels = np.full((600, 8), offset, np.float32), np.repeat([0, 1, 1], 200)
     assert probe(z, labels, z, labels).accuracy == pytest.approx(2 / 3)

@@ -1,4 +1,4 @@
-"""Nearest rows, by scikit-learn and by products, against all distances in float64; and rows near their centre."""
+"""Nearest rows, by scikit-learn and by products, compared with all distances in float64; distances to centres."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GRID = RANDOM.integers(0, 3, (1500, 4)).astype(np.float32)
 
 @pytest.fixture(params=["scikit-learn", "products"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Which search is taken; by products for any number of rows, and with several tiles of them."""
+    """Select the search; products for any number of rows, with several tiles."""
     if request.param == "products":
         monkeypatch.setattr(search, "_MANY_PAIRS", 0)
         monkeypatch.setattr(search, "_TILE", 900)

@@ -1,4 +1,4 @@
-"""Means and paired differences, against scipy."""
+"""Means and paired differences, compared with scipy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Maps: the same from the same seed, near rows stay near, and the measures of that are right."""
+"""Maps: the same seed gives the same map, near rows stay near, and the quality measures are correct."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Jobs on a small data set that are done in a moment."""
+"""Jobs on a small data set that take only a moment."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from softvq_cli.results.evaluate import BASIC
 
 @pytest.fixture(scope="module", autouse=True)
 def workers(forked_workers: None) -> None:
-    """Forked ones; a test of how they start asks for others."""
+    """Forked workers; tests of how workers start request others."""
 
 
 @pytest.fixture(scope="session")

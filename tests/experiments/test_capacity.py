@@ -1,4 +1,4 @@
-"""What the system's limits leave for workers."""
+"""The number of workers that the system's limits allow."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_limits_that_leave_no_room_are_named(tmp_path: Path, limit: str, number:
 
 
 def limits(monkeypatch: pytest.MonkeyPatch, **given: tuple[int, int]) -> list[tuple[int, tuple[int, int]]]:
-    """Have these limits; what is set is listed."""
+    """Set these limits; changes to them are recorded."""
     kinds = {getattr(resource, f"RLIMIT_{name}"): value for name, value in given.items()}
     changed: list[tuple[int, tuple[int, int]]] = []
     monkeypatch.setattr(resource, "getrlimit", lambda kind: kinds.get(kind, (-1, -1)))

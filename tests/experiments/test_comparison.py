@@ -1,4 +1,4 @@
-"""A comparison of the paper on a small data set in the place of its own."""
+"""A comparison of the paper on a small data set."""
 
 from __future__ import annotations
 

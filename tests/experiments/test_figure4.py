@@ -1,4 +1,4 @@
-"""Models at a common reconstruction error."""
+"""Models compared at a common reconstruction error."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HERE = Where(jobs=1, device="cpu")
 
 
 def matched(jobs, target, tmp_path):
-    """Figure 4 with these jobs, cut."""
+    """Figure 4 with these jobs, shortened to the target."""
     study = Study("fig4", "Figure 4", "", (0,), (), (), {}, tuple(jobs), further={"target_nmse": None})
     outcome = Outcome({job: Evaluation({}, ()) for job in jobs}, {})
     return PaperRequest(names=("fig4",), out=tmp_path, target_nmse=target).match(study, outcome)

@@ -1,4 +1,4 @@
-"""A report's document as text; tests/test_results.py compares whole reports with the committed ones."""
+"""The document of a report as text; tests/test_results.py compares complete reports with the committed ones."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_two_intervals_and_the_pairs_that_are_told_apart():
 
 @pytest.mark.parametrize("width", [80, 200])
 def test_the_table_on_a_terminal_has_names_and_numbers_as_they_are(width):
-    """A file that ``--also`` takes may be called like rich's markup."""
+    """The name of a file for ``--also`` may look like rich's markup."""
     table = document()
     table["rows"][0]["label"] = "[red]clip"
     table["rows"][1]["cells"]["mnist.probe_accuracy"] |= {"n": 2, "values": [0.25, 0.75]}

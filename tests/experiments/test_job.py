@@ -1,4 +1,4 @@
-"""One job: trained and measured once, and again only if something is not what it was."""
+"""One job: trained and measured once, and again only if something has changed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.helpers import do, save_blobs
 
 @pytest.fixture
 def nothing_to_do(monkeypatch):
-    """From here on neither training steps nor K-means run."""
+    """From here on, training steps and K-means raise an error."""
 
     def never(*args, **kwargs):
         raise AssertionError("this was done before")
@@ -247,7 +247,7 @@ def test_a_run_of_other_data_is_refused(make_job, tmp_path):
 
 
 def own(evaluation):
-    """The values of the rows that a job is about: of a model z_e."""
+    """The values of a job's own rows; for a model z_e."""
     [values] = [values for name, values in evaluation.numbers.items() if name != "z_q"]
     return values
 

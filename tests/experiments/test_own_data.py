@@ -1,4 +1,4 @@
-"""Studies of one's own data: bottlenecks with controls and embeddings of other programs, and a setting that varies."""
+"""Studies of the user's data: bottlenecks with controls and embeddings of other programs, and a varied setting."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SMALL = {"iterations": 4, "batch_size": 16, "latent_dim": 4, "K": 6}
 
 @pytest.fixture(scope="module")
 def pixels(npz, tmp_path_factory):
-    """What another program made of all images: their pixels."""
+    """Embeddings of another program for all images: their pixels."""
     whole = datasets.load(DataConfig(data=str(npz)), "all")
     path = tmp_path_factory.mktemp("also") / "clip.npy"
     np.save(path, whole.images.reshape(len(whole), -1).astype(np.float32) / np.float32(255))

@@ -1,4 +1,4 @@
-"""Many jobs side by side, on processes of this machine."""
+"""Many jobs in parallel, in processes of this machine."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HERE = Where(jobs=1, device="cpu")
 
 
 class Recorder(Reporter):
-    """What a pool told, and something to do whenever it tells how far it is."""
+    """Records the reports of a pool, and calls a function at each progress report."""
 
     def __init__(self, act=lambda detail: None):
         self.notes, self.warnings, self.last, self.act = [], [], None, act
@@ -68,7 +68,7 @@ def seeds_together(monkeypatch):
 
 @pytest.fixture
 def submitted(monkeypatch):
-    """The jobs' names in the order in which they are given out."""
+    """The jobs' names in the order of submission."""
     names, submit = [], LocalWorkers.submit
 
     def recording(self, group, order):
@@ -164,7 +164,7 @@ def test_a_job_whose_process_was_killed_goes_on_from_its_checkpoint(make_job, on
 
 
 def test_signals_for_the_command_do_not_end_its_processes(make_job, one):
-    """A closed terminal and SLURM send them to all."""
+    """A closed terminal and SLURM send these signals to all processes."""
     job, asked = make_job("ae", iterations=600, checkpoint_every=20, log_every=200), []
 
     def ask(detail):

@@ -1,4 +1,4 @@
-"""The same jobs on a scheduler that is already there, with workers as separate programs."""
+"""The same jobs on a running scheduler with workers in separate programs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Site:
         self.address = json.loads(file.read_text())["address"]
 
     def work(self, before: str = "") -> Fork:
-        """One more worker, without a nanny that would start it again; ``before`` is the first that its process does."""
+        """Start another worker, without a nanny that would restart it; ``before`` is called first in its process."""
         words = ("--nthreads", "1", "--no-nanny", "--no-dashboard")
         self._forks.append(self._start("worker", self.address, *words, before=before))
         return self._forks[-1]
@@ -55,7 +55,7 @@ def site(zygote, tmp_path):
 
 
 class Acting(Reporter):
-    """Does something once, when a checkpoint is there and training goes on."""
+    """Calls a function once, when a checkpoint exists and training continues."""
 
     def __init__(self, jobs, act):
         self.jobs, self.act, self.acted, self.done = jobs, act, False, []

@@ -1,4 +1,4 @@
-"""What several tests need; fixtures are in the ``conftest.py`` of those that share them."""
+"""Functions that several tests use; fixtures are in the ``conftest.py`` files."""
 
 from tests.helpers.commands import *
 from tests.helpers.damage import *

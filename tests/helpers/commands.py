@@ -1,4 +1,4 @@
-"""The program in this process, in a forked one that starts at once, and in a fresh one."""
+"""Run the program in this process, in a forked one that starts quickly, and in a new one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.helpers.runs import state
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = ("--iterations", "6", "--log-every", "3", "--device", "cpu")
-"""Options of a training that is over at once."""
+"""Options of a training that takes only a moment."""
 EXIT_CODES = (0, 1, 2, 3, 4, 130)
 UNFORESEEN = ("this should not happen", "Traceback")
 
@@ -72,7 +72,7 @@ def softvq(*words: object) -> Result:
 
 
 def ended_well(ended: Result) -> None:
-    """Success without an error, or an exit code and a line of the contract."""
+    """Check for success without an error message, or an exit code and line as documented."""
     assert ended.code in EXIT_CODES, ended
     lines = ended.err.splitlines()
     errors = [line for line in lines if line.startswith("softvq: error: ")]
@@ -84,7 +84,7 @@ def ended_well(ended: Result) -> None:
 
 
 class Fork:
-    """A command in a forked process, with the files that it writes its two streams to."""
+    """A command in a forked process, with the files of its two streams."""
 
     def __init__(self, connection: socket.socket, files: list[Any]) -> None:
         self._connection, self._files = connection, files
@@ -116,10 +116,10 @@ class Fork:
 
 
 class Zygote:
-    """Runs commands in forks of one process that has imported everything, with networks of :data:`WIDTHS`.
+    """Runs commands in forks of a process that has imported everything, with networks of :data:`WIDTHS`.
 
     Args:
-        path: of its socket.
+        path: the path of its socket.
     """
 
     def __init__(self, path: Path) -> None:
@@ -128,7 +128,7 @@ class Zygote:
     def run(
         self, *words: object, cwd: Path, after: float | None = None, number: int = signal.SIGKILL, **job: Any
     ) -> Result:
-        """Run a command; ``after`` so many seconds it gets the signal, unless it is over by then."""
+        """Run a command; it gets the signal ``after`` this number of seconds, unless it has ended."""
         fork = self.begin(*words, cwd=cwd, **job)
         if after is not None:
             time.sleep(after)
@@ -136,20 +136,20 @@ class Zygote:
         return fork.end()
 
     def whole(self, words: Iterable[object], folder: Path, **job: Any) -> dict[str, Any]:
-        """What :func:`state` says of ``run`` in that new folder after the command that nothing interrupts."""
+        """The :func:`state` of ``run`` in a new folder after the command without interruption."""
         folder.mkdir()
         self.run(*words, cwd=folder, **job).done()
         return state(folder / "run")
 
     def begin(self, *words: object, cwd: Path, out: int | None = None, err: int | None = None, **job: Any) -> Fork:
-        """Start a command; see :mod:`tests.helpers.zygote` for what ``job`` may ask for.
+        """Start a command; see :mod:`tests.helpers.zygote` for the options in ``job``.
 
         Args:
-            words: of the command.
+            words: the words of the command.
             cwd: its current folder.
-            out: file descriptor in the place of the file from which :class:`Result` has its ``out``.
-            err: the same for ``err``.
-            **job: the rest.
+            out: a file descriptor for standard output, instead of the file for :class:`Result`'s ``out``.
+            err: the same for standard error.
+            **job: other options.
         """
         files = [tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+")]  # noqa: SIM115 (the fork closes them)
         streams = [files[0].fileno() if out is None else out, files[1].fileno() if err is None else err]
@@ -161,15 +161,15 @@ class Zygote:
         return Fork(connection, files)
 
     def python(self, code: str, *words: object, cwd: Path = ROOT, **job: Any) -> Result:
-        """Run a program of Python with these words in ``sys.argv``."""
+        """Run a Python program with these words in ``sys.argv``."""
         return self.run(*words, cwd=cwd, code=code, **job)
 
     def share_workers(self) -> None:
-        """The workers of a grid that this process starts are forks of this one; see :mod:`tests.helpers.workers`."""
+        """The workers that this process starts are forks of the zygote; see :mod:`tests.helpers.workers`."""
         workers.share(workers.beside(str(self._path)))
 
     def executable(self, folder: Path, small: bool = False) -> Path:
-        """A program ``softvq`` for shell scripts, in that folder: it hands its words to a fork, and its streams."""
+        """Create a program ``softvq`` for shell scripts in a folder, which passes its words and streams to a fork."""
         program = folder / "softvq"
         (folder / "softvq.py").write_text(EXECUTABLE.format(path=str(self._path), small=small))
         program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -IS "$(dirname "$0")/softvq.py" "$@"\n')
@@ -190,10 +190,10 @@ sys.exit(os.waitstatus_to_exitcode(int(status)))
 
 
 def zygote_in(folder: Path, owner: int) -> Zygote:
-    """The one of this folder, started unless it was; it lives as long as the process ``owner``."""
+    """The zygote of this folder, started if necessary; it lives as long as the process ``owner``."""
 
     def start(address: Path) -> None:
-        path = Path(tempfile.mkdtemp(prefix="softvq-tests-")) / "zygote"  # the paths of sockets are short
+        path = Path(tempfile.mkdtemp(prefix="softvq-tests-")) / "zygote"  # the length of socket paths is limited
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.helpers.zygote", str(path), str(owner)],
             cwd=ROOT,
@@ -210,7 +210,7 @@ def zygote_in(folder: Path, owner: int) -> Zygote:
 
 
 def once(path: Path, make: Callable[[Path], None]) -> Path:
-    """A file or folder that ``make`` makes, unless another process has: what is costly is made once for all workers."""
+    """A file or folder created by ``make``, unless another process has created it: it is shared by all workers."""
     made = path.with_name(f"{path.name}.made")
     with FileLock(path.with_name(f"{path.name}.lock")):
         if not made.exists():
@@ -223,16 +223,16 @@ def once(path: Path, make: Callable[[Path], None]) -> Path:
 
 
 def installed(*words: object, **more: Any) -> subprocess.Popen[str]:
-    """The program as a shell starts it; ``more`` goes to ``Popen``."""
+    """Run the program as a shell does; ``more`` is passed to ``Popen``."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     how = {"env": environment, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | more
     return subprocess.Popen([sys.executable, "-m", "softvq_cli", *map(str, words)], **how)
 
 
 def start(*words: object, cwd: Path) -> subprocess.Popen[str]:
-    """The program in a process of its own, which says when it has started.
+    """The program in its own process, which reports when it has started.
 
-    It hears Ctrl-C even if this process was started in the background, where shells have it ignored.
+    It receives Ctrl-C even if this process runs in the background, where shells make it ignored.
     """
     code = (
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
@@ -248,14 +248,14 @@ def start(*words: object, cwd: Path) -> subprocess.Popen[str]:
 
 
 def python(code: str) -> subprocess.CompletedProcess[str]:
-    """A program of Python in a fresh process."""
+    """Run a Python program in a new process."""
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
 
 
 def wait_for(
     path: Path, process: subprocess.Popen[str] | None = None, *, larger_than: int = 0, seconds: float = 300
 ) -> None:
-    """Wait until a file, which ``process`` writes, has more than so many bytes."""
+    """Wait until a file written by ``process`` has more than this number of bytes."""
     end = time.monotonic() + seconds
     while not (path.exists() and path.stat().st_size > larger_than):
         assert process is None or process.poll() is None, process.communicate()[1]

@@ -13,7 +13,7 @@ import numpy as np
 
 
 def mutations(data: bytes, count: int, seed: int) -> list[bytes]:
-    """Bits flipped, bytes changed, pieces removed, doubled or set to the extremes."""
+    """Flip bits, change bytes, and remove, duplicate or set pieces to extreme values."""
     random = np.random.default_rng(seed)
     results = []
     for _ in range(count):
@@ -37,14 +37,14 @@ def mutations(data: bytes, count: int, seed: int) -> list[bytes]:
 
 
 def with_seal(body: bytes) -> bytes:
-    """The body of an archive with the seal of a checkpoint, as if the program had written it."""
+    """Write an archive with the seal of a checkpoint, as if the program had written it."""
     prefix = b"softvq sha256:"
     head = body[:-2] + struct.pack("<H", len(prefix) + 64)
     return head + prefix + hashlib.sha256(head).hexdigest().encode()
 
 
 def with_pickle(ckpt: Path, change: Callable[[bytes], bytes], more: dict[str, bytes] | None = None) -> bytes:
-    """The checkpoint with another pickle inside, under a valid seal."""
+    """Write the checkpoint with another pickle inside, under a valid seal."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(ckpt) as source, zipfile.ZipFile(buffer, "w") as target:
         for record in source.infolist():

@@ -20,7 +20,7 @@ from softvq_cli.reporter import Reporter
 
 
 def blobs(n: int = 64, shape: tuple[int, int, int] = (8, 8, 1), classes: int = 3, seed: int = 0) -> Dataset:
-    """Images of a few classes: a fixed random pattern each, with noise."""
+    """Images of a few classes: a fixed random pattern per class, with noise."""
     random = np.random.default_rng(seed)
     patterns = np.random.default_rng(99).uniform(30, 220, (classes, *shape))
     labels = np.arange(n) % classes
@@ -36,7 +36,7 @@ def save_blobs(path: Path, n: int = 40, **more: Any) -> Path:
 
 
 def pixels(seed: int, shape: tuple[int, ...] = (6, 5)) -> np.ndarray:
-    """uint8 noise."""
+    """Random noise, uint8."""
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
 
@@ -70,7 +70,7 @@ def dicom(values: np.ndarray, kind: str = "MONOCHROME2", **tags: Any) -> bytes:
 
 
 def hub_table(path: Path, files: list[bytes], labels: list[int], names: list[str]) -> Path:
-    """A Parquet file as Hugging Face's hub has it: encoded images, and numbers whose names stand in the features."""
+    """Write a Parquet file as on Hugging Face's hub: encoded images, and labels with names in the features."""
     pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     features = {"image": {"_type": "Image"}, "label": {"_type": "ClassLabel", "names": names}}
     schema = pa.schema(
@@ -100,7 +100,7 @@ CATS_AND_DOGS = [f"{kind}/{number}.png" for kind in ("cat", "dog") for number in
 
 
 def notes(data: Dataset) -> tuple[str, ...]:
-    """What is to be said of the data, with settings as Python spells them."""
+    """The notes on the data, with settings in Python spelling."""
     return data.notes
 
 
@@ -109,7 +109,7 @@ def read(path: object, split: str = "all", **settings: object) -> Dataset:
 
 
 class Listener(Reporter):
-    """Keeps what it is told of progress, as tuples."""
+    """Records progress reports as tuples."""
 
     def __init__(self) -> None:
         self.told: list[tuple[str, float, int | None]] = []
@@ -121,7 +121,7 @@ class Listener(Reporter):
 def unusable(
     path: object, *words: str, kind: type[Exception] = InputError, split: str = "all", **settings: object
 ) -> None:
-    """The data are refused in one line that names a setting, a file or a value; never the whole message."""
+    """Check that the data are refused in one line that names a setting, a file or a value; not the whole message."""
     with pytest.raises(kind) as error:
         read(path, split, **settings)
     text = str(error.value)
@@ -141,7 +141,7 @@ def make_zip(path: Path, files: dict[str, bytes], method: int = zipfile.ZIP_DEFL
 
 
 def make_tar(path: Path, files: dict[str, bytes], mode: str = "w", change: dict[str, object] | None = None) -> Path:
-    """A tar of these files; ``change`` sets attributes of the last one's header."""
+    """A tar of these files; ``change`` sets attributes of the last header."""
     with tarfile.open(path, mode) as archive:
         for name, data in files.items():
             info = tarfile.TarInfo(name)

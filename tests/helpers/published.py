@@ -1,4 +1,4 @@
-"""Tiny versions of the published data sets, and a server that has them."""
+"""Tiny versions of the published data sets, and a server for them."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ PUBLISHED = {"mnist": idx_files(0), "fashion-mnist": idx_files(7), "svhn": svhn_
 
 
 def downloads(name: str) -> dict[str, bytes]:
-    """What the server has: file name → bytes."""
+    """The files on the server: name → bytes."""
     files = PUBLISHED[name]
     if name == "svhn":
         return files
@@ -73,7 +73,7 @@ def downloads(name: str) -> dict[str, bytes]:
 
 
 class Mirror(http.server.ThreadingHTTPServer):
-    """Serves files by name; ``cut`` is how many bytes it sends of each before it hangs up."""
+    """Serves files by name; ``cut`` is the number of bytes that it sends before it closes the connection."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)

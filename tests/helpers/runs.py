@@ -1,4 +1,4 @@
-"""Runs of tiny networks, and what they hold, to the last bit. Nothing here imports torch before it is used."""
+"""Runs of tiny networks, and exact comparisons of their content. Torch is only imported on first use."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def trust_the_disk() -> None:
 
 @contextlib.contextmanager
 def networks_of(widths: tuple[int, ...], channels: tuple[int, ...]) -> Iterator[None]:
-    """The networks have layers of these widths, and convolutions with these channels."""
+    """Within the block, networks have these layer widths, and convolutions these channels."""
     from softvq_cli.model import decoder, encoder
 
     with (
@@ -54,13 +54,13 @@ def shrunk_networks() -> contextlib.AbstractContextManager[None]:
 
 
 def papers_networks() -> contextlib.AbstractContextManager[None]:
-    """The paper's networks, within :func:`shrunk_networks`."""
+    """Within :func:`shrunk_networks`, use the paper's networks."""
     return networks_of(PAPERS_WIDTHS, PAPERS_CHANNELS)
 
 
 @contextlib.contextmanager
 def coarse_pictures() -> Iterator[None]:
-    """Pictures are files with nothing in them: to draw them takes most of the time of a run of a small network."""
+    """Figures are written as empty files, because drawing takes most of the time of a run of a small network."""
     from matplotlib.figure import Figure
 
     with mock.patch.object(Figure, "savefig", lambda figure, file, **more: file.write(b"a picture")):
@@ -68,19 +68,19 @@ def coarse_pictures() -> Iterator[None]:
 
 
 def tiny(npz: Path, **more: object) -> list[str]:
-    """The words of a training of a few steps that has all that is to be resumed: noise, a codebook, moments."""
+    """The words of a short training in which everything must be resumed: noise, a codebook, moments."""
     options = {"data": npz, "latent_dim": 2, "K": 3, "batch_size": 8, "noise_std": 0.1, "device": "cpu"} | more
     return [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
 
 
 def training(npz: Path, out: str = "run", **more: object) -> list[str]:
-    """A run that writes a checkpoint every step and a line of its log every fifth."""
+    """A run that writes a checkpoint every step and a line of its log every five steps."""
     return ["train", "--out", out, *tiny(npz, **{"iterations": STEPS, "log_every": 5, "checkpoint_every": 1} | more)]
 
 
 def train(data: Path, out: Path, **more: object) -> Path:
     """Train a network of a few steps on ``data`` in this process; returns its folder, ``out``."""
-    from tests.helpers.commands import softvq  # which imports the workers, and they this module
+    from tests.helpers.commands import softvq  # imported here, because it imports the workers, and they this module
 
     softvq("train", "-q", "-o", out, *tiny(data, **more)).done()
     return out
@@ -104,7 +104,7 @@ def do(job: Job, reporter: Reporter | None = None, stop: threading.Event | None 
 
 
 def state(folder: Path) -> dict[str, Any]:
-    """All that a run is, to compare with ``==``: each tensor as its bytes, the log without its clocks."""
+    """The content of a run for comparison with ``==``: each tensor as bytes, the log without times."""
     from softvq_cli.training import archive
 
     content, _ = archive.read(folder / "ckpt.pt")
@@ -115,13 +115,13 @@ def state(folder: Path) -> dict[str, Any]:
 
 
 def outcome(folder: Path) -> Any:
-    """What a training ends with: step, weights, state and log, to compare with ``==``."""
+    """The result of a training for comparison with ``==``: step, weights, state and log."""
     whole = state(folder)
     return [whole["log"], *(whole["checkpoint"][name] for name in ("step", "model", "training"))]
 
 
 def unfinish(run: Path, step: int = 1) -> None:
-    """Let the checkpoint of a finished run say that it is one of an earlier step."""
+    """Change the checkpoint of a finished run to that of an earlier step."""
     from softvq_cli.training import archive
 
     content, _ = archive.read(run / "ckpt.pt")
@@ -129,7 +129,7 @@ def unfinish(run: Path, step: int = 1) -> None:
 
 
 def step_of(folder: Path) -> int:
-    """The step of a run's checkpoint, of whatever widths its network is."""
+    """The step of a run's checkpoint, for any network widths."""
     from softvq_cli.training import archive
 
     step = archive.read(folder / "ckpt.pt")[0]["step"]
@@ -138,7 +138,7 @@ def step_of(folder: Path) -> int:
 
 
 def plain(value: Any) -> Any:
-    """A copy that can be compared with ``==``: each tensor as its type, shape, strides and bytes."""
+    """A copy for comparison with ``==``: each tensor as its type, shape, strides and bytes."""
     import torch
 
     if isinstance(value, torch.Tensor):
@@ -150,7 +150,7 @@ def plain(value: Any) -> Any:
 
 
 def temporaries(folder: Path) -> list[str]:
-    """What is left of files that were being written."""
+    """The temporary files that remain."""
     return [str(path.relative_to(folder)) for path in folder.rglob("*.tmp")]
 
 
@@ -166,7 +166,7 @@ class StopAt(Reporter):
 
 
 def stopped(settings: dict[str, Any], out: Path, step: int, **more: Any) -> None:
-    """Train up to a step, and check what is said of how to go on."""
+    """Train up to a step, and check the message on how to continue."""
     from softvq_cli.training import train
 
     stop = threading.Event()

@@ -1,4 +1,4 @@
-"""Imported, it makes the networks of this process small for good."""
+"""Importing this module makes the networks of the process small permanently."""
 
 from tests.helpers.runs import shrunk_networks
 

@@ -1,4 +1,4 @@
-"""A view of made-up images, with names that try to run in the page."""
+"""A view of artificial images, with names that contain scripts."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The workers of a grid as forks of the zygote, with small networks: they start at once.
+"""The workers of a study as forks of the zygote, with small networks, so that they start quickly.
 
-Of itself, multiprocessing starts a fork server for each process that wants one, and each would import everything.
+By default, multiprocessing starts a fork server for each process, and each server would import everything.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from tests.helpers.runs import shrunk_networks
 
 PRELOAD = ["torch", "sklearn.cluster", "sklearn.linear_model", "joblib", "tests.helpers.small"]
 SHARED = not hasattr(forkserver._forkserver, "_forkserver_authkey")  # type: ignore[attr-defined]
-"""Since Python 3.14 a fork server answers only the process that started it."""
+"""Since Python 3.14, a fork server only accepts the process that started it."""
 
 
 def beside(zygote: str) -> str:
@@ -22,7 +22,7 @@ def beside(zygote: str) -> str:
 
 
 def serve(address: str) -> None:
-    """Fork a fork server that answers at a Unix socket. It ends after this process and all that it forks."""
+    """Fork a fork server that listens on a Unix socket. It ends after this process and all its forks."""
     end, ours = os.pipe()
     os.set_inheritable(ours, True)
     with socket.socket(socket.AF_UNIX) as listener:
@@ -36,7 +36,7 @@ def serve(address: str) -> None:
 
 
 def share(address: str) -> None:
-    """From here on, the fork server at ``address`` starts the processes of this process, those of its pools, too."""
+    """From here on, the fork server at ``address`` starts the child processes of this process."""
     from softvq_cli.experiments import backends
 
     backends.METHOD = "forkserver"

@@ -1,10 +1,10 @@
 """A process that has imported everything and forks a child for each command.
 
-A child calls ``main(argv)`` as the installed command does, but starts in milliseconds instead of seconds, so that
-hundreds can be killed. It serves whoever connects, one job a connection, several at once; see :func:`_child` for what
-a job may ask for. It ends soon after the process that it was started for.
+A child calls ``main(argv)`` like the installed command, but starts in milliseconds instead of seconds, so that hundreds
+can be killed. The server accepts several connections at once, one job each; see :func:`_child` for the options of a
+job. It ends soon after the process that it was started for.
 
-A fork of it is where the workers of a grid come from, in all processes of the tests: see :mod:`tests.helpers.workers`.
+A fork of it starts the workers of studies in all processes of the tests: see :mod:`tests.helpers.workers`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tests.helpers.runs import coarse_pictures, shrunk_networks, trust_the_disk
 
 
 def _die_at(moment: int) -> None:
-    """Let the process vanish, as if killed, at the ``moment``-th call that changes or secures what is on the disk."""
+    """Kill the process at the ``moment``-th call that changes or flushes files."""
     calls = 0
 
     def dying(real: Any) -> Any:
@@ -56,7 +56,7 @@ def _die_at(moment: int) -> None:
 
 
 class _Writing:
-    """A file for whose writes ``tick`` is called first."""
+    """A file that calls ``tick`` before each write."""
 
     def __init__(self, file: Any, tick: Callable[[], None]) -> None:
         self._file, self._tick = file, tick
@@ -76,9 +76,9 @@ class _Writing:
 
 
 def _fail_at(moment: int, number: int) -> None:
-    """Let the ``moment``-th call that writes in the current folder fail once, with this error of the system.
+    """Let the ``moment``-th call that writes in the current folder fail once, with this system error.
 
-    The file ``fault`` then says that it has been reached.
+    The file ``fault`` then shows that the call was reached.
     """
     calls, folder = 0, os.getcwd()
 
@@ -153,12 +153,12 @@ def _child(job: dict[str, Any], streams: list[int]) -> None:
 
 
 def _begin(connection: socket.socket, jobs: dict[int, socket.socket]) -> None:
-    """Read a job, fork a child for it and tell its pid."""
+    """Read a job, fork a child for it and send its pid."""
     text, streams = b"", []
     while not text.endswith(b"\n"):
         part, more, _, _ = socket.recv_fds(connection, 1 << 16, 3)
         text, streams = text + part, streams + more
-        if not part:  # whoever asked is no more
+        if not part:  # the client has closed the connection
             return
     pid = os.fork()
     if pid == 0:
@@ -179,7 +179,7 @@ def _begin(connection: socket.socket, jobs: dict[int, socket.socket]) -> None:
 
 
 def _end(jobs: dict[int, socket.socket]) -> None:
-    """Tell the status of each child that is over."""
+    """Send the status of each child that has ended."""
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)
@@ -193,7 +193,7 @@ def _end(jobs: dict[int, socket.socket]) -> None:
 
 
 def _warm_up() -> None:
-    """Import here what is imported late."""
+    """Import now what would be imported later."""
     import distributed  # noqa: F401
     import matplotlib.figure  # noqa: F401
     import openTSNE  # noqa: F401
@@ -203,7 +203,7 @@ def _warm_up() -> None:
     from softvq_cli import datasets, embeddings, experiments  # noqa: F401
     from softvq_cli.__main__ import main
 
-    torch.set_num_threads(1)  # a process with more of them must not fork
+    torch.set_num_threads(1)  # a process with several threads must not fork
     with tempfile.TemporaryDirectory() as folder, shrunk_networks():
         path = str(Path(folder) / "run")
         assert main(["train", "--out", path, "--iterations", "2", "--quiet", "--device", "cpu"]) == 0
@@ -218,11 +218,11 @@ def _lives(pid: int) -> bool:
 
 
 def serve(path: str, owner: int) -> None:
-    """Answer at a Unix socket as long as the process ``owner`` lives."""
+    """Listen on a Unix socket as long as the process ``owner`` lives."""
     trust_the_disk()
     _warm_up()
     gc.collect()
-    gc.freeze()  # children do not look through, and so copy, what is here already
+    gc.freeze()  # so that garbage collection in children does not copy existing objects
     workers.serve(workers.beside(path))
     workers.share(workers.beside(path))
     ends, told = socket.socketpair()

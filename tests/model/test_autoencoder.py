@@ -1,4 +1,4 @@
-"""Networks, pixels and what can be read out of a model."""
+"""Networks, scaling of pixels, and representations of a model."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def test_without_a_network_z_is_the_input(shape: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("arch", ["mlp", "cnn"])
 def test_encoder_and_decoder_start_alike_whatever_is_between_them(arch):
-    """Or differences over the same seed would also be differences between starting points."""
+    """Otherwise, differences between bottlenecks for the same seed would include different initial weights."""
 
     def start(bottleneck):
         torch.manual_seed(5)

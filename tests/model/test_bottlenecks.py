@@ -1,4 +1,4 @@
-"""Every bottleneck of the registry, and the formulas of those that are not the paper's own."""
+"""Every bottleneck in the registry, and the formulas of those that are not from the paper."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a bottleneck carries: use of the codebook, σ, KL and bits, against NumPy in float64 and known information."""
+"""Codebook usage, σ, KL and bits, compared with NumPy in float64 and with known information."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def images() -> np.ndarray:
 
 @pytest.fixture
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Images go through the model 32 at a time: 70 are two batches and a rest."""
+    """Images are processed 32 at a time: 70 are two full batches and a partial one."""
     monkeypatch.setattr(Autoencoder.batches, "__defaults__", (32,))
 
 

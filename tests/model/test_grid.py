@@ -1,4 +1,4 @@
-"""Grids of codes: each bottleneck at P = 4 positions against NumPy in float64, and what an image then has."""
+"""Grids of codes: each bottleneck at P = 4 positions, compared with NumPy in float64; and the codes of an image."""
 
 from __future__ import annotations
 

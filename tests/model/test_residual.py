@@ -1,4 +1,4 @@
-"""Residual VQ, SimVQ, the newer settings and the layers, against vector-quantize-pytorch and NumPy."""
+"""Residual VQ, SimVQ, newer settings and the layers, compared with vector-quantize-pytorch and NumPy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The quantisers since: against their papers' formulas in NumPy float64, limits, and vector-quantize-pytorch."""
+"""Later quantisers, compared with their papers' formulas in NumPy float64, limits, and vector-quantize-pytorch."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ NO_H = torch.zeros(B, H, dtype=F64)
 
 
 def step(bottleneck: Bottleneck, z: torch.Tensor, eps: torch.Tensor | None = None) -> Any:
-    """One step of training as far as the buffers are concerned."""
+    """One training step for the buffers only."""
     out = bottleneck(z, torch.zeros(len(z), H, dtype=z.dtype), eps)
     bottleneck.advance(out.state)
     return out
@@ -48,7 +48,7 @@ def step(bottleneck: Bottleneck, z: torch.Tensor, eps: torch.Tensor | None = Non
 
 
 def test_the_moving_codebook_is_the_papers_ratio_of_moving_sums() -> None:
-    """Equations 6 to 8 of the appendix, with the sums that the code does without."""
+    """Equations 6 to 8 of the appendix, with the sums that the implementation avoids."""
     ours = build("ema-vq", decay=0.9, revive=0.0)
     count, centres = np.ones(K), ours.codebook.numpy().copy()
     sums = centres.copy()
@@ -101,7 +101,7 @@ def test_dead_codes_move_to_codes_of_the_batch_and_the_others_do_not() -> None:
 
 
 def test_revival_ends_a_collapse() -> None:
-    """All centroids but one are out of reach."""
+    """No latent is near any centroid but one."""
     z = torch.cat([draw(B // 4, D, seed=s, scale=0.05) + 3 * torch.eye(D)[s] for s in range(4)])
     used = {}
     for revive in (0.0, 0.1):
@@ -116,7 +116,7 @@ def test_revival_ends_a_collapse() -> None:
 
 @pytest.mark.parametrize("name", ["ema-vq", "rotation-vq", "rvq"])
 def test_after_a_k_means_the_counts_are_those_of_a_batch_and_nothing_is_dead(name: str) -> None:
-    """A batch far larger than 10 K: as many codes of each cluster as it has, and centroids that stay."""
+    """With batches much larger than 10 K, counts match the clusters, and centroids stay."""
     ours, z = build(name, codebook_init="kmeans"), draw(100 * K, D)
     ours.start(z, 0)
     centres, codes = ours.codebook.clone(), ours.assign(z, z).reshape(len(z), -1)
@@ -132,7 +132,7 @@ def test_after_a_k_means_the_counts_are_those_of_a_batch_and_nothing_is_dead(nam
 
 
 def rotation_by_hand(z: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """‖q‖/‖z‖ R of one pair, from the definition."""
+    """‖q‖/‖z‖ R of one pair, by its definition."""
     e, t = z / np.linalg.norm(z), q / np.linalg.norm(q)
     r = (e + t) / np.linalg.norm(e + t)
     R = np.eye(len(z)) - 2 * np.outer(r, r) + 2 * np.outer(t, e)

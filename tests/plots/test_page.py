@@ -1,4 +1,4 @@
-"""The report's page as a file: what is in it, what cannot be, and what it weighs."""
+"""The report page as a file: its content, its security and its size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report's page in a real browser, without a network: pointing, clicking, selecting, by mouse and by keyboard."""
+"""The report page in a real browser without a network: pointing, clicking, selecting, by mouse and keyboard."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ const frame = document.querySelector(".plot").getBoundingClientRect();
 return [view.frame.x_scale.compute(points.x[arguments[0]]) - frame.width / 2,
         view.frame.y_scale.compute(points.y[arguments[0]]) - frame.height / 2];
 """
-"""Where an image is on the map, from the middle of the map."""
+"""Position of an image on the map, relative to its centre."""
 
 ALL_DRAWN = "return document.getElementById('run0').dataset.whole"
 
@@ -77,19 +77,19 @@ class Browser:
         return self.driver.find_elements(By.CSS_SELECTOR, selector)
 
     def at(self, x: float, y: float) -> ActionChains:
-        """The pointer moved there, from the middle of the map."""
+        """Move the pointer there, relative to the centre of the map."""
         return ActionChains(self.driver, duration=20).move_to_element_with_offset(self.one(".plot"), int(x), int(y))
 
     def drag_to(self, mode: str) -> None:
         Select(self.all(".map select")[1]).select_by_value(mode)
 
     def points(self, column: str) -> list:
-        """What the map has of its points."""
+        """The data of the map's points."""
         data = "Bokeh.index.roots[0].model.document.get_model_by_name('points').data"
         return self.script(f"return Array.from({data}[arguments[0]])", column)
 
     def download(self, button: int, path: Path) -> str:
-        """What a button below the selection saves to ``path``."""
+        """The file that a button below the selection saves to ``path``."""
         folder = {"behavior": "allow", "downloadPath": str(path.parent)}
         self.driver.execute_cdp_cmd("Browser.setDownloadBehavior", folder)
         self.all(".selection .controls button")[button].click()
@@ -100,7 +100,7 @@ class Browser:
         return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] != "INFO"]
 
     def requested(self) -> set[str]:
-        """The kinds of address that the page asked for."""
+        """The schemes of all addresses that the page requested."""
         messages = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
         sent = [one["params"]["request"]["url"] for one in messages if one["method"] == "Network.requestWillBeSent"]
         return {url.split(":")[0] for url in sent}
@@ -115,7 +115,7 @@ def browser():
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory) -> Path:
-    """A page of two runs whose names try to run in it."""
+    """A page of two runs whose names contain scripts."""
     path = tmp_path_factory.mktemp("page") / "report.html"
     plain = dict.fromkeys(("labels", "predicted", "codebook", "codewords", "codeword_distances"))
     page.write(path, [view(), view(seed=1, title="other", **plain)], title=HOSTILE[1])

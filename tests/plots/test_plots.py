@@ -1,4 +1,4 @@
-"""The figures: what they show, and that the same input gives the same file."""
+"""The content of figures; and the same input gives the same file."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Notes(Reporter):
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures that were saved, to look into."""
+    """The saved figures, for inspection."""
     figures: list[Figure] = []
     save = Figure.savefig
 
@@ -128,7 +128,7 @@ DEFICIENCIES = {
 
 
 def lab(colours: list[str], deficiency: Any) -> np.ndarray:
-    """CIELAB of sRGB colours as they are seen, (n, 3)."""
+    """Convert sRGB colours to CIELAB, (n, 3)."""
     rgb = np.array([to_rgb(colour) for colour in colours])
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     seen = np.clip(linear @ np.array(deficiency).T, 0, 1)
@@ -252,7 +252,7 @@ def test_characters_that_no_font_has_are_said(
 
 
 def test_another_font_is_taken_for_what_the_first_has_not(tmp_path: Path, drawn: list[Figure]) -> None:
-    """STIX comes with matplotlib too, and has letters in circles."""
+    """STIX is included in matplotlib too, and has circled letters."""
     notes: list[str] = []
     plot_maps(tmp_path / "a.png", [Panel("a", POINTS, LABELS, ("\u24b6", "y", "z"))], Notes(notes))
     first = drawn[0].legends[0].get_texts()[0]

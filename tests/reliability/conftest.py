@@ -1,4 +1,4 @@
-"""A data set that is smaller still: networks are trained on it hundreds of times."""
+"""A very small data set, on which networks are trained hundreds of times."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ from tests.helpers import save_blobs
 
 @pytest.fixture(scope="session")
 def npz(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """40 images, of which one step after the other goes over few."""
+    """40 images, so that an epoch has few steps."""
     return save_blobs(tmp_path_factory.mktemp("data") / "blobs.npz")

@@ -1,4 +1,4 @@
-"""Disks that fill up, refuse or fail: the old checkpoint or the new one, one line of error, nothing half written."""
+"""Disks that are full or fail: the old checkpoint or the new one, one line of error, no incomplete files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.helpers import Zygote, softvq, state, step_of, temporaries, tiny
 TOO_LARGE, FULL, READ_ONLY = map(os.strerror, (errno.EFBIG, errno.ENOSPC, errno.EROFS))
 
 
-# ---- a write that fails after any number of bytes
+# ---- writing fails after any number of bytes
 
 
 class FailingFile:
@@ -52,7 +52,7 @@ class FailingFile:
 
 @pytest.fixture
 def room(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Set how many bytes the next file that is written atomically may take."""
+    """Limit the size of the next file that is written atomically."""
 
     def limit(size: int) -> None:
         monkeypatch.setattr(files, "open", lambda *args: FailingFile(open(*args), size), raising=False)  # noqa: SIM115
@@ -229,7 +229,7 @@ def test_a_file_where_the_folder_should_be(npz: Path, tmp_path: Path, small_netw
     assert (tmp_path / "file").read_text() == "mine"
 
 
-# ---- what SIGKILL leaves
+# ---- files left by SIGKILL
 
 
 def test_resuming_removes_what_a_killed_run_was_writing_and_nothing_else(

@@ -1,4 +1,4 @@
-"""A model in the safetensors format, and back."""
+"""Export of a model to the safetensors format and loading it again."""
 
 from __future__ import annotations
 

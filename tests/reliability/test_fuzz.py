@@ -1,4 +1,4 @@
-"""Readers meet damaged and forged files: the right content or one clear line, and nothing else.
+"""Readers of damaged and forged files return the right content or raise one clear line.
 
 ``SOFTVQ_MUTATIONS=40`` tries forty times as many of each kind.
 """
@@ -38,7 +38,7 @@ from tests.helpers import (
 
 
 def npy_header(shape: str) -> bytes:
-    """Of a file of float32 whose shape is that text."""
+    """A float32 file with this text as its shape."""
     text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({shape})}}\n".encode()
     return b"\x93NUMPY\x01\0" + len(text).to_bytes(2, "little") + text
 
@@ -48,7 +48,7 @@ COUNT = 15 * int(os.environ.get("SOFTVQ_MUTATIONS", "1"))
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with a finished chain of all stages, an interrupted run, and an exported model."""
+    """A folder with the output of all stages, an interrupted run, and an exported model."""
     folder = tmp_path_factory.mktemp("made")
     data = save_blobs(folder / "data.npz")
     with shrunk_networks():
@@ -62,7 +62,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 class Tally:
-    """Counts how the tries of one test ended."""
+    """Counts the outcomes of one test."""
 
     def __init__(self) -> None:
         self.codes: Counter[int] = Counter()
@@ -103,7 +103,7 @@ def test_forged_pickles_under_a_valid_seal(made: Path, tmp_path: Path, tally: Ta
 
 
 def test_forged_archives_under_a_valid_seal(made: Path, tmp_path: Path, tally: Tally) -> None:
-    """The records of the zip itself, its directory above all."""
+    """The records of the zip format, especially its directory."""
     path = tmp_path / "ckpt.pt"
     archive.write(path, {"format": checkpoint.FORMAT, "weights": torch.arange(4.0)})
     small = path.read_bytes()[:-78]
@@ -164,7 +164,7 @@ def oddly(value: Any, odd: list[Any], chance: random.Random) -> Any:
 
 
 def odd_documents(whole: bytes, count: int) -> list[bytes]:
-    """JSON documents with odd values, a few of them constants that JSON does not have."""
+    """JSON documents with unusual values, some of them not valid JSON."""
     chance = random.Random(7)
     texts = []
     for _ in range(count):
@@ -269,7 +269,7 @@ def test_a_message_repeats_no_more_than_a_line_of_a_file(name: str, content: byt
 
 
 def test_a_place_in_an_arrow_file_that_is_elsewhere(tmp_path: Path) -> None:
-    """It would be read from there: the process ended by SIGSEGV."""
+    """Reading beyond the file would end the process by SIGSEGV."""
     pa = pytest.importorskip("pyarrow")
     path, cells = tmp_path / "a.arrow", [encoded(pixels(number, (8, 8))) for number in range(3)]
     with pa.ipc.new_stream(path, pa.schema([("image", pa.binary())])) as writer:

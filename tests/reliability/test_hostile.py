@@ -1,4 +1,4 @@
-"""Files from strangers: refused with exit code 3 (2 for a setting's value) before anything runs or fills the memory."""
+"""Malicious files are refused with exit code 3 (2 for settings) before anything runs or fills the memory."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def number(value: int) -> bytes:
 
 
 def laughs(levels: int = 40) -> bytes:
-    """Pairs of which each holds the one before twice: printed, 2 ** levels characters."""
+    """Nested pairs that each contain the previous one twice: 2 ** levels characters when printed."""
     pairs = (b"h" + bytes([i]) + b"h" + bytes([i]) + b"\x86q" + bytes([i + 1]) for i in range(levels))
     return b"\x80\x02]q\x00" + b"".join(pairs) + b"."
 

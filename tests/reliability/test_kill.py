@@ -1,4 +1,4 @@
-"""A run that was killed and resumed ends as if nothing had happened, byte for byte."""
+"""A run that was killed and resumed has exactly the same result as one without interruption."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from tests.helpers import STEPS, Zygote, installed, state, step_of, temporaries,
 
 @pytest.fixture(scope="module")
 def whole(zygote: Zygote, npz: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The run that nothing interrupted, and how many seconds it took."""
+    """The uninterrupted run and its duration in seconds."""
     start = time.monotonic()
     whole = zygote.whole(training(npz), tmp_path_factory.mktemp("whole") / "whole")
     return {"seconds": time.monotonic() - start, "state": whole}
 
 
 def moment_of(run: Path) -> str:
-    """During what a run was killed, from what it left."""
+    """The phase in which a run was killed, from its files."""
     left = temporaries(run) if run.exists() else []
     step = step_of(run) if (run / "ckpt.pt").exists() else None
     if any(".ckpt.pt." in name for name in left):
@@ -40,7 +40,7 @@ def moment_of(run: Path) -> str:
 
 
 def killed_until_done(zygote: Zygote, words: list[str], folder: Path, seconds: float, seed: int) -> Counter[str]:
-    """Start and kill a run at random moments until it gets to its end; when it was killed."""
+    """Start and kill a run at random moments until it finishes; returns when it was killed."""
     moments: Counter[str] = Counter()
     chance = random.Random(seed)
     folder.mkdir()
@@ -66,7 +66,7 @@ def test_killed_at_random_moments(zygote: Zygote, npz: Path, whole: dict[str, An
 
 @pytest.mark.parametrize("bottleneck", ["soft-vq", pytest.param("vae", marks=pytest.mark.slow)])
 def test_killed_at_every_single_step_of_writing(bottleneck: str, zygote: Zygote, npz: Path, tmp_path: Path) -> None:
-    """Before each creation, flush, renaming and removal of a file, one after the other, over a whole run."""
+    """Kill it before each creation, flush, renaming and removal of a file, over a whole run."""
     words = training(npz, bottleneck=bottleneck, iterations=3, log_every=2)
     whole = zygote.whole(words, tmp_path / "whole")
     moment, code = 0, -signal.SIGKILL
@@ -86,7 +86,7 @@ def test_killed_at_every_single_step_of_writing(bottleneck: str, zygote: Zygote,
 
 @pytest.mark.slow
 def test_a_killed_overwrite_leaves_the_old_run_or_none(zygote: Zygote, npz: Path, tmp_path: Path) -> None:
-    """And what it leaves can be overwritten again."""
+    """Its files can also be overwritten by a new run."""
     for moment in range(12):
         folder = tmp_path / str(moment)
         folder.mkdir()
@@ -112,11 +112,11 @@ def test_the_installed_command_killed_once(zygote: Zygote, npz: Path, tmp_path: 
     assert not temporaries(run)
 
 
-# ---- signals that ask
+# ---- signals that request a stop
 
 
 def command_shown(err: str) -> str:
-    """The command that the last line ends with."""
+    """The command at the end of the last line."""
     return re.search("softvq (train .*)$", err.rstrip())[0]  # type: ignore[index]
 
 

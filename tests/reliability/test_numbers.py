@@ -1,4 +1,4 @@
-"""Numbers stay numbers: bfloat16, losses that overflow, codebooks that collapse."""
+"""Numerical problems: bfloat16, losses that overflow, codebooks that collapse."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("small_networks")
 
 @pytest.mark.parametrize("bottleneck", BOTTLENECKS)
 def test_bfloat16_from_training_to_embeddings(bottleneck: str, npz: Path, tmp_path: Path) -> None:
-    """Trained, interrupted by nothing, embedded: finite everywhere, and weights and moments still in float32."""
+    """Train and embed: all values are finite, and weights and moments are still float32."""
     more = {"bottleneck": bottleneck, "precision": "bfloat16", "log_every": 5}
     run = trained(npz, tmp_path / "run", iterations=20, **more)
     model = checkpoint.load(run / "ckpt.pt").model
@@ -89,7 +89,7 @@ def test_weights_that_overflow_in_the_last_step_are_noticed(npz: Path, tmp_path:
 
 
 def test_a_gradient_too_large_for_its_square_is_noticed(npz: Path, tmp_path: Path) -> None:
-    """Adam would divide by infinity from then on, and never move that weight again."""
+    """Otherwise, Adam would divide by infinity and never change that weight again."""
     words = tiny(npz, bottleneck="ae", iterations=1, reconstruction_scale="1e30")
     softvq("train", *words, "-q", "-o", tmp_path / "run").refused(1, "gradient", "step 1")
 
@@ -118,7 +118,7 @@ def test_a_collapsed_codebook_is_reported_with_advice(
     bottleneck: str, npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def far_from_all_but_one(self: Any, *args: Any) -> Any:
-        """Where the codebook begins decides which of its codes are ever used."""
+        """The initial codebook determines which codes are ever used."""
         with torch.no_grad():
             self.codebook[1:] += 1e3
         return real_quantise(self, *args)

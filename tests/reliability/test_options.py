@@ -1,7 +1,7 @@
-"""Any mix of options and files ends in success or in one clear line, and never in a file half written.
+"""Any combination of options and files ends in success or one clear line, without incomplete files.
 
-The options are those that the program itself declares, so that a new one is tried without a word here.
-``SOFTVQ_EXAMPLES=20`` tries twenty times as many mixes.
+The options are read from the program, so that new ones are tested automatically.
+``SOFTVQ_EXAMPLES=20`` tries twenty times as many combinations.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tests.helpers import blobs, ended_well, make_zip, save_blobs, shrunk_networ
 TIMES = int(os.environ.get("SOFTVQ_EXAMPLES", "1"))
 COMMANDS = {name: app.build(name) for names in app.COMMANDS.values() for name in names}
 
-# ---- what stands on the shelf: files of every kind, good and bad
+# ---- files of every kind, valid and invalid
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +124,7 @@ VALID = {
     "--test-fraction": ("0.2", "0.9", "1e-9"),
     "--image-size": ("1", "8", "17"),
 }
-"""Values that can work, mostly; ``{name}`` is a file of the shelf."""
+"""Mostly valid values; ``{name}`` is one of the files above."""
 ENDLESS = {"--iterations", "--n-init", "--image-size"}
 """Numbers that may be as large as time and memory permit."""
 
@@ -134,14 +134,14 @@ SHELF = st.sampled_from(FILES).map(lambda name: "{" + name + "}")
 
 @st.composite
 def one_of_kind(draw: st.DrawFn, good: st.SearchStrategy[str], **others: st.SearchStrategy[str]) -> str:
-    """Mostly a good one, or no mix would get past its first check."""
+    """Mostly valid, because otherwise every combination would fail its first check."""
     kinds = {"good": good, **others}
     return draw(kinds[draw(st.sampled_from(["good"] * 3 * len(others) + list(others)))])
 
 
 @st.composite
 def option(draw: st.DrawFn, param: Any) -> list[str]:
-    """One option with a value that is good, a boundary, a file, a name or garbage."""
+    """One option with a valid value, a boundary, a file, a name or garbage."""
     name = draw(st.sampled_from([*param.opts, *param.secondary_opts]))
     if param.is_flag:
         return [name]
@@ -180,7 +180,7 @@ RIGHT = {
     "runs": ("{soft-vq}", "{ae/ckpt.pt}"),
     "path": ("{soft-vq}", "{ae/model.safetensors}", "{ae.npy}", "{unfinished}"),
 }
-"""By the parameter's name: files that it is for."""
+"""Parameter name → suitable files."""
 
 
 @st.composite
@@ -215,7 +215,7 @@ NEEDED = {
     "run": SMALLEST,
     "report": ["--out", "new.html", "--max-points", "20", "--jobs", "1"],
 }
-"""What every call gets first: so small that it is over at once. An option that follows has the last word."""
+"""First options of every call, which make it short. Later options take precedence."""
 COUNTS = {
     "train": 30,
     "embed": 25,
@@ -235,7 +235,7 @@ COUNTS = {
     "compare": 8,
 }
 SLOW = ("run", "compare", "reproduce", "sweep")
-"""A mix that is right trains and measures."""
+"""Valid combinations, which train and measure."""
 tried: Counter[tuple[str, int]] = Counter()
 
 
@@ -283,13 +283,13 @@ def on_shelf(word: str, shelf: Path) -> str:
 
 
 def fingerprints(shelf: Path) -> dict[str, tuple[int, int]]:
-    """Of all that stands there: what is read must not change."""
+    """Size and time of all input files, which must not change."""
     found = ((path, path.stat()) for path in shelf.rglob("*") if path.is_file())
     return {str(path): (stat.st_size, stat.st_mtime_ns) for path, stat in found if path.name != ".lock"}
 
 
 def left_whole(folder: Path) -> None:
-    """Every file that a command left can be read in full."""
+    """Check that every file left by a command can be read completely."""
     for path in (path for path in folder.rglob("*") if path.is_file()):
         assert path.suffix != ".tmp", path
         if path.suffix == ".json":

@@ -1,4 +1,4 @@
-"""Run folders: two processes at once, other data than before, and what was lost or edited by hand."""
+"""Run folders: two processes at once, changed data, and files that are missing or edited."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_of_two_commands_started_together_one_trains(zygote: Zygote, npz: Path, 
 
 @pytest.fixture
 def changed_data(tmp_path: Path) -> Path:
-    """A run whose data file was replaced by another one of the same form."""
+    """A run whose data file was replaced by one with the same shape."""
     data = save_blobs(tmp_path / "mine.npz")
     run = train(data, tmp_path / "run", iterations=2)
     with np.load(data) as arrays:
@@ -87,12 +87,12 @@ def test_a_run_is_not_resumed_on_other_data(changed_data: Path) -> None:
     softvq("train", "-o", changed_data, "--resume", "-q").refused(3, "fingerprint")
 
 
-# ---- what was lost or edited
+# ---- missing or edited files
 
 
 @pytest.fixture
 def halves(zygote: Zygote, npz: Path, tmp_path: Path) -> tuple[Path, dict[str, object]]:
-    """A run that was killed half way, and what it has to become."""
+    """A run that was killed halfway, and the expected result."""
     words = training(npz)
     whole = zygote.whole(words, tmp_path / "whole")
     assert zygote.run(*words, cwd=tmp_path, die_at=45).code < 0

@@ -1,4 +1,4 @@
-"""Public calls in two threads at a time: the results of one thread, and nothing of the process is changed."""
+"""Public calls in two threads at once give the results of one thread and do not change the state of the process."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SETTINGS = {"iterations": 4, "batch_size": 8, "latent_dim": 2, "K": 3}
 
 
 def process() -> dict[str, Any]:
-    """What belongs to the whole process, and how many threads a new thread would have PyTorch take."""
+    """The process-wide state, and the number of PyTorch threads in a new thread."""
     status = Path("/proc/self/status")
     with ThreadPoolExecutor(1) as new:
         threads = new.submit(torch.get_num_threads).result()
@@ -68,7 +68,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def two_threads() -> Iterator[None]:
-    """As on a machine with two cores: what takes another number would show."""
+    """Simulate two cores, so that another number of threads would be noticed."""
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     yield
@@ -80,7 +80,7 @@ def embedder(**more: Any) -> AutoencoderEmbedder:
 
 
 def layer(name: str, training: bool) -> Any:
-    """Its weights are drawn from the global generator, as those of all modules of PyTorch; so is noise."""
+    """Draws its weights and noise from the global generator, as PyTorch modules do."""
     made = getattr(layers, name)(2, **{} if name == "FSQ" else {"K": 3})
     for weights in made.parameters():
         torch.nn.init.constant_(weights, 0.5)
@@ -169,7 +169,7 @@ def test_a_call_in_two_threads_is_as_in_one_and_changes_nothing(name: str, run: 
 
 
 def test_all_calls_at_once(run: Path, tmp_path: Path) -> None:
-    """One that begins while another is at work must not take the other's state for the process's."""
+    """A thread that starts while another works must not take its settings for those of the process."""
 
     def call(number: int) -> Any:
         out = tmp_path / str(number)

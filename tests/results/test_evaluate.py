@@ -1,4 +1,4 @@
-"""evaluation.json: what is read back, and what is measured again."""
+"""evaluation.json: which parts are read back, and which are measured again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data that were moved, or a command called from elsewhere: found again by place and fingerprint, or named."""
+"""Data that were moved, or a command called from elsewhere: found by place and fingerprint, or reported."""
 
 from __future__ import annotations
 
@@ -125,6 +125,6 @@ def test_a_run_goes_on_from_elsewhere(project: Path, monkeypatch: pytest.MonkeyP
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """Without what the clock says."""
+    """Remove times."""
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     return [{k: v for k, v in line.items() if k not in ("seconds", "steps_per_second")} for line in lines]

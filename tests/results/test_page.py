@@ -1,4 +1,4 @@
-"""What a report is told of a run: read from its files where they are, else measured, and both are the same."""
+"""The data of a report page: read from a run's files or computed, with the same result."""
 
 from __future__ import annotations
 

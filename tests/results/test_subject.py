@@ -1,4 +1,4 @@
-"""The rows without a trained encoder."""
+"""Representations without a trained encoder."""
 
 from __future__ import annotations
 

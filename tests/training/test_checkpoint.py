@@ -1,4 +1,4 @@
-"""A checkpoint is a good one or it is refused, and opening one runs nothing."""
+"""A checkpoint is valid or refused, and opening one executes nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images that do not fit on the device, against the same ones on it."""
+"""Images that do not fit on the device, compared with images on the device."""
 
 from __future__ import annotations
 

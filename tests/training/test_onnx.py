@@ -1,4 +1,4 @@
-"""The ONNX model in ONNX Runtime, beside what the package makes of the same images."""
+"""The ONNX model in ONNX Runtime, compared with the package on the same images."""
 
 from __future__ import annotations
 

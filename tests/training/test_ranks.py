@@ -1,4 +1,4 @@
-"""One training by two processes, against the same one by a single process."""
+"""One training by two processes, compared with a single process."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def by_two(*words: str | Path) -> list[tuple[int, str, str]]:
     "bottlenecks", [("ema-vq", "fsq", "sq-vae"), pytest.param(tuple(BOTTLENECKS), marks=pytest.mark.slow)]
 )
 def test_two_processes_train_as_one_does(bottlenecks: tuple[str, ...], npz: Path, tmp_path: Path) -> None:
-    """In float64 in memory; and a run of the command, which one process takes to its end."""
+    """In float64 in memory; and a run of the command, which a single process finishes."""
     words = ("train", "--data", npz, "--latent-dim", 4, "--iterations", 12, "--batch-size", 15, "--log-every", 5)
     first, second = by_two("-c", PROGRAM, npz, tmp_path / "w", ",".join(bottlenecks), *words, "-o", tmp_path / "two")
     assert (first[0], second[0]) == (0, 0), first[2] + second[2]

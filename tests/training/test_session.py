@@ -1,4 +1,4 @@
-"""A run in memory, below the loop; and its Adam next to PyTorch's own, bit for bit."""
+"""A session without the training loop; its Adam is compared with PyTorch's, bit for bit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many steps in one piece, the form that a CUDA graph captures, against one step at a time."""
+"""Many steps together, as in a CUDA graph, compared with single steps."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def assert_same_weights(a: Session, b: Session, **tolerance: float) -> None:
 
 
 def addresses(one: Session) -> list[int]:
-    """Of all that lives longer than a step, and so is read and written by a graph where it lay at its capture."""
+    """Addresses of all tensors that live longer than a step, because a graph uses the addresses at its capture."""
     assert isinstance(one.source, ResidentImages)
     state = [*one.model.state_dict().values(), one.source.pixels]
     state += [value for moments in one.optimiser.state.values() for value in moments.values()]

@@ -1,4 +1,4 @@
-"""TensorBoard next to metrics.jsonl; its files are read back by TensorBoard."""
+"""TensorBoard compared with metrics.jsonl; its files are read by TensorBoard."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def scalars(folder) -> dict[str, list[tuple[int, float]]]:
 
 
 def assert_same_curves(folder) -> None:
-    """TensorBoard shows what metrics.jsonl has, each step once."""
+    """TensorBoard shows the content of metrics.jsonl, each step once."""
     lines = run_directory.read_metrics(folder)
     found = scalars(folder)
     assert set(found) == {name for line in lines for name in line} - {"step"}
