@@ -60,15 +60,23 @@ class Command:
 
 def commands(npz: Path, iterations: int) -> dict[str, Command]:
     words = tiny(npz, iterations=iterations, log_every=5, checkpoint_every=1)
-    train = ["train", "--out", "run", *words]
+    train, run = ["train", "--out", "run", *words], ["run", "--out", "run", "--quiet", *words]
     size = ["--iterations", "6", "--batch-size", "8", "--K", "3", "--latent-dim", "2", "--device", "cpu"]
     study = [*size, "--seeds", "1", "--jobs", "2", "--out", "study", "--quiet"]
+    latents = "run/embeddings-test.npy"
     return {
         "train": Command(train, ["--resume"]),
-        "run": Command(["run", "--out", "run", "--quiet", *words], ["--resume"]),
+        "run": Command(run, ["--resume"]),
         "embed": Command(["embed", "run", "--split", "all", "-o", "z.npy", "--quiet"], ["--overwrite"], train),
         "reproduce": Command(["reproduce", "table1", "--data", f"mnist={npz}", "--only", "pca,ae,vq", *study], []),
         "sweep": Command(["sweep", "--over", "beta=0,1", "-b", "vae", "--data", npz, "--arch", "mlp", *study], []),
+        "cluster": Command(["cluster", latents, "-o", "c.npy", "--quiet"], ["--overwrite"], run),
+        "tsne": Command(
+            ["tsne", latents, "-o", "map.png", "--save-coords", "map.npy", "--quiet"], ["--overwrite"], run
+        ),
+        "report": Command(["report", "run", "-o", "page.html", "--quiet"], ["--overwrite"], run),
+        "issues": Command(["issues", npz, "-o", "issues.csv", "--quiet"], ["--overwrite"]),
+        "export": Command(["export", "run", "--safetensors", "-o", "m.safetensors", "--quiet"], ["--overwrite"], train),
     }
 
 
@@ -292,7 +300,7 @@ def main() -> int:
     parser.add_argument("attack", choices=attacks)
     parser.add_argument("--seconds", type=float, default=600, help="how long; 0 shows the counts")
     parser.add_argument("--state", type=Path, help="a file of counts; the next call goes on from them")
-    names = ["train", "run", "embed", "reproduce", "sweep"]
+    names = [*commands(Path(), 0)]
     parser.add_argument("--only", nargs="+", default=names, choices=names, help="the commands; all unless given")
     chosen = parser.parse_args()
     state = State(chosen.state, chosen.attack)

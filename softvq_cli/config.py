@@ -114,7 +114,11 @@ class ModelConfig:
         0, "Make z_e a grid of this many positions per side, one code per position; 0: one vector.", low=0, high=256
     )
     stages: int = setting(3, "rvq: number of residual stages, each with a codebook of K.", low=1, high=64)
-    recipe: Recipe = setting("paper", "Which defaults to use: those of the paper, or of its authors' notebook.")
+    recipe: Recipe = setting(
+        "paper",
+        "Which defaults to use: those of the paper, of its authors' notebook, or those that were tuned on held-out "
+        "training images (later quantisers on mnist).",
+    )
     codebook_init: CodebookInit = setting(
         "uniform",
         "Initial codebook: uniform; kmeans (K-means of the untrained encoder's outputs); or notebook (normal with "

@@ -62,14 +62,19 @@ _DIGITS: dict[str, dict[str, Any]] = {
 }
 # rvq on vectors: with these, all codes of every stage are used (docs/bottlenecks.md).
 _RVQ_OF_VECTORS: dict[str, Any] = {"latent_dim": 32, "batch_size": 256, "lr": 1e-3, "iterations": 5_000}
-# The exact settings of the authors' notebooks (PAPER.md), where they differ from _MNIST and _SVHN.
+# The exact settings of the authors' notebooks, where they differ from _MNIST and _SVHN.
+_OF_THE_PAPER: dict[str, dict[str, Any]] = {
+    name: {} for name in ("ae", "vae", "beta-vae", "info-dropout", "vq", "soft-vq")
+}
 _MNIST_NOTEBOOK: dict[str, dict[str, Any]] = {
+    **_OF_THE_PAPER,
     "*": {"batch_size": 64},
     "beta-vae": {"reconstruction_scale": 784.0},
     "vq": {"latent_weight": 3.0, "beta": 2.5},
 }
 _GRID = {"grid": 2, "reconstruction_scale": 1024.0}
 _SVHN_NOTEBOOK: dict[str, dict[str, Any]] = {
+    **_OF_THE_PAPER,
     "*": {"batch_size": 64, "codebook_init": "notebook"},
     # The notebooks sum the KL of a 2x2x64 latent over one axis of length 2 and average over the others.
     "vae": {**_GRID, "beta": 1 / 128},
@@ -78,8 +83,20 @@ _SVHN_NOTEBOOK: dict[str, dict[str, Any]] = {
     "vq": {"grid": 2},
     "soft-vq": {"soft_weights": "notebook", "sigma_power": "0"},
 }
-_NOTEBOOKS = {"mnist": _MNIST_NOTEBOOK, "svhn": _SVHN_NOTEBOOK, "cifar10": _SVHN_NOTEBOOK}
-_IN_NOTEBOOKS = ("ae", "vae", "beta-vae", "info-dropout", "vq", "soft-vq")
+# The best of eight settings of each later quantiser on held-out training images (docs/studies/since.md).
+_MNIST_TUNED: dict[str, dict[str, Any]] = {
+    "ema-vq": {"beta": 1.0},
+    "rotation-vq": {"beta": 1.0, "decay": 0.8, "cosine": True},
+    "fsq": {"lr": 1e-3, "levels": "4,4,8"},
+    "sq-vae": {"temperature_decay": 1e-3, "temperature_min": 0.5},
+    "gumbel-vq": {"lr": 1e-3, "beta": 0.1, "kl_start": 100.0},
+    "simvq": {"lr": 1e-3, "beta": 1.0},
+    "rvq": {"beta": 1.0},
+}
+_RECIPES = {
+    "notebook": {"mnist": _MNIST_NOTEBOOK, "svhn": _SVHN_NOTEBOOK, "cifar10": _SVHN_NOTEBOOK},
+    "tuned": {"mnist": _MNIST_TUNED},
+}
 _FAMILIES = {"mnist": _MNIST, "fashion-mnist": _MNIST, "svhn": _SVHN, "cifar10": _SVHN, "digits": _DIGITS}
 
 # For these, the reconstruction weight is a multiple of the number of pixel positions (784, 1024; once in the
@@ -117,7 +134,7 @@ def preset(data: str, image_shape: tuple[int, ...], bottleneck: str, recipe: str
 
     A built-in name gets the family of its paper. Other images of at least 16x16 pixels get the CNN and weights of the
     SVHN family, smaller ones the MLP and settings of ``digits``. Vectors (D,) get the MLP, with the settings of MNIST
-    from 256 numbers, else of ``digits``. UsageError: the notebooks do not have this data set or bottleneck.
+    from 256 numbers, else of ``digits``. UsageError: the recipe does not have this data set or bottleneck.
     """
     height, width, channels = image_shape if len(image_shape) == 3 else (*image_shape, 1, 1)
     own = _SVHN if min(height, width) >= CNN_SMALLEST else _DIGITS
@@ -131,12 +148,13 @@ def preset(data: str, image_shape: tuple[int, ...], bottleneck: str, recipe: str
         settings["reconstruction_scale"] = float(_RECONSTRUCTION_PER_PIXEL[bottleneck] * height * width)
     if bottleneck in _RECONSTRUCTION_PER_VALUE:
         settings["reconstruction_scale"] = float(_RECONSTRUCTION_PER_VALUE[bottleneck] * height * width * channels)
-    if recipe == "notebook":
-        if data not in _NOTEBOOKS or bottleneck not in _IN_NOTEBOOKS:
-            raise UsageError(
-                "{recipe} notebook has the settings of {} for {}, not of {} for {}",
-                *(", ".join(_IN_NOTEBOOKS), ", ".join(_NOTEBOOKS), bottleneck, data),
-            )
-        settings |= {**_NOTEBOOKS[data]["*"], **_NOTEBOOKS[data].get(bottleneck, {})}
+    if recipe != "paper":
+        recipes = _RECIPES[recipe]
+        special = recipes.get(data, {})
+        if bottleneck not in special:
+            rows = ", ".join(sorted({*next(iter(recipes.values()))} - {"*"}))
+            text = "{recipe} {} has the settings of {} for {}, not of {} for {}"
+            raise UsageError(text, recipe, rows, ", ".join(recipes), bottleneck, data)
+        settings |= special.get("*", {}) | special[bottleneck]
     settings["threads"] = threads(settings["arch"], settings.get("batch_size", 0))
     return settings

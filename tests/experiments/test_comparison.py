@@ -75,7 +75,7 @@ def cell(document, row, column):
     return found["cells"][column]
 
 
-@pytest.mark.parametrize("recipe, bottleneck", [("notebook", "beta-vae"), ("paper", "gumbel-vq")])
+@pytest.mark.parametrize("recipe, bottleneck", [("notebook", "beta-vae"), ("tuned", "gumbel-vq")])
 def test_a_job_has_the_settings_that_train_would_have(recipe, bottleneck, npz, tmp_path):
     chosen = {"recipe": recipe, "K": 9}
     request = PaperRequest(

@@ -115,14 +115,20 @@ def test_the_weight_of_gumbels_kl_falls_from_its_start_to_beta() -> None:
     assert build("gumbel-vq").term_weights(2.0) == {"kl": 2.0}
 
 
-def test_the_notebooks_recipe_is_data_and_only_for_its_data() -> None:
+def test_a_recipe_is_data_and_only_for_its_data() -> None:
     config = resolve("cifar10", (32, 32, 3), {"bottleneck": "beta-vae", "recipe": "notebook"})
     assert (config.model.grid, config.loss.beta, config.loss.reconstruction_scale) == (2, 100 / 128, 1024)
     config = resolve("mnist", (28, 28, 1), {"bottleneck": "vq", "recipe": "notebook"})
     assert (config.train.batch_size, config.loss.latent_weight, config.loss.beta) == (64, 3.0, 2.5)
-    for data, bottleneck in (("digits", "vae"), ("mnist", "fsq")):
+    config = resolve("mnist", (28, 28, 1), {"bottleneck": "gumbel-vq", "recipe": "tuned"})
+    assert (config.train.lr, config.loss.beta, config.model.kl_start) == (1e-3, 0.1, 100.0)
+    for data, bottleneck, recipe in (
+        ("digits", "vae", "notebook"),
+        ("mnist", "fsq", "notebook"),
+        ("mnist", "vq", "tuned"),
+    ):
         with pytest.raises(UsageError, match="recipe"):
-            resolve(data, (8, 8, 1), {"bottleneck": bottleneck, "recipe": "notebook"})
+            resolve(data, (8, 8, 1), {"bottleneck": bottleneck, "recipe": recipe})
     assert resolve("digits", (8, 8, 1), {"epochs": 2.0, "batch_size": 32}, 100).train.iterations == 7
     with pytest.raises(UsageError, match="epochs"):
         resolve("digits", (8, 8, 1), {"epochs": 2.0, "iterations": 5}, 100)
