@@ -12,7 +12,7 @@ softvq data show "$photos" --image-size 32
 # Train a model, then evaluate it next to chance, raw pixels and PCA. The same line continues after a stop.
 softvq run --data "$photos" --image-size 32 --iterations "$iterations" --out "$out" --resume
 
-# A page for the browser: every photo on a map, clusters, codewords, confusions.
+# A page for the browser: the test photos on a map, clusters, codewords, confusions.
 softvq report "$out" --out "$out/report.html" --overwrite
 
 # Duplicates, leaks between training and test photos, outliers and doubtful labels, one line each in a table.

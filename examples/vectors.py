@@ -8,7 +8,7 @@ ITEMS.npy is a float array (N, D), for example embeddings of another model. With
 scikit-learn are used. Writes OUT/codes.npy, int64 (N, 3).
 
 The same from the shell: softvq train --data ITEMS.npy --bottleneck rvq --out RUN, then
-softvq embed RUN --split all --what codes -o codes.csv, and softvq info codes.csv, which counts the collisions too.
+softvq embed RUN --split all --what codes -o codes.parquet, and softvq info codes.parquet, which counts collisions.
 """
 
 from __future__ import annotations

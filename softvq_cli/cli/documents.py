@@ -156,7 +156,7 @@ DOCUMENTS: Mapping[str, type] = {
         images=int,
         image_size=optional(int),
         exact_duplicates=many(many(File)),
-        near_duplicates=many(many(File)),
+        near_duplicates=optional(many(many(File))),
         leaks=many(many(File)),
     ),
     "predict": document(

@@ -184,7 +184,7 @@ def look(table: Table, z: np.ndarray | None, reporter: Reporter, folder: Path | 
     repeats = {int(row) for rows in equal for row in rows[1:]}
     unique = np.array([row for row in range(len(table)) if row not in repeats], np.int64)
     suspects: dict[str, list[Suspect]] = {}
-    pairs = np.empty((0, 2), np.int64)
+    near: list[np.ndarray] | None = None
     if table.images[0].ndim == 4:
         small = search.thumbnails(table)
         pairs = search.near_pairs(small, search.dct_hashes(small), unique)
@@ -197,14 +197,14 @@ def look(table: Table, z: np.ndarray | None, reporter: Reporter, folder: Path | 
         if z is not None:
             rich = unique[small[unique].reshape(len(unique), -1).std(axis=1) >= search.LEAST_CONTRAST]
             pairs = np.concatenate([pairs, _near_latents(z, table, rich)])
+        near = search.groups_of(pairs)
     if z is not None:
         reporter.stage("looking at the latents")
         suspects |= _of_latents(z, table, reporter)
-    near = search.groups_of(pairs)
-    together = [*equal, *near]
+    together = [*equal, *(near or ())]
     groups = {
         "exact_duplicates": equal,
-        "near_duplicates": near,
+        **({} if near is None else {"near_duplicates": near}),
         "leaks": [rows for rows in together if 0 < table.in_train[rows].mean() < 1],
     }
     if table.labels is not None:
