@@ -1,5 +1,5 @@
 #!/bin/sh
-# Compare two bottlenecks on the same data, with controls (chance, raw pixels, PCA, an untrained encoder) and intervals.
+# Compare two bottlenecks on the same data, with controls (chance, raw data, PCA, an untrained encoder) and intervals.
 # Usage: sh examples/compare.sh [DATA [OUT [ITERATIONS]]]
 set -eu
 data=${1:-digits}

@@ -9,7 +9,7 @@ iterations=${3:-2000}
 # What softvq reads: images per class and split, and everything that is left out or changed.
 softvq data show "$photos" --image-size 32
 
-# Train a model, then evaluate it next to chance, raw pixels and PCA. The same line continues after a stop.
+# Train a model, then evaluate it next to chance, raw data and PCA. The same line continues after a stop.
 softvq run --data "$photos" --image-size 32 --iterations "$iterations" --out "$out" --resume
 
 # A page for the browser: the test photos on a map, clusters, codewords, confusions.

@@ -17,6 +17,8 @@ from PIL import Image
 from softvq_cli.errors import SoftVQError, UsageError
 from softvq_cli.plots import page
 from softvq_cli.plots.page.writing import Sprites, numbers, rounded
+from softvq_cli.results.evaluate import BASELINE_TITLES
+from softvq_cli.results.measures import RESULTS
 from tests.helpers import HOSTILE, view
 
 pytest.importorskip("bokeh", reason="the page is drawn with Bokeh, which is not installed")
@@ -115,6 +117,13 @@ def test_numbers_survive_the_packing_or_are_rounded_to_half_a_unit():
     values = np.random.default_rng(0).uniform(0, 7, 1000)
     assert np.abs(array(rounded(values)) - values).max() <= 7 / 65535 / 2 * 1.001
     assert array(rounded(np.zeros(3))).tolist() == [0, 0, 0]
+
+
+def test_every_row_and_column_of_the_numbers_is_explained(tmp_path):
+    terms = re.findall(r'^  "([^"]+)": ', written(tmp_path).partition("const TERMS = ")[2].partition("};")[0], re.M)
+    assert "raw data" in terms
+    for title in (*RESULTS.values(), *BASELINE_TITLES.values()):
+        assert any(term in title for term in terms), title
 
 
 def test_without_bokeh_the_error_names_the_extra(tmp_path, monkeypatch):

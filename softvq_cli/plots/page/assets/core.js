@@ -68,7 +68,8 @@ const TERMS = {
   "outliers": "Images that are far from all others in z_e.",
   "doubted labels": "Labels that a cross-validated probe on z_e doubts, with the class that it suggests.",
   "chance": "The same measures for random vectors.",
-  "raw pixels": "The same measures for the pixels, without a model.",
+  "raw data": "The same measures for the pixels or numbers themselves, without a model.",
+  "RQ-KMeans": "The error of residual K-means of the inputs, without a network.",
   "PCA": "The same measures for principal components of the pixels, with as many components as the latents have dimensions.",
   "z_e": "The latent vector of an image: the output of the encoder.",
 };
