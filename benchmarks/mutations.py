@@ -109,7 +109,7 @@ def collections(folder: Path) -> dict[str, Kind]:
 
 
 def published(folder: Path) -> dict[str, Kind]:
-    """Files of the built-in data sets. All but a .mat file, which can be read by path, have a checksum."""
+    """Files of the named data sets. All but a .mat file, which can be read by path, have a checksum."""
     names = {"mnist": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"), "svhn": ("train_32x32.mat",)}
     kinds: dict[str, Kind] = {}
     for name, files in (names | {"cifar10": ("data_batch_1", "batches.meta")}).items():

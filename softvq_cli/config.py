@@ -281,7 +281,7 @@ def resolve(data: str, image_shape: tuple[int, ...], chosen: Mapping[str, Any], 
     """Combine the defaults, the preset of the data set and bottleneck, and the chosen settings.
 
     Args:
-        data: as in :class:`DataConfig`; a built-in name selects its preset, a path does not.
+        data: as in :class:`DataConfig`; a known name selects its preset, a path does not.
         image_shape: (H, W, C) of its images.
         chosen: settings by name, from options and files; they take precedence.
         images: number of images in the training split, for ``epochs``.

@@ -132,7 +132,7 @@ def threads(arch: str, batch_size: int) -> int:
 def preset(data: str, image_shape: tuple[int, ...], bottleneck: str, recipe: str = "paper") -> dict[str, Any]:
     """The settings for a data set and a bottleneck that replace the defaults of the config.
 
-    A built-in name gets the family of its paper. Other images of at least 16x16 pixels get the CNN and weights of the
+    A known name gets the family of its paper. Other images of at least 16x16 pixels get the CNN and weights of the
     SVHN family, smaller ones the MLP and settings of ``digits``. Vectors (D,) get the MLP, with the settings of MNIST
     from 256 numbers, else of ``digits``. UsageError: the recipe does not have this data set or bottleneck.
     """

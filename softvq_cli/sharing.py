@@ -15,7 +15,7 @@ from softvq_cli.words import IMAGE_SHAPES
 def shared_path(path: str) -> str:
     """A relative path below the current folder unchanged; for other paths the last component.
 
-    A file or folder with the name of a built-in data set stays a path, ``./mnist``.
+    A file or folder with the name of a named data set stays a path, ``./mnist``.
     """
     if not (path.startswith("~") or os.path.isabs(path) or os.path.normpath(path).split(os.sep)[0] == os.pardir):
         return path

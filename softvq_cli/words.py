@@ -78,7 +78,7 @@ IMAGE_SHAPES: Mapping[str, tuple[int, int, int]] = {
     "svhn": (32, 32, 3),
     "cifar10": (32, 32, 3),
 }
-"""Name of each built-in data set → (H, W, C) of its images."""
+"""Name of each named data set → (H, W, C) of its images."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The command ``softvq data``: list, download and check the built-in data sets; show how data are read."""
+"""The command ``softvq data``: list, download and check the named data sets; show how data are read."""
 
 from __future__ import annotations
 

@@ -233,7 +233,7 @@ def _settings_of_run(path: Path) -> dict[str, Any]:
 # ---- the settings of a run
 
 _VARIABLES = {"data": "SOFTVQ_DATASET"}
-"""Environment variables with other names than their option: SOFTVQ_DATA is the folder of the built-in data sets."""
+"""Environment variables with other names than their option: SOFTVQ_DATA is the folder of the named data sets."""
 _SHORT = {"bottleneck": "-b", "data": "-d", "iterations": "-n", "seed": "-s"}
 
 

@@ -148,7 +148,7 @@ def probing_tables(document: Document) -> Group:
 
 
 def data_table(document: Document) -> Group:
-    """The built-in data sets and their state."""
+    """The named data sets and their state."""
     lines = [
         (
             state["name"],

@@ -1,4 +1,4 @@
-"""Download the built-in data sets, from torchvision's addresses and with its checksums, one process at a time."""
+"""Download the named data sets, from torchvision's addresses and with its checksums, one process at a time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Download = tuple[Sequence[str], Path, str]
 
 
 def fetch(name: str, data_dir: str | os.PathLike[str] | None = None, reporter: Reporter | None = None) -> Status:
-    """Download missing or damaged files of a built-in data set.
+    """Download missing or damaged files of a named data set.
 
     If another process is downloading them, this one waits and then finds them complete.
     """

@@ -34,7 +34,7 @@ _SUFFIXES = (*archive.ENDINGS, *arrays.ENDINGS, *tables.ENDINGS, *folder.LISTS)
 def load(config: DataConfig, split: Split, *, reporter: Reporter | None = None) -> Dataset:
     """Load one split of the data set ``config.data``.
 
-    A built-in data set is downloaded if it is missing. Image files are decoded on first use and then memory-mapped from
+    A named data set is downloaded if it is missing. Image files are decoded on first use and then memory-mapped from
     the cache. ``all`` is the train split followed by the test split if the data have both; otherwise the rows in their
     original order, from which train and test are drawn.
     """
@@ -56,7 +56,7 @@ def _load(config: DataConfig, splits: Sequence[Split], reporter: Reporter) -> It
 
 
 def place_of(data: str) -> Path | None:
-    """The same as :func:`path_of`, but raises UsageError if ``data`` is neither a built-in name nor a path."""
+    """The same as :func:`path_of`, but raises UsageError if ``data`` is neither a known name nor a path."""
     if is_address(data):
         raise UsageError("{data} {} is an address, and data are read on this machine: copy them first", data)
     path = path_of(data)
@@ -66,7 +66,7 @@ def place_of(data: str) -> Path | None:
 
 
 def path_of(data: str) -> Path | None:
-    """The file, folder or pattern ``data``; None for a built-in name, which takes precedence over a file."""
+    """The file, folder or pattern ``data``; None for a known name, which takes precedence over a file."""
     if data in names():
         return None
     try:

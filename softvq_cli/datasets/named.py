@@ -1,4 +1,4 @@
-"""The built-in data sets: the location of their files, checks for completeness and damage, and reading.
+"""The named data sets: the location of their files, checks for completeness and damage, and reading.
 
 The folder layout is torchvision's, so that both programs can share the files. Each file is compared with its published
 MD5 every time it is read, which takes less time than reading it.
@@ -216,7 +216,7 @@ NAMED = {
 
 
 def names() -> tuple[str, ...]:
-    """The names of all built-in data sets."""
+    """The names of all named data sets."""
     return (DIGITS, *NAMED)
 
 
@@ -228,7 +228,7 @@ def known(name: str) -> Named | None:
 
 
 def data_folder(data_dir: str | os.PathLike[str] | None) -> Path:
-    """The folder of the built-in data sets: ``data_dir``, ``$SOFTVQ_DATA``, or ``data`` in the cache folder."""
+    """The folder of the named data sets: ``data_dir``, ``$SOFTVQ_DATA``, or ``data`` in the cache folder."""
     chosen = on_disk(str(data_dir or os.environ.get("SOFTVQ_DATA") or ""))
     if "\0" in chosen:
         raise UsageError(Message("{data_dir} contains a zero byte; give the path of a folder"))
@@ -240,7 +240,7 @@ def data_folder(data_dir: str | os.PathLike[str] | None) -> Path:
 
 @dataclass(frozen=True)
 class Status:
-    """The state of a built-in data set on this machine."""
+    """The state of a named data set on this machine."""
 
     name: str
     description: str
@@ -259,7 +259,7 @@ class Status:
 
 
 def describe(name: str, data_dir: str | os.PathLike[str] | None = None) -> Status:
-    """Check a built-in data set and compare every existing file with its published MD5."""
+    """Check a named data set and compare every existing file with its published MD5."""
     named = known(name)
     if named is None:
         return Status(DIGITS, "1 797 handwritten digits, 8x8 grey, part of scikit-learn", None, True, True, True, 0)

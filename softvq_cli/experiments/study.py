@@ -28,7 +28,7 @@ Figure = Literal["bars", "maps", "curves"]
 
 
 TITLES = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST", "svhn": "SVHN", "cifar10": "CIFAR-10"}
-"""Display names of the built-in data sets."""
+"""Display names of the named data sets."""
 
 
 @dataclass(frozen=True)

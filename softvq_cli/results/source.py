@@ -56,7 +56,7 @@ class Source:
     data: str | None = None
     """Other data than those of the training: a name or a path."""
     data_dir: str | None = None
-    """The current folder of the built-in data sets."""
+    """The current folder of the named data sets."""
     reporter: Reporter = field(default_factory=Reporter)
     """Receives events of downloading, decoding and embedding, notes on dropped, mapped or rounded values, and warnings
     that the data may differ from those of the checkpoint."""
@@ -133,7 +133,7 @@ class Source:
 
     @property
     def folder(self) -> Path:
-        """The path of the data; for a built-in data set it is not a folder."""
+        """The path of the data; for a named data set it is not a folder."""
         return Path(self._place.data)
 
     def in_training(self, dataset: Dataset) -> np.ndarray:

@@ -168,7 +168,7 @@ def data_path(folder: Path) -> str | None:
 
 
 def data_dir(folder: Path) -> str | None:
-    """The folder of the built-in data sets for the run in ``folder``; None if unknown or the default."""
+    """The folder of the named data sets for the run in ``folder``; None if unknown or the default."""
     data = _content(folder / CONFIG).get("data")
     path = data.get("data_dir") if isinstance(data, dict) else None
     return path if isinstance(path, str) else None

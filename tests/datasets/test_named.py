@@ -1,4 +1,4 @@
-"""The built-in data sets: digits, small files in the published layouts, and the real files if available."""
+"""The named data sets: digits, small files in the published layouts, and the real files if available."""
 
 from __future__ import annotations
 
