@@ -62,10 +62,10 @@ def cluster(
 ) -> None:
     """Cluster embeddings (K-means by default) and compare the clusters with the classes.
 
-    With labels: the accuracy under the best one-to-one assignment of clusters to classes (Hungarian
-    method), the normalised mutual information and the adjusted Rand index. Without labels, for which
-    --clusters is needed: the silhouette. In both cases the inertia. Into a pipe goes one JSON document, where
-    accuracies are fractions of 1. Several files are clustered as one: their rows follow each other.
+    With labels, it prints the accuracy under the best one-to-one assignment of clusters to classes (Hungarian method),
+    the normalised mutual information and the adjusted Rand index. Without labels, it needs --clusters and prints the
+    silhouette. Both print the inertia. In a pipe it prints one JSON document, with accuracies as fractions of 1.
+    Several files are clustered as one: their rows follow each other.
 
     Examples:
       softvq cluster embeddings.npy

@@ -15,7 +15,7 @@ def predict(
     run: CheckpointFile,
     paths: Annotated[
         list[Path],
-        typer.Argument(metavar="PATH…", help="Images, or folders of images; for a model of vectors, files of vectors."),
+        typer.Argument(metavar="PATH", help="Images, or folders of images; for a model of vectors, files of vectors."),
     ],
     neighbours: Annotated[int, option("--neighbours", "K", "Number of nearest training images to name.")] = 3,
     out: Annotated[Path | None, option("--out -o", "FILE", "Write a .parquet or .csv file instead.")] = None,

@@ -56,7 +56,7 @@ def probe(
 ) -> None:
     """Train a linear probe (softmax layer) on the latents of the training split and test it on the test split.
 
-    Given a checkpoint, it embeds both splits first and writes no files. Into a pipe it prints one JSON document, which
+    Given a checkpoint, it embeds both splits first and writes no files. In a pipe it prints one JSON document, which
     also has the accuracy of each class and the confusion matrix.
 
     Examples:
