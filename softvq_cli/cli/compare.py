@@ -39,7 +39,7 @@ def compare(
     """Compare bottlenecks on your own data: which one separates the classes best?
 
     It trains each bottleneck with several seeds and evaluates it by clustering and by a linear probe. The table also
-    has four controls: random vectors (chance), raw pixels, PCA, and an untrained encoder. It writes the table to
+    has four controls: random vectors (chance), raw data, PCA, and an untrained encoder. It writes the table to
     DIR/compare.json, .md, .csv and .tex, a figure to compare.png, and each run to a folder in DIR/runs. The same
     command continues after a stop.
 

@@ -16,6 +16,8 @@ from softvq_cli.words import BOTTLENECKS
 Document = Mapping[str, Any]
 _CLASSES = 50
 """Maximum number of classes listed."""
+_WIDE = 6
+"""Maximum columns of a study's table that shows ranges of values; the reports always show them."""
 _METHODS = {"gmm": "mixture of Gaussians", "agglomerative": "merged by Ward's criterion"}
 
 
@@ -266,7 +268,7 @@ def study_table(document: Document) -> Group:
 
     (first, *others), lines = main_table(document)
     header = [first, *(f">{title}" for title in others)]
-    # A range that is too wide for its column is split at its dash.
-    wrapping = [[label, *(text.replace("–", " – ").strip() for text in texts)] for label, *texts in lines]
+    if len(header) > _WIDE:
+        lines = [[label, *(text.partition(" (")[0] for text in texts)] for label, *texts in lines]
     controls = {number for number, row in enumerate(document["rows"]) if row["kind"] == "control"}
-    return columns(document["title"], header, wrapping, controls, pad_edge=False, padding=(0, 0, 0, 1))
+    return columns(document["title"], header, lines, controls, pad_edge=False, padding=0)

@@ -109,7 +109,9 @@ def _sealed(path: str | os.PathLike[str]) -> tuple[bytes, str]:
     except OSError as error:
         raise InputError(f"cannot read the checkpoint {path}: {error.strerror}") from error
     comment, end = raw[-_COMMENT:], raw[-_COMMENT - _END_SIZE : -_COMMENT]
-    if not (raw.startswith(_START) and end.startswith(_END) and comment.startswith(_PREFIX)):
+    if not raw.startswith(_START):
+        raise InputError(f"{path} is not a softvq checkpoint")
+    if not (end.startswith(_END) and comment.startswith(_PREFIX)):
         raise InputError(f"{path} is not a complete softvq checkpoint: it is truncated, or from another program")
     seal = hashlib.sha256(memoryview(raw)[:-_COMMENT]).hexdigest()
     if comment[len(_PREFIX) :] != seal.encode():
