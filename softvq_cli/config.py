@@ -284,7 +284,7 @@ def resolve(data: str, image_shape: tuple[int, ...], chosen: Mapping[str, Any], 
         data: as in :class:`DataConfig`; a known name selects its preset, a path does not.
         image_shape: (H, W, C) of its images.
         chosen: settings by name, from options and files; they take precedence.
-        images: number of images in the training split, for ``epochs``.
+        images: number of images in the training split; limits the default batch, and is needed for ``epochs``.
 
     Raises:
         UsageError: an unknown name, a wrong type or a value out of range.
@@ -294,10 +294,12 @@ def resolve(data: str, image_shape: tuple[int, ...], chosen: Mapping[str, Any], 
     settings = preset(data, image_shape, bottleneck, recipe)
     if check("arch", chosen.get("arch", ModelConfig.arch)) == "none":
         settings |= no_network(image_shape, bottleneck)
+    if images is not None:  # a default fits the data; a chosen batch that does not is refused
+        settings["batch_size"] = min(settings.get("batch_size", TrainConfig.batch_size), max(1, images))
     config = RunConfig.from_flat({**settings, **chosen})
     if config.train.epochs is not None:
         if "iterations" in chosen or images is None:
-            raise UsageError(Message("{epochs} works only for a single training and without {iterations}"))
+            raise UsageError(Message("{epochs} cannot be combined with {iterations}"))
         iterations = max(1, math.ceil(config.train.epochs * images / config.train.batch_size))
         train = dataclasses.replace(config.train, iterations=iterations, epochs=None)
         config = dataclasses.replace(config, train=train)

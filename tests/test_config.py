@@ -50,6 +50,12 @@ def test_rvq_has_settings_of_its_own_for_vectors() -> None:
     assert "lr" not in images and "lr" not in preset("own", (300,), "vq")
 
 
+def test_a_default_batch_fits_the_data_and_a_chosen_one_stays() -> None:
+    assert resolve("own", (300,), {"bottleneck": "rvq"}, 100).train.batch_size == 100
+    assert resolve("own", (300,), {"bottleneck": "rvq"}, 1000).train.batch_size == 256
+    assert resolve("own", (300,), {"bottleneck": "rvq", "batch_size": 200}, 100).train.batch_size == 200
+
+
 def test_a_configuration_survives_the_way_to_json_and_back() -> None:
     for bottleneck in BOTTLENECKS:
         config = resolve("mnist", MNIST, {"bottleneck": bottleneck})

@@ -252,6 +252,7 @@ def plan_jobs(
                         "bottleneck": bottleneck,
                         "seed": seed,
                     },
+                    described.train,
                 )
                 if config.train.batch_size > described.train:  # refused before a hundred jobs fail
                     raise UsageError(

@@ -96,6 +96,14 @@ def test_a_wrong_request_is_refused_by_name(request_class, changes, word, tmp_pa
     assert word in str(caught.value)
 
 
+def test_epochs_are_counted_in_a_study_as_in_a_training(request_of_all, tmp_path):
+    settings = {name: value for name, value in request_of_all.settings.items() if name != "iterations"}
+    request = CompareRequest(out=tmp_path, settings={**settings, "epochs": 2.0, "batch_size": 50})
+    [study] = request.plan(Reporter())
+    [data] = study.data.values()
+    assert {job.config.train.iterations for job in study.jobs if job.subject == "vq"} == {-(-2 * data.train // 50)}
+
+
 def test_a_file_of_other_images_is_refused_before_anything_is_trained(request_of_all, tmp_path, pixels):
     short = tmp_path / "short.npy"
     np.save(short, np.load(pixels)[:-1])
