@@ -290,7 +290,7 @@ def claim(
     test: str = "",
     setting: str = "ours",
     verdict: str = "",
-    published: str = "–",
+    published: str = "",
 ) -> list[str]:
     """One line of the table; the default verdict follows from the intervals."""
     document, measure = read_study(study), column.partition(".")[2]
@@ -298,8 +298,8 @@ def claim(
     cell = of_row["cells"][column]
     measured = formats.interval_text(measure, cell)
     measured = formats.value_text(measure, cell["mean"]) if measured == "–" else measured
-    if cell.get("paper") is not None:
-        published = formats.value_text(measure, cell["paper"])
+    if not published:
+        published = "–" if cell.get("paper") is None else formats.value_text(measure, cell["paper"])
     nearest = "–"
     if test:
         sign, others = -1 if test == "lowest" else 1, [test.partition(":")[2]]
