@@ -42,7 +42,7 @@ def load(
     Raises:
         InputError: the file is missing, damaged, or not a softvq checkpoint (nothing in it is executed); or
             ``encoder`` and ``decoder`` are missing, or given for a model without custom modules.
-        UsageError: there is no such device.
+        UsageError: the device is not available.
     """
     return checkpoint.load(path, pick(device), networks_of(encoder, decoder))
 

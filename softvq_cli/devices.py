@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def pick(device: str = "auto") -> torch.device:
-    """The device to use; for ``auto`` the accelerator, if there is one (UsageError: no such device)."""
+    """The device to use; for ``auto`` the accelerator, if there is one (UsageError: the device is not available)."""
     import torch
 
     if device not in DEVICES:

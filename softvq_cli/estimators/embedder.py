@@ -262,7 +262,7 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         Raises:
             InputError: the file is missing, damaged or not a softvq checkpoint (nothing in it is executed), or the
                 model was trained on rows with the channels first.
-            UsageError: there is no such device.
+            UsageError: the device is not available.
         """
         read = checkpoint.load(path, pick(device), networks_of(encoder, decoder))
         flat, shape, row = read.config.flat(), read.dataset.image_shape, read.config.data.image_shape

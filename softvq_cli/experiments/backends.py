@@ -61,7 +61,7 @@ class Where:
 
     @property
     def kind(self) -> str:
-        """``cpu``, ``cuda`` or ``mps`` (UsageError: there is no such device)."""
+        """``cpu``, ``cuda`` or ``mps`` (UsageError: it is not available)."""
         from softvq_cli.devices import pick
 
         return pick(self.device).type

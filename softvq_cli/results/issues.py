@@ -112,7 +112,7 @@ class Issues(NamedTuple):
 
 
 def find_issues(data: DataConfig | Source, reporter: Reporter | None = None) -> dict[str, Any]:
-    """Find issues in both splits of a data set; with a trained run, also in its latents and reconstructions.
+    """Find issues in both splits of a data set; with a trained run, also in its latents.
 
     In the document, each kind of issue has groups of files, or files with a ``score``. ``image_size`` is present if
     files of different sizes were compared at that size.
