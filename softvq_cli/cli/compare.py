@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -48,14 +49,13 @@ def compare(
       softvq compare --data photos/ --bottleneck ae,vae,vq,soft-vq --seeds 5
       softvq compare --data photos/ --also clip.npy -o comparison
     """
-    from softvq_cli.experiments.own_data import CompareRequest
+    from softvq_cli.experiments import own_data
+    from softvq_cli.experiments.study import Request
 
     bottlenecks, others = words_of(bottleneck), tuple(also or ())
     out = out or Path("compare") / (Path(str(settings.get("data") or "digits")).stem or "data")
     given = {"bottleneck": ",".join(bottlenecks), "seeds": seeds, "also": list(map(str, others))}
     command = command_text("compare", {**given, **settings, "out": out})
-    request = CompareRequest(
-        bottlenecks=bottlenecks, also=others, out=out, seeds=seeds, settings=settings, command=command
-    )
-    if carry_out(request, work, terminal):
+    request = Request(out, seeds, settings, command)
+    if carry_out(partial(own_data.compare, request, bottlenecks, others), work, terminal):
         terminal.hint("softvq", "report", out)

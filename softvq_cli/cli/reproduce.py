@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -12,9 +13,6 @@ from softvq_cli.cli.options import Streams, completion, list_completion, option,
 from softvq_cli.cli.output import option_words
 from softvq_cli.cli.studies import WorkOptions, carry_out, command_text
 from softvq_cli.words import BOTTLENECKS, CONTROLS, PAPER_STUDIES, STUDIES
-
-if TYPE_CHECKING:
-    from softvq_cli.experiments.comparison import PaperRequest
 
 _NAMES = (*STUDIES, "all")
 _DATA = ("mnist", "svhn", "cifar10")
@@ -100,39 +98,38 @@ def reproduce(
       softvq reproduce table1 --only ae,soft-vq --seeds 1
       softvq reproduce table2 --data cifar10=images.zip -o mine
     """
-    from softvq_cli.experiments.comparison import PaperRequest
+    from softvq_cli.experiments import comparison
+    from softvq_cli.experiments.study import Request
 
-    request = PaperRequest(
-        names=PAPER_STUDIES if name == "all" else (name,),
-        out=out or Path("reproduce") / name,
-        seeds=seeds,
-        only=words_of(only),
-        data=_pairs(data or []),
-        only_data=words_of(only_data),
-        full=full,
-        target_nmse=target_nmse,
-        settings=settings,
-    )
-    request = replace(request, command=command_of(request))
-    reports = carry_out(request, work, terminal, together=name == "all")
+    out, replaced = out or Path("reproduce") / name, _pairs(data or [])
+    chosen: dict[str, Any] = {
+        "only": words_of(only),
+        "data": replaced,
+        "only_data": words_of(only_data),
+        "full": full,
+        "target_nmse": target_nmse,
+    }
+    names = PAPER_STUDIES if name == "all" else (name,)
+    request = Request(out, seeds, settings, command_of(name, seeds, chosen, settings, out))
+    plan = partial(comparison.reproduce, request, names, **chosen)
+    reports = carry_out(plan, work, terminal, together=name == "all")
     if len(reports) == 1 and any(row["row"] == "soft-vq" for row in reports[0].document["rows"]):
         [first, *_] = reports[0].document["data"]
-        place = option_words({"data_dir": request.settings.get("data_dir")})
-        terminal.hint("softvq", "sweep", "--over", "K=8,16,32,64,128", "--data", request.data.get(first, first), *place)
+        place = option_words({"data_dir": settings.get("data_dir")})
+        terminal.hint("softvq", "sweep", "--over", "K=8,16,32,64,128", "--data", replaced.get(first, first), *place)
 
 
-def command_of(request: PaperRequest) -> str:
-    """The command of a request."""
+def command_of(name: str, seeds: int | None, chosen: Mapping[str, Any], settings: Mapping[str, Any], out: Path) -> str:
+    """The command line with these arguments."""
     given = {
-        "seeds": request.seeds,
-        "only": ",".join(request.only) or None,
-        "data": [f"{name}={path}" for name, path in request.data.items()],
-        "only_data": ",".join(request.only_data) or None,
-        "full": request.full or None,
-        "target_nmse": request.target_nmse,
+        "seeds": seeds,
+        **chosen,
+        "only": ",".join(chosen["only"]) or None,
+        "data": [f"{name}={path}" for name, path in chosen["data"].items()],
+        "only_data": ",".join(chosen["only_data"]) or None,
+        "full": chosen["full"] or None,
     }
-    name = "all" if request.names == PAPER_STUDIES else request.names[0]
-    return command_text("reproduce", {**given, **request.settings, "out": request.out}, name)
+    return command_text("reproduce", {**given, **settings, "out": out}, name)
 
 
 def _pairs(texts: list[str]) -> dict[str, str]:

@@ -1,10 +1,10 @@
-"""The common options of reproduce, sweep and compare, and how these commands carry out a request."""
+"""The common options of reproduce, sweep and compare, and how these commands carry out their studies."""
 
 from __future__ import annotations
 
 import inspect
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from softvq_cli.cli.progress import Terminal
     from softvq_cli.experiments.job import Job
     from softvq_cli.experiments.report import Report
-    from softvq_cli.experiments.study import StudyRequest
+    from softvq_cli.experiments.study import Study
+    from softvq_cli.reporter import Reporter
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,10 @@ def command_text(name: str, options: Mapping[str, Any], *arguments: str) -> str:
     return shlex.join(["softvq", name, *arguments, *option_words(options)])
 
 
-def carry_out(request: StudyRequest, work: Work, terminal: Terminal, *, together: bool = False) -> list[Report]:
-    """Carry out a request and print its reports; returns no reports if only single jobs were requested.
+def carry_out(
+    plan: Callable[[Reporter], Sequence[Study]], work: Work, terminal: Terminal, *, together: bool = False
+) -> list[Report]:
+    """Carry out planned studies and print their reports; returns no reports if only single jobs were requested.
 
     ``together``: print the documents of several reports as one, by name. If results are missing, an error follows after
     the output.
@@ -81,10 +84,11 @@ def carry_out(request: StudyRequest, work: Work, terminal: Terminal, *, together
     from softvq_cli.experiments.report import carry_out as run
 
     if work.dry_run or work.job is not None:
-        planned = {each.name: each for study in request.plan(terminal) for each in study.jobs}
+        studies = plan(terminal)
+        planned = {each.name: each for study in studies for each in study.jobs}
         terminal.close()
         if work.job is None:
-            _print_commands(planned.values(), request.command, work.device)
+            _print_commands(planned.values(), studies[0].request.command, work.device)
         elif work.job in planned:
             _complete(planned[work.job], work.device, terminal)
             terminal.wrote(planned[work.job].folder)
@@ -92,7 +96,8 @@ def carry_out(request: StudyRequest, work: Work, terminal: Terminal, *, together
             raise UsageError(unknown_name("job", work.job, planned))
         return []
     where = Where(work.jobs, work.device, work.scheduler)
-    done = run(request, where=where, reporter=terminal, stop=terminal.stop)
+    _ = where.kind  # an unavailable device is refused before any work
+    done = run(plan(terminal), where=where, reporter=terminal, stop=terminal.stop)
     if terminal.as_json:
         documents: dict[str, Any] = {report.document["name"]: report.document for report in done.reports}
         document = documents if together else done.reports[0].document

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -42,12 +43,13 @@ def sweep(
       softvq sweep --over K=8,16,32,64 --data mnist
       softvq sweep --over beta=0.25,1,4 --bottleneck vq --seeds 3
     """
-    from softvq_cli.experiments.own_data import SweepRequest, parse_over
+    from softvq_cli.experiments import own_data
+    from softvq_cli.experiments.study import Request
 
-    axes = parse_over(over)
+    axes = own_data.parse_over(over)
     out = out or Path("sweep") / "-".join(axes)
     texts = [f"{name}={','.join(map(number_text, values))}" for name, values in axes.items()]
     command = command_text("sweep", {"over": texts, "seeds": seeds, **settings, "out": out})
-    request = SweepRequest(over=axes, out=out, seeds=seeds, settings=settings, command=command)
-    if carry_out(request, work, terminal):
+    request = Request(out, seeds, settings, command)
+    if carry_out(partial(own_data.sweep, request, axes), work, terminal):
         terminal.hint("softvq", "report", out)

@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from functools import partial
+from types import MappingProxyType
+from typing import Any
 
-from softvq_cli.config import DataConfig, RunConfig
 from softvq_cli.errors import Message, SoftVQError, UsageError, unknown_name
 from softvq_cli.experiments.job import Job
 from softvq_cli.experiments.paper import BASELINE, COMPARISONS, Comparison
 from softvq_cli.experiments.pool import Outcome
-from softvq_cli.experiments.study import Row, Study, StudyData, StudyRequest, load_data, model_row, plan_jobs
+from softvq_cli.experiments.study import Request, Row, Study, StudyData, load_data, model_row, plan_jobs
 from softvq_cli.reporter import Reporter
 from softvq_cli.results.evaluate import MAP, PROBES
 from softvq_cli.training import run_directory
@@ -32,159 +33,151 @@ _LOG_EVERY = 50
 """Iterations between two lines of the logs in which the target is searched."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class PaperRequest(StudyRequest):
-    """A request for comparisons of the paper; names and numbers are checked on construction."""
+def reproduce(
+    request: Request,
+    names: Sequence[str],
+    reporter: Reporter | None = None,
+    *,
+    only: Sequence[str] = (),
+    data: Mapping[str, str] = MappingProxyType({}),
+    only_data: Sequence[str] = (),
+    full: bool = False,
+    target_nmse: float | None = None,
+) -> tuple[Study, ...]:
+    """Plan comparisons of the paper, by their ``names`` in :data:`softvq_cli.experiments.paper.COMPARISONS`.
 
-    names: tuple[str, ...]
-    """Names in :data:`softvq_cli.experiments.paper.COMPARISONS`."""
-    only: tuple[str, ...] = ()
-    """Rows to include; empty: those of the comparison."""
-    data: Mapping[str, str] = field(default_factory=dict)
-    """Name of a comparison's data set → other data that replace it."""
-    only_data: tuple[str, ...] = ()
-    """Data sets to include; empty: all."""
-    full: bool = False
-    """Whether to measure more than the paper's evaluation."""
-    target_nmse: float | None = None
-    """Target error of Figure 4 and the ablation; None: the final error of the soft VQ-VAE."""
-
-    def __post_init__(self) -> None:
-        for name in self.names:
-            if name not in COMPARISONS:
-                raise UsageError(unknown_name("comparison", name, (*COMPARISONS, "all")))
-        for data in (*self.data, *self.only_data):
-            if data not in self._data_names:
-                raise UsageError(unknown_name(f"data set of {', '.join(self.names)}", data, self._data_names))
-        rows = dict.fromkeys(row.name for each in self._comparisons for row in self._possible_rows(each))
-        for row in self.only:
-            if row not in rows:
-                raise UsageError(unknown_name("row", row, rows))
-        if self.target_nmse is not None:
-            matched = [name for name, comparison in COMPARISONS.items() if comparison.matched]
-            if not set(matched) & set(self.names):
-                raise UsageError("{target_nmse} is for {}, not for {}", ", ".join(matched), ", ".join(self.names))
-            if not self.target_nmse > 0:
-                raise UsageError("{target_nmse} must be above 0, not {}", self.target_nmse)
-        self.check(("data", "bottleneck", "seed"))
-        RunConfig.from_flat(self.settings)
-
-    @property
-    def _comparisons(self) -> list[Comparison]:
-        return [COMPARISONS[name] for name in self.names]
-
-    @property
-    def _data_names(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(data for comparison in self._comparisons for data in comparison.data))
-
-    @property
-    def reports(self) -> tuple[str, ...]:
-        return self.names
-
-    @staticmethod
-    def _possible_rows(comparison: Comparison) -> list[Row]:
-        """Its rows, and optional ones that are selected only by name; controls have no error to match."""
-        names = {row.name for row in comparison.rows}
-        more = (*BOTTLENECKS, *(() if comparison.matched else CONTROLS))
-        return [*comparison.rows, *(model_row(name) for name in more if name not in names)]
-
-    def rows(self, comparison: Comparison) -> list[Row]:
-        """The requested rows, in the comparison's order."""
-        rows = list(comparison.rows)
-        if self.only:
-            rows = [row for row in self._possible_rows(comparison) if row.name in self.only]
-        if "latent_dim" not in comparison.settings:
-            return rows
-        latent_dim = {**comparison.settings, **self.settings}["latent_dim"]
-        return [dataclasses.replace(row, stem=f"{row.name}-d{latent_dim}") for row in rows]
-
-    def parts(self, comparison: Comparison) -> tuple[str, ...]:
-        """The parts to measure for each model."""
-        return tuple(dict.fromkeys((*comparison.parts, *((PROBES, MAP) if self.full else ()))))
-
-    def plan(self, reporter: Reporter) -> tuple[Study, ...]:
-        """One study for each comparison with available data."""
-        data, missing = self._load(reporter)
-        studies = tuple(study for study in (self._study(name, data, missing) for name in self.names) if study.jobs)
-        if not studies:
-            raise UsageError(f"{', '.join(self.names)} has none of the rows {', '.join(self.only)}")
-        for study in studies:
-            if study.then and self.target_nmse is None and REFERENCE not in {row.name for row in study.rows}:
-                text = "{} without {}: {}; {target_nmse} sets another"
-                reporter.warn(Message(text, study.name, REFERENCE, _LARGEST))
-        return studies
-
-    def _load(self, reporter: Reporter) -> tuple[dict[str, StudyData], dict[str, str]]:
-        """(available data sets, reasons why others are not available), by their name in the comparisons."""
-        wanted = [data for data in self._data_names if not self.only_data or data in self.only_data]
-        loaded: dict[str, StudyData] = {}
-        missing: dict[str, str] = {}
-        for data in wanted:
-            config = DataConfig(**self.data_settings | {"data": self.data.get(data, data)})
-            try:
-                loaded[data] = load_data(config, data, reporter)
-            except UsageError:
-                raise
-            except SoftVQError as error:
-                if len(wanted) == 1:
-                    raise
-                missing[data] = str(error)
-                reporter.warn(Message("{} is left out: {}", data, error.message))
-        if not loaded:
-            raise SoftVQError(f"no data to work on: {'; '.join(missing.values())}")
-        names = [described.name for described in loaded.values()]
-        if len(set(names)) < len(names):
-            raise UsageError(f"two data sets of a comparison cannot have one name: {', '.join(names)}")
-        return loaded, missing
-
-    def _study(self, name: str, data: Mapping[str, StudyData], missing: Mapping[str, str]) -> Study:
+    ``only`` and ``only_data`` select rows and data sets. ``data`` maps the name of a comparison's data set to other
+    data that replace it. ``full`` measures more than the paper's evaluation. ``target_nmse`` is the common error of
+    Figure 4 and the ablation, by default the final error of the soft VQ-VAE. UsageError: a name or a number is wrong,
+    or no row is left. SoftVQError: no data are available; a data set is left out if there are others.
+    """
+    reporter = reporter or Reporter()
+    _check(request, names, only, (*data, *only_data), target_nmse)
+    wanted = [each for each in _data_names(names) if not only_data or each in only_data]
+    loaded, missing = _load(request, {each: data.get(each, each) for each in wanted}, reporter)
+    studies = []
+    for name in names:
         comparison = COMPARISONS[name]
-        own = {each: data[each] for each in comparison.data if each in data}
-        rows = self.rows(comparison)
-        seeds = tuple(range(self.seeds or comparison.seeds))
-        # A matched run is measured after it has been shortened.
-        parts = () if comparison.matched else self.parts(comparison)
-        shared = {**({"log_every": _LOG_EVERY} if comparison.matched else {}), **comparison.settings, **self.settings}
-        return Study(
+        own = {each: loaded[each] for each in comparison.data if each in loaded}
+        rows = _rows(comparison, only, request.settings)
+        seeds = tuple(range(request.seeds or comparison.seeds))
+        parts = tuple(dict.fromkeys((*comparison.parts, *((PROBES, MAP) if full else ()))))
+        every = {"log_every": _LOG_EVERY} if comparison.matched else {}
+        shared = {**every, **comparison.settings, **request.settings}
+        measured = () if comparison.matched else parts  # a matched run is measured after it has been shortened
+        study = Study(
             name=name,
             title=f"{comparison.title}, {', '.join(described.title for described in own.values())}",
-            command=self.command,
+            request=request,
             seeds=seeds,
             rows=(*rows, *(decoder_inputs(rows) if comparison.inputs else ())),
             columns=tuple(column for column in comparison.columns if column.data in own),
             data=own,
-            jobs=plan_jobs(self.out, rows, own, seeds, parts=parts, shared=shared),
+            jobs=plan_jobs(request.out, rows, own, seeds, parts=measured, shared=shared),
             baseline=BASELINE,
             missing={each: missing[each] for each in comparison.data if each in missing},
             figure="maps" if MAP in comparison.parts else "bars",
             further={"target_nmse": None},
-            then=self.match if comparison.matched else None,
+            then=partial(match, parts=parts, target=target_nmse) if comparison.matched else None,
         )
+        if not study.jobs:
+            continue
+        studies.append(study)
+        if study.then and target_nmse is None and REFERENCE not in {row.name for row in rows}:
+            reporter.warn(Message("{} without {}: {}; {target_nmse} sets another", name, REFERENCE, _LARGEST))
+    if not studies:
+        raise UsageError(f"{', '.join(names)} has none of the rows {', '.join(only)}")
+    return tuple(studies)
 
-    def match(self, study: Study, outcome: Outcome) -> Study:
-        """The study with its full runs shortened to a common test error; failed jobs remain, for the report."""
-        trained = [job for job in study.jobs if job in outcome.evaluations]
-        curves = {job: _errors(job) for job in trained}
-        target = self.target_nmse or _last_error(curves)
-        failed = tuple(job for job in study.jobs if job in outcome.failures)
-        if target is None:
-            return dataclasses.replace(study, jobs=failed)
-        notes = [f"every model stops at the first line of its log with a validation nMSE of {target:.4f} or less"]
-        if self.target_nmse is None and all(job.row != REFERENCE for job in curves):
-            notes.append(_LARGEST)
-        cut = []
-        for job, curve in curves.items():
-            step = _step_at(target, curve)
-            if step is None:
-                notes.append(f"{job.name} does not come down to it, and is shown after all its {job.steps} iterations")
-            cut.append(_cut(job, step or job.steps, self.parts(COMPARISONS[study.name])))
-        return dataclasses.replace(
-            study,
-            jobs=(*cut, *failed),
-            planned=study.jobs,
-            notes=(*study.notes, *notes),
-            further={**study.further, "target_nmse": target},
-        )
+
+def _data_names(names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(data for name in names for data in COMPARISONS[name].data))
+
+
+def _check(
+    request: Request, names: Sequence[str], only: Sequence[str], data: Sequence[str], target_nmse: float | None
+) -> None:
+    """Raise UsageError for a wrong name or number."""
+    for name in names:
+        if name not in COMPARISONS:
+            raise UsageError(unknown_name("comparison", name, (*COMPARISONS, "all")))
+    rows = [row.name for name in names for row in _possible_rows(COMPARISONS[name])]
+    kinds = (f"data set of {', '.join(names)}", data, _data_names(names)), ("row", only, dict.fromkeys(rows))
+    for kind, given, possible in kinds:
+        for name in given:
+            if name not in possible:
+                raise UsageError(unknown_name(kind, name, possible))
+    if target_nmse is not None:
+        matched = [name for name, comparison in COMPARISONS.items() if comparison.matched]
+        if not set(matched) & set(names):
+            raise UsageError("{target_nmse} is for {}, not for {}", ", ".join(matched), ", ".join(names))
+        if not target_nmse > 0:
+            raise UsageError("{target_nmse} must be above 0, not {}", target_nmse)
+    request.check("data", "bottleneck", "seed")
+
+
+def _possible_rows(comparison: Comparison) -> list[Row]:
+    """Its rows, and optional ones that are selected only by name; controls have no error to match."""
+    names = {row.name for row in comparison.rows}
+    more = (*BOTTLENECKS, *(() if comparison.matched else CONTROLS))
+    return [*comparison.rows, *(model_row(name) for name in more if name not in names)]
+
+
+def _rows(comparison: Comparison, only: Sequence[str], settings: Mapping[str, Any]) -> list[Row]:
+    """The requested rows, in the comparison's order."""
+    rows = [row for row in _possible_rows(comparison) if row.name in only] if only else list(comparison.rows)
+    if "latent_dim" not in comparison.settings:
+        return rows
+    latent_dim = {**comparison.settings, **settings}["latent_dim"]
+    return [dataclasses.replace(row, stem=f"{row.name}-d{latent_dim}") for row in rows]
+
+
+def _load(
+    request: Request, places: Mapping[str, str], reporter: Reporter
+) -> tuple[dict[str, StudyData], dict[str, str]]:
+    """(available data sets, reasons why others are not available), by their name in the comparisons."""
+    loaded: dict[str, StudyData] = {}
+    missing: dict[str, str] = {}
+    for name, place in places.items():
+        try:
+            loaded[name] = load_data(request.data(data=place), name, reporter)
+        except UsageError:
+            raise
+        except SoftVQError as error:
+            if len(places) == 1:
+                raise
+            missing[name] = str(error)
+            reporter.warn(Message("{} is left out: {}", name, error.message))
+    if not loaded:
+        raise SoftVQError(f"no data to work on: {'; '.join(missing.values())}")
+    titles = [described.name for described in loaded.values()]
+    if len(set(titles)) < len(titles):
+        raise UsageError(f"two data sets of a comparison cannot have one name: {', '.join(titles)}")
+    return loaded, missing
+
+
+def match(study: Study, outcome: Outcome, *, parts: tuple[str, ...], target: float | None) -> Study:
+    """The study with its full runs shortened to a common test error; failed jobs remain, for the report."""
+    curves = {job: _errors(job) for job in study.jobs if job in outcome.evaluations}
+    failed = tuple(job for job in study.jobs if job in outcome.failures)
+    notes = [_LARGEST] if target is None and all(job.row != REFERENCE for job in curves) else []
+    target = target or _last_error(curves)
+    if target is None:
+        return dataclasses.replace(study, jobs=failed)
+    notes = [f"every model stops at the first line of its log with a validation nMSE of {target:.4f} or less", *notes]
+    cut = []
+    for job, curve in curves.items():
+        step = _step_at(target, curve)
+        if step is None:
+            notes.append(f"{job.name} does not come down to it, and is shown after all its {job.steps} iterations")
+        cut.append(_cut(job, step or job.steps, parts))
+    return dataclasses.replace(
+        study,
+        jobs=(*cut, *failed),
+        planned=study.jobs,
+        notes=(*study.notes, *notes),
+        further={**study.further, "target_nmse": target},
+    )
 
 
 def decoder_inputs(rows: Sequence[Row]) -> list[Row]:

@@ -36,13 +36,13 @@ def document(study: Study, outcome: Outcome) -> dict[str, Any]:
     """
     failures = {**study.missing, **{job.name: error for job, error in outcome.failures.items() if job in study.jobs}}
     private = [path for data in study.data.values() for path in (data.config.data, data.config.data_dir) if path]
-    folders: list[str | Path] = [*private, *(job.folder.parent.parent for job in study.jobs)]
+    folders: list[str | Path] = [*private, study.request.out]
     rows = [_row(study, row, outcome) for row in study.rows]
     return {
         "name": study.name,
         "title": study.title,
         "softvq": __version__,
-        "command": shared_command(study.command),
+        "command": shared_command(study.request.command),
         "seeds": list(study.seeds),
         "processors": _measured_by(study, outcome, "processor"),
         "torch": _measured_by(study, outcome, "torch"),

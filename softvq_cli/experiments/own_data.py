@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from softvq_cli.config import SETTINGS, DataConfig, ModelConfig, RunConfig, check, numeric_settings
+from softvq_cli.config import SETTINGS, ModelConfig, check, numeric_settings
 from softvq_cli.errors import InputError, UsageError, param, shown, unknown_name
 from softvq_cli.experiments.paper import BASELINE
-from softvq_cli.experiments.study import Column, Row, Study, StudyData, StudyRequest, load_data, model_row, plan_jobs
+from softvq_cli.experiments.study import Column, Request, Row, Study, StudyData, load_data, model_row, plan_jobs
 from softvq_cli.presets import unused_settings
 from softvq_cli.reporter import Reporter
 from softvq_cli.results.evaluate import BASIC, RQ_KMEANS
@@ -25,67 +24,33 @@ Axes = Mapping[str, Sequence[float]]
 """Setting → its values."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class OwnRequest(StudyRequest):
-    """A study with its own columns on one data set."""
+def compare(
+    request: Request, bottlenecks: Sequence[str] = DEFAULT, also: Sequence[Path] = (), reporter: Reporter | None = None
+) -> tuple[Study, ...]:
+    """Plan a comparison of bottlenecks, controls, and embeddings of other programs (UsageError, SoftVQError).
 
-    seeds: int = 1
-
-    def _study(self, rows: Sequence[Row], data: StudyData, title: str, **more: Any) -> tuple[Study, ...]:
-        seeds, by_name = tuple(range(self.seeds)), {data.name: data}
-        study = Study(
-            name=self.reports[0],
-            title=title,
-            command=self.command,
-            seeds=seeds,
-            rows=tuple(rows),
-            columns=tuple(Column(data.name, measure) for measure in COLUMNS),
-            data=by_name,
-            jobs=plan_jobs(self.out, rows, by_name, seeds, parts=(BASIC,), shared=self.settings),
-            **more,
-        )
-        return (study,)
-
-
-@dataclass(frozen=True, kw_only=True)
-class CompareRequest(OwnRequest):
-    """A comparison of bottlenecks, controls and embeddings of other programs; names are checked on construction."""
-
-    bottlenecks: tuple[str, ...] = DEFAULT
-    also: tuple[Path, ...] = ()
-    """Embedding files with one row per image, in the order of all images."""
-    seeds: int = 3
-
-    def __post_init__(self) -> None:
-        if not self.bottlenecks:
-            raise UsageError("which bottlenecks? give {bottleneck} {}", ",".join(DEFAULT))
-        for name in self.bottlenecks:
-            if name not in BOTTLENECKS:
-                raise UsageError(unknown_name("bottleneck", name, BOTTLENECKS))
-        names = [*self.bottlenecks, *_CONTROLS, *(path.stem for path in self.also)]
-        for name in names:
-            if names.count(name) > 1:
-                raise UsageError(f"two rows of a comparison cannot both be called {name}")
-        self.check(("bottleneck", "seed"))
-        RunConfig.from_flat(self.settings)
-
-    @property
-    def reports(self) -> tuple[str, ...]:
-        return ("compare",)
-
-    def _rows(self) -> list[Row]:
-        files = [Row(path.stem, path.name, subject=FILE, seeded=False, file=str(path)) for path in self.also]
-        models = list(map(model_row, self.bottlenecks))
-        if "rvq" in self.bottlenecks:
-            models.append(Row(RQ_KMEANS, "RQ-KMeans", "rvq", {"arch": "none"}, seeded=False))
-        return [*models, *files, *map(model_row, _CONTROLS)]
-
-    def plan(self, reporter: Reporter) -> tuple[Study, ...]:
-        data = load_data(DataConfig(**self.data_settings), reporter=reporter)
-        for path in self.also:
-            _check_rows(path, data)
-        baseline = BASELINE if BASELINE in self.bottlenecks else self.bottlenecks[0]
-        return self._study(self._rows(), data, f"Bottlenecks on {data.title}", baseline=baseline)
+    The files ``also`` have one row per image, in the order of all images.
+    """
+    if not bottlenecks:
+        raise UsageError("which bottlenecks? give {bottleneck} {}", ",".join(DEFAULT))
+    for name in bottlenecks:
+        if name not in BOTTLENECKS:
+            raise UsageError(unknown_name("bottleneck", name, BOTTLENECKS))
+    names = [*bottlenecks, *_CONTROLS, *(path.stem for path in also)]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"two rows of a comparison cannot both be called {name}")
+    request.check("bottleneck", "seed")
+    data = load_data(request.data(), reporter=reporter)
+    for path in also:
+        _check_rows(path, data)
+    rows = list(map(model_row, bottlenecks))
+    if "rvq" in bottlenecks:
+        rows.append(Row(RQ_KMEANS, "RQ-KMeans", "rvq", {"arch": "none"}, seeded=False))
+    rows += [Row(path.stem, path.name, subject=FILE, seeded=False, file=str(path)) for path in also]
+    rows += map(model_row, _CONTROLS)
+    baseline = BASELINE if BASELINE in bottlenecks else bottlenecks[0]
+    return _study(request, "compare", f"Bottlenecks on {data.title}", rows, data, baseline=baseline)
 
 
 def _check_rows(path: Path, data: StudyData) -> None:
@@ -100,60 +65,63 @@ def _check_rows(path: Path, data: StudyData) -> None:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class SweepRequest(OwnRequest):
-    """A sweep of one model's settings; names and values are checked on construction."""
+def _study(
+    request: Request, name: str, title: str, rows: Sequence[Row], data: StudyData, **more: Any
+) -> tuple[Study, ...]:
+    seeds, by_name = tuple(range(request.seeds or 1)), {data.name: data}
+    study = Study(
+        name=name,
+        title=title,
+        request=request,
+        seeds=seeds,
+        rows=tuple(rows),
+        columns=tuple(Column(data.name, measure) for measure in COLUMNS),
+        data=by_name,
+        jobs=plan_jobs(request.out, rows, by_name, seeds, parts=(BASIC,), shared=request.settings),
+        **more,
+    )
+    return (study,)
 
-    over: Axes
-    """Numeric settings → their values in any order; the report has increasing order."""
 
-    def __post_init__(self) -> None:
-        if not self.over:
-            raise UsageError("which setting? give {over} {}", "K=8,16,32")
-        for name, values in self.over.items():
-            _check_axis(name, values)
-            if unused_settings(self.bottleneck, {name: None}):
-                raise UsageError("the bottleneck {} does not read {}", self.bottleneck, param(name))
-        self.check(("seed", *self.over))
+def sweep(request: Request, over: Axes, reporter: Reporter | None = None) -> tuple[Study, ...]:
+    """Plan a sweep of one model's numeric settings, given with their values in any order (UsageError, SoftVQError)."""
+    bottleneck: str = request.settings.get("bottleneck", ModelConfig.bottleneck)
+    if not over:
+        raise UsageError("which setting? give {over} {}", "K=8,16,32")
+    for name, values in over.items():
+        _check_axis(name, values)
+        if unused_settings(bottleneck, {name: None}):
+            raise UsageError("the bottleneck {} does not read {}", bottleneck, param(name))
+    request.check("seed", *over)
+    data = load_data(request.data(), reporter=reporter)
+    axes = {name: sorted(values) for name, values in over.items()}
+    [(setting, values), *others] = axes.items()
+    return _study(
+        request,
+        "sweep",
+        f"{', '.join(axes)} of {bottleneck} on {data.title}",
+        [_row(bottleneck, dict(zip(axes, each, strict=True))) for each in itertools.product(*axes.values())],
+        data,
+        varied=tuple(axes),
+        figure="bars" if others else "curves",
+        further={"over": axes} if others else {"setting": setting, "values": values},
+    )
 
-    @property
-    def bottleneck(self) -> str:
-        """The bottleneck whose settings vary."""
-        bottleneck: str = self.settings.get("bottleneck", ModelConfig.bottleneck)
-        return bottleneck
 
-    @property
-    def reports(self) -> tuple[str, ...]:
-        return ("sweep",)
-
-    def plan(self, reporter: Reporter) -> tuple[Study, ...]:
-        data = load_data(DataConfig(**self.data_settings), reporter=reporter)
-        axes = {name: sorted(values) for name, values in self.over.items()}
-        [(setting, values), *others] = axes.items()
-        return self._study(
-            self._rows(axes),
-            data,
-            f"{', '.join(axes)} of {self.bottleneck} on {data.title}",
-            varied=tuple(axes),
-            figure="bars" if others else "curves",
-            further={"over": axes} if others else {"setting": setting, "values": values},
-        )
-
-    def _rows(self, axes: Axes) -> list[Row]:
-        """One row for each combination of values; the last setting varies fastest."""
-        rows = []
-        for values in itertools.product(*axes.values()):
-            texts = {name: _text(value) for name, value in zip(axes, values, strict=True)}
-            rows.append(
-                Row(
-                    name=", ".join(texts.values()),
-                    label=", ".join(f"{name} = {text}" for name, text in texts.items()),
-                    subject=self.bottleneck,
-                    settings=dict(zip(axes, values, strict=True)),
-                    stem=f"{self.bottleneck}-{'-'.join(name + text for name, text in texts.items())}",
-                )
-            )
-        return rows
+def _row(bottleneck: str, settings: Mapping[str, float]) -> Row:
+    """The row of one combination of values."""
+    # All digits, but 1.0 as 1.
+    texts = {
+        name: str(int(value)) if isinstance(value, float) and value == int(value) else str(value)
+        for name, value in settings.items()
+    }
+    return Row(
+        name=", ".join(texts.values()),
+        label=", ".join(f"{name} = {text}" for name, text in texts.items()),
+        subject=bottleneck,
+        settings=settings,
+        stem=f"{bottleneck}-{'-'.join(name + text for name, text in texts.items())}",
+    )
 
 
 def _check_axis(name: str, values: Sequence[float]) -> None:
@@ -184,8 +152,3 @@ def parse_over(texts: Iterable[str]) -> dict[str, tuple[float, ...]]:
             kind = "whole numbers" if whole else "numbers"
             raise UsageError("{over} {}=… takes {} separated by commas, not {}", name, kind, shown(listed)) from error
     return axes
-
-
-def _text(value: float) -> str:
-    """Format a number with all its digits; 1.0 as 1."""
-    return str(int(value)) if isinstance(value, float) and value == int(value) else str(value)

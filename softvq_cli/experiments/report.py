@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from softvq_cli.experiments import formats, pool
 from softvq_cli.experiments.backends import Where, workers
 from softvq_cli.experiments.document import document as document_of
 from softvq_cli.experiments.pool import Outcome
-from softvq_cli.experiments.study import Study, StudyRequest
+from softvq_cli.experiments.study import Study
 from softvq_cli.files import remove, write_json, write_text
 from softvq_cli.reporter import Reporter
 from softvq_cli.results.measures import measure
@@ -47,31 +47,28 @@ class Reports:
 
 
 def carry_out(
-    request: StudyRequest,
+    studies: Sequence[Study],
     *,
     where: Where | None = None,
     reporter: Reporter | None = None,
     stop: threading.Event | None = None,
 ) -> Reports:
-    """Train and measure what is missing in ``request.out``, and write the reports.
+    """Train and measure what is missing in the folder of the studies, and write the reports.
 
     RefusedError: another process works in the folder, or it has runs with other settings. Interrupted: ``stop`` was
     set.
     """
-    reporter, where = reporter or Reporter(), where or Where()
-    _ = where.kind  # an unavailable device is refused before any work
-    files = (file for name in request.reports for file in report_files(name))
-    with run_directory.locked(request.out, also=files):
-        studies = request.plan(reporter)
+    reporter, out = reporter or Reporter(), studies[0].request.out
+    with run_directory.locked(out, also=[file for study in studies for file in report_files(study.name)]):
         planned = dict.fromkeys(job for study in studies for job in study.jobs)
-        with workers(where, len(planned)) as staff:
+        with workers(where or Where(), len(planned)) as staff:
             outcome = pool.run(list(planned), staff, reporter=reporter, stop=stop)
             reported = [study.then(study, outcome) if study.then else study for study in studies]
             more = dict.fromkeys(job for study in reported for job in study.jobs if job not in planned)
             if more:
                 outcome |= pool.run(list(more), staff, reporter=reporter, stop=stop)
         reporter.stage("writing the report")
-        reports = tuple(_write(study, outcome, request.out, reporter) for study in reported)
+        reports = tuple(_write(study, outcome, out, reporter) for study in reported)
     missing = (f"{data}: {error}" for study in studies for data, error in study.missing.items())
     return Reports(reports, tuple(dict.fromkeys((*missing, *(line for each in reports for line in each.failed)))))
 

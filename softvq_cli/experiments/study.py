@@ -1,15 +1,14 @@
-"""A study: a comparison as a value, with its data, the plan of its jobs, and the request for it."""
+"""A study: a comparison as a value, with its data and the plan of its jobs."""
 
 from __future__ import annotations
 
-import abc
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from softvq_cli.config import DataConfig, resolve
+from softvq_cli.config import DataConfig, RunConfig, resolve
 from softvq_cli.errors import InputError, UsageError, param
 from softvq_cli.experiments.backends import THREADS
 from softvq_cli.experiments.job import Job
@@ -126,14 +125,41 @@ def model_row(name: str) -> Row:
 
 
 @dataclass(frozen=True)
+class Request:
+    """What every kind of study is asked for."""
+
+    out: Path
+    """The folder of the runs and reports."""
+    seeds: int | None = None
+    """The seeds are 0 … seeds − 1; None: the default of the study."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of all rows by name; they take precedence over the preset and the study."""
+    command: str = ""
+    """The command, for the reports."""
+
+    def check(self, *decided: str) -> None:
+        """Raise UsageError for too few seeds, impossible settings, and those that the study determines."""
+        if self.seeds is not None and self.seeds < 1:
+            raise UsageError("{seeds} must be at least 1, not {}", self.seeds)
+        for name in decided:
+            if name in self.settings:
+                raise UsageError("{} cannot be set here, because the study sets it", param(name))
+        RunConfig.from_flat(self.settings)
+
+    def data(self, **changed: Any) -> DataConfig:
+        """The settings that select the images."""
+        chosen = {name: value for name, value in self.settings.items() if name in DataConfig.__dataclass_fields__}
+        return DataConfig(**chosen | changed)
+
+
+@dataclass(frozen=True)
 class Study:
     """A planned comparison."""
 
     name: str
     """The name of its files."""
     title: str
-    command: str
-    """The command of the study, for the report."""
+    request: Request
     seeds: tuple[int, ...]
     rows: tuple[Row, ...]
     columns: tuple[Column, ...]
@@ -154,42 +180,6 @@ class Study:
     """Additional entries of the document."""
     then: Callable[[Study, Outcome], Study] | None = None
     """Maps the study and the outcome of its jobs to the study to report, whose additional jobs are then completed."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class StudyRequest(abc.ABC):
-    """A request for studies. Subclasses check names and numbers on construction."""
-
-    out: Path
-    """The folder of the runs and reports."""
-    seeds: int | None = None
-    """The seeds are 0 … seeds − 1; None: the default of the study."""
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    """Settings of all rows by name; they take precedence over the preset and the study."""
-    command: str = ""
-    """The command of the request, for the reports."""
-
-    @property
-    @abc.abstractmethod
-    def reports(self) -> tuple[str, ...]:
-        """The names of the requested reports."""
-
-    @abc.abstractmethod
-    def plan(self, reporter: Reporter) -> tuple[Study, ...]:
-        """Load the data and plan the studies (UsageError, SoftVQError)."""
-
-    @property
-    def data_settings(self) -> dict[str, Any]:
-        """The settings that select the images."""
-        return {name: value for name, value in self.settings.items() if name in DataConfig.__dataclass_fields__}
-
-    def check(self, decided: Iterable[str]) -> None:
-        """Raise UsageError for too few seeds, and for settings that the study determines."""
-        if self.seeds is not None and self.seeds < 1:
-            raise UsageError("{seeds} must be at least 1, not {}", self.seeds)
-        for name in decided:
-            if name in self.settings:
-                raise UsageError("{} cannot be set here, because the study sets it", param(name))
 
 
 def load_data(config: DataConfig, stands_for: str | None = None, reporter: Reporter | None = None) -> StudyData:

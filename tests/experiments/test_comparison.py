@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import io
 import itertools
 import json
@@ -22,34 +21,42 @@ from softvq_cli.errors import InputError, RefusedError, UsageError
 from softvq_cli.evaluation.statistics import paired_difference, welch_difference
 from softvq_cli.experiments import formats
 from softvq_cli.experiments.backends import Where
-from softvq_cli.experiments.comparison import PaperRequest
+from softvq_cli.experiments.comparison import reproduce
 from softvq_cli.experiments.document import document as document_of
 from softvq_cli.experiments.pool import Outcome
 from softvq_cli.experiments.report import Reports, carry_out
+from softvq_cli.experiments.study import Request
 from softvq_cli.model import represent
 from softvq_cli.reporter import Reporter
 from softvq_cli.training import checkpoint, run_directory
 
-HERE = Where(jobs=1, device="cpu")
 SMALL = {"iterations": 4, "batch_size": 16, "latent_dim": 4, "K": 6}
 
 
-@pytest.fixture(scope="module")
-def request_of_table1(npz, tmp_path_factory) -> PaperRequest:
-    return PaperRequest(
-        names=("table1",),
-        out=tmp_path_factory.mktemp("reproduce") / "table1",
-        seeds=3,
-        only=("ae", "vq", "raw"),
-        data={"mnist": str(npz)},
-        settings=SMALL,
-        command="softvq reproduce table1",
+def table1(out, npz, seeds=1, names=("table1",), settings=SMALL, **chosen):
+    """Plan a comparison in which the blobs take the place of mnist."""
+    return reproduce(
+        Request(out, seeds, settings, "softvq reproduce table1"), names, data={"mnist": str(npz)}, **chosen
     )
 
 
+def done(studies, reporter=None):
+    return carry_out(studies, where=Where(jobs=1, device="cpu"), reporter=reporter)
+
+
 @pytest.fixture(scope="module")
-def found(request_of_table1) -> Reports:
-    return carry_out(request_of_table1, where=HERE)
+def out(tmp_path_factory):
+    return tmp_path_factory.mktemp("reproduce") / "table1"
+
+
+@pytest.fixture(scope="module")
+def planned(out, npz):
+    return table1(out, npz, 3, only=("ae", "vq", "raw"))
+
+
+@pytest.fixture(scope="module")
+def found(planned) -> Reports:
+    return done(planned)
 
 
 @pytest.fixture(scope="module")
@@ -78,21 +85,17 @@ def cell(document, row, column):
 @pytest.mark.parametrize("recipe, bottleneck", [("notebook", "beta-vae"), ("tuned", "gumbel-vq")])
 def test_a_job_has_the_settings_that_train_would_have(recipe, bottleneck, npz, tmp_path):
     chosen = {"recipe": recipe, "K": 9}
-    request = PaperRequest(
-        names=("since",), out=tmp_path, seeds=1, only=(bottleneck,), data={"mnist": str(npz)}, settings=chosen
-    )
-    [study] = request.plan(Reporter())
+    [study] = table1(tmp_path, npz, names=("since",), only=(bottleneck,), settings=chosen)
     alone = resolve("mnist", study.data["mnist"].image_shape, {**chosen, "bottleneck": bottleneck}).flat()
     planned = study.jobs[0].config.flat()
     differing = {name for name in alone if alone[name] != planned[name]}
     assert differing <= {"data", "iterations"}  # since trains for 10 000
 
 
-def test_every_cell_has_its_runs_mean_deviation_and_the_papers_number(document, request_of_table1):
+def test_every_cell_has_its_runs_mean_deviation_and_the_papers_number(document, out):
     accuracy = cell(document, "vq", "mnist.clustering_accuracy")
     evaluations = [
-        json.loads((request_of_table1.out / "runs" / f"blobs-vq-s{seed}" / "evaluation.json").read_text())
-        for seed in (0, 1, 2)
+        json.loads((out / "runs" / f"blobs-vq-s{seed}" / "evaluation.json").read_text()) for seed in (0, 1, 2)
     ]
     values = [one["numbers"]["z_e"]["clustering_accuracy"] for one in evaluations]
     assert accuracy["values"] == values
@@ -109,8 +112,8 @@ def test_every_cell_has_its_runs_mean_deviation_and_the_papers_number(document, 
     assert baseline["versus_baseline"] is None
 
 
-def test_intervals_are_over_trainings_and_their_starts(document, request_of_table1):
-    folders = [request_of_table1.out / "runs" / f"blobs-vq-s{seed}" for seed in (0, 1, 2)]
+def test_intervals_are_over_trainings_and_their_starts(document, out):
+    folders = [out / "runs" / f"blobs-vq-s{seed}" for seed in (0, 1, 2)]
     starts = [json.loads((folder / "evaluation.json").read_text())["details"]["starts"] for folder in folders]
     rng, means = np.random.default_rng(1), []
     for _ in range(2000):
@@ -132,11 +135,11 @@ def test_intervals_are_over_trainings_and_their_starts(document, request_of_tabl
     assert cell(document, "vq", "mnist.seed_ari")["values"] == pytest.approx(agreement)
 
 
-def test_the_codes_have_their_images_and_the_purity_of_their_classes(document, request_of_table1, npz):
+def test_the_codes_have_their_images_and_the_purity_of_their_classes(document, out, npz):
     test = datasets.load(DataConfig(data=str(npz)), "test")
     purity = cell(document, "vq", "mnist.code_purity")
     for seed, of_codes in enumerate(purity["codes"]):
-        model = checkpoint.load(request_of_table1.out / "runs" / f"blobs-vq-s{seed}" / "ckpt.pt").model
+        model = checkpoint.load(out / "runs" / f"blobs-vq-s{seed}" / "ckpt.pt").model
         codes = represent(model, test.images, "codes").ravel()
         classes = [test.labels[codes == k].tolist() for k in range(6)]
         assert of_codes["counts"] == [len(each) for each in classes]
@@ -198,17 +201,17 @@ def test_every_form_has_the_numbers_of_the_json(document, found):
     assert (line["data"], line["std"], line["paper"], line["step"]) == ("blobs", "", "", "")
 
 
-def test_given_again_nothing_is_done_again_and_the_report_is_the_same(found, request_of_table1):
+def test_given_again_nothing_is_done_again_and_the_report_is_the_same(found, planned):
     before = {path: path.read_bytes() for path in found.reports[0].path.parent.iterdir() if path.is_file()}
     recorder = Recorder()
-    carry_out(request_of_table1, where=HERE, reporter=recorder)
+    done(planned, recorder)
     assert recorder.done == []
     assert {path: path.read_bytes() for path in before} == before
 
 
-def test_kept_checkpoints_become_a_course_in_the_report(request_of_table1, tmp_path):
-    request = dataclasses.replace(request_of_table1, out=tmp_path, seeds=1, only=("vq", "raw"))
-    [report] = carry_out(dataclasses.replace(request, settings={**SMALL, "keep": "1,3"}), where=HERE).reports
+def test_kept_checkpoints_become_a_course_in_the_report(npz, tmp_path):
+    rows = ("vq", "raw")
+    [report] = done(table1(tmp_path, npz, only=rows, settings={**SMALL, "keep": "1,3"})).reports
     nmi = {row["row"]: row["cells"]["mnist.nmi"] for row in report.document["rows"]}
     assert [row for row in nmi if "steps" in nmi[row]] == ["vq"]
     assert list(nmi["vq"]["steps"]) == ["1", "3"]
@@ -218,44 +221,36 @@ def test_kept_checkpoints_become_a_course_in_the_report(request_of_table1, tmp_p
     assert "| VQ-VAE | NMI | " in text[text.index("## Along the training") :]
     assert text.endswith("](table1-course.png)\n")
     assert (tmp_path / "table1-course.png").stat().st_size > 1000
-    carry_out(request, where=HERE)  # a report without a course leaves no picture of one
+    done(table1(tmp_path, npz, only=rows))  # a report without a course leaves no picture of one
     assert "course" not in (tmp_path / "table1.md").read_text()
     assert not (tmp_path / "table1-course.png").exists()
 
 
-def test_more_seeds_train_only_the_new_ones(found, request_of_table1):
+def test_more_seeds_train_only_the_new_ones(found, out, npz):
     recorder = Recorder()
-    wider = dataclasses.replace(request_of_table1, seeds=4, only=("ae",))
-    again = carry_out(wider, where=HERE, reporter=recorder)
+    again = done(table1(out, npz, 4, only=("ae",)), recorder)
     assert recorder.done == ["blobs-ae-s3"]
     assert again.reports[0].document["rows"][0]["cells"]["mnist.nmi"]["n"] == 4
 
 
-def test_other_settings_and_a_second_command_in_the_same_folder_are_refused(found, request_of_table1):
-    other = dataclasses.replace(request_of_table1, settings={**SMALL, "iterations": 3})
+def test_other_settings_and_a_second_command_in_the_same_folder_are_refused(found, planned, out, npz):
     with pytest.raises(RefusedError) as caught:
-        carry_out(other, where=HERE)
+        done(table1(out, npz, settings={**SMALL, "iterations": 3}))
     assert caught.value.settings == ("iterations", "out")
     with (
-        run_directory.locked(request_of_table1.out),
+        run_directory.locked(out),
         ThreadPoolExecutor() as second,
-        pytest.raises(RefusedError, match=str(request_of_table1.out)),
+        pytest.raises(RefusedError, match=str(out)),
     ):
-        second.submit(carry_out, request_of_table1, where=HERE).result()
+        second.submit(done, planned).result()
 
 
 def test_columns_without_data_are_left_out_and_reported(npz, tmp_path):
     recorder = Recorder()
     missing = str(tmp_path / "nothing.npz")
-    request = PaperRequest(
-        names=("table2",),
-        out=tmp_path / "out",
-        seeds=1,
-        only=("pca",),
-        data={"svhn": missing, "cifar10": str(npz)},
-        settings={"arch": "mlp", **SMALL},
-    )
-    found = carry_out(request, where=HERE, reporter=recorder)
+    request = Request(tmp_path / "out", 1, {"arch": "mlp", **SMALL})
+    chosen = {"only": ("pca",), "data": {"svhn": missing, "cifar10": str(npz)}}
+    found = done(reproduce(request, ("table2",), recorder, **chosen), recorder)
     [report] = found.reports
     assert len(found.failed) == len(recorder.warnings) == 1
     assert found.failed[0].startswith("svhn: ") and "nothing.npz" in found.failed[0]
@@ -263,7 +258,7 @@ def test_columns_without_data_are_left_out_and_reported(npz, tmp_path):
     assert cell(report.document, "pca", "cifar10.probe_accuracy")["n"] == 1
     assert "- svhn: " in report.path.with_suffix(".md").read_text()
     with pytest.raises(InputError, match=r"nothing\.npz"):
-        carry_out(dataclasses.replace(request, only_data=("svhn",)), where=HERE)
+        reproduce(request, ("table2",), only_data=("svhn",), **chosen)
 
 
 @pytest.mark.parametrize(
@@ -282,38 +277,28 @@ def test_columns_without_data_are_left_out_and_reported(npz, tmp_path):
     ],
 )
 def test_a_wrong_request_is_refused_by_name(changes, message, tmp_path):
+    request = Request(tmp_path, changes.pop("seeds", None), changes.pop("settings", {}))
     with pytest.raises(UsageError) as caught:
-        PaperRequest(**{"names": ("table1",), "out": tmp_path, **changes})
+        reproduce(request, **{"names": ("table1",), **changes})
     assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(("row", "published"), [("ae", True), ("fsq", False)])
 def test_a_column_without_any_published_number_has_none_beside_it(row, published, npz, tmp_path):
-    request = PaperRequest(
-        names=("table1",), out=tmp_path, only=(row,), seeds=1, data={"mnist": str(npz)}, settings=SMALL
-    )
-    [study] = request.plan(Reporter())
+    [study] = table1(tmp_path, npz, only=(row,))
     header, _ = formats.main_table(document_of(study, Outcome({}, {})))
     assert ("paper" in " ".join(header)) == published
 
 
 def test_a_batch_larger_than_the_data_is_refused_before_anything_runs(npz, tmp_path):
-    request = PaperRequest(names=("table1",), out=tmp_path, data={"mnist": str(npz)}, settings={"batch_size": 500})
     with pytest.raises(UsageError):
-        carry_out(request, where=HERE)
-    assert not (tmp_path / "runs").exists()
+        table1(tmp_path, npz, settings={"batch_size": 500})
 
 
 def test_the_command_asks_for_the_same():
-    request = PaperRequest(
-        names=("table1", "table2", "fig4"),
-        out=Path("a b"),
-        only=("ae",),
-        full=True,
-        target_nmse=0.5,
-        settings={"lr": 1e-5, "iterations": 7, "compile": False, "data_dir": "d"},
-    )
-    assert command_of(request) == (
+    chosen = {"only": ("ae",), "data": {}, "only_data": (), "full": True, "target_nmse": 0.5}
+    settings = {"lr": 1e-5, "iterations": 7, "compile": False, "data_dir": "d"}
+    assert command_of("all", None, chosen, settings, Path("a b")) == (
         "softvq reproduce all --only ae --full --target-nmse 0.5 --lr 1e-05 --iterations 7 --no-compile --data-dir d "
         "--out 'a b'"
     )

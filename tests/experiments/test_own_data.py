@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 
 import numpy as np
@@ -12,9 +11,9 @@ from softvq_cli import datasets
 from softvq_cli.config import DataConfig
 from softvq_cli.errors import InputError, UsageError
 from softvq_cli.experiments.backends import Where
-from softvq_cli.experiments.own_data import CompareRequest, SweepRequest, numeric_settings, parse_over
+from softvq_cli.experiments.own_data import compare, numeric_settings, parse_over, sweep
 from softvq_cli.experiments.report import carry_out
-from softvq_cli.reporter import Reporter
+from softvq_cli.experiments.study import Request
 from softvq_cli.training import checkpoint
 
 SMALL = {"iterations": 4, "batch_size": 16, "latent_dim": 4, "K": 6}
@@ -30,23 +29,21 @@ def pixels(npz, tmp_path_factory):
     return path
 
 
-@pytest.fixture(scope="module")
-def request_of_all(npz, pixels, tmp_path_factory):
-    return CompareRequest(
-        bottlenecks=("vq", "ae"),
-        also=(pixels,),
-        out=tmp_path_factory.mktemp("compare") / "out",
-        seeds=2,
-        settings={**SMALL, "data": str(npz)},
-        command="softvq compare",
-    )
+def done(studies):
+    return carry_out(studies, where=Where(jobs=1, device="cpu"))
 
 
 @pytest.fixture(scope="module")
-def document(request_of_all):
-    done = carry_out(request_of_all, where=Where(jobs=1, device="cpu"))
-    assert done.failed == ()
-    return json.loads(done.reports[0].path.read_text())
+def request_of_all(npz, tmp_path_factory):
+    settings = {**SMALL, "data": str(npz)}
+    return Request(tmp_path_factory.mktemp("compare") / "out", 2, settings, "softvq compare")
+
+
+@pytest.fixture(scope="module")
+def document(request_of_all, pixels):
+    reports = done(compare(request_of_all, ("vq", "ae"), (pixels,)))
+    assert reports.failed == ()
+    return json.loads(reports.reports[0].path.read_text())
 
 
 def cell(document, row, measure):
@@ -74,32 +71,31 @@ def test_other_rows_are_divided_as_the_images_are_and_chance_knows_nothing_of_th
 
 
 @pytest.mark.parametrize(
-    ("request_class", "changes", "word"),
+    ("plan", "given", "changes", "word"),
     [
-        (CompareRequest, {"bottlenecks": ()}, "bottleneck"),
-        (CompareRequest, {"bottlenecks": ("vqq",)}, "'vqq'"),
-        (CompareRequest, {"bottlenecks": ("vq", "vq")}, "vq"),
-        (CompareRequest, {"seeds": 0}, "seeds"),
-        (CompareRequest, {"settings": {"bottleneck": "ae"}}, "bottleneck"),
-        (CompareRequest, {"settings": {"lr": -1.0}}, "lr"),
-        (SweepRequest, {"over": {"K": ()}}, "K"),
-        (SweepRequest, {"over": {"K": (0,)}}, "K"),
-        (SweepRequest, {"over": {"K": (8, 8)}}, "8"),
-        (SweepRequest, {"over": {"K": (8,)}, "settings": {"K": 4}}, "K"),
-        (SweepRequest, {"over": {"K": (8,)}, "settings": {"seed": 4}}, "seed"),
-        (SweepRequest, {"over": {"K": (8,)}, "settings": {"bottleneck": "ae"}}, "ae"),
+        (compare, (), {}, "bottleneck"),
+        (compare, ("vqq",), {}, "'vqq'"),
+        (compare, ("vq", "vq"), {}, "vq"),
+        (compare, ("vq",), {"seeds": 0}, "seeds"),
+        (compare, ("vq",), {"settings": {"bottleneck": "ae"}}, "bottleneck"),
+        (compare, ("vq",), {"settings": {"lr": -1.0}}, "lr"),
+        (sweep, {"K": ()}, {}, "K"),
+        (sweep, {"K": (0,)}, {}, "K"),
+        (sweep, {"K": (8, 8)}, {}, "8"),
+        (sweep, {"K": (8,)}, {"settings": {"K": 4}}, "K"),
+        (sweep, {"K": (8,)}, {"settings": {"seed": 4}}, "seed"),
+        (sweep, {"K": (8,)}, {"settings": {"bottleneck": "ae"}}, "ae"),
     ],
 )
-def test_a_wrong_request_is_refused_by_name(request_class, changes, word, tmp_path):
+def test_a_wrong_request_is_refused_by_name(plan, given, changes, word, tmp_path):
     with pytest.raises(UsageError) as caught:
-        request_class(out=tmp_path / "out", **changes)
+        plan(Request(tmp_path / "out", **changes), given)
     assert word in str(caught.value)
 
 
 def test_epochs_are_counted_in_a_study_as_in_a_training(request_of_all, tmp_path):
     settings = {name: value for name, value in request_of_all.settings.items() if name != "iterations"}
-    request = CompareRequest(out=tmp_path, settings={**settings, "epochs": 2.0, "batch_size": 50})
-    [study] = request.plan(Reporter())
+    [study] = compare(Request(tmp_path, 1, {**settings, "epochs": 2.0, "batch_size": 50}))
     [data] = study.data.values()
     assert {job.config.train.iterations for job in study.jobs if job.subject == "vq"} == {-(-2 * data.train // 50)}
 
@@ -108,7 +104,7 @@ def test_a_file_of_other_images_is_refused_before_anything_is_trained(request_of
     short = tmp_path / "short.npy"
     np.save(short, np.load(pixels)[:-1])
     with pytest.raises(InputError, match=r"149 .* 150"):
-        CompareRequest(also=(short,), out=tmp_path / "out", settings=request_of_all.settings).plan(Reporter())
+        compare(request_of_all, also=(short,))
 
 
 def test_a_file_in_another_order_is_reported(request_of_all, tmp_path, pixels):
@@ -116,22 +112,15 @@ def test_a_file_in_another_order_is_reported(request_of_all, tmp_path, pixels):
     order = np.random.default_rng(0).permutation(150)
     np.save(other, np.load(pixels)[order])
     np.save(tmp_path / "other.labels.npy", np.load(pixels.with_suffix(".labels.npy"))[order])
-    changes = {"bottlenecks": ("ae",), "also": (other,), "seeds": 1}
-    done = carry_out(dataclasses.replace(request_of_all, **changes), where=Where(jobs=1, device="cpu"))
-    assert [line.split(":")[0] for line in done.failed] == ["blobs-other"]
+    reports = done(compare(request_of_all, ("ae",), (other,)))
+    assert [line.split(":")[0] for line in reports.failed] == ["blobs-other"]
 
 
 @pytest.fixture(scope="module")
 def swept(npz, tmp_path_factory):
     settings = {"data": str(npz), "bottleneck": "vq", "iterations": 4, "batch_size": 16, "latent_dim": 4}
-    request = SweepRequest(
-        over={"K": (8, 2)},
-        out=tmp_path_factory.mktemp("sweep") / "out",
-        seeds=2,
-        settings=settings,
-        command="softvq sweep --over K=8,2",
-    )
-    [report] = carry_out(request, where=Where(1, "cpu")).reports
+    request = Request(tmp_path_factory.mktemp("sweep") / "out", 2, settings, "softvq sweep --over K=8,2")
+    [report] = done(sweep(request, {"K": (8, 2)})).reports
     return request, report
 
 
@@ -185,8 +174,8 @@ def test_a_wrong_sweep_is_refused(texts, word):
 
 def test_several_settings_are_a_grid(npz, tmp_path):
     settings = {"data": str(npz), "bottleneck": "vq", "iterations": 2, "batch_size": 16, "latent_dim": 4}
-    request = SweepRequest(over=parse_over(["K=4,2", "beta=0.5,0.25"]), out=tmp_path / "out", settings=settings)
-    [report] = carry_out(request, where=Where(1, "cpu")).reports
+    request = Request(tmp_path / "out", 1, settings)
+    [report] = done(sweep(request, parse_over(["K=4,2", "beta=0.5,0.25"]))).reports
     document = report.document
     assert [row["label"] for row in document["rows"]] == [
         f"K = {K}, beta = {beta}" for K in (2, 4) for beta in (0.25, 0.5)
