@@ -153,19 +153,19 @@ class Evaluation:
             return map_file(self.folder / ARRAYS[name])
         return self.memory.get(name)
 
-    def with_part(
-        self, part: str, representation: str, measured: Measured, machine: Mapping[str, str] | None = None
-    ) -> Evaluation:
-        """A copy with the values of another part, measured on ``machine``."""
-        parts = (*(name for name in self.parts if name != part), part)
-        if part == BASELINES:
-            return replace(self, numbers={**self.numbers, **measured.details}, parts=parts)
-        numbers = {**self.numbers, representation: {**self.numbers.get(representation, {}), **measured.numbers}}
-        evaluation = replace(self, numbers=numbers, parts=parts, machine=machine or self.machine)
-        if part in (QUANTISED, representation):  # arrays and details describe only the subject's own rows
-            return evaluation
-        details, memory = {**self.details, **measured.details}, {**self.memory, **measured.arrays}
-        return replace(evaluation, details=details, memory=memory)
+    def __or__(self, other: Evaluation) -> Evaluation:
+        """The union; the values of ``other`` take precedence."""
+        numbers = {**self.numbers}
+        for representation, values in other.numbers.items():
+            numbers[representation] = {**numbers.get(representation, {}), **values}
+        return replace(
+            self,
+            numbers=numbers,
+            parts=(*(part for part in self.parts if part not in other.parts), *other.parts),
+            details={**self.details, **other.details},
+            memory={**self.memory, **other.memory},
+            machine=other.machine or self.machine,
+        )
 
 
 NOTHING = Evaluation({}, ())
@@ -197,45 +197,59 @@ def evaluate(
             continue
         if stop is not None and stop.is_set():
             raise Interrupted(f"stopped before measuring {_title(part)}")
-        representation, measuring = subject.representation, subject
         try:
-            if (step := step_of(part)) is not None:
-                if kept is None:
-                    raise InputError(f"there is no checkpoint of {step} iterations")
-                representation, measuring = part, subject.compared_with(kept(step))
-            elif part == QUANTISED:
-                representation = part
-            measured = _measure(part, measuring, evaluation.array("map"), threads, reporter)
+            measured = _measure(part, subject, evaluation.array("map"), threads, kept, reporter)
         except SoftVQError as error:
             if part == BASIC:  # there is no result without it
                 raise
             reporter.note(Message("without {}: {}", _title(part), error.message))
             continue
-        evaluation = evaluation.with_part(part, representation, measured, machine)
+        evaluation |= replace(measured, parts=(part,), machine=machine)
         if folder is not None and keep:
             evaluation = write(folder, subject.key, evaluation)
     return evaluation
 
 
 def _measure(
-    part: str, subject: Subject, plane: np.ndarray | None, threads: int | None, reporter: Reporter
-) -> Measured:
+    part: str,
+    subject: Subject,
+    plane: np.ndarray | None,
+    threads: int | None,
+    kept: Callable[[int], Checkpoint] | None,
+    reporter: Reporter,
+) -> Evaluation:
     """Measure one part; ``plane`` is the t-SNE map, if there is one."""
     from softvq_cli.results import measures
 
-    names, silent = subject.train.class_names, Reporter()
+    step, silent = step_of(part), Reporter()
     if part == BASELINES:
-        return measures.Measured({}, details=_baselines(subject, threads, reporter))
+        return Evaluation(_baselines(subject, threads, reporter), ())
     if part == QUANTISED:  # a small number of codewords is expected here
-        return measures.agreement(subject.representation_rows("z_q"), names, threads, silent)
+        rows = subject.representation_rows("z_q")
+        return Evaluation({part: measures.agreement(rows, subject.train.class_names, threads, silent).numbers}, ())
+    if step is not None:
+        if kept is None:
+            raise InputError(f"there is no checkpoint of {step} iterations")
+        return Evaluation({part: _basic(subject.compared_with(kept(step)), threads, reporter).numbers}, ())
     if part == PROBES:
-        return measures.other_probes(subject.rows, threads)
-    if part in (TSNE, MAP):
-        mapped = measures.Measured({}, {} if plane is None else {"map": plane})
+        measured = measures.other_probes(subject.rows, threads)
+    elif part in (TSNE, MAP):
+        measured = measures.Measured({}, {} if plane is None else {"map": plane})
         if plane is None:  # the many maps of a study need no notes on how they are made
-            mapped = measures.tsne_map(subject.rows.test, threads, reporter if part == TSNE else silent)
-        return mapped if part == TSNE else mapped | measures.of_map(subject.rows, mapped.arrays["map"], threads)
-    measured = measures.agreement(subject.rows, names, threads, reporter)
+            measured = measures.tsne_map(subject.rows.test, threads, reporter if part == TSNE else silent)
+        if part == MAP:
+            measured |= measures.of_map(subject.rows, measured.arrays["map"], threads)
+    else:
+        measured = _basic(subject, threads, reporter)
+    numbers = {subject.representation: measured.numbers}
+    return Evaluation(numbers, (), measured.details, memory=measured.arrays)
+
+
+def _basic(subject: Subject, threads: int | None, reporter: Reporter) -> Measured:
+    """The paper's measures and the information in the bottleneck."""
+    from softvq_cli.results import measures
+
+    measured = measures.agreement(subject.rows, subject.train.class_names, threads, reporter)
     measured |= measures.Measured(dict(subject.numbers), details=_codes(subject))
     return measured if subject.checkpoint is None else measured | measures.of_encoding(subject.encoding, subject.rows)
 
@@ -305,17 +319,9 @@ _MEASURED: dict[str, dict[str, float]] = {}
 
 
 def read(folder: Path, key: Mapping[str, Any]) -> Evaluation:
-    """The complete parts in ``folder`` if their key (:attr:`Subject.key`) is the same."""
+    """The complete parts in ``folder``, if they are of a subject with all entries of ``key`` (:attr:`Subject.key`)."""
     document = _document(folder)
-    return NOTHING if document is None or document["of"] != key else _evaluation(folder, document)
-
-
-def of_checkpoint(folder: Path, seal: str, *, test: str | None = None) -> Evaluation:
-    """The parts measured on the checkpoint with this SHA-256 and on the test split with this fingerprint."""
-    document = _document(folder)
-    if document is None or document["of"].get("checkpoint_sha256") != seal:
-        return NOTHING
-    return NOTHING if test not in (None, document["of"].get("test")) else _evaluation(folder, document)
+    return _evaluation(folder, document) if document and key.items() <= document["of"].items() else NOTHING
 
 
 def write(folder: Path, key: Mapping[str, Any], evaluation: Evaluation) -> Evaluation:

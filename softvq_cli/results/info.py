@@ -160,7 +160,7 @@ def _run(folder: Path) -> dict[str, Any]:
     evaluation = evaluate.NOTHING
     if (folder / run_directory.CHECKPOINT).exists():
         document |= _checkpoint(folder / run_directory.CHECKPOINT)
-        evaluation = evaluate.of_checkpoint(folder, document["sha256"])
+        evaluation = evaluate.read(folder, {"checkpoint_sha256": document["sha256"]})
         document |= evaluation.details.get("code_usage", {})
     else:  # stopped before the first checkpoint
         lines = run_directory.read_metrics(folder)

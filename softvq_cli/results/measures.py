@@ -137,18 +137,17 @@ def agreement(rows: Rows, class_names: tuple[str, ...], jobs: int | None, report
         part.mean(axis=0, dtype=np.float64) if len(part) else np.full(rows.test.shape[1], np.nan) for part in members
     ]
     arrays = {"clusters": clustering.assignments, "centres": np.stack(centres)}
-    if clustering.accuracy is None:
-        found = {"silhouette": clustering.silhouette, "inertia": clustering.inertia}
-        return Measured({name: value for name, value in found.items() if value is not None}, arrays, details)
-    assert clustering.accuracies is not None and clustering.nmi is not None and clustering.ari is not None
-    starts["clustering_accuracy"] = clustering.accuracies.tolist()
-    numbers = {
+    found = {
         "clustering_accuracy": clustering.accuracy,
         "nmi": clustering.nmi,
         "ari": clustering.ari,
+        "silhouette": clustering.silhouette,
         "inertia": clustering.inertia,
     }
-    probe = _probe(rows, class_names, reporter)
+    measured = Measured({name: value for name, value in found.items() if value is not None}, arrays, details)
+    if clustering.accuracies is None:
+        return measured
+    starts["clustering_accuracy"] = clustering.accuracies.tolist()
     low, median, high = np.quantile(clustering.accuracies, [0.0, 0.5, 1.0]).tolist()
     spread = {
         "starts_min": low,
@@ -157,7 +156,7 @@ def agreement(rows: Rows, class_names: tuple[str, ...], jobs: int | None, report
         "starts_mean": float(clustering.accuracies.mean()),
         "starts_std": float(clustering.accuracies.std(ddof=1)),
     }
-    return Measured(numbers, arrays, details) | probe | Measured(spread)
+    return measured | _probe(rows, class_names, reporter) | Measured(spread)
 
 
 def _probe(rows: Rows, class_names: tuple[str, ...], reporter: Reporter) -> Measured:

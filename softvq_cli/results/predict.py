@@ -112,7 +112,7 @@ def _training(source: Source, reporter: Reporter) -> tuple[_Training, evaluate.E
     from softvq_cli import embeddings
 
     folder, seal = source.checkpoint.path.parent, source.checkpoint.sha256
-    evaluation = evaluate.of_checkpoint(folder, seal)
+    evaluation = evaluate.read(folder, {"checkpoint_sha256": seal})
     rows = embeddings.read_stored(folder / "embeddings-train.npy", seal, source.checkpoint.dataset.fingerprint)
     if rows is not None and evaluation.has((BASIC,)):
         return _Training(rows.z, rows.labels, rows.class_names, rows.info.get("file_names")), evaluation

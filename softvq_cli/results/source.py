@@ -149,8 +149,8 @@ class Source:
         """The arrays of the run's evaluation, if ``rows`` are z_e of its labelled test split."""
         if rows.labels is None or (rows.info.get("split"), rows.info.get("representation")) != ("test", "z_e"):
             return {}
-        folder, seal = self.checkpoint.path.parent, self.checkpoint.sha256
-        evaluation = evaluate.of_checkpoint(folder, seal, test=rows.info["fingerprint"])
+        key = {"checkpoint_sha256": self.checkpoint.sha256, "test": rows.info["fingerprint"]}
+        evaluation = evaluate.read(self.checkpoint.path.parent, key)
         return {name: array for name in evaluate.ARRAYS if (array := evaluation.array(name)) is not None}
 
     def _fitted(self, dataset: Dataset) -> Dataset:

@@ -10,7 +10,6 @@ import pytest
 
 from softvq_cli.results import evaluate
 from softvq_cli.results.evaluate import BASIC, MAP, NOTHING, PROBES, QUANTISED, Evaluation
-from softvq_cli.results.measures import Measured
 
 OF = {"row": "ae", "train": "a", "test": "b", "checkpoint_sha256": "seal"}
 NUMBERS = {"z_e": {"nmi": 0.5, "test_nmse": 0.1}, "z_q": {"nmi": 0.25}}
@@ -32,10 +31,9 @@ def test_what_was_written_is_read_if_it_is_of_the_same(tmp_path):
     written = Evaluation(NUMBERS, (BASIC, PROBES), {"n": [1, 2]}, machine={"host": "here", "processor": "Z80"})
     evaluate.write(tmp_path, OF, written)
     assert evaluate.read(tmp_path, OF) == written
-    assert evaluate.of_checkpoint(tmp_path, "seal") == evaluate.of_checkpoint(tmp_path, "seal", test="b") == written
-    for change in ({"row": "vq"}, {"test": "c"}, {"checkpoint_sha256": "other"}):
-        assert evaluate.read(tmp_path, OF | change) == NOTHING
-    assert evaluate.of_checkpoint(tmp_path, "another") == evaluate.of_checkpoint(tmp_path, "seal", test="c") == NOTHING
+    assert evaluate.read(tmp_path, {"checkpoint_sha256": "seal", "test": "b"}) == written
+    for change in ({"row": "vq"}, {"test": "c"}, {"checkpoint_sha256": "other"}, {"seed": 0}):
+        assert evaluate.read(tmp_path, OF | change) == evaluate.read(tmp_path, change) == NOTHING
 
 
 def test_a_file_without_a_machine_is_read_and_stays_as_it_is(tmp_path):
@@ -71,7 +69,7 @@ def test_a_number_that_was_changed_is_not_believed(tmp_path):
 )
 def test_another_form_is_none_although_its_checksum_fits(tmp_path, change):
     store(tmp_path, OLD | change)
-    assert evaluate.read(tmp_path, OF) == evaluate.of_checkpoint(tmp_path, "seal") == NOTHING
+    assert evaluate.read(tmp_path, OF) == NOTHING
 
 
 def test_a_part_counts_only_while_its_arrays_are_whole(tmp_path):
@@ -87,14 +85,13 @@ def test_a_part_counts_only_while_its_arrays_are_whole(tmp_path):
 
 
 def test_a_part_joins_the_others_and_replaces_itself():
-    first = Measured({"nmi": 0.5, "test_nmse": 0.1}, {"clusters": np.arange(3)}, {"clusters": 3})
-    joined = NOTHING.with_part(BASIC, "z_e", first).with_part(
-        QUANTISED, "z_q", Measured({"nmi": 0.25}, {"clusters": 0})
-    )
-    joined = joined.with_part(PROBES, "z_e", Measured({"knn_accuracy": 0.75}))
+    memory = {"clusters": np.arange(3)}
+    first = Evaluation({"z_e": {"nmi": 0.5, "test_nmse": 0.1}}, (BASIC,), {"clusters": 3}, memory=memory)
+    joined = first | Evaluation({"z_q": {"nmi": 0.25}}, (QUANTISED,))
+    joined |= Evaluation({"z_e": {"knn_accuracy": 0.75}}, (PROBES,))
     assert joined.parts == (BASIC, QUANTISED, PROBES)
     assert joined.numbers == {"z_e": {"nmi": 0.5, "test_nmse": 0.1, "knn_accuracy": 0.75}, "z_q": {"nmi": 0.25}}
     assert np.array_equal(joined.array("clusters"), np.arange(3)) and joined.details == {"clusters": 3}
-    again = joined.with_part(BASIC, "z_e", Measured({"nmi": 0.0}))
+    again = joined | Evaluation({"z_e": {"nmi": 0.0}}, (BASIC,))
     assert (again.numbers["z_e"]["nmi"], again.numbers["z_q"]["nmi"]) == (0.0, 0.25)
     assert again.parts == (QUANTISED, PROBES, BASIC)

@@ -59,7 +59,7 @@ def test_the_files_say_what_the_evaluation_says(finished, test_split):
         rows = np.load(finished / evaluate.ARRAYS[name], allow_pickle=False)
         assert rows.shape == shape and np.isfinite(rows).all()
     trained = checkpoint.load(finished / "ckpt.pt")
-    stored = evaluate.of_checkpoint(finished, trained.sha256)
+    stored = evaluate.read(finished, {"checkpoint_sha256": trained.sha256})
     numbers = stored.numbers["z_e"]
     assert hungarian_accuracy(test_split.labels, stored.array("clusters")) == numbers["clustering_accuracy"]
     assert (stored.array("predictions") == test_split.labels).mean() == numbers["probe_accuracy"]
@@ -189,7 +189,7 @@ def test_a_damaged_file_is_measured_again(finished, shown, tmp_path, damage):
 
 
 def test_a_map_of_reproduce_is_taken_over(finished, tmp_path):
-    stored = evaluate.of_checkpoint(finished, checkpoint.load(finished / "ckpt.pt").sha256)
+    stored = evaluate.read(finished, {"checkpoint_sha256": checkpoint.load(finished / "ckpt.pt").sha256})
     key = json.loads((finished / "evaluation.json").read_text())["of"]
     shutil.copy(finished / "ckpt.pt", tmp_path / "ckpt.pt")
     coordinates = np.random.default_rng(0).normal(size=(359, 2))
