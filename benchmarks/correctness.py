@@ -21,8 +21,9 @@ from benchmarks.timing import table, table_line
 from softvq_cli.__main__ import main
 from softvq_cli.errors import one_line
 from softvq_cli.reporter import Reporter
-from softvq_cli.training import TrainRequest, checkpoint, train_together
+from softvq_cli.training import checkpoint
 from softvq_cli.training.objective import objective
+from softvq_cli.training.run import TrainRequest, train_together
 from softvq_cli.training.steppers import STEPS, EagerStepper, GraphStepper
 
 ROOT = Path(__file__).resolve().parents[1]

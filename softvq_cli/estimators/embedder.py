@@ -23,9 +23,9 @@ from softvq_cli.estimators.many_starts import seed_of
 from softvq_cli.estimators.pixels import Numbers, are_images, as_images, check_bytes, row_shape
 from softvq_cli.model import decode, represent
 from softvq_cli.reporter import Reporter, Reporters
-from softvq_cli.training import TrainedInMemory, checkpoint, train_in_memory
+from softvq_cli.training import checkpoint
 from softvq_cli.training.checkpoint import DatasetInfo
-from softvq_cli.training.run import networks_of
+from softvq_cli.training.run import TrainedInMemory, networks_of, train_in_memory
 
 _ARGUMENTS = ("bottleneck", "arch", "latent_dim", "K", "iterations", "batch_size", "lr", "seed")
 """Settings that are arguments of the estimator; all other settings are passed in ``settings``."""

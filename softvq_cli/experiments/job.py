@@ -251,7 +251,7 @@ def _alone(job: Job, reporter: Reporter, stop: threading.Event) -> Iterator[None
 
 def _train(jobs: Mapping[Job, Reporter], device: str, stop: threading.Event) -> dict[Job, SoftVQError]:
     """Train the jobs; returns those that failed, and why."""
-    from softvq_cli.training import TrainRequest, train_together
+    from softvq_cli.training.run import TrainRequest, train_together
 
     requests: dict[Job, TrainRequest] = {}
     for job, reporter in jobs.items():

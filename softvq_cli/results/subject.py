@@ -226,7 +226,7 @@ class Subject:
 
     @cached_property
     def _model(self) -> Autoencoder:
-        from softvq_cli.training import initial_model
+        from softvq_cli.training.session import initial_model
 
         if self.checkpoint is not None:
             return self.checkpoint.model

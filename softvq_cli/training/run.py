@@ -54,15 +54,6 @@ class TrainRequest:
     """A custom encoder and decoder."""
 
 
-@dataclass(frozen=True)
-class _Ready:
-    """A run with a locked folder, ready for its next step."""
-
-    folder: Path
-    splits: tuple[Dataset, Dataset]
-    trainer: Trainer
-
-
 def train(
     chosen: Mapping[str, Any],
     *,
@@ -140,7 +131,7 @@ def train_together(
     if ranks and ranks.rank:
         return [_follow(ranks, requests[0], device, stop)]
     results: dict[int, Run | SoftVQError] = {}
-    runs: dict[int, _Ready] = {}
+    trainers: dict[int, Trainer] = {}
     with contextlib.ExitStack() as directories:
         for number, request in enumerate(requests):
             try:
@@ -153,11 +144,10 @@ def train_together(
             if isinstance(ready, Run):
                 results[number] = ready
             else:
-                runs[number] = ready
-        failures = run_in_turn([run.trainer for run in runs.values()], ranks.follow(stop) if ranks else stop)
-    for (number, run), failure in zip(runs.items(), failures, strict=True):
-        trainer = run.trainer
-        results[number] = failure or Run(run.folder, trainer.session.config, trainer.metrics, splits=run.splits)
+                trainers[number] = ready
+        failures = run_in_turn([*trainers.values()], ranks.follow(stop) if ranks else stop)
+    for (number, trainer), failure in zip(trainers.items(), failures, strict=True):
+        results[number] = failure or trainer.finished()
     return [results[number] for number in range(len(requests))]
 
 
@@ -215,8 +205,8 @@ class _History(Reporter):
 
 
 @contextlib.contextmanager
-def _open_run(request: TrainRequest, device: str, ranks: Ranks | None) -> Iterator[Run | _Ready]:
-    """Lock the folder within the block and yield the run; if nothing is left to do, a finished ``Run``."""
+def _open_run(request: TrainRequest, device: str, ranks: Ranks | None) -> Iterator[Run | Trainer]:
+    """Lock the folder within the block and yield its trainer; if nothing is left to do, the finished run."""
     reporter = request.reporter
     dataset, config, folder = _plan(request)
     with run_directory.locked(folder):
@@ -245,7 +235,7 @@ def _open_run(request: TrainRequest, device: str, ranks: Ranks | None) -> Iterat
                 raise InputError(f"{saved.path} cannot be resumed: {error}") from error
         _prepare_folder(folder, request, session)
         _say_start(folder, session, saved, reporter, dataset, ranks)
-        files = RunFiles(folder, info, device, tuple(request.logs))
+        files = RunFiles(folder, (dataset, validation), info, device, tuple(request.logs))
         # The run may have stopped between saving and keeping a checkpoint; and its former end must not be lost.
         if session.step in (*config.train.kept, saved.config.train.iterations if saved else -1):
             files.keep(session.step)
@@ -256,8 +246,7 @@ def _open_run(request: TrainRequest, device: str, ranks: Ranks | None) -> Iterat
             if ranks:
                 told = {"config": config, "place": place, "folder": folder, "fingerprint": info.fingerprint}
                 ranks.tell({**told, "state": (session.step, session.model.state_dict(), session.state_dict())})
-            trainer = Trainer(session, files, reporter, saved.metrics if saved else None)
-            yield _Ready(folder, (dataset, validation), trainer)
+            yield Trainer(session, files, reporter, saved.metrics if saved else None)
 
 
 def _follow(ranks: Ranks, request: TrainRequest, device: str, stop: threading.Event) -> Run:

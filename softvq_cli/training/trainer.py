@@ -12,12 +12,14 @@ from typing import Any
 
 import torch
 
+from softvq_cli.datasets.dataset import Dataset
 from softvq_cli.errors import Interrupted, SoftVQError
 from softvq_cli.files import copy
 from softvq_cli.process import threads, whole_float32
 from softvq_cli.reporter import Reporter
 from softvq_cli.training import checkpoint, run_directory
 from softvq_cli.training.checkpoint import DatasetInfo
+from softvq_cli.training.run_directory import Run
 from softvq_cli.training.session import Session
 from softvq_cli.training.steppers import stepper
 
@@ -27,24 +29,14 @@ class RunFiles:
     """The log and the checkpoints of a training, in its locked folder."""
 
     folder: Path
+    splits: tuple[Dataset, Dataset]
+    """The training and test split."""
     dataset: DatasetInfo
-    """The training data."""
+    """The description of the training data."""
     device: str
     """The requested device, for a call that continues."""
     logs: tuple[str, ...] = ()
     """Additional loggers of the call, of ``words.LOGGERS``."""
-
-    def save(self, session: Session, metrics: dict[str, float]) -> None:
-        """Replace the checkpoint (SoftVQError: it cannot be written; the old one is unchanged)."""
-        checkpoint.save(
-            self.folder / run_directory.CHECKPOINT,
-            config=session.config,
-            dataset=self.dataset,
-            step=session.step,
-            metrics=metrics,
-            model=session.model,
-            training=session.state_dict(),
-        )
 
     def keep(self, step: int) -> None:
         """Keep a copy of the checkpoint that later ones do not replace."""
@@ -109,6 +101,11 @@ class Trainer:
                 raise Interrupted(f"stopped at step {session.step} of {iterations}", again)
         return False
 
+    def finished(self) -> Run:
+        """The run whose training is complete."""
+        assert self._files
+        return Run(self._files.folder, self.session.config, self.metrics, splits=self._files.splits)
+
     def _report_and_save(self) -> None:
         session, settings = self.session, self.session.config.train
         last, keep = session.step == settings.iterations, session.step in settings.kept
@@ -126,9 +123,19 @@ class Trainer:
         self._reporter.step(self.metrics if reports else {}, session if saves else None)
 
     def _save(self) -> None:
+        """Replace the checkpoint (SoftVQError: it cannot be written; the old one is unchanged)."""
         self._refuse_not_finite()
-        if self._files:
-            self._files.save(self.session, self.metrics)
+        session, files = self.session, self._files
+        if files:
+            checkpoint.save(
+                files.folder / run_directory.CHECKPOINT,
+                config=session.config,
+                dataset=files.dataset,
+                step=session.step,
+                metrics=self.metrics,
+                model=session.model,
+                training=session.state_dict(),
+            )
 
     def _refuse_not_finite(self) -> None:
         """Raise an error with the step and the term, so that a good checkpoint is not replaced."""

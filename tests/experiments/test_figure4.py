@@ -16,7 +16,8 @@ from softvq_cli.experiments.pool import Outcome
 from softvq_cli.experiments.report import carry_out
 from softvq_cli.experiments.study import Request, Study
 from softvq_cli.results.evaluate import BASIC, MAP, Evaluation
-from softvq_cli.training import checkpoint, initial_model
+from softvq_cli.training import checkpoint
+from softvq_cli.training.session import initial_model
 
 
 def matched(jobs, target):

@@ -17,7 +17,8 @@ import torch
 from softvq_cli import datasets
 from softvq_cli.config import DataConfig, RunConfig
 from softvq_cli.errors import UsageError, param
-from softvq_cli.training import TrainRequest, checkpoint, ranks, run, run_directory, train, train_together
+from softvq_cli.training import checkpoint, ranks, run, run_directory, train
+from softvq_cli.training.run import TrainRequest, train_together
 from softvq_cli.training.session import Session
 from softvq_cli.training.steppers import EagerStepper
 from softvq_cli.words import BOTTLENECKS

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from softvq_cli.errors import Interrupted, SoftVQError, UsageError
-from softvq_cli.training import Run, TrainRequest, checkpoint, train, train_together
+from softvq_cli.training import Run, checkpoint, train
+from softvq_cli.training.run import TrainRequest, train_together
 from tests.helpers import StopAt, blobs, outcome
 
 RUNS: list[dict[str, Any]] = [
