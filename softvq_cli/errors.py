@@ -8,6 +8,7 @@ A message says in one line what is wrong, where, and what to do. If it names a s
 from __future__ import annotations
 
 import difflib
+import importlib
 import re
 import reprlib
 import string
@@ -130,6 +131,14 @@ class Interrupted(SoftVQError):
     def __init__(self, message: str, again: Mapping[str, Any] | None = None) -> None:
         super().__init__(message)
         self.again = again
+
+
+def optional(module: str, extra: str, package: str) -> Any:
+    """Import a module of an optional package (SoftVQError: the package is missing; the message names the extra)."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise SoftVQError(f"this needs the {package} package: pip install 'softvq[{extra}]'") from error
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str], also: Mapping[str, str] | None = None) -> Message:

@@ -19,7 +19,7 @@ import numpy as np
 
 from softvq_cli.datasets.tables import vectors_of
 from softvq_cli.embeddings.embedding import Embedding
-from softvq_cli.errors import InputError, SoftVQError, one_line
+from softvq_cli.errors import InputError, one_line, optional
 from softvq_cli.files import arrow_errors, arrow_file, atomic_write, discard_abandoned, write_text
 
 _ROWS = 1024
@@ -48,10 +48,7 @@ class Columns:
 
 def check_available() -> None:
     """Raise SoftVQError if the packages for tables are missing."""
-    try:
-        import pyarrow  # noqa: F401
-    except ImportError as error:
-        raise SoftVQError("this needs the pyarrow package: pip install 'softvq[tables]'") from error
+    optional("pyarrow", "tables", "pyarrow")
 
 
 def write(path: Path, rows: Embedding, columns: Columns) -> None:

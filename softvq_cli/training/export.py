@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib
 import io
 import json
 import logging
@@ -22,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from softvq_cli.config import pixel_range
-from softvq_cli.errors import InputError, SoftVQError, one_line
+from softvq_cli.errors import InputError, one_line, optional
 from softvq_cli.files import atomic_write
 from softvq_cli.model import Autoencoder
 from softvq_cli.process import quiet
@@ -41,7 +40,7 @@ _OPSET = 18
 
 def write_safetensors(path: str | os.PathLike[str], content: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
     """Write ``content`` (plain values) and ``tensors`` atomically."""
-    save = _package("safetensors.torch").save
+    save = optional("safetensors.torch", "safetensors", "safetensors").save
     metadata = {name: json.dumps(value, allow_nan=False) for name, value in content.items()}
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     metadata[_SEAL] = _seal(metadata, plain)
@@ -58,7 +57,7 @@ def write_safetensors(path: str | os.PathLike[str], content: Mapping[str, Any], 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Any], str]:
     """The content of a file written by :func:`write_safetensors`, without training state, and its seal."""
-    safe_open = _package("safetensors").safe_open
+    safe_open = optional("safetensors", "safetensors", "safetensors").safe_open
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -166,7 +165,7 @@ def input_meaning(trained_range: str, *, of_vectors: bool = False) -> str:
 def require_onnx() -> None:
     """Raise SoftVQError if a package for ONNX is missing."""
     for package in ("onnx", "onnxscript"):
-        _package(package, "onnx")
+        optional(package, "onnx", package)
 
 
 @contextlib.contextmanager
@@ -178,12 +177,3 @@ def _no_logs() -> Iterator[None]:
         yield
     finally:
         logging.disable(level)
-
-
-def _package(module: str, extra: str = "safetensors") -> Any:
-    """Import a module of an optional package (SoftVQError naming the extra if it is not installed)."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        name = module.partition(".")[0]
-        raise SoftVQError(f"this needs the {name} package: pip install 'softvq[{extra}]'") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import io
 import shutil
 from collections.abc import Iterator, Mapping
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from softvq_cli.datasets.dataset import Dataset, evenly_spaced
 from softvq_cli.devices import as_tensor
-from softvq_cli.errors import SoftVQError
+from softvq_cli.errors import SoftVQError, optional
 from softvq_cli.model import represent
 from softvq_cli.reporter import Reporter
 from softvq_cli.training import run_directory
@@ -119,7 +118,4 @@ def _thumbnails(images: np.ndarray) -> Tensor:
 
 def require() -> Any:
     """Import TensorBoard (SoftVQError naming the extra if it is not installed)."""
-    try:
-        return importlib.import_module("torch.utils.tensorboard")
-    except ImportError as error:
-        raise SoftVQError("this needs the tensorboard package: pip install 'softvq[tensorboard]'") from error
+    return optional("torch.utils.tensorboard", "tensorboard", "tensorboard")

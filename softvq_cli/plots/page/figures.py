@@ -6,11 +6,10 @@ by its own script, as text.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from softvq_cli.errors import SoftVQError
+from softvq_cli.errors import optional
 from softvq_cli.plots import lines as line_plots
 from softvq_cli.plots import style
 
@@ -111,8 +110,4 @@ def _common(height: int) -> dict[str, Any]:
 
 
 def _bokeh(module: str) -> Any:
-    """Import a module of Bokeh, which is optional."""
-    try:
-        return importlib.import_module(f"bokeh.{module}")
-    except ImportError as error:
-        raise SoftVQError("this needs the bokeh package: pip install 'softvq[report]'") from error
+    return optional(f"bokeh.{module}", "report", "bokeh")
