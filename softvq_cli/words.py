@@ -106,7 +106,7 @@ _TEMPERATURE = ("temperature", "temperature_decay", "temperature_min")
 BOTTLENECKS: Mapping[str, Entry] = {
     "ae": Entry("ae", "AE", "baseline autoencoder"),
     "vae": Entry("vae", "VAE", "VAE", ("latent_weight", "beta")),
-    "beta-vae": Entry("beta_vae", "BetaVAE", "β-VAE", ("latent_weight", "beta")),
+    "beta-vae": Entry("vae", "VAE", "β-VAE", ("latent_weight", "beta")),
     "info-dropout": Entry("info_dropout", "InfoDropout", "information dropout", ("latent_weight", "alpha_max")),
     "vq": Entry("vq", "VQ", "VQ-VAE", (*_CODEBOOK, "cosine")),
     "soft-vq": Entry("soft_vq", "SoftVQ", "soft VQ-VAE", (*_CODEBOOK, "cosine", *_SOFT)),
@@ -123,7 +123,8 @@ BOTTLENECKS: Mapping[str, Entry] = {
     "simvq": Entry("simvq", "SimVQ", "SimVQ", ("K", "codebook_init", "latent_weight", "beta")),
     "rvq": Entry("rvq", "RVQ", "residual VQ", (*_MOVING, "stages")),
 }
-"""All bottlenecks: those of the paper in the order of its tables, then later ones. One line here and one file each."""
+"""All bottlenecks: those of the paper in the order of its tables, then later ones. One line here and one file each; the
+β-VAE is a VAE with other defaults."""
 
 
 def _registered(known: Mapping[str, Entry]) -> Mapping[str, Entry]:

@@ -46,6 +46,8 @@ class Bottleneck(nn.Module, ABC):
     """How many encodings ``start`` receives before the first step; 0: it is not called."""
     term_names: ClassVar[tuple[str, ...]] = ()
     """The keys of ``Output.losses``, in the order in which they are logged."""
+    beta_term: ClassVar[str] = ""
+    """The term that has the weight β in the paper."""
 
     def __init__(self, config: ModelConfig, hidden_dim: int) -> None:
         super().__init__()
@@ -80,8 +82,8 @@ class Bottleneck(nn.Module, ABC):
         return nmse
 
     def term_weights(self, beta: float) -> dict[str, float | Tensor]:
-        """The weight of each term in the extra loss; ``beta`` weighs the term that has the weight β in the paper."""
-        return dict.fromkeys(self.term_names, 1.0)
+        """The weight of each term in the extra loss: ``beta`` for :attr:`beta_term`, 1 for all others."""
+        return {name: beta if name == self.beta_term else 1.0 for name in self.term_names}
 
     def centroids(self) -> Tensor | None:
         """The codebook (K, d), or (G, K, d) for G stages; None without a codebook."""

@@ -60,9 +60,6 @@ class EMAVQ(VQ):
         super().start(z_e, seed)
         self.count.copy_(first_counts(self.assign(z_e, z_e), self.K))
 
-    def term_weights(self, beta: float) -> dict[str, float | Tensor]:
-        return {"commitment": beta}
-
     def remedy(self) -> str:
         return Message("a larger {revive}, a smaller {K}, a larger {beta} or another {seed}")
 

@@ -66,6 +66,7 @@ class VectorQuantiser(LearnedCodebook):
     """
 
     term_names: ClassVar[tuple[str, ...]] = ("codebook", "commitment")
+    beta_term = "commitment"
 
     def __init__(self, config: ModelConfig, hidden_dim: int) -> None:
         super().__init__(config, hidden_dim)
@@ -91,9 +92,6 @@ class VectorQuantiser(LearnedCodebook):
     def decoder_input(self, z_e: Tensor, quantised: Tensor) -> Tensor:
         """Straight through: the value of ẑ_q; the gradient of the decoder's input is copied to z_e."""
         return straight_through(z_e, quantised.detach())
-
-    def term_weights(self, beta: float) -> dict[str, float | Tensor]:
-        return {"codebook": 1.0, "commitment": beta}
 
 
 def encodings_to_start(config: ModelConfig) -> int:

@@ -66,7 +66,7 @@ class RVQ(CodebookBottleneck):
     the stages, the batch and the d dimensions, with weight beta. Each stage starts from K-means of its residuals.
     """
 
-    term_names = ("commitment",)
+    term_names, beta_term = ("commitment",), "commitment"
     codebook: Tensor
     count: Tensor
 
@@ -106,10 +106,8 @@ class RVQ(CodebookBottleneck):
             )
             for stage in range(self.config.stages)
         ]
-        state = {
-            name: torch.stack(parts)
-            for name, parts in zip(("codebook", "count"), zip(*moved, strict=True), strict=True)
-        }
+        codebook, count = map(torch.stack, zip(*moved, strict=True))
+        state = {"codebook": codebook, "count": count}
         return Output(straight_through(z_e, codewords.sum(1)), losses, self.stats(indices), state)
 
     def encoded(self, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -184,6 +182,3 @@ class RVQ(CodebookBottleneck):
 
     def remedy(self) -> str:
         return Message("a smaller {K}, fewer {stages} or a larger {beta}")
-
-    def term_weights(self, beta: float) -> dict[str, float | Tensor]:
-        return {"commitment": beta}
