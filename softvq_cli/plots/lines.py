@@ -12,6 +12,7 @@ import numpy as np
 from softvq_cli.errors import InputError
 from softvq_cli.evaluation.statistics import FEWEST
 from softvq_cli.plots import style
+from softvq_cli.ranges import is_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,7 +43,7 @@ def training(path: str | os.PathLike[str], log: Sequence[Mapping[str, Any]]) -> 
 
 def training_panels(log: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
     """The panels of a log: title → name in ``metrics.jsonl`` → legend of the line."""
-    names = list(dict.fromkeys(name for line in log for name in line if _is_number(line[name])))
+    names = list(dict.fromkeys(name for line in log for name in line if is_number(line[name])))
     panels = {
         _LOGARITHMIC[0]: {name: _ERRORS[name] for name in _ERRORS if name in names},
         _LOGARITHMIC[1]: {name: name.replace("_", " ") for name in names if name not in _ELSEWHERE},
@@ -62,7 +63,7 @@ def _training_panel(axis: Axes, log: Sequence[Mapping[str, Any]], title: str, se
 
     values: list[float] = []
     for i, (name, colour) in enumerate(zip(series, style.line_colours(len(series)), strict=True)):
-        points = [(line["step"], line[name]) for line in log if _is_number(line.get(name))]
+        points = [(line["step"], line[name]) for line in log if is_number(line.get(name))]
         values += [y for _, y in points]
         marker = "o" if len(points) == 1 else ""
         # Later lines are dashed, because the codebook and commitment terms are equal and both should be visible.
@@ -78,10 +79,6 @@ def _training_panel(axis: Axes, log: Sequence[Mapping[str, Any]], title: str, se
     axis.grid()
     if len(series) > 1 or title.startswith("loss"):
         axis.legend()
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 Line = Mapping[float, Sequence[float]]
