@@ -2,7 +2,8 @@
 
 All starts share the rows: one matrix product computes the distances from every row to every centre of every start. For
 a single start the product would be too narrow to be fast. Few rows change their cluster in an iteration, so the sums of
-each cluster are updated by these rows only, in float64.
+each cluster are updated by these rows only, in float64. With many rows or centres, each start runs separately and uses
+Hamerly's bounds to skip rows that cannot change their cluster.
 
 Distances are computed in float32 if its precision suffices, which is nearly always the case; otherwise from differences
 in float64, which are slower.
@@ -26,8 +27,8 @@ TOLERANCE = 1e-4
 """A start has converged when its centres move by less than this fraction of the rows' mean variance, or no row changes
 its cluster. It is scikit-learn's default."""
 MOST_ITERATIONS = 300
-MANY_ROWS = 500_000
-"""With at least this many rows, starts run one after the other, which needs less memory."""
+BOUNDED_CLUSTERS, BOUNDED_ROWS = 50, 500_000
+"""With at least this many clusters or rows, each start runs separately with bounds; for fewer, this is slower."""
 COMPONENTS, WIDE_ENOUGH, ENOUGH_ROWS, VARIANCE = 64, 256, 1000, 0.8
 """Rows with at least WIDE_ENOUGH dimensions first converge in their leading principal components, then in all
 dimensions, if the components have this fraction of the variance."""
@@ -39,6 +40,8 @@ _STORED = 1 << 23
 """Maximum number of values stored in float64; for larger data they are computed when needed."""
 _LARGEST_FLOAT32 = 1e5
 """Maximum span of the rows (:func:`softvq_cli.evaluation.numerics.span`) for which float32 separates near centres."""
+_ROUNDING = 4e-6
+"""Maximum error of a squared distance in float32, relative to the squared norms."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,11 @@ class Rows:
         self.stored = False
         if z.size <= _STORED:
             self._z, self.stored = self.at(slice(None)), True
-        self.extended = np.ones((self.d + 1, self.n), np.float32)  # each column is a row followed by 1
+        self.bounded = not self.wide and (clusters >= BOUNDED_CLUSTERS or self.n >= BOUNDED_ROWS)
+        # Each column is a row followed by 1. With bounds, single rows are selected, which must be contiguous in memory.
+        shape = (self.n, self.d + 1) if self.bounded else (self.d + 1, self.n)
+        memory = np.ones(shape, np.float32)
+        self.extended = memory.T if self.bounded else memory
         self.squares = np.empty(self.n)  # ‖x‖², float64 (N,), of centred rows, whose squares lose the fewest digits
         for block in self._blocks():
             centred = self.at(block)
@@ -122,9 +129,7 @@ class Rows:
                 labels[g, start : start + step] = block.argmin(axis=1)
                 least[g, start : start + step] = block.min(axis=1) - self.squares[start : start + step]
             return labels, least
-        # (K·G, d + 1): the product with (x, 1) is ‖c‖² − 2 x·c.
-        factors = np.concatenate([-2.0 * centres, np.square(centres).sum(axis=2, keepdims=True)], axis=2)
-        factors = np.ascontiguousarray(factors.transpose(1, 0, 2), dtype=np.float32).reshape(K * G, -1)
+        factors = _factors(centres)
         step = max(64, _BLOCK // (K * G))
         for start in range(0, self.n, step):
             block = (factors @ self.extended[:, start : start + step]).reshape(K, G, -1)
@@ -136,6 +141,26 @@ class Rows:
             labels[:, start : start + step], least[:, start : start + step] = which, best
         return labels, least
 
+    def two_nearest(self, centres: np.ndarray, rows: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(nearest of the centres (K, d), distance to it, distance to the second) for ``rows``; None: all rows."""
+        K, count = len(centres), self.n if rows is None else len(rows)
+        labels, best, second = np.empty(count, np.min_scalar_type(K)), np.empty(count), np.empty(count)
+        factors, step = _factors(centres[None]), max(64, _BLOCK // K)
+        for start in range(0, count, step):
+            part: Any = slice(start, start + step) if rows is None else rows[start : start + step]
+            block = factors @ self.extended.T[part].T  # (K, step)
+            least, next_least = block[0].copy(), np.full(block.shape[1], np.inf, np.float32)
+            which = np.zeros(block.shape[1], labels.dtype)
+            for k in range(1, K):
+                np.minimum(next_least, np.maximum(least, block[k]), out=next_least)
+                nearer = np.multiply(block[k] < least, labels.dtype.type(k), dtype=labels.dtype)
+                np.maximum(which, nearer, out=which)
+                np.minimum(least, block[k], out=least)
+            labels[start : start + step] = which
+            for distances, values in ((best, least), (second, next_least)):
+                distances[start : start + step] = np.sqrt(np.maximum(values + self.squares[part], 0.0))
+        return labels, best, second
+
     def inertia(self, labels: np.ndarray, centres: np.ndarray, sums: np.ndarray, counts: np.ndarray) -> float:
         """Σ ‖x − c‖² of one start; from the sums (K, d) and counts (K,) of its clusters if that is precise enough."""
         if self.wide:
@@ -146,6 +171,13 @@ class Rows:
         return float(np.ldexp(total, 2 * self.exponent))
 
 
+def _factors(centres: np.ndarray) -> np.ndarray:
+    """Factors (K·G, d + 1) of the centres (G, K, d), whose product with (x, 1) is ‖c‖² − 2 x·c."""
+    G, K, _ = centres.shape
+    factors = np.concatenate([-2.0 * centres, np.square(centres).sum(axis=2, keepdims=True)], axis=2)
+    return np.ascontiguousarray(factors.transpose(1, 0, 2), dtype=np.float32).reshape(K * G, -1)
+
+
 def run(rows: Rows, clusters: int, init: Init, seeds: Sequence[int], low: Rows | None = None) -> list[Start]:
     """Run one start per seed until all have converged, and return them in order.
 
@@ -153,7 +185,7 @@ def run(rows: Rows, clusters: int, init: Init, seeds: Sequence[int], low: Rows |
     projection ``low``, each start first converges there.
     """
     first = low or rows
-    if rows.n >= MANY_ROWS and len(seeds) > 1:
+    if first.bounded and len(seeds) > 1:
         return [start for seed in seeds for start in run(rows, clusters, init, [seed], low)]
     generators = [np.random.default_rng(seed) for seed in seeds]
     if init == "random":
@@ -174,6 +206,8 @@ def lloyd(rows: Rows, centres: np.ndarray) -> list[Start]:
 
     An empty cluster moves its centre to the row that is farthest from its own centre.
     """
+    if rows.bounded:
+        return [_bounded(rows, each) for each in centres]
     G, K, d = centres.shape
     ended: dict[int, Start] = {}
     going = np.arange(G)
@@ -196,6 +230,48 @@ def lloyd(rows: Rows, centres: np.ndarray) -> list[Start]:
             _fill(rows, centres[g], counts[g], least[np.flatnonzero(keep)[g]] + rows.squares)
         last = np.square(centres - before).sum(axis=(1, 2)) <= rows.tolerance
     return [ended[g] for g in range(G)]
+
+
+def _bounded(rows: Rows, centres: np.ndarray) -> Start:
+    """The same for one start with the bounds of Hamerly (2010), which avoid most distance computations.
+
+    ``upper`` is an upper bound of a row's distance to its centre, ``lower`` a lower bound of that to any other centre.
+    A row is checked only if ``upper`` exceeds ``lower`` and half the distance from its centre to the nearest other.
+    """
+    K, d = centres.shape
+    sums, counts = np.zeros((1, K, d)), np.zeros((1, K), np.int64)
+    labels, upper, lower = rows.two_nearest(centres, None)
+    _follow(rows, None, labels[None], sums, counts)
+    last = False
+    for iteration in range(1, MOST_ITERATIONS + 2):
+        if iteration > 1:
+            open_rows = _open(rows, centres, labels, upper, lower)
+            before = labels.copy()
+            labels[open_rows], upper[open_rows], lower[open_rows] = rows.two_nearest(centres, open_rows)
+            if _follow(rows, before[None], labels[None], sums, counts)[0]:
+                last = True
+        if last or iteration > MOST_ITERATIONS:
+            break
+        previous, centres = centres, sums[0] / np.maximum(counts[0], 1)[:, None]
+        if (counts == 0).any():
+            _fill(rows, centres, counts[0], np.square(upper))
+        shifts = np.linalg.norm(centres - previous, axis=1)
+        last = float(np.square(shifts).sum()) <= rows.tolerance
+        farthest = int(shifts.argmax())
+        upper += shifts[labels]
+        others = np.full(K, shifts[farthest])
+        others[farthest] = np.delete(shifts, farthest).max(initial=0.0)
+        lower -= others[labels]
+    return Start(rows.inertia(labels, centres, sums[0], counts[0]), labels, iteration)
+
+
+def _open(rows: Rows, centres: np.ndarray, labels: np.ndarray, upper: np.ndarray, lower: np.ndarray) -> np.ndarray:
+    """The rows whose nearest centre may have changed, with a margin for float32 rounding."""
+    between = cdist(centres, centres)
+    np.fill_diagonal(between, np.inf)
+    bound = np.maximum(lower, (between.min(axis=1) / 2)[labels])
+    rounding = _ROUNDING * (rows.squares + np.square(centres).sum(axis=1).max())
+    return np.flatnonzero(np.square(upper) + rounding >= np.square(np.maximum(bound, 0.0)))
 
 
 def _fill(rows: Rows, centres: np.ndarray, counts: np.ndarray, distances: np.ndarray) -> None:
@@ -259,7 +335,9 @@ def _squared_distances(rows: Rows, of: np.ndarray) -> np.ndarray:
     if rows.wide:
         return np.asarray(cdist(points, rows.at(slice(None)), "sqeuclidean").reshape(*of.shape, rows.n))
     factors = np.concatenate([-2.0 * points, rows.squares[of.reshape(-1), None]], axis=1).astype(np.float32)
-    distances = factors @ rows.extended
+    # If the rows are contiguous in memory, this order of the product is twice as fast for few factors.
+    transposed = (rows.extended.T @ factors.T).T if rows.bounded else None
+    distances = factors @ rows.extended if transposed is None else np.ascontiguousarray(transposed)
     distances += rows.squares.astype(np.float32)
     np.maximum(distances, 0.0, out=distances)
     return distances.reshape(*of.shape, rows.n)

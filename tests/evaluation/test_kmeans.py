@@ -53,22 +53,24 @@ def test_a_centre_without_rows_moves_to_the_farthest_one() -> None:
     assert start.inertia == pytest.approx(0.02 + 0.005, rel=1e-3)
 
 
-@pytest.mark.parametrize("clusters", [1, 300])
-def test_rows_that_are_not_stored_change_no_label(clusters: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("stored", [1 << 23, 0])
+@pytest.mark.parametrize("clusters", [1, 2, 300])
+def test_bounds_change_no_label(clusters: int, stored: int, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = kmeans.Rows(DIGITS, clusters)
-    monkeypatch.setattr(kmeans, "_STORED", 0)
-    monkeypatch.setattr(kmeans, "_MOVES", 1000)
-    other = kmeans.Rows(DIGITS, clusters)
-    assert plain.stored and not other.stored
+    for name, value in (("BOUNDED_CLUSTERS", 1), ("_STORED", stored), ("_MOVES", 1000)):
+        monkeypatch.setattr(kmeans, name, value)
+    bounded = kmeans.Rows(DIGITS, clusters)
+    assert bounded.bounded and bounded.stored == (stored > 0)
     centres = centres_of(plain, clusters, 3)
-    for one, two in zip(kmeans.lloyd(plain, centres), kmeans.lloyd(other, centres), strict=True):
-        assert np.array_equal(one.labels, two.labels) and one.iterations == two.iterations
-        assert one.inertia == pytest.approx(two.inertia, rel=1e-12)
+    centres[0, -1] += 1000  # a centre without rows
+    for one, other in zip(kmeans.lloyd(plain, centres), kmeans.lloyd(bounded, centres), strict=True):
+        assert np.array_equal(one.labels, other.labels) and one.iterations == other.iterations
+        assert one.inertia == pytest.approx(other.inertia, rel=1e-12)
 
 
 def test_much_data_takes_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Next to the rows themselves, 256 bytes each here."""
-    monkeypatch.setattr(kmeans, "MANY_ROWS", 100_000)
+    monkeypatch.setattr(kmeans, "BOUNDED_ROWS", 100_000)
     monkeypatch.setattr(kmeans, "MOST_ITERATIONS", 2)
     z = np.random.default_rng(0).standard_normal((300_000, 64), dtype=np.float32)
     tracemalloc.start()
