@@ -1,4 +1,4 @@
-"""Nearest rows compared with all distances in float64; distances to centres."""
+"""Nearest rows, by scikit-learn and by products, compared with all distances in float64; distances to centres."""
 
 from __future__ import annotations
 
@@ -16,6 +16,15 @@ COPIES = np.concatenate([SPREAD[:800], SPREAD[:800], CLUSTERED[:200], np.zeros((
 GRID = RANDOM.integers(0, 3, (1500, 4)).astype(np.float32)
 
 
+@pytest.fixture(params=["scikit-learn", "products"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Select the search; products for any number of rows, with several tiles."""
+    if request.param == "products":
+        monkeypatch.setattr(search, "_MANY_PAIRS", 0)
+        monkeypatch.setattr(search, "_TILE", 900)
+    return str(request.param)
+
+
 def distances_of(z: np.ndarray, queries: np.ndarray | None) -> np.ndarray:
     rows = z.astype(np.float64)
     targets = rows if queries is None else queries
@@ -28,7 +37,9 @@ def distances_of(z: np.ndarray, queries: np.ndarray | None) -> np.ndarray:
 @pytest.mark.parametrize("queries", [None, RANDOM.normal(size=(300, 24)) * 3])
 @pytest.mark.parametrize("z", [SPREAD, CLUSTERED + 1e3, SPREAD.astype(np.float32), COPIES])
 @pytest.mark.parametrize("k", [1, 5])
-def test_the_nearest_rows_are_those_of_all_distances(z: np.ndarray, queries: np.ndarray | None, k: int) -> None:
+def test_the_nearest_rows_are_those_of_all_distances(
+    z: np.ndarray, queries: np.ndarray | None, k: int, way: str
+) -> None:
     distances, rows = search.nearest(z, k, queries=queries)
     exact = distances_of(z, queries)
     order = np.argsort(exact, axis=1)[:, :k]
@@ -37,13 +48,13 @@ def test_the_nearest_rows_are_those_of_all_distances(z: np.ndarray, queries: np.
     assert (rows == order).all() or z is not SPREAD  # copies and other rows at one distance in any order
 
 
-def test_the_number_of_threads_changes_no_byte() -> None:
+def test_the_number_of_threads_changes_no_byte(way: str) -> None:
     for z in (COPIES, GRID):  # of fewer than 1024 a thread, scikit-learn's own search depends on them
         one, two = (search.nearest(z, 10, jobs=jobs) for jobs in (1, 2))
         assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
 
 
-def test_few_rows_have_all_others_as_neighbours() -> None:
+def test_few_rows_have_all_others_as_neighbours(way: str) -> None:
     distances, rows = search.nearest(np.array([[0.0], [1.0], [3.0]]), 8)
     assert rows.tolist() == [[1, 2], [0, 2], [1, 0]]
     assert distances.tolist() == [[1, 3], [1, 2], [2, 3]]
