@@ -16,16 +16,14 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
-from typer.models import ParameterInfo
 
 from softvq_cli.cli import help as pages
 from softvq_cli.cli.errors import INTERRUPTED, code_of, describe, drop, interrupts, say
-from softvq_cli.cli.options import Bundle, local_path, metadata
+from softvq_cli.cli.options import Bundle, filled_in
 from softvq_cli.cli.output import prepare_streams
 from softvq_cli.cli.progress import Terminal
 from softvq_cli.devices import keep_freed_memory, torchrun
@@ -169,14 +167,13 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     parameters = [inspect.Parameter(_CONTEXT, inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)]
     bundles: dict[str, tuple[Bundle, list[str]]] = {}
     for each in inspect.signature(function, eval_str=True).parameters.values():
-        bundle = next((m for m in metadata(each.annotation) if isinstance(m, Bundle)), None)
+        bundle = next((m for m in getattr(each.annotation, "__metadata__", ()) if isinstance(m, Bundle)), None)
         if bundle is not None:
             options = bundle.parameters()
             bundles[each.name] = bundle, [option.name for option in options]
-            parameters += options
+            parameters += map(filled_in, options)
         elif each.name != _CONTEXT:
-            parameters.append(each.replace(kind=inspect.Parameter.KEYWORD_ONLY))
-    parameters = list(map(_with_local_path, parameters))
+            parameters.append(filled_in(each))
 
     @functools.wraps(function)
     def call(**values: Any) -> None:
@@ -200,15 +197,6 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     call.__annotations__ = {each.name: each.annotation for each in parameters}
     return call
-
-
-def _with_local_path(parameter: inspect.Parameter) -> inspect.Parameter:
-    """The parameter, with paths interpreted on this machine."""
-    kind = (get_args(parameter.annotation) or (parameter.annotation,))[0]
-    for info in metadata(parameter.annotation):
-        if isinstance(info, ParameterInfo) and Path in (kind, *get_args(kind)):
-            info.parser = local_path
-    return parameter
 
 
 def _variables_used(context: typer.Context) -> list[str]:

@@ -3,61 +3,40 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-from softvq_cli.cli.options import EmbeddingFile, Jobs, Labels, Overwrite, Perplexity, Seed, Streams, option
+from softvq_cli.cli.options import EMBEDDINGS, JOBS, LABELS, OVERWRITE, PERPLEXITY, SEED, Streams, option
 from softvq_cli.words import CLUSTER_METHODS, INITS
 
 
 def cluster(
     *,
-    embeddings: EmbeddingFile,
-    labels: Labels = None,
-    clusters: Annotated[
-        int | None, option("--clusters -k", "INT", "Number of clusters. Default: the number of classes.")
-    ] = None,
-    n_init: Annotated[
-        int, option("--n-init", "INT", "Number of random starts; the one with the lowest inertia is kept.")
-    ] = 100,
-    init: Annotated[str, option("--init", INITS, "How the initial centres are drawn.")] = "k-means++",
-    method: Annotated[
-        str, option("--method", CLUSTER_METHODS, "Method: kmeans, gmm (mixture of Gaussians) or agglomerative (Ward).")
-    ] = "kmeans",
-    seed: Seed = 0,
-    sample: Annotated[
-        int | None,
-        option(
-            "--sample",
-            "INT",
-            "Cluster and measure this many rows, drawn by --seed; the others get the nearest cluster.",
-        ),
-    ] = None,
-    assignments: Annotated[
-        Path | None,
-        option(
-            "--assignments -o",
-            "FILE",
-            "Also write the cluster of each row to a .npy file (with --on-map: the clusters of the map).",
-        ),
-    ] = None,
-    on_map: Annotated[
-        bool,
-        option(
-            "--on-map",
-            None,
-            "Also cluster a t-SNE map of the rows, and measure how well the map preserves neighbourhoods.",
-        ),
-    ] = False,
-    perplexity: Perplexity = None,
-    exaggeration: Annotated[
-        float, option("--exaggeration", "NUMBER", "t-SNE exaggeration; values above 1 separate clusters more.")
-    ] = 1.0,
-    dimensions: Annotated[int, option("--dimensions", "1|2", "Dimensions of the map.")] = 2,
-    starts: Annotated[
-        bool, option("--starts", None, "Also list the result of each start in the JSON document.")
-    ] = False,
-    overwrite: Overwrite = False,
-    jobs: Jobs = None,
+    embeddings: list[Path] = EMBEDDINGS,
+    labels: Path | None = LABELS,
+    clusters: int | None = option(None, "Number of clusters. Default: the number of classes.", "-k"),
+    n_init: int = option(100, "Number of random starts; the one with the lowest inertia is kept."),
+    init: str = option("k-means++", "How the initial centres are drawn.", value=INITS),
+    method: str = option(
+        "kmeans", "Method: kmeans, gmm (mixture of Gaussians) or agglomerative (Ward).", value=CLUSTER_METHODS
+    ),
+    seed: int = SEED,
+    sample: int | None = option(
+        None, "Cluster and measure this many rows, drawn by --seed; the others get the nearest cluster."
+    ),
+    assignments: Path | None = option(
+        None,
+        "Also write the cluster of each row to a .npy file (with --on-map: the clusters of the map).",
+        "-o",
+        value="FILE",
+    ),
+    on_map: bool = option(
+        False, "Also cluster a t-SNE map of the rows, and measure how well the map preserves neighbourhoods."
+    ),
+    perplexity: float | None = PERPLEXITY,
+    exaggeration: float = option(1.0, "t-SNE exaggeration; values above 1 separate clusters more."),
+    dimensions: int = option(2, "Dimensions of the map.", value="1|2"),
+    starts: bool = option(False, "Also list the result of each start in the JSON document."),
+    overwrite: bool = OVERWRITE,
+    jobs: int | None = JOBS,
     terminal: Streams,
 ) -> None:
     """Cluster embeddings (K-means by default) and compare the clusters with the classes.

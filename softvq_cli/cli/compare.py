@@ -13,26 +13,21 @@ from softvq_cli.words import BOTTLENECKS
 
 def compare(
     *,
-    bottleneck: Annotated[
-        str,
-        option(
-            "--bottleneck -b",
-            "NAME,…",
-            "Bottlenecks to compare, separated by commas.",
-            autocompletion=list_completion(tuple(BOTTLENECKS)),
-        ),
-    ] = "ae,vq,soft-vq",
-    seeds: Annotated[int, option("--seeds", "INT", "Number of trainings per bottleneck, with seeds 0, 1, …")] = 3,
-    also: Annotated[
-        list[Path] | None,
-        option(
-            "--also",
-            "FILE",
-            "Embeddings that another program made of the same images (.npy or .parquet, one row per image in the "
-            "order of --split all), measured in the same way. Can be given several times.",
-        ),
-    ] = None,
-    out: Annotated[Path | None, option("--out -o", "DIR", "Folder of runs and report. Default: compare/DATA.")] = None,
+    bottleneck: str = option(
+        "ae,vq,soft-vq",
+        "Bottlenecks to compare, separated by commas.",
+        "-b",
+        value="NAME,…",
+        autocompletion=list_completion(tuple(BOTTLENECKS)),
+    ),
+    seeds: int = option(3, "Number of trainings per bottleneck, with seeds 0, 1, …"),
+    also: list[Path] | None = option(
+        None,
+        "Embeddings that another program made of the same images (.npy or .parquet, one row per image in the "
+        "order of --split all), measured in the same way. Can be given several times.",
+        value="FILE",
+    ),
+    out: Path | None = option(None, "Folder of runs and report. Default: compare/DATA.", "-o", value="DIR"),
     work: WorkOptions,
     settings: Annotated[dict[str, Any], settings_without("bottleneck", "seed")],
     terminal: Streams,

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
-from softvq_cli.cli.options import Overwrite, Reading, Streams, completion, option
+from softvq_cli.cli.options import OVERWRITE, Reading, Streams, argument, completion, option
 from softvq_cli.cli.output import option_words, refuse_existing
 from softvq_cli.cli.progress import Terminal
 from softvq_cli.words import IMAGE_SHAPES
@@ -18,41 +16,31 @@ _ACTIONS = ("list", "fetch", "check", "show")
 
 def data(
     *,
-    action: Annotated[
-        str,
-        typer.Argument(
-            metavar="list|fetch|check|show",
-            help="list (the default): list the named data sets and where they are. fetch: download missing or damaged "
-            "files. check: as list, with exit code 3 if files are damaged, incomplete or, for a given NAME, missing. "
-            "show: read one data set or path and describe it.",
-            autocompletion=completion(_ACTIONS),
-        ),
-    ] = "list",
-    names: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="NAME",
-            help="Data sets. Default: all. With show: a name or a path.",
-            autocompletion=completion(tuple(IMAGE_SHAPES)),
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        option(
-            "--out -o",
-            "FILE",
-            "With show: also draw a sheet of example images of every class (.png, .pdf, .svg).",
-            allow_from_autoenv=False,
-        ),
-    ] = None,
+    action: str = argument(
+        _ACTIONS,
+        "list (the default): list the named data sets and where they are. fetch: download missing or damaged "
+        "files. check: as list, with exit code 3 if files are damaged, incomplete or, for a given NAME, "
+        "missing. show: read one data set or path and describe it.",
+        default="list",
+    ),
+    names: list[str] | None = argument(
+        "NAME",
+        "Data sets. Default: all. With show: a name or a path.",
+        default=None,
+        autocompletion=completion(tuple(IMAGE_SHAPES)),
+    ),
+    out: Path | None = option(
+        None,
+        "With show: also draw a sheet of example images of every class (.png, .pdf, .svg).",
+        "-o",
+        value="FILE",
+        allow_from_autoenv=False,
+    ),
     reading: Reading,
-    data_dir: Annotated[
-        str | None,
-        option(
-            "--data-dir", "DIR", "Folder of the named data sets. Default: $SOFTVQ_DATA, else the user's cache folder."
-        ),
-    ] = None,
-    overwrite: Overwrite = False,
+    data_dir: str | None = option(
+        None, "Folder of the named data sets. Default: $SOFTVQ_DATA, else the user's cache folder.", value="DIR"
+    ),
+    overwrite: bool = OVERWRITE,
     terminal: Streams,
 ) -> None:
     """List, download and check the named data sets; show how any data are read.

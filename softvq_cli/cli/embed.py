@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
 
 from softvq_cli.cli.options import (
-    CheckpointFile,
-    Data,
-    DataDir,
-    Device,
-    Overwrite,
+    CHECKPOINT,
+    DATA,
+    DATA_DIR,
+    DEVICE,
+    OVERWRITE,
     Reading,
     Streams,
     completion,
@@ -27,52 +26,41 @@ from softvq_cli.words import REPRESENTATIONS, SPLITS, TABLE_COLUMNS
 
 def embed(
     *,
-    checkpoint: CheckpointFile,
-    out: Annotated[
-        Path,
-        option(
-            "--out -o",
-            "FILE",
-            "Output file: .npy or .parquet, of codes .csv too; folders are created. -: .npy to standard output.",
-        ),
-    ] = Path("embeddings.npy"),
-    split: Annotated[str, option("--split", SPLITS, "Which split to embed.")] = "test",
-    what: Annotated[
-        str,
-        option(
-            "--what",
-            "NAME",
-            f"What to write for each image: {', '.join(REPRESENTATIONS)}.",
-            autocompletion=completion(REPRESENTATIONS),
-        ),
-    ] = "z_e",
-    columns: Annotated[
-        str | None,
-        option(
-            "--with",
-            "NAME,…",
-            f"Extra columns of a .parquet file: {', '.join(TABLE_COLUMNS)}.",
-            autocompletion=list_completion(TABLE_COLUMNS),
-        ),
-    ] = None,
-    clusters: Annotated[
-        int | None,
-        option("--clusters -k", "INT", "Number of clusters for the `cluster` column. Default: the number of classes."),
-    ] = None,
-    shard: Annotated[
-        str | None,
-        option(
-            "--shard",
-            "I/N",
-            "Write the I-th of N parts of the images, counted from 1, to NAME-I-of-N.npy: for job arrays.",
-        ),
-    ] = None,
-    data: Data = None,
-    data_dir: DataDir = None,
+    checkpoint: Path = CHECKPOINT,
+    out: Path = option(
+        Path("embeddings.npy"),
+        "Output file: .npy or .parquet, of codes .csv too; folders are created. -: .npy to standard output.",
+        "-o",
+        value="FILE",
+    ),
+    split: str = option("test", "Which split to embed.", value=SPLITS),
+    what: str = option(
+        "z_e",
+        f"What to write for each image: {', '.join(REPRESENTATIONS)}.",
+        value="NAME",
+        autocompletion=completion(REPRESENTATIONS),
+    ),
+    columns: str | None = option(
+        None,
+        f"Extra columns of a .parquet file: {', '.join(TABLE_COLUMNS)}.",
+        "--with",
+        value="NAME,…",
+        autocompletion=list_completion(TABLE_COLUMNS),
+    ),
+    clusters: int | None = option(
+        None, "Number of clusters for the `cluster` column. Default: the number of classes.", "-k"
+    ),
+    shard: str | None = option(
+        None,
+        "Write the I-th of N parts of the images, counted from 1, to NAME-I-of-N.npy: for job arrays.",
+        value="I/N",
+    ),
+    data: str | None = DATA,
+    data_dir: str | None = DATA_DIR,
     reading: Reading,
-    batch_size: Annotated[int, option("--batch-size", "INT", "Number of images per batch.", min=1)] = BATCH,
-    device: Device = "auto",
-    overwrite: Overwrite = False,
+    batch_size: int = option(BATCH, "Number of images per batch.", min=1),
+    device: str = DEVICE,
+    overwrite: bool = OVERWRITE,
     terminal: Streams,
 ) -> None:
     """Write the latents of all images to a file and print its path.

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-from softvq_cli.cli.options import CheckpointFile, Overwrite, Streams, option
+from softvq_cli.cli.options import CHECKPOINT, OVERWRITE, Streams, option
 
 
 def export(
     *,
-    checkpoint: CheckpointFile,
-    safetensors: Annotated[
-        bool, option("--safetensors", None, "Write the weights in the safetensors format.", show_default=False)
-    ] = False,
-    onnx: Annotated[Path | None, option("--onnx", "FILE", "Write the model in the ONNX format.")] = None,
-    out: Annotated[
-        Path | None,
-        option("--out -o", "FILE", "Output file of --safetensors. Default: model.safetensors next to the checkpoint."),
-    ] = None,
-    overwrite: Overwrite = False,
+    checkpoint: Path = CHECKPOINT,
+    safetensors: bool = option(False, "Write the weights in the safetensors format.", show_default=False),
+    onnx: Path | None = option(None, "Write the model in the ONNX format.", value="FILE"),
+    out: Path | None = option(
+        None, "Output file of --safetensors. Default: model.safetensors next to the checkpoint.", "-o", value="FILE"
+    ),
+    overwrite: bool = OVERWRITE,
     terminal: Streams,
 ) -> None:
     """Write a trained model in the safetensors or ONNX format and print its path.

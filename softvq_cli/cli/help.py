@@ -8,11 +8,12 @@ import os
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from typer.core import TyperCommand
 
+from softvq_cli.cli.options import argument
 from softvq_cli.cli.output import showable
 from softvq_cli.errors import UsageError, unknown_name
 
@@ -136,12 +137,9 @@ def _complete(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def help(
     *,
-    page: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="COMMAND", help="The command to explain. Default: the program.", autocompletion=_complete
-        ),
-    ] = None,
+    page: str | None = argument(
+        "COMMAND", "The command to explain. Default: the program.", default=None, autocompletion=_complete
+    ),
     context: typer.Context,
 ) -> None:
     """Show the help page of the program or of one command.

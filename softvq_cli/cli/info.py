@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from softvq_cli.cli.options import Streams
+from softvq_cli.cli.options import Streams, argument
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -15,12 +13,7 @@ if TYPE_CHECKING:
 
 def info(
     *,
-    path: Annotated[
-        Path,
-        typer.Argument(
-            metavar="PATH", help="A checkpoint, embeddings, an .onnx file, or the folder of a run or study."
-        ),
-    ],
+    path: Path = argument("PATH", "A checkpoint, embeddings, an .onnx file, or the folder of a run or study."),
     terminal: Streams,
 ) -> None:
     """Show the settings, steps, data and results of a checkpoint, an embedding file, a run or a study.

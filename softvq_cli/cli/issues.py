@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from softvq_cli.cli.options import Device, Overwrite, Reading, Streams, option
+from softvq_cli.cli.options import DEVICE, OVERWRITE, Reading, Streams, argument, option
 
 
 def issues(
     *,
-    data: Annotated[str, typer.Argument(metavar="DATA", help="A name or a path, as for train.")],
-    run: Annotated[
-        Path | None,
-        option(
-            "--run",
-            "RUN",
-            "Also use this trained run: find outliers, near-duplicates in z_e and likely label errors.",
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None, option("--out -o", "FILE", "Also write a .csv file with one line per file and issue.")
-    ] = None,
+    data: str = argument("DATA", "A name or a path, as for train."),
+    run: Path | None = option(
+        None, "Also use this trained run: find outliers, near-duplicates in z_e and likely label errors.", value="RUN"
+    ),
+    out: Path | None = option(None, "Also write a .csv file with one line per file and issue.", "-o", value="FILE"),
     reading: Reading,
-    data_dir: Annotated[str | None, option("--data-dir", "DIR", "Folder of the named data sets.")] = None,
-    device: Device = "auto",
-    overwrite: Overwrite = False,
+    data_dir: str | None = option(None, "Folder of the named data sets.", value="DIR"),
+    device: str = DEVICE,
+    overwrite: bool = OVERWRITE,
     terminal: Streams,
 ) -> None:
     """Find duplicates, leaks between splits, bad images and, with a run, outliers and label errors.

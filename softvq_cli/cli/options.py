@@ -6,6 +6,7 @@ with the settings that the user gave, by name; the preset determines the others.
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import json
@@ -13,9 +14,11 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin
+from types import NoneType
+from typing import Annotated, Any, get_args
 
 import typer
+from typer.models import OptionInfo
 
 from softvq_cli.cli.output import option_name
 from softvq_cli.cli.progress import Terminal
@@ -38,31 +41,58 @@ class Bundle:
     """Converts the values of the options, by parameter name, to that value."""
 
 
-def option(spellings: str, value: str | Sequence[str] | None, text: str, **more: Any) -> Any:
-    """Define an option: ``--out -o``, the type of its value (or the allowed words, or None for a flag), its help text.
+def option(default: Any, text: str, *spellings: str, value: str | Sequence[str] | None = None, **more: Any) -> Any:
+    """Define an option, as the default of a parameter of a command; :func:`filled_in` adds the rest.
 
-    It can also be set by an environment variable, SOFTVQ_OUT, unless ``allow_from_autoenv`` is False. A variable in
-    ``envvar`` replaces that one if it starts with SOFTVQ; otherwise it has lower precedence.
+    Args:
+        default: its default; ``...`` if it is required.
+        text: its help text.
+        *spellings: a short form, ``-o``; also the long form if it is not that of the parameter's name.
+        value: what its value is, or the allowed words. By default it follows from the type of the parameter.
+        **more: further arguments of ``typer.Option``.
     """
-    if value is not None and not isinstance(value, str):
-        more.setdefault("autocompletion", completion(value))
-        value = "|".join(value)
-    if more.get("allow_from_autoenv", True):
-        named, long = more.get("envvar"), next(word for word in spellings.split() if word.startswith("--"))
-        ours = [_PREFIX + long.partition("/")[0][2:].replace("-", "_").upper()]
-        more["envvar"] = named if named and named.startswith(_PREFIX) else ours + [named] * bool(named)
-    return typer.Option(*spellings.split(), metavar=value, help=text, show_envvar=False, **more)
+    return typer.Option(default, *spellings, help=text, show_envvar=False, **_value_of(value), **more)
 
 
-def parameter(name: str, annotation: Any, option: Any, default: Any = None) -> inspect.Parameter:
-    """One of the options of a bundle."""
-    annotation = Annotated[annotation, option]
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+def argument(value: str | Sequence[str], text: str, default: Any = ..., **more: Any) -> Any:
+    """Define an argument, as the default of a parameter of a command."""
+    return typer.Argument(default, help=text, **_value_of(value), **more)
 
 
-def metadata(annotation: Any) -> tuple[Any, ...]:
-    """The metadata that ``Annotated`` adds to a type."""
-    return get_args(annotation)[1:] if get_origin(annotation) is Annotated else ()
+def _value_of(value: str | Sequence[str] | None) -> dict[str, Any]:
+    """The text for a value and, if the allowed words are given, their completion."""
+    if value is None or isinstance(value, str):
+        return {"metavar": value}
+    return {"metavar": "|".join(value), "autocompletion": completion(value)}
+
+
+def parameter(name: str, kind: Any, default: Any) -> inspect.Parameter:
+    """A parameter for keywords only."""
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+
+
+def filled_in(parameter: inspect.Parameter) -> inspect.Parameter:
+    """Add what follows from the name and type of a parameter: the long form, the kind of value, the variable.
+
+    An option can also be set by an environment variable, SOFTVQ_OUT, unless ``allow_from_autoenv`` is False. A variable
+    in ``envvar`` replaces that one if it starts with SOFTVQ; otherwise it has lower precedence.
+    """
+    info, kind = copy.copy(parameter.default), parameter.annotation
+    while inner := [each for each in get_args(kind) if each is not NoneType]:
+        kind = inner[0]
+    if kind is Path:
+        info.parser = local_path
+    if isinstance(info, OptionInfo):
+        words = tuple(info.param_decls or ())
+        if not any(word.startswith("--") for word in words):
+            words = (option_name(parameter.name), *words)
+        info.param_decls = words
+        info.metavar = info.metavar or {int: "INT", float: "NUMBER", str: "TEXT"}.get(kind)
+        if info.allow_from_autoenv and not str(info.envvar).startswith(_PREFIX):
+            long = next(word for word in words if word.startswith("--"))
+            ours = _PREFIX + long.partition("/")[0][2:].replace("-", "_").upper()
+            info.envvar = [ours, info.envvar] if isinstance(info.envvar, str) else [ours]
+    return parameter.replace(default=info, kind=inspect.Parameter.KEYWORD_ONLY)
 
 
 def local_path(text: str | Path) -> Path:
@@ -97,52 +127,29 @@ def words_of(text: str | None) -> tuple[str, ...]:
 
 # ---- shared by several commands
 
-CheckpointFile = Annotated[
-    Path, typer.Argument(metavar="CHECKPOINT", help="The ckpt.pt of a run, or the run's folder.")
+CHECKPOINT = argument("CHECKPOINT", "The ckpt.pt of a run, or the run's folder.")
+EMBEDDINGS = argument(
+    "EMBEDDINGS",
+    "A .npy or .parquet file of rows, from softvq or another program, or several that are parts of one; - for "
+    "a .npy from standard input.",
+)
+LABELS = option(None, "A .npy file with one integer label per row. Default: NAME.labels.npy.", value="FILE")
+PERPLEXITY = option(None, "t-SNE perplexity. Default: 30, or less if there are few rows.")
+OUT = option(None, "Folder of the run. Default: a new one in runs/.", "-o", value="DIR")
+OVERWRITE = option(False, "Overwrite existing output.")
+RESUME = option(False, "Continue the run in the folder where it stopped.")
+DEVICE = option("auto", "Device to compute on.", value=DEVICES)
+JOBS = option(None, "Maximum number of CPU threads; the result does not depend on it. Default: all.", "-j")
+SEED = option(0, "Random seed.", "-s")
+DATA = option(
+    None, "Use these data (a name or a path) instead of those of the training.", "-d", allow_from_autoenv=False
+)
+DATA_DIR = option(None, "Folder of the named data sets, if it has moved.", value="DIR")
+_STREAMS = [
+    parameter("as_json", bool, option(False, "Print one JSON document.", "--json", show_default=False)),
+    parameter("quiet", bool, option(False, "Print no progress bars, notes or hints.", "-q", show_default=False)),
+    parameter("debug", bool, option(False, "Print the traceback of an error.", show_default=False)),
 ]
-EmbeddingFile = Annotated[
-    list[Path],
-    typer.Argument(
-        metavar="EMBEDDINGS",
-        help="A .npy or .parquet file of rows, from softvq or another program, or several that are parts of one; - for "
-        "a .npy from standard input.",
-    ),
-]
-Labels = Annotated[
-    Path | None,
-    option("--labels", "FILE", "A .npy file with one integer label per row. Default: NAME.labels.npy."),
-]
-Perplexity = Annotated[
-    float | None, option("--perplexity", "NUMBER", "t-SNE perplexity. Default: 30, or less if there are few rows.")
-]
-Out = Annotated[Path | None, option("--out -o", "DIR", "Folder of the run. Default: a new one in runs/.")]
-Overwrite = Annotated[bool, option("--overwrite", None, "Overwrite existing output.")]
-Resume = Annotated[bool, option("--resume", None, "Continue the run in the folder where it stopped.")]
-Device = Annotated[str, option("--device", DEVICES, "Device to compute on.")]
-Jobs = Annotated[
-    int | None,
-    option("--jobs -j", "INT", "Maximum number of CPU threads; the result does not depend on it. Default: all."),
-]
-Seed = Annotated[int, option("--seed -s", "INT", "Random seed.")]
-Data = Annotated[
-    str | None,
-    option(
-        "--data -d",
-        "TEXT",
-        "Use these data (a name or a path) instead of those of the training.",
-        allow_from_autoenv=False,
-    ),
-]
-DataDir = Annotated[str | None, option("--data-dir", "DIR", "Folder of the named data sets, if it has moved.")]
-
-
-def _stream_parameters() -> list[inspect.Parameter]:
-    options = {
-        "as_json": option("--json", None, "Print one JSON document.", show_default=False),
-        "quiet": option("--quiet -q", None, "Print no progress bars, notes or hints.", show_default=False),
-        "debug": option("--debug", None, "Print the traceback of an error.", show_default=False),
-    }
-    return [parameter(name, bool, each, False) for name, each in options.items()]
 
 
 def _terminal(given: dict[str, Any]) -> Terminal:
@@ -151,7 +158,7 @@ def _terminal(given: dict[str, Any]) -> Terminal:
     return Terminal(quiet=given["quiet"] or silent, as_json=given["as_json"])
 
 
-Streams = Annotated[Terminal, Bundle(_stream_parameters, _terminal)]
+Streams = Annotated[Terminal, Bundle(lambda: _STREAMS, _terminal)]
 """Both streams. As a parameter, ``--json``, ``--quiet`` and ``--debug`` (which :mod:`softvq_cli.cli.app` reads)."""
 
 
@@ -234,26 +241,31 @@ def _settings_of_run(path: Path) -> dict[str, Any]:
 
 _VARIABLES = {"data": "SOFTVQ_DATASET"}
 """Environment variables with other names than their option: SOFTVQ_DATA is the folder of the named data sets."""
-_SHORT = {"bottleneck": "-b", "data": "-d", "iterations": "-n", "seed": "-s"}
+_SHORT = {"bottleneck": ["-b"], "data": ["-d"], "iterations": ["-n"], "seed": ["-s"]}
 
 
-def _option(setting: Setting, *, variable: bool = True) -> tuple[Any, Any]:
-    """The type and the Typer option of a setting. Values are text, because config checks them with its messages."""
+def _option(setting: Setting, *, variable: bool = True) -> inspect.Parameter:
+    """The option of a setting. Its value is text, because config checks it with its messages."""
     name, default = setting.name, _defaults(setting.name)
-    more = {"rich_help_panel": f"{setting.section.capitalize()} settings", "allow_from_autoenv": variable}
+    more: dict[str, Any] = {
+        "rich_help_panel": f"{setting.section.capitalize()} settings",
+        "allow_from_autoenv": variable,
+    }
     if setting.kind is bool:
         spelling = f"{option_name(name)}/--no-{option_name(name)[2:]}"
-        return bool | None, option(spelling, None, setting.doc, show_default=default, **more)
+        return parameter(name, bool | None, option(None, setting.doc, spelling, show_default=default, **more))
     known = {"bottleneck": tuple(BOTTLENECKS), "data": tuple(IMAGE_SHAPES)}.get(name, setting.words)
-    return str | None, option(
-        f"{option_name(name)} {_SHORT.get(name, '')}",
-        "|".join(setting.words) or {int: "INT", float: "NUMBER"}.get(setting.types[0], "TEXT"),
+    text = option(
+        None,
         setting.doc,
+        *_SHORT.get(name, ()),
+        value="|".join(setting.words) or {int: "INT", float: "NUMBER"}.get(setting.types[0], "TEXT"),
         envvar=_VARIABLES.get(name),
         show_default=default or False,
         autocompletion=completion(known) if known else None,
         **more,
     )
+    return parameter(name, str | None, text)
 
 
 def _defaults(name: str) -> str:
@@ -324,8 +336,8 @@ def settings_without(*left_out: str) -> Bundle:
 
     def parameters() -> list[inspect.Parameter]:
         text = "Read settings from a TOML file, a run folder or its config.json. Options override them."
-        config = parameter("config", Path | None, option("--config -c", "PATH", text, show_default=False))
-        return [config, *(parameter(name, *_option(SETTINGS[name])) for name in names)]
+        config = parameter("config", Path | None, option(None, text, "-c", value="PATH", show_default=False))
+        return [config, *(_option(SETTINGS[name]) for name in names)]
 
     def build(given: dict[str, Any]) -> dict[str, Any]:
         chosen = {} if given["config"] is None else read_config(given["config"])
@@ -340,7 +352,7 @@ READING = tuple(field.name for field in fields(DataConfig) if field.name not in 
 
 def _reading_parameters() -> list[inspect.Parameter]:
     """Options without environment variables: these are for runs, and ``softvq data`` uses the options only for show."""
-    return [parameter(name, *_option(SETTINGS[name], variable=False)) for name in READING]
+    return [_option(SETTINGS[name], variable=False) for name in READING]
 
 
 Reading = Annotated[dict[str, Any], Bundle(_reading_parameters, lambda given: _values(given, READING))]

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from softvq_cli.cli.options import CheckpointFile, Device, Overwrite, Streams, option
+from softvq_cli.cli.options import CHECKPOINT, DEVICE, OVERWRITE, Streams, argument, option
 
 
 def predict(
     *,
-    run: CheckpointFile,
-    paths: Annotated[
-        list[Path],
-        typer.Argument(metavar="PATH", help="Images, or folders of images; for a model of vectors, files of vectors."),
-    ],
-    neighbours: Annotated[int, option("--neighbours", "K", "Number of nearest training images to name.")] = 3,
-    out: Annotated[Path | None, option("--out -o", "FILE", "Write a .parquet or .csv file instead.")] = None,
-    device: Device = "auto",
-    overwrite: Overwrite = False,
+    run: Path = CHECKPOINT,
+    paths: list[Path] = argument("PATH", "Images, or folders of images; for a model of vectors, files of vectors."),
+    neighbours: int = option(3, "Number of nearest training images to name.", value="K"),
+    out: Path | None = option(None, "Write a .parquet or .csv file instead.", "-o", value="FILE"),
+    device: str = DEVICE,
+    overwrite: bool = OVERWRITE,
     terminal: Streams,
 ) -> None:
     """Classify new images with a trained model: class, cluster, outlier score and nearest training images.

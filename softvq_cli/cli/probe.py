@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from softvq_cli.cli.options import Data, DataDir, Device, Reading, Seed, Streams, option, words_of
+from softvq_cli.cli.options import DATA, DATA_DIR, DEVICE, SEED, Reading, Streams, argument, option, words_of
 from softvq_cli.cli.output import option_words
 from softvq_cli.errors import UsageError, shown
 from softvq_cli.words import SOLVERS
@@ -15,43 +12,31 @@ from softvq_cli.words import SOLVERS
 
 def probe(
     *,
-    files: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="CHECKPOINT | TRAIN TEST",
-            help="A checkpoint or run folder, or two embedding files (.npy or .parquet) with labels; parts of "
-            "embed --shard count as one file.",
-        ),
-    ],
-    solver: Annotated[
-        str, option("--solver", SOLVERS, "lbfgs finds the optimum; adam trains as the paper's notebooks do.")
-    ] = "lbfgs",
-    labels: Annotated[
-        list[Path] | None,
-        option(
-            "--labels",
-            "FILE",
-            "A .npy file with one integer label per row; give it twice, for the train and the test file. Default: "
-            "NAME.labels.npy.",
-        ),
-    ] = None,
-    neighbours: Annotated[
-        int | None,
-        option("--neighbours", "K", "Also classify each test row by its K nearest neighbours in the training split."),
-    ] = None,
-    few_labels: Annotated[
-        str | None,
-        option(
-            "--few-labels",
-            "N,…",
-            "Also train with this many labels per class, for example 10,100,1000; prints the mean of 5 draws.",
-        ),
-    ] = None,
-    seed: Seed = 0,
-    data: Data = None,
-    data_dir: DataDir = None,
+    files: list[Path] = argument(
+        "CHECKPOINT | TRAIN TEST",
+        "A checkpoint or run folder, or two embedding files (.npy or .parquet) with labels; parts of embed "
+        "--shard count as one file.",
+    ),
+    solver: str = option("lbfgs", "lbfgs finds the optimum; adam trains as the paper's notebooks do.", value=SOLVERS),
+    labels: list[Path] | None = option(
+        None,
+        "A .npy file with one integer label per row; give it twice, for the train and the test file. Default: "
+        "NAME.labels.npy.",
+        value="FILE",
+    ),
+    neighbours: int | None = option(
+        None, "Also classify each test row by its K nearest neighbours in the training split.", value="K"
+    ),
+    few_labels: str | None = option(
+        None,
+        "Also train with this many labels per class, for example 10,100,1000; prints the mean of 5 draws.",
+        value="N,…",
+    ),
+    seed: int = SEED,
+    data: str | None = DATA,
+    data_dir: str | None = DATA_DIR,
     reading: Reading,
-    device: Device = "auto",
+    device: str = DEVICE,
     terminal: Streams,
 ) -> None:
     """Train a linear probe (softmax layer) on the latents of the training split and test it on the test split.

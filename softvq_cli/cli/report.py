@@ -6,11 +6,9 @@ import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from softvq_cli.cli.options import Data, DataDir, Device, Jobs, Overwrite, Reading, Streams, option
+from softvq_cli.cli.options import DATA, DATA_DIR, DEVICE, JOBS, OVERWRITE, Reading, Streams, argument, option
 from softvq_cli.words import Split
 
 if TYPE_CHECKING:
@@ -20,25 +18,17 @@ if TYPE_CHECKING:
 
 def report(
     *,
-    runs: Annotated[
-        list[Path],
-        typer.Argument(metavar="RUN", help="Folder of a run or a study, or a checkpoint."),
-    ],
-    out: Annotated[Path, option("--out -o", "FILE", "Output file.")] = Path("report.html"),
-    title: Annotated[
-        str | None, option("--title", "TEXT", "Title of the page. Default: the names of the runs.")
-    ] = None,
-    max_points: Annotated[
-        int,
-        option("--max-points", "INT", "Maximum number of images on the page; larger sets are subsampled.", min=4),
-    ] = 20_000,
-    split: Annotated[Split, option("--split", "SPLIT", "Which images to show: test, train or all.")] = "test",
-    data: Data = None,
-    data_dir: DataDir = None,
+    runs: list[Path] = argument("RUN", "Folder of a run or a study, or a checkpoint."),
+    out: Path = option(Path("report.html"), "Output file.", "-o", value="FILE"),
+    title: str | None = option(None, "Title of the page. Default: the names of the runs."),
+    max_points: int = option(20000, "Maximum number of images on the page; larger sets are subsampled.", min=4),
+    split: Split = option("test", "Which images to show: test, train or all.", value="SPLIT"),
+    data: str | None = DATA,
+    data_dir: str | None = DATA_DIR,
     reading: Reading,
-    device: Device = "auto",
-    jobs: Jobs = None,
-    overwrite: Overwrite = False,
+    device: str = DEVICE,
+    jobs: int | None = JOBS,
+    overwrite: bool = OVERWRITE,
     terminal: Streams,
 ) -> None:
     """Write an HTML page about one or several runs and print its path.

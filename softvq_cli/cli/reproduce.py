@@ -7,9 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
-from softvq_cli.cli.options import Streams, completion, list_completion, option, settings_without, words_of
+from softvq_cli.cli.options import Streams, argument, list_completion, option, settings_without, words_of
 from softvq_cli.cli.output import option_words
 from softvq_cli.cli.studies import WorkOptions, carry_out, command_text
 from softvq_cli.words import BOTTLENECKS, CONTROLS, PAPER_STUDIES, STUDIES
@@ -20,69 +18,43 @@ _DATA = ("mnist", "svhn", "cifar10")
 
 def reproduce(
     *,
-    name: Annotated[
-        str,
-        typer.Argument(
-            metavar="|".join(_NAMES),
-            help="table1: the six bottlenecks of the paper on mnist. table2: the same on svhn and cifar10. fig4: t-SNE "
-            "maps of mnist at equal reconstruction error. all: these three. since: all bottlenecks on mnist. ablation: "
-            "the soft VQ-VAE without parts of it, at equal reconstruction error.",
-            autocompletion=completion(_NAMES),
-        ),
-    ],
-    seeds: Annotated[
-        int | None,
-        option(
-            "--seeds",
-            "INT",
-            "Number of trainings per model, with seeds 0, 1, … Default: 3; since: 2; fig4: 1.",
-        ),
-    ] = None,
-    only: Annotated[
-        str | None,
-        option(
-            "--only",
-            "ROW,…",
-            "Only these rows: bottlenecks, raw, pca, untrained, chance, or those of the ablation. Default: all of "
-            "the table.",
-            autocompletion=list_completion((*BOTTLENECKS, *CONTROLS)),
-        ),
-    ] = None,
-    data: Annotated[
-        list[str] | None,
-        option(
-            "--data -d",
-            "NAME=PATH",
-            "Use other data instead of mnist, svhn or cifar10, with the settings of that set; the report says so. "
-            "Can be given several times.",
-            allow_from_autoenv=False,
-        ),
-    ] = None,
-    only_data: Annotated[
-        str | None,
-        option("--only-data", "NAME,…", "Only the columns of these data sets.", autocompletion=list_completion(_DATA)),
-    ] = None,
-    full: Annotated[
-        bool,
-        option(
-            "--full",
-            None,
-            "Also measure the probe of the notebooks, k-nearest neighbours, probes with few labels, and the "
-            "clusters and the trustworthiness of a t-SNE map.",
-        ),
-    ] = False,
-    target_nmse: Annotated[
-        float | None,
-        option(
-            "--target-nmse",
-            "NUMBER",
-            "fig4, ablation: reconstruction error (nMSE) at which models stop. Default: the final one of the soft "
-            "VQ-VAE.",
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None, option("--out -o", "DIR", "Folder of runs and reports. Default: reproduce/NAME.")
-    ] = None,
+    name: str = argument(
+        _NAMES,
+        "table1: the six bottlenecks of the paper on mnist. table2: the same on svhn and cifar10. fig4: t-SNE "
+        "maps of mnist at equal reconstruction error. all: these three. since: all bottlenecks on mnist. "
+        "ablation: the soft VQ-VAE without parts of it, at equal reconstruction error.",
+    ),
+    seeds: int | None = option(
+        None, "Number of trainings per model, with seeds 0, 1, … Default: 3; since: 2; fig4: 1."
+    ),
+    only: str | None = option(
+        None,
+        "Only these rows: bottlenecks, raw, pca, untrained, chance, or those of the ablation. Default: all of "
+        "the table.",
+        value="ROW,…",
+        autocompletion=list_completion((*BOTTLENECKS, *CONTROLS)),
+    ),
+    data: list[str] | None = option(
+        None,
+        "Use other data instead of mnist, svhn or cifar10, with the settings of that set; the report says so. "
+        "Can be given several times.",
+        "-d",
+        value="NAME=PATH",
+        allow_from_autoenv=False,
+    ),
+    only_data: str | None = option(
+        None, "Only the columns of these data sets.", value="NAME,…", autocompletion=list_completion(_DATA)
+    ),
+    full: bool = option(
+        False,
+        "Also measure the probe of the notebooks, k-nearest neighbours, probes with few labels, and the "
+        "clusters and the trustworthiness of a t-SNE map.",
+    ),
+    target_nmse: float | None = option(
+        None,
+        "fig4, ablation: reconstruction error (nMSE) at which models stop. Default: the final one of the soft VQ-VAE.",
+    ),
+    out: Path | None = option(None, "Folder of runs and reports. Default: reproduce/NAME.", "-o", value="DIR"),
     work: WorkOptions,
     settings: Annotated[dict[str, Any], settings_without("data", "bottleneck", "seed")],
     terminal: Streams,

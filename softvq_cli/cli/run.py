@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from softvq_cli.cli.options import Device, Out, Overwrite, Resume, Settings, Streams, note_unused
+from pathlib import Path
+
+from softvq_cli.cli.options import DEVICE, OUT, OVERWRITE, RESUME, Settings, Streams, note_unused
 
 
 def run(
     *,
     settings: Settings,
-    out: Out = None,
-    resume: Resume = False,
-    overwrite: Overwrite = False,
-    device: Device = "auto",
+    out: Path | None = OUT,
+    resume: bool = RESUME,
+    overwrite: bool = OVERWRITE,
+    device: str = DEVICE,
     terminal: Streams,
 ) -> None:
     """Train, embed, cluster, probe and draw one configuration in one folder.

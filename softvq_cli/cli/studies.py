@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
-from softvq_cli.cli.options import Bundle, Device, option, parameter
+from softvq_cli.cli.options import DEVICE, Bundle, option, parameter
 from softvq_cli.cli.output import option_words
 from softvq_cli.errors import Interrupted, SoftVQError, UsageError, unknown_name
 
@@ -31,39 +30,36 @@ class Work:
     job: str | None
 
 
-def _work_parameters() -> list[inspect.Parameter]:
-    jobs = option(
-        "--jobs -j",
-        "INT",
-        "Number of parallel processes; each works on one job with one thread. Results do not depend on it. "
-        "Default: one per core, or one per GPU.",
-    )
-    scheduler = option(
-        "--scheduler",
-        "ADDRESS",
-        "Run the jobs on this Dask scheduler, for example tcp://10.0.0.1:8786, instead of on this machine. "
-        "Default: $DASK_SCHEDULER_ADDRESS.",
-        envvar="DASK_SCHEDULER_ADDRESS",
-        show_default=False,
-    )
-    dry_run = option("--dry-run", None, "Only print one command per unfinished job, for use with other queues.")
-    job = option(
-        "--job",
-        "NAME",
-        "Run only this job (a name that --dry-run prints) and write no report. The same command without --job "
-        "writes the report later.",
-        show_default=False,
-    )
-    return [
-        parameter("jobs", int | None, jobs),
-        parameter("scheduler", str | None, scheduler),
-        parameter("dry_run", bool, dry_run, False),
-        parameter("job", str | None, job),
-        inspect.Parameter("device", inspect.Parameter.KEYWORD_ONLY, default="auto", annotation=Device),
-    ]
-
-
-WorkOptions = Annotated[Work, Bundle(_work_parameters, lambda given: Work(**given))]
+_JOBS = option(
+    None,
+    "Number of parallel processes; each works on one job with one thread. Results do not depend on it. Default: one "
+    "per core, or one per GPU.",
+    "-j",
+)
+_SCHEDULER = option(
+    None,
+    "Run the jobs on this Dask scheduler, for example tcp://10.0.0.1:8786, instead of on this machine. Default: "
+    "$DASK_SCHEDULER_ADDRESS.",
+    value="ADDRESS",
+    envvar="DASK_SCHEDULER_ADDRESS",
+    show_default=False,
+)
+_DRY_RUN = option(False, "Only print one command per unfinished job, for use with other queues.")
+_JOB = option(
+    None,
+    "Run only this job (a name that --dry-run prints) and write no report. The same command without --job writes the "
+    "report later.",
+    value="NAME",
+    show_default=False,
+)
+_WORK = [
+    parameter("jobs", int | None, _JOBS),
+    parameter("scheduler", str | None, _SCHEDULER),
+    parameter("dry_run", bool, _DRY_RUN),
+    parameter("job", str | None, _JOB),
+    parameter("device", str, DEVICE),
+]
+WorkOptions = Annotated[Work, Bundle(lambda: _WORK, lambda given: Work(**given))]
 
 
 def command_text(name: str, options: Mapping[str, Any], *arguments: str) -> str:

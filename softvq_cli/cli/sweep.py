@@ -19,17 +19,14 @@ def _complete(incomplete: str) -> list[str]:
 
 def sweep(
     *,
-    over: Annotated[
-        list[str],
-        option(
-            "--over",
-            "NAME=A,B,…",
-            "A numeric setting and its values, for example K=8,16,32,64. Give several for all combinations.",
-            autocompletion=_complete,
-        ),
-    ],
-    seeds: Annotated[int, option("--seeds", "INT", "Number of trainings per value, with seeds 0, 1, …")] = 1,
-    out: Annotated[Path | None, option("--out -o", "DIR", "Folder of runs and report. Default: sweep/NAME.")] = None,
+    over: list[str] = option(
+        ...,
+        "A numeric setting and its values, for example K=8,16,32,64. Give several for all combinations.",
+        value="NAME=A,B,…",
+        autocompletion=_complete,
+    ),
+    seeds: int = option(1, "Number of trainings per value, with seeds 0, 1, …"),
+    out: Path | None = option(None, "Folder of runs and report. Default: sweep/NAME.", "-o", value="DIR"),
     work: WorkOptions,
     settings: Annotated[dict[str, Any], settings_without("seed")],
     terminal: Streams,

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
 
-from softvq_cli.cli.options import Device, Out, Overwrite, Resume, Settings, Streams, note_unused, option
+from softvq_cli.cli.options import DEVICE, OUT, OVERWRITE, RESUME, Settings, Streams, note_unused, option
 from softvq_cli.words import LOGGERS
 
 
 def train(
     *,
     settings: Settings,
-    out: Out = None,
-    resume: Resume = False,
-    overwrite: Overwrite = False,
-    device: Device = "auto",
-    log: Annotated[
-        list[str] | None,
-        option(
-            "--log",
-            LOGGERS,
-            "Also log the training for this program, in the folder of the run. Can be given several times.",
-        ),
-    ] = None,
+    out: Path | None = OUT,
+    resume: bool = RESUME,
+    overwrite: bool = OVERWRITE,
+    device: str = DEVICE,
+    log: list[str] | None = option(
+        None,
+        "Also log the training for this program, in the folder of the run. Can be given several times.",
+        value=LOGGERS,
+    ),
     terminal: Streams,
 ) -> None:
     """Train one autoencoder and print the path of its checkpoint.

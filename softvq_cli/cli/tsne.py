@@ -3,39 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from softvq_cli.cli.options import Jobs, Labels, Overwrite, Perplexity, Seed, Streams, option
+from softvq_cli.cli.options import JOBS, LABELS, OVERWRITE, PERPLEXITY, SEED, Streams, argument, option
 
 
 def tsne(
     *,
-    embeddings: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="EMBEDDINGS",
-            help="A .npy or .parquet file of rows, one per panel, from any program; - for standard input.",
-        ),
-    ],
-    out: Annotated[Path, option("--out -o", "FILE", "Output picture: .png, .pdf or .svg.")],
-    titles: Annotated[
-        str | None, option("--titles", "A,B,…", "Titles of the panels. Default: the bottleneck or the file name.")
-    ] = None,
-    labels: Labels = None,
-    perplexity: Perplexity = None,
-    seed: Seed = 0,
-    jobs: Jobs = None,
-    save_coords: Annotated[
-        Path | None,
-        option(
-            "--save-coords",
-            "FILE",
-            "Also write the coordinates (rows, 2) to a .npy file; several panels: NAME-1.npy, NAME-2.npy …",
-        ),
-    ] = None,
-    overwrite: Overwrite = False,
+    embeddings: list[Path] = argument(
+        "EMBEDDINGS", "A .npy or .parquet file of rows, one per panel, from any program; - for standard input."
+    ),
+    out: Path = option(..., "Output picture: .png, .pdf or .svg.", "-o", value="FILE"),
+    titles: str | None = option(None, "Titles of the panels. Default: the bottleneck or the file name.", value="A,B,…"),
+    labels: Path | None = LABELS,
+    perplexity: float | None = PERPLEXITY,
+    seed: int = SEED,
+    jobs: int | None = JOBS,
+    save_coords: Path | None = option(
+        None,
+        "Also write the coordinates (rows, 2) to a .npy file; several panels: NAME-1.npy, NAME-2.npy …",
+        value="FILE",
+    ),
+    overwrite: bool = OVERWRITE,
     terminal: Streams,
 ) -> None:
     """Draw t-SNE maps of embedding files and print the path of the picture.
