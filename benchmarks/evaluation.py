@@ -39,12 +39,37 @@ def clustering_section(setting: Setting) -> str:
 
 def probe_section(setting: Setting) -> str:
     n, d = (300, 8) if setting.quick else (60_000, 64)
-    return f"## Softmax probe, {n} × {d}\n\n" + _probe(setting, n, d, min(setting.rounds, 5))
+    z, labels = latents(n + n // 6, d)
+    train, test = (z[:n], labels[:n]), (z[n:], labels[n:])
+    runs: dict[str, Run] = {
+        "softvq probe": lambda: probe(*train, *test).accuracy,
+        "scikit-learn's LogisticRegression": lambda: LogisticRegression(max_iter=2000).fit(*train).score(*test),
+    }
+    compared = _compare(runs, min(setting.rounds, 5), setting, "test accuracy", "{:.4f}")
+    return f"## Softmax probe, {n} × {d}\n\n{compared}"
 
 
 def tsne_section(setting: Setting) -> str:
+    """One run each: openTSNE with both gradient methods; softvq chooses the faster one by N."""
+    import openTSNE
+
     n, d = (100, 8) if setting.quick else (10_000, 64)
-    return f"## t-SNE, {n} × {d}\n\n" + _tsne(setting, n, d)
+    z, _ = latents(n, d)
+    chosen = "fft" if n >= tsne.FFT_FROM else "bh"
+    runs: dict[str, Run] = {
+        f"softvq tsne ({chosen})": lambda: tsne.tsne(z, jobs=setting.threads),
+        **{
+            f"openTSNE, {method}": lambda method=method: openTSNE.TSNE(
+                negative_gradient_method=method, n_jobs=setting.threads, random_state=0
+            ).fit(z)
+            for method in (("bh",) if setting.quick else ("bh", "fft"))
+        },
+    }
+
+    def kept(points: Any) -> float:
+        return quality.map_quality(z, points).knn_recall
+
+    return f"## t-SNE, {n} × {d}\n\n" + _compare(runs, 1, setting, "neighbours kept", "{:.3f}", kept)
 
 
 def _clustering(setting: Setting, n: int, d: int, rounds: int) -> str:
@@ -73,36 +98,6 @@ def _faiss(z: np.ndarray, starts: int) -> dict[str, Run]:
         return float(found.index.search(z, 1)[0].sum())
 
     return {"faiss.Kmeans, 25 iterations": run}
-
-
-def _probe(setting: Setting, n: int, d: int, rounds: int) -> str:
-    z, labels = latents(n + n // 6, d)
-    train, test = (z[:n], labels[:n]), (z[n:], labels[n:])
-    runs: dict[str, Run] = {
-        "softvq probe": lambda: probe(*train, *test).accuracy,
-        "scikit-learn's LogisticRegression": lambda: LogisticRegression(max_iter=2000).fit(*train).score(*test),
-    }
-    return _compare(runs, rounds, setting, "test accuracy", "{:.4f}")
-
-
-def _tsne(setting: Setting, n: int, d: int) -> str:
-    """One run each: openTSNE with both gradient methods; softvq chooses the faster one by N."""
-    import openTSNE
-
-    z, _ = latents(n, d)
-    chosen = "fft" if n >= tsne.FFT_FROM else "bh"
-    runs: dict[str, Run] = {
-        f"softvq tsne ({chosen})": lambda: tsne.tsne(z, jobs=setting.threads),
-        **{
-            f"openTSNE, {method}": lambda method=method: openTSNE.TSNE(
-                negative_gradient_method=method, n_jobs=setting.threads, random_state=0
-            ).fit(z)
-            for method in (("bh",) if setting.quick else ("bh", "fft"))
-        },
-    }
-    return _compare(
-        runs, 1, setting, "neighbours kept", "{:.3f}", lambda points: quality.map_quality(z, points).knn_recall
-    )
 
 
 def _compare(

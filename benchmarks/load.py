@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import subprocess
 import sys
 import time
@@ -17,7 +16,7 @@ import torch
 from benchmarks import peers
 from benchmarks.models import SHAPES, session, training
 from benchmarks.setting import Setting
-from benchmarks.timing import table
+from benchmarks.timing import in_new_process, table
 from softvq_cli.__main__ import WAITING
 from softvq_cli.config import resolve
 
@@ -71,8 +70,7 @@ def _rates(data: str, batch: int, counts: list[int], seconds: float, setting: Se
 def _measured(data: str, batch: int, count: int, seconds: float, setting: Setting) -> float:
     if setting.quick:
         return rate(data, batch, count, seconds, quick=True)  # starting a process would take seconds
-    words = [sys.executable, "-m", "benchmarks.load", data, str(batch), str(count), str(seconds)]
-    return float(subprocess.run(words, env=environment_of(count), check=True, capture_output=True, text=True).stdout)
+    return in_new_process(rate, data, batch, count, seconds, variables=variables_of(count))
 
 
 def counts_of(cores: int) -> list[int]:
@@ -80,10 +78,9 @@ def counts_of(cores: int) -> list[int]:
     return [count for count in (1, 2, 4, 8, MOST_THREADS) if count <= max(cores, 2)]
 
 
-def environment_of(count: int) -> dict[str, str]:
-    """The environment of a process: threads wait as in softvq, or for PLAIN as by default."""
-    environment = {name: value for name, value in os.environ.items() if name not in _VARIABLES}
-    return environment if count == PLAIN else environment | WAITING
+def variables_of(count: int) -> dict[str, str | None]:
+    """The environment variables of a process: threads wait as in softvq, or for PLAIN as by default."""
+    return dict.fromkeys(_VARIABLES) | ({} if count == PLAIN else WAITING)
 
 
 @contextlib.contextmanager
@@ -110,7 +107,3 @@ def rate(data: str, batch: int, count: int, seconds: float, *, quick: bool = Fal
         take()
         steps += 1
     return steps / (time.perf_counter() - start)
-
-
-if __name__ == "__main__":
-    print(rate(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])))

@@ -22,11 +22,15 @@ class Setting:
 
     @classmethod
     def of(cls, quick: bool, rounds: int | None, threads: int | None, clock: str, device: str) -> Setting:
-        """Create a setting, and set the number of threads in PyTorch and other libraries."""
-        threads = threads or joblib.cpu_count()
-        torch.set_num_threads(threads)
-        threadpool_limits(threads)
-        return cls(quick, rounds or (2 if quick else 15), threads, clock, pick(device))
+        """Create a setting and apply it."""
+        setting = cls(quick, rounds or (2 if quick else 15), threads or joblib.cpu_count(), clock, pick(device))
+        setting.apply()
+        return setting
+
+    def apply(self) -> None:
+        """Set the number of threads of this process."""
+        torch.set_num_threads(self.threads)
+        threadpool_limits(self.threads)
 
     def describe(self) -> str:
         where = torch.cuda.get_device_name() if self.device.type == "cuda" else processor()

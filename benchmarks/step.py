@@ -5,19 +5,15 @@ Separate processes are needed because softvq also changes how a process treats f
 
 from __future__ import annotations
 
-import json
 import resource
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from benchmarks import peers
 from benchmarks.models import session, training
 from benchmarks.setting import Setting
-from benchmarks.timing import in_turn, ratio, table
+from benchmarks.timing import in_new_process, in_turn, ratio, table
 from softvq_cli.training.session import Session
 
 OURS = "softvq, float32"
@@ -25,21 +21,6 @@ CASES = (("mnist", "soft-vq", 32), ("mnist", "soft-vq", 64), ("mnist", "ae", 32)
 QUICK = (("mnist", "soft-vq", 4),)
 BLOCKS = 5
 """Number of blocks of steps in a process; the median counts."""
-
-
-@dataclass(frozen=True)
-class Order:
-    """The measurement of one process."""
-
-    data: str
-    bottleneck: str
-    batch: int
-    steps: int
-    contender: str
-    threads: int
-    clock: str
-    device: str
-    quick: bool
 
 
 def _ours(one: Session, steps: int) -> Callable[[], None]:
@@ -73,8 +54,10 @@ def _case(setting: Setting, data: str, bottleneck: str, batch: int) -> str:
     found: dict[str, list[tuple[float, float]]] = {}
     for _ in range(1 if setting.quick else setting.rounds):
         for name in CONTENDERS:
-            where = (setting.threads, setting.clock, setting.device.type, setting.quick)
-            one = _measured(Order(data, bottleneck, batch, steps, name, *where))
+            chosen = setting, data, {"bottleneck": bottleneck, "batch_size": batch}, name, steps
+            # Starting a process takes seconds, and glibc does not manage the memory of a GPU.
+            here = setting.quick or setting.device.type == "cuda"
+            one = measure(*chosen) if here else in_new_process(measure, *chosen)
             if one is not None:
                 found.setdefault(name, []).append(one)
     seconds = {name: np.array([one[0] for one in own]) for name, own in found.items()}
@@ -87,31 +70,18 @@ def _case(setting: Setting, data: str, bottleneck: str, batch: int) -> str:
     return table(["loop", "ms per step", "steps per second", "times softvq's", "page faults per step"], rows) + missing
 
 
-def _measured(order: Order) -> tuple[float, float] | None:
-    if order.quick or order.device == "cuda":
-        return measure(order)  # starting a process takes seconds, and glibc does not manage the memory of a GPU
-    words = [sys.executable, "-m", "benchmarks.step", json.dumps(asdict(order))]
-    done = subprocess.run(words, check=True, capture_output=True, text=True)
-    found = json.loads(done.stdout.splitlines()[-1])
-    return None if found is None else (found[0], found[1])
-
-
-def measure(order: Order) -> tuple[float, float] | None:
+def measure(
+    setting: Setting, data: str, chosen: Mapping[str, object], contender: str, steps: int
+) -> tuple[float, float] | None:
     """Seconds and page faults per step, in this process; None if the contender is not installed."""
-    setting = Setting.of(order.quick, 1, order.threads, order.clock, order.device)
-    precision = "bfloat16" if order.contender.endswith("bfloat16") else "float32"
-    settings = {"bottleneck": order.bottleneck, "batch_size": order.batch, "precision": precision}
-    one = session(order.data, setting, **settings)
-    run = CONTENDERS[order.contender](one, order.steps)
+    setting.apply()
+    precision = "bfloat16" if contender.endswith("bfloat16") else "float32"
+    run = CONTENDERS[contender](session(data, setting, precision=precision, **chosen), steps)
     if run is None:
         return None
     run()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    seconds = in_turn({"": run}, 1 if order.quick else BLOCKS, order.clock)[""]
-    runs = 1 if order.quick else BLOCKS + 1  # the first one is the warm-up
+    seconds = in_turn({"": run}, 1 if setting.quick else BLOCKS, setting.clock)[""]
+    runs = 1 if setting.quick else BLOCKS + 1  # the first one is the warm-up
     faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-    return float(np.median(seconds)) / order.steps, faults / (runs * order.steps)
-
-
-if __name__ == "__main__":
-    print(json.dumps(measure(Order(**json.loads(sys.argv[1])))))
+    return float(np.median(seconds)) / steps, faults / (runs * steps)

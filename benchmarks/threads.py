@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,10 +13,10 @@ from sklearn.cluster import KMeans
 from sklearn.linear_model import LogisticRegression
 
 from benchmarks.evaluation import CLASSES, latents
-from benchmarks.load import PLAIN, busy, counts_of, environment_of
+from benchmarks.load import PLAIN, busy, counts_of, variables_of
 from benchmarks.models import SHAPES, session
 from benchmarks.setting import Setting
-from benchmarks.timing import table
+from benchmarks.timing import in_new_process, table
 from softvq_cli.devices import pick
 from softvq_cli.evaluation.clustering import cluster
 from softvq_cli.evaluation.probe import probe
@@ -61,12 +58,8 @@ def _measured(threads: int, setting: Setting) -> dict[str, list[tuple[float, flo
         if setting.quick:
             times = seconds(threads, quick=True)  # starting a process would take seconds
         else:
-            environment = environment_of(threads)
-            if threads != PLAIN:
-                environment["OMP_NUM_THREADS"] = str(threads)
-            words = [sys.executable, "-m", "benchmarks.threads", str(threads)]
-            done = subprocess.run(words, env=environment, check=True, capture_output=True, text=True)
-            times = json.loads(done.stdout)
+            variables = variables_of(threads) | ({} if threads == PLAIN else {"OMP_NUM_THREADS": str(threads)})
+            times = in_new_process(seconds, threads, variables=variables)
         for task, pair in times.items():
             found.setdefault(task, []).append(pair)
     return found
@@ -74,6 +67,7 @@ def _measured(threads: int, setting: Setting) -> dict[str, list[tuple[float, flo
 
 def seconds(threads: int, *, quick: bool = False) -> dict[str, tuple[float, float]]:
     """(wall, processor) seconds of each task in this process, when it runs for the second time."""
+    torch.manual_seed(0)
     found = {}
     for name, task in tasks(threads, quick=quick).items():
         task()
@@ -105,8 +99,3 @@ def tasks(threads: int, *, quick: bool) -> Mapping[str, Task]:
         )
         own = dict(zip(own, peers, strict=False))  # openTSNE uses one thread by default
     return embeds | own
-
-
-if __name__ == "__main__":
-    torch.manual_seed(0)
-    print(json.dumps(seconds(int(sys.argv[1]))))

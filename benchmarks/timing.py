@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 import torch
+
+from softvq_cli.process import environment
+
+T = TypeVar("T")
 
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
@@ -24,6 +32,16 @@ def in_turn(contenders: Mapping[str, Callable[[], object]], rounds: int, clock: 
             if number >= 0:
                 seconds[name][number] = now() - start
     return seconds
+
+
+def in_new_process(call: Callable[..., T], *arguments: object, variables: Mapping[str, str | None] | None = None) -> T:
+    """The result of a function of a module in a new Python process, with these environment variables.
+
+    What it prints goes to standard error.
+    """
+    spawned = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), os.dup2, (2, 1))
+    with environment(variables or {}), spawned as pool:
+        return pool.submit(call, *arguments).result()
 
 
 def ratio(slow: np.ndarray, fast: np.ndarray) -> str:
