@@ -109,10 +109,14 @@ def read(path: object, split: str = "all", **settings: object) -> Dataset:
 
 
 class Listener(Reporter):
-    """Records progress reports as tuples."""
+    """Keeps the notes, and progress reports as tuples."""
 
     def __init__(self) -> None:
+        self.notes: list[str] = []
         self.told: list[tuple[str, float, int | None]] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
 
     def progress(self, name: str, done: float, total: int | None, detail: str = "") -> None:
         self.told.append((name, done, total))

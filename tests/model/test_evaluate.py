@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.special import softmax
 
 from softvq_cli.config import ModelConfig
 from softvq_cli.errors import InputError
@@ -54,8 +55,7 @@ def reference_posterior(model: Autoencoder, images: np.ndarray) -> tuple[np.ndar
     log_sigma = model.bottleneck.log_sigma(h).double().numpy()
     distances = np.square(z[:, None] - codebook).sum(2)
     exponent = model.bottleneck.power * log_sigma - distances / (2 * np.exp(2 * log_sigma))
-    weights = np.exp(exponent - exponent.max(1, keepdims=True))
-    return weights / weights.sum(1, keepdims=True), codebook, np.broadcast_to(log_sigma, weights.shape)
+    return softmax(exponent, 1), codebook, np.broadcast_to(log_sigma, exponent.shape)
 
 
 @pytest.mark.parametrize("bottleneck", BOTTLENECKS)

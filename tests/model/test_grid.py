@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.special import softmax
 from torch import nn
 
 from softvq_cli.config import LossConfig, ModelConfig
@@ -24,11 +25,6 @@ def build(bottleneck: str, **more: Any) -> Autoencoder:
     torch.manual_seed(0)
     config = ModelConfig(arch="cnn", bottleneck=bottleneck, latent_dim=P * C, K=K, grid=2, levels="3,4", **more)
     return Autoencoder(config, (32, 32, 3)).double()
-
-
-def softmax(x: np.ndarray) -> np.ndarray:
-    weights = np.exp(x - x.max(-1, keepdims=True))
-    return weights / weights.sum(-1, keepdims=True)
 
 
 def expected_terms(model: Autoencoder, z: np.ndarray, h: np.ndarray, eps: np.ndarray | None) -> dict[str, float]:
@@ -58,16 +54,16 @@ def expected_terms(model: Autoencoder, z: np.ndarray, h: np.ndarray, eps: np.nda
     if name in ("gumbel-vq", "sq-vae"):
         variance = math.exp(float(weights.get("log_variance", 0.0)))
         logits = head("logits", z) if name == "gumbel-vq" else -0.5 * distances / variance
-        p = softmax(logits)
+        p = softmax(logits, -1)
         kl = float((p * np.log(p) + p * math.log(K)).sum((1, 2)).mean())
         if name == "gumbel-vq":
             return {"kl": kl}
-        mixed = p if eps is None else softmax(logits - np.log(-np.log(eps)))  # at temperature 1
+        mixed = p if eps is None else softmax(logits - np.log(-np.log(eps)), -1)  # at temperature 1
         apart = (z - (mixed @ codebook if eps is not None else codebook[p.argmax(2)])) ** 2
         return {"kl_discrete": kl, "kl_continuous": float(apart.sum((1, 2)).mean() / 2 / variance)}
     if name == "soft-vq":
         log_sigma = head("log_sigma_head", h)
-        quantised = softmax(log_sigma - 0.5 * distances * np.exp(-2 * log_sigma)) @ codebook
+        quantised = softmax(log_sigma - 0.5 * distances * np.exp(-2 * log_sigma), -1) @ codebook
     else:
         quantised = codebook[distances.argmin(2)]
     error = float(((z - quantised) ** 2).mean())

@@ -25,7 +25,7 @@ from softvq_cli.plots import bars, images, lines, style, text
 from softvq_cli.plots.maps import Panel
 from softvq_cli.plots.maps import plot as plot_maps
 from softvq_cli.process import quiet
-from softvq_cli.reporter import Reporter
+from tests.helpers import Listener
 
 RANDOM = np.random.default_rng(0)
 POINTS = RANDOM.normal(size=(60, 2))
@@ -47,13 +47,6 @@ EVERY: dict[str, Callable[[Path], None]] = {
     "course": lambda path: lines.course(path, [lines.Panel("NMI", {"a": {9: [0.5]}})]),
     "sweep": lambda path: lines.course(path, [lines.Panel("NMI", {"a": {8: [1, 2], 128: [3, 4], 32: [5.0]}})], "K"),
 }
-
-
-class Notes(Reporter):
-    """Keeps the notes."""
-
-    def __init__(self, notes: list[str]) -> None:
-        self.note = notes.append  # type: ignore[method-assign]
 
 
 @pytest.fixture
@@ -227,24 +220,25 @@ def test_characters_that_no_font_has_are_said(
     name: str, tmp_path: Path, drawn: list[Figure], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(text, "_families", lambda missing: ([], missing))
-    notes: list[str] = []
+    said = Listener()
     names = ["plain", "\u4e2d"]
     draw: dict[str, Callable[[Path], Any]] = {
-        "maps": lambda path: plot_maps(path, [Panel("a", POINTS, LABELS % 2, tuple(names))], Notes(notes)),
-        "bars": lambda path: bars.plot(path, names, [COLUMN], reporter=Notes(notes)),
-        "sheet": lambda path: images.contact_sheet(path, IMAGES, np.arange(12) % 2, names, Notes(notes)),
+        "maps": lambda path: plot_maps(path, [Panel("a", POINTS, LABELS % 2, tuple(names))], said),
+        "bars": lambda path: bars.plot(path, names, [COLUMN], reporter=said),
+        "sheet": lambda path: images.contact_sheet(path, IMAGES, np.arange(12) % 2, names, said),
     }
     draw[name](tmp_path / "a.png")
-    assert len(notes) == 1 and names[1] in notes[0]
+    [note] = said.notes
+    assert names[1] in note
     assert set(names) <= set(texts(drawn[0]))
 
 
 def test_another_font_is_taken_for_what_the_first_has_not(tmp_path: Path, drawn: list[Figure]) -> None:
     """STIX is included in matplotlib too, and has circled letters."""
-    notes: list[str] = []
-    plot_maps(tmp_path / "a.png", [Panel("a", POINTS, LABELS, ("\u24b6", "y", "z"))], Notes(notes))
+    said = Listener()
+    plot_maps(tmp_path / "a.png", [Panel("a", POINTS, LABELS, ("\u24b6", "y", "z"))], said)
     first = drawn[0].legends[0].get_texts()[0]
-    assert first.get_text() == "\u24b6" and not notes
+    assert first.get_text() == "\u24b6" and not said.notes
     assert text.FONT in first.get_fontfamily() and len(first.get_fontfamily()) == 2
 
 
@@ -278,10 +272,10 @@ def test_numbers_in_names_are_in_the_order_of_numbers(names: list[str], ordered:
 
 
 def test_too_many_classes_are_said_in_the_legend_s_place(tmp_path: Path, drawn: list[Figure]) -> None:
-    notes: list[str] = []
-    plot_maps(tmp_path / "a.png", [Panel("a", RANDOM.normal(size=(2000, 2)), np.arange(2000) % 1000)], Notes(notes))
-    assert len(notes) == 1 and "1000" in notes[0]
-    assert notes[0] in texts(drawn[0])
+    said = Listener()
+    plot_maps(tmp_path / "a.png", [Panel("a", RANDOM.normal(size=(2000, 2)), np.arange(2000) % 1000)], said)
+    [note] = said.notes
+    assert "1000" in note and note in texts(drawn[0])
     assert not drawn[0].legends
 
 

@@ -16,10 +16,9 @@ import torch
 from PIL import Image
 
 from softvq_cli.errors import InputError, RefusedError, SoftVQError, UsageError
-from softvq_cli.reporter import Reporter
 from softvq_cli.training import checkpoint, run_directory, train
 from softvq_cli.words import BOTTLENECKS
-from tests.helpers import outcome, stopped
+from tests.helpers import Listener, outcome, stopped
 
 NOISY = {"bottleneck": "soft-vq", "noise_std": 0.1, "checkpoint_every": 5}
 
@@ -32,16 +31,16 @@ def config_of(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "config.json").read_text())  # type: ignore[no-any-return]
 
 
-class Listening(Reporter):
-    """Keeps what it is told, and with how many threads."""
+class Listening(Listener):
+    """Keeps the notes but the first one, on the size of the training, and with how many threads it is told of steps."""
 
     def __init__(self) -> None:
-        self.notes: list[str] = []
+        super().__init__()
         self.threads: set[int] = set()
 
     def note(self, text: str) -> None:
         if not text.startswith("training in"):
-            self.notes.append(text)
+            super().note(text)
 
     def progress(self, name: str, done: float, total: int | None, detail: str = "") -> None:
         if name == "training" and done:
