@@ -108,13 +108,12 @@ def codebook_usage(path: str | os.PathLike[str], counts: np.ndarray, *, dead: in
         axis.legend(handlelength=1.6)
 
 
-def codewords(path: str | os.PathLike[str], decoded: np.ndarray, counts: np.ndarray | None = None) -> None:
-    """Draw the decoded codewords (K, H, W, C), ordered by ``counts`` (K,) if given, most used first."""
+def codewords(path: str | os.PathLike[str], decoded: np.ndarray, counts: np.ndarray) -> None:
+    """Draw the decoded codewords (K, H, W, C), ordered by ``counts`` (K,), most used first."""
     pixels = _as_pixels(decoded)
-    if counts is not None:
-        if np.shape(counts) != (len(pixels),):
-            raise InputError(f"{np.shape(counts)} counts for {len(pixels)} codewords")
-        pixels = pixels[np.argsort(-np.asarray(counts), kind="stable")]
+    if np.shape(counts) != (len(pixels),):
+        raise InputError(f"{np.shape(counts)} counts for {len(pixels)} codewords")
+    pixels = pixels[np.argsort(-np.asarray(counts), kind="stable")]
     columns = min(len(pixels), int(np.ceil(np.sqrt(2 * len(pixels)))))
     image = _tiles(pixels, columns)
     width = style.TEXT_WIDTH * min(1, columns / 12)
