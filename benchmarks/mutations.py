@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import shutil
@@ -166,11 +167,7 @@ def mutated() -> Iterator[Mapping[str, Callable[[], Callable[[int], list[str]]]]
         for number, makers in enumerate((image_files, collections, published, trained)):
             (folder / str(number)).mkdir()
             kinds |= makers(folder / str(number))
-
-        def beginning(name: str) -> Callable[[], Callable[[int], list[str]]]:
-            return lambda: reading(name, *kinds[name])
-
-        yield {name: beginning(name) for name in kinds}
+        yield {name: functools.partial(reading, name, *kind) for name, kind in kinds.items()}
         shutil.rmtree(folder / "cache", ignore_errors=True)
 
 

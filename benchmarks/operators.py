@@ -23,14 +23,10 @@ def section(setting: Setting) -> str:
         return "## Where the time goes\n\nNot measured: it is profiled on the CPU."
     rows = [
         [f"{data}, {bottleneck}, batch {batch}", *_shares(setting, data, bottleneck, batch)]
-        for data, bottleneck, batch in _cases(setting)
+        for data, bottleneck, batch in (QUICK if setting.quick else CASES)
     ]
     text = "Fraction of a step's time by operator, from `torch.profiler` (its own cost is in the last column)."
     return "\n".join(["## Where the time goes", "", text, "", table(["preset", *KINDS, "everything else"], rows)])
-
-
-def _cases(setting: Setting) -> tuple[tuple[str, str, int], ...]:
-    return QUICK if setting.quick else CASES
 
 
 def _shares(setting: Setting, data: str, bottleneck: str, batch: int) -> list[str]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import functools
 import hashlib
 import json
 import os
@@ -28,7 +29,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -223,10 +224,10 @@ def trials(attack: str, only: list[str]) -> Iterator[Mapping[str, Callable[[], T
         start, begin = (as_a_shell if attack == "installed" else forked), (faults if attack == "faults" else kills)
         chosen = commands(save_blobs(folder / "blobs.npz"), 3 if attack == "faults" else 12)
 
-        def beginning(name: str) -> Callable[[], Try]:
-            return lambda: begin(Trial(start, chosen[name], folder / name))
+        def attack_on(name: str) -> Try:
+            return begin(Trial(start, chosen[name], folder / name))
 
-        yield {name: beginning(name) for name in chosen if name in only}
+        yield {name: functools.partial(attack_on, name) for name in chosen if name in only}
 
 
 # ---- counts
@@ -239,10 +240,7 @@ class Counts:
     tries: int = 0
     seconds: float = 0.0
     over: bool = False
-    outcomes: Counter[str] = None  # type: ignore[assignment]
-
-    def __post_init__(self) -> None:
-        self.outcomes = Counter(self.outcomes or {})
+    outcomes: Counter[str] = field(default_factory=Counter)
 
 
 class State:
@@ -251,7 +249,10 @@ class State:
     def __init__(self, path: Path | None, attack: str) -> None:
         self.path, self.attack = path, attack
         self.all = json.loads(path.read_text()) if path is not None and path.exists() else {}
-        self.counts = {name: Counts(**value) for name, value in self.all.get(attack, {}).items()}
+        self.counts = {
+            name: Counts(**{**value, "outcomes": Counter(value["outcomes"])})
+            for name, value in self.all.get(attack, {}).items()
+        }
 
     def save(self) -> None:
         self.all[self.attack] = {name: vars(counts) for name, counts in self.counts.items()}
