@@ -229,15 +229,18 @@ def _by_other_method(
     return _gaussian_mixture(z, best, clusters, min(len(seeds), MOST_MIXTURES), seeds[0])
 
 
-def nearest_mean(z: np.ndarray, assignments: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """The cluster with the nearest mean for each of ``rows``, int64 (M,); ``assignments`` are the clusters of ``z``."""
+def means(z: np.ndarray, assignments: np.ndarray, clusters: int) -> np.ndarray:
+    """The mean of the rows of each cluster, float64 (clusters, d); NaN for empty clusters."""
+    parts = (z[assignments == k] for k in range(clusters))
+    return np.stack([p.mean(axis=0, dtype=np.float64) if len(p) else np.full(z.shape[1], np.nan) for p in parts])
+
+
+def nearest_centre(z: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """The nearest centre of each row, int64 (N,), by differences in float64; never one with NaN."""
     from scipy.spatial.distance import cdist
 
-    names, index = np.unique(assignments, return_inverse=True)
-    shift = z.mean(axis=0, dtype=np.float64)
-    centres = np.stack([z[index == k].mean(axis=0, dtype=np.float64) - shift for k in range(len(names))])
-    parts = (rows[first : first + 4096] - shift for first in range(0, len(rows), 4096))
-    return np.asarray(names[np.concatenate([cdist(part, centres, "sqeuclidean").argmin(axis=1) for part in parts])])
+    squares = (cdist(z[first : first + 4096], centres, "sqeuclidean") for first in range(0, len(z), 4096))
+    return np.concatenate([np.where(np.isnan(part), np.inf, part).argmin(axis=1) for part in squares])
 
 
 def _inertia(z: np.ndarray, assignments: np.ndarray) -> float:

@@ -98,9 +98,7 @@ def agreement(groups: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 
 def purity(codes: np.ndarray, labels: np.ndarray) -> float:
     """Accuracy of predicting the most frequent class of each code. It increases with the number of codes, up to 1."""
-    _, y = np.unique(labels, return_inverse=True)
-    classes = int(y.max()) + 1
-    pairs, counts = np.unique(codes.astype(np.int64) * classes + y, return_counts=True)
-    commonest = np.zeros(int(codes.max()) + 1, np.int64)
-    np.maximum.at(commonest, pairs // classes, counts)
+    from sklearn.metrics.cluster import contingency_matrix
+
+    commonest = contingency_matrix(codes, labels, sparse=True).max(axis=1)
     return float(commonest.sum() / len(codes))

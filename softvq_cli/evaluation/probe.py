@@ -68,18 +68,6 @@ class Probe:
         }
 
 
-@dataclass(frozen=True)
-class FewLabels:
-    """The results of probes on a few labels per class, over several random draws."""
-
-    labels_per_class: int
-    accuracy: Summary
-
-    def as_dict(self) -> dict[str, Any]:
-        """A JSON-ready dictionary."""
-        return {"labels_per_class": self.labels_per_class, **self.accuracy.as_dict()}
-
-
 @evaluation_threads()
 def probe(
     train_z: np.ndarray,
@@ -129,8 +117,8 @@ def few_labels(
     labels_per_class: int,
     draws: int = 5,
     seed: int = 0,
-) -> FewLabels:
-    """Probes by L-BFGS on ``labels_per_class`` rows per class, drawn ``draws`` times; the test rows as in ``probe``.
+) -> Summary:
+    """Accuracies of probes on ``labels_per_class`` rows per class, drawn ``draws`` times; test rows as in ``probe``.
 
     A few rows can be separable, and then maximum likelihood has no finite optimum. Therefore the weights of the
     standardised features have a standard normal prior: a penalty of 1/n, which is scikit-learn's default.
@@ -147,7 +135,7 @@ def few_labels(
         generator = np.random.default_rng(child)
         rows = np.concatenate([generator.choice(np.flatnonzero(y == c), labels_per_class, replace=False) for c in seen])
         accuracies.append(probe(train_z[rows], classes[y[rows]], test_z, test_labels, l2=1 / len(rows)).accuracy)
-    return FewLabels(labels_per_class, summary(accuracies))
+    return summary(accuracies)
 
 
 def neighbours(

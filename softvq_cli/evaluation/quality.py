@@ -1,4 +1,4 @@
-"""Quality of a map (are neighbourhoods of the latents preserved?), and distances of rows to their cluster centre."""
+"""Quality of a map: are neighbourhoods of the latents preserved?"""
 
 from __future__ import annotations
 
@@ -66,12 +66,3 @@ def _trustworthiness(z: np.ndarray, coordinates: np.ndarray, k: int) -> float:
     if prepared.products:
         return float(trustworthiness(z, coordinates, n_neighbors=k))
     return float(trustworthiness(cdist(z, z), coordinates, n_neighbors=k, metric="precomputed"))
-
-
-def distance_to_centre(z: np.ndarray, assignments: np.ndarray) -> np.ndarray:
-    """Distance of each row from the mean of its cluster: float64 (N,); small values are typical of the cluster."""
-    _, index = np.unique(assignments, return_inverse=True)
-    sums = np.zeros((index.max() + 1, z.shape[1]))
-    np.add.at(sums, index, z)
-    centres = sums / np.bincount(index)[:, None]
-    return np.asarray(np.linalg.norm(z - centres[index], axis=1))

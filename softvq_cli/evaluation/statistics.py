@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from softvq_cli.errors import InputError, UsageError
+from softvq_cli.errors import InputError
 
 CONFIDENCE = 0.95
-"""Default confidence level of intervals."""
+"""Confidence level of intervals."""
+_DRAWS = 10_000
+"""Number of bootstrap samples."""
 FEWEST = 3
 """Minimum number of values for a standard deviation to be shown."""
 
@@ -53,29 +55,25 @@ class PairedDifference:
     p: float | None
     """Two-sided p value of the null hypothesis of no difference."""
     n: int
-    confidence: float
+    confidence: float = CONFIDENCE
 
     def as_dict(self) -> dict[str, Any]:
         """A JSON-ready dictionary."""
         return asdict(self)
 
 
-def paired_difference(
-    a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray, *, confidence: float = CONFIDENCE
-) -> PairedDifference:
+def paired_difference(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> PairedDifference:
     """The mean of a_i − b_i, where a_i and b_i have the same seed, with the interval of Student's t test."""
     if len(a) != len(b):
         raise InputError(f"{len(a)} values cannot be paired with {len(b)}")
     d = _finite(a) - _finite(b)
     n, mean = len(d), float(d.mean())
     if n == 1:
-        return PairedDifference(mean, None, None, None, n, _checked(confidence))
-    return _t_test(mean, float(d.std(ddof=1) / np.sqrt(n)), n - 1, n, confidence)
+        return PairedDifference(mean, None, None, None, n)
+    return _t_test(mean, float(d.std(ddof=1) / np.sqrt(n)), n - 1, n)
 
 
-def welch_difference(
-    a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray, *, confidence: float = CONFIDENCE
-) -> PairedDifference | None:
+def welch_difference(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> PairedDifference | None:
     """The same for independent samples with unequal variances, by Welch's t test; None if either has a single value.
 
     If values of the same seed are not correlated, pairing them only costs degrees of freedom.
@@ -86,22 +84,16 @@ def welch_difference(
     parts = float(x.var(ddof=1)) / len(x), float(y.var(ddof=1)) / len(y)
     squares = parts[0] ** 2 / (len(x) - 1) + parts[1] ** 2 / (len(y) - 1)
     freedom = sum(parts) ** 2 / squares if squares else 1.0
-    return _t_test(float(x.mean() - y.mean()), sum(parts) ** 0.5, freedom, len(x), confidence)
+    return _t_test(float(x.mean() - y.mean()), sum(parts) ** 0.5, freedom, len(x))
 
 
-def _t_test(mean: float, error: float, freedom: float, n: int, confidence: float) -> PairedDifference:
+def _t_test(mean: float, error: float, freedom: float, n: int) -> PairedDifference:
     """The confidence interval of a mean with this standard error, and the p value of mean 0."""
     from scipy import stats
 
-    half = float(stats.t.ppf((1 + _checked(confidence)) / 2, freedom)) * error
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * error
     t = abs(mean) / error if error > 0 else np.inf if mean else 0.0
-    return PairedDifference(mean, mean - half, mean + half, float(2 * stats.t.sf(t, freedom)), n, confidence)
-
-
-def _checked(confidence: float) -> float:
-    if not 0 < confidence < 1:
-        raise UsageError(f"the confidence must lie between 0 and 1, not {confidence}")
-    return confidence
+    return PairedDifference(mean, mean - half, mean + half, float(2 * stats.t.sf(t, freedom)), n)
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -149,10 +141,6 @@ def variance_components(means: Sequence[float], stds: Sequence[float], starts: i
 def hierarchical_bootstrap(
     groups: Sequence[Sequence[float] | np.ndarray],
     scores: Sequence[Sequence[float] | np.ndarray] | None = None,
-    *,
-    draws: int = 10_000,
-    confidence: float = CONFIDENCE,
-    seed: int = 0,
 ) -> tuple[float, float]:
     """Percentile interval of a mean over trainings that vary by seed, each with starts that vary too.
 
@@ -164,9 +152,9 @@ def hierarchical_bootstrap(
     values = [_finite(group) for group in groups]
     if not values or (scores is not None and list(map(len, scores)) != list(map(len, values))):
         raise InputError("a bootstrap needs a training at least, and a score for each of its values or none at all")
-    rng, n = np.random.default_rng(seed), len(values)
-    chosen = rng.integers(n, size=(draws, n))
-    drawn = np.empty((draws, n))
+    rng, n = np.random.default_rng(0), len(values)
+    chosen = rng.integers(n, size=(_DRAWS, n))
+    drawn = np.empty((_DRAWS, n))
     for g, group in enumerate(values):
         where = chosen == g
         starts = rng.integers(len(group), size=(int(where.sum()), len(group)))
@@ -174,8 +162,7 @@ def hierarchical_bootstrap(
             drawn[where] = group[starts].mean(axis=1)
         else:  # in the order of the scores, so that the first drawn start is the best
             drawn[where] = group[np.argsort(scores[g], kind="stable")][starts.min(axis=1)]
-    low, high = np.quantile(drawn.mean(axis=1), [(1 - _checked(confidence)) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
+    return _percentiles(drawn.mean(axis=1))
 
 
 def stability(assignments: Sequence[np.ndarray]) -> Summary:
@@ -189,9 +176,7 @@ def stability(assignments: Sequence[np.ndarray]) -> Summary:
     return summary([float(adjusted_rand_score(a, b)) for a, b in itertools.combinations(assignments, 2)])
 
 
-def pair_bootstrap(
-    pairs: Sequence[float], n: int, *, draws: int = 10_000, confidence: float = CONFIDENCE, seed: int = 0
-) -> tuple[float, float] | None:
+def pair_bootstrap(pairs: Sequence[float], n: int) -> tuple[float, float] | None:
     """Percentile interval of a mean over all pairs of ``n`` trainings; each bootstrap sample draws n with replacement.
 
     ``pairs`` are in the order of itertools.combinations. A training drawn twice does not form a pair with itself. The
@@ -201,12 +186,15 @@ def pair_bootstrap(
         raise InputError(f"{n} trainings have not {len(pairs)} pairs")
     if n < FEWEST:
         return None
-    drawn = np.random.default_rng(seed).multinomial(n, [1 / n] * n, size=draws)
+    drawn = np.random.default_rng(0).multinomial(n, [1 / n] * n, size=_DRAWS)
     first, second = np.triu_indices(n, 1)
     weights = drawn[:, first] * drawn[:, second]
     weights = weights[weights.any(axis=1)]  # a sample of one training n times has no pairs
-    means = weights @ _finite(pairs) / weights.sum(axis=1)
-    low, high = np.quantile(means, [(1 - _checked(confidence)) / 2, (1 + confidence) / 2])
+    return _percentiles(weights @ _finite(pairs) / weights.sum(axis=1))
+
+
+def _percentiles(means: np.ndarray) -> tuple[float, float]:
+    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(low), float(high)
 
 

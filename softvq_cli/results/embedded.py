@@ -113,7 +113,7 @@ def cluster_file(
     """
     import numpy as np
 
-    from softvq_cli.evaluation.clustering import cluster, nearest_mean
+    from softvq_cli.evaluation.clustering import cluster, means, nearest_centre
     from softvq_cli.evaluation.quality import map_quality
     from softvq_cli.evaluation.tsne import mapped, tsne
 
@@ -133,7 +133,7 @@ def cluster_file(
     if on_map is None:
         members = of_rows.assignments
         if len(rows) < len(whole):
-            members = nearest_mean(rows.z, members, whole)
+            members = nearest_centre(whole, means(rows.z, members, of_rows.clusters))
     else:
         reporter.stage("mapping")
         settings = dict(on_map)
@@ -199,8 +199,8 @@ def probe_files(
         knn = probes.neighbours(*splits, k=neighbours, class_names=names).as_dict()
         document |= {"knn_accuracy": knn.pop("probe_accuracy"), "knn": knn}
     if few_labels:
-        few = [probes.few_labels(*splits, labels_per_class=n, seed=seed) for n in few_labels]
-        document["few_labels"] = [each.as_dict() for each in few]
+        draws = {n: probes.few_labels(*splits, labels_per_class=n, seed=seed) for n in set(few_labels)}
+        document["few_labels"] = [{"labels_per_class": n, **draws[n].as_dict()} for n in few_labels]
     return document
 
 

@@ -153,6 +153,13 @@ class Evaluation:
             return map_file(self.folder / ARRAYS[name])
         return self.memory.get(name)
 
+    @property
+    def centres(self) -> np.ndarray:
+        """The centres of the clusters, which every evaluation has."""
+        centres = self.array("centres")
+        assert centres is not None
+        return centres
+
     def __or__(self, other: Evaluation) -> Evaluation:
         """The union; the values of ``other`` take precedence."""
         numbers = {**self.numbers}

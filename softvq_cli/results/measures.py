@@ -123,7 +123,7 @@ def agreement(rows: Rows, class_names: tuple[str, ...], jobs: int | None, report
 
     Without labels there are :data:`CLUSTERS` clusters and no probe.
     """
-    from softvq_cli.evaluation.clustering import cluster
+    from softvq_cli.evaluation.clustering import cluster, means
 
     reporter.stage("clustering")
     count = min(CLUSTERS, len(rows.test)) if rows.test_labels is None else None
@@ -132,11 +132,8 @@ def agreement(rows: Rows, class_names: tuple[str, ...], jobs: int | None, report
         reporter.note(note)
     starts = {"inertia": clustering.inertias.tolist()}
     details: dict[str, Any] = {"clusters": clustering.clusters, "n_init": clustering.n_init, "starts": starts}
-    members = (rows.test[clustering.assignments == k] for k in range(clustering.clusters))
-    centres = [
-        part.mean(axis=0, dtype=np.float64) if len(part) else np.full(rows.test.shape[1], np.nan) for part in members
-    ]
-    arrays = {"clusters": clustering.assignments, "centres": np.stack(centres)}
+    centres = means(rows.test, clustering.assignments, clustering.clusters)
+    arrays = {"clusters": clustering.assignments, "centres": centres}
     found = {
         "clustering_accuracy": clustering.accuracy,
         "nmi": clustering.nmi,
@@ -212,7 +209,7 @@ def other_probes(rows: Rows, jobs: int | None) -> Measured:
     rarest = int(np.bincount(labels)[np.unique(labels)].min())
     for n in FEW_LABELS:
         if n <= rarest:
-            numbers[f"probe_{n}_accuracy"] = few_labels(*splits, labels_per_class=n).accuracy.mean
+            numbers[f"probe_{n}_accuracy"] = few_labels(*splits, labels_per_class=n).mean
     return Measured(numbers)
 
 

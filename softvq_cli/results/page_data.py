@@ -20,7 +20,7 @@ from softvq_cli.results import evaluate
 from softvq_cli.results.evaluate import BASELINE_TITLES, BASELINES, BASIC, EVALUATION, Evaluation
 from softvq_cli.results.issues import Table, look
 from softvq_cli.results.measures import CLUSTERS, RESULTS, measure, perplexity_for
-from softvq_cli.results.predict import classified, nearest_centre
+from softvq_cli.results.predict import classified
 from softvq_cli.results.source import Source
 from softvq_cli.results.subject import Encoding, decoded_codewords, encode
 from softvq_cli.sharing import shared_path
@@ -58,7 +58,7 @@ def collect(
     The numbers are of the test split, even if ``split`` shows other images. ``again`` returns the command that repeats
     a run with a given configuration; ``source`` has arguments of :meth:`Source.open`.
     """
-    from softvq_cli.evaluation.quality import distance_to_centre
+    from softvq_cli.evaluation.clustering import means, nearest_centre
     from softvq_cli.evaluation.search import nearest
 
     reporter = reporter or Reporter()
@@ -81,9 +81,10 @@ def collect(
         clusters, predicted, plane = map(evaluation.array, ("clusters", "predictions", "map"))
     else:
         encoding, plane = encode(trained.model, shown.images, rows, reporter=reporter), None
-        clusters = nearest_centre(encoding.z, evaluation.array("centres"))
+        clusters = nearest_centre(encoding.z, evaluation.centres)
         predicted, _ = classified(encoding.z, evaluation)
     assert clusters is not None  # every evaluation has clusters
+    centres = means(encoding.z, clusters, len(evaluation.centres))
 
     def drawn(values: np.ndarray | None) -> np.ndarray | None:
         return None if values is None else values[rows]
@@ -116,7 +117,7 @@ def collect(
         },
         baselines={BASELINE_TITLES[name]: _results(of) for name, of in evaluation.baselines.items()},
         clusters=clusters[rows],
-        centre_distances=distance_to_centre(encoding.z, clusters)[rows],
+        centre_distances=np.linalg.norm(z - centres[clusters[rows]], axis=1),
         coordinates=coordinates,
         labels=labels,
         class_names=shown.class_names,

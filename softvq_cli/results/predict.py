@@ -58,6 +58,7 @@ def predict(
     an ``outlier`` score (the fraction of training images that are nearer to their own neighbours), and its
     ``neighbours`` in z_e.
     """
+    from softvq_cli.evaluation.clustering import nearest_centre
     from softvq_cli.evaluation.search import nearest
 
     reporter = reporter or Reporter()
@@ -70,7 +71,7 @@ def predict(
     k = min(max(neighbours, _LONELY), len(training.z) - 1)
     distances, rows = nearest(training.z, k, queries=z)
     outlier = _outliers(training.z, distances[:, min(_LONELY, k) - 1])
-    clusters = nearest_centre(z, evaluation.array("centres"))
+    clusters = nearest_centre(z, evaluation.centres)
     labels, probabilities = classified(z, evaluation)
     return [
         {
@@ -130,15 +131,6 @@ def _outliers(train: np.ndarray, distances: np.ndarray) -> np.ndarray:
     k = min(_LONELY + 1, len(train) - 1)  # each training image is its own nearest one
     usual = np.sort(nearest(train, k, queries=sample)[0][:, -1])
     return np.asarray(np.searchsorted(usual, distances) / len(usual))
-
-
-def nearest_centre(z: np.ndarray, centres: np.ndarray | None) -> np.ndarray:
-    """The nearest cluster centre of the evaluation, int64 (n,); empty clusters have no centre."""
-    from scipy.spatial.distance import cdist
-
-    assert centres is not None  # every evaluation has centres
-    squares = cdist(z.astype(np.float64), centres, "sqeuclidean")
-    return np.asarray(np.where(np.isnan(squares), np.inf, squares).argmin(axis=1))
 
 
 def classified(z: np.ndarray, evaluation: evaluate.Evaluation) -> tuple[np.ndarray | None, np.ndarray | None]:

@@ -13,7 +13,7 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score, s
 from sklearn.mixture import GaussianMixture
 
 from softvq_cli.errors import InputError, UsageError
-from softvq_cli.evaluation.clustering import cluster, hungarian_accuracy
+from softvq_cli.evaluation.clustering import cluster, hungarian_accuracy, means, nearest_centre
 
 DIGITS, TARGETS = load_digits(return_X_y=True)
 DIGITS = DIGITS.astype(np.float32)
@@ -191,3 +191,13 @@ def test_a_note_says_when_the_accuracy_is_worth_nothing(
 def test_what_cannot_be_clustered_is_said(options: dict, error: type[Exception], name: str) -> None:
     with pytest.raises(error, match=name):
         cluster(DIGITS[:50], **options)
+
+
+def test_empty_clusters_have_no_mean_and_get_no_rows() -> None:
+    z, assignments = DIGITS[:60], np.array([4, 0, 2])[np.arange(60) % 3]
+    centres = means(z, assignments, 5)
+    assert np.isnan(centres[[1, 3]]).all()
+    for k in (0, 2, 4):
+        np.testing.assert_allclose(centres[k], z[assignments == k].mean(axis=0), rtol=1e-6)
+    distances = np.stack([np.linalg.norm(z - centres[k], axis=1) for k in (0, 2, 4)])
+    assert np.array_equal(nearest_centre(z, centres), np.array([0, 2, 4])[distances.argmin(axis=0)])

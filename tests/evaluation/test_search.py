@@ -1,4 +1,4 @@
-"""Nearest rows, by scikit-learn and by products, compared with all distances in float64; distances to centres."""
+"""Nearest rows, by scikit-learn and by products, compared with all distances in float64."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import pytest
 
 from softvq_cli.errors import UsageError
 from softvq_cli.evaluation import search
-from softvq_cli.evaluation.quality import distance_to_centre
 
 RANDOM = np.random.default_rng(0)
 SPREAD = RANDOM.normal(size=(2000, 24)) * np.geomspace(5, 0.1, 24)
@@ -72,11 +71,3 @@ def test_nearly_all_of_the_nearest_rows_are_found_and_the_seed_decides() -> None
     exact = search.nearest(SPREAD, 30)[1]
     recall = np.mean([len(set(a) & set(b)) / 30 for a, b in zip(found[1], exact, strict=True)])
     assert recall > 0.9 and (found[1] != np.arange(2000)[:, None]).all()
-
-
-def test_the_distance_to_the_centre_is_that_to_the_mean_of_the_cluster() -> None:
-    z, assignments = SPREAD[:60], np.array([4, 9, 2])[np.arange(60) % 3]
-    distances = distance_to_centre(z, assignments)
-    for c in (2, 4, 9):
-        mine = z[assignments == c]
-        np.testing.assert_allclose(distances[assignments == c], np.linalg.norm(mine - mine.mean(axis=0), axis=1))
