@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -117,22 +117,17 @@ def test_a_perplexity_that_is_too_large_names_the_largest(n: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("measure", "arguments", "error"),
-    [
-        *((tsne, {"z": Z, name: value}, UsageError) for name, value in [
-            ("perplexity", 0.5), ("perplexity", float("nan")), ("exaggeration", 0.5), ("exaggeration", 13),
-            ("dimensions", 3), ("jobs", 0), ("init", "pcs"),
-        ]),
-        (map_quality, {"z": Z, "coordinates": Z[:-1, :2]}, InputError),
-        (map_quality, {"z": Z[:21], "coordinates": Z[:21, :2]}, InputError),
-        (map_quality, {"z": Z, "coordinates": Z[:, :2], "k": 0}, UsageError),
-    ],
-)  # fmt: skip
-def test_what_cannot_be_mapped_or_compared_is_refused(
-    measure: Callable[..., object], arguments: dict[str, object], error: type[Exception]
-) -> None:
-    with pytest.raises(error):
-        measure(**arguments)
+    "given", [{"perplexity": 0.5}, {"exaggeration": 0.5}, {"exaggeration": 13}, {"dimensions": 3}, {"init": "pcs"}]
+)
+def test_what_cannot_be_mapped_is_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        tsne(Z, **given)
+
+
+@pytest.mark.parametrize("n", [20, 21])
+def test_what_cannot_be_compared_is_refused(n: int) -> None:
+    with pytest.raises(InputError):
+        map_quality(Z[:21], Z[:n, :2])
 
 
 def test_of_many_rows_a_drawn_sample_is_mapped_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

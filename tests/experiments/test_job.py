@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
 import threading
 
@@ -140,27 +139,6 @@ def test_an_evaluation_on_other_data_is_not_used(make_job):
     do(job)
     assert not inspect(dataclasses.replace(job, fingerprints=(job.fingerprints[0], "other"))).done
     assert not inspect(make_job("pca", latent_dim=3)).done
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda text: "[]",
-        lambda text: text[:-20],
-        lambda text: text.replace('"nmi"', '"mni"'),
-        lambda text: text.replace('"nmi": ', '"nmi": 1'),
-        lambda text: text.replace('"basic"', '["basic"]'),
-    ],
-)
-def test_a_damaged_evaluation_is_made_again(damage, make_job):
-    job = make_job("ae")
-    first = do(job)
-    text = (job.folder / "evaluation.json").read_text()
-    assert damage(text) != text
-    (job.folder / "evaluation.json").write_text(damage(text))
-    assert not inspect(job).done
-    assert do(job) == first
-    assert json.loads((job.folder / "evaluation.json").read_text())["numbers"] == first.numbers
 
 
 def test_a_part_that_cannot_be_measured_costs_no_other(make_job, monkeypatch):

@@ -144,25 +144,6 @@ def kill_the_process(workers):
         os.kill(slot.pid, signal.SIGKILL)
 
 
-def test_a_job_whose_process_was_killed_goes_on_from_its_checkpoint(make_job, one):
-    job = make_job("soft-vq", iterations=1500, checkpoint_every=20, log_every=500)
-    reference = do(job)
-    empty([job])
-    killed = []
-
-    def kill(detail):
-        if not killed and (job.folder / "ckpt.pt").exists() and f"{job.name} training" in detail:
-            kill_the_process(one)
-            killed.append(inspect(job).step)
-
-    recorder = Recorder(kill)
-    outcome = pool.run([job], one, reporter=recorder)
-    assert killed[0] >= 20
-    assert not outcome.failures
-    assert outcome.evaluations[job].numbers == reference.numbers
-    assert recorder.done == [job.name]
-
-
 def test_signals_for_the_command_do_not_end_its_processes(make_job, one):
     """A closed terminal and SLURM send these signals to all processes."""
     job, asked = make_job("ae", iterations=600, checkpoint_every=20, log_every=200), []
@@ -188,19 +169,23 @@ def test_a_job_that_kills_its_processes_again_and_again_fails_alone(make_job, on
     assert list(outcome.failures) == [endless]
 
 
-def test_a_killed_process_takes_no_other_job_with_it(make_job, two):
+def test_a_killed_process_is_replaced_and_takes_no_other_job_with_it(make_job, two):
     jobs = [make_job(row, iterations=1500, checkpoint_every=20, log_every=500) for row in ("soft-vq", "vae")]
-    killed = []
+    reference = [do(job).numbers for job in jobs]
+    empty(jobs)
+    pids = []
 
     def kill(detail):
-        if not killed and all(f"{job.name} training" in detail for job in jobs):
-            killed.append(two.slots[0].pid)
-            os.kill(killed[0], signal.SIGKILL)
+        training = all((job.folder / "ckpt.pt").exists() and f"{job.name} training" in detail for job in jobs)
+        if not pids and training:
+            pids.extend(slot.pid for slot in two.slots)
+            os.kill(pids[0], signal.SIGKILL)
 
-    second = two.slots[1].pid if two.slots else None
-    outcome = pool.run(jobs, two, reporter=Recorder(kill))
-    assert killed and set(outcome.evaluations) == set(jobs)
-    assert second in (None, two.slots[1].pid)
+    recorder = Recorder(kill)
+    outcome = pool.run(jobs, two, reporter=recorder)
+    assert [outcome.evaluations[job].numbers for job in jobs] == reference
+    assert sorted(recorder.done) == [job.name for job in jobs] and not outcome.failures
+    assert two.slots[0].pid != pids[0] and two.slots[1].pid == pids[1]
 
 
 def test_a_job_that_is_done_twice_at_once_yields_to_the_first(make_job):
@@ -242,15 +227,7 @@ def order(folder, versions=None, token=""):
     return Order("this", "cpu", 1, str(folder), {}, {**worker.versions(), **(versions or {})}, token)
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"order": "other", "units": 1, "doing": "", "notes": []}'])
-def test_a_progress_file_that_is_half_written_or_of_an_earlier_command_says_nothing(text, make_job):
-    job = make_job("ae")
-    job.folder.mkdir()
-    (job.folder / worker.PROGRESS).write_text(text)
-    assert worker.Progress.read(job, order("")) is None
-
-
-def test_the_command_can_tell_the_notes_of_a_job_from_its_warnings(make_job, tmp_path):
+def test_progress_is_read_with_its_notes_and_a_file_of_another_command_says_nothing(make_job, tmp_path):
     job = make_job("ae")
     job.folder.mkdir()
     progress = worker.Progress(job, order(tmp_path))
@@ -258,6 +235,9 @@ def test_the_command_can_tell_the_notes_of_a_job_from_its_warnings(make_job, tmp
     progress.warn("collapsed")
     there = worker.Progress.read(job, order(tmp_path))
     assert there.notes == [("note", "vectors of 8 numbers"), ("warn", "collapsed")]
+    for text in ("", "[]", '{"order": "other", "units": 1, "doing": "", "notes": []}'):
+        (job.folder / worker.PROGRESS).write_text(text)
+        assert worker.Progress.read(job, order(tmp_path)) is None
 
 
 @pytest.mark.parametrize(

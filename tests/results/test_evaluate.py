@@ -44,10 +44,13 @@ def test_a_file_without_a_machine_is_read_and_stays_as_it_is(tmp_path):
     assert json.loads((tmp_path / evaluate.EVALUATION).read_text()) == before
 
 
-def test_a_number_that_was_changed_is_not_believed(tmp_path):
+@pytest.mark.parametrize("damage", [("0.25", "0.26"), ('"nmi"', '"mni"'), ('"nmi": ', '"nmi": 1'), ("}", "")])
+def test_a_file_that_was_changed_is_not_believed(tmp_path, damage):
     evaluate.write(tmp_path, OF, Evaluation(NUMBERS, (BASIC,)))
     path = tmp_path / evaluate.EVALUATION
-    path.write_text(path.read_text().replace("0.25", "0.26"))
+    path.write_text(path.read_text().replace(*damage))
+    assert evaluate.read(tmp_path, OF) == NOTHING
+    path.write_text("[]")
     assert evaluate.read(tmp_path, OF) == NOTHING
 
 
@@ -60,6 +63,7 @@ def test_a_number_that_was_changed_is_not_believed(tmp_path):
         {"numbers": {"z_e": {"nmi": "high"}}},
         {"numbers": {"z_e": 1}},
         {"parts": None},
+        {"parts": [["basic"]]},
         {"details": None},
         {"arrays": {"map": 1}},
         {"arrays": {"../../other": "a"}},
