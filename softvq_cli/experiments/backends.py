@@ -81,22 +81,18 @@ class Where:
         return THREADS if self.kind == "cpu" else max(1, joblib.cpu_count() // processes)
 
 
-class Workers(abc.ABC):
+class Workers(contextlib.AbstractContextManager["Workers"], abc.ABC):
     """Complete groups of jobs. They start when the first group is submitted."""
 
     def __init__(self, where: Where, most: int = MOST_JOBS) -> None:
         self.where, self.processes = where, where.processes(most)
         self.threads = where.threads(self.processes)
 
-    def __enter__(self) -> Workers:
-        """Enter a block that closes them at its end."""
-        return self
-
     def __exit__(self, *_: object) -> None:
         """Close them."""
         self.close()
 
-    def watch(self, reporter: Reporter) -> None:  # noqa: B027 (not all have something to say)
+    def watch(self, reporter: Reporter) -> None:
         """Report notes for the user, before they start and while they work."""
 
     @abc.abstractmethod

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from softvq_cli.config import RunConfig
+from softvq_cli.datasets.dataset import blocks
 from softvq_cli.datasets.vectors import standard_of
 from softvq_cli.devices import inference
 from softvq_cli.errors import InputError
@@ -104,7 +105,6 @@ class Subject:
         self.checkpoint = None if isinstance(model, Control) else model
         self._load, self._fingerprints, self._shown = load, fingerprints, shown
         self._reporter = reporter or Reporter()
-        self._control_nmse: float | None = None
 
     @cached_property
     def train(self) -> Dataset:
@@ -165,7 +165,7 @@ class Subject:
         if self.control.kind == RAW:
             return self._rows(_pixels(images[0]), _pixels(images[1]))
         if self.control.kind == PCA:
-            train, test, self._control_nmse = _principal_components(*images, self.control.config.model.latent_dim)
+            train, test, self._nmse = _principal_components(*images, self.control.config.model.latent_dim)
             return self._rows(train, test)
         if self.control.kind == CHANCE:
             rng, d = np.random.default_rng(self.control.config.train.seed), self.control.config.model.latent_dim
@@ -180,19 +180,16 @@ class Subject:
         if self.checkpoint is not None:
             return {"iterations": self.checkpoint.step, **self.encoding.numbers}
         _ = self.rows  # computes the nMSE of PCA
-        return {} if self._control_nmse is None else {"test_nmse": self._control_nmse}
+        return {"test_nmse": self._nmse} if self.representation == "pca" else {}
 
     def compared_with(self, model: Checkpoint | Control) -> Subject:
         """A subject with another model or control on the same splits."""
         return Subject(model, lambda split: self.train if split == "train" else self.test, reporter=self._reporter)
 
-    def representation_rows(self, what: str, model: Autoencoder | None = None) -> Rows:
-        """Another representation of both splits, see :func:`softvq_cli.model.represent`, by ``model`` or this one."""
-        model = model or self._model
-        return self._rows(
-            represent(model, self.train.images, what, self._reporter),
-            represent(model, self.test.images, what, self._reporter),
-        )
+    def representation_rows(self, what: str) -> Rows:
+        """Another representation of both splits, see :func:`softvq_cli.model.represent`."""
+        splits = self.train.images, self.test.images
+        return self._rows(*(represent(self._model, images, what, self._reporter) for images in splits))
 
     def _file_rows(self, path: Path) -> Rows:
         """The rows of a file, split like the images (InputError: the number of rows or the labels differ)."""
@@ -333,13 +330,9 @@ def _bytes(model: Autoencoder, x_hat: Any) -> np.ndarray:
 
 
 def _pixels(images: np.ndarray) -> np.ndarray:
-    """Images as float32 (N, D) in [0, 1]."""
-    rows = np.empty((len(images), images[0].size), np.float32)
-    start = 0
-    for block in _blocks(images):
-        rows[start : start + len(block)] = block
-        start += len(block)
-    return rows
+    """Images as float32 (N, D) in [0, 1]; vectors unchanged."""
+    rows = np.asarray(images).reshape(len(images), -1)
+    return np.asarray(rows / np.float32(255) if rows.dtype == np.uint8 else rows, np.float32)
 
 
 def _principal_components(train: np.ndarray, test: np.ndarray, d: int) -> tuple[np.ndarray, np.ndarray, float]:
@@ -376,7 +369,5 @@ def _principal_components(train: np.ndarray, test: np.ndarray, d: int) -> tuple[
 
 def _blocks(images: np.ndarray) -> Iterator[np.ndarray]:
     """Yield blocks of ``images`` as float64 (B, D): uint8 (N, H, W, C) scaled to [0, 1], vectors unchanged."""
-    size = max(1, _BLOCK // (8 * images[0].size))
-    for start in range(0, len(images), size):
-        block = images[start : start + size]
+    for block in blocks(images, _BLOCK // 8 * images.dtype.itemsize):
         yield block.astype(np.float64) if block.ndim == 2 else block.reshape(len(block), -1) / 255.0
