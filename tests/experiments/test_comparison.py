@@ -20,15 +20,14 @@ from softvq_cli.devices import machine
 from softvq_cli.errors import InputError, RefusedError, UsageError
 from softvq_cli.evaluation.statistics import paired_difference, welch_difference
 from softvq_cli.experiments import formats
-from softvq_cli.experiments.backends import Where
 from softvq_cli.experiments.comparison import reproduce
 from softvq_cli.experiments.document import document as document_of
 from softvq_cli.experiments.pool import Outcome
-from softvq_cli.experiments.report import Reports, carry_out
+from softvq_cli.experiments.report import Reports
 from softvq_cli.experiments.study import Request
 from softvq_cli.model import represent
-from softvq_cli.reporter import Reporter
 from softvq_cli.training import checkpoint, run_directory
+from tests.helpers import Recorder, carried_out, cell_of
 
 SMALL = {"iterations": 4, "batch_size": 16, "latent_dim": 4, "K": 6}
 
@@ -38,10 +37,6 @@ def table1(out, npz, seeds=1, names=("table1",), settings=SMALL, **chosen):
     return reproduce(
         Request(out, seeds, settings, "softvq reproduce table1"), names, data={"mnist": str(npz)}, **chosen
     )
-
-
-def done(studies, reporter=None):
-    return carry_out(studies, where=Where(jobs=1, device="cpu"), reporter=reporter)
 
 
 @pytest.fixture(scope="module")
@@ -56,30 +51,13 @@ def planned(out, npz):
 
 @pytest.fixture(scope="module")
 def found(planned) -> Reports:
-    return done(planned)
+    return carried_out(planned)
 
 
 @pytest.fixture(scope="module")
 def document(found):
     assert found.failed == ()
     return json.loads(found.reports[0].path.read_text())
-
-
-class Recorder(Reporter):
-    def __init__(self):
-        self.done, self.warnings = [], []
-
-    def note(self, text):
-        if " done, " in text:
-            self.done.append(text.split()[0])
-
-    def warn(self, text):
-        self.warnings.append(text)
-
-
-def cell(document, row, column):
-    [found] = [one for one in document["rows"] if one["row"] == row]
-    return found["cells"][column]
 
 
 @pytest.mark.parametrize("recipe, bottleneck", [("notebook", "beta-vae"), ("tuned", "gumbel-vq")])
@@ -93,7 +71,7 @@ def test_a_job_has_the_settings_that_train_would_have(recipe, bottleneck, npz, t
 
 
 def test_every_cell_has_its_runs_mean_deviation_and_the_papers_number(document, out):
-    accuracy = cell(document, "vq", "mnist.clustering_accuracy")
+    accuracy = cell_of(document, "vq", "mnist.clustering_accuracy")
     evaluations = [
         json.loads((out / "runs" / f"blobs-vq-s{seed}" / "evaluation.json").read_text()) for seed in (0, 1, 2)
     ]
@@ -103,7 +81,7 @@ def test_every_cell_has_its_runs_mean_deviation_and_the_papers_number(document, 
     assert accuracy["std"] == pytest.approx(np.std(values, ddof=1))
     assert accuracy["n"] == 3
     assert accuracy["paper"] == 0.5148
-    baseline = cell(document, "ae", "mnist.clustering_accuracy")
+    baseline = cell_of(document, "ae", "mnist.clustering_accuracy")
     welch = welch_difference(values, baseline["values"])
     assert accuracy["versus_baseline"] == {
         **paired_difference(values, baseline["values"]).as_dict(),
@@ -123,21 +101,21 @@ def test_intervals_are_over_trainings_and_their_starts(document, out):
             best.append(min(drawn, key=lambda i: (starts[training]["inertia"][i], i)))
             best[-1] = starts[training]["clustering_accuracy"][best[-1]]
         means.append(np.mean(best))
-    interval = cell(document, "vq", "mnist.clustering_accuracy")["interval"]
+    interval = cell_of(document, "vq", "mnist.clustering_accuracy")["interval"]
     assert interval["starts"] == 100
     assert (interval["low"], interval["high"]) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])), abs=0.02)
-    nmi = cell(document, "vq", "mnist.nmi")
+    nmi = cell_of(document, "vq", "mnist.nmi")
     assert nmi["interval"]["starts"] == 1
     assert min(nmi["values"]) <= nmi["interval"]["low"] <= nmi["mean"] <= nmi["interval"]["high"] <= max(nmi["values"])
-    assert cell(document, "raw", "mnist.nmi")["interval"] is None
+    assert cell_of(document, "raw", "mnist.nmi")["interval"] is None
     clusters = [np.load(folder / "clusters-test.npy") for folder in folders]
     agreement = [adjusted_rand_score(a, b) for a, b in itertools.combinations(clusters, 2)]
-    assert cell(document, "vq", "mnist.seed_ari")["values"] == pytest.approx(agreement)
+    assert cell_of(document, "vq", "mnist.seed_ari")["values"] == pytest.approx(agreement)
 
 
 def test_the_codes_have_their_images_and_the_purity_of_their_classes(document, out, npz):
     test = datasets.load(DataConfig(data=str(npz)), "test")
-    purity = cell(document, "vq", "mnist.code_purity")
+    purity = cell_of(document, "vq", "mnist.code_purity")
     for seed, of_codes in enumerate(purity["codes"]):
         model = checkpoint.load(out / "runs" / f"blobs-vq-s{seed}" / "ckpt.pt").model
         codes = represent(model, test.images, "codes").ravel()
@@ -148,24 +126,24 @@ def test_the_codes_have_their_images_and_the_purity_of_their_classes(document, o
         assert of_codes["purity"] == pytest.approx(expected)
         assert purity["values"][seed] == pytest.approx(sum(commonest) / len(codes))
     used = [sum(count > 0 for count in of_codes["counts"]) / 6 for of_codes in purity["codes"]]
-    assert cell(document, "vq", "mnist.code_utilisation")["values"] == used
+    assert cell_of(document, "vq", "mnist.code_utilisation")["values"] == used
 
 
 def test_rows_stand_in_the_papers_order_with_the_decoders_input_below(document):
     assert [row["row"] for row in document["rows"]] == ["raw", "ae", "vq", "vq:z_q"]
     assert [row["kind"] for row in document["rows"]] == ["control", "model", "model", "control"]
-    inputs = cell(document, "vq:z_q", "mnist.nmi")
+    inputs = cell_of(document, "vq:z_q", "mnist.nmi")
     assert (inputs["n"], inputs["paper"]) == (3, None)
-    raw = cell(document, "raw", "mnist.probe_accuracy")
+    raw = cell_of(document, "raw", "mnist.probe_accuracy")
     assert (raw["n"], raw["std"], raw["paper"], raw["versus_baseline"]) == (1, None, 0.9244, None)
-    active, dead = (cell(document, "vq", f"mnist.{name}_codes")["mean"] for name in ("active", "dead"))
+    active, dead = (cell_of(document, "vq", f"mnist.{name}_codes")["mean"] for name in ("active", "dead"))
     assert active + dead == 6
     assert "mnist.bits_per_image" not in document["rows"][1]["cells"]
 
 
 def test_the_spread_of_the_seeds_is_told_from_that_of_the_starts(document):
     [row] = [row for row in formats.spread_table(document, "mnist")[1] if row[0] == "VQ-VAE"]
-    means, stds = (np.array(cell(document, "vq", f"mnist.starts_{name}")["values"]) for name in ("mean", "std"))
+    means, stds = (np.array(cell_of(document, "vq", f"mnist.starts_{name}")["values"]) for name in ("mean", "std"))
     between = max(0.0, np.var(means, ddof=1) - (stds**2).mean() / 100) ** 0.5
     expected = [np.std(means, ddof=1), between, (stds**2).mean() ** 0.5]
     assert [float(text.split()[0]) for text in row[3:6]] == pytest.approx(100 * np.array(expected), abs=0.006)
@@ -183,7 +161,7 @@ def test_the_report_says_how_it_was_made_and_on_which_data(document, npz):
 
 def test_every_form_has_the_numbers_of_the_json(document, found):
     path = found.reports[0].path
-    accuracy, nmi = (cell(document, "vq", f"mnist.{name}") for name in ("clustering_accuracy", "nmi"))
+    accuracy, nmi = (cell_of(document, "vq", f"mnist.{name}") for name in ("clustering_accuracy", "nmi"))
     shown = f"{100 * accuracy['mean']:.2f} ± {100 * accuracy['std']:.2f}"
     text = path.with_suffix(".md").read_text()
     [row] = [line for line in text.partition("## Differences")[0].splitlines() if line.startswith("| VQ-VAE | 3 ")]
@@ -204,14 +182,14 @@ def test_every_form_has_the_numbers_of_the_json(document, found):
 def test_given_again_nothing_is_done_again_and_the_report_is_the_same(found, planned):
     before = {path: path.read_bytes() for path in found.reports[0].path.parent.iterdir() if path.is_file()}
     recorder = Recorder()
-    done(planned, recorder)
+    carried_out(planned, recorder)
     assert recorder.done == []
     assert {path: path.read_bytes() for path in before} == before
 
 
 def test_kept_checkpoints_become_a_course_in_the_report(npz, tmp_path):
     rows = ("vq", "raw")
-    [report] = done(table1(tmp_path, npz, only=rows, settings={**SMALL, "keep": "1,3"})).reports
+    [report] = carried_out(table1(tmp_path, npz, only=rows, settings={**SMALL, "keep": "1,3"})).reports
     nmi = {row["row"]: row["cells"]["mnist.nmi"] for row in report.document["rows"]}
     assert [row for row in nmi if "steps" in nmi[row]] == ["vq"]
     assert list(nmi["vq"]["steps"]) == ["1", "3"]
@@ -221,28 +199,28 @@ def test_kept_checkpoints_become_a_course_in_the_report(npz, tmp_path):
     assert "| VQ-VAE | NMI | " in text[text.index("## Along the training") :]
     assert text.endswith("](table1-course.png)\n")
     assert (tmp_path / "table1-course.png").stat().st_size > 1000
-    done(table1(tmp_path, npz, only=rows))  # a report without a course leaves no picture of one
+    carried_out(table1(tmp_path, npz, only=rows))  # a report without a course leaves no picture of one
     assert "course" not in (tmp_path / "table1.md").read_text()
     assert not (tmp_path / "table1-course.png").exists()
 
 
 def test_more_seeds_train_only_the_new_ones(found, out, npz):
     recorder = Recorder()
-    again = done(table1(out, npz, 4, only=("ae",)), recorder)
+    again = carried_out(table1(out, npz, 4, only=("ae",)), recorder)
     assert recorder.done == ["blobs-ae-s3"]
     assert again.reports[0].document["rows"][0]["cells"]["mnist.nmi"]["n"] == 4
 
 
 def test_other_settings_and_a_second_command_in_the_same_folder_are_refused(found, planned, out, npz):
     with pytest.raises(RefusedError) as caught:
-        done(table1(out, npz, settings={**SMALL, "iterations": 3}))
+        carried_out(table1(out, npz, settings={**SMALL, "iterations": 3}))
     assert caught.value.settings == ("iterations", "out")
     with (
         run_directory.locked(out),
         ThreadPoolExecutor() as second,
         pytest.raises(RefusedError, match=str(out)),
     ):
-        second.submit(done, planned).result()
+        second.submit(carried_out, planned).result()
 
 
 def test_columns_without_data_are_left_out_and_reported(npz, tmp_path):
@@ -250,12 +228,12 @@ def test_columns_without_data_are_left_out_and_reported(npz, tmp_path):
     missing = str(tmp_path / "nothing.npz")
     request = Request(tmp_path / "out", 1, {"arch": "mlp", **SMALL})
     chosen = {"only": ("pca",), "data": {"svhn": missing, "cifar10": str(npz)}}
-    found = done(reproduce(request, ("table2",), recorder, **chosen), recorder)
+    found = carried_out(reproduce(request, ("table2",), recorder, **chosen), recorder)
     [report] = found.reports
     assert len(found.failed) == len(recorder.warnings) == 1
     assert found.failed[0].startswith("svhn: ") and "nothing.npz" in found.failed[0]
     assert [column["data"] for column in report.document["columns"]] == ["cifar10", "cifar10"]
-    assert cell(report.document, "pca", "cifar10.probe_accuracy")["n"] == 1
+    assert cell_of(report.document, "pca", "cifar10.probe_accuracy")["n"] == 1
     assert "- svhn: " in report.path.with_suffix(".md").read_text()
     with pytest.raises(InputError, match=r"nothing\.npz"):
         reproduce(request, ("table2",), only_data=("svhn",), **chosen)

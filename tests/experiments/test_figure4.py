@@ -10,14 +10,13 @@ import pytest
 from softvq_cli import datasets
 from softvq_cli.errors import UsageError
 from softvq_cli.experiments import comparison
-from softvq_cli.experiments.backends import Where
 from softvq_cli.experiments.comparison import match, reproduce
 from softvq_cli.experiments.pool import Outcome
-from softvq_cli.experiments.report import carry_out
 from softvq_cli.experiments.study import Request, Study
 from softvq_cli.results.evaluate import BASIC, MAP, Evaluation
 from softvq_cli.training import checkpoint
 from softvq_cli.training.session import initial_model
+from tests.helpers import carried_out
 
 
 def matched(jobs, target):
@@ -29,8 +28,7 @@ def matched(jobs, target):
 
 def reproduced(name, out, npz, settings, **more):
     request = Request(out, 1, {"iterations": 4, "log_every": 1, "batch_size": 16, "K": 6, **settings})
-    studies = reproduce(request, (name,), data={"mnist": str(npz)}, **more)
-    return carry_out(studies, where=Where(jobs=1, device="cpu"))
+    return carried_out(reproduce(request, (name,), data={"mnist": str(npz)}, **more))
 
 
 def trained(job, *curve: tuple[int, float]):

@@ -19,7 +19,7 @@ from softvq_cli.results.evaluate import BASIC, MAP, PROBES, QUANTISED, at
 from softvq_cli.results.source import Source
 from softvq_cli.training import checkpoint, train
 from softvq_cli.words import BOTTLENECKS
-from tests.helpers import do, save_blobs
+from tests.helpers import StopAt, do, save_blobs
 
 
 @pytest.fixture
@@ -146,13 +146,9 @@ def test_a_part_that_cannot_be_measured_costs_no_other(make_job, monkeypatch):
         raise InputError("too few rows")
 
     monkeypatch.setattr("softvq_cli.results.measures.of_map", fails)
-    notes = []
-
-    class Listening(Reporter):
-        def note(self, text):
-            notes.append(text)
-
-    found = do(make_job("pca", parts=(MAP, BASIC)), Listening())
+    notes, reporter = [], Reporter()
+    reporter.note = notes.append
+    found = do(make_job("pca", parts=(MAP, BASIC)), reporter)
     assert found.parts == (BASIC,)
     assert len(notes) == 1 and "too few rows" in notes[0]
 
@@ -185,14 +181,8 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(make_job):
     shutil.rmtree(whole.folder)
 
     stop = threading.Event()
-
-    class Stopping(Reporter):
-        def progress(self, name, done, total, detail=""):
-            if (name, done) == ("training", 3):
-                stop.set()
-
     with pytest.raises(Interrupted):
-        do(whole, Stopping(), stop)
+        do(whole, StopAt(3, stop), stop)
     state = inspect(whole)
     assert (state.step, state.done) == (3, False)
     assert do(whole) == reference

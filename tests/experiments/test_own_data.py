@@ -10,11 +10,10 @@ import pytest
 from softvq_cli import datasets
 from softvq_cli.config import DataConfig
 from softvq_cli.errors import InputError, UsageError
-from softvq_cli.experiments.backends import Where
 from softvq_cli.experiments.own_data import compare, numeric_settings, parse_over, sweep
-from softvq_cli.experiments.report import carry_out
 from softvq_cli.experiments.study import Request
 from softvq_cli.training import checkpoint
+from tests.helpers import carried_out, cell_of
 
 SMALL = {"iterations": 4, "batch_size": 16, "latent_dim": 4, "K": 6}
 
@@ -29,10 +28,6 @@ def pixels(npz, tmp_path_factory):
     return path
 
 
-def done(studies):
-    return carry_out(studies, where=Where(jobs=1, device="cpu"))
-
-
 @pytest.fixture(scope="module")
 def request_of_all(npz, tmp_path_factory):
     settings = {**SMALL, "data": str(npz)}
@@ -41,22 +36,17 @@ def request_of_all(npz, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def document(request_of_all, pixels):
-    reports = done(compare(request_of_all, ("vq", "ae"), (pixels,)))
+    reports = carried_out(compare(request_of_all, ("vq", "ae"), (pixels,)))
     assert reports.failed == ()
     return json.loads(reports.reports[0].path.read_text())
-
-
-def cell(document, row, measure):
-    [cells] = [each["cells"] for each in document["rows"] if each["row"] == row]
-    return cells[f"blobs.{measure}"]
 
 
 def test_the_rows_are_bottlenecks_files_and_controls(document, request_of_all):
     assert [row["row"] for row in document["rows"]] == ["vq", "ae", "clip", "chance", "raw", "pca", "untrained"]
     assert [row["kind"] for row in document["rows"]] == ["model"] * 2 + ["control"] * 5
-    assert [cell(document, row["row"], "nmi")["n"] for row in document["rows"]] == [2, 2, 1, 2, 1, 1, 2]
+    assert [cell_of(document, row["row"], "blobs.nmi")["n"] for row in document["rows"]] == [2, 2, 1, 2, 1, 1, 2]
     assert document["baseline"] == "ae"
-    assert cell(document, "vq", "nmi")["versus_baseline"]["n"] == 2
+    assert cell_of(document, "vq", "blobs.nmi")["versus_baseline"]["n"] == 2
     assert {path.name for path in request_of_all.out.glob("compare.*")} == {
         f"compare.{kind}" for kind in ("json", "md", "csv", "tex", "png")
     }
@@ -64,9 +54,12 @@ def test_the_rows_are_bottlenecks_files_and_controls(document, request_of_all):
 
 def test_other_rows_are_divided_as_the_images_are_and_chance_knows_nothing_of_them(document):
     for measure in ("clustering_accuracy", "nmi", "probe_accuracy"):
-        assert cell(document, "clip", measure)["values"] == cell(document, "raw", measure)["values"]
-    chance = cell(document, "chance", "probe_accuracy")
-    assert chance["mean"] < 0.6 < cell(document, "raw", "probe_accuracy")["mean"]
+        assert (
+            cell_of(document, "clip", f"blobs.{measure}")["values"]
+            == cell_of(document, "raw", f"blobs.{measure}")["values"]
+        )
+    chance = cell_of(document, "chance", "blobs.probe_accuracy")
+    assert chance["mean"] < 0.6 < cell_of(document, "raw", "blobs.probe_accuracy")["mean"]
     assert len(set(chance["values"])) == 2
 
 
@@ -112,7 +105,7 @@ def test_a_file_in_another_order_is_reported(request_of_all, tmp_path, pixels):
     order = np.random.default_rng(0).permutation(150)
     np.save(other, np.load(pixels)[order])
     np.save(tmp_path / "other.labels.npy", np.load(pixels.with_suffix(".labels.npy"))[order])
-    reports = done(compare(request_of_all, ("ae",), (other,)))
+    reports = carried_out(compare(request_of_all, ("ae",), (other,)))
     assert [line.split(":")[0] for line in reports.failed] == ["blobs-other"]
 
 
@@ -120,7 +113,7 @@ def test_a_file_in_another_order_is_reported(request_of_all, tmp_path, pixels):
 def swept(npz, tmp_path_factory):
     settings = {"data": str(npz), "bottleneck": "vq", "iterations": 4, "batch_size": 16, "latent_dim": 4}
     request = Request(tmp_path_factory.mktemp("sweep") / "out", 2, settings, "softvq sweep --over K=8,2")
-    [report] = done(sweep(request, {"K": (8, 2)})).reports
+    [report] = carried_out(sweep(request, {"K": (8, 2)})).reports
     return request, report
 
 
@@ -175,7 +168,7 @@ def test_a_wrong_sweep_is_refused(texts, word):
 def test_several_settings_are_a_grid(npz, tmp_path):
     settings = {"data": str(npz), "bottleneck": "vq", "iterations": 2, "batch_size": 16, "latent_dim": 4}
     request = Request(tmp_path / "out", 1, settings)
-    [report] = done(sweep(request, parse_over(["K=4,2", "beta=0.5,0.25"]))).reports
+    [report] = carried_out(sweep(request, parse_over(["K=4,2", "beta=0.5,0.25"]))).reports
     document = report.document
     assert [row["label"] for row in document["rows"]] == [
         f"K = {K}, beta = {beta}" for K in (2, 4) for beta in (0.25, 0.5)

@@ -18,32 +18,10 @@ from softvq_cli.experiments import backends, pool, worker
 from softvq_cli.experiments.backends import LocalWorkers, Where
 from softvq_cli.experiments.job import inspect
 from softvq_cli.experiments.worker import Order
-from softvq_cli.reporter import Reporter
 from softvq_cli.version import __version__
-from tests.helpers import do
+from tests.helpers import Recorder, do
 
 HERE = Where(jobs=1, device="cpu")
-
-
-class Recorder(Reporter):
-    """Records the reports of a pool, and calls a function at each progress report."""
-
-    def __init__(self, act=lambda detail: None):
-        self.notes, self.warnings, self.last, self.act = [], [], None, act
-
-    def note(self, text):
-        self.notes.append(text)
-
-    def warn(self, text):
-        self.warnings.append(text)
-
-    def progress(self, name, done, total, detail=""):
-        self.last = done, total
-        self.act(detail)
-
-    @property
-    def done(self):
-        return [note.split()[0] for note in self.notes if " done, " in note]
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,7 @@ from softvq_cli.errors import Interrupted, SoftVQError
 from softvq_cli.experiments import pool
 from softvq_cli.experiments.backends import SchedulerWorkers, Where
 from softvq_cli.experiments.job import inspect
-from softvq_cli.reporter import Reporter
-from tests.helpers import Fork, Zygote, do, wait_for
+from tests.helpers import Fork, Recorder, Zygote, do, wait_for
 
 
 class Site:
@@ -54,20 +53,16 @@ def site(zygote, tmp_path):
     site.close()
 
 
-class Acting(Reporter):
-    """Calls a function once, when a checkpoint exists and training continues."""
+def acting(jobs, act):
+    """A reporter that calls a function once, when all jobs train and have checkpoints."""
+    acted = []
 
-    def __init__(self, jobs, act):
-        self.jobs, self.act, self.acted, self.done = jobs, act, False, []
+    def look(detail):
+        if not acted and all(f"{job.name} training" in detail and (job.folder / "ckpt.pt").exists() for job in jobs):
+            acted.append(True)
+            act()
 
-    def progress(self, name, done, total, detail=""):
-        going = [job for job in self.jobs if f"{job.name} training" in detail]
-        if not self.acted and len(going) == len(self.jobs) and all((job.folder / "ckpt.pt").exists() for job in going):
-            self.acted = True
-            self.act()
-
-    def note(self, text):
-        self.done += [text.split()[0]] * (" done, " in text)
+    return Recorder(look)
 
 
 def test_a_killed_workers_job_is_completed_by_another_with_the_same_numbers(site, make_job):
@@ -77,12 +72,13 @@ def test_a_killed_workers_job_is_completed_by_another_with_the_same_numbers(site
         for file in job.folder.iterdir():
             file.unlink()
     first, _ = site.work(), site.work()
-    observer = Acting(jobs, lambda: first.send(signal.SIGKILL))
+    killed = []
+    observer = acting(jobs, lambda: killed.append(first.send(signal.SIGKILL)))
     with SchedulerWorkers(Where(device="cpu", scheduler=site.address)) as cluster:
         cluster.start()
         cluster.client.wait_for_workers(2, timeout=60)  # else one of them gets both jobs
         found = pool.run(jobs, cluster, reporter=observer)
-    assert observer.acted
+    assert killed
     assert not found.failures
     assert [found.evaluations[job].numbers for job in jobs] == reference
     assert sorted(observer.done) == ["soft-vq-s0", "soft-vq-s1"]
@@ -95,7 +91,7 @@ def test_a_stop_leaves_checkpoints_and_the_workers(site, make_job):
         pytest.raises(Interrupted, match="0 of 1"),
         SchedulerWorkers(Where(device="cpu", scheduler=site.address)) as cluster,
     ):
-        pool.run([job], cluster, reporter=Acting([job], stop.set), stop=stop)
+        pool.run([job], cluster, reporter=acting([job], stop.set), stop=stop)
     assert worker.lives()
     assert 0 < inspect(job).step < 10_000_000
     again = make_job("pca")

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
@@ -18,6 +18,8 @@ from softvq_cli.reporter import Reporter
 
 if TYPE_CHECKING:
     from softvq_cli.experiments.job import Job
+    from softvq_cli.experiments.report import Reports
+    from softvq_cli.experiments.study import Study
     from softvq_cli.results.evaluate import Evaluation
 
 WIDTHS, CHANNELS = (8, 8, 16), (4, 4, 8, 8)
@@ -101,6 +103,46 @@ def do(job: Job, reporter: Reporter | None = None, stop: threading.Event | None 
     if isinstance(result, SoftVQError):
         raise result
     return result
+
+
+class Recorder(Reporter):
+    """Records notes and warnings, and calls a function with each detail of the progress."""
+
+    def __init__(self, act: Callable[[str], object] = lambda detail: None) -> None:
+        self.notes: list[str] = []
+        self.warnings: list[str] = []
+        self.last: tuple[float, int | None] | None = None
+        self.act = act
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+    def progress(self, name: str, done: float, total: int | None, detail: str = "") -> None:
+        self.last = done, total
+        self.act(detail)
+
+    @property
+    def done(self) -> list[str]:
+        """The jobs of a pool that were done."""
+        return [note.split()[0] for note in self.notes if " done, " in note]
+
+
+def carried_out(studies: Sequence[Study], reporter: Reporter | None = None) -> Reports:
+    """Carry out studies with one process."""
+    from softvq_cli.experiments.backends import Where
+    from softvq_cli.experiments.report import carry_out
+
+    return carry_out(studies, where=Where(jobs=1, device="cpu"), reporter=reporter)
+
+
+def cell_of(document: dict[str, Any], row: str, column: str) -> dict[str, Any]:
+    """The cell of a report's document."""
+    [cells] = [each["cells"] for each in document["rows"] if each["row"] == row]
+    found: dict[str, Any] = cells[column]
+    return found
 
 
 def state(folder: Path) -> dict[str, Any]:

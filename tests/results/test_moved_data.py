@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
-import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from softvq_cli.errors import InputError, Interrupted, UsageError
+from softvq_cli.errors import InputError, UsageError
 from softvq_cli.files import read_json
 from softvq_cli.reporter import Reporter
 from softvq_cli.results.source import Source
 from softvq_cli.training import train
+from tests.helpers import outcome, stopped
 
 SMALL: dict[str, Any] = {"latent_dim": 2, "K": 3, "iterations": 4, "batch_size": 4, "log_every": 2}
 
@@ -83,28 +83,19 @@ def test_what_lies_next_to_embeddings_names_no_folder(project: Path) -> None:
 
 def unfinished(folder: Path) -> None:
     """Make the run of ``folder`` one that was stopped at step 2."""
-
-    stop = threading.Event()
-
-    class Stopping(Reporter):
-        def progress(self, name: str, done: float, total: int | None, detail: str = "") -> None:
-            if (name, done) == ("training", 2):
-                stop.set()
-
     shutil.rmtree(folder)
-    with pytest.raises(Interrupted):
-        train(SMALL | {"data": "photos.npz"}, out=folder, device="cpu", reporter=Stopping(), stop=stop)
+    stopped(SMALL | {"data": "photos.npz"}, folder, 2, device="cpu")
 
 
 def test_a_run_whose_data_were_moved_goes_on_to_the_same_end(project: Path) -> None:
     run = Path("runs/one")
-    expected = read_json_lines(run / "metrics.jsonl")
+    expected = outcome(run)
     unfinished(run)
     Path("photos.npz").rename("pictures.npz")
     with pytest.raises(InputError, match="data"):
         train({}, out=run, resume=True, device="cpu")
     train({"data": "pictures.npz"}, out=run, resume=True, device="cpu")
-    assert read_json_lines(run / "metrics.jsonl") == expected
+    assert outcome(run) == expected
     assert read_json(run / "config.json")["data"]["data"] == "photos.npz"
 
 
@@ -122,9 +113,3 @@ def test_a_run_goes_on_from_elsewhere(project: Path, monkeypatch: pytest.MonkeyP
     unfinished(Path("runs/one"))
     monkeypatch.chdir(project.parent / "elsewhere")
     assert train({}, out=project / "runs" / "one", resume=True, device="cpu").metrics["step"] == 4
-
-
-def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """Remove times."""
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k not in ("seconds", "steps_per_second")} for line in lines]
