@@ -2,7 +2,6 @@
 
 - docs/commands/: the help pages, one page per command, and one page for the settings that commands share;
 - docs/architecture.md: the list of files, from their docstrings;
-- docs/schemas: the JSON schemas, from the classes in softvq_cli/cli/documents.py;
 - docs/results: Markdown, CSV, LaTeX and figures (apart from maps) from the JSON documents;
 - docs/RESULTS.md and docs/studies: the text between ``<!-- table FILE MEASURE… -->`` and the like (see KINDS) and
   ``<!-- end -->``, from the same documents and docs/results/claims.toml.
@@ -23,13 +22,11 @@ import re
 import textwrap
 import tomllib
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Literal, NotRequired, Union, get_args, get_origin, get_type_hints
+from typing import Any
 from unittest import mock
 
 from softvq_cli.__main__ import main
 from softvq_cli.cli.app import COMMANDS
-from softvq_cli.cli.documents import DOCUMENTS, OPEN
 from softvq_cli.experiments import formats
 from softvq_cli.experiments.document import versus
 from softvq_cli.experiments.report import write_forms
@@ -41,8 +38,6 @@ RESULTS = Path(__file__).with_name("results")
 RESULT_PAGES = (Path(__file__).with_name("RESULTS.md"), *sorted(Path(__file__).with_name("studies").glob("*.md")))
 CLAIMS = tomllib.loads((RESULTS / "claims.toml").read_text(encoding="utf-8"))
 PACKAGE = Path(__file__).resolve().parents[1] / "softvq_cli"
-SCHEMAS = Path(__file__).with_name("schemas")
-PLAIN = {str: "string", bool: "boolean", int: "integer", float: "number", NoneType: "null"}
 SETTINGS = ("Data settings", "Model settings", "Loss settings", "Train settings")
 """The sections of a help page that several commands share."""
 ALL_SETTINGS = "train"
@@ -115,40 +110,6 @@ def command_pages() -> dict[str, str]:
     """Name of a file in docs/commands → its text."""
     names = [name for group in COMMANDS.values() for name in group]
     return {"settings.md": settings_page(), **{f"{name}.md": command_page(name) for name in names}}
-
-
-def schema(kind: Any) -> dict[str, Any]:  # noqa: PLR0911 (one for each kind of type)
-    """The JSON schema of a type: a class with named fields, a container, or a scalar."""
-    origin, arguments = get_origin(kind), get_args(kind)
-    if kind is Any:
-        return {}
-    if origin is Literal:
-        return {"enum": list(arguments)}
-    if origin is NotRequired:
-        return schema(arguments[0])
-    if origin in (Union, UnionType):
-        return {"anyOf": [schema(each) for each in arguments]}
-    if origin is list:
-        return {"type": "array", "items": schema(arguments[0])}
-    if origin is dict:
-        return {"type": "object", "additionalProperties": schema(arguments[1])}
-    if kind in PLAIN:
-        return {"type": PLAIN[kind]}
-    fields = get_type_hints(kind, include_extras=True)
-    return {
-        "description": " ".join((kind.__doc__ or "").split()),
-        "type": "object",
-        "properties": {name: schema(of_field) for name, of_field in fields.items()},
-        "required": [name for name, of_field in fields.items() if get_origin(of_field) is not NotRequired],
-        "additionalProperties": kind in OPEN,
-    }
-
-
-def schemas() -> dict[str, str]:
-    """Name of a file in docs/schemas → its text."""
-    head = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
-    documents = {name: {**head, "title": f"softvq {name}", **schema(kind)} for name, kind in DOCUMENTS.items()}
-    return {f"{name}.json": json.dumps(each, indent=2, ensure_ascii=False) + "\n" for name, each in documents.items()}
 
 
 def files() -> str:
@@ -347,9 +308,8 @@ if __name__ == "__main__":
     for each in RESULT_PAGES:
         each.write_text(with_tables(each), encoding="utf-8")
     ARCHITECTURE.write_text(architecture(), encoding="utf-8")
-    for folder, texts in ((SCHEMAS, schemas()), (COMMAND_PAGES, command_pages())):
-        folder.mkdir(exist_ok=True)
-        for name, text in texts.items():
-            (folder / name).write_text(text, encoding="utf-8")
+    COMMAND_PAGES.mkdir(exist_ok=True)
+    for name, text in command_pages().items():
+        (COMMAND_PAGES / name).write_text(text, encoding="utf-8")
     for path in RESULTS.rglob("*.json"):
         write_forms(json.loads(path.read_text(encoding="utf-8")), path.parent)
