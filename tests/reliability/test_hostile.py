@@ -207,7 +207,10 @@ def test_pickles_in_arrays_are_refused(tmp_path: Path, trap: Path) -> None:
     np.savez(tmp_path / "a.npz", images=objects, labels=objects)
     (tmp_path / "b.npz").write_bytes(pickle.dumps(Trap(trap)))
     (tmp_path / "b.npy").write_bytes(pickle.dumps(Trap(trap)))
-    for name in ("a.npy", "a.npz", "b.npz", "b.npy"):
+    header = b"{'descr': '|O', 'fortran_order': False, 'shape': (2, 2)}\n"
+    pointers = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + bytes(range(32))
+    (tmp_path / "c.npy").write_bytes(pointers)  # of the size that its header promises
+    for name in ("a.npy", "a.npz", "b.npz", "b.npy", "c.npy"):
         softvq("train", "--data", tmp_path / name, "-o", tmp_path / "run").refused(3, name)
         softvq("cluster", tmp_path / name, "-k", 2).refused(3, name)
         softvq("info", tmp_path / name).refused(3, name)

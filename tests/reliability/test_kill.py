@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import random
 import re
 import shlex
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -16,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from softvq_cli.training import checkpoint
 from tests.helpers import STEPS, Zygote, installed, state, step_of, temporaries, training, wait_for
 
 
@@ -141,22 +137,3 @@ def test_the_command_shown_after_an_interrupt_works_as_printed(
     fork.send(number)
     ended = fork.end()
     assert ended.code == 130 and printed in ended.err
-
-
-@pytest.mark.slow
-def test_the_shell_runs_the_command_that_is_shown(npz: Path, tmp_path: Path) -> None:
-    process = installed(*training(npz, "it's here", iterations=40, log_every=1), cwd=tmp_path)
-    wait_for(tmp_path / "it's here" / "metrics.jsonl")
-    process.terminate()
-    err = process.communicate(timeout=300)[1]
-    assert process.returncode == 130
-    shell = subprocess.run(
-        ["sh", "-c", command_shown(err)],
-        cwd=tmp_path,
-        env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (shell.returncode, shell.stdout) == (0, "it's here/ckpt.pt\n"), shell
-    assert checkpoint.load(tmp_path / "it's here" / "ckpt.pt").finished
