@@ -15,11 +15,7 @@ _DECIDED = (*WAITING, "GOMP_SPINCOUNT", "KMP_LIBRARY")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code.
-
-    Args:
-        argv: the words after ``softvq``; the default is those of the process.
-    """
+    """Run one command and return its exit code. ``argv`` has the words after ``softvq``; default: of the process."""
     if argv is None and not any(name in os.environ for name in _DECIDED):
         os.environ.update(WAITING)  # before the libraries are loaded, which read it then
     try:

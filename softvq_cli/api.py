@@ -69,19 +69,15 @@ def embed(model: Checkpoint | Autoencoder | str | os.PathLike[str], images: Any,
     """
     if isinstance(model, str | os.PathLike):
         model = load(model)
-    if isinstance(model, Checkpoint):
-        if model.model.of_vectors:
-            return represent(model.model, checked(images, "the array"), what)
-        shape, setting = model.model.image_shape, model.config.data.pixel_range
-        return represent(model.model, _bytes_or_scaled(_array_of(images, shape, setting), model), what)
-    if model.of_vectors:
-        return represent(model, checked(images, "the array"), what)
-    array = _array_of(images, model.image_shape, "auto")
-    return represent(
-        model,
-        _bytes(array, "an autoencoder does not know the range of the images: give its checkpoint, or uint8 images"),
-        what,
-    )
+    network = model.model if isinstance(model, Checkpoint) else model
+    if network.of_vectors:
+        array = checked(images, "the array")
+    elif isinstance(model, Checkpoint):
+        array = _bytes_or_scaled(_array_of(images, network.image_shape, model.config.data.pixel_range), model)
+    else:
+        unknown = "an autoencoder does not know the range of the images: give its checkpoint, or uint8 images"
+        array = _bytes(_array_of(images, network.image_shape, "auto"), unknown)
+    return represent(network, array, what)
 
 
 def _array_of(images: Any, shape: tuple[int, ...], setting: str) -> np.ndarray:

@@ -17,11 +17,7 @@ from typing import Any
 
 
 class Shared:
-    """A process-wide setting that several threads may hold at once: the first sets it, the last restores it.
-
-    Args:
-        setting: returns a context manager that applies it.
-    """
+    """A process-wide setting that several threads may hold at once: the first sets it, the last restores it."""
 
     def __init__(self, setting: Callable[[], contextlib.AbstractContextManager[Any]]) -> None:
         self._setting, self._lock, self._users = setting, threading.RLock(), 0

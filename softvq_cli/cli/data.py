@@ -79,12 +79,10 @@ def data(
         "data": [{**dataclasses.asdict(state), "path": state.path and str(state.path)} for state in states],
     }
     terminal.result(document, lambda: data_table(document))
-    problems = {state.name: state.problem if state.present else "not here" for state in states}
-    bad = [
-        f"{state.name} ({problems[state.name]})"
-        for state in states
-        if problems[state.name] and (state.present or names)
-    ]
+    problems = {
+        state.name: state.problem if state.present else "not here" for state in states if state.present or names
+    }
+    bad = [f"{name} ({problem})" for name, problem in problems.items() if problem]
     if action == "check" and bad:
         raise InputError(f"missing or damaged: {', '.join(bad)}; 'softvq data fetch NAME' downloads them again")
     where = option_words({"data_dir": data_dir})

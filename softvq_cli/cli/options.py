@@ -47,7 +47,7 @@ def option(default: Any, text: str, *spellings: str, value: str | Sequence[str] 
     Args:
         default: its default; ``...`` if it is required.
         text: its help text.
-        *spellings: a short form, ``-o``; also the long form if it is not that of the parameter's name.
+        *spellings: a short form, ``-o``, and the long form if it differs from the parameter's name.
         value: what its value is, or the allowed words. By default it follows from the type of the parameter.
         **more: further arguments of ``typer.Option``.
     """
@@ -169,14 +169,10 @@ _CONFIG = "config.json"
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Read settings by name from a TOML file, at the top level or in the sections of ``config.json``, or from a run.
+    """Read settings by name from a TOML file, the ``config.json`` of a run, or its folder.
 
-    Args:
-        path: a TOML file, the ``config.json`` of a run, or its folder.
-
-    Raises:
-        InputError: the file cannot be read or is of another kind.
-        UsageError: an unknown name, a wrong type, or a value out of range.
+    In a TOML file they stand at the top level or in the sections of ``config.json``. InputError: the file cannot be
+    read or is of another kind. UsageError: an unknown name, a wrong type, or a value out of range.
     """
     path = path / _CONFIG if path.is_dir() else path
     content = _settings_of_run(path) if path.suffix == ".json" else _toml(path)

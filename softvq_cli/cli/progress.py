@@ -32,13 +32,7 @@ _FIGURES = {"loss": "loss", "test_nmse": "test", "perplexity": "ppl", "posterior
 class Terminal(Reporter):
     """Both streams of one command: results on standard output, everything else on standard error.
 
-    Args:
-        quiet: no bars, notes and hints; results, warnings and errors remain.
-        as_json: print results as one JSON document, also on a terminal.
-        clock: returns the time in seconds.
-
-    Attributes:
-        stop: the event that the first Ctrl-C sets in a stoppable stage.
+    ``quiet`` omits bars, notes and hints, but not warnings. ``clock`` returns the time in seconds.
     """
 
     def __init__(
@@ -46,6 +40,7 @@ class Terminal(Reporter):
     ) -> None:
         self.quiet, self.as_json = quiet, as_json
         self.stop = threading.Event()
+        """The first Ctrl-C in a stoppable stage sets it."""
         self._clock = clock
         self._said: set[str] = set()
         self._stoppable = ""

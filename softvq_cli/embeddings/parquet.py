@@ -57,14 +57,16 @@ def write(path: Path, rows: Embedding, columns: Columns) -> None:
     import pyarrow as pa
     from pyarrow.parquet import ParquetWriter
 
-    fields = _fields(rows, columns)
-    features = {name: feature for name, (_, feature) in fields.items()}
+    fields = _content(rows, columns, slice(0))
+    features = {name: feature for name, (_, feature, _) in fields.items()}
     metadata = {_OURS: _stamp(rows), _HUGGING_FACE: json.dumps({"info": {"features": features}})}
-    schema = pa.schema([(name, kind) for name, (kind, _) in fields.items()], metadata)
+    schema = pa.schema([(name, kind) for name, (kind, _, _) in fields.items()], metadata)
     discard_abandoned(path.parent, glob.escape(path.name))
     with atomic_write(path) as file, ParquetWriter(file, schema) as writer:
         for start in range(0, len(rows), _ROWS):
-            writer.write_batch(_batch(schema, rows, columns, slice(start, start + _ROWS)))
+            content = _content(rows, columns, slice(start, start + _ROWS))
+            arrays = [v if isinstance(v, pa.Array) else pa.array(v, kind) for kind, _, v in content.values()]
+            writer.write_batch(pa.record_batch(arrays, schema=schema))
 
 
 def write_codes(path: Path, rows: Embedding, in_train: np.ndarray | None = None) -> None:
@@ -149,73 +151,46 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...], An
         return z, labels, _class_names(metadata) if labelled else (), ours
 
 
-def _fields(rows: Embedding, columns: Columns) -> dict[str, tuple[Any, Any]]:
-    """The type of each column in Arrow and in ``datasets``."""
+def _content(rows: Embedding, columns: Columns, part: slice) -> dict[str, tuple[Any, Any, Any]]:
+    """Name of each column → its type in Arrow, its type in ``datasets``, and its values in the rows ``part``."""
     import pyarrow as pa
-
-    def value(kind: str) -> dict[str, str]:
-        return {"dtype": kind, "_type": "Value"}
 
     def many(kind: str, length: int = -1) -> dict[str, Any]:
-        return {"feature": value(kind), "length": length, "_type": "Sequence"}
+        return {"feature": {"dtype": kind, "_type": "Value"}, "length": length, "_type": "Sequence"}
 
-    d = rows.z.shape[1]
-    fields: dict[str, tuple[Any, Any]] = {
-        "index": (pa.int64(), value("int64")),
-        "vector": (pa.list_(pa.float32(), d), many("float32", d)),
+    z, numbers = np.ascontiguousarray(rows.z[part], dtype=np.float32), np.arange(len(rows))[part]
+    files = [_text(name) for name in (rows.info.get("file_names") or [])[part]]
+    d = z.shape[1]
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(z.reshape(-1)), d)
+    whole, text = {"dtype": "int64", "_type": "Value"}, {"dtype": "string", "_type": "Value"}
+    content: dict[str, tuple[Any, Any, Any]] = {
+        "index": (pa.int64(), whole, numbers),
+        "vector": (pa.list_(pa.float32(), d), many("float32", d), vectors),
     }
     if rows.labels is not None:
-        names = list(rows.class_names)
-        fields["label"] = (pa.int64(), {"names": names, "_type": "ClassLabel"} if names else value("int64"))
+        names, labels = list(rows.class_names), rows.labels[part]
+        content["label"] = (pa.int64(), {"names": names, "_type": "ClassLabel"} if names else whole, labels)
         if names:
-            fields["class"] = (pa.string(), value("string"))
+            content["class"] = (pa.string(), text, [_text(names[label]) for label in labels])
     if rows.info.get("file_names"):
-        fields["file"] = (pa.string(), value("string"))
+        content["file"] = (pa.string(), text, files)
     if "split" in rows.info:
-        fields["split"] = (pa.string(), value("string"))
+        content["split"] = (pa.string(), text, _splits(rows.info["split"], columns.in_train, part, len(numbers)))
     if columns.images is not None:
-        fields["image"] = (pa.struct([("bytes", pa.binary()), ("path", pa.string())]), {"_type": "Image"})
+        kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+        pairs = zip(map(_png, columns.images[part]), files or [f"{number}.png" for number in numbers], strict=True)
+        content["image"] = (kind, {"_type": "Image"}, [{"bytes": png, "path": path} for png, path in pairs])
     if columns.map is not None:
-        fields |= {axis: (pa.float32(), value("float32")) for axis in "xy"}
+        for axis, values in zip("xy", columns.map[part].astype(np.float32).T, strict=True):
+            content[axis] = (pa.float32(), {"dtype": "float32", "_type": "Value"}, values)
     if columns.clusters is not None:
-        fields["cluster"] = (pa.int64(), value("int64"))
+        content["cluster"] = (pa.int64(), whole, columns.clusters[part])
     if columns.neighbours is not None:
         kind = pa.struct([("ids", pa.list_(pa.int64())), ("distances", pa.list_(pa.float32()))])
-        fields["neighbors"] = (kind, {"ids": many("int64"), "distances": many("float32")})
-    return fields
-
-
-def _batch(schema: Any, rows: Embedding, columns: Columns, part: slice) -> Any:
-    """The rows ``part`` as a record batch."""
-    import pyarrow as pa
-
-    z = np.ascontiguousarray(rows.z[part], dtype=np.float32)
-    numbers = np.arange(len(rows))[part]
-    files = [_text(name) for name in (rows.info.get("file_names") or [])[part]]
-    content: dict[str, Any] = {"index": numbers}
-    if rows.labels is not None:
-        content["label"] = rows.labels[part]
-        content["class"] = [_text(rows.class_names[label]) for label in rows.labels[part]] if rows.class_names else []
-    content["file"] = files
-    content["split"] = _splits(rows.info.get("split"), columns.in_train, part, len(numbers))
-    if columns.images is not None:
-        paths = files or [f"{number}.png" for number in numbers]
-        images = map(_png, columns.images[part])
-        content["image"] = [{"bytes": png, "path": path} for png, path in zip(images, paths, strict=True)]
-    if columns.map is not None:
-        content["x"], content["y"] = columns.map[part].astype(np.float32).T
-    if columns.clusters is not None:
-        content["cluster"] = columns.clusters[part]
-    if columns.neighbours is not None:
-        pairs = zip(*(array[part].tolist() for array in columns.neighbours), strict=True)
-        content["neighbors"] = [{"ids": ids, "distances": distances} for ids, distances in pairs]
-    arrays = [
-        pa.FixedSizeListArray.from_arrays(pa.array(z.reshape(-1)), z.shape[1])
-        if field.name == "vector"
-        else pa.array(content[field.name], field.type)
-        for field in schema
-    ]
-    return pa.record_batch(arrays, schema=schema)
+        near = zip(*(array[part].tolist() for array in columns.neighbours), strict=True)
+        cells = [{"ids": ids, "distances": distances} for ids, distances in near]
+        content["neighbors"] = (kind, {"ids": many("int64"), "distances": many("float32")}, cells)
+    return content
 
 
 def _splits(split: Any, in_train: np.ndarray | None, part: slice, count: int) -> list[str]:

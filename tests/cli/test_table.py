@@ -103,12 +103,15 @@ def test_hugging_face_opens_the_table_with_its_images(softvq, trained, parquet, 
 def test_a_table_that_fails_leaves_what_was_there(softvq, trained, parquet, tmp_path, monkeypatch):
     from softvq_cli.embeddings import parquet as table
 
-    def fails(*_):
+    def fails(rows, columns, part):
+        if part.start is None:  # the schema
+            return content(rows, columns, part)
         raise OSError(28, "No space left on device")
 
+    content = table._content
     (tmp_path / "z.parquet").write_text("old")
     softvq("embed", trained, "-o", "z.parquet").refused(4, "z.parquet", "--overwrite")
-    monkeypatch.setattr(table, "_batch", fails)
+    monkeypatch.setattr(table, "_content", fails)
     softvq("embed", trained, "-o", "z.parquet", "--overwrite", "-q").refused(1, "z.parquet", os.strerror(errno.ENOSPC))
     assert [path.name for path in tmp_path.iterdir()] == ["z.parquet"]
     assert (tmp_path / "z.parquet").read_text() == "old"
