@@ -201,6 +201,19 @@ def arrow_file(path: Path) -> Any:
 
 
 @contextlib.contextmanager
+def reading(where: Path | str, kind: str) -> Iterator[None]:
+    """Convert any error about a file that should be ``kind`` to one line."""
+    try:
+        yield
+    except SoftVQError:
+        raise
+    except OSError as error:
+        raise InputError(f"cannot read {where}: {error.strerror or one_line(error)}") from error
+    except Exception as error:  # libraries raise many kinds on damaged bytes
+        raise InputError(f"{where} is damaged or not {kind}: {one_line(error)}") from error
+
+
+@contextlib.contextmanager
 def arrow_errors(path: Path, kind: str) -> Iterator[None]:
     """Convert any error of pyarrow about a file that should be a ``kind`` to one line."""
     try:

@@ -22,7 +22,8 @@ from typing import IO, cast
 
 from softvq_cli.datasets import cache, naming
 from softvq_cli.datasets.records import Fetch, Records, Source, fetch_from
-from softvq_cli.errors import InputError, SoftVQError, UsageError, one_line
+from softvq_cli.errors import InputError, UsageError
+from softvq_cli.files import reading
 
 ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 """File name suffixes of archives."""
@@ -304,16 +305,10 @@ class _Stream:
 
 @contextmanager
 def _archive_errors(path: Path) -> Iterator[None]:
-    """Convert any error of the libraries about damaged bytes to one line."""
-    try:
-        yield
-    except (SoftVQError, GeneratorExit, KeyboardInterrupt):
-        raise
-    except LookupError as error:
-        if "unknown encoding" not in str(error):
-            raise InputError(f"{path} is damaged or not such an archive: {one_line(error)}") from error
-        raise UsageError("{name_encoding}: {}; common encodings are shift_jis, gbk, cp866", error) from error
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or one_line(error)}") from error
-    except Exception as error:  # zipfile and tarfile raise a dozen kinds
-        raise InputError(f"{path} is damaged or not such an archive: {one_line(error)}") from error
+    with reading(path, "such an archive"):
+        try:
+            yield
+        except LookupError as error:
+            if "unknown encoding" not in str(error):
+                raise
+            raise UsageError("{name_encoding}: {}; common encodings are shift_jis, gbk, cp866", error) from error

@@ -8,8 +8,7 @@ import math
 import os
 import re
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,11 @@ from softvq_cli import npy
 from softvq_cli.config import DataConfig, image_shape
 from softvq_cli.datasets import cache, matlab, pixel_range, vectors
 from softvq_cli.datasets.dataset import Dataset, Lazy, rows_of, training_rows
-from softvq_cli.datasets.named import idx_header, read_idx
+from softvq_cli.datasets.named import read_idx
 from softvq_cli.datasets.naming import ROLES, Role, check_expansion, is_document, role_of, shorten
 from softvq_cli.datasets.records import Coded, Division, divide
-from softvq_cli.errors import InputError, Message, one_line
+from softvq_cli.errors import InputError, Message
+from softvq_cli.files import reading
 
 ENDINGS = (".npz", ".npy", ".mat")
 _IN_MEMORY = 1 << 30
@@ -263,7 +263,6 @@ def _as_images(array: np.ndarray, where: str, setting: str | None) -> tuple[np.n
 
 
 def _orders(shape: tuple[int, ...]) -> list[str]:
-    """The possible orders of axes for this shape."""
     if len(shape) == 3:
         single = ["HWC"] if shape[2] in _CHANNELS and shape[:2] != (1, 1) else []
         return ["NHW", *single, *(["CHW"] if shape[0] == 3 and shape[2] not in _CHANNELS else [])]
@@ -284,7 +283,6 @@ def _as_given(array: np.ndarray, where: str, shape: tuple[int, int, int], settin
 
 
 def _flat_hint(columns: int) -> str:
-    """Suggest image shapes for rows with so many numbers."""
     sides = ((math.isqrt(columns // channels), channels) for channels in _CHANNELS)
     shape = next(
         (f"{side},{side},{channels}" for side, channels in sides if side * side * channels == columns), "H,W,C"
@@ -352,16 +350,8 @@ def _unpacked_name(path: Path) -> str:
 
 
 def _idx_array(path: Path) -> np.ndarray:
-    """Read the array in an idx file; its size is compared with its header before unpacking."""
-    with _errors(path, "idx"), gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
-        start = file.read(4)
-        start += file.read(4 * start[3]) if len(start) == 4 else b""
-        header, packed = idx_header(start), path.stat().st_size
-        size = 0 if header is None else math.prod(header[1]) * header[0].itemsize
-        check_expansion(path, packed, size)
-        if path.suffix != ".gz" and packed != len(start) + size:
-            size = 0  # a damaged file, which is detected below without reading it
-        return read_idx(start + file.read(size + 1), str(path), "")
+    with reading(path, "an idx file"), gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+        return read_idx(file, path.stat().st_size, str(path))
 
 
 def _npy(path: Path) -> Arrays:
@@ -372,7 +362,7 @@ def _npy(path: Path) -> Arrays:
 
 
 def _npz(path: Path) -> Arrays:
-    with _errors(path, ".npz"), zipfile.ZipFile(path) as archive:
+    with reading(path, "an .npz file"), zipfile.ZipFile(path) as archive:
         infos = archive.infolist()
     check_expansion(path, path.stat().st_size, sum(info.file_size for info in infos))
     by_name = {info.filename.removesuffix(".npy"): info for info in infos}
@@ -380,13 +370,12 @@ def _npz(path: Path) -> Arrays:
 
 
 def _npz_array(path: Path, name: str, info: zipfile.ZipInfo) -> np.ndarray:
-    with _errors(f"{path}: {name}", ".npz"), zipfile.ZipFile(path) as archive, archive.open(info) as file:
+    with reading(f"{path}: {name}", "an .npz file"), zipfile.ZipFile(path) as archive, archive.open(info) as file:
         return npy.read_array(file, f"{path}: {name}", info.file_size)
 
 
 def _mat(path: Path) -> Arrays:
-    """The arrays of a MATLAB file up to version 7."""
-    with _errors(path, ".mat"):
+    with reading(path, "an .mat file"):
         content = matlab.read(path, path.read_bytes())
     return {name: partial(_real, path, name, array) for name, array in content.items()}
 
@@ -395,19 +384,6 @@ def _real(path: Path, name: str, array: np.ndarray | None) -> np.ndarray:
     if array is None:
         raise InputError(f"{path}: {name} is not an array of real numbers")
     return array
-
-
-@contextmanager
-def _errors(where: Path | str, kind: str) -> Iterator[None]:
-    """Convert any error of the libraries about damaged bytes to one line."""
-    try:
-        yield
-    except InputError:
-        raise
-    except OSError as error:
-        raise InputError(f"cannot read {where}: {error.strerror or one_line(error)}") from error
-    except Exception as error:  # zipfile, gzip and scipy raise many kinds
-        raise InputError(f"{where} is damaged or not an {kind} file: {one_line(error)}") from error
 
 
 def _key(path: Path, config: DataConfig) -> str:

@@ -259,7 +259,6 @@ _BLACK, _WHITE = 31, 0.9
 
 
 def _odd(whole: Dataset, config: DataConfig) -> list[str]:
-    """Problems of the labels or the pixels, one line each."""
     lines = _odd_labels(whole)
     if whole.of_vectors:
         return lines

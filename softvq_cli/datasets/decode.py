@@ -69,14 +69,6 @@ class Form:
     """The values that are mapped to black and white."""
 
 
-def form_of(item: Item, image_size: int | None, scale: Scale) -> Form:
-    """The form determined by the first image; raises the errors of :func:`read_image`."""
-    _, name, data, page = item
-    image = read_image(name, data, scale, page)
-    height, width = image.shape[:2] if image_size is None else (image_size, image_size)
-    return Form(height, width, 1 if image.ndim == 2 else 3, image_size is not None, name, scale)
-
-
 def decode(items: Iterable[Item], form: Form, put: Put, *, count: int, size: int, tick: Callable[[int], None]) -> Tally:
     """Decode ``items`` and pass the pixels to ``put``, in the order of the items."""
     done, tally = 0, Tally()
@@ -172,7 +164,6 @@ def decode_block(block: list[Item], form: Form) -> tuple[np.ndarray, Tally]:
 
 
 def _survey_block(block: list[Item]) -> list[Extent]:
-    """The value ranges of n files; runs in a worker."""
     extents = []
     for _, name, data, page in block:
         with _errors(name):
@@ -215,7 +206,6 @@ def _errors(name: str) -> Iterator[None]:
 
 @functools.cache
 def _formats() -> tuple[str, ...]:
-    """The readable formats that are supported by this build of Pillow."""
     Image.init()
     return tuple(name for name in _READABLE if name in Image.OPEN)
 
@@ -227,7 +217,10 @@ def _open(name: str, data: bytes, page: int, tally: Tally, *, deep: bool) -> Ras
     if name.lower().endswith(_RAW):
         raise InputError(formats.raw_refused(name))
     if data[4:8] == b"ftyp" and data[8:12] in _HEIF:
-        _register_heif(name)
+        pillow_heif = formats.package("pillow_heif", f"{name} is a HEIC file", "heif")
+        if "HEIF" not in _formats():
+            pillow_heif.register_heif_opener()
+            _formats.cache_clear()
     if not formats.is_tiff(data):
         return _open_with_pillow(data, page, tally, deep=deep)
     directories, others = formats.directories_of(data)
@@ -266,17 +259,6 @@ def _open_with_pillow(data: bytes, page: int, tally: Tally, *, deep: bool) -> Ra
         return Raster(image, _orientation(image))
 
 
-def _register_heif(name: str) -> None:
-    """Register HEIC, the format of iPhones, with Pillow."""
-    try:
-        import pillow_heif
-    except ImportError as error:
-        raise InputError(f"{name} is a HEIC file, which needs pillow-heif: pip install 'softvq[heif]'") from error
-    if "HEIF" not in _formats():
-        pillow_heif.register_heif_opener()
-        _formats.cache_clear()
-
-
 def _orientation(image: Image.Image) -> int:
     """The orientation of a loaded image; TIFF images are already upright."""
     orientation = image.getexif().get(_ORIENTATION, 1)
@@ -284,7 +266,6 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _raw_mode(args: object) -> str:
-    """The pixel layout in the arguments of a decoder."""
     first = args[0] if isinstance(args, tuple) and args else args
     return first if isinstance(first, str) else ""
 
@@ -316,7 +297,6 @@ def _sixteen_bits(data: bytes, page: int) -> Raster:
 
 
 def _swapped(tile: Any) -> Any:
-    """The arguments of a decoder with swapped byte order."""
     raw = _raw_mode(tile.args)
     order = {"B": "L", "L": "B", "N": "B" if np.little_endian else "L"}[raw[-1]]
     return tile._replace(args=(raw[:-1] + order, *tile.args[1:]) if isinstance(tile.args, tuple) else raw[:-1] + order)

@@ -94,7 +94,6 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _is_right(path: Path, md5: str) -> bool:
-    """Whether the file exists and has this MD5."""
     if not path.is_file():
         return False
     with open(path, "rb") as file:

@@ -16,7 +16,7 @@ from softvq_cli.datasets import cache, naming
 from softvq_cli.datasets.records import Fetch, Records, Source
 from softvq_cli.datasets.tables import LABEL, Columns, chosen_columns, columns_of, delimiter_of, roles_of_column
 from softvq_cli.errors import InputError, one_line
-from softvq_cli.files import as_utf8, on_disk
+from softvq_cli.files import as_utf8, on_disk, reading
 
 
 class PathSource(Source):
@@ -24,9 +24,10 @@ class PathSource(Source):
 
     lies_open = True
 
-    def __init__(self, path: Path, stamp: str, paths: Sequence[str]) -> None:
+    def __init__(self, path: Path, stamp: str, files: cache.Files) -> None:
         super().__init__(path, stamp)
-        self._paths = paths
+        self._paths = files.paths
+        self.files = Records.of(files.names, range(len(files.names)), files.sizes)
 
     def read(self, files: Records) -> Iterator[tuple[int, bytes]]:
         fetch = self.fetch(files)
@@ -76,8 +77,7 @@ def open_folder(root: Path) -> PathSource:
             else:
                 raise InputError(f"{root}: {name} is neither a file nor a folder; remove it")
         naming.check_count(root, len(files.names))
-    source = PathSource(root, files.stamp(folders), files.paths)
-    source.files = Records.of(files.names, range(len(files.names)), files.sizes)
+    source = PathSource(root, files.stamp(folders), files)
     source.folders, source.hidden = folders, hidden
     return source
 
@@ -95,7 +95,6 @@ def _entries(root: Path, folder: str, seen: set[tuple[int, int]]) -> list[os.Dir
 
 
 def _is_hidden_image(entry: os.DirEntry[str]) -> bool:
-    """Whether it is a hidden image, or a hidden folder with an image."""
     if not naming.is_hidden(entry.name):
         return False
     try:
@@ -110,31 +109,28 @@ LISTS = (".csv", ".tsv", ".jsonl")
 _METADATA = tuple(f"metadata{ending}" for ending in (*LISTS, ".parquet"))
 
 
-class ListSource(PathSource):
-    """The files in a list, relative to its folder."""
-
-    def __init__(self, path: Path, config: DataConfig) -> None:
-        """Read the list."""
-        rows = _rows(path, config)
-        naming.check_count(path, len(rows.images))
-        names, by_id = [*rows.images], dict[str, list[str]]()
-        for row, name in enumerate(names):
-            naming.check_text(path, name)
-            if "." not in name.rpartition("/")[2] and not os.path.exists(on_disk(str(path.parent / name))):
-                by_id = by_id or _files_by_id(path)
-                names[row] = _file_of_id(path, name, by_id)
-        files = cache.Files()
-        files.add(path.name, path)
-        for name in names:
-            files.add(name, on_disk(str(path.parent / name)))
-        super().__init__(path, files.stamp(), files.paths[1:])
-        first = {name: row for row, name in reversed([*enumerate(names)])}
-        self.files = Records.of(names, [first[name] for name in names], files.sizes[1:])
-        notes = [*rows.columns.notes]
-        notes += ["image names have no ending and are matched with the files"] if by_id else []
-        if len(first) < len(names):
-            notes.append(f"{len(names) - len(first)} rows name the same file as another row")
-        self.records = self.files.divided(str(path), rows.roles, rows.labels, notes=notes)
+def open_list(path: Path, config: DataConfig) -> tuple[PathSource, Records]:
+    """Open the files in a list, relative to its folder; with their splits and labels."""
+    rows = _rows(path, config)
+    naming.check_count(path, len(rows.images))
+    names, by_id = rows.images, dict[str, list[str]]()
+    for row, name in enumerate(names):
+        naming.check_text(path, name)
+        if "." not in name.rpartition("/")[2] and not os.path.exists(on_disk(str(path.parent / name))):
+            by_id = by_id or _files_by_id(path)
+            names[row] = _file_of_id(path, name, by_id)
+    files = cache.Files()
+    for name in names:
+        files.add(name, on_disk(str(path.parent / name)))
+    files.add(path.name, path)
+    first = {name: row for row, name in reversed([*enumerate(names)])}
+    listed = Records.of(names, [first[name] for name in names], files.sizes[:-1])
+    notes = [*rows.columns.notes]
+    notes += ["image names have no ending and are matched with the files"] if by_id else []
+    if len(first) < len(names):
+        notes.append(f"{len(names) - len(first)} rows name the same file as another row")
+    records = listed.divided(str(path), rows.roles, rows.labels, notes=notes)
+    return PathSource(path, files.stamp(), files), records
 
 
 def _files_by_id(path: Path) -> dict[str, list[str]]:
@@ -202,13 +198,8 @@ class _Rows(NamedTuple):
 
 def _rows(path: Path, config: DataConfig, data: bytes | None = None) -> _Rows:
     """Read a list, from ``data`` if its bytes are already loaded."""
-    try:
-        data = path.read_bytes() if data is None else data
-        rows = _parsed(path.name.lower(), data)
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, csv.Error, RecursionError) as error:
-        raise InputError(f"{path} is damaged or not a list of rows: {one_line(error)}") from error
+    with reading(path, "a list of rows"):
+        rows = _parsed(path.name.lower(), path.read_bytes() if data is None else data)
     if not rows:
         raise InputError(f"{path} has no rows")
     where = str(path)
@@ -223,7 +214,7 @@ def _rows(path: Path, config: DataConfig, data: bytes | None = None) -> _Rows:
 
 
 def _parsed(name: str, data: bytes) -> list[dict[str, Any]]:
-    """The rows of a list by column (ValueError, csv.Error or RecursionError: it is not a list)."""
+    """The rows of a list by column; any error means that it is not a list."""
     if name.endswith(".parquet"):
         return _rows_of_parquet(data)
     text = data.decode("utf-8-sig")

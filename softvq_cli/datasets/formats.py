@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 from dataclasses import dataclass
 from typing import Any
@@ -124,10 +125,7 @@ def read_tiff(name: str, data: bytes, page: Page) -> np.ndarray:
     """(H, W) or (H, W, 3), in the type of the file; if white is zero, the values are inverted."""
     kind = {1: "unsigned", 2: "signed", 3: "floating-point"}.get(page.kind, "odd")
     form = f"{name} is a TIFF of {page.bits}-bit {kind} samples{', big-endian' if page.big else ''}"
-    try:
-        import tifffile
-    except ImportError as error:
-        raise InputError(f"{form}, which needs tifffile: pip install 'softvq[tiff]'") from error
+    tifffile = package("tifffile", form, "tiff")
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         try:
             values = np.asarray(file.pages[page.number].asarray())
@@ -148,6 +146,15 @@ def read_tiff(name: str, data: bytes, page: Page) -> np.ndarray:
         return 1.0 - values
     limits = np.iinfo(values.dtype)
     return (limits.max + limits.min - values.astype(np.int64)).astype(values.dtype)
+
+
+def package(module: str, what: str, extra: str) -> Any:
+    """Import an optional package that a file needs (InputError: it is not installed)."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        text = f"{what}, which needs {module.replace('_', '-')}: pip install 'softvq[{extra}]'"
+        raise InputError(text) from error
 
 
 # ---- DICOM
@@ -208,17 +215,13 @@ def _windowed(x: np.ndarray, centre: float, width: float, function: str) -> np.n
 
 
 def _first(value: Any) -> float | None:
-    """The value, or the first of several."""
     if value is None or value == "":
         return None
     return float(value[0] if hasattr(value, "__len__") and not isinstance(value, str) else value)
 
 
 def _dataset(name: str, data: bytes, *, pixels: bool) -> Any:
-    try:
-        import pydicom
-    except ImportError as error:
-        raise InputError(f"{name} is a DICOM file, which needs pydicom: pip install 'softvq[dicom]'") from error
+    pydicom = package("pydicom", f"{name} is a DICOM file", "dicom")
     try:
         return pydicom.dcmread(io.BytesIO(data), stop_before_pixels=not pixels)
     except Exception as error:  # pydicom raises many kinds

@@ -117,7 +117,10 @@ class _Reading:
     def _decode(self, key: str, scale: pixel_range.Scale) -> tuple[Any, Tally, decode.Form]:
         """uint8 (N, H, W, C), train rows first; the counted conversions; and the common form."""
         # The first image in reading order, because any other would need a pass over a compressed tar.
-        form = decode.form_of(next(self.items()), self.config.image_size, scale)
+        _, name, data, page = next(self.items())
+        first, size = decode.read_image(name, data, scale, page), self.config.image_size
+        height, width = (size, size) if size is not None else first.shape[:2]
+        form = decode.Form(height, width, 1 if first.ndim == 2 else 3, size is not None, name, scale)
         try:
             return self._decode_as(key, form)
         except decode.ColourError:

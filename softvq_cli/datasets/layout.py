@@ -78,7 +78,6 @@ def _by_parts(name: str) -> tuple[str, ...]:
 
 
 def _filled(names: Iterable[str]) -> set[str]:
-    """All folders that contain one of these files."""
     filled: set[str] = set()
     for folder in {name.rpartition("/")[0] for name in names}:
         parts = folder.split("/")
@@ -130,7 +129,6 @@ def _splits(where: str, paths: Sequence[str], folders: Folders, notes: list[str]
 
 
 def _one_each(where: str, splits: dict[str, Role]) -> dict[str, Role]:
-    """Train and one other split, each with one folder."""
     for role in ("train", "test"):
         names = [name for name, its_role in splits.items() if its_role == role]
         if len(names) > 1:

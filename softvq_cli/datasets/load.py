@@ -140,8 +140,8 @@ def _read_file(path: Path, config: DataConfig, reporter: Reporter) -> Dataset:
     of_vectors = None if name.endswith(".jsonl") else vectors.read_csv(path, config)
     if of_vectors is not None:
         return of_vectors
-    files = folder.ListSource(path, config)
-    return images.read(files, lambda: files.records, config, reporter)
+    source, records = folder.open_list(path, config)
+    return images.read(source, lambda: records, config, reporter)
 
 
 def _read_files(source: Source, config: DataConfig, reporter: Reporter) -> Dataset:
@@ -165,7 +165,6 @@ def _read_tables(source: tables.TableSource, config: DataConfig, reporter: Repor
 
 
 def _read_folder(path: Path, config: DataConfig, reporter: Reporter) -> Dataset:
-    """Read the tables, archives or images in a folder."""
     source = folder.open_folder(path)
     others = [name for name in source.files.names if not name.endswith(_USUAL) and not is_document(name)]
     for name in others:
@@ -214,7 +213,6 @@ _WAYS = {
 
 
 def _refuse_kind(path: Path) -> None:
-    """Refuse unsupported formats, with a way to convert them."""
     for suffix in path.name.lower().split(".")[1:]:
         way = _WAYS.get(suffix.partition("-")[0])
         if way is not None:

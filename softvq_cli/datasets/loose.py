@@ -11,7 +11,6 @@ from softvq_cli.datasets import cache, decode, pixel_range
 from softvq_cli.datasets.folder import PathSource, open_folder
 from softvq_cli.datasets.naming import check_file_size, is_image_name
 from softvq_cli.datasets.pixel_range import DeepError
-from softvq_cli.datasets.records import Records
 from softvq_cli.errors import InputError
 from softvq_cli.files import as_utf8
 from softvq_cli.reporter import Reporter
@@ -43,26 +42,23 @@ def read_images(
     for file in files:
         check_file_size(file.parent, file.name, sources.add(as_utf8(str(file)), file))
 
-    def attempt(channels: int) -> tuple[np.ndarray, pixel_range.Tally]:
-        form = decode.Form(height, width, channels, True, str(files[0]), pixel_range.scale_of(setting))
-        images = np.empty((len(files), height, width, channels), np.uint8)
+    source, tally = PathSource(files[0].parent, "", sources), pixel_range.Tally()
 
-        def put(row: int, pixels: np.ndarray) -> None:
-            images[row : row + len(pixels)] = pixels
+    def attempt(channels: int) -> np.ndarray:
+        def fill(put: cache.Put) -> None:
+            form = decode.Form(height, width, channels, True, str(files[0]), pixel_range.scale_of(setting))
+            items = ((row, sources.names[row], data, 0) for row, data in source.read(source.files))
+            tick = lambda done: reporter.progress("decoding", done, len(files))  # noqa: E731
+            size = int(sources.sizes.sum())
+            tally.update(decode.decode(items, form, put, count=len(files), size=size, tick=tick))
 
-        source = PathSource(files[0].parent, "", sources.paths)
-        records = Records.of(sources.names, range(len(files)), sources.sizes)
-        items = ((row, sources.names[row], data, 0) for row, data in source.read(records))
-        work = {"count": len(files), "size": int(sources.sizes.sum())}
-        tick = lambda done: reporter.progress("decoding", done, len(files))  # noqa: E731
-        return images, decode.decode(items, form, put, **work, tick=tick)
+        return cache.in_memory((len(files), height, width, channels), fill)
 
     try:
         try:
-            images, tally = attempt(channels)
+            images = attempt(channels)
         except decode.ColourError:
-            colour, tally = attempt(3)
-            images = grey_of(colour)
+            images = grey_of(attempt(3))
             reporter.note("colour images for a model of grey images: converted to grey")
     except DeepError as error:
         raise InputError("these images have more than 8 bits, but the model was trained on 8-bit images") from error

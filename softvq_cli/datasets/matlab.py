@@ -62,7 +62,6 @@ def _elements(data: memoryview, order: str) -> Iterator[tuple[int, memoryview]]:
 
 
 def _inflated(path: Path, data: memoryview, order: str) -> tuple[int, memoryview]:
-    """Decompress the element inside another."""
     inflater = zlib.decompressobj()
     tag = inflater.decompress(data, 8)
     kind, size = struct.unpack(f"{order}II", tag)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import importlib.util
+import io
 import math
 import os
 import pickle
@@ -20,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from softvq_cli.datasets import cache, matlab
+from softvq_cli.datasets.naming import check_expansion
 from softvq_cli.errors import InputError, Message, UsageError, one_line, unknown_name
 from softvq_cli.files import on_disk
 
@@ -86,31 +88,34 @@ class Named:
 _IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 
 
-def idx_header(data: bytes) -> tuple[np.dtype, tuple[int, ...]] | None:
-    """(dtype, shape) from the start of a file in MNIST's format; None for other files.
+def read_idx(file: io.BufferedIOBase, packed: int, where: str, hint: str = "") -> np.ndarray:
+    """Read the array in a file of MNIST's format (InputError: another format, or a wrong length).
 
-    The header has two zero bytes, the type, the number of axes, and their lengths.
+    The header has two zero bytes, the type, the number of axes, and their lengths. The size in the header is compared
+    with the size of the file, ``packed`` bytes, before memory is allocated.
     """
-    kind = _IDX_TYPES.get(data[2]) if data[:2] == b"\0\0" and len(data) > 3 else None
-    if kind is None or not data[3] or len(data) < 4 + 4 * data[3]:
-        return None
-    return np.dtype(kind), tuple(int(length) for length in np.frombuffer(data[4 : 4 + 4 * data[3]], ">u4"))
-
-
-def read_idx(data: bytes, where: str, hint: str = "; delete it to download it again") -> np.ndarray:
-    """Read the array in a file of MNIST's format, read-only (InputError: another format, or a wrong length)."""
-    header = idx_header(data)
-    if header is None or len(data) != 4 + 4 * data[3] + math.prod(header[1]) * header[0].itemsize:
-        raise InputError(f"{where} is damaged or not an idx file{hint}")
-    values = np.frombuffer(data, header[0], offset=4 + 4 * data[3]).reshape(header[1])
-    return values if header[0].itemsize == 1 else values.astype(header[0].newbyteorder("="))
+    start = file.read(4)
+    axes = file.read(4 * start[3]) if len(start) == 4 else b""
+    kind = _IDX_TYPES.get(start[2]) if axes and start[:2] == b"\0\0" and len(axes) == 4 * start[3] else None
+    if kind is not None:
+        shape = np.frombuffer(axes, ">u4").tolist()
+        size = math.prod(shape) * np.dtype(kind).itemsize
+        check_expansion(where, packed, size)
+        data = file.read(size + 1)
+        if len(data) == size:
+            return np.frombuffer(data, kind).reshape(shape).astype(np.dtype(kind).newbyteorder("="), copy=False)
+    raise InputError(f"{where} is damaged or not an idx file{hint}")
 
 
 def _read_idx_files(named: Named, data: Path, split: str) -> Arrays:
     start = "train" if split == "train" else "t10k"
     names = (f"{start}-images-idx3-ubyte", f"{start}-labels-idx1-ubyte")
     where = str(data / named.folder)
-    images, labels = (read_idx(named.contents(data, name), f"{where}/{name}") for name in names)
+    contents = (named.contents(data, name) for name in names)
+    images, labels = (
+        read_idx(io.BytesIO(content), len(content), f"{where}/{name}", "; delete it to download it again")
+        for name, content in zip(names, contents, strict=True)
+    )
     if (
         images.ndim != 3
         or images.dtype != np.uint8

@@ -184,7 +184,7 @@ def check_file_size(where: Path, name: str, size: int) -> None:
         raise InputError(f"{where}: {name} has {size} bytes, {limit}")
 
 
-def check_expansion(where: Path, packed: int, unpacked: int) -> None:
+def check_expansion(where: Path | str, packed: int, unpacked: int) -> None:
     """Refuse files with an implausible compression ratio."""
     if unpacked > FREE_BYTES and unpacked > MAX_EXPANSION * packed:
         raise InputError(

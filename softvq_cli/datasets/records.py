@@ -58,12 +58,7 @@ class Records:
         """The images of train and test with their labels, as found by :func:`divide`."""
         if not self.names:
             raise InputError(f"{where} holds no images")
-        return self.divided_as(divide(where, roles, cells, name=self.names.__getitem__, **more))
-
-    def divided_as(self, division: Division) -> Records:
-        """The images of train and test with their labels."""
-        changes = division._asdict()
-        return self.take(changes.pop("rows"), **changes)
+        return self.take(**divide(where, roles, cells, name=self.names.__getitem__, **more)._asdict())
 
 
 Fetch = Callable[[int], bytes]

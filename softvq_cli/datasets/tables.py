@@ -167,7 +167,7 @@ class TableSource(Source):
         sizes = [table.path.stat().st_size // max(table.count, 1) for table in self.tables]
         names = self._row_names()
         files = Records.of(names, range(len(names)), np.repeat(sizes, [table.count for table in self.tables]))
-        return files.divided_as(self.division())
+        return files.take(**self.division()._asdict())
 
     def of_vectors(self) -> bool:
         """Whether the selected column has vectors, in every table."""
@@ -246,7 +246,6 @@ class _Table:
 
     @property
     def kind(self) -> Any:
-        """The type of the column of images or vectors."""
         return self.schema.field(self.columns.image).type
 
     @property
@@ -266,7 +265,6 @@ class _Table:
 
     @cached_property
     def schema(self) -> Any:
-        """The names and types of all columns."""
         with arrow_errors(self.path, "table"):
             schema = self._arrow().schema if self._is_arrow else self._parquet().schema_arrow
             str(schema.names)  # decode now, because names in a damaged file may not be UTF-8
@@ -274,7 +272,6 @@ class _Table:
 
     @cached_property
     def count(self) -> int:
-        """The number of rows."""
         with arrow_errors(self.path, "table"):
             if self._is_arrow:
                 return sum(batch.num_rows for batch in self._arrow())

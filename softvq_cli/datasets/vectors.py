@@ -101,7 +101,6 @@ def read_csv(path: Path, config: DataConfig) -> Dataset | None:
 
 
 def _numbers(path: Path, text: str, mark: str, headless: bool, places: list[int]) -> np.ndarray:
-    """Read columns of a .csv file as float64 (N, D)."""
     skip, file = 0 if headless else 1, io.StringIO(text)
     try:
         return np.loadtxt(file, delimiter=mark, skiprows=skip, usecols=places, comments=None, quotechar='"', ndmin=2)

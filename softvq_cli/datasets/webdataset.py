@@ -181,7 +181,6 @@ def sample_records(source: Source, samples: Samples, config: DataConfig) -> Reco
 
 
 def _label_kind(kinds: set[str], column: str | None) -> str | None:
-    """The suffix of the members with the labels."""
     if column in kinds:
         return column
     if column == "none":
@@ -190,7 +189,6 @@ def _label_kind(kinds: set[str], column: str | None) -> str | None:
 
 
 def _label_of(where: str, kind: str, data: bytes, column: str | None) -> int | float | str:
-    """The label in a member of a sample."""
     try:
         text = data.decode("utf-8-sig").strip()
         if not kind.endswith("json"):
