@@ -25,6 +25,8 @@ from tests.helpers import (
     notes,
     pixels,
     read,
+    seeds_of,
+    seen,
     unusable,
     write_folder,
 )
@@ -203,6 +205,28 @@ def test_names_of_a_tar_in_another_encoding(tmp_path: Path) -> None:
     unusable(tmp_path / "a.tar", "name_encoding", kind=UsageError, name_encoding="klingon")
 
 
+@pytest.mark.parametrize("outer", ["", "{}/", "./"])
+@pytest.mark.parametrize("suffix", [".zip", ".tar"])
+def test_an_archive_for_each_split(tmp_path: Path, suffix: str, outer: str) -> None:
+    (tmp_path / "own").mkdir()
+    for split, seeds in (("train", (0, 1, 2)), ("test", (3, 4))):
+        names = {seed: f"{outer.format(split)}{'cat' if seed % 2 else 'dog'}/{seed}.png" for seed in seeds}
+        make(tmp_path / "own" / f"{split}{suffix}", {name: encoded(pixels(seed)) for seed, name in names.items()})
+    assert seen(read(tmp_path / "own", "train")) == ([1, 0, 2], [0, 1, 1], ("cat", "dog"))
+    assert seen(read(tmp_path / "own", "test")) == ([3, 4], [0, 1], ("cat", "dog"))
+
+
+@pytest.mark.parametrize("form", ["", ".zip", ".tar"])
+@pytest.mark.parametrize("ending", [".txt", ".json"])
+def test_texts_next_to_images_are_passed_over_in_an_archive_as_in_its_folder(
+    tmp_path: Path, form: str, ending: str
+) -> None:
+    files = grey_files(["cat/0.png", "dog/1.png", "cat/2.png"])
+    files |= {name.replace(".png", ending): b'{"label": "x"}' for name in files}
+    data = read(make(tmp_path / f"a{form}", files) if form else write_folder(tmp_path / "a", files))
+    assert data.class_names == ("cat", "dog") and len(data) == 3 and f"cat/0{ending}" in data.notes[0]
+
+
 # ---- WebDataset
 
 LABELS = [number % 3 for number in range(12)]
@@ -230,19 +254,14 @@ def shards(folder: Path, kind: str = "cls") -> Path:
 @pytest.mark.parametrize("kind, names", [("cls", "012"), ("txt", "abc"), ("json", "012")])
 def test_one_tar(tmp_path: Path, kind: str, names: str) -> None:
     data = read(make_tar(tmp_path / "own.tar", samples(range(12), kind)))
-    assert np.array_equal(data.images[..., 0], np.stack([pixels(number) for number in range(12)]))
-    assert data.labels.tolist() == LABELS and data.class_names == tuple(names) and data.notes == ()
+    assert seen(data) == ([*range(12)], LABELS, tuple(names)) and data.notes == ()
 
 
-def test_a_folder_of_shards_has_its_splits_in_their_names(tmp_path: Path) -> None:
+def test_a_folder_or_a_pattern_of_shards_has_its_splits_in_their_names(tmp_path: Path) -> None:
     folder = shards(tmp_path / "own")
     train, test = read(folder, "train"), read(folder, "test")
-    assert np.array_equal(train.images[..., 0], np.stack([pixels(number) for number in range(8)]))
+    assert seeds_of(train) == [*range(8)]
     assert test.labels.tolist() == LABELS[8:] and test.file_names[0] == "test-000000.tar/0008.png"
-
-
-def test_a_pattern_of_shards(tmp_path: Path) -> None:
-    folder = shards(tmp_path / "own")
     data = read(folder / "train-{000000..000001}.tar")
     assert data.name == "train" and len(data) == 8 and data.labels.tolist() == LABELS[:8]
     assert len(read(folder / "{train-000000,test-000000}.tar", "test")) == 4
@@ -281,3 +300,24 @@ def test_odd_samples_are_named(tmp_path: Path, case: str) -> None:
 def test_a_sample_without_a_label_is_left_out(tmp_path: Path) -> None:
     data = read(make_tar(tmp_path / "own.tar", {**samples(range(3)), "0009.png": encoded(pixels(9))}))
     assert len(data) == 3 and "1 of 4" in data.notes[0] and "0009.png" in data.notes[0]
+
+
+def test_names_of_samples_with_dots(tmp_path: Path) -> None:
+    files = {}
+    for row in range(3):
+        files |= {f"img.v1.{row}.png": encoded(pixels(row)), f"img.v1.{row}.cls": str(row % 2).encode()}
+    assert seen(read(make_tar(tmp_path / "a.tar", files))) == ([0, 1, 2], [0, 1, 0], ("0", "1"))
+
+
+def test_shards_of_img2dataset(tmp_path: Path) -> None:
+    for shard in (0, 1):
+        files: dict[str, bytes] = {}
+        for row in range(2 * shard, 2 * shard + 2):
+            name = f"{row:09}"
+            files |= {f"{name}.jpg": encoded(pixels(row), "JPEG"), f"{name}.json": b'{"caption": "a cat", "url": "x"}'}
+            files |= {f"{name}.txt": b"a cat"}
+        make_tar(tmp_path / f"0000{shard}.tar", files)
+        (tmp_path / f"0000{shard}_stats.json").write_text("{}")
+        (tmp_path / f"0000{shard}.parquet").write_bytes(b"PAR1")
+    data = read(tmp_path, label_column="none")
+    assert len(data) == 4 and data.labels is None and data.file_names[2] == "00001.tar/000000002.jpg"

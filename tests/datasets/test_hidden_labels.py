@@ -1,41 +1,51 @@
-"""Splits whose labels are hidden: all -1, as on the Hub, or none at all."""
+"""Labels in every kind of data: text, numbers, missing ones, and splits whose labels are hidden."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.helpers import encoded, grey_files, hub_table, make_tar, pixels, read, softvq, write_folder
+from tests.helpers import (
+    encoded,
+    grey_files,
+    hub_table,
+    make_tar,
+    parquet,
+    pixels,
+    read,
+    rows_text,
+    seen,
+    softvq,
+    unusable,
+    write_folder,
+)
 
 IMAGES = np.stack([pixels(seed) for seed in range(6)])
 FILES = [encoded(image) for image in IMAGES]
 SPLIT = ["train"] * 4 + ["test"] * 2
 
 
-def csv(folder: Path, labels: list[Any]) -> Path:
+def as_list(folder: Path, labels: list[Any], kind: str = "csv") -> Path:
     write_folder(folder, {f"{number}.png": data for number, data in enumerate(FILES)})
-    rows = (f"{number}.png,{label},{part}" for number, (label, part) in enumerate(zip(labels, SPLIT, strict=True)))
-    (folder / "a.csv").write_text("\n".join(["path,label,split", *rows]))
-    return folder / "a.csv"
+    splits = SPLIT if len(labels) == 6 else ["train"] * len(labels)
+    rows = [{"path": f"{row}.png", "label": labels[row], "split": splits[row]} for row in range(len(labels))]
+    (folder / f"a.{kind}").write_text(rows_text(kind, rows))
+    return folder / f"a.{kind}"
 
 
-def jsonl(folder: Path, labels: list[Any]) -> Path:
-    write_folder(folder, {f"{number}.png": data for number, data in enumerate(FILES)})
-    rows = [{"path": f"{number}.png", "label": labels[number], "split": SPLIT[number]} for number in range(6)]
-    (folder / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    return folder / "a.jsonl"
+def as_jsonl(folder: Path, labels: list[Any]) -> Path:
+    return as_list(folder, labels, "jsonl")
 
 
-def npz(folder: Path, labels: list[Any]) -> Path:
+def as_npz(folder: Path, labels: list[Any]) -> Path:
     np.savez(folder / "a.npz", x_train=IMAGES[:4], y_train=labels[:4], x_test=IMAGES[4:], y_test=labels[4:])
     return folder / "a.npz"
 
 
-def shards(folder: Path, labels: list[Any]) -> Path:
+def as_shards(folder: Path, labels: list[Any]) -> Path:
     (folder / "shards").mkdir(exist_ok=True)
     for part, rows in (("train", range(4)), ("test", range(4, 6))):
         files = {f"{row}.png": FILES[row] for row in rows} | {f"{row}.cls": str(labels[row]).encode() for row in rows}
@@ -43,13 +53,60 @@ def shards(folder: Path, labels: list[Any]) -> Path:
     return folder / "shards"
 
 
-def parquet(folder: Path, labels: list[Any]) -> Path:
-    pq, pa = pytest.importorskip("pyarrow.parquet"), pytest.importorskip("pyarrow")
-    pq.write_table(pa.table({"image": FILES, "label": labels, "split": SPLIT}), folder / "a.parquet")
-    return folder / "a.parquet"
+def as_parquet(folder: Path, labels: list[Any]) -> Path:
+    count = len(labels)
+    splits = {"split": SPLIT} if count == 6 else {}
+    return parquet(folder / "a.parquet", image=FILES[:count], label=labels, **splits)
+
+
+# ---- every kind of label
+
+NO_LABELS = {
+    "lists": [[0], [1], [0]],
+    "lists of text": [["a"], ["b"], ["a"]],
+    "objects": [{"a": 1}, {"a": 2}, {"a": 1}],
+    "fractions": [0.25, 0.5, 0.75],
+    "fractions as text": ["0.25", "0.5", "1.0"],
+}
+TEXT = [(as_list, case) for case in NO_LABELS if case.startswith("fractions")]  # a .csv has text and numbers only
+
+
+@pytest.mark.parametrize("kind, case", [(kind, case) for kind in (as_parquet, as_jsonl) for case in NO_LABELS] + TEXT)
+def test_lists_objects_and_fractions_are_no_labels(tmp_path: Path, case: str, kind: Any) -> None:
+    path = kind(tmp_path, NO_LABELS[case])
+    unusable(path, str(path), "label_column")
+    assert read(path, label_column="none").labels is None
 
 
 LABELS = {
+    "text": (["b", "a", "b"], ("a", "b"), [1, 0, 1]),
+    "true and false": ([True, False, True], ("False", "True"), [1, 0, 1]),
+    "whole floats": ([2.0, 10.0, 2.0], ("2", "10"), [0, 1, 0]),
+    "whole floats as text": (["2.0", "10.0", "2.0"], ("2", "10"), [0, 1, 0]),
+    "nothing at all": ([None, None, None], (), None),
+}
+
+
+@pytest.mark.parametrize("case", LABELS)
+def test_labels_of_every_kind_in_a_parquet(tmp_path: Path, case: str) -> None:
+    labels, names, expected = LABELS[case]
+    assert seen(read(as_parquet(tmp_path, labels))) == ([0, 1, 2], expected, names)
+
+
+def test_an_empty_column_of_labels_is_said_to_be_empty(tmp_path: Path) -> None:
+    data = read(as_list(tmp_path, [None, None]))
+    assert data.labels is None and any("no labels" in note for note in data.notes)
+
+
+def test_classes_that_only_the_test_split_has_and_nearly_equal_names_are_said(tmp_path: Path) -> None:
+    data = read(as_parquet(tmp_path, ["Cat", "cat", "dog", "dog", "cat", "emu"]))
+    assert len(data.notes) == 2
+    assert data.notes[0].endswith(": emu") and "'Cat' and 'cat'" in data.notes[1]
+
+
+# ---- hidden labels: all -1, as on the Hub, or none at all
+
+HIDDEN = {
     "all of the test split": ([5, 7, 5, 7, -1, -1], ("5", "7"), [0, 1, 0, 1], None, "test"),
     "one among others": ([5, -1, 5, 7, -1, -1], ("-1", "5", "7"), [1, 0, 1, 2], [0, 0], "3 of 6"),
     "1 and -1": ([1, -1, 1, -1, -1, -1], ("-1", "1"), [1, 0, 1, 0], [0, 0], None),
@@ -57,27 +114,26 @@ LABELS = {
 }
 
 
-@pytest.mark.parametrize("kind", [csv, jsonl, npz, shards, parquet])
-@pytest.mark.parametrize("case", LABELS)
+@pytest.mark.parametrize("kind", [as_list, as_jsonl, as_npz, as_shards, as_parquet])
+@pytest.mark.parametrize("case", HIDDEN)
 def test_minus_one_all_over_is_no_label_and_among_others_a_class(tmp_path: Path, kind: Any, case: str) -> None:
-    labels, names, train_labels, test_labels, word = LABELS[case]
+    labels, names, train_labels, test_labels, word = HIDDEN[case]
     path = kind(tmp_path, labels)
     for split, expected in (("train", train_labels), ("test", test_labels)):
         data = read(path, split)
-        assert (None if data.labels is None else data.labels.tolist(), data.class_names) == (expected, names)
+        assert seen(data)[1:] == (expected, names)
         assert len(data.notes) == (word is not None) and all(word in note for note in data.notes)
     if test_labels is None:
         assert read(path, "all").labels is None
 
 
-@pytest.mark.parametrize("kind", [csv, jsonl, parquet])
+@pytest.mark.parametrize("kind", [as_list, as_jsonl, as_parquet])
 def test_rows_of_a_table_without_a_label_are_left_out_where_others_have_one(tmp_path: Path, kind: Any) -> None:
-    nothing = "" if kind is csv else None
-    path = kind(tmp_path, ["a", "b", "a", "b", nothing, nothing])
+    path = kind(tmp_path, ["a", "b", "a", "b", None, None])
     assert read(path, "test").labels is None and "test" in read(path).notes[0]
-    path = kind(tmp_path, ["a", nothing, nothing, "b", "a", "b"])
+    path = kind(tmp_path, ["a", None, None, "b", "a", "b"])
     train = read(path, "train")
-    assert train.labels.tolist() == [0, 1] and np.array_equal(train.images[..., 0], IMAGES[[0, 3]])
+    assert seen(train) == ([0, 3], [0, 1], ("a", "b"))
     assert len(train.notes) == 1 and "2 of 4" in train.notes[0] and " train " in train.notes[0]
     assert len(read(path, "train", label_column="none")) == 4 and len(read(path, "test")) == 2
 
@@ -115,25 +171,26 @@ def test_a_test_folder_without_class_folders(tmp_path: Path) -> None:
 
 
 def test_hidden_labels_as_the_hub_has_them(tmp_path: Path) -> None:
-    path = hub_table(
-        tmp_path / "own" / "train-00000-of-00001.parquet", FILES[:4], [1, 0, 1, 0], ["zebra", "ant"]
-    ).parent
-    hub_table(path / "test-00000-of-00001.parquet", FILES[:2], [-1, -1], ["zebra", "ant"])
-    train, test = read(path, "train"), read(path, "test")
+    def table(split: str, labels: list[int]) -> Path:
+        return hub_table(tmp_path / f"{split}-00000-of-00001.parquet", FILES[: len(labels)], labels, ["zebra", "ant"])
+
+    table("train", [1, 0, 1, 0])
+    table("test", [-1, -1])
+    train, test = read(tmp_path, "train"), read(tmp_path, "test")
     assert train.labels.tolist() == [1, 0, 1, 0] and test.labels is None and "-1" in test.notes[0]
-    hub_table(path / "validation-00000-of-00001.parquet", FILES[:3], [0, 1, 1], ["zebra", "ant"])
-    test = read(path, "test")
+    validation = table("validation", [0, 1, 1])
+    test = read(tmp_path, "test")
     assert test.labels.tolist() == [0, 1, 1] and "validation" in test.notes[0]
-    (path / "validation-00000-of-00001.parquet").unlink()
-    hub_table(path / "test-00000-of-00001.parquet", FILES[:3], [0, -1, 1], ["zebra", "ant"])
-    test = read(path, "test")
+    validation.unlink()
+    table("test", [0, -1, 1])
+    test = read(tmp_path, "test")
     assert test.labels.tolist() == [0, 1] and "1 of 3" in test.notes[0] and "#1" in test.notes[0]
 
 
 def test_what_is_trained_on_hidden_labels_is_embedded_and_compared_with_nothing(
     tmp_path: Path, small_networks: None
 ) -> None:
-    path, out = npz(tmp_path, [0, 1, 0, 1, -1, -1]), tmp_path / "run"
+    path, out = as_npz(tmp_path, [0, 1, 0, 1, -1, -1]), tmp_path / "run"
     how = ("--iterations", 2, "--log-every", 1, "--batch-size", 2, "--device", "cpu")
     assert softvq("train", "--data", path, *how, "-o", out).code == 0
     ended = softvq("embed", out, "--split", "test", "-o", tmp_path / "t.npy")

@@ -282,3 +282,16 @@ def test_a_name_is_one_class_however_its_accents_are_spelt(tmp_path: Path) -> No
 def test_labels_that_say_nothing_are_said_to(tmp_path: Path) -> None:
     data = read(write_folder(tmp_path, grey_files([f"{name}/1.png" for name in "abcde"])))
     assert len(data.notes) == 1 and " 5 " in data.notes[0]
+
+
+def test_images_that_are_called_like_documents_are_images(tmp_path: Path) -> None:
+    names = ("LICENSE", "license_plate_01.jpg", "notice-3.png", "readme.txt")
+    data = read(write_folder(tmp_path, dict.fromkeys(names, encoded(pixels(0)))))
+    assert data.file_names == names[1:3] and "LICENSE, readme.txt" in data.notes[0]
+
+
+def test_a_folder_called_as_a_known_data_set_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_folder(tmp_path / "digits", grey_files(["1.png", "2.png"]))
+    monkeypatch.chdir(tmp_path)
+    assert len(read("digits")) == 1797 and "./digits" in read("digits").notes[0]
+    assert len(read("./digits")) == 2

@@ -14,21 +14,30 @@ from softvq_cli.datasets.dataset import Dataset, Rows
 from softvq_cli.datasets.images import OnDemand
 from softvq_cli.errors import InputError
 from softvq_cli.training import checkpoint, train
-from tests.helpers import CATS_AND_DOGS, encoded, grey_files, make_tar, make_zip, pixels, read, unusable, write_folder
+from tests.helpers import (
+    CATS_AND_DOGS,
+    encoded,
+    grey_files,
+    make_tar,
+    make_zip,
+    parquet,
+    pixels,
+    read,
+    rows_text,
+    unusable,
+    write_folder,
+)
 
 FILES = grey_files(CATS_AND_DOGS) | {"cat/9.png": encoded(pixels(99, (6, 5, 3)))}
 
 
 def table(path: Path, files: dict[str, bytes]) -> Path:
-    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
-    columns = {"image": [*files.values()], "label": [name.split("/")[0] for name in files]}
-    pq.write_table(pa.table(columns), path)
-    return path
+    return parquet(path, image=[*files.values()], label=[name.split("/")[0] for name in files])
 
 
 def listed(path: Path, files: dict[str, bytes]) -> Path:
     write_folder(path.parent, files)
-    path.write_text("\n".join(["path,label", *(f"{name},{name.split('/')[0]}" for name in sorted(files))]))
+    path.write_text(rows_text("csv", [{"path": name, "label": name.split("/")[0]} for name in sorted(files)]))
     return path
 
 

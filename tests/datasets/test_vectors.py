@@ -17,7 +17,7 @@ from softvq_cli.datasets.vectors import standard_of
 from softvq_cli.errors import InputError, UsageError
 from softvq_cli.training.session import initial_model
 from tests.helpers import QUICK as SHORT
-from tests.helpers import encoded, pixels, read, softvq, unusable, write_folder
+from tests.helpers import encoded, parquet, pixels, read, softvq, unusable, write_folder
 
 LABELS = np.arange(60) % 3
 VECTORS = (
@@ -30,12 +30,8 @@ SPLIT = ["train"] * 40 + ["test"] * 20
 
 def table(path: Path, rows: slice = slice(None), **columns: Any) -> Path:
     pa = pytest.importorskip("pyarrow")
-    from pyarrow import parquet
-
     lists = pa.FixedSizeListArray.from_arrays(pa.array(VECTORS[rows].reshape(-1)), 6)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    parquet.write_table(pa.table({"embedding": lists, "label": LABELS[rows], **columns}), path)
-    return path
+    return parquet(path, embedding=lists, label=LABELS[rows], **columns)
 
 
 def write_csv(path: Path, header: bool = True, **columns: list[Any]) -> Path:

@@ -40,6 +40,13 @@ def pixels(seed: int, shape: tuple[int, ...] = (6, 5)) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
 
+def scaled(values: np.ndarray, low: float | None = None, high: float | None = None) -> np.ndarray:
+    """Bytes of the values from ``low`` to ``high``, or from the smallest to the largest."""
+    low, high = values.min() if low is None else low, values.max() if high is None else high
+    shares = (values.astype(np.float64) - float(low)) / (float(high) - float(low))
+    return np.rint(np.clip(shares, 0, 1) * 255).astype(np.uint8)
+
+
 def encoded(image: np.ndarray | Image.Image, kind: str = "PNG", **options: object) -> bytes:
     file = io.BytesIO()
     (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(file, kind, **options)
@@ -83,6 +90,28 @@ def hub_table(path: Path, files: list[bytes], labels: list[int], names: list[str
     return path
 
 
+def parquet(path: Path, **columns: Any) -> Path:
+    """Write a Parquet file of these columns; or an Arrow stream, as ``save_to_disk`` does."""
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = pa.table(columns)
+    if path.suffix == ".arrow":
+        with pa.ipc.new_stream(str(path), table.schema) as file:
+            file.write_table(table)
+    else:
+        pq.write_table(table, path)
+    return path
+
+
+def rows_text(kind: str, rows: list[dict[str, Any]]) -> str:
+    """The content of a list, ``csv``, ``csv;``, ``tsv`` or ``jsonl``; None is an empty cell."""
+    if kind == "jsonl":
+        return "\n".join(map(json.dumps, rows))
+    mark = {"tsv": "\t", "csv;": ";"}.get(kind, ",")
+    lines = [[*rows[0]], *(row.values() for row in rows)]
+    return "\n".join(mark.join("" if cell is None else str(cell) for cell in line) for line in lines)
+
+
 def write_folder(root: Path, files: dict[str, bytes]) -> Path:
     for name, data in files.items():
         path = root / name
@@ -106,6 +135,16 @@ def notes(data: Dataset) -> tuple[str, ...]:
 
 def read(path: object, split: str = "all", **settings: object) -> Dataset:
     return load(DataConfig(data=str(path), **settings), split)  # type: ignore[arg-type]
+
+
+def seeds_of(data: Dataset) -> list[int]:
+    """The seeds of grey images that :func:`pixels` made."""
+    return [next(seed for seed in range(99) if np.array_equal(image[..., 0], pixels(seed))) for image in data.images]
+
+
+def seen(data: Dataset) -> tuple[list[int], list[int] | None, tuple[str, ...]]:
+    """The seeds of the images, their labels and the names of the classes."""
+    return seeds_of(data), None if data.labels is None else data.labels.tolist(), data.class_names
 
 
 class Listener(Reporter):
