@@ -16,7 +16,7 @@ from softvq_cli.errors import Message
 from softvq_cli.model.bottlenecks.base import Codes, Output
 from softvq_cli.model.bottlenecks.codebook import (
     CodebookBottleneck,
-    hard_stats,
+    counts_of,
     perplexity,
     squared_distances,
     straight_through,
@@ -98,14 +98,9 @@ class RVQ(CodebookBottleneck):
         codewords = self.codewords(indices)  # (B, G, d)
         left = z_e[:, None] - (codewords.cumsum(1) - codewords)  # r_g, with the gradient of z_e
         losses = {"commitment": (left - codewords).square().mean()}
-        moved = [
-            followed(
-                *(self.codebook[stage], self.count[stage], residuals[:, stage], indices[:, stage]),
-                None if eps is None else eps[stage],
-                self.config,
-            )
-            for stage in range(self.config.stages)
-        ]
+        noise = [None] * self.config.stages if eps is None else eps
+        stages = zip(self.codebook, self.count, residuals.unbind(1), indices.unbind(1), noise, strict=True)
+        moved = [followed(*stage, self.config) for stage in stages]
         codebook, count = map(torch.stack, zip(*moved, strict=True))
         state = {"codebook": codebook, "count": count}
         return Output(straight_through(z_e, codewords.sum(1)), losses, self.stats(indices), state)
@@ -129,8 +124,7 @@ class RVQ(CodebookBottleneck):
 
     def stats(self, indices: Tensor) -> dict[str, Tensor]:
         """The statistics of codes (B, G); ``usage`` and ``counts`` are (G, K)."""
-        stages = [hard_stats(indices[:, stage], self.K) for stage in range(self.config.stages)]
-        counts = torch.stack([stage["counts"] for stage in stages])
+        counts = torch.stack([counts_of(codes, self.K) for codes in indices.unbind(1)])
         return {"usage": counts, "counts": counts, "entropy": torch.zeros((), device=indices.device)}
 
     def quantise(self, z: Tensor, h: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
