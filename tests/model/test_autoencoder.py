@@ -69,13 +69,6 @@ def test_pixels_are_scaled_to_the_papers_range_and_back(arch: str, low: float, h
     np.testing.assert_allclose(ae.unscale(x).numpy(), raw / 255.0, atol=1e-6)
 
 
-def test_nmse_is_the_squared_error_over_the_pixel_variance() -> None:
-    ae = Autoencoder(ModelConfig(latent_dim=4, K=2), (4, 4, 1), pixel_variance=0.25)
-    x, y = torch.rand(2, 1, 4, 4), torch.rand(2, 1, 4, 4)
-    expected = np.mean((x.numpy().astype(float) - y.numpy()) ** 2) / 0.25
-    assert ae.nmse(x, y).item() == pytest.approx(expected, rel=1e-6)
-
-
 @pytest.mark.parametrize("bottleneck", BOTTLENECKS)
 def test_each_representation_has_its_documented_shape_and_type(bottleneck: str) -> None:
     ae = model("mlp", (8, 8, 1), bottleneck)

@@ -124,17 +124,6 @@ def test_hard_quantisation_is_certain_and_its_own_nearest_codeword(images, small
         model_of("vae").codebook_usage(images)
 
 
-@pytest.mark.parametrize("bottleneck", ["vae", "beta-vae"])
-def test_a_vaes_rate_is_its_kl_in_bits(bottleneck, images, small_batches):
-    model = model_of(bottleneck)
-    z_e, h = encode(model, images)
-    m, log_var = z_e.double().numpy(), model.bottleneck.log_var(h).double().numpy()
-    kl = 0.5 * (m**2 + np.exp(log_var) - 1 - log_var).sum(1).mean()
-    figures = model.evaluate(images)
-    assert figures["kl_nats"] == pytest.approx(kl, rel=1e-5)
-    assert figures["bits_per_image"] == pytest.approx(kl / math.log(2), rel=1e-5)
-
-
 def test_the_log_normal_bound_is_exact_for_log_normal_codes():
     # log z_e ~ N(0, 2²) and constant noise: a Gaussian channel, I = ½ log2(1 + 2² / α²) a dimension.
     random = np.random.default_rng(0)

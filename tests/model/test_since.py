@@ -226,7 +226,7 @@ def log_posterior_by_hand(ours: Any, name: str, z: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", ["sq-vae", "gumbel-vq"])
-def test_the_relaxed_draw_and_its_loss_are_the_papers(name: str) -> None:
+def test_the_relaxed_draw_is_the_papers(name: str) -> None:
     ours = build(name, temperature=0.7, temperature_decay=0.01, temperature_min=0.1)
     ours.steps.fill_(25)
     z, u = draw(B, D), uniform(B, K)
@@ -235,17 +235,10 @@ def test_the_relaxed_draw_and_its_loss_are_the_papers(name: str) -> None:
     best = log_p.argmax(1)
     np.testing.assert_array_equal(ours.assign(z, NO_H), best)
     np.testing.assert_allclose(ours(z, NO_H).z_q.detach().numpy(), ours.codebook.detach().numpy()[best])
-    p, codebook = np.exp(log_p), ours.codebook.detach().numpy()
+    codebook = ours.codebook.detach().numpy()
     weights = softmax((log_p - np.log(-np.log(u.numpy()))) / (0.7 * math.exp(-0.25)), axis=1)
     np.testing.assert_allclose(out.z_q.detach().numpy(), weights @ codebook, rtol=1e-6)
-    kl = (p * log_p).sum(1).mean() + math.log(K)
-    if name == "gumbel-vq":
-        assert out.losses["kl"].item() == pytest.approx(kl)
-        assert ours.term_weights(6.6) == {"kl": 6.6}
-    else:
-        assert out.losses["kl_discrete"].item() == pytest.approx(kl)
-        apart = np.square(z.numpy() - weights @ codebook).sum(1).mean() / (2 * ours.variance().item())
-        assert out.losses["kl_continuous"].item() == pytest.approx(apart, rel=1e-6)
+    if name == "sq-vae":
         nmse = torch.tensor(0.3, dtype=F64, requires_grad=True)
         ours.reconstruction(nmse).backward()
         assert nmse.grad.item() == pytest.approx(1 / 0.3)  # D/2 · this: ‖x − x̂‖² / 2σ² with σ² = the error
