@@ -33,6 +33,8 @@ def test_residual_codes_sums_and_losses_are_those_of_vector_quantize_pytorch() -
     out = ours(z, z)
     torch.testing.assert_close(out.z_q, quantised)
     assert torch.equal(ours.assign(z, z), indices)
+    counts = torch.stack([torch.bincount(codes, minlength=9) for codes in indices.T])
+    assert torch.equal(out.stats["counts"], counts.float())
     left, total = z, 0.0
     for stage in range(3):
         chosen = ours.codebook[stage][indices[:, stage]]
