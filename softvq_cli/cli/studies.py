@@ -93,18 +93,18 @@ def carry_out(
         return []
     where = Where(work.jobs, work.device, work.scheduler)
     _ = where.kind  # an unavailable device is refused before any work
-    done = run(plan(terminal), where=where, reporter=terminal, stop=terminal.stop)
+    reports = run(plan(terminal), where=where, reporter=terminal, stop=terminal.stop)
     if terminal.as_json:
-        documents: dict[str, Any] = {report.document["name"]: report.document for report in done.reports}
-        document = documents if together else done.reports[0].document
+        documents: dict[str, Any] = {report.document["name"]: report.document for report in reports}
+        document = documents if together else reports[0].document
         terminal.result(document, lambda: study_table(document))
     else:
-        for report in done.reports:
+        for report in reports:
             terminal.wrote(report.path, lambda report=report: study_table(report.document))  # type: ignore[misc]
-    if done.failed:
-        more = f" (and {len(done.failed) - 1} more)" if len(done.failed) > 1 else ""
-        raise SoftVQError(f"some jobs failed: {done.failed[0]}{more}; the report lists what is missing")
-    return list(done.reports)
+    if failed := list(dict.fromkeys(line for report in reports for line in report.failed)):
+        more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+        raise SoftVQError(f"some jobs failed: {failed[0]}{more}; the report lists what is missing")
+    return reports
 
 
 def _print_commands(jobs: Iterable[Job], command: str, device: str) -> None:

@@ -38,22 +38,14 @@ class Report:
         return [f"{failure['cell']}: {failure['error']}" for failure in self.document["failed"]]
 
 
-@dataclass(frozen=True)
-class Reports:
-    """One report for each study with available data, and what is missing in them because it failed."""
-
-    reports: tuple[Report, ...]
-    failed: tuple[str, ...]
-
-
 def carry_out(
     studies: Sequence[Study],
     *,
     where: Where | None = None,
     reporter: Reporter | None = None,
     stop: threading.Event | None = None,
-) -> Reports:
-    """Train and measure what is missing in the folder of the studies, and write the reports.
+) -> list[Report]:
+    """Train and measure what is missing in the folder of the studies, and write a report for each.
 
     RefusedError: another process works in the folder, or it has runs with other settings. Interrupted: ``stop`` was
     set.
@@ -68,9 +60,7 @@ def carry_out(
             if more:
                 outcome |= pool.run(list(more), staff, reporter=reporter, stop=stop)
         reporter.stage("writing the report")
-        reports = tuple(_write(study, outcome, out, reporter) for study in reported)
-    missing = (f"{data}: {error}" for study in studies for data, error in study.missing.items())
-    return Reports(reports, tuple(dict.fromkeys((*missing, *(line for each in reports for line in each.failed)))))
+        return [_write(study, outcome, out, reporter) for study in reported]
 
 
 def report_files(name: str) -> tuple[str, ...]:

@@ -23,7 +23,6 @@ from softvq_cli.experiments import formats
 from softvq_cli.experiments.comparison import reproduce
 from softvq_cli.experiments.document import document as document_of
 from softvq_cli.experiments.pool import Outcome
-from softvq_cli.experiments.report import Reports
 from softvq_cli.experiments.study import Request
 from softvq_cli.model import represent
 from softvq_cli.training import checkpoint, run_directory
@@ -50,14 +49,14 @@ def planned(out, npz):
 
 
 @pytest.fixture(scope="module")
-def found(planned) -> Reports:
+def found(planned):
     return carried_out(planned)
 
 
 @pytest.fixture(scope="module")
 def document(found):
-    assert found.failed == ()
-    return json.loads(found.reports[0].path.read_text())
+    assert found[0].failed == []
+    return json.loads(found[0].path.read_text())
 
 
 @pytest.mark.parametrize("recipe, bottleneck", [("notebook", "beta-vae"), ("tuned", "gumbel-vq")])
@@ -160,7 +159,7 @@ def test_the_report_says_how_it_was_made_and_on_which_data(document, npz):
 
 
 def test_every_form_has_the_numbers_of_the_json(document, found):
-    path = found.reports[0].path
+    path = found[0].path
     accuracy, nmi = (cell_of(document, "vq", f"mnist.{name}") for name in ("clustering_accuracy", "nmi"))
     shown = f"{100 * accuracy['mean']:.2f} ± {100 * accuracy['std']:.2f}"
     text = path.with_suffix(".md").read_text()
@@ -180,7 +179,7 @@ def test_every_form_has_the_numbers_of_the_json(document, found):
 
 
 def test_given_again_nothing_is_done_again_and_the_report_is_the_same(found, planned):
-    before = {path: path.read_bytes() for path in found.reports[0].path.parent.iterdir() if path.is_file()}
+    before = {path: path.read_bytes() for path in found[0].path.parent.iterdir() if path.is_file()}
     recorder = Recorder()
     carried_out(planned, recorder)
     assert recorder.done == []
@@ -189,7 +188,7 @@ def test_given_again_nothing_is_done_again_and_the_report_is_the_same(found, pla
 
 def test_kept_checkpoints_become_a_course_in_the_report(npz, tmp_path):
     rows = ("vq", "raw")
-    [report] = carried_out(table1(tmp_path, npz, only=rows, settings={**SMALL, "keep": "1,3"})).reports
+    [report] = carried_out(table1(tmp_path, npz, only=rows, settings={**SMALL, "keep": "1,3"}))
     nmi = {row["row"]: row["cells"]["mnist.nmi"] for row in report.document["rows"]}
     assert [row for row in nmi if "steps" in nmi[row]] == ["vq"]
     assert list(nmi["vq"]["steps"]) == ["1", "3"]
@@ -208,7 +207,7 @@ def test_more_seeds_train_only_the_new_ones(found, out, npz):
     recorder = Recorder()
     again = carried_out(table1(out, npz, 4, only=("ae",)), recorder)
     assert recorder.done == ["blobs-ae-s3"]
-    assert again.reports[0].document["rows"][0]["cells"]["mnist.nmi"]["n"] == 4
+    assert again[0].document["rows"][0]["cells"]["mnist.nmi"]["n"] == 4
 
 
 def test_other_settings_and_a_second_command_in_the_same_folder_are_refused(found, planned, out, npz):
@@ -228,10 +227,9 @@ def test_columns_without_data_are_left_out_and_reported(npz, tmp_path):
     missing = str(tmp_path / "nothing.npz")
     request = Request(tmp_path / "out", 1, {"arch": "mlp", **SMALL})
     chosen = {"only": ("pca",), "data": {"svhn": missing, "cifar10": str(npz)}}
-    found = carried_out(reproduce(request, ("table2",), recorder, **chosen), recorder)
-    [report] = found.reports
-    assert len(found.failed) == len(recorder.warnings) == 1
-    assert found.failed[0].startswith("svhn: ") and "nothing.npz" in found.failed[0]
+    [report] = carried_out(reproduce(request, ("table2",), recorder, **chosen), recorder)
+    assert len(report.failed) == len(recorder.warnings) == 1
+    assert report.failed[0].startswith("svhn: ") and "nothing.npz" in report.failed[0]
     assert [column["data"] for column in report.document["columns"]] == ["cifar10", "cifar10"]
     assert cell_of(report.document, "pca", "cifar10.probe_accuracy")["n"] == 1
     assert "- svhn: " in report.path.with_suffix(".md").read_text()

@@ -78,7 +78,7 @@ def figure(npz, tmp_path_factory):
 
 def test_a_run_cut_short_is_the_same_run(figure):
     out, found = figure
-    document = found.reports[0].document
+    document = found[0].document
     rows = {row["row"]: row["cells"] for row in document["rows"]}
     target = document["target_nmse"]
     for row, cells in rows.items():
@@ -96,7 +96,7 @@ def test_a_run_cut_short_is_the_same_run(figure):
 def test_the_figure_has_a_panel_a_model_and_the_report_its_numbers(figure):
     out, found = figure
     assert (out / "fig4.png").stat().st_size > 1000
-    [report] = found.reports
+    [report] = found
     assert [row["row"] for row in report.document["rows"]] == ["ae", "vq"]
     assert all(cell["n"] == 1 for row in report.document["rows"] for cell in row["cells"].values())
     assert "| baseline autoencoder | 1 |" in report.path.with_suffix(".md").read_text()
@@ -104,7 +104,7 @@ def test_the_figure_has_a_panel_a_model_and_the_report_its_numbers(figure):
 
 def test_the_ablation_is_rows_of_settings_at_the_common_error(npz, tmp_path):
     only = ("soft-vq", "attention", "commitment-term", "d8")
-    [report] = reproduced("ablation", tmp_path, npz, {}, only=only).reports
+    [report] = reproduced("ablation", tmp_path, npz, {}, only=only)
     assert [row["row"] for row in report.document["rows"]] == ["soft-vq", "attention", "commitment-term", "d8"]
     settings = report.document["data"]["mnist"]["settings"]
     assert (settings["attention"]["latent_weight"], settings["attention"]["soft_gradient"]) == (0, "attention")

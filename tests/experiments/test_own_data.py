@@ -37,8 +37,8 @@ def request_of_all(npz, tmp_path_factory):
 @pytest.fixture(scope="module")
 def document(request_of_all, pixels):
     reports = carried_out(compare(request_of_all, ("vq", "ae"), (pixels,)))
-    assert reports.failed == ()
-    return json.loads(reports.reports[0].path.read_text())
+    assert reports[0].failed == []
+    return json.loads(reports[0].path.read_text())
 
 
 def test_the_rows_are_bottlenecks_files_and_controls(document, request_of_all):
@@ -105,15 +105,15 @@ def test_a_file_in_another_order_is_reported(request_of_all, tmp_path, pixels):
     order = np.random.default_rng(0).permutation(150)
     np.save(other, np.load(pixels)[order])
     np.save(tmp_path / "other.labels.npy", np.load(pixels.with_suffix(".labels.npy"))[order])
-    reports = carried_out(compare(request_of_all, ("ae",), (other,)))
-    assert [line.split(":")[0] for line in reports.failed] == ["blobs-other"]
+    [report] = carried_out(compare(request_of_all, ("ae",), (other,)))
+    assert [line.split(":")[0] for line in report.failed] == ["blobs-other"]
 
 
 @pytest.fixture(scope="module")
 def swept(npz, tmp_path_factory):
     settings = {"data": str(npz), "bottleneck": "vq", "iterations": 4, "batch_size": 16, "latent_dim": 4}
     request = Request(tmp_path_factory.mktemp("sweep") / "out", 2, settings, "softvq sweep --over K=8,2")
-    [report] = carried_out(sweep(request, {"K": (8, 2)})).reports
+    [report] = carried_out(sweep(request, {"K": (8, 2)}))
     return request, report
 
 
@@ -168,7 +168,7 @@ def test_a_wrong_sweep_is_refused(texts, word):
 def test_several_settings_are_a_grid(npz, tmp_path):
     settings = {"data": str(npz), "bottleneck": "vq", "iterations": 2, "batch_size": 16, "latent_dim": 4}
     request = Request(tmp_path / "out", 1, settings)
-    [report] = carried_out(sweep(request, parse_over(["K=4,2", "beta=0.5,0.25"]))).reports
+    [report] = carried_out(sweep(request, parse_over(["K=4,2", "beta=0.5,0.25"])))
     document = report.document
     assert [row["label"] for row in document["rows"]] == [
         f"K = {K}, beta = {beta}" for K in (2, 4) for beta in (0.25, 0.5)

@@ -18,7 +18,7 @@ from softvq_cli.reporter import Reporter
 
 if TYPE_CHECKING:
     from softvq_cli.experiments.job import Job
-    from softvq_cli.experiments.report import Reports
+    from softvq_cli.experiments.report import Report
     from softvq_cli.experiments.study import Study
     from softvq_cli.results.evaluate import Evaluation
 
@@ -130,7 +130,7 @@ class Recorder(Reporter):
         return [note.split()[0] for note in self.notes if " done, " in note]
 
 
-def carried_out(studies: Sequence[Study], reporter: Reporter | None = None) -> Reports:
+def carried_out(studies: Sequence[Study], reporter: Reporter | None = None) -> list[Report]:
     """Carry out studies with one process."""
     from softvq_cli.experiments.backends import Where
     from softvq_cli.experiments.report import carry_out
