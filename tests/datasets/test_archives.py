@@ -116,14 +116,10 @@ def test_a_zip_whose_directory_says_too_much_or_too_little_is_refused(tmp_path: 
 
 
 def test_a_compressed_tar_bomb_is_stopped_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("softvq_cli.datasets.naming.FREE_BYTES", 1 << 20)
-    path = make_tar(tmp_path / "a.tar.gz", {"a.png": bytes(20 << 20)}, "w:gz")
-    unusable(path, "a.tar.gz")
-
-
-def test_a_tar_of_more_files_than_its_bytes_can_hold_is_stopped_early(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("softvq_cli.datasets.naming.FREE_BYTES", 1 << 20)
+        unusable(make_tar(tmp_path / "a.tar.gz", {"a.png": bytes(20 << 20)}, "w:gz"), "a.tar.gz")
+    # More files than its bytes can hold.
     monkeypatch.setattr("softvq_cli.datasets.naming.DOUBTED_MEMBERS", 100)
     path = make_tar(tmp_path / "b.tar.gz", {"a": tarfile.TarInfo("a").tobuf() * 9000}, "w:gz")
     content = gzip.decompress(path.read_bytes())[tarfile.BLOCKSIZE :]  # the headers as members
@@ -232,15 +228,12 @@ def test_texts_next_to_images_are_passed_over_in_an_archive_as_in_its_folder(
 LABELS = [number % 3 for number in range(12)]
 
 
-def samples(numbers: range, kind: str = "cls", image: str = "png") -> dict[str, bytes]:
-    files = {}
+def samples(numbers: range, kind: str = "cls") -> dict[str, bytes]:
+    files: dict[str, bytes] = {}
     for number in numbers:
         label = LABELS[number]
-        text = {"cls": str(label), "txt": "abc"[label], "json": json.dumps({"label": label, "name": "xyz"[label]})}[
-            kind
-        ]
-        files[f"{number:04}.{image}"] = encoded(pixels(number))
-        files[f"{number:04}.{kind}"] = text.encode()
+        texts = {"cls": str(label), "txt": "abc"[label], "json": json.dumps({"label": label, "name": "xyz"[label]})}
+        files |= {f"{number:04}.png": encoded(pixels(number)), f"{number:04}.{kind}": texts[kind].encode()}
     return files
 
 

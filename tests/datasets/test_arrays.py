@@ -109,20 +109,16 @@ def test_channels_first(tmp_path: Path, channels: int) -> None:
     assert np.array_equal(data.images, COLOUR[:, :channels].transpose(0, 2, 3, 1)) and len(data.notes) == 1
 
 
-@pytest.mark.parametrize(
-    "shape, ways",
-    [
-        ((64, 64, 3), ["64 images of 64x3x1", "64,3,1", "one image of 64x64x3"]),
-        ((3, 3, 20), ["3 images of 3x20x1", "3,20,1", "one image of 3x20x3"]),
-        ((6, 3, 9, 3), ["6 images of 3x9x3", "6 images of 9x3x3"]),
-    ],
-)
-def test_a_shape_that_can_be_two_things_is_refused_with_both(
-    tmp_path: Path, shape: tuple[int, ...], ways: list[str]
-) -> None:
-    with pytest.raises(InputError, match="image_shape") as error:
-        read(npz(tmp_path, images=pixels(0, shape)))
-    assert all(way in str(error.value) for way in ways)
+UNCLEAR = {
+    (64, 64, 3): ["64 images of 64x3x1", "64,3,1", "one image of 64x64x3"],
+    (3, 3, 20): ["3 images of 3x20x1", "3,20,1", "one image of 3x20x3"],
+    (6, 3, 9, 3): ["6 images of 3x9x3", "6 images of 9x3x3"],
+}
+
+
+@pytest.mark.parametrize("shape", UNCLEAR)
+def test_a_shape_that_can_be_two_things_is_refused_with_both(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    unusable(npz(tmp_path, images=pixels(0, shape)), "image_shape", *UNCLEAR[shape])
 
 
 SQUARE, FIRST = pixels(0, (64, 64, 3)), pixels(0, (3, 9, 9))
@@ -147,8 +143,7 @@ def test_image_shape_decides(tmp_path: Path, case: str) -> None:
     [(784, None, "28,28,1"), (3072, None, "32,32,3"), (20, None, "image_shape"), (216, "8,8,3", "image_shape 8,8,3")],
 )
 def test_rows_that_fit_no_shape_are_refused(tmp_path: Path, columns: int, setting: str | None, hint: str) -> None:
-    with pytest.raises(InputError, match=hint):
-        read(npz(tmp_path, X=np.zeros((4, columns), np.uint8)), image_shape=setting)
+    unusable(npz(tmp_path, X=np.zeros((4, columns), np.uint8)), hint, image_shape=setting)
 
 
 # ---- types
@@ -206,12 +201,8 @@ def test_a_large_array_is_converted_on_disk_and_a_split_is_an_index_into_it(
         rows = read(tmp_path / "a.npy", split.split, test_fraction=0.8)
         images = rows.images
         assert isinstance(images, Rows) and isinstance(images.images, np.memmap)
-        assert (len(images), images.shape, images.dtype, images.nbytes) == (
-            len(split),
-            split.images.shape,
-            np.uint8,
-            split.images.nbytes,
-        )
+        kind = len(images), images.shape, images.dtype, images.nbytes
+        assert kind == (len(split), split.images.shape, np.uint8, split.images.nbytes)
         assert rows.fingerprint == split.fingerprint and np.array_equal(np.asarray(images), split.images)
         assert np.array_equal(np.stack([*images]), split.images) and np.array_equal(images[-1], split.images[-1])
         for key in (slice(1, None), np.array([1, 0, 1]), (slice(None, None, 2), ..., 0)):
@@ -316,8 +307,7 @@ def test_an_array_file_that_is_cut_anywhere_is_refused(tmp_path: Path, suffix: s
     whole = path.read_bytes()
     for end in range(0, len(whole), 1 if suffix == ".npy" else 2):
         path.write_bytes(whole[:end])
-        with pytest.raises(InputError):
-            read(path)
+        unusable(path)
 
 
 @pytest.mark.parametrize("compressed", [False, True])

@@ -11,9 +11,8 @@ import pytest
 from PIL import Image
 
 from softvq_cli.datasets import cache, decode
-from softvq_cli.datasets.dataset import Dataset
 from softvq_cli.errors import InputError
-from tests.helpers import CATS_AND_DOGS, encoded, grey_files, pixels, read, write_folder
+from tests.helpers import CATS_AND_DOGS, encoded, facts, grey_files, pixels, read, write_folder
 
 
 @pytest.fixture
@@ -41,34 +40,27 @@ def entries(folder: Path, suffix: str) -> list[Path]:
     return sorted((folder.parent / "cache" / "decoded").glob(f"*{suffix}"))
 
 
-def same(first: Dataset, second: Dataset) -> bool:
-    return (first.fingerprint, first.class_names, first.file_names) == (
-        second.fingerprint,
-        second.class_names,
-        second.file_names,
-    )
-
-
 def test_the_second_time_nothing_is_decoded(folder: Path, decoded: list[str]) -> None:
     first = read(folder)
     assert isinstance(first.images, np.memmap) and not first.images.flags.writeable
     decoded.clear()
-    assert same(read(folder), first) and len(read(folder, "test")) == 2 and decoded == []
+    assert facts(read(folder)) == facts(first) and len(read(folder, "test")) == 2 and decoded == []
 
 
 @pytest.mark.parametrize("change", ["another image", "one more", "one fewer", "another name"])
 def test_a_changed_folder_is_decoded_again(folder: Path, change: str) -> None:
     before = read(folder)
+    image = folder / "cat" / "0.png"
     if change == "another image":
-        (folder / "cat" / "0.png").write_bytes(encoded(pixels(99)))
-        os.utime(folder / "cat" / "0.png", (1, 1))
+        image.write_bytes(encoded(pixels(99)))
+        os.utime(image, (1, 1))
     elif change == "one more":
-        (folder / "cat" / "9.png").write_bytes(encoded(pixels(99)))
+        image.with_name("9.png").write_bytes(encoded(pixels(99)))
     elif change == "one fewer":
-        (folder / "cat" / "0.png").unlink()
+        image.unlink()
     else:
-        (folder / "cat" / "0.png").rename(folder / "cat" / "7.png")
-    assert not same(read(folder), before)
+        image.rename(image.with_name("7.png"))
+    assert facts(read(folder)) != facts(before)
 
 
 STALE = ["two class folders swapped", "a file replaced, times kept", "written again within the clock's grain"]
@@ -97,7 +89,7 @@ def test_what_changed_without_name_size_and_time_is_seen(
         assert (target.stat().st_size, target.stat().st_mtime_ns) == (status.st_size, status.st_mtime_ns)
     after = read(folder)
     expected = np.stack([np.asarray(Image.open(folder / name)) for name in after.file_names])
-    assert np.array_equal(after.images[..., 0], expected) and not same(before, after)
+    assert np.array_equal(after.images[..., 0], expected) and facts(before) != facts(after)
 
 
 DAMAGE = {

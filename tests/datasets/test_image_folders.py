@@ -10,22 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from softvq_cli.config import DataConfig
-from softvq_cli.datasets import load
 from softvq_cli.datasets.naming import role_of
 from softvq_cli.errors import UsageError
-from tests.helpers import CATS_AND_DOGS, encoded, grey_files, pixels, read, unusable, write_folder
+from tests.helpers import CATS_AND_DOGS, encoded, grey_files, pixels, read, seen, unusable, write_folder
 
 
 def test_class_folders_give_labels_in_the_order_of_the_names(tmp_path: Path) -> None:
     write_folder(tmp_path / "pets", grey_files(["zebra/1.png", "ant/b/2.png", "ant/10.png", "ant/9.png"]))
     data = read(tmp_path / "pets")
     assert (data.name, data.split) == ("pets", "all")
-    assert data.class_names == ("ant", "zebra")
     assert data.file_names == ("ant/10.png", "ant/9.png", "ant/b/2.png", "zebra/1.png")
-    assert data.labels is not None and data.labels.dtype == np.int64 and data.labels.tolist() == [0, 0, 0, 1]
-    expected = np.stack([pixels(seed) for seed in (2, 3, 1, 0)])[..., None]
-    assert data.images.dtype == np.uint8 and np.array_equal(data.images, expected)
+    assert data.labels.dtype == np.int64 and data.images.dtype == np.uint8 and data.images.shape == (4, 6, 5, 1)
+    assert seen(data) == ([2, 3, 1, 0], [0, 0, 0, 1], ("ant", "zebra"))
 
 
 def test_train_and_test_folders_are_the_splits(tmp_path: Path) -> None:
@@ -64,15 +60,13 @@ def test_image_size_scales_the_shorter_side_and_crops_the_middle(tmp_path: Path)
     data = read(tmp_path, image_size=4)
     assert data.image_shape == (4, 4, 1)
     assert (np.abs(data.images.astype(int) - 200) <= 40).all()  # bicubic overshoots at the edges
-    with_other_size = read(tmp_path, image_size=6)
-    assert with_other_size.image_shape == (6, 6, 1)
+    assert read(tmp_path, image_size=6).image_shape == (6, 6, 1)
 
 
 def test_image_size_is_for_image_files_only(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", pixels(0, (3, 4, 4)))
-    for data in ("digits", str(tmp_path / "a.npy")):
-        with pytest.raises(UsageError, match="image_size"):
-            load(DataConfig(data=data, image_size=8), "all")
+    for data in ("digits", tmp_path / "a.npy"):
+        unusable(data, "image_size", kind=UsageError, image_size=8)
 
 
 REFUSED = {
@@ -99,12 +93,30 @@ def test_what_cannot_be_used_is_refused_in_one_line(tmp_path: Path, case: str) -
     unusable(write_folder(tmp_path, files), *words.split())
 
 
-def test_an_empty_class_folder_is_passed_over_with_a_note(tmp_path: Path) -> None:
-    write_folder(tmp_path, grey_files(CATS_AND_DOGS))
-    (tmp_path / "emu").mkdir()
+NOTED = {
+    "documents": (
+        grey_files(["ant/1.png", "ant/2.png", "bee/1.png"])
+        | dict.fromkeys(["README.md", "LICENSE", "md5sums.txt", "CITATION.bib"], b"text"),
+        "CITATION.bib, LICENSE, README.md and 1 more",
+    ),
+    "labels that say nothing": (grey_files([f"{name}/1.png" for name in "abcde"]), "5"),
+    "a split among five classes": (
+        grey_files([f"{kind}/{n}.png" for kind in ("bus", "car", "plane", "ship", "train") for n in "12"]),
+        "train 5",
+    ),
+    "an empty folder": (grey_files(CATS_AND_DOGS), "emu"),
+}
+
+
+@pytest.mark.parametrize("case", NOTED)
+def test_what_is_passed_over_or_doubtful_is_said(tmp_path: Path, case: str) -> None:
+    files, words = NOTED[case]
+    write_folder(tmp_path, files)
+    if case == "an empty folder":
+        (tmp_path / "emu").mkdir()
     data = read(tmp_path)
-    assert data.class_names == ("cat", "dog")
-    assert len(data.notes) == 1 and "emu" in data.notes[0]
+    assert data.class_names == tuple(sorted({name.split("/")[0] for name in files if "/" in name}))
+    assert len(data.notes) == 1 and all(word in data.notes[0] for word in words.split())
 
 
 def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
@@ -117,17 +129,11 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     unusable(subset, "dog/loop")
 
 
-def test_a_broken_link_is_named(tmp_path: Path) -> None:
-    write_folder(tmp_path, grey_files(CATS_AND_DOGS))
-    (tmp_path / "cat" / "gone.png").symlink_to(tmp_path / "nowhere")
-    unusable(tmp_path, "gone.png")
-
-
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this platform has no named pipes")
-def test_a_named_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
-    write_folder(tmp_path, grey_files(CATS_AND_DOGS))
-    os.mkfifo(tmp_path / "cat" / "pipe.png")
-    unusable(tmp_path, "cat/pipe.png")
+@pytest.mark.parametrize("kind", ["a broken link", "a named pipe"])
+def test_what_is_no_file_is_named_and_not_waited_for(tmp_path: Path, kind: str) -> None:
+    odd = write_folder(tmp_path, grey_files(CATS_AND_DOGS)) / "cat" / "odd.png"
+    odd.symlink_to(tmp_path / "nowhere") if kind == "a broken link" else os.mkfifo(odd)
+    unusable(tmp_path, "cat/odd.png")
 
 
 @pytest.mark.parametrize("name", [b"\xff.png", b"two\nlines.png", b"\x1b[31mred.png"])
@@ -231,12 +237,6 @@ def test_what_may_be_a_class_or_a_split_is_refused_with_the_way_out(tmp_path: Pa
     assert data.class_names == tuple(sorted({name.split("/")[0] for name in files}))
 
 
-def test_a_split_is_a_class_among_many(tmp_path: Path) -> None:
-    kinds = ("bus", "car", "plane", "ship", "train")
-    data = read(write_folder(tmp_path, grey_files([f"{kind}/1.png" for kind in kinds])))
-    assert data.class_names == kinds and "train" in data.notes[0] and "5" in data.notes[0]
-
-
 def test_folders_that_have_to_be_splits_and_are_none(tmp_path: Path) -> None:
     unusable(write_folder(tmp_path, grey_files(["cat/1.png", "dog/1.png"])), "cat", folders="splits")
 
@@ -265,23 +265,11 @@ def test_hidden_images_are_passed_over_with_a_note(form: str, tmp_path: Path) ->
     assert len(data.notes) == 1 and ".cow, bee/.3.png" in data.notes[0]
 
 
-def test_documents_beside_class_folders_are_passed_over_with_a_note(tmp_path: Path) -> None:
-    documents = dict.fromkeys(["README.md", "LICENSE", "md5sums.txt", "CITATION.bib"], b"text")
-    data = read(write_folder(tmp_path, grey_files(["ant/1.png", "ant/2.png", "bee/1.png"]) | documents))
-    assert len(data) == 3
-    assert len(data.notes) == 1 and "CITATION.bib, LICENSE, README.md and 1 more" in data.notes[0]
-
-
 def test_a_name_is_one_class_however_its_accents_are_spelt(tmp_path: Path) -> None:
     mac, other = (unicodedata.normalize(form, "café") for form in ("NFD", "NFC"))
     write_folder(tmp_path, divided("train", "test") | grey_files([f"train/{mac}/1.png", f"test/{other}/2.png"]))
     data = read(tmp_path)
     assert data.class_names == ("ant", "bee", "café") and np.bincount(data.labels).tolist() == [2, 2, 2]
-
-
-def test_labels_that_say_nothing_are_said_to(tmp_path: Path) -> None:
-    data = read(write_folder(tmp_path, grey_files([f"{name}/1.png" for name in "abcde"])))
-    assert len(data.notes) == 1 and " 5 " in data.notes[0]
 
 
 def test_images_that_are_called_like_documents_are_images(tmp_path: Path) -> None:

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 from softvq_cli.datasets import cache, decode
-from softvq_cli.datasets.dataset import Dataset, Rows
+from softvq_cli.datasets.dataset import Rows
 from softvq_cli.datasets.images import OnDemand
-from softvq_cli.errors import InputError
+from softvq_cli.errors import InputError, UsageError
 from softvq_cli.training import checkpoint, train
 from tests.helpers import (
     CATS_AND_DOGS,
     encoded,
+    facts,
     grey_files,
     make_tar,
     make_zip,
@@ -57,11 +58,6 @@ def small_cache(monkeypatch: pytest.MonkeyPatch, folder: Path, limit: str) -> Pa
     return folder / "decoded"
 
 
-def same(first: Dataset, second: Dataset) -> bool:
-    facts = [(data.fingerprint, data.class_names, data.file_names, data.notes) for data in (first, second)]
-    return facts[0] == facts[1]
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_bytes_are_those_of_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     (tmp_path / "own").mkdir()
@@ -71,10 +67,14 @@ def test_the_bytes_are_those_of_the_cache(tmp_path: Path, monkeypatch: pytest.Mo
     folder = small_cache(monkeypatch, tmp_path / "small", "600")
     for _ in range(2):  # the second time nothing is checked again
         again = read(path)
-        assert isinstance(again.images, Rows) and isinstance(again.images.images, OnDemand) and same(again, whole)
+        assert (
+            isinstance(again.images, Rows)
+            and isinstance(again.images.images, OnDemand)
+            and facts(again) == facts(whole)
+        )
         assert np.array_equal(np.asarray(again.images), whole.images)
         assert np.array_equal(again.images[[3, 0, 3]], whole.images[[3, 0, 3]])
-        assert all(same(read(path, part.split), part) for part in parts)
+        assert all(facts(read(path, part.split)) == facts(part) for part in parts)
         monkeypatch.setattr(decode, "decode", None)
     monkeypatch.undo()
     packed = kind in ("a.tar.gz", "a.zip", "a.parquet")
@@ -140,10 +140,6 @@ def test_what_this_process_has_loaded_is_not_removed(tmp_path: Path, monkeypatch
 
 
 @pytest.mark.parametrize("text", ["much", "-1", "1e9", "12 parsecs"])
-def test_a_limit_that_is_no_number_of_bytes_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
-) -> None:
-    from softvq_cli.errors import UsageError
-
+def test_a_limit_that_is_no_number_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     small_cache(monkeypatch, tmp_path / "cache", text)
     unusable(write_folder(tmp_path / "a", FILES), "SOFTVQ_CACHE_LIMIT", repr(text), kind=UsageError)

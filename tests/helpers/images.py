@@ -147,6 +147,11 @@ def seen(data: Dataset) -> tuple[list[int], list[int] | None, tuple[str, ...]]:
     return seeds_of(data), None if data.labels is None else data.labels.tolist(), data.class_names
 
 
+def facts(data: Dataset) -> tuple[object, ...]:
+    """All that must be the same when data are read again."""
+    return data.fingerprint, data.class_names, data.file_names, data.notes
+
+
 class Listener(Reporter):
     """Keeps the notes, and progress reports as tuples."""
 
