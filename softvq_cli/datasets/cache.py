@@ -186,8 +186,9 @@ def in_memory(shape: tuple[int, ...], fill: Callable[[Put], None], error: SoftVQ
     try:
         images = np.empty(shape, np.uint8)
     except MemoryError:
-        reason = error or f"cannot use the cache folder {cache_folder()}"
-        raise InputError(f"{reason}; and {math.prod(shape)} bytes do not fit into memory") from error
+        if error is None:
+            raise InputError(f"{math.prod(shape)} bytes do not fit into memory") from None
+        raise InputError(f"{error}; and {math.prod(shape)} bytes do not fit into memory") from error
 
     def put(row: int, pixels: np.ndarray) -> None:
         images[row : row + len(pixels)] = pixels

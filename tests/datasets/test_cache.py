@@ -132,6 +132,12 @@ def test_a_cache_that_cannot_be_written_is_no_error(
     assert entries(folder, ".tmp") == []
 
 
+def test_what_does_not_fit_into_memory_is_said_without_blame_of_the_cache() -> None:
+    with pytest.raises(InputError, match=str(1 << 60)) as error:
+        cache.in_memory((1 << 60,), lambda put: None)
+    assert "cache" not in str(error.value)
+
+
 def _no_space(descriptor: int) -> None:
     raise OSError(28, "No space left on device")
 
