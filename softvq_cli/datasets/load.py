@@ -21,7 +21,7 @@ from softvq_cli.datasets.dataset import Dataset, blocks, part_of
 from softvq_cli.datasets.fetch import fetch
 from softvq_cli.datasets.layout import arrange
 from softvq_cli.datasets.named import names
-from softvq_cli.datasets.naming import is_document, role_of, shorten
+from softvq_cli.datasets.naming import USUAL, is_document, role_of, shorten
 from softvq_cli.datasets.records import Records, Source
 from softvq_cli.errors import InputError, Message, SoftVQError, UsageError, unknown_name
 from softvq_cli.files import as_utf8, is_address, on_disk
@@ -166,7 +166,7 @@ def _read_tables(source: tables.TableSource, config: DataConfig, reporter: Repor
 
 def _read_folder(path: Path, config: DataConfig, reporter: Reporter) -> Dataset:
     source = folder.open_folder(path)
-    others = [name for name in source.files.names if not name.endswith(_USUAL) and not is_document(name)]
+    others = [name for name in source.files.names if not name.endswith(USUAL) and not is_document(name)]
     for name in others:
         _refuse_kind(path / name)
     packed = [name for name in others if name.lower().endswith(archive.ENDINGS) or ".tar." in name]
@@ -176,7 +176,7 @@ def _read_folder(path: Path, config: DataConfig, reporter: Reporter) -> Dataset:
     if not inner and not packed:
         return _read_files(source, config, reporter)
     used = sorted(inner or packed)
-    rest = [name for name in source.files.names if name.endswith(_USUAL)]
+    rest = [name for name in source.files.names if name.endswith(USUAL)]
     rest += [name for name in others if name not in used and not name.lower().endswith(".json")]
     if rest:
         raise InputError(f"{path} holds {shorten(used)} and also {shorten(rest)}: give the path of one")
@@ -184,9 +184,6 @@ def _read_folder(path: Path, config: DataConfig, reporter: Reporter) -> Dataset:
     if packed:
         return _read_shards(path, [path / name for name in used], config, reporter)
     return _read_tables(tables.TableSource(path, config, used), config, reporter)
-
-
-_USUAL = (".jpg", ".jpeg", ".png")
 
 
 def _refuse_pooling(path: Path, names: Sequence[str]) -> None:

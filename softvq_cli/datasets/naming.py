@@ -122,7 +122,7 @@ _DOCUMENT = re.compile(
     re.IGNORECASE,
 )
 """Files that accompany a data set and are not images."""
-_USUAL = (".jpg", ".jpeg", ".png")
+USUAL = (".jpg", ".jpeg", ".png")
 """The most frequent suffixes, which need no further checks among 100 000 names."""
 
 
@@ -144,7 +144,7 @@ def is_image_name(name: str) -> bool:
 
 def is_document(name: str) -> bool:
     """Whether this file only accompanies a data set."""
-    if name.endswith(_USUAL):
+    if name.endswith(USUAL):
         return False
     return _DOCUMENT.fullmatch(name.rpartition("/")[2]) is not None and not is_image_name(name)
 
