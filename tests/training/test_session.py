@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,13 +13,14 @@ import torch
 from softvq_cli.config import resolve
 from softvq_cli.errors import UsageError
 from softvq_cli.training.session import Adam, Session
+from softvq_cli.words import BOTTLENECKS
 from tests.helpers import blobs
 
 
-def session(n: int = 120, **settings: object) -> Session:
+def session(n: int = 120, note: Callable[[str], None] = pytest.fail, **settings: object) -> Session:
     dataset = blobs(n)
     chosen = {"bottleneck": "vq", "latent_dim": 4, "K": 6, "batch_size": 16, **settings}
-    return Session(resolve("blobs", dataset.image_shape, chosen), dataset, dataset, torch.device("cpu"))
+    return Session(resolve("blobs", dataset.image_shape, chosen), dataset, dataset, torch.device("cpu"), note)
 
 
 def test_a_codebook_may_begin_at_a_kmeans_of_the_first_batches() -> None:
@@ -45,6 +47,16 @@ def test_a_kmeans_start_needs_an_image_a_codeword() -> None:
         session(20, K=21, codebook_init="kmeans")
     assert "codebook_init" in refused.value.settings
     session(20, K=20, codebook_init="kmeans")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bottleneck", BOTTLENECKS)
+def test_compiled_steps_have_the_losses_of_eager_steps(bottleneck: str) -> None:
+    settings = {"bottleneck": bottleneck, "latent_dim": 6, "noise_std": 0.1 if bottleneck == "soft-vq" else 0.0}
+    eager, compiled = session(**settings), session(note=pytest.skip, compile=True, **settings)
+    for step in range(5):
+        expected, losses = (each.optimise(each.source.batch(step)).row() for each in (eager, compiled))
+        torch.testing.assert_close(losses, expected, rtol=1e-3, atol=1e-5)
 
 
 def test_adam_takes_the_steps_of_pytorchs_fused_adam_and_goes_on_from_its_state() -> None:
