@@ -40,6 +40,14 @@ class Bundle:
     build: Callable[[dict[str, Any]], Any]
     """Converts the values of the options, by parameter name, to that value."""
 
+    @classmethod
+    def of(cls, function: Callable[..., Any]) -> Bundle:
+        """The options are the parameters of a function (or class), which makes the value."""
+        return cls(
+            lambda: list(inspect.signature(function, eval_str=True).parameters.values()),
+            lambda given: function(**given),
+        )
+
 
 def option(default: Any, text: str, *spellings: str, value: str | Sequence[str] | None = None, **more: Any) -> Any:
     """Define an option, as the default of a parameter of a command; :func:`filled_in` adds the rest.
@@ -145,21 +153,19 @@ DATA = option(
     None, "Use these data (a name or a path) instead of those of the training.", "-d", allow_from_autoenv=False
 )
 DATA_DIR = option(None, "Folder of the named data sets, if it has moved.", value="DIR")
-_STREAMS = [
-    parameter("as_json", bool, option(False, "Print one JSON document.", "--json", show_default=False)),
-    parameter("quiet", bool, option(False, "Print no progress bars, notes or hints.", "-q", show_default=False)),
-    parameter("debug", bool, option(False, "Print the traceback of an error.", show_default=False)),
-]
 
 
-def _terminal(given: dict[str, Any]) -> Terminal:
+def _terminal(
+    as_json: bool = option(False, "Print one JSON document.", "--json", show_default=False),
+    quiet: bool = option(False, "Print no progress bars, notes or hints.", "-q", show_default=False),
+    debug: bool = option(False, "Print the traceback of an error.", show_default=False),  # read by softvq_cli.cli.app
+) -> Terminal:
     """With torchrun, only the first process prints."""
-    silent = (torchrun() or (0, 1))[0] > 0
-    return Terminal(quiet=given["quiet"] or silent, as_json=given["as_json"])
+    return Terminal(quiet=quiet or (torchrun() or (0, 1))[0] > 0, as_json=as_json)
 
 
-Streams = Annotated[Terminal, Bundle(lambda: _STREAMS, _terminal)]
-"""Both streams. As a parameter, ``--json``, ``--quiet`` and ``--debug`` (which :mod:`softvq_cli.cli.app` reads)."""
+Streams = Annotated[Terminal, Bundle.of(_terminal)]
+"""Both streams. As a parameter, ``--json``, ``--quiet`` and ``--debug``."""
 
 
 # ---- a file of settings

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
-from softvq_cli.cli.options import DEVICE, Bundle, option, parameter
+from softvq_cli.cli.options import DEVICE, Bundle, option
 from softvq_cli.cli.output import option_words
 from softvq_cli.errors import Interrupted, SoftVQError, UsageError, unknown_name
 
@@ -23,43 +23,32 @@ if TYPE_CHECKING:
 class Work:
     """Where the jobs of a study run, or which single jobs to run."""
 
-    jobs: int | None
-    scheduler: str | None
-    device: str
-    dry_run: bool
-    job: str | None
+    jobs: int | None = option(
+        None,
+        "Number of parallel processes; each works on one job with one thread. Results do not depend on it. Default: "
+        "one per core, or one per GPU.",
+        "-j",
+    )
+    scheduler: str | None = option(
+        None,
+        "Run the jobs on this Dask scheduler, for example tcp://10.0.0.1:8786, instead of on this machine. Default: "
+        "$DASK_SCHEDULER_ADDRESS.",
+        value="ADDRESS",
+        envvar="DASK_SCHEDULER_ADDRESS",
+        show_default=False,
+    )
+    dry_run: bool = option(False, "Only print one command per unfinished job, for use with other queues.")
+    job: str | None = option(
+        None,
+        "Run only this job (a name that --dry-run prints) and write no report. The same command without --job writes "
+        "the report later.",
+        value="NAME",
+        show_default=False,
+    )
+    device: str = DEVICE
 
 
-_JOBS = option(
-    None,
-    "Number of parallel processes; each works on one job with one thread. Results do not depend on it. Default: one "
-    "per core, or one per GPU.",
-    "-j",
-)
-_SCHEDULER = option(
-    None,
-    "Run the jobs on this Dask scheduler, for example tcp://10.0.0.1:8786, instead of on this machine. Default: "
-    "$DASK_SCHEDULER_ADDRESS.",
-    value="ADDRESS",
-    envvar="DASK_SCHEDULER_ADDRESS",
-    show_default=False,
-)
-_DRY_RUN = option(False, "Only print one command per unfinished job, for use with other queues.")
-_JOB = option(
-    None,
-    "Run only this job (a name that --dry-run prints) and write no report. The same command without --job writes the "
-    "report later.",
-    value="NAME",
-    show_default=False,
-)
-_WORK = [
-    parameter("jobs", int | None, _JOBS),
-    parameter("scheduler", str | None, _SCHEDULER),
-    parameter("dry_run", bool, _DRY_RUN),
-    parameter("job", str | None, _JOB),
-    parameter("device", str, DEVICE),
-]
-WorkOptions = Annotated[Work, Bundle(lambda: _WORK, lambda given: Work(**given))]
+WorkOptions = Annotated[Work, Bundle.of(Work)]
 
 
 def command_text(name: str, options: Mapping[str, Any], *arguments: str) -> str:
