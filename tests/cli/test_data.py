@@ -44,10 +44,10 @@ def test_a_person_sees_counts_notes_and_the_next_command(softvq, tmp_path, for_p
 
 def test_a_sheet_is_drawn_and_not_overwritten(softvq, tmp_path):
     data = folder(tmp_path / "mine")
-    assert softvq("data", "show", data, "-o", "sheet.png").code == 0
+    softvq("data", "show", data, "-o", "sheet.png").done()
     assert Image.open("sheet.png").size[0] > 500
     softvq("data", "show", data, "-o", "sheet.png").refused(4, "sheet.png")
-    assert softvq("data", "show", data, "-o", "sheet.png", "--overwrite").code == 0
+    softvq("data", "show", data, "-o", "sheet.png", "--overwrite").done()
     softvq("data", "show", data, "-o", "sheet.txt").refused(2, "sheet.txt")
 
 
@@ -60,8 +60,7 @@ def test_the_settings_of_reading_are_options_here(softvq, tmp_path):
 
 def test_notes_of_both_splits_are_said_once(softvq, tmp_path):
     data = folder(tmp_path / "deep", sixteen=True)
-    result = softvq("run", "--data", data, "--batch-size", 4, "-o", "run", "--iterations", 4, "--device", "cpu")
-    assert result.code == 0
+    result = softvq("run", "--data", data, "--batch-size", 4, "-o", "run", "--iterations", 4, "--device", "cpu").done()
     said = [line for line in result.err.splitlines() if "(the range of the training split) become" in line]
     assert len(said) == 1
 
@@ -81,15 +80,13 @@ FOLDER = [f"{name}/{number}.png" for name in ("ant", "bee") for number in range(
 def run(softvq, tmp_path):
     """A model of 8x8 grey images of two classes."""
     write_folder(tmp_path / "own", {name: encoded(pixels(seed, (8, 8))) for seed, name in enumerate(FOLDER)})
-    ended = softvq("train", *SMALL, "--data", "own", "--out", "run", "--image-size", 8)
-    assert ended.code == 0, ended.err
+    softvq("train", *SMALL, "--data", "own", "--out", "run", "--image-size", 8).done()
     return Path("run")
 
 
 def test_data_without_splits_say_which_part_is_embedded(softvq, run, tmp_path):
     write_folder(tmp_path / "other", grey_files(FOLDER))
-    ended = softvq("embed", run, "--data", "other", "--image-size", 8)
-    assert ended.code == 0, ended.err
+    ended = softvq("embed", run, "--data", "other", "--image-size", 8).done()
     assert all(word in ended.err for word in ("other: ", " 4 ", "--split all"))
     ended = softvq("embed", run, "--data", "other", "--image-size", 8, "--split", "all", "--overwrite")
     assert "--split all" not in ended.err and np.load("embeddings.npy").shape[0] == 20
@@ -101,8 +98,7 @@ def test_other_data_may_be_read_otherwise(command, softvq, run, tmp_path):
     rows = [f"{name},{kind}" for name, kind in zip(FOLDER, 10 * ["x"] + 10 * ["y"], strict=True)]
     write_folder(tmp_path / "other", {name: encoded(pixels(seed, (8, 8))) for seed, name in enumerate(FOLDER)})
     (tmp_path / "other" / "list.csv").write_text("\n".join(["file\tkind", *(row.replace(",", "\t") for row in rows)]))
-    ended = softvq(*command, run, "--data", "other/list.csv", "--image-column", "file", "--label-column", "kind")
-    assert ended.code == 0, ended.err
+    ended = softvq(*command, run, "--data", "other/list.csv", "--image-column", "file", "--label-column", "kind").done()
     assert ("--split all" in ended.err) == (command == ("embed",))
     if command == ("embed",):
         assert json.loads(Path("embeddings.json").read_text())["class_names"] == ["x", "y"]
@@ -111,16 +107,16 @@ def test_other_data_may_be_read_otherwise(command, softvq, run, tmp_path):
 
 
 def test_numbers_of_codewords_are_not_clustered_as_if_they_were_coordinates(softvq, run):
-    assert softvq("embed", run, "--what", "codes", "-o", "codes.npy").code == 0
+    softvq("embed", run, "--what", "codes", "-o", "codes.npy").done()
     for words in (("cluster", "codes.npy"), ("tsne", "codes.npy", "-o", "a.png"), ("probe", "codes.npy", "codes.npy")):
         softvq(*words).refused(3, "codes.npy", "--what", "z_q")
-    assert softvq("info", "codes.npy").code == 0
+    softvq("info", "codes.npy").done()
 
 
 def test_labels_that_are_not_the_users_numbers_are_said(softvq, tmp_path):
     numbered = [name.replace("ant", "5").replace("bee", "12") for name in FOLDER]
     write_folder(tmp_path / "gaps", {name: encoded(pixels(seed, (8, 8))) for seed, name in enumerate(numbered)})
-    assert softvq("train", *SMALL, "--data", "gaps", "--out", "gaps-run").code == 0
+    softvq("train", *SMALL, "--data", "gaps", "--out", "gaps-run").done()
     assert "0 is class 12, 1 is class 5" in softvq("embed", "gaps-run", "-o", "g.npy").err
 
 
@@ -128,7 +124,7 @@ def test_bytes_for_a_model_of_fractions_are_said_to_be_white(softvq, tmp_path):
     images = np.stack([pixels(seed, (8, 8)) for seed in range(20)])[..., None]
     np.save("fractions.npy", (images / 255.0).astype(np.float32))
     np.save("bytes.npy", images)
-    assert softvq("train", *SMALL, "--data", "fractions.npy", "--out", "f").code == 0
+    softvq("train", *SMALL, "--data", "fractions.npy", "--out", "f").done()
     words = ("embed", "f", "--data", "bytes.npy", "--split", "all", "--what", "pixels")
     assert "--pixel-range" in softvq(*words, "-o", "white.npy").err
     softvq(*words, "-o", "right.npy", "--pixel-range", "0,255").done()

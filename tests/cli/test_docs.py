@@ -90,8 +90,7 @@ def test_what_a_command_prints_has_its_schema(name, softvq, chained, tmp_path, s
         shutil.copytree(chained, tmp_path / "run")
     Image.new("L", (8, 8), 40).save(tmp_path / "digit.png")
     for words in PRINTED[name]:
-        result = softvq(*words, "--json", "--quiet")
-        assert result.code == 0, result.err
+        result = softvq(*words, "--json", "--quiet").done()
         check(name, json.loads(result.out))
         if name == "export" and "--onnx" in words:
             check("info", softvq("info", words[-1]).document)

@@ -35,8 +35,7 @@ def files(groups: list[list[dict[str, str]]]) -> list[set[str]]:
 
 
 def test_planted_issues_are_found_with_their_files(planted: Path, tmp_path: Path):
-    ended = softvq("issues", planted, "-o", tmp_path / "issues.csv", "--json")
-    assert ended.code == 0, ended
+    ended = softvq("issues", planted, "-o", tmp_path / "issues.csv", "--json").done()
     found = ended.document
     copies = [{"train/cat/1.png", "test/cat/copy.png"}, {"train/dog/2.png", "train/cow/copy.png"}]
     assert sorted(map(sorted, files(found["exact_duplicates"]))) == sorted(map(sorted, copies))
@@ -54,8 +53,7 @@ def test_images_of_several_sizes_are_compared_and_odd_sizes_named(planted: Path)
     Image.fromarray(np.random.default_rng(1).integers(0, 256, (100, 20, 3), np.uint8)).save(
         planted / "train/cat/tall.png"
     )
-    ended = softvq("issues", planted, "--json")
-    assert ended.code == 0, ended
+    ended = softvq("issues", planted, "--json").done()
     assert [file["file"] for file in ended.document["odd_size"]] == ["train/cat/tall.png"]
     assert len(ended.document["exact_duplicates"]) == 2
 
@@ -79,9 +77,8 @@ def test_nothing_is_overwritten_and_only_csv_is_written(planted: Path, tmp_path:
 def test_with_a_run_outliers_and_labels_are_looked_at(tmp_path: Path, small_networks: None):
     run = tmp_path / "run"
     options = ("-b", "ae", "--iterations", "100", "--device", "cpu")
-    assert softvq("train", "--data", "digits", *options, "--out", run, "-q").code == 0
-    ended = softvq("issues", "digits", "--run", run, "--json")
-    assert ended.code == 0, ended
+    softvq("train", "--data", "digits", *options, "--out", run, "-q").done()
+    ended = softvq("issues", "digits", "--run", run, "--json").done()
     found = ended.document
     assert all(0 <= file["score"] <= 1 for file in found["outliers"])
     assert all(file["suggested_class"] != file["class"] for file in found["doubted_labels"])
@@ -92,6 +89,6 @@ def test_labels_that_no_probe_can_predict_are_not_checked(tmp_path: Path, small_
     np.savez(tmp_path / "z.npz", x=draw.normal(size=(200, 4)), y=draw.integers(0, 4, 200))
     run = tmp_path / "run"
     options = ("--iterations", "5", "--device", "cpu")
-    assert softvq("train", "--data", tmp_path / "z.npz", *options, "--out", run, "-q").code == 0
+    softvq("train", "--data", tmp_path / "z.npz", *options, "--out", run, "-q").done()
     ended = softvq("issues", tmp_path / "z.npz", "--run", run, "--json")
     assert "doubted_labels" not in ended.document and "outliers" in ended.document

@@ -155,7 +155,7 @@ def test_input_is_on_this_machine_too(softvq, words):
 def test_the_home_is_meant_where_the_shell_leaves_it(softvq, rows, monkeypatch):
     monkeypatch.setenv("HOME", str(rows / "home"))
     (rows / "home").mkdir()
-    assert softvq("cluster", "z.npy", "-k", "2", "--assignments=~/a.npy").code == 0
+    softvq("cluster", "z.npy", "-k", "2", "--assignments=~/a.npy").done()
     assert (rows / "home" / "a.npy").is_file()
     assert not (rows / "~").exists()
 
@@ -164,7 +164,7 @@ def test_a_symbolic_link_is_written_through(softvq, rows):
     (rows / "there").mkdir()
     os.symlink(rows / "there" / "a.npy", rows / "a.npy")
     for _ in range(2):
-        assert softvq("cluster", "z.npy", "-k", "2", "--assignments", "a.npy", "--overwrite").code == 0
+        softvq("cluster", "z.npy", "-k", "2", "--assignments", "a.npy", "--overwrite").done()
         assert (rows / "a.npy").is_symlink()
         assert len(np.load(rows / "there" / "a.npy")) == 40
     assert [path.name for path in (rows / "there").iterdir()] == ["a.npy"]
@@ -178,7 +178,7 @@ def test_a_device_stays_one(softvq, rows):
         file.write(b"all of it")
     assert os.read(reader, 100) == b"all of it"
     os.close(reader)
-    assert softvq("cluster", "z.npy", "-k", "2", "--assignments", "/dev/null").code == 0
+    softvq("cluster", "z.npy", "-k", "2", "--assignments", "/dev/null").done()
     assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
 
 
@@ -238,8 +238,8 @@ def test_flags_are_options_too(softvq, tmp_path, variables):
 
 def test_the_folder_of_the_named_data_sets_is_no_data_set(softvq, tmp_path, variables):
     variables(SOFTVQ_DATA=tmp_path / "sets")
-    assert softvq("train", "-q", "-o", "run", *QUICK).code == 0
-    assert softvq("embed", "run", "-q").code == 0
+    softvq("train", "-q", "-o", "run", *QUICK).done()
+    softvq("embed", "run", "-q").done()
     assert softvq("data").document["data_dir"] == str(tmp_path / "sets")
     variables(SOFTVQ_DATA_DIR=tmp_path / "others")
     assert softvq("data").document["data_dir"] == str(tmp_path / "others")

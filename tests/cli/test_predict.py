@@ -29,8 +29,7 @@ def images(tmp_path):
 
 
 def test_predict_says_class_cluster_outlier_and_neighbours(softvq, chained, images):
-    result = softvq("predict", chained, images)
-    assert result.code == 0, result.err
+    result = softvq("predict", chained, images).done()
     document = result.document["predictions"]
     assert [one["file"] for one in document] == [str(images / name) for name in ("a.png", "b.png", "noise.png")]
     for one in document:
@@ -101,6 +100,6 @@ def test_embed_takes_a_single_image_and_images_of_another_size(softvq, trained, 
     softvq("embed", trained, "--data", images / "a.png", "-o", "a.npy").done()
     (images / "a.png").unlink()
     (images / "noise.png").unlink()
-    result = softvq("embed", trained, "--data", images, "--split", "all", "-o", "b.npy")
-    assert result.code == 0 and "8x8" in result.err
+    result = softvq("embed", trained, "--data", images, "--split", "all", "-o", "b.npy").done()
+    assert "8x8" in result.err
     assert np.load(tmp_path / "a.npy").shape == np.load(tmp_path / "b.npy").shape == (1, 16)

@@ -38,18 +38,19 @@ def test_report_prints_the_path_of_one_page(softvq, chained, tmp_path):
 
 
 def test_the_page_says_how_to_make_the_run_again(softvq, chained, tmp_path):
-    assert softvq("report", chained, "--jobs", 1).code == 0
+    softvq("report", chained, "--jobs", 1).done()
     again = shlex.split(document(tmp_path / "report.html")["runs"][0]["again"])
     assert again[:2] == ["softvq", "run"]
-    assert softvq(*again[1:], "--out", "again", "--device", "cpu", "--quiet").code == 0
+    softvq(*again[1:], "--out", "again", "--device", "cpu", "--quiet").done()
     for name, entry in (("evaluation.json", "numbers"), ("config.json", "model"), ("config.json", "train")):
         first, second = (json.loads((folder / name).read_text()) for folder in (chained, tmp_path / "again"))
         assert second[entry] == first[entry]
 
 
 def test_several_runs_are_side_by_side_and_can_be_told_apart(softvq, chained, trained, tmp_path):
-    result = softvq("report", chained, trained / "ckpt.pt", "-o", "two.html", "--title", "a < b", "--jobs", 1, "--json")
-    assert result.code == 0
+    result = softvq(
+        "report", chained, trained / "ckpt.pt", "-o", "two.html", "--title", "a < b", "--jobs", 1, "--json"
+    ).done()
     assert result.document["bytes"] == (tmp_path / "two.html").stat().st_size
     page = document(tmp_path / "two.html")
     assert page["title"] == "a < b"
@@ -64,7 +65,7 @@ def test_both_splits_are_shown_with_the_leaks_between_them(softvq, tmp_path):
     test = np.concatenate([x[3:4], draw.integers(0, 256, (11, 8, 8), np.uint8)])
     np.savez(tmp_path / "d.npz", x_train=x, y_train=np.arange(90) % 3, x_test=test, y_test=np.arange(12) % 3)
     softvq("train", "--data", "d.npz", "-o", "run", *QUICK).done()
-    assert softvq("report", "run", "--split", "all", "--jobs", 1).code == 0
+    softvq("report", "run", "--split", "all", "--jobs", 1).done()
     [run] = document(tmp_path / "report.html")["runs"]
     assert run["n"] == 102
     assert run["groups"]["leaks"] == run["groups"]["exact_duplicates"] == [[3, 90]]
@@ -75,13 +76,13 @@ def test_of_the_folder_of_a_study_its_tables_are_shown(softvq, chained, tmp_path
     (tmp_path / "study").mkdir()
     for name in ("table1", "table2"):
         shutil.copy(ROOT / "docs" / "results" / f"{name}.json", tmp_path / "study")
-    assert softvq("report", "study").code == 0
+    softvq("report", "study").done()
     page = document(tmp_path / "report.html")
     stored = json.loads((tmp_path / "study" / "table1.json").read_text("utf-8"))
     assert page["tables"][0]["title"] == stored["title"]
     assert [row[0] for row in page["tables"][0]["rows"]][: len(stored["rows"])] == [r["label"] for r in stored["rows"]]
     assert (len(page["tables"]), page["runs"]) == (2, [])
-    assert softvq("report", "study", chained, "-o", "both.html", "--jobs", 1).code == 0
+    softvq("report", "study", chained, "-o", "both.html", "--jobs", 1).done()
     assert len(document(tmp_path / "both.html")["runs"]) == 1
 
 

@@ -123,8 +123,7 @@ def test_bottlenecks_are_compared_on_ones_own_data(softvq, images):
 
 def test_a_sweep_prints_the_path_of_its_report(softvq, images):
     words = ("sweep", "--over", "K=2,4", "--bottleneck", "vq", "--data", images, "--iterations", 3, "--batch-size", 16)
-    result = softvq(*words, "--arch", "mlp", "--latent-dim", 3, "--device", "cpu", "--jobs", 1, "--json")
-    assert result.code == 0, result.err
+    result = softvq(*words, "--arch", "mlp", "--latent-dim", 3, "--device", "cpu", "--jobs", 1, "--json").done()
     assert result.document["values"] == [2, 4]
     assert Path("sweep/K/sweep.png").exists()
 
@@ -132,8 +131,7 @@ def test_a_sweep_prints_the_path_of_its_report(softvq, images):
 def test_a_dry_run_prints_a_command_a_job_and_the_report_reads_what_they_did(softvq, images):
     words = ("reproduce", "table1", "--data", f"mnist={images}", "--seeds", 1, "--only", "ae,pca", "--out", "out")
     small = SMALL[:-2]  # without --jobs, which such a command has no use for
-    result = softvq(*words, *small, "--dry-run")
-    assert result.code == 0, result.err
+    result = softvq(*words, *small, "--dry-run").done()
     commands = [shlex.split(line) for line in result.out.splitlines()]
     place = ["--device", "cpu", "--job"]
     assert [command[-4:] for command in commands] == [[*place, "blobs-ae-s0"], [*place, "blobs-pca"]]
@@ -157,7 +155,7 @@ def test_a_report_names_no_folder_of_the_machine(softvq, images, tmp_path):
     (broken / "ckpt.pt").write_bytes(b"nothing")
     words = ("--data", f"mnist={photos}", "--only", "ae,vq", "--seeds", 1, "--out", table, "--batch-size", 8)
     assert softvq("reproduce", "table1", *words, *SMALL[:2], *SMALL[4:], "-q").code == 1
-    assert softvq("sweep", "--over", "K=2,4", "--data", images, "--out", sweep, *SMALL[:6], *SMALL[8:], "-q").code == 0
+    softvq("sweep", "--over", "K=2,4", "--data", images, "--out", sweep, *SMALL[:6], *SMALL[8:], "-q").done()
     shared = [path for folder in (table, sweep) for path in folder.iterdir() if path.is_file()]
     assert {path.suffix for path in shared} >= {".json", ".md", ".csv", ".tex", ".png"}
     assert [path for path in shared if str(tmp_path).encode() in path.read_bytes()] == []

@@ -84,8 +84,7 @@ def test_every_command_and_option_says_what_it_is(name, softvq):
     command = build(name)
     assert len(command.help.split("\n\n")) >= 2 or len(command.help) > 60
     assert [param.name for param in command.params if not param.help] == []
-    result = softvq(name, "--help")
-    assert result.code == 0
+    result = softvq(name, "--help").done()
     assert result.err == ""
     assert all(len(line) <= 80 for line in result.out.splitlines())
 

@@ -92,7 +92,7 @@ def test_a_run_finds_its_data_whatever_the_locale_was_and_is(tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     save_blobs(tmp_path / "жуки 猫.npz", 20)
     train = ("train", "-q", "--data", "жуки 猫.npz", *QUICK, "--batch-size", "8")
-    assert softvq(*train, "-o", "utf8").code == 0
+    softvq(*train, "-o", "utf8").done()
     lines = (
         shlex.join(["softvq", *train, "-o", "ascii"]),
         "softvq embed -q utf8 -o a.npy",

@@ -48,7 +48,7 @@ CLOUDS = (np.repeat(np.eye(3), 20, axis=0) * 9 + np.random.default_rng(0).normal
 
 
 def test_the_plain_table_has_what_the_files_have(softvq, trained, parquet, tmp_path):
-    assert softvq("embed", trained, "-q").code == 0
+    softvq("embed", trained, "-q").done()
     result = softvq("embed", trained, "-o", "new/z.parquet")
     assert (result.code, result.out) == (0, "new/z.parquet\n")
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["z.parquet"]
@@ -67,13 +67,13 @@ def test_the_plain_table_has_what_the_files_have(softvq, trained, parquet, tmp_p
 def test_commands_read_a_table_as_they_read_files(softvq, trained, parquet):
     for split in ("train", "test"):
         for ending in ("npy", "parquet"):
-            assert softvq("embed", trained, "--split", split, "-o", f"{split}.{ending}", "-q").code == 0
+            softvq("embed", trained, "--split", split, "-o", f"{split}.{ending}", "-q").done()
     for words in (("cluster", "test.{}", "--n-init", 3), ("probe", "train.{}", "test.{}")):
         first, second = (softvq(*(str(word).format(ending) for word in words)) for ending in ("npy", "parquet"))
         assert first.code == 0 and first.document == second.document
     points = []
     for ending in ("npy", "parquet"):
-        assert softvq("tsne", f"test.{ending}", "-o", f"{ending}.png", "--save-coords", f"{ending}.xy.npy").code == 0
+        softvq("tsne", f"test.{ending}", "-o", f"{ending}.png", "--save-coords", f"{ending}.xy.npy").done()
         points.append(np.load(f"{ending}.xy.npy"))
     assert np.array_equal(*points)
     assert softvq("info", "test.parquet", "--json").document["rows"] == 359
@@ -82,7 +82,7 @@ def test_commands_read_a_table_as_they_read_files(softvq, trained, parquet):
 def test_hugging_face_opens_the_table_with_its_images(softvq, trained, parquet, tmp_path):
     datasets = pytest.importorskip("datasets")
     words = ("--with", "image,map,cluster,neighbours", "--clusters", 4)
-    assert softvq("embed", trained, "-o", "z.parquet", *words).code == 0
+    softvq("embed", trained, "-o", "z.parquet", *words).done()
     found = datasets.Dataset.from_parquet("z.parquet", cache_dir=str(tmp_path / "cache"))
     assert isinstance(found.features["image"], datasets.Image)
     assert found.features["label"].names == [str(digit) for digit in range(10)]
@@ -170,7 +170,7 @@ def test_tables_that_are_no_embeddings(parquet, tmp_path, columns, expected):
 
 
 def test_what_goes_into_a_pipe_is_the_file(softvq, trained, capfdbinary):
-    assert softvq("embed", trained, "-q").code == 0
+    softvq("embed", trained, "-q").done()
     assert main(["embed", str(trained), "-o", "-", "-q"]) == 0
     assert capfdbinary.readouterr().out == Path("embeddings.npy").read_bytes()
 
