@@ -10,6 +10,7 @@ import torch
 
 from softvq_cli.config import ModelConfig
 from softvq_cli.model.bottlenecks import Bottleneck, build_bottleneck
+from softvq_cli.model.bottlenecks.codebook import perplexity
 from softvq_cli.words import BOTTLENECKS
 
 B, D, K, H = 6, 4, 8, 10
@@ -44,27 +45,41 @@ def test_every_bottleneck_keeps_the_shape_and_passes_a_gradient_to_the_encoder(n
 
 
 @pytest.mark.parametrize("name", BOTTLENECKS)
-def test_noise_comes_from_outside_and_a_step_changes_buffers_in_place(name: str) -> None:
-    z_e, h, normal = batch()
+def test_without_noise_every_bottleneck_is_deterministic_and_changes_nothing(name: str) -> None:
+    z_e, h, _ = batch()
+    bottleneck = build(name)
+    before = {key: value.clone() for key, value in bottleneck.state_dict().items()}
+    torch.testing.assert_close(bottleneck(z_e, h).z_q, bottleneck(z_e, h).z_q, rtol=0, atol=0)
+    assert all(torch.equal(before[key], value) for key, value in bottleneck.state_dict().items())
+
+
+@pytest.mark.parametrize("name", BOTTLENECKS)
+def test_stochastic_ones_differ_with_the_noise_and_the_others_ignore_it(name: str) -> None:
+    z_e, h, eps = batch()
     bottleneck = build(name)
     if "revive" in BOTTLENECKS[name].settings:  # the noise says where dead codes go
         bottleneck.count.zero_()  # type: ignore[union-attr, operator]
-    before = {key: value.clone() for key, value in bottleneck.state_dict().items()}
-    places = {key: value.data_ptr() for key, value in bottleneck.named_buffers()}
-    eps, again = noise(bottleneck), noise(bottleneck)
-    assert (eps is None) == (not bottleneck.stochastic)
-    if eps is not None:
-        torch.testing.assert_close(eps, again, rtol=0, atol=0)
-    without, with_noise = bottleneck(z_e, h), bottleneck(z_e, h, normal if eps is None else eps)
-    torch.testing.assert_close(bottleneck(z_e, h).z_q, without.z_q, rtol=0, atol=0)
+    with_noise, without = bottleneck(z_e, h, noise(bottleneck) if bottleneck.stochastic else eps), bottleneck(z_e, h)
     moved = not torch.equal(with_noise.z_q, without.z_q)
     moved |= any(not torch.equal(value, without.state[name]) for name, value in with_noise.state.items())
     assert moved == bottleneck.stochastic
-    assert all(torch.equal(before[key], value) for key, value in bottleneck.state_dict().items())
-    assert not any(value.requires_grad for value in with_noise.state.values())
-    bottleneck.advance(with_noise.state)
+
+
+@pytest.mark.parametrize("name", BOTTLENECKS)
+def test_the_noise_is_repeatable_and_what_a_step_changes_are_buffers(name: str) -> None:
+    z_e, h, _ = batch()
+    bottleneck = build(name)
+    first, again = noise(bottleneck), noise(bottleneck)
+    assert (first is None) == (not bottleneck.stochastic)
+    if first is not None:
+        torch.testing.assert_close(first, again, rtol=0, atol=0)
+    out = bottleneck(z_e, h, first)
+    before = {key: value.clone() for key, value in bottleneck.state_dict().items()}
+    places = {key: value.data_ptr() for key, value in bottleneck.named_buffers()}
+    assert not any(value.requires_grad for value in out.state.values())
+    bottleneck.advance(out.state)
     for key, value in bottleneck.state_dict().items():
-        torch.testing.assert_close(value, with_noise.state.get(key, before[key]), rtol=0, atol=0)
+        torch.testing.assert_close(value, out.state.get(key, before[key]), rtol=0, atol=0)
     assert places == {key: value.data_ptr() for key, value in bottleneck.named_buffers()}  # a CUDA graph holds them
 
 
@@ -130,11 +145,18 @@ def test_codebook_is_drawn_by_uniform_unit_scaling() -> None:
 @pytest.mark.parametrize("name", ["vq", "soft-vq"])
 def test_codebook_figures_count_what_the_batches_used(name: str) -> None:
     bottleneck = build(name)
-    z_e = bottleneck.centroids()[[2, 2, 5, 2, 7, 5, 2, 7]].detach()  # type: ignore[index]
+    z_e = torch.cat([bottleneck.centroids()[[2]], bottleneck.centroids()[[5]]]).repeat(4, 1).detach()  # type: ignore[index]
     if name == "soft-vq":
         torch.nn.init.zeros_(bottleneck.log_sigma_head.weight)  # type: ignore[union-attr, arg-type]
         torch.nn.init.constant_(bottleneck.log_sigma_head.bias, -6.0)  # type: ignore[union-attr, arg-type]
     figures = bottleneck.summarise(bottleneck(z_e, torch.zeros(8, H, dtype=torch.float64)).stats, 8)
-    assert figures["perplexity"] == pytest.approx(2**1.5)  # shares of a half and two quarters
-    assert figures["active_codes"] == 3
+    assert figures["perplexity"] == pytest.approx(2.0)
+    assert figures["active_codes"] == 2
     assert figures["posterior_entropy_bits"] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_perplexity_is_the_exponential_of_the_entropy() -> None:
+    assert perplexity(torch.ones(16)) == pytest.approx(16)
+    assert perplexity(torch.tensor([0.0, 3.0])) == pytest.approx(1)
+    p = np.array([0.5, 0.25, 0.25])
+    assert perplexity(torch.from_numpy(p * 40)) == pytest.approx(np.exp(-(p * np.log(p)).sum()))

@@ -135,6 +135,18 @@ def test_the_log_normal_bound_is_exact_for_log_normal_codes():
     assert bits(np.exp(log_z) * signs, alpha) == pytest.approx(bits(np.exp(log_z), alpha) + 3)
 
 
+def test_the_log_normal_bound_is_not_below_the_information():
+    # Two images, one dimension, log z_e = ±1: I is known by integrating the two densities of log z.
+    alpha = 0.6
+    grid = np.linspace(-8, 8, 20_001)
+    step = grid[1] - grid[0]
+    densities = [np.exp(-0.5 * ((grid - m) / alpha) ** 2) / (alpha * math.sqrt(2 * math.pi)) for m in (-1.0, 1.0)]
+    mixture = sum(densities) / 2
+    information = sum((d * np.log2(np.maximum(d, 1e-300) / mixture)).sum() * step / 2 for d in densities)
+    bound = bits(np.exp([[-1.0], [1.0]]), np.full((2, 1), alpha))
+    assert information <= bound <= information + 0.2
+
+
 def test_information_dropout_has_a_finite_bound_and_a_plain_autoencoder_none(images, small_batches):
     model = model_of("info-dropout")
     _, h = encode(model, images)

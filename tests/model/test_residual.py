@@ -64,6 +64,22 @@ def test_residual_stages_start_with_a_k_means_each_and_follow_their_residuals() 
     assert torch.equal(z.grad, torch.ones_like(z))  # straight through the sum
 
 
+def test_residual_k_means_reaches_the_error_of_faiss() -> None:
+    faiss = pytest.importorskip("faiss")
+    x = np.random.default_rng(0).normal(size=(4000, 16)).astype(np.float32)
+    train, test = x[:3000], x[3000:]
+    theirs = faiss.ResidualQuantizer(16, 3, 4)  # three codes of four bits
+    theirs.train_type, theirs.max_beam_size = faiss.ResidualQuantizer.Train_default, 1
+    theirs.train(train)
+    ours = build_bottleneck(
+        ModelConfig(bottleneck="rvq", latent_dim=16, K=16, stages=3, codebook_init="kmeans"), hidden_dim=16
+    )
+    ours.start(torch.from_numpy(train), 0)
+    z = torch.from_numpy(test)
+    error = np.square(ours(z, z).z_q.detach().numpy() - test).sum()
+    assert error == pytest.approx(np.square(theirs.decode(theirs.compute_codes(test)) - test).sum(), rel=0.03)
+
+
 def test_simvq_is_that_of_vector_quantize_pytorch() -> None:
     oracle = pytest.importorskip("vector_quantize_pytorch")
     theirs = oracle.SimVQ(dim=6, codebook_size=9, rotation_trick=False, commitment_weight=1.0)

@@ -64,6 +64,25 @@ def test_the_moving_codebook_is_the_papers_ratio_of_moving_sums() -> None:
         np.testing.assert_allclose(ours.count.numpy(), count, rtol=1e-10)
 
 
+def test_the_moving_codebook_is_that_of_vector_quantize_pytorch() -> None:
+    library = pytest.importorskip("vector_quantize_pytorch")
+    ours = build("ema-vq", decay=0.8, revive=0.0)
+    theirs = library.VectorQuantize(
+        D, codebook_size=K, decay=0.8, eps=0.0, rotation_trick=False, learnable_codebook=False, commitment_weight=1.0
+    ).double()
+    theirs.codebook = ours.codebook.clone()
+    theirs._codebook.embed_avg.copy_(ours.codebook[None])
+    theirs.train()
+    for t in range(5):
+        z = draw(B, D, seed=t)
+        quantised, indices, loss = theirs(z[None])
+        out = step(ours, z)
+        torch.testing.assert_close(out.z_q, quantised[0])
+        torch.testing.assert_close(out.losses["commitment"], loss.squeeze(), check_dtype=False)
+        assert len(set(indices.flatten().tolist())) > 1
+        torch.testing.assert_close(ours.codebook, theirs.codebook, rtol=1e-6, atol=1e-8)
+
+
 def test_dead_codes_move_to_codes_of_the_batch_and_the_others_do_not() -> None:
     ours = build("ema-vq", decay=0.5, revive=0.5)
     ours.codebook[:2] = 50.0
@@ -79,6 +98,20 @@ def test_dead_codes_move_to_codes_of_the_batch_and_the_others_do_not() -> None:
     assert not dead_again[:2].any()  # a revived one has time to find codes of its own
     assert ours.noise(B, torch.Generator()).shape == (K,)
     assert build("ema-vq", revive=0.0).noise(B, torch.Generator()) is None
+
+
+def test_revival_ends_a_collapse() -> None:
+    """No latent is near any centroid but one."""
+    z = torch.cat([draw(B // 4, D, seed=s, scale=0.05) + 3 * torch.eye(D)[s] for s in range(4)])
+    used = {}
+    for revive in (0.0, 0.1):
+        ours = build("ema-vq", decay=0.9, revive=revive)
+        ours.codebook[1:] += 100.0
+        for t in range(100):
+            step(ours, z, uniform(K, seed=t) if revive else None)
+        used[revive] = len(ours.assign(z, NO_H).unique())
+    assert used[0.0] == 1
+    assert used[0.1] >= 4
 
 
 @pytest.mark.parametrize("name", ["ema-vq", "rotation-vq", "rvq"])
@@ -119,6 +152,17 @@ def test_the_gradient_is_the_papers_rotation_and_the_value_is_the_centroid() -> 
         np.testing.assert_allclose(matrix @ z[i].detach().numpy(), q[i].detach().numpy(), atol=1e-12)
         np.testing.assert_allclose(z.grad[i].numpy(), matrix.T @ g[i].numpy(), rtol=1e-10)
     assert set(out.state) == {"codebook", "count"}  # it learns as that of ema-vq does
+
+
+def test_the_rotation_is_that_of_vector_quantize_pytorch() -> None:
+    library = pytest.importorskip("vector_quantize_pytorch.vector_quantize_pytorch")
+    z, q, g = draw(B, D), draw(B, D, seed=6), draw(B, D, seed=7)
+    mine, theirs = z.clone().requires_grad_(), z.clone().requires_grad_()
+    values = rotated(mine, q), library.rotate_to(theirs, q)
+    torch.testing.assert_close(*values)
+    for value in values:
+        (value * g).sum().backward()
+    torch.testing.assert_close(mine.grad, theirs.grad)
 
 
 @pytest.mark.parametrize("case", ["zero code", "zero centroid", "opposite", "equal"])
@@ -246,6 +290,18 @@ def test_the_relaxed_draw_is_the_papers(name: str) -> None:
     assert out.state["steps"] == 26
     ours.steps.fill_(10_000)
     assert ours.temperature().item() == pytest.approx(0.1)  # the floor
+
+
+@pytest.mark.parametrize("name", ["sq-vae", "gumbel-vq"])
+def test_at_a_low_temperature_it_is_a_draw_from_the_posterior(name: str) -> None:
+    ours = build(name, temperature=1e-4, temperature_min=1e-5)
+    n = 20_000
+    z = draw(1, D).expand(n, D)
+    z_q = ours(z, torch.zeros(n, H, dtype=F64), ours.noise(n, torch.Generator().manual_seed(0)).double()).z_q
+    distance, drawn = torch.cdist(z_q.detach(), ours.codebook.detach()).min(1)
+    assert (distance < 1e-6).double().mean() > 0.995  # the rest is between two
+    p = np.exp(log_posterior_by_hand(ours, name, z[:1].numpy())[0])
+    np.testing.assert_allclose(np.bincount(drawn, minlength=K) / n, p, atol=4 * 0.5 / math.sqrt(n))
 
 
 @pytest.mark.parametrize("name", ["sq-vae", "gumbel-vq"])
