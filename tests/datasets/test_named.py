@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import pickle
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from softvq_cli.config import DataConfig
 from softvq_cli.datasets import data_folder, describe, load, named, names
 from softvq_cli.errors import InputError, UsageError
-from tests.helpers import PUBLISHED, downloads, encoded, hub_table, pixels, read, write_folder
+from tests.helpers import PUBLISHED, downloads, encoded, hub_table, pixels, read, softvq, write_folder
 
 
 def get(name: str, split: str, data_dir: Path) -> object:
@@ -189,16 +190,50 @@ def test_odd_data_folders_are_wrong_usage(folder: str) -> None:
         load(DataConfig(data="mnist", data_dir=folder), "train")
 
 
-def test_hugging_faces_tables_of_svhn_give_the_published_splits(tmp_path: Path) -> None:
-    labels = {"train": [*range(10)] * 2, "test": [*range(10)], "extra": [3, 1, 4]}
-    images = {split: pixels(len(split), (len(labels[split]), 32, 32, 3)) for split in labels}
-    for split, of_split in images.items():
-        files = [encoded(image) for image in of_split]
-        hub_table(tmp_path / f"{split}-00000-of-00001.parquet", files, labels[split], [*"0123456789"])
+# ---- SVHN from files to map, in both layouts that are handed on: .mat files and Hugging Face's tables
+
+LABELS = {"train": (np.arange(40) % 10).tolist(), "test": (np.arange(20) % 10).tolist(), "extra": [3, 1, 4]}
+
+
+def images(split: str) -> np.ndarray:
+    return pixels(len(split), (len(LABELS[split]), 32, 32, 3))
+
+
+def hugging_face(folder: Path) -> Path:
+    """``cropped_digits`` as on Hugging Face: one file per split."""
+    for split, labels in LABELS.items():
+        files = [encoded(image) for image in images(split)]
+        hub_table(folder / f"{split}-00000-of-00001.parquet", files, labels, [*"0123456789"])
+    return folder
+
+
+def test_hugging_faces_tables_give_the_published_splits(tmp_path: Path) -> None:
+    folder = hugging_face(tmp_path / "cropped_digits")
     for split in ("train", "test"):
-        data = read(tmp_path, split)
-        assert np.array_equal(data.images, images[split]) and data.labels.tolist() == labels[split]
+        data = read(folder, split)
+        assert np.array_equal(data.images, images(split)) and data.labels.tolist() == LABELS[split]
         assert data.class_names == tuple("0123456789") and any("extra" in note for note in data.notes)
+
+
+@pytest.mark.parametrize("layout", ["mat", "tables"])
+def test_from_data_to_map(tmp_path: Path, layout: str, published: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    if layout == "mat":
+        for name, content in PUBLISHED["svhn"].items():
+            (tmp_path / name).write_bytes(content)
+        data = ["--data", "svhn", "--data-dir", tmp_path]
+    else:
+        data = ["--data", hugging_face(tmp_path / "cropped_digits")]
+    quick = ["--iterations", "2", "--batch-size", "4", "--latent-dim", "8", "--device", "cpu"]
+    checkpoint = softvq("train", *data, "--K", "32", *quick).done().out.strip()
+    config = json.loads((Path(checkpoint).parent / "config.json").read_text())
+    assert (config["model"]["arch"], config["model"]["K"], config["model"]["bottleneck"]) == ("cnn", 32, "soft-vq")
+    table = softvq("embed", checkpoint, "--split", "train", "-o", "e.npy").done().out.strip()
+    labels = np.load(table.replace(".npy", ".labels.npy"))
+    expected = [1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1, 2] if layout == "mat" else LABELS["train"]
+    assert np.load(table).shape == (len(expected), 8) and labels.tolist() == expected
+    softvq("tsne", table, "--perplexity", "2", "-o", "map.png").done()
+    assert (tmp_path / "map.png").stat().st_size > 1000
 
 
 # ---- the real files, where they are on this machine
