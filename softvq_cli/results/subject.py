@@ -338,33 +338,62 @@ def _pixels(images: np.ndarray) -> np.ndarray:
 def _principal_components(train: np.ndarray, test: np.ndarray, d: int) -> tuple[np.ndarray, np.ndarray, float]:
     """Both splits in the ``d`` principal components of the training pixels, and the resulting nMSE of the test split.
 
-    Images with fewer than ``d`` pixels have fewer components. Components are not whitened. They are eigenvectors of the
-    covariance matrix, which is summed block by block in float64. That is exact, and memory is needed neither for all
-    pixels as floats nor for their singular value decomposition.
+    There are fewer components if there are fewer than ``d`` pixels, or fewer images. Components are not whitened.
     """
     D = train[0].size
     if D > _LARGEST_PCA:
         raise InputError(
             "no PCA of images with {} values each: at most {}; smaller images ({image_size}) do", D, _LARGEST_PCA
         )
-    total, products = np.zeros(D), np.zeros((D, D))
-    for block in _blocks(train):
-        total += block.sum(axis=0)
-        products += block.T @ block
-    mean = total / len(train)
-    covariance = products / len(train) - np.outer(mean, mean)
-    axes = np.linalg.eigh(covariance)[1][:, ::-1][:, :d]  # (D, d), largest first
+    mean = sum((block.sum(axis=0) for block in _blocks(train)), np.zeros(D)) / len(train)
+    axes, squares = (_axes_of_few if len(train) < D else _axes)(train, mean, d)
 
     def projected(images: np.ndarray) -> np.ndarray:
         return np.concatenate([(block - mean) @ axes for block in _blocks(images)]).astype(np.float32)
 
     # The variance of all training pixels, as in the models' nMSE.
-    variance = max(float(np.trace(products) / (len(train) * D) - mean.mean() ** 2), 1e-12)
+    variance = max(squares / (len(train) * D) - float(mean.mean()) ** 2, 1e-12)
     residual = sum(
         float(np.square(centred - centred @ axes @ axes.T).sum())
         for centred in (block - mean for block in _blocks(test))
     )
     return projected(train), projected(test), residual / (len(test) * D) / variance
+
+
+def _axes(images: np.ndarray, mean: np.ndarray, d: int) -> tuple[np.ndarray, float]:
+    """The principal axes (D, d), largest first, and the sum of all squared pixels.
+
+    They are eigenvectors of the covariance matrix, which is summed block by block in float64. That is exact, and memory
+    is needed neither for all pixels as floats nor for their singular value decomposition.
+    """
+    products = np.zeros((len(mean), len(mean)))
+    for block in _blocks(images):
+        products += block.T @ block
+    squares = float(np.trace(products))
+    products /= len(images)
+    for row, value in enumerate(mean):  # row by row, because the matrix can have gigabytes
+        products[row] -= value * mean
+    return _largest_eigenvectors(products, d)[1], squares
+
+
+def _axes_of_few(images: np.ndarray, mean: np.ndarray, d: int) -> tuple[np.ndarray, float]:
+    """The same for fewer images than pixels: the products of images, a smaller matrix, have the same eigenvalues."""
+    centred = np.concatenate([block - mean for block in _blocks(images)])
+    products = centred @ centred.T
+    squares = float(np.trace(products)) + len(images) * float(mean @ mean)
+    values, vectors = _largest_eigenvectors(products, d)
+    scale, varying = np.zeros_like(values), values > len(images) * np.finfo(float).eps * values[0]
+    scale[varying] = values[varying] ** -0.5  # all others stay 0: in these directions the images do not vary
+    return centred.T @ (vectors * scale), squares
+
+
+def _largest_eigenvectors(matrix: np.ndarray, d: int) -> tuple[np.ndarray, np.ndarray]:
+    """The ``d`` largest eigenvalues of a symmetric matrix, which is overwritten, and their vectors (n, d)."""
+    from scipy.linalg import eigh
+
+    n = len(matrix)
+    values, vectors = eigh(matrix, subset_by_index=(max(n - d, 0), n - 1), overwrite_a=True)
+    return values[::-1], vectors[:, ::-1]
 
 
 def _blocks(images: np.ndarray) -> Iterator[np.ndarray]:

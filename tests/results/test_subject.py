@@ -31,13 +31,18 @@ def test_pixels_are_the_images_between_0_and_1(splits):
     assert rows.test.dtype == np.float32
 
 
-@pytest.mark.parametrize("d", [1, 5, 64, 100])
-def test_principal_components_are_scikit_learns(splits, d):
+@pytest.mark.parametrize("n", [90, 30])
+@pytest.mark.parametrize("d", [1, 5, 29, 64, 100])
+def test_principal_components_are_scikit_learns(n, d):
+    splits = blobs(n), blobs(40, seed=1)
     subject = control("pca", splits, latent_dim=d)
     rows = subject.rows
     x, y = (split.images.reshape(len(split), -1) / 255 for split in splits)
-    reference = PCA(min(d, 64), svd_solver="full").fit(x)  # more components than pixels are all pixels
-    np.testing.assert_allclose(np.abs(rows.test), np.abs(reference.transform(y)), atol=1e-5)
+    # More components than pixels are all pixels; images vary in one direction fewer than there are images.
+    reference = PCA(min(d, 64, n - 1), svd_solver="full").fit(x)
+    expected = np.zeros((40, min(d, 64, n)))
+    expected[:, : reference.n_components_] = np.abs(reference.transform(y))
+    np.testing.assert_allclose(np.abs(rows.test), expected, atol=1e-5)
     residual = np.square(reference.inverse_transform(reference.transform(y)) - y).mean()
     assert subject.numbers["test_nmse"] == pytest.approx(residual / pixel_variance(splits[0].images), abs=1e-9)
 
