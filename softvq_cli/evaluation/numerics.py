@@ -171,6 +171,18 @@ def _principal(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.pad(values, (len(axes) - len(values), 0), mode="edge"), axes.T[:, ::-1]
 
 
+def largest_eigenvectors(matrix: np.ndarray, d: int) -> tuple[np.ndarray, np.ndarray]:
+    """The ``d`` largest eigenvalues, largest first, of a symmetric matrix (n, n), and their vectors (n, d).
+
+    The matrix is overwritten: those of images with thousands of pixels have gigabytes.
+    """
+    from scipy.linalg import eigh
+
+    n = len(matrix)
+    values, vectors = eigh(matrix, subset_by_index=(max(n - d, 0), n - 1), overwrite_a=True)
+    return values[::-1], vectors[:, ::-1]
+
+
 def _without_the_farthest(rows: np.ndarray) -> np.ndarray:
     """``rows`` as float64, with the most distant ones moved closer so that the others keep their digits."""
     norms = np.linalg.norm(rows, axis=1, keepdims=True)

@@ -16,6 +16,7 @@ from softvq_cli.datasets.dataset import blocks
 from softvq_cli.datasets.vectors import standard_of
 from softvq_cli.devices import inference
 from softvq_cli.errors import InputError
+from softvq_cli.evaluation.numerics import largest_eigenvectors
 from softvq_cli.reporter import Reporter
 from softvq_cli.words import CHANCE, PCA, RAW, UNTRAINED, Split
 
@@ -373,7 +374,7 @@ def _axes(images: np.ndarray, mean: np.ndarray, d: int) -> tuple[np.ndarray, flo
     products /= len(images)
     for row, value in enumerate(mean):  # row by row, because the matrix can have gigabytes
         products[row] -= value * mean
-    return _largest_eigenvectors(products, d)[1], squares
+    return largest_eigenvectors(products, d)[1], squares
 
 
 def _axes_of_few(images: np.ndarray, mean: np.ndarray, d: int) -> tuple[np.ndarray, float]:
@@ -381,19 +382,10 @@ def _axes_of_few(images: np.ndarray, mean: np.ndarray, d: int) -> tuple[np.ndarr
     centred = np.concatenate([block - mean for block in _blocks(images)])
     products = centred @ centred.T
     squares = float(np.trace(products)) + len(images) * float(mean @ mean)
-    values, vectors = _largest_eigenvectors(products, d)
+    values, vectors = largest_eigenvectors(products, d)
     scale, varying = np.zeros_like(values), values > len(images) * np.finfo(float).eps * values[0]
     scale[varying] = values[varying] ** -0.5  # all others stay 0: in these directions the images do not vary
     return centred.T @ (vectors * scale), squares
-
-
-def _largest_eigenvectors(matrix: np.ndarray, d: int) -> tuple[np.ndarray, np.ndarray]:
-    """The ``d`` largest eigenvalues of a symmetric matrix, which is overwritten, and their vectors (n, d)."""
-    from scipy.linalg import eigh
-
-    n = len(matrix)
-    values, vectors = eigh(matrix, subset_by_index=(max(n - d, 0), n - 1), overwrite_a=True)
-    return values[::-1], vectors[:, ::-1]
 
 
 def _blocks(images: np.ndarray) -> Iterator[np.ndarray]:

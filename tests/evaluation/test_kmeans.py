@@ -80,21 +80,22 @@ def test_much_data_takes_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     assert peak / len(z) < 400
 
 
-def widened(noise: float) -> np.ndarray:
-    """Digits in 300 dimensions."""
+def widened(noise: float, d: int = 300) -> np.ndarray:
+    """Digits in ``d`` dimensions."""
     random = np.random.default_rng(0)
-    return (DIGITS @ random.normal(size=(64, 300)) + noise * random.normal(size=(len(DIGITS), 300))).astype(np.float32)
+    return (DIGITS @ random.normal(size=(64, d)) + noise * random.normal(size=(len(DIGITS), d))).astype(np.float32)
 
 
-def test_wide_rows_are_finished_in_all_dimensions(monkeypatch: pytest.MonkeyPatch) -> None:
-    z = widened(10.0)
+@pytest.mark.parametrize("d", [300, 2000])  # fewer dimensions than rows, and more
+def test_wide_rows_are_finished_in_all_dimensions(d: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    z = widened(10.0 if d == 300 else 3.0, d)
     low, again = (cluster(z, clusters=10, n_init=12, jobs=jobs) for jobs in (1, 2))
     assert low.as_dict() == again.as_dict()
     assert low.as_dict()["principal_components"] == {"n": 64, "variance": low.projected_variance}
     assert low.projected_variance is not None and low.projected_variance > 0.8
     centres = np.stack([z[low.assignments == k].mean(axis=0, dtype=np.float64) for k in range(10)])
     assert low.inertia == pytest.approx(np.square(z - centres[low.assignments]).sum(), rel=1e-5)
-    monkeypatch.setattr(kmeans, "WIDE_ENOUGH", 301)
+    monkeypatch.setattr(kmeans, "WIDE_ENOUGH", d + 1)
     whole = cluster(z, clusters=10, n_init=12)
     assert whole.projected_variance is None and "principal_components" not in whole.as_dict()
     assert low.inertia == pytest.approx(whole.inertia, rel=1e-3)
