@@ -7,15 +7,19 @@ import os
 import pickle
 import random
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from softvq_cli.api import embed
+from softvq_cli.config import SETTINGS
 from softvq_cli.errors import InputError, SoftVQError
 from softvq_cli.training import archive, checkpoint, train
+from softvq_cli.words import BOTTLENECKS
 from tests.helpers import with_seal
 
 
@@ -39,6 +43,26 @@ def test_torch_alone_reads_it_without_running_code(ckpt: Path) -> None:
     assert content["format"] == "softvq-checkpoint"
     assert content["version"] == checkpoint.VERSION
     assert zipfile.ZipFile(ckpt).testzip() is None
+
+
+def variants() -> Iterator[tuple[str, str, Any]]:
+    """Each bottleneck with each word or switch of each of its own settings that is not the default."""
+    for bottleneck, entry in BOTTLENECKS.items():
+        for name in entry.settings:
+            setting = SETTINGS[name]
+            for value in setting.words or ((True,) if setting.kind is bool else ()):
+                if value != setting.default:
+                    yield bottleneck, name, value
+
+
+@pytest.mark.parametrize(("bottleneck", "setting", "value"), list(variants()))
+def test_every_form_of_a_bottleneck_can_be_loaded_again(
+    bottleneck: str, setting: str, value: object, npz: Path, tmp_path: Path
+) -> None:
+    settings = {"data": str(npz), "latent_dim": 4, "K": 3, "iterations": 2, "batch_size": 8}
+    run = train({**settings, "bottleneck": bottleneck, setting: value}, out=tmp_path)
+    rows = embed(checkpoint.load(run.path), np.load(npz)["images"], "z_q")
+    assert rows.shape == (150, 4) and np.isfinite(rows).all()
 
 
 @pytest.fixture(scope="module")

@@ -51,15 +51,13 @@ class SoftVQ(VectorQuantiser):
             self.log_sigma_head = nn.Linear(hidden_dim, config.K)
         elif config.sigma_form == "codeword":
             self.log_sigma_vector = nn.Parameter(torch.zeros(config.K))
-        else:
-            self.register_buffer("log_sigma_vector", torch.zeros(config.K), persistent=False)
 
     def log_sigma(self, h: Tensor) -> Tensor:
         """log σ_k: (B, K) predicted from h (B, hidden_dim), or (K,) for all inputs."""
         if self.config.sigma_form == "input":
             predicted: Tensor = self.log_sigma_head(h)
             return predicted
-        return self.log_sigma_vector
+        return self.log_sigma_vector if self.config.sigma_form == "codeword" else self.codebook.new_zeros(self.K)
 
     def sigma(self, h: Tensor) -> Tensor:
         return self.log_sigma(h).exp().expand(len(h), -1)
