@@ -7,6 +7,7 @@ import pytest
 from sklearn.decomposition import PCA
 
 from softvq_cli.config import RunConfig
+from softvq_cli.evaluation import numerics
 from softvq_cli.model import represent
 from softvq_cli.results.subject import Control, Subject
 from softvq_cli.training.session import pixel_variance
@@ -31,9 +32,11 @@ def test_pixels_are_the_images_between_0_and_1(splits):
     assert rows.test.dtype == np.float32
 
 
+@pytest.mark.parametrize("whole", [0, 100])  # only the wanted eigenvectors, and all
 @pytest.mark.parametrize("n", [90, 30])
 @pytest.mark.parametrize("d", [1, 5, 29, 64, 100])
-def test_principal_components_are_scikit_learns(n, d):
+def test_principal_components_are_scikit_learns(n, d, whole, monkeypatch):
+    monkeypatch.setattr(numerics, "_WHOLE", whole)
     splits = blobs(n), blobs(40, seed=1)
     subject = control("pca", splits, latent_dim=d)
     rows = subject.rows
