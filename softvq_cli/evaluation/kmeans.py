@@ -20,7 +20,7 @@ import numpy as np
 from scipy import sparse
 from scipy.spatial.distance import cdist
 
-from softvq_cli.evaluation.numerics import largest_eigenvectors, span
+from softvq_cli.evaluation.numerics import axes_of_few, largest_eigenvectors, span
 from softvq_cli.words import Init
 
 TOLERANCE = 1e-4
@@ -104,22 +104,18 @@ class Rows:
         if self.wide or self.d < WIDE_ENOUGH or self.n < ENOUGH_ROWS:
             return None
         blocks = (self.at(block) for block in self._blocks())
-        if self.n < self.d:  # the products of rows are the smaller matrix, with the same eigenvalues
-            centred = np.concatenate(list(blocks))
-            products = centred @ centred.T
+        if self.n < self.d:
+            variances, axes, total = axes_of_few(np.concatenate(list(blocks)), COMPONENTS)
         else:
             products = np.zeros((self.d, self.d))
             for part in blocks:
                 products += part.T @ part
-        total = float(np.trace(products))
-        variances, vectors = largest_eigenvectors(products, COMPONENTS)
+            total = float(np.trace(products))
+            variances, axes = largest_eigenvectors(products, COMPONENTS)
         share = float(variances.sum() / max(total, np.finfo(float).tiny))
         if share < VARIANCE:
             return None
-        if self.n < self.d:
-            z = (vectors * np.sqrt(np.maximum(variances, 0.0))).astype(np.float32)
-        else:
-            z = np.concatenate([(self.at(block) @ vectors).astype(np.float32) for block in self._blocks()])
+        z = np.concatenate([(self.at(block) @ axes).astype(np.float32) for block in self._blocks()])
         return Rows(z, clusters), share
 
     def nearest(self, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -190,6 +190,20 @@ def largest_eigenvectors(matrix: np.ndarray, d: int) -> tuple[np.ndarray, np.nda
     return values[::-1], vectors[:, ::-1]
 
 
+def axes_of_few(centred: np.ndarray, d: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """(sums of squares along the ``d`` principal axes, largest first; the axes (D, d); the sum of all squares).
+
+    For fewer centred rows (n, D) than columns: the products of rows are the smaller matrix, and have the same
+    eigenvalues. Axes along which the rows do not vary are 0.
+    """
+    products = centred @ centred.T
+    total = float(np.trace(products))
+    squares, vectors = largest_eigenvectors(products, d)
+    scale, varying = np.zeros_like(squares), squares > len(centred) * np.finfo(float).eps * squares[0]
+    scale[varying] = squares[varying] ** -0.5
+    return squares, centred.T @ (vectors * scale), total
+
+
 def _without_the_farthest(rows: np.ndarray) -> np.ndarray:
     """``rows`` as float64, with the most distant ones moved closer so that the others keep their digits."""
     norms = np.linalg.norm(rows, axis=1, keepdims=True)

@@ -16,7 +16,7 @@ from softvq_cli.datasets.dataset import blocks
 from softvq_cli.datasets.vectors import standard_of
 from softvq_cli.devices import inference
 from softvq_cli.errors import InputError
-from softvq_cli.evaluation.numerics import largest_eigenvectors
+from softvq_cli.evaluation.numerics import axes_of_few, largest_eigenvectors
 from softvq_cli.reporter import Reporter
 from softvq_cli.words import CHANCE, PCA, RAW, UNTRAINED, Split
 
@@ -378,14 +378,10 @@ def _axes(images: np.ndarray, mean: np.ndarray, d: int) -> tuple[np.ndarray, flo
 
 
 def _axes_of_few(images: np.ndarray, mean: np.ndarray, d: int) -> tuple[np.ndarray, float]:
-    """The same for fewer images than pixels: the products of images, a smaller matrix, have the same eigenvalues."""
+    """The same for fewer images than pixels."""
     centred = np.concatenate([block - mean for block in _blocks(images)])
-    products = centred @ centred.T
-    squares = float(np.trace(products)) + len(images) * float(mean @ mean)
-    values, vectors = largest_eigenvectors(products, d)
-    scale, varying = np.zeros_like(values), values > len(images) * np.finfo(float).eps * values[0]
-    scale[varying] = values[varying] ** -0.5  # all others stay 0: in these directions the images do not vary
-    return centred.T @ (vectors * scale), squares
+    _, axes, squares = axes_of_few(centred, d)
+    return axes, squares + len(images) * float(mean @ mean)
 
 
 def _blocks(images: np.ndarray) -> Iterator[np.ndarray]:
