@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from softvq_cli.errors import Message, UsageError, param, shown, unknown_name
 from softvq_cli.files import as_utf8
-from softvq_cli.presets import no_network, preset, threads
+from softvq_cli.presets import no_network, preset, threads, unused_settings
 from softvq_cli.ranges import KINDS, MOST_COUNT, MOST_SEED, as_float, in_range, is_number
 from softvq_cli.sharing import shared_path
 from softvq_cli.words import (
@@ -291,6 +291,8 @@ def resolve(data: str, image_shape: tuple[int, ...], chosen: Mapping[str, Any], 
     """
     bottleneck = check("bottleneck", chosen.get("bottleneck", ModelConfig.bottleneck))
     recipe = check("recipe", chosen.get("recipe", ModelConfig.recipe))
+    if data not in IMAGE_SHAPES and is_complete(chosen):  # a run with the recipe of the set for which its data stand
+        recipe = ModelConfig.recipe
     settings = preset(data, image_shape, bottleneck, recipe)
     if check("arch", chosen.get("arch", ModelConfig.arch)) == "none":
         settings |= no_network(image_shape, bottleneck)
@@ -346,6 +348,13 @@ def _settings() -> Iterator[tuple[str, Setting]]:
 
 SETTINGS: Mapping[str, Setting] = dict(_settings())
 """All settings by name, in the order of the sections."""
+
+
+def is_complete(chosen: Mapping[str, Any]) -> bool:
+    """Whether ``chosen`` has all settings that its bottleneck uses, as the configuration of a run has."""
+    needed = {name: setting for name, setting in SETTINGS.items() if setting.default is not None}
+    unused = unused_settings(chosen.get("bottleneck", ModelConfig.bottleneck), needed)
+    return chosen.keys() >= needed.keys() - {*unused}
 
 
 def numeric_settings() -> list[str]:

@@ -22,7 +22,7 @@ from typer.models import OptionInfo
 
 from softvq_cli.cli.output import option_name
 from softvq_cli.cli.progress import Terminal
-from softvq_cli.config import SECTIONS, SETTINGS, DataConfig, ModelConfig, Setting, check
+from softvq_cli.config import SECTIONS, SETTINGS, DataConfig, ModelConfig, Setting, check, is_complete
 from softvq_cli.devices import torchrun
 from softvq_cli.errors import InputError, UsageError, one_line, param, shown, unknown_name
 from softvq_cli.files import is_address
@@ -337,13 +337,21 @@ def settings_without(*left_out: str) -> Bundle:
     names = [name for name in SETTINGS if name not in left_out]
 
     def parameters() -> list[inspect.Parameter]:
-        text = "Read settings from a TOML file, a run folder or its config.json. Options override them."
+        text = (
+            "Read settings from a TOML file, a run folder or its config.json. Options override them; with another "
+            "bottleneck than that of the run, the weights of the loss terms are its own."
+        )
         config = parameter("config", Path | None, option(None, text, "-c", value="PATH", show_default=False))
         return [config, *(_option(SETTINGS[name]) for name in names)]
 
     def build(given: dict[str, Any]) -> dict[str, Any]:
-        chosen = {} if given["config"] is None else read_config(given["config"])
-        return chosen | _values(given, names)
+        typed, stored = _values(given, names), {} if given["config"] is None else read_config(given["config"])
+        if is_complete(stored):
+            if typed.get("recipe", stored["recipe"]) != stored["recipe"]:
+                raise UsageError("{} has all settings of a run, which {recipe} does not change", given["config"])
+            if typed.get("bottleneck", stored["bottleneck"]) != stored["bottleneck"]:
+                stored = {name: value for name, value in stored.items() if SETTINGS[name].section != "loss"}
+        return stored | typed
 
     return Bundle(parameters, build)
 

@@ -97,6 +97,18 @@ def test_a_file_may_use_dashes_underscores_and_sections_and_options_win(toml, ch
     assert chosen_by("--config", str(path), "--K", "8") == {**expected, "K": 8}
 
 
+def test_with_the_settings_of_a_run_another_bottleneck_keeps_its_own_weights(tmp_path, chosen_by):
+    vq = resolve("mnist", (28, 28, 1), {"bottleneck": "vq", "K": 9, "data": "mnist"})
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(vq.as_dict()))
+    assert resolve("mnist", (28, 28, 1), chosen_by("-c", str(path))) == vq
+    soft = resolve("mnist", (28, 28, 1), chosen_by("-c", str(path), "-b", "soft-vq"))
+    assert (soft.model.K, soft.loss.latent_weight, soft.loss.beta) == (9, 3.0, 2.5)
+    with pytest.raises(UsageError) as caught:
+        chosen_by("-c", str(path), "--recipe", "notebook")
+    assert caught.value.message.settings == ("recipe",)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

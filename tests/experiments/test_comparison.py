@@ -69,6 +69,14 @@ def test_a_job_has_the_settings_that_train_would_have(recipe, bottleneck, npz, t
     assert differing <= {"data", "iterations"}  # since trains for 10 000
 
 
+def test_data_that_stand_for_a_set_are_trained_with_the_recipe_of_that_set(npz, tmp_path):
+    chosen = {**SMALL, "recipe": "notebook"}
+    [report] = carried_out(table1(tmp_path, npz, only=("beta-vae",), settings=chosen))
+    assert report.failed == []
+    config = run_directory.stored_config(tmp_path / "runs" / "blobs-beta-vae-s0")
+    assert (config.model.recipe, config.loss.reconstruction_scale) == ("notebook", 784)
+
+
 def test_every_cell_has_its_runs_mean_deviation_and_the_papers_number(document, out):
     accuracy = cell_of(document, "vq", "mnist.clustering_accuracy")
     evaluations = [
