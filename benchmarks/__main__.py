@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import ceilings, evaluation, gpu, load, operators, scale, scaling, step, threads
+from benchmarks import ceilings, evaluation, gpu, load, operators, scale, scaling, sizes, step, threads
 from benchmarks.setting import Setting
 from benchmarks.timing import CLOCKS
 from softvq_cli.errors import UsageError
@@ -17,7 +17,7 @@ SECTIONS: dict[str, Callable[[Setting], str | Iterator[str]]]
 SECTIONS = {"floor": ceilings.section, "operators": operators.section, "step": step.section, "gpu": gpu.section}
 SECTIONS |= {"clustering": evaluation.clustering_section, "probe": evaluation.probe_section}
 SECTIONS |= {"tsne": evaluation.tsne_section, "scaling": scaling.section, "scale": scale.section, "load": load.section}
-SECTIONS |= {"threads": threads.section}
+SECTIONS |= {"threads": threads.section, "sizes": sizes.section}
 
 
 def main() -> None:

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import io
 import math
-import os
 import shutil
-import subprocess
 import sys
 import tarfile
 import tempfile
-import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.setting import Setting
-from benchmarks.timing import table, table_line
+from benchmarks.timing import cost_of, table, table_line
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 """The first size shows the fixed cost of a command, which is subtracted before exponents are computed."""
@@ -91,49 +87,10 @@ def _exponents(costs: list[_Cost]) -> str:
 def _cost(folder: Path, form: str, write: Callable[[Path, int], None], count: int) -> _Cost:
     path = folder / form
     write(path, count)
-    environment = os.environ | {"SOFTVQ_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
     words = [sys.executable, "-c", _LOADING, str(path)]
-    seconds, memories = [], []
-    for _ in range(2):
-        used = _seconds_of_children()
-        process = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL)
-        most = _Most(process.pid)
-        if process.wait():
-            raise RuntimeError(f"{' '.join(words)} ended with {process.returncode}")
-        seconds.append(_seconds_of_children() - used)
-        memories.append(most.bytes())
+    seconds, memories, _ = zip(*(cost_of(words, folder / "cache") for _ in range(2)), strict=True)
     written = sum(file.stat().st_size for file in (folder / "cache").rglob("*") if file.is_file())
     return _Cost(count, *seconds, max(memories), written)
-
-
-def _seconds_of_children() -> float:
-    times = os.times()
-    return times.children_user + times.children_system
-
-
-class _Most:
-    """The maximum anonymous memory of a process, which excludes memory-mapped files."""
-
-    def __init__(self, pid: int) -> None:
-        self._most, self._pid = 0, pid
-        self._thread = threading.Thread(target=self._watch)
-        self._thread.start()
-
-    def _watch(self) -> None:
-        while True:
-            try:
-                status = Path(f"/proc/{self._pid}/status").read_text()
-            except OSError:
-                return
-            lines = [line for line in status.splitlines() if line.startswith("RssAnon")]
-            if not lines:  # the process has ended
-                return
-            self._most = max(self._most, int(lines[0].split()[1]) * 1024)
-            time.sleep(0.02)
-
-    def bytes(self) -> int:
-        self._thread.join()
-        return self._most
 
 
 # ---- forms of data

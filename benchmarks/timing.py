@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -42,6 +45,48 @@ def in_new_process(call: Callable[..., T], *arguments: object, variables: Mappin
     spawned = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), os.dup2, (2, 1))
     with environment(variables or {}), spawned as pool:
         return pool.submit(call, *arguments).result()
+
+
+def cost_of(words: Sequence[str], cache: Path) -> tuple[float, int, bytes]:
+    """(Processor seconds of a command and its children, its most anonymous memory in bytes, what it prints).
+
+    It works on one thread, with its own ``cache``. RuntimeError: it fails.
+    """
+    variables = os.environ | {"SOFTVQ_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
+    before = os.times()
+    process = subprocess.Popen(words, env=variables, stdout=subprocess.PIPE)
+    most = _Most(process.pid)
+    printed, _ = process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(words)} ended with {process.returncode}")
+    after = os.times()
+    used = after.children_user - before.children_user + after.children_system - before.children_system
+    return used, most.bytes(), printed
+
+
+class _Most:
+    """The maximum anonymous memory of a process, which excludes memory-mapped files."""
+
+    def __init__(self, pid: int) -> None:
+        self._most, self._pid = 0, pid
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+
+    def _watch(self) -> None:
+        while True:
+            try:
+                status = Path(f"/proc/{self._pid}/status").read_text()
+            except OSError:
+                return
+            lines = [line for line in status.splitlines() if line.startswith("RssAnon")]
+            if not lines:  # the process has ended
+                return
+            self._most = max(self._most, int(lines[0].split()[1]) * 1024)
+            time.sleep(0.02)
+
+    def bytes(self) -> int:
+        self._thread.join()
+        return self._most
 
 
 def ratio(slow: np.ndarray, fast: np.ndarray) -> str:

@@ -33,7 +33,7 @@ def bench(zygote: Zygote) -> Callable[..., Result]:
 
 
 def test_one_command_prints_every_section_as_markdown(bench: Callable[..., Result]) -> None:
-    done = bench().done()
+    done = bench(*SECTIONS).done()
     assert [line for line in done.out.splitlines() if line.startswith("## ")] == list(SECTIONS.values())
     assert "Not measured: no GPU." in done.out
     tables = re.findall(r"(?:^\|.*\|\n)+", done.out + "\n", flags=re.MULTILINE)
@@ -43,6 +43,12 @@ def test_one_command_prints_every_section_as_markdown(bench: Callable[..., Resul
         assert len(lines) >= 3
         assert len({line.count("|") for line in lines}) == 1
         assert all(re.search(r"\d", line) for line in lines[2:])
+
+
+@pytest.mark.slow
+def test_the_commands_on_large_data_are_measured(bench: Callable[..., Result]) -> None:
+    done = bench("sizes", timeout=600).done()
+    assert len([line for line in done.out.splitlines() if line.startswith("| `")]) >= 14
 
 
 def test_an_unknown_section_is_refused_by_name(bench: Callable[..., Result]) -> None:
