@@ -234,14 +234,9 @@ class Subject:
 
 def represent(model: Autoencoder, images: np.ndarray, what: str, reporter: Reporter) -> np.ndarray:
     """The same as :func:`softvq_cli.model.represent`, with progress."""
-    from softvq_cli.model import representations
+    from softvq_cli.model import represent
 
-    parts, done = [], 0
-    for part in representations(model, images, what):
-        parts.append(part)
-        done += len(part)
-        reporter.progress("encoding", done, len(images))
-    return np.concatenate(parts)
+    return represent(model, images, what, lambda done: reporter.progress("encoding", done, len(images)))
 
 
 def encode(model: Autoencoder, images: np.ndarray, shown: np.ndarray, *, reporter: Reporter | None = None) -> Encoding:
@@ -251,11 +246,13 @@ def encode(model: Autoencoder, images: np.ndarray, shown: np.ndarray, *, reporte
     """
     import torch
 
+    from softvq_cli.model.represent import Filled
+
     reporter = reporter or Reporter()
     centroids = model.bottleneck.centroids()
     wanted = np.zeros(len(images), dtype=bool)
     wanted[shown] = True
-    z, errors, pixels, indices, distances = ([] for _ in range(5))
+    filled, n = Filled(), len(images)
     usage: Any = None
     nmse, without, apart, done = 0.0, 0.0, 0.0, 0
     staged = centroids is not None and centroids.dim() == 3
@@ -269,45 +266,46 @@ def encode(model: Autoencoder, images: np.ndarray, shown: np.ndarray, *, reporte
             x_hat = model.decoder(output.z_q)
             nmse += model.nmse(x, x_hat).item() * len(x)
             squares = (x - x_hat).double().square().flatten(1).mean(1) / model.pixel_variance.double()
-            errors.append(squares.cpu().numpy())
-            z.append(model.flat(z_e).cpu().numpy())
+            filled.add("errors", squares.cpu().numpy(), n)
+            filled.add("z", model.flat(z_e).cpu().numpy(), n)
             kept = torch.from_numpy(wanted[done : done + len(x)]).to(x.device)
-            pixels.append(_bytes(model, x_hat[kept]))
+            filled.add("pixels", _bytes(model, x_hat[kept]), int(wanted.sum()))
             if centroids is not None:
                 usage = output.stats["usage"].double() + (0 if usage is None else usage)
                 index = model.codes(z_e, h)
                 assert index is not None  # the model has centroids
-                indices.append(index.cpu().numpy())
+                filled.add("codes", index.cpu().numpy(), n)
                 if not staged and index.shape[1] == 1:
-                    distances.append((z_e - centroids[index[:, 0]]).double().norm(dim=1).cpu().numpy())
+                    apart_from = (z_e - centroids[index[:, 0]]).double().norm(dim=1)
+                    filled.add("distances", apart_from.cpu().numpy(), n)
             if staged:
                 without += model.nmse(x, model.decoder(z_e)).item() * len(x)
                 apart += (z_e - output.z_q).double().square().sum().item()
             done += len(x)
-            reporter.progress("encoding", done, len(images))
+            reporter.progress("encoding", done, n)
             yield z_e, h
 
     with inference(model.pixel_variance.device):
         batches = codes()
-        carried = model.bottleneck.evaluate(batches, len(images))
+        carried = model.bottleneck.evaluate(batches, n)
         for _ in batches:  # for bottlenecks that do not consume the encodings
             pass
     if staged:
-        rows = np.concatenate(z).reshape(-1, model.config.latent_dim // model.positions)
+        rows = filled["z"].reshape(-1, model.config.latent_dim // model.positions)
         spread = float(rows.var(axis=0, dtype=np.float64).sum()) * len(rows)
         carried = {
             **carried,
-            "unquantised_nmse": without / len(images),
+            "unquantised_nmse": without / n,
             "quantisation_error": apart / spread if spread > 0 else 0.0,
         }
     return Encoding(
-        z=np.concatenate(z),
-        errors=np.concatenate(errors),
-        numbers={"test_nmse": nmse / len(images), **carried},
-        reconstructions=np.concatenate(pixels),
-        codes=np.concatenate(indices) if indices else None,
-        codeword_distances=np.concatenate(distances) if distances else None,
-        usage=None if usage is None else (usage.flatten() / (len(images) * model.positions)).cpu().numpy(),
+        z=filled["z"],
+        errors=filled["errors"],
+        numbers={"test_nmse": nmse / n, **carried},
+        reconstructions=filled["pixels"],
+        codes=filled.get("codes"),
+        codeword_distances=filled.get("distances"),
+        usage=None if usage is None else (usage.flatten() / (n * model.positions)).cpu().numpy(),
     )
 
 
