@@ -126,6 +126,12 @@ def test_an_image_has_its_positions_side_by_side(bottleneck: str) -> None:
         usage = model.codebook_usage(images)
         assert usage.counts.sum() == codes.size
         assert 0 <= figures["bits_per_image"] <= P * 3 * math.log2(12)
+        if bottleneck in ("vq", "ema-vq", "rotation-vq", "fsq", "simvq"):
+            shares = [np.unique(column, return_counts=True)[1] / B for column in codes.T]
+            expected = sum(float(-(share * np.log2(share)).sum()) for share in shares)
+            assert figures["bits_per_image"] == pytest.approx(expected, abs=1e-6)
+        alike = model.evaluate(images[:1].repeat(8, axis=0))  # the position alone says nothing about the image
+        assert alike["bits_per_image"] == pytest.approx(0, abs=1e-5)
     elif bottleneck in ("vae", "beta-vae"):
         kl = objective(model, x, None, LossConfig()).terms["kl"].item()
         assert figures["kl_nats"] == pytest.approx(kl, rel=1e-5)

@@ -121,7 +121,9 @@ class Bottleneck(nn.Module, ABC):
                        entropy of the usage. sq-vae, gumbel-vq: k as drawn in training; in
                        evaluation the decoder receives the most probable codeword. soft-vq:
                        the decoder receives the posterior mean, a point between codewords,
-                       whose information this number does not include.
+                       whose information this number does not include. With a grid: the sum
+                       over the positions, an upper bound for all codes of an image.
+        rvq            the entropy of all codes of an image together.                          exact
         vae, beta-vae  mean KL(q(z | x) ‖ N(0, I)) / ln 2 ≥ I(X; z): the cost of bits-back      upper bound
                        coding.
         info-dropout   with a Gaussian prior of log |z| and a Bernoulli prior of the sign, per  upper bound

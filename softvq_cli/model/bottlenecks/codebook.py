@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from softvq_cli.config import ModelConfig
 from softvq_cli.errors import Message
 from softvq_cli.model.bottlenecks.base import Bottleneck, Codes
-from softvq_cli.model.bottlenecks.usage import CodebookUsage
+from softvq_cli.model.bottlenecks.usage import CodebookUsage, entropy_bits
 
 
 def squared_distances(z: Tensor, codebook: Tensor) -> Tensor:
@@ -75,26 +75,28 @@ class CodebookBottleneck(Bottleneck):
     def usage(self, codes: Codes) -> CodebookUsage:
         codebook = self.centroids()
         n = 0
-        usage, counts = np.zeros(len(codebook)), np.zeros(len(codebook))
+        usage, counts = np.zeros((self.positions, len(codebook))), np.zeros(len(codebook))
         entropy = distance = squared_distance = squared_norm = 0.0
-        for z_e, h in codes:
-            soft, stats = self.quantise(z_e, h)  # (B, d)
-            hard = F.embedding(self.assign(z_e, h), codebook)  # (B, d)
-            n += len(z_e)
-            usage += stats["usage"].cpu().double().numpy()
-            counts += stats["counts"].cpu().double().numpy()
-            entropy += stats["entropy"].item()
-            squares = (soft - hard).cpu().double().square().sum(1)  # (B,)
-            distance += squares.sqrt().sum().item()
-            squared_distance += squares.sum().item()
-            squared_norm += hard.cpu().double().square().sum().item()
+        for every_z_e, every_h in codes:
+            n += len(every_z_e)
+            for position in range(self.positions):
+                z_e, h = every_z_e[position :: self.positions], every_h[position :: self.positions]
+                soft, stats = self.quantise(z_e, h)  # (B, d)
+                hard = F.embedding(self.assign(z_e, h), codebook)  # (B, d)
+                usage[position] += stats["usage"].cpu().double().numpy()
+                counts += stats["counts"].cpu().double().numpy()
+                entropy += stats["entropy"].item()
+                squares = (soft - hard).cpu().double().square().sum(1)  # (B,)
+                distance += squares.sqrt().sum().item()
+                squared_distance += squares.sum().item()
+                squared_norm += hard.cpu().double().square().sum().item()
         return CodebookUsage(
             counts=counts.astype(np.int64),
-            usage=usage / usage.sum(),
+            usage=usage.sum(0) / usage.sum(),
             posterior_entropy_bits=max(0.0, entropy / n / math.log(2)),
             soft_hard_distance=distance / n,
             soft_hard_relative=math.sqrt(squared_distance / squared_norm) if squared_norm > 0 else 0.0,
-            positions=self.positions,
+            positions_entropy_bits=tuple(entropy_bits(each / each.sum()) for each in usage),
         )
 
     def diagnose(self, summary: Mapping[str, float], n: int) -> str | None:

@@ -156,7 +156,6 @@ class RVQ(CodebookBottleneck):
             posterior_entropy_bits=0.0,
             soft_hard_distance=0.0,
             soft_hard_relative=0.0,
-            positions=self.positions,
             stages=stages,
             joint_bits=entropy_bits(items / items.sum()),
             collisions=float(items[items > 1].sum() / len(images)),

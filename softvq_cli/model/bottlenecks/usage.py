@@ -27,8 +27,8 @@ class CodebookUsage:
     """Mean Euclidean distance between ẑ_q and the most probable codeword."""
     soft_hard_relative: float
     """The root mean square of this distance divided by that of the norm of the chosen codewords."""
-    positions: int = 1
-    """P: number of codes per image."""
+    positions_entropy_bits: tuple[float, ...] = ()
+    """Entropy of the mean posterior at each position, in bits (P,)."""
 
     @property
     def usage_entropy_bits(self) -> float:
@@ -37,8 +37,12 @@ class CodebookUsage:
 
     @property
     def bits_per_image(self) -> float:
-        """I(X; k) = H(mean posterior) − mean H(posterior) in bits, summed over the positions."""
-        return self.positions * max(0.0, self.usage_entropy_bits - self.posterior_entropy_bits)
+        """I(X; k) = H(mean posterior) − mean H(posterior) in bits, summed over the positions.
+
+        The mean posterior is that of a position, because which code belongs to which position says nothing about X.
+        """
+        posteriors = len(self.positions_entropy_bits) * self.posterior_entropy_bits
+        return max(0.0, sum(self.positions_entropy_bits) - posteriors)
 
     @property
     def perplexity(self) -> float:
