@@ -2,7 +2,7 @@
 
 from softvq_cli.datasets.dataset import Dataset
 from softvq_cli.datasets.fetch import fetch
-from softvq_cli.datasets.load import Overview, find, load, look, place_of
+from softvq_cli.datasets.load import Overview, find, load, load_for_training, look, place_of
 from softvq_cli.datasets.named import Status, data_folder, describe, names
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "fetch",
     "find",
     "load",
+    "load_for_training",
     "look",
     "names",
     "place_of",

@@ -43,6 +43,26 @@ def load(config: DataConfig, split: Split, *, reporter: Reporter | None = None) 
     return next(_load(config, [split], reporter or Reporter()))
 
 
+LARGEST_SIDE, REDUCED_SIDE = 96, 64
+"""Image files with a side above the first value (pixels) are reduced to the second, unless a size is given."""
+
+
+def load_for_training(config: DataConfig, reporter: Reporter) -> tuple[DataConfig, Dataset]:
+    """The training split, and the settings with which all else is read: large image files are reduced, with a note."""
+    dataset = load(config, "train", reporter=reporter)
+    height, width, *_ = (*dataset.image_shape, 1)
+    if dataset.of_vectors or config.image_size is not None or max(height, width) <= LARGEST_SIDE:
+        return config, dataset
+    if dataset.file_names is None:
+        reporter.note(f"{dataset.name}: the images of an array are trained at {width}x{height}, which takes long")
+        return config, dataset
+    size = f"{REDUCED_SIDE}x{REDUCED_SIDE}"
+    note = "{}: images of {}x{} are trained at {}; {image_size} {} keeps more of them and takes longer"
+    reporter.note(Message(note, dataset.name, width, height, size, max(height, width)))
+    config = dataclasses.replace(config, image_size=REDUCED_SIDE)
+    return config, load(config, "train", reporter=reporter)
+
+
 def _load(config: DataConfig, splits: Sequence[Split], reporter: Reporter) -> Iterator[Dataset]:
     """Yield several splits, reading the data once."""
     path = place_of(config.data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,10 @@ def compare(
     for path in also:
         _check_rows(path, data)
     rows = list(map(model_row, bottlenecks))
-    if "rvq" in bottlenecks:
+    largest = SETTINGS["latent_dim"].high or math.inf
+    if "rvq" in bottlenecks and math.prod(data.image_shape) > largest:
+        (reporter or Reporter()).note(f"without RQ-KMeans: it takes at most {largest:.0f} numbers per image")
+    elif "rvq" in bottlenecks:
         rows.append(Row(RQ_KMEANS, "RQ-KMeans", "rvq", {"arch": "none"}, seeded=False))
     rows += [Row(path.stem, path.name, subject=FILE, seeded=False, file=str(path)) for path in also]
     rows += map(model_row, _CONTROLS)

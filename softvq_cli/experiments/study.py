@@ -189,7 +189,7 @@ def load_data(config: DataConfig, stands_for: str | None = None, reporter: Repor
     """
     from softvq_cli import datasets
 
-    train = datasets.load(config, "train", reporter=reporter)
+    config, train = datasets.load_for_training(config, reporter or Reporter())
     test = datasets.load(config, "test", reporter=reporter)
     for dataset in (train, test):
         if dataset.labels is None:

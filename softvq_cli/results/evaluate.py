@@ -286,8 +286,8 @@ def _residual_kmeans(subject: Subject, reporter: Reporter) -> dict[str, Mapping[
         return {}
     reporter.stage("residual K-means of the inputs for comparison")
     settings = {**trained.flat(), **no_network(subject.train.image_shape, "rvq")}
-    config = RunConfig.from_flat(settings)
     try:
+        config = RunConfig.from_flat(settings)
         model = Session(config, subject.train, subject.test, subject.checkpoint.model.pixel_variance.device).model
     except SoftVQError as error:
         reporter.note(Message("without {}: {}", RQ_KMEANS, error.message))

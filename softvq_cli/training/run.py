@@ -17,7 +17,7 @@ from softvq_cli.config import DataConfig, RunConfig, parse_keep, resolve
 from softvq_cli.datasets.dataset import Dataset
 from softvq_cli.datasets.naming import shorten
 from softvq_cli.devices import pick
-from softvq_cli.errors import InputError, Message, SoftVQError, UsageError, one_line, param, unknown_name
+from softvq_cli.errors import InputError, SoftVQError, UsageError, one_line, param, unknown_name
 from softvq_cli.model import Autoencoder, Networks
 from softvq_cli.reporter import Reporter, Reporters, tell_notes
 from softvq_cli.training import checkpoint, run_directory, tensorboard
@@ -29,8 +29,6 @@ from softvq_cli.training.tensorboard import TensorBoard
 from softvq_cli.training.trainer import RunFiles, Trainer, run_in_turn
 from softvq_cli.words import LOGGER_PLUGINS, LOGGERS
 
-LARGEST_SIDE, REDUCED_SIDE = 96, 64
-"""Image files with a side above the first value (pixels) are reduced to the second, unless a size is given."""
 DATA = frozenset(DataConfig.__dataclass_fields__)
 
 
@@ -299,15 +297,9 @@ def _plan(request: TrainRequest) -> tuple[Dataset | None, RunConfig, Path]:
     if request.resume and out is not None and run_directory.is_used(out):
         return None, run_directory.for_resume(out, chosen), out
     data = DataConfig(**{name: value for name, value in RunConfig.from_flat(chosen).flat().items() if name in DATA})
-    dataset = datasets.load(data, "train", reporter=request.reporter)
-    height, width, *_ = (*dataset.image_shape, 1)
-    files = not dataset.of_vectors and dataset.file_names is not None
-    if files and data.image_size is None and max(height, width) > LARGEST_SIDE:
-        chosen["image_size"] = REDUCED_SIDE
-        size = f"{REDUCED_SIDE}x{REDUCED_SIDE}"
-        note = "{}: images of {}x{} are trained at {}; {image_size} {} keeps more of them and takes longer"
-        request.reporter.note(Message(note, dataset.name, width, height, size, max(height, width)))
-        dataset = datasets.load(replace(data, image_size=REDUCED_SIDE), "train", reporter=request.reporter)
+    read, dataset = datasets.load_for_training(data, request.reporter)
+    if read != data:
+        chosen["image_size"] = read.image_size
     if data.pixel_range == "auto" and dataset.pixel_range is not None:
         chosen["pixel_range"] = dataset.pixel_range  # later data are read with the same range
     config = resolve(data.data, dataset.image_shape, chosen, len(dataset))

@@ -6,13 +6,14 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from softvq_cli import datasets
 from softvq_cli.config import DataConfig
 from softvq_cli.errors import InputError, UsageError
 from softvq_cli.experiments.own_data import compare, numeric_settings, parse_over, sweep
 from softvq_cli.experiments.study import Request
-from softvq_cli.training import checkpoint
+from softvq_cli.training import checkpoint, run_directory
 from tests.helpers import carried_out, cell_of
 
 SMALL = {"iterations": 4, "batch_size": 16, "latent_dim": 4, "K": 6}
@@ -61,6 +62,18 @@ def test_other_rows_are_divided_as_the_images_are_and_chance_knows_nothing_of_th
     chance = cell_of(document, "chance", "blobs.probe_accuracy")
     assert chance["mean"] < 0.6 < cell_of(document, "raw", "blobs.probe_accuracy")["mean"]
     assert len(set(chance["values"])) == 2
+
+
+def test_large_photos_are_reduced_for_models_and_controls_alike(tmp_path):
+    for number, name in enumerate("abcdabcdabcd"):
+        (tmp_path / "photos" / name).mkdir(parents=True, exist_ok=True)
+        noise = np.random.default_rng(number).integers(0, 256, (100, 97, 3), np.uint8)
+        Image.fromarray(noise).save(tmp_path / "photos" / name / f"{number}.png")
+    settings = {"iterations": 1, "batch_size": 4, "latent_dim": 4, "data": str(tmp_path / "photos")}
+    [report] = carried_out(compare(Request(tmp_path / "out", 1, settings, "softvq compare"), ("ae",)))
+    assert report.failed == []
+    stored = run_directory.stored_config(tmp_path / "out" / "runs" / "photos-ae-s0")
+    assert stored.data.image_size == 64
 
 
 @pytest.mark.parametrize(
