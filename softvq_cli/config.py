@@ -117,7 +117,7 @@ class ModelConfig:
     recipe: Recipe = setting(
         "paper",
         "Which defaults to use: those of the paper, of its authors' notebook, or those that were tuned on held-out "
-        "training images (later quantisers on mnist).",
+        "training images (mnist).",
     )
     codebook_init: CodebookInit = setting(
         "uniform",

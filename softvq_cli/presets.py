@@ -83,8 +83,11 @@ _SVHN_NOTEBOOK: dict[str, dict[str, Any]] = {
     "vq": {"grid": 2},
     "soft-vq": {"soft_weights": "notebook", "sigma_power": "0"},
 }
-# The best of eight settings of each later quantiser on held-out training images (docs/studies/since.md).
+# The best of eight settings of each bottleneck on held-out training images (docs/studies/since.md).
 _MNIST_TUNED: dict[str, dict[str, Any]] = {
+    "beta-vae": {"lr": 1e-3, "beta": 5.0, "reconstruction_scale": 784.0},
+    "vq": {"lr": 1e-3},
+    "soft-vq": {"lr": 1e-3, "latent_weight": 1.0},
     "ema-vq": {"beta": 1.0},
     "rotation-vq": {"beta": 1.0, "decay": 0.8, "cosine": True},
     "fsq": {"lr": 1e-3, "levels": "4,4,8"},

@@ -127,7 +127,7 @@ def test_a_recipe_is_data_and_only_for_its_data() -> None:
     for data, bottleneck, recipe in (
         ("digits", "vae", "notebook"),
         ("mnist", "fsq", "notebook"),
-        ("mnist", "vq", "tuned"),
+        ("mnist", "ae", "tuned"),
     ):
         with pytest.raises(UsageError, match="recipe"):
             resolve(data, (8, 8, 1), {"bottleneck": bottleneck, "recipe": recipe})
