@@ -14,10 +14,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from softvq_cli.config import LossConfig, RunConfig
+from softvq_cli.config import RunConfig
+from softvq_cli.errors import UsageError, unknown_name
 from softvq_cli.model.bottlenecks import build_bottleneck
+from softvq_cli.words import BOTTLENECKS
 
 __all__ = ["EMAVQ", "FSQ", "RVQ", "SQVAE", "VQ", "GumbelVQ", "Quantised", "RotationVQ", "SimVQ", "SoftVQ"]
+
+
+_BETA = 0.25
+"""Of van den Oord et al. (2017)."""
 
 
 class Quantised(NamedTuple):
@@ -39,23 +45,28 @@ class _Layer(nn.Module):
 
     Args:
         dim: number of components of a vector, d.
-        K: number of codewords.
-        beta: weight of the commitment loss, or of the KL divergence for ``GumbelVQ``.
-        settings: other settings of ``softvq train`` by name, for example ``sigma_form="codeword"``.
+        K: number of codewords, by default 128. ``FSQ`` has ``levels`` instead.
+        settings: other settings of this bottleneck by their name in ``softvq train``, as ``sigma_form="codeword"``.
+            ``beta`` is 0.25 by default: the weight of the commitment loss, or of the KL divergence for ``GumbelVQ``.
 
     Raises:
-        UsageError: a setting is unknown or out of range.
+        UsageError: a setting is out of range, or this bottleneck does not have it.
     """
 
     bottleneck_name = ""
 
-    def __init__(self, dim: int, K: int = 128, *, beta: float = 0.25, **settings: Any) -> None:
+    def __init__(self, dim: int, K: int | None = None, **settings: Any) -> None:
         super().__init__()
-        chosen = {"bottleneck": self.bottleneck_name, "latent_dim": dim, "K": K, "beta": beta, **settings}
-        config = RunConfig.from_flat(chosen)
+        own = BOTTLENECKS[self.bottleneck_name].settings
+        settings |= {} if K is None else {"K": K}
+        for name in settings:
+            if name not in own:
+                raise UsageError(unknown_name(f"setting of {type(self).__name__}", name, own))
+        plain = {"bottleneck": self.bottleneck_name, "latent_dim": dim, "beta": _BETA}
+        config = RunConfig.from_flat({**plain, **settings})
         self.dim, self.config = dim, config.model
         self.bottleneck = build_bottleneck(config.model, hidden_dim=dim)
-        self.factors = LossConfig.latent_weight, config.loss.beta
+        self.factors = config.loss.latent_weight, config.loss.beta
 
     def start(self, z: Tensor, seed: int = 0) -> None:
         """Initialise the codewords by K-means of the network's first outputs z (…, dim), at least K vectors."""
@@ -77,7 +88,7 @@ class _Layer(nn.Module):
         assert codes is not None  # every layer here has a codebook
         if self.training:
             self.bottleneck.advance(output.state)
-        return Quantised(output.z_q.view_as(z), codes.view(*z.shape[:-1], *codes.shape[1:]), loss)
+        return Quantised(output.z_q.view_as(z), codes.view((*z.shape[:-1], *codes.shape[1:])), loss)
 
 
 class SoftVQ(_Layer):

@@ -139,7 +139,7 @@ def test_a_recipe_is_data_and_only_for_its_data() -> None:
 @pytest.mark.parametrize("name", [name for name in layers.__all__ if name != "Quantised"])
 def test_a_layer_works_on_any_leading_shape_and_learns(name: str) -> None:
     torch.manual_seed(0)
-    layer = getattr(layers, name)(6, 9)
+    layer = getattr(layers, name)(6, **({"levels": "3,3"} if name == "FSQ" else {"K": 9}))
     z = torch.randn(3, 5, 6, requires_grad=True)
     z_q, codes, loss = layer(z)
     assert z_q.shape == z.shape
@@ -151,3 +151,21 @@ def test_a_layer_works_on_any_leading_shape_and_learns(name: str) -> None:
     assert torch.equal(
         layer(z).codes.reshape(15, -1), torch.cat([layer(row).codes.reshape(1, -1) for row in z.view(15, 1, 6)])
     )
+    alone = layer(z[0, 0])
+    assert (alone.z_q.shape, alone.codes.shape) == ((6,), codes.shape[2:])
+
+
+def test_a_layer_takes_the_settings_of_its_bottleneck_only() -> None:
+    z = torch.randn(20, 8)
+    torch.manual_seed(1)
+    once = layers.VQ(8, K=8)
+    torch.manual_seed(1)
+    twice = layers.VQ(8, K=8, latent_weight=2.0)
+    assert twice(z).loss.item() == pytest.approx(2 * once(z).loss.item())
+    for layer, setting in (
+        *((layers.VQ, name) for name in ("lr", "arch", "stages", "grid", "latent_dim", "seed", "bottleneck")),
+        (layers.FSQ, "K"),
+        (layers.SQVAE, "beta"),
+    ):
+        with pytest.raises(UsageError, match=setting):
+            layer(8, **{setting: 3})
