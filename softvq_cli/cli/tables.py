@@ -79,7 +79,8 @@ def run_table(document: Document) -> Group:
     from softvq_cli.results.evaluate import BASELINE_TITLES
     from softvq_cli.results.measures import RESULTS, measure
 
-    carried = ("bits_per_image", "perplexity", "active_codes", "posterior_entropy_bits", "kl_nats")
+    quantised = ("unquantised_nmse", "quantisation_error")
+    carried = (*quantised, "bits_per_image", "perplexity", "active_codes", "posterior_entropy_bits", "kl_nats")
     titles = {**RESULTS, **{name: measure(name).title for name in carried}}
     model, others = document["results"], document["baselines"]
     label = BOTTLENECKS[document["config"]["model"]["bottleneck"]].label
@@ -89,7 +90,15 @@ def run_table(document: Document) -> Group:
         for name, title in titles.items()
         if name in model
     ]
-    return columns(f"{_heading(document)}, {model['iterations']:.0f} iterations, test split", header, lines)
+    title = f"{_heading(document)}, {model['iterations']:.0f} iterations, test split"
+    return Group(columns(title, header, lines), *_code_tables(document.get("code_usage", {})))
+
+
+def _code_tables(usage: Document) -> list[Group]:
+    """The usage of several codes per image, and the images that share them all; nothing without ``usage``."""
+    from softvq_cli.evaluation.codes import as_text
+
+    return [rows(name, lines.items()) for name, lines in as_text(usage).items()] if usage else []
 
 
 def clustering_tables(document: Document) -> Group:
@@ -238,17 +247,14 @@ def info_tables(document: Document) -> Group:
     above = [(name, _short(value)) for name, value in document.items() if name not in sections and name != "kind"]
     if "results" in sections:
         sections["results"] = {name: result(name, value) for name, value in sections["results"].items()}
-    if "stages" in sections:
-        from softvq_cli.evaluation.codes import as_text
-
-        sections |= as_text(document)
+    codes = _code_tables({name: sections.pop(name) for name in ("stages", "collisions") if name in sections})
     sections |= {f"{name} settings": values for name, values in sections.pop("config", {}).items()}
     tables = [rows(document["kind"], above)]
     for name, values in sections.items():
         shown = [(key, _short(value)) for key, value in values.items() if value is not None]
         if shown:
             tables.append(rows(name, shown))
-    return Group(*tables)
+    return Group(*tables, *codes)
 
 
 def _short(value: object) -> str:
