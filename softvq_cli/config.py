@@ -299,12 +299,11 @@ def resolve(data: str, image_shape: tuple[int, ...], chosen: Mapping[str, Any], 
     if images is not None:  # a default fits the data; a chosen batch that does not is refused
         settings["batch_size"] = min(settings.get("batch_size", TrainConfig.batch_size), max(1, images))
     config = RunConfig.from_flat({**settings, **chosen})
-    if config.train.epochs is not None:
+    if config.train.epochs is not None and not is_complete(chosen):
         if "iterations" in chosen or images is None:
             raise UsageError(Message("{epochs} cannot be combined with {iterations}"))
         iterations = max(1, math.ceil(config.train.epochs * images / config.train.batch_size))
-        train = dataclasses.replace(config.train, iterations=iterations, epochs=None)
-        config = dataclasses.replace(config, train=train)
+        config = dataclasses.replace(config, train=dataclasses.replace(config.train, iterations=iterations))
     if "threads" in chosen:
         return config
     fitting = threads(config.model.arch, config.train.batch_size)

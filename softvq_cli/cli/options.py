@@ -351,6 +351,9 @@ def settings_without(*left_out: str) -> Bundle:
                 raise UsageError("{} has all settings of a run, which {recipe} does not change", given["config"])
             if typed.get("bottleneck", stored["bottleneck"]) != stored["bottleneck"]:
                 stored = {name: value for name, value in stored.items() if SETTINGS[name].section != "loss"}
+        length = {"iterations", "epochs"}
+        if length & typed.keys():
+            stored = {name: value for name, value in stored.items() if name not in length}
         return stored | typed
 
     return Bundle(parameters, build)

@@ -104,6 +104,8 @@ def test_with_the_settings_of_a_run_another_bottleneck_keeps_its_own_weights(tmp
     assert resolve("mnist", (28, 28, 1), chosen_by("-c", str(path))) == vq
     soft = resolve("mnist", (28, 28, 1), chosen_by("-c", str(path), "-b", "soft-vq"))
     assert (soft.model.K, soft.loss.latent_weight, soft.loss.beta) == (9, 3.0, 2.5)
+    one_epoch = resolve("mnist", (28, 28, 1), chosen_by("-c", str(path), "--epochs", "1"), images=320)
+    assert (one_epoch.train.iterations, one_epoch.train.epochs) == (10, 1.0)
     with pytest.raises(UsageError) as caught:
         chosen_by("-c", str(path), "--recipe", "notebook")
     assert caught.value.message.settings == ("recipe",)

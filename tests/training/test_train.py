@@ -205,6 +205,21 @@ def test_a_run_that_ended_between_two_reports_is_lengthened_too(small: dict[str,
     assert [line["step"] for line in lines(out)] == [10, 20, 25, 30, 40, 50, 60]
 
 
+def test_epochs_can_be_repeated_to_resume_and_replace_the_length_of_a_stored_run(
+    small: dict[str, Any], tmp_path: Path
+) -> None:
+    settings = {name: value for name, value in small.items() if name != "iterations"} | {"epochs": 0.5}
+    first = train(settings, out=tmp_path / "run")
+    assert first.config.train.epochs == 0.5
+    again = train(settings, out=tmp_path / "run", resume=True)
+    assert (again.finished_before, again.config) == (True, first.config)
+    copied = train(first.config.flat(), out=tmp_path / "copy")
+    assert copied.config.train.iterations == first.config.train.iterations
+    with pytest.raises(UsageError) as refused:
+        train({"epochs": 1.0}, out=tmp_path / "run", resume=True)
+    assert "epochs" in refused.value.settings
+
+
 def test_resume_refuses_other_data(small: dict[str, Any], npz: Path, tmp_path: Path) -> None:
     data = tmp_path / "own.npz"
     data.write_bytes(npz.read_bytes())
