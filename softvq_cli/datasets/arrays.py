@@ -19,6 +19,7 @@ from softvq_cli import npy
 from softvq_cli.config import DataConfig, image_shape
 from softvq_cli.datasets import cache, matlab, pixel_range, vectors
 from softvq_cli.datasets.dataset import Dataset, Lazy, rows_of, training_rows
+from softvq_cli.datasets.images import regular
 from softvq_cli.datasets.named import read_idx
 from softvq_cli.datasets.naming import ROLES, Role, check_expansion, is_document, role_of, shorten
 from softvq_cli.datasets.records import Coded, Division, divide
@@ -311,7 +312,7 @@ def is_array(path: Path) -> bool:
 
 def _idx_files(path: Path) -> list[Path]:
     folder = path if path.is_dir() else path.parent
-    return sorted(file for file in folder.iterdir() if _IDX.fullmatch(file.name))
+    return sorted(file for file in folder.iterdir() if _IDX.fullmatch(file.name) and not file.is_dir())
 
 
 def _idx(path: Path) -> Arrays:
@@ -329,7 +330,11 @@ def _idx(path: Path) -> Arrays:
         role = role_of(roles[0]) if len(roles) == 1 else None
         kind = "labels" if (match["kind"] or "").lower().startswith("label") else "images"
         rest = " ".join(word for word in words if word not in roles or role is None)
-        sets.setdefault(rest, {})[kind if role is None else f"{kind}_{role}"] = file
+        part = kind if role is None else f"{kind}_{role}"
+        other = sets.setdefault(rest, {}).get(part, file)
+        if _unpacked_name(other) != _unpacked_name(file):
+            raise InputError(f"{path}: {other.name} and {file.name} are the same part of one set; remove one of them")
+        sets[rest][part] = file
     if path.is_dir():
         if len(sets) > 1:
             names = shorten(sorted(sets))
@@ -350,19 +355,20 @@ def _unpacked_name(path: Path) -> str:
 
 
 def _idx_array(path: Path) -> np.ndarray:
-    with reading(path, "an idx file"), gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+    packed = regular(path).suffix == ".gz"
+    with reading(path, "an idx file"), gzip.open(path) if packed else open(path, "rb") as file:
         return read_idx(file, path.stat().st_size, str(path))
 
 
 def _npy(path: Path) -> Arrays:
     """The memory-mapped images, and ``NAME.labels.npy`` if it exists."""
     labels = path.with_name(f"{path.stem}.labels.npy")
-    files = {"images": path} | ({"labels": labels} if labels.exists() else {})
-    return {name: partial(npy.map_file, file) for name, file in files.items()}
+    files = {"images": path} | ({"labels": labels} if os.path.lexists(labels) else {})
+    return {name: partial(npy.map_file, regular(file)) for name, file in files.items()}
 
 
 def _npz(path: Path) -> Arrays:
-    with reading(path, "an .npz file"), zipfile.ZipFile(path) as archive:
+    with reading(path, "an .npz file"), zipfile.ZipFile(regular(path)) as archive:
         infos = archive.infolist()
     check_expansion(path, path.stat().st_size, sum(info.file_size for info in infos))
     by_name = {info.filename.removesuffix(".npy"): info for info in infos}
@@ -376,7 +382,7 @@ def _npz_array(path: Path, name: str, info: zipfile.ZipInfo) -> np.ndarray:
 
 def _mat(path: Path) -> Arrays:
     with reading(path, "an .mat file"):
-        content = matlab.read(path, path.read_bytes())
+        content = matlab.read(path, regular(path).read_bytes())
     return {name: partial(_real, path, name, array) for name, array in content.items()}
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -20,6 +21,7 @@ from softvq_cli.datasets.dataset import Dataset, Lazy, training_rows
 from softvq_cli.datasets.pixel_range import DeepError, Tally
 from softvq_cli.datasets.records import Records, Source, fetch_from
 from softvq_cli.errors import InputError, Message
+from softvq_cli.files import reading
 from softvq_cli.reporter import Reporter
 
 _READING = ("image_size", "folders", "pages", "image_column", "label_column", "split_column", "name_encoding")
@@ -46,6 +48,15 @@ def read(source: Source, arrange: Callable[[], Records], config: DataConfig, rep
     scale, note = _range_of(config, *extents)
     key = cache.key_of(base, scale, "auto")
     return reading.from_cache(key) or reading.decoded(key, scale, note)
+
+
+def regular(path: Path) -> Path:
+    """``path``, unless it is a pipe or a device, which may never end, or a Git LFS pointer (InputError)."""
+    if not path.is_file():
+        raise InputError(f"{path} is not a regular file")
+    with reading(path, "a data file"), open(path, "rb") as file:
+        refuse_pointer(str(path), file.read(64))
+    return path
 
 
 def refuse_pointer(name: str, data: bytes) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import io
+import os
 import pickle
 import struct
 import zipfile
@@ -336,6 +337,24 @@ def test_a_damaged_matlab_file_is_one_line_or_read(tmp_path: Path, compressed: b
         unusable(tmp_path / "a.mat", "a.mat")
 
 
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n"
+
+
+@pytest.mark.parametrize("name", ["a.npz", "a.npy", "a.labels.npy", "a.mat", "a-images-idx3-ubyte", "a.idx.gz"])
+@pytest.mark.parametrize("kind", ["a pipe", "a device", "a pointer", "a broken link"])
+def test_every_file_is_a_regular_one_that_was_downloaded(tmp_path: Path, name: str, kind: str) -> None:
+    odd, path = tmp_path / name, tmp_path / name.replace(".labels", "")
+    np.save(tmp_path / "a.npy", IMAGES)
+    odd.unlink(missing_ok=True)
+    if kind == "a pointer":
+        odd.write_bytes(POINTER)
+    elif kind == "a pipe":
+        os.mkfifo(odd)
+    else:
+        odd.symlink_to("/dev/zero" if kind == "a device" else "nowhere")
+    unusable(path, str(odd), "git lfs pull" if kind == "a pointer" else "")
+
+
 # ---- idx files, MNIST's format, by their path
 
 MNIST = PUBLISHED["mnist"]
@@ -354,6 +373,7 @@ PLACES = {
     "a folder of .gz, with a README": (PACKED | {"README.md": b"hello"}, ""),
     "a folder of both": (MNIST | PACKED, ""),
     "names with dots": (DOTTED, ""),
+    "folders of the other names": (DOTTED | {f"{name}/{name}": data for name, data in MNIST.items()}, ""),
     "a file": (MNIST, "train-images-idx3-ubyte"),
     "the other split's file": (PACKED, "t10k-images-idx3-ubyte.gz"),
     "one of several sets": (EMNIST, "emnist-letters-test-images-idx3-ubyte.gz"),
@@ -387,6 +407,7 @@ def test_numbers_of_every_type(tmp_path: Path, kind: str, code: int) -> None:
 
 REFUSED = {
     "several sets": (EMNIST, "", "emnist"),
+    "a part twice": (MNIST | DOTTED, "train-images.idx3-ubyte", "train-labels-idx1-ubyte"),
     "labels alone": ({"a-labels-idx1-ubyte": idx(np.arange(3))}, "a-labels-idx1-ubyte", "labels"),
     "cut": ({"a-images-idx3-ubyte": MNIST["t10k-images-idx3-ubyte"][:-1]}, "", "a-images"),
     "too long": ({"a-images-idx3-ubyte": MNIST["t10k-images-idx3-ubyte"] + b"0"}, "", "a-images"),
