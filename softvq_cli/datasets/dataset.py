@@ -159,6 +159,12 @@ def blocks(images: np.ndarray | Lazy, size: int = 16 << 20) -> Iterator[np.ndarr
         yield images[start : start + step]
 
 
+def digests(images: np.ndarray | Lazy) -> list[bytes]:
+    """A short hash of each row, by which equal rows are found."""
+    rows = (np.ascontiguousarray(row) for block in blocks(images) for row in block)
+    return [hashlib.blake2b(row.data, digest_size=8).digest() for row in rows]
+
+
 def part_of(whole: Dataset, config: DataConfig, split: Split) -> Dataset:
     """One split of all images, in the order of the whole."""
     rows: slice | np.ndarray
@@ -221,10 +227,9 @@ def _shared_note(whole: Dataset, config: DataConfig, split: Split, rows: slice |
     trained[rows] = True
 
     def shared() -> int:
-        images = (np.ascontiguousarray(image) for block in blocks(whole.images) for image in block)
-        digests = [hashlib.blake2b(image.data, digest_size=8).digest() for image in images]
-        known = {digest for digest, in_train in zip(digests, trained.tolist(), strict=True) if in_train}
-        return sum(digest in known for digest, in_train in zip(digests, trained.tolist(), strict=True) if not in_train)
+        rows = [*zip(digests(whole.images), trained.tolist(), strict=True)]
+        known = {digest for digest, in_train in rows if in_train}
+        return sum(digest in known for digest, in_train in rows if not in_train)
 
     count = whole.remembered(f"shared {config.test_fraction} {config.split_seed}", shared)
     kind = "vectors" if whole.of_vectors else "images"

@@ -17,11 +17,11 @@ import numpy as np
 
 from softvq_cli.config import DataConfig
 from softvq_cli.datasets import archive, arrays, cache, folder, images, named, tables, vectors, webdataset
-from softvq_cli.datasets.dataset import Dataset, blocks, part_of
+from softvq_cli.datasets.dataset import Dataset, blocks, digests, part_of
 from softvq_cli.datasets.fetch import fetch
 from softvq_cli.datasets.layout import arrange
 from softvq_cli.datasets.named import names
-from softvq_cli.datasets.naming import USUAL, is_document, role_of, shorten
+from softvq_cli.datasets.naming import USUAL, check_alike, is_document, shorten, stem_of
 from softvq_cli.datasets.records import Records, Source
 from softvq_cli.errors import InputError, Message, SoftVQError, UsageError, unknown_name
 from softvq_cli.files import as_utf8, is_address, on_disk
@@ -178,10 +178,12 @@ def _read_files(source: Source, config: DataConfig, reporter: Reporter) -> Datas
 
 
 def _read_tables(source: tables.TableSource, config: DataConfig, reporter: Reporter) -> Dataset:
-    if not source.of_vectors():
-        return images.read(source, source.records, config, reporter)
-    key = cache.key_of("vectors", source.stamp, tables.chosen_columns(config))
-    return vectors.of_table(source.path, source.division(), *source.vectors(), key)
+    if source.of_vectors():
+        key = cache.key_of("vectors", source.stamp, tables.chosen_columns(config))
+        whole = vectors.of_table(source.path, source.division(), *source.vectors(), key)
+    else:
+        whole = images.read(source, source.records, config, reporter)
+    return whole if len(source.names) == 1 else _with_repeats(whole)
 
 
 def _read_folder(path: Path, config: DataConfig, reporter: Reporter) -> Dataset:
@@ -200,26 +202,23 @@ def _read_folder(path: Path, config: DataConfig, reporter: Reporter) -> Dataset:
     rest += [name for name in others if name not in used and not name.lower().endswith(".json")]
     if rest:
         raise InputError(f"{path} holds {shorten(used)} and also {shorten(rest)}: give the path of one")
-    _refuse_pooling(path, used)
+    _refuse_copies(path, used)
     if packed:
         return _read_shards(path, [path / name for name in used], config, reporter)
     return _read_tables(tables.TableSource(path, config, used), config, reporter)
 
 
-def _refuse_pooling(path: Path, names: Sequence[str]) -> None:
-    """Refuse tables or archives that do not belong together: configurations, classes, or a second download."""
-    again = next((name for name in names if (copy := _COPY.sub(r"\1", name)) != name and copy in names), None)
-    if again is not None:
-        raise InputError(f"{path}: {again} is a second download of a file that is here; remove one of them")
-    folders = {"/".join(part for part in name.split("/")[:-1] if role_of(part) is None) for name in names}
-    if len(folders) > 1:
-        raise InputError(
-            f"{path} holds tables or archives in several folders, {shorten(sorted(folders))}, which may be "
-            "configurations or classes: give the path of one"
-        )
+def _refuse_copies(path: Path, names: Sequence[str]) -> None:
+    """Refuse tables or archives that are a second download or another form of one that is here."""
+    known: dict[str, str] = {}
+    for name in names:
+        first = known.setdefault(_COPY.sub(r"\1", stem_of(name).lower()), name)
+        if first != name:
+            raise InputError(f"{path}: {first} and {name} may be the same file; remove one of them")
 
 
-_COPY = re.compile(r" ?\(\d+\)(\.[^/]+)$")
+_COPY = re.compile(r"(-of-\d+)[ ._-]\d+$|(?: ?\(\d+\)| - copy| copy)$")
+"""What a second download of a file has at the end of its name."""
 _WAYS = {
     **dict.fromkeys(("h5", "hdf5"), "read the arrays with h5py and save them with numpy.savez"),
     **dict.fromkeys(("7z", "rar"), "unpack it and give the folder"),
@@ -240,15 +239,30 @@ def _read_shards(path: Path, shards: list[Path], config: DataConfig, reporter: R
     source = webdataset.Shards(path, shards, config.name_encoding)
 
     def records() -> Records:
-        folders = any(name.count("/") > 1 for name in source.files.names)
+        folders = any("/" in name for name in source.inner_names())
         zips = any(shard.name.lower().endswith(".zip") for shard in shards)
-        samples = None if zips and folders else webdataset.samples_of(source, doubt=folders)
+        samples = None if zips and folders else webdataset.samples_of(source, doubt=folders or source.differ)
         if samples is not None:
+            if path.is_dir():  # with a pattern, the user has chosen the shards
+                check_alike(path, source.shards, source.roles)
             return webdataset.sample_records(source, samples, config)
         source.as_folders()
         return arrange(source, config.folders)
 
-    return images.read(source, records, config, reporter)
+    return _with_repeats(images.read(source, records, config, reporter))
+
+
+def _with_repeats(pooled: Dataset) -> Dataset:
+    """Add a note on equal rows of several files: a file or a configuration may be there twice, under any name."""
+
+    def repeats() -> int:
+        rows = digests(pooled.images)
+        parts = [rows] if pooled.train is None else [rows[: pooled.train], rows[pooled.train :]]
+        return sum(len(part) - len(set(part)) for part in parts)
+
+    count = pooled.remembered("repeats", repeats)
+    text = f"{count} of {len(pooled)} rows of these files are equal to an earlier one of the same split"
+    return dataclasses.replace(pooled, notes=(*pooled.notes, text)) if count else pooled
 
 
 # ---- data that were moved, or are addressed from another folder

@@ -50,18 +50,53 @@ def roles_of(names: Iterable[str]) -> dict[str, Role | None]:
     return {name: role_of(name, shared) for name in names}
 
 
+def split_in(name: str) -> Role | None:
+    """The split that is one of the words of a name, ``train_cat``, ``leafTest``; None if there is none, or several."""
+    roles = {role for word in _words(name) if (role := _role_of_word(word)) is not None}
+    return roles.pop() if len(roles) == 1 else None
+
+
 def roles_of_files(names: Sequence[str]) -> list[Role | None]:
-    """The split of each of several tables or archives, from its name or that of a parent folder."""
+    """The split of each of several tables or archives, from its name or that of a parent folder.
+
+    Of files with different splits, any word of the name may be the split: ``leaf-train`` and ``rose-test``.
+    """
     paths = [[stem_of(name.rpartition("/")[2]), *reversed(name.split("/")[:-1])] for name in names]
     roles: list[Role | None] = [None] * len(names)
     for level in range(max(map(len, paths), default=0)):
         meaning = roles_of({path[level] for path in paths if len(path) > level})
         roles = [role or meaning.get("".join(path[level : level + 1])) for role, path in zip(roles, paths, strict=True)]
-    return roles
+    among = [role or split_in(path[0]) for role, path in zip(roles, paths, strict=True)]
+    return among if len({*among} - {None}) > 1 else roles
+
+
+def differ(names: Sequence[str], roles: Sequence[Role | None]) -> bool:
+    """Whether tables or archives of one split differ in more than numbers, as classes and configurations do."""
+    kinds: dict[Role | None, set[frozenset[str]]] = {}
+    for name, role in zip(names, roles, strict=True):
+        folder, _, last = _CAMEL.sub(" ", stem_of(name)).lower().rpartition("/")
+        words = [*re.findall(r"[^\W_]+", folder), *_WORD.findall(last)]  # a number may be the class of a folder
+        kinds.setdefault(role, set()).add(frozenset(word for word in words if (_role_of_word(word) or word) != role))
+    return any(len(rests) > 1 for rests in kinds.values())
+
+
+def check_alike(path: Path, names: Sequence[str], roles: Sequence[Role | None]) -> None:
+    """Refuse tables or archives that are pooled although they may be classes or configurations."""
+    if differ(names, roles):
+        raise InputError(
+            f"{path}: the names of {shorten(names)} differ as those of classes or configurations do: give the path of "
+            "one, or if they are parts of one set, name them alike, with numbers"
+        )
+
+
+_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
+"""Where a word begins in ``leafTrain``."""
+_WORD = re.compile(r"(?<![^\W_])([^\W\d_]+)\d*(?![^\W_])")
+"""A word of a file's name, without its number; not a hash (``7f3a9c``)."""
 
 
 def _words(name: str) -> list[str]:
-    return re.split(r"[^a-z]+", name.lower())
+    return re.split(r"[^a-z]+", _CAMEL.sub(" ", name).lower())
 
 
 def _role_of_word(word: str) -> Role | None:
@@ -70,7 +105,7 @@ def _role_of_word(word: str) -> Role | None:
 
 
 _ARCHIVED = re.compile(r"\.(?:tar|tgz|tbz2|txz|zip|parquet|arrow)(?![a-z])", re.IGNORECASE)
-_NUMBERED = re.compile(r"([^/]*?)-?(\d+)-of-0*(\d+)(?!\d)")
+_NUMBERED = re.compile(r"(.*?)-?(\d+)-of-0*(\d+)(?!\d)")
 
 
 def stem_of(name: str) -> str:

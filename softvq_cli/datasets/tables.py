@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from softvq_cli.config import DataConfig
-from softvq_cli.datasets import cache
+from softvq_cli.datasets import cache, naming
 from softvq_cli.datasets.naming import Role, check_file_size, missing_parts, role_of, roles_of_files, shorten
 from softvq_cli.datasets.records import Division, Records, Source, divide
 from softvq_cli.errors import InputError, Message, one_line, param
@@ -113,6 +113,7 @@ class TableSource(Source):
         self.names = [path.name] if names is None else sorted(names)
         self.roles: list[Role | None] = [None] if names is None else roles_of_files(self.names)
         self.notes = self._leave_out()
+        naming.check_alike(path, self.names, self.roles)
         self.tables = [_Table(path if names is None else path / name, config) for name in self.names]
         files = cache.Files()
         for name, table in zip(self.names, self.tables, strict=True):
@@ -125,7 +126,7 @@ class TableSource(Source):
         for name, table, inner in zip(self.names, self.tables, paths, strict=True):
             for file in inner:
                 files.add(f"{name}/{file}", table.path.parent / file)
-        super().__init__(path, files.stamp())
+        super().__init__(path, files.stamp(self.notes))  # the files that are left out are in a note only
 
     def _leave_out(self) -> list[str]:
         """Drop splits other than train and test if these exist: ``extra-00000-of-00002.parquet`` of SVHN."""
@@ -154,6 +155,9 @@ class TableSource(Source):
             raise InputError(f"{self.path} holds no images")
         more: dict[str, Any] = {"class_names": class_names, "notes": notes}
         labelled = any(table.columns.label for table in self.tables)
+        folders = {name.rpartition("/")[0] for name, role in zip(self.names, self.roles, strict=True) if role is None}
+        if not labelled and folders - {"", "data"}:
+            notes.append(f"no labels; the names of folders are not used: {shorten(sorted(folders))}")
         return divide(
             str(self.path), roles, labels if labelled else None, name=lambda row: self._row_names()[row], **more
         )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 
 from softvq_cli.config import DataConfig
 from softvq_cli.datasets.archive import open_archive
-from softvq_cli.datasets.naming import missing_parts, role_of, roles_of_files, shorten, stem_of
+from softvq_cli.datasets.naming import differ, missing_parts, role_of, roles_of_files, shorten, stem_of
 from softvq_cli.datasets.records import Records, Source
 from softvq_cli.datasets.tables import LABEL, column_called
 from softvq_cli.errors import InputError, one_line
@@ -50,7 +51,7 @@ def expand(pattern: str) -> list[str]:
 
 
 class Shards(Source):
-    """Several archives as one source; the path of each member starts with the name of its shard.
+    """Several archives as one source; the path of each member starts with the path of its shard, ``train/0000.tar``.
 
     The position of a file combines the index of its shard (upper bits) and its position in the shard.
     """
@@ -59,18 +60,22 @@ class Shards(Source):
 
     def __init__(self, path: Path, shards: Sequence[Path], name_encoding: str | None) -> None:
         self.archives = [open_archive(shard, name_encoding) for shard in shards]
-        super().__init__(path, " ".join(archive.stamp for archive in self.archives))
+        root = path if path.is_dir() else Path(os.path.commonpath([shard.parent for shard in shards]))
+        self.shards = [shard.relative_to(root).as_posix() for shard in shards]
+        self.roles = roles_of_files(self.shards)
+        self.differ = differ(self.shards, self.roles)
+        """Whether their names may be those of classes or configurations."""
+        super().__init__(path, " ".join([*self.shards, *(archive.stamp for archive in self.archives)]))
 
     @cached_property
     def files(self) -> Records:
         """The files of all shards, in order."""
         parts = [archive.files for archive in self.archives]
-        shards = [archive.path.name for archive in self.archives]
         self.hidden = {
-            f"{name}/{file}" for name, each in zip(shards, self.archives, strict=True) for file in each.hidden
+            f"{name}/{file}" for name, each in zip(self.shards, self.archives, strict=True) for file in each.hidden
         }
         return Records.of(
-            [f"{shard}/{name}" for shard, part in zip(shards, parts, strict=True) for name in part.names],
+            [f"{shard}/{name}" for shard, part in zip(self.shards, parts, strict=True) for name in part.names],
             np.concatenate([(number << _SHARD) + part.places for number, part in enumerate(parts)]),
             np.concatenate([part.sizes for part in parts]),
             [note for part in parts for note in part.notes],
@@ -78,17 +83,23 @@ class Shards(Source):
 
     def as_folders(self) -> None:
         """Treat each archive as a folder with its name, as if it were unpacked; shards of one set form one folder."""
-        names = self.files.names
-        tops: dict[str, set[str]] = {}
-        for name in names:
-            archive, top, *_ = name.split("/")
-            tops.setdefault(archive, set()).add(top if name.count("/") > 1 else "")
-        folders = {archive: _PART.sub("", stem_of(archive)) for archive in tops}
-        for row, name in enumerate(names):
-            archive, _, path = name.partition("/")
-            (top, *more), role = sorted(tops[archive]), role_of(folders[archive])
+        shards, paths = (self.files.places >> _SHARD).tolist(), self.inner_names()
+        tops: list[set[str]] = [set() for _ in self.shards]
+        for shard, path in zip(shards, paths, strict=True):
+            tops[shard].add(path.partition("/")[0] if "/" in path else "")
+        folders = [_PART.sub("", stem_of(shard)) for shard in self.shards]
+        own = {folder.rpartition("/")[2] for folder in folders}
+        if len(own) == 1 and role_of(min(own)) is None:  # train/a.zip and test/a.zip
+            folders = [folder.rpartition("/")[0] for folder in folders]
+        for row, (shard, path) in enumerate(zip(shards, paths, strict=True)):
+            (top, *more), role = sorted(tops[shard]), self.roles[shard]
             inner = f"{top}/" if not more and role_of(top) == role is not None else ""  # train.zip contains train/
-            names[row] = f"{folders[archive]}/{path.removeprefix(inner)}"
+            self.files.names[row] = f"{folders[shard]}/{path.removeprefix(inner)}".lstrip("/")
+
+    def inner_names(self) -> list[str]:
+        """The name of each file in its archive."""
+        shards = (self.files.places >> _SHARD).tolist()
+        return [name[len(self.shards[shard]) + 1 :] for name, shard in zip(self.files.names, shards, strict=True)]
 
     def read(self, files: Records) -> Iterator[tuple[int, bytes]]:
         shards = files.places >> _SHARD
@@ -117,32 +128,36 @@ def samples_of(source: Source, *, doubt: bool) -> Samples | None:
     names = source.files.names
     if doubt and not any(name.lower().endswith((".cls", ".json", ".txt")) for name in names):
         return None
-    samples = _grouped(names, last_dot=False)
-    if samples is None or not any(not _IMAGES.isdisjoint(kinds) for kinds in samples.values()):
-        # No image was found: names contain dots, ``photo.0001.png``, and the last one separates the suffix.
-        samples = _grouped(names, last_dot=True)
+    samples = _grouped(names)
     if samples is None:
         raise InputError(f"{source.path}: a sample has two files of one kind, which differ in capitals only")
     if not doubt:
         return samples
     labelled = [base for base, kinds in samples.items() if not _IMAGES.isdisjoint(kinds) and {*_LABELS} & kinds.keys()]
-    start = 1 if isinstance(source, Shards) else 0
-    folders = {base.rpartition("/")[0].split("/", start)[-1] for base in labelled if base.count("/") > start}
+    inner = source.inner_names() if isinstance(source, Shards) else names
+    folders = {inner[next(iter(samples[base].values()))].rpartition("/")[0] for base in labelled} - {""}
     return samples if labelled and (len(folders) < 2 or any("cls" in samples[base] for base in labelled)) else None
 
 
-def _grouped(names: Sequence[str], *, last_dot: bool) -> Samples | None:
-    """Group files by sample and suffix; None if two are the same."""
+def _grouped(names: Sequence[str], dotted: Container[str] = ()) -> Samples | None:
+    """Group files by sample and suffix; None if two are the same.
+
+    The name of a sample ends at its first dot, or at its last one if no image is found that way, ``photo.0001.png``
+    (these are ``dotted``); but not if other samples have such a suffix next to their image, ``0001.seg.png``.
+    """
     samples: Samples = {}
     for row, name in enumerate(names):
         start = name.rfind("/") + 1
-        dot = name.rfind(".", start) if last_dot else name.find(".", start)
+        dot = name.find(".", start)
+        dot = name.rfind(".", start) if name[:dot] in dotted else dot
         base, kind = (name, "") if dot < 0 else (name[:dot], name[dot + 1 :].lower())
         kinds = samples.setdefault(base, {})
         if kind in kinds:
             return None
         kinds[kind] = row
-    return samples
+    known = set().union(*(kinds for kinds in samples.values() if not _IMAGES.isdisjoint(kinds)))
+    bare = {base for base, kinds in samples.items() if _IMAGES.isdisjoint(kinds) and not kinds.keys() <= known}
+    return _grouped(names, bare) if bare and not dotted else samples
 
 
 def sample_records(source: Source, samples: Samples, config: DataConfig) -> Records:
@@ -169,15 +184,12 @@ def sample_records(source: Source, samples: Samples, config: DataConfig) -> Reco
     unused = sorted(set().union(*samples.values()) - {*_IMAGES, kind})
     if unused:
         notes.append(f"unused files in the samples: {shorten(unused, 8)}")
+    files = files.take([*images.values()])
     roles: list[Any] = [None] * len(images)
     if isinstance(source, Shards):
-        shards = [archive.path.name for archive in source.archives]
-        by_shard = dict(zip(shards, roles_of_files(shards), strict=True))
-        roles = [by_shard[base.split("/", 1)[0]] for base in images]
-        notes += missing_parts(shards)
-    return files.take([*images.values()]).divided(
-        str(source.path), roles, None if kind is None else labels, notes=notes
-    )
+        roles = [source.roles[shard] for shard in (files.places >> _SHARD).tolist()]
+        notes += missing_parts(source.shards)
+    return files.divided(str(source.path), roles, None if kind is None else labels, notes=notes)
 
 
 def _label_kind(kinds: set[str], column: str | None) -> str | None:

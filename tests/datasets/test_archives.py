@@ -212,6 +212,21 @@ def test_an_archive_for_each_split(tmp_path: Path, suffix: str, outer: str) -> N
     assert seen(read(tmp_path / "own", "test")) == ([3, 4], [0, 1], ("cat", "dog"))
 
 
+@pytest.mark.parametrize("suffix", [".zip", ".tar"])
+@pytest.mark.parametrize("form", ["{}/a{}: {}/{}.png", "{}/{}{}: {}.png", "{}/{}-0{}: {}.png"])
+def test_archives_in_the_folder_of_a_split(tmp_path: Path, suffix: str, form: str) -> None:
+    files: dict[str, dict[str, bytes]] = {}
+    for seed, (split, kind) in enumerate((split, kind) for split in ("train", "test") for kind in ("cat", "dog") * 2):
+        values = (split, suffix, kind, seed) if "/a" in form else (split, kind, suffix, seed)
+        archive, name = form.format(*values).split(": ")
+        files.setdefault(archive, {})[name] = encoded(pixels(seed))
+    for archive, members in files.items():
+        (tmp_path / archive).parent.mkdir(exist_ok=True)
+        make(tmp_path / archive, members)
+    assert seen(read(tmp_path, "train")) == ([0, 2, 1, 3], [0, 0, 1, 1], ("cat", "dog"))
+    assert seen(read(tmp_path, "test")) == ([4, 6, 5, 7], [0, 0, 1, 1], ("cat", "dog"))
+
+
 @pytest.mark.parametrize("form", ["", ".zip", ".tar"])
 @pytest.mark.parametrize("ending", [".txt", ".json"])
 def test_texts_next_to_images_are_passed_over_in_an_archive_as_in_its_folder(
@@ -300,6 +315,10 @@ def test_names_of_samples_with_dots(tmp_path: Path) -> None:
     for row in range(3):
         files |= {f"img.v1.{row}.png": encoded(pixels(row)), f"img.v1.{row}.cls": str(row % 2).encode()}
     assert seen(read(make_tar(tmp_path / "a.tar", files))) == ([0, 1, 2], [0, 1, 0], ("0", "1"))
+    files |= samples(range(3, 5)) | {"0003.seg.png": encoded(pixels(9)), "0009.seg.png": encoded(pixels(9))}
+    data = read(make_tar(tmp_path / "b.tar", files))
+    assert seen(data) == ([0, 1, 2, 3, 4], [0, 1, 0, *LABELS[3:5]], ("0", "1"))
+    assert len(data.notes) == 2 and "seg.png" in data.notes[1] and data.notes[0].endswith(": 0009")
 
 
 def test_shards_of_img2dataset(tmp_path: Path) -> None:

@@ -175,6 +175,7 @@ def test_what_datasets_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 NAMED = [
     *("leaf-{}.parquet", "leaf-{}.arrow", "leaf-{}-00000-of-00001.parquet", "leaf_{}.parquet"),
     *("data/leaf-{}.parquet", "{}/leaf.parquet", "leaf-{}-000000.tar", "leaf-{}.tar.gz"),
+    *("leaf-{}-v1.parquet", "{}/00000.tar", "{}/shard-000001.tar", "{}/leaf.tar.gz"),
 ]
 
 
@@ -190,8 +191,17 @@ def test_splits_in_the_names_of_files_that_share_words(tmp_path: Path, name: str
             write(path, rows)
     assert seeds_of(read(tmp_path / "own", "train")) == [0, 1, 2, 3]
     assert seeds_of(read(tmp_path / "own", "test")) == [4, 5]
-    if name.endswith("000000.tar"):
-        assert seeds_of(read(tmp_path / "own" / "leaf-{train,test}-000000.tar", "test")) == [4, 5]
+    if name.endswith("0.tar"):
+        pattern = name.format("{train,test}")
+        assert seeds_of(read(tmp_path / "own" / pattern, "test")) == [4, 5]
+
+
+@pytest.mark.parametrize("names", ["leaf-train rose-test", "trainLeaf testLeaf", "leafTrain leafTest"])
+def test_a_split_is_found_among_the_words_of_a_file(tmp_path: Path, names: str) -> None:
+    train, test = names.split()
+    write(tmp_path / f"{train}.parquet", [0, 1, 2, 3])
+    write(tmp_path / f"{test}.parquet", [4, 5])
+    assert (seeds_of(read(tmp_path, "train")), seeds_of(read(tmp_path, "test"))) == ([0, 1, 2, 3], [4, 5])
 
 
 APART = {
@@ -200,6 +210,16 @@ APART = {
     "classes": (["cat/data.parquet", "dog/data.parquet"], "cat dog"),
     "partitions": (["label=cat/part-0.parquet", "label=dog/part-0.parquet"], "label=cat label=dog"),
     "a second download": (["train-0.parquet", "train-0 (1).parquet"], "(1).parquet"),
+    "two second downloads": (["train (1).parquet", "train (2).parquet"], "(1).parquet (2).parquet"),
+    "a numbered copy": (["train-0-of-1.parquet", "train-0-of-1_1.parquet"], "train-0-of-1_1.parquet"),
+    "another form": (["train.parquet", "train.arrow"], "train.parquet train.arrow"),
+    "another case": (["train.parquet", "TRAIN.parquet"], "train.parquet TRAIN.parquet"),
+    "a copy": (["train.parquet", "train - Copy.parquet"], "Copy"),
+    "classes of files": (["train_cat.parquet", "train_dog.parquet", "test_cat.parquet"], "train_cat train_dog"),
+    "classes in other letters": (["猫.parquet", "狗.parquet"], "猫 狗"),
+    "configurations of files": (["small-train.parquet", "full-train.parquet", "full-test.parquet"], "small full"),
+    "configurations of folders": (["small_train/0.parquet", "full_train/0.parquet", "test/0.parquet"], "small full"),
+    "other words for splits": (["leaf_tr.parquet", "leaf_te.parquet"], "leaf_tr leaf_te"),
 }
 
 
@@ -209,6 +229,23 @@ def test_tables_that_do_not_belong_together_are_refused(tmp_path: Path, case: st
     for name in names:
         write(tmp_path / name, [0, 1, 2])
     unusable(tmp_path, *words.split())
+
+
+def test_rows_that_several_files_have_are_counted(tmp_path: Path) -> None:
+    for name in ("data", "data_1"):
+        write(tmp_path / f"{name}.parquet", [0, 1, 2, int(name == "data_1") + 3])
+    assert any(note.startswith("3 of 8 ") for note in read(tmp_path).notes)
+
+
+def test_folders_that_may_be_classes_are_said(tmp_path: Path) -> None:
+    parquet(tmp_path / "label=cat" / "part-0.parquet", image=FILES[:4])
+    assert any(note.endswith(": label=cat") for note in read(tmp_path).notes)
+
+
+def test_a_file_that_is_left_out_later_is_said(tmp_path: Path) -> None:
+    for split, rows, count in (("train", [0, 1, 2], 0), ("test", [3, 4], 0), ("extra", [5, 6], 1)):
+        write(tmp_path / f"{split}-0-of-1.parquet", rows)
+        assert sum("extra" in note for note in read(tmp_path).notes) == count
 
 
 # ---- lists
