@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from softvq_cli.datasets.naming import ROLES, Role, same
+from softvq_cli.datasets.naming import ROLES, Role, same, shorten
 from softvq_cli.errors import InputError, Message, shown
 
 
@@ -158,7 +160,7 @@ def divide(
         numbers = np.array([*map(_ORDER.index, roles.values)], np.int8)[roles.codes]
     else:
         numbers = np.fromiter(map(_ORDER.index, roles), np.int8, len(roles))
-    values, codes = _coded(where, cells, len(numbers))
+    values, codes = _coded(where, cells, len(numbers), notes)
     parts = {_ORDER[number]: np.flatnonzero(numbers == number) for number in np.unique(numbers)}
     distinct = {role: {values[code] for code in np.unique(codes[rows])} for role, rows in parts.items()}
     bare = _unlabelled(distinct, class_names is not None)
@@ -235,7 +237,9 @@ def _used_splits(
     return ["train", "test"]
 
 
-def _coded(where: str, cells: Sequence[Any] | Coded | None, count: int) -> tuple[list[Any], np.ndarray]:
+def _coded(
+    where: str, cells: Sequence[Any] | Coded | None, count: int, notes: list[str]
+) -> tuple[list[Any], np.ndarray]:
     """(distinct labels: integers, text or None; the index of the label of each row)."""
     if cells is None:
         return [None], np.zeros(count, np.int64)
@@ -249,25 +253,44 @@ def _coded(where: str, cells: Sequence[Any] | Coded | None, count: int) -> tuple
             raise _odd(where, next(cell for cell in cells if isinstance(cell, list | dict | set))) from error
         distinct = [cell for _, cell in index]
     values = [_cleaned(where, value) for value in distinct]
-    texts = [value for value in values if value is not None]
-    if not texts or not all(isinstance(text, str) and _FLOAT.fullmatch(text) for text in texts):
-        return values, codes
-    odd = min((text for text in texts if not float(text).is_integer()), default=None)
-    if odd is not None:
-        raise _odd(where, odd)
-    return [None if text is None else str(int(float(text))) for text in values], codes
+    texts = dict.fromkeys(value for value in values if isinstance(value, str))
+    numbers = {text: number for text in texts if (number := _number_in(where, text)) is not None}
+    names: dict[int, str] = {}
+    for text, number in numbers.items():  # 007 keeps its zeros unless 7 has another spelling, too
+        names[number] = text if text.isdecimal() and number not in names else str(number)
+    spelled: dict[Any, str] = {text: names[number] for text, number in numbers.items()}
+    absent = MISSING if texts.keys() <= numbers.keys() | MISSING else frozenset[str]()
+    stripped = Counter(value.strip() for value in distinct if isinstance(value, str))
+    merged = [text for text, count in stripped.items() if count > 1 and text]
+    notes += [f"labels that differ only in spaces at their ends are one class: {shorten(merged)}"] if merged else []
+    return [None if value in absent else spelled.get(value, value) for value in values], codes
 
 
-_FLOAT = re.compile(r"-?[0-9]{1,15}\.[0-9]{1,20}")
-"""Integers in the form of a float column, ``3.0``, or fractions."""
+MISSING = frozenset(("NA", "N/A", "<NA>", "null", "NULL"))
+"""Text that means no label among whole numbers; among other text, it can be a class."""
+_NUMBER = re.compile(r"[+-]?(?=\.?[0-9])[0-9]{0,300}(\.[0-9]{0,300})?([eE][+-]?[0-9]{1,3})?")
+_LIST = re.compile(r"\[.*\]|\{.*\}|\(.*,.*\)|[+-]?[0-9]*([,\s]\s*[0-9]+)+", re.DOTALL)
+"""A list or an object in text; also ``0,5``, which may be a fraction or two labels."""
+
+
+def _number_in(where: str, text: str) -> int | None:
+    """The whole number that a text spells, ``1``, ``1.0`` or ``1.0e+00``; None if it is no number."""
+    if _LIST.fullmatch(text):
+        raise _odd(where, text)
+    if not _NUMBER.fullmatch(text):
+        return None
+    number = Decimal(text)
+    if number != number.to_integral_value():
+        raise _odd(where, text)
+    return int(number)
 
 
 def _cleaned(where: str, value: Any) -> int | str | None:
-    """Convert a cell to a label; empty text, None and NaN mean no label."""
+    """Convert a cell to a label; empty text, None and NaN, also as text, mean no label."""
     if isinstance(value, bytes):
         value = value.decode(errors="backslashreplace")
     if isinstance(value, str):
-        return same(value.strip()) or None
+        return None if value.strip().lower() in ("", "nan") else same(value.strip())
     if isinstance(value, float):
         if not (math.isnan(value) or value.is_integer()):
             raise _odd(where, value)

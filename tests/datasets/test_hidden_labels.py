@@ -67,8 +67,16 @@ NO_LABELS = {
     "objects": [{"a": 1}, {"a": 2}, {"a": 1}],
     "fractions": [0.25, 0.5, 0.75],
     "fractions as text": ["0.25", "0.5", "1.0"],
+    "fractions without a zero": [".25", "+.5", "1"],
+    "fractions with an exponent": ["2.5e-01", "5.0e-01", "1.0e+00"],
+    "fractions with a comma": ["0,25", "0,5", "1"],
+    "a fraction among words": ["0.25", "cat", "cat"],
+    "a fraction among whole numbers": ["1", "2.5", "1"],
+    "lists as text": ["[0, 2]", "[1]", "[1]"],
+    "numbers in a row as text": ["16 0", "3", "3"],
+    "objects as text": ['{"a": 1}', '{"a": 2}', '{"a": 1}'],
 }
-TEXT = [(as_list, case) for case in NO_LABELS if case.startswith("fractions")]  # a .csv has text and numbers only
+TEXT = [(as_list, case) for case in [*NO_LABELS][3:] if "," not in str(NO_LABELS[case][0])]  # no quotes in the .csv
 
 
 @pytest.mark.parametrize("kind, case", [(kind, case) for kind in (as_parquet, as_jsonl) for case in NO_LABELS] + TEXT)
@@ -83,6 +91,9 @@ LABELS = {
     "true and false": ([True, False, True], ("False", "True"), [1, 0, 1]),
     "whole floats": ([2.0, 10.0, 2.0], ("2", "10"), [0, 1, 0]),
     "whole floats as text": (["2.0", "10.0", "2.0"], ("2", "10"), [0, 1, 0]),
+    "whole numbers in several spellings": (["1.0", "+1", "2.000e+00"], ("1", "2"), [0, 0, 1]),
+    "whole numbers with zeros in front": (["02", "10", "02"], ("02", "10"), [0, 1, 0]),
+    "large whole numbers": (["9007199254740993.0", "9007199254740992", "9007199254740993"], None, [1, 0, 1]),
     "nothing at all": ([None, None, None], (), None),
 }
 
@@ -90,7 +101,15 @@ LABELS = {
 @pytest.mark.parametrize("case", LABELS)
 def test_labels_of_every_kind_in_a_parquet(tmp_path: Path, case: str) -> None:
     labels, names, expected = LABELS[case]
-    assert seen(read(as_parquet(tmp_path, labels))) == ([0, 1, 2], expected, names)
+    data = read(as_parquet(tmp_path, labels))
+    assert seen(data) == ([0, 1, 2], expected, data.class_names if names is None else names)
+
+
+@pytest.mark.parametrize("text", ["nan", "NaN", "NA", "", None])
+@pytest.mark.parametrize("kind", [as_list, as_jsonl, as_parquet])
+def test_text_for_nothing_is_no_label_among_numbers(tmp_path: Path, kind: Any, text: str | None) -> None:
+    data = read(kind(tmp_path, ["1", text, "0"]))
+    assert seen(data) == ([0, 2], [1, 0], ("0", "1")) and any("1 of 3" in note for note in data.notes)
 
 
 def test_an_empty_column_of_labels_is_said_to_be_empty(tmp_path: Path) -> None:
@@ -102,6 +121,8 @@ def test_classes_that_only_the_test_split_has_and_nearly_equal_names_are_said(tm
     data = read(as_parquet(tmp_path, ["Cat", "cat", "dog", "dog", "cat", "emu"]))
     assert len(data.notes) == 2
     assert data.notes[0].endswith(": emu") and "'Cat' and 'cat'" in data.notes[1]
+    data = read(as_parquet(tmp_path, ["cat", "cat ", "dog", "dog", "cat", "NA"]))
+    assert data.class_names == ("NA", "cat", "dog") and data.notes[0].endswith(": cat")
 
 
 # ---- hidden labels: all -1, as on the Hub, or none at all
