@@ -35,5 +35,6 @@ def info(
     document = describe(path)
     terminal.result(document, tables)
     following = {"checkpoint": "embed", "run": "embed", "embeddings": "cluster"}
-    if document["kind"] in following and document.get("representation") != "codes":
+    arch = document.get("config", {}).get("model", {}).get("arch")
+    if document["kind"] in following and document.get("representation") != "codes" and arch != "own":
         terminal.hint("softvq", following[document["kind"]], path)

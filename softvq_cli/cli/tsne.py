@@ -59,4 +59,4 @@ def tsne(
     terminal.wrote(out, document={"coordinates": list(map(str, saved))})
     if embeddings[0] != output.PIPE:
         given = output.option_words({"labels": labels, "clusters": 10 if rows[0].labels is None else None})
-        terminal.hint("softvq", "cluster", embeddings[0], *given, "--on-map")
+        terminal.hint("softvq", "cluster", *panels[0], *given, "--on-map")

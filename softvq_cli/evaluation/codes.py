@@ -14,6 +14,8 @@ import numpy as np
 _GROUPS, _ITEMS = 3, 3
 """Number of groups of items with equal codes to list, largest first, and number of items to list for each."""
 
+_AGREEMENT = {"nmi": "NMI", "ami": "AMI", "homogeneity": "homogeneity"}
+
 
 def describe_codes(
     codes: np.ndarray, stages: int, K: int, labels: np.ndarray | None = None, ids: Sequence[str] | None = None
@@ -56,7 +58,7 @@ def as_text(document: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     lines = {
         f"stage {name}": f"{stage['used']} of {stage['codes']} codes used, perplexity {stage['perplexity']:.1f}, "
         f"entropy {stage['entropy_bits']:.2f} bits"
-        + (f", NMI {stage['nmi']:.3f}, AMI {stage['ami']:.3f}" if "nmi" in stage else "")
+        + "".join(f", {title} {stage[name]:.3f}" for name, title in _AGREEMENT.items() if name in stage)
         for name, stage in stages.items()
     }
     collisions = {

@@ -149,7 +149,7 @@ class Autoencoder(nn.Module):
         with inference(self.pixel_variance.device):
             usage = self.bottleneck.usage(self.encode(x) for x in self.batches(images))
         if usage is None:
-            raise InputError(f"a {self.config.bottleneck} model has no codebook")
+            raise InputError(f"the bottleneck {self.config.bottleneck} has no codebook")
         return usage
 
     def scale(self, images: Tensor) -> Tensor:

@@ -151,4 +151,4 @@ def _checked_latents(model: Autoencoder, z: np.ndarray) -> np.ndarray:
 
 
 def _no_codebook(model: Autoencoder) -> InputError:
-    return InputError(f"a {model.config.bottleneck} model has no codebook, so it has no codes")
+    return InputError(f"the bottleneck {model.config.bottleneck} has no codebook, so its models have no codes")

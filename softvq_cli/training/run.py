@@ -365,7 +365,7 @@ def _say_start(
     reporter.note(
         f"training in {folder}{start}: {parameters / 1e6:.3g} M parameters, a checkpoint of "
         f"{12 * parameters / 1e6:.3g} MB; {train.iterations} steps of {train.batch_size} are {epochs:.3g} epochs of "
-        f"{len(dataset)} images{drawn}{divided}"
+        f"{len(dataset)} {'vectors' if dataset.of_vectors else 'images'}{drawn}{divided}"
     )
     before = saved.config.train.iterations if saved else train.iterations
     if before < train.iterations:

@@ -280,7 +280,8 @@ def test_run_loads_and_encodes_each_split_once(softvq, monkeypatch):
     from softvq_cli.results import subject
 
     loaded, encoded = [], []
-    load, represent, encode = datasets.load, subject.represent, subject.encode
+    load, first, represent, encode = datasets.load, datasets.load_for_training, subject.represent, subject.encode
+    monkeypatch.setattr(datasets, "load_for_training", lambda *how: loaded.append("train") or first(*how))
     monkeypatch.setattr(datasets, "load", lambda data, split, **how: loaded.append(split) or load(data, split, **how))
     monkeypatch.setattr(subject, "represent", lambda *how: encoded.append(len(how[1])) or represent(*how))
     monkeypatch.setattr(subject, "encode", lambda *how, **more: encoded.append(len(how[1])) or encode(*how, **more))
