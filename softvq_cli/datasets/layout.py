@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from softvq_cli.datasets.naming import ROLES, Role, is_document, roles_of, same, shorten
+from softvq_cli.datasets.naming import ROLES, Role, is_document, roles_of, same, shorten, split_in, words_of
 from softvq_cli.datasets.records import Records, Source
 from softvq_cli.errors import InputError, Message
 from softvq_cli.words import Folders
@@ -59,6 +59,8 @@ def arrange(source: Source, folders: Folders = "auto") -> Records:
         paths = [path[len(head) + 1 :] for path, head in zip(paths, heads, strict=True)]
         if (called["train"], called.get("test")) != ("train", "test") and "test" in called:
             notes.append(f"{called['train']} is the training split, {called['test']} the test split")
+    if folders != "classes":
+        _refuse_masks(where, paths, _WAYS if splits is None else "rename the folders if they are classes")
     labels, class_names = _classes(where, names, paths, roles, called)
     images = files.take(rows)
     return images.divided(where, roles, labels, class_names=class_names or None, notes=notes, called=called)
@@ -109,6 +111,10 @@ def _splits(where: str, paths: Sequence[str], folders: Folders, notes: list[str]
     tops, loose = sorted(heads - {""}), next((path for path in paths if "/" not in path), None)
     if folders == "classes" or not tops:
         return None
+    among = {name: split_in(name) or split_in(name[:-1]) for name in tops}  # also ``traina``
+    if len({*among.values()} - {None}) > 1 and any(among[name] and not role for name, role in roles_of(tops).items()):
+        text = "{}: {} hold both the split and the class in their names; make folders train/A and test/A of them, or {}"
+        raise InputError(text, where, shorten(name for name in tops if among[name]), _WAYS)
     roles = sorted(((name, role) for name, role in roles_of(tops).items() if role), key=lambda pair: pair[0])
     splits = dict(sorted(roles, key=lambda pair: ROLES.index(pair[1])))
     others = [name for name in tops if name not in splits]
@@ -143,35 +149,41 @@ def _one_each(where: str, splits: dict[str, Role]) -> dict[str, Role]:
     return splits
 
 
-_GLUED = re.compile(r"(train|test|val)(?:ing)?[-_]?([A-Z]|\d)")
-"""A split and a class in one name: ``trainA``, ``testB``."""
-_MASKS = frozenset(("mask", "masks", "annotation", "annotations", "segmentation", "segmentations", "labels", "gt"))
+_MASKS = frozenset(
+    (
+        *("mask", "masks", "annotation", "annotations", "segmentation", "segmentations", "label", "labels"),
+        *("gt", "truth", "groundtruth", "target", "targets"),
+    )
+)
+_MASKED = re.compile(rf"(?<![a-z])({'|'.join(_MASKS)}|seg|image|img)(?![a-z])")
+
+
+def _refuse_masks(where: str, paths: Sequence[str], way: object) -> None:
+    """Refuse masks next to their images, which have the same names except for a word: ``1_mask.png``."""
+    stems: dict[str, set[str]] = {head: set() for head in _heads(paths)}
+    masks = [top for top in stems if not _MASKS.isdisjoint(words_of(top))]
+    for top, mark, name in (path.partition("/") for path in paths if masks):
+        if mark:
+            stems[top].add(_MASKED.sub("", name.rpartition(".")[0].lower()).strip("-_. "))
+    alike = [top for top in stems if any(stems[top] & stems[mask] for mask in masks)]
+    if len(alike) > len(masks):
+        text = "{}: {} have files with the same names, like images and masks; move the masks away, or {}"
+        raise InputError(text, where, shorten((f"{top}/" for top in sorted(alike)), 8), way)
 
 
 def _refuse_other_divisions(where: str, paths: Sequence[str], tops: Sequence[str]) -> None:
-    """Refuse class folders that contain splits or are splits, and masks next to their images."""
+    """Refuse class folders that contain splits."""
     inside: dict[str, set[str]] = {name: set() for name in tops}
     for path in paths:
         top, mark, rest = path.partition("/")
         if mark:
             inside[top].add(rest)
-    glued = [_GLUED.fullmatch(name) for name in tops]
-    if all(glued) and len({match[1].lower() for match in glued if match}) > 1:
-        text = "{}: {} hold both the split and the class in their names; make folders train/A and test/A of them, or {}"
-        raise InputError(text, where, shorten(tops), _WAYS)
     folders = {top: {path.partition("/")[0] for path in inner if "/" in path} for top, inner in inside.items()}
     parts = set().union(*folders.values())
     roles = {*roles_of(parts).values()}
-    if roles & {"train", "test"} and None not in roles:
+    if len(roles - {None}) > 1 or (roles & {"train", "test"} and None not in roles):
         text = "{}: the classes hold splits, {}; put the splits outside, as train/CLASS and test/CLASS, or {}"
         raise InputError(text, where, shorten(sorted(parts)), _WAYS)
-    stems = {top: {path.rpartition(".")[0] for path in inner} for top, inner in inside.items()}
-    masks = [top for top in tops if not _MASKS.isdisjoint(re.split(r"[^a-z]+", top.lower()))]
-    for mask in masks:
-        images = next((top for top in tops if top not in masks and stems[mask] & stems[top]), None)
-        if images is not None:
-            text = "{}: {}/ and {}/ have files with the same names, like images and masks; give the path of {}/, or {}"
-            raise InputError(text, where, images, mask, images, _WAYS)
     only_folders = all("/" in path for path in paths) and all(
         "/" in path for inner in inside.values() for path in inner
     )

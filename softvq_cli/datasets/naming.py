@@ -36,7 +36,7 @@ def role_of(name: str, shared: frozenset[str] | set[str] = frozenset()) -> Role 
 
     None if the name means nothing or more than a split: ``cat``, ``test_tube``. The words in ``shared`` are ignored.
     """
-    words = [word for word in _words(name) if word and word not in shared]
+    words = [word for word in words_of(name) if word not in shared]
     roles = [role for word in words if (role := _role_of_word(word)) is not None]
     others = [word for word in words if _role_of_word(word) is None and word not in _FILLER]
     return roles[0] if len(roles) == 1 and not others else None
@@ -45,14 +45,14 @@ def role_of(name: str, shared: frozenset[str] | set[str] = frozenset()) -> Role 
 def roles_of(names: Iterable[str]) -> dict[str, Role | None]:
     """:func:`role_of` for related names; words common to all are ignored (``pets_train``, ``pets_test``)."""
     names = list(names)
-    shared = set.intersection(*(set(_words(name)) for name in names)) if len(names) > 1 else set()
+    shared = set.intersection(*(set(words_of(name)) for name in names)) if len(names) > 1 else set()
     shared = {word for word in shared if _role_of_word(word) is None}
     return {name: role_of(name, shared) for name in names}
 
 
 def split_in(name: str) -> Role | None:
     """The split that is one of the words of a name, ``train_cat``, ``leafTest``; None if there is none, or several."""
-    roles = {role for word in _words(name) if (role := _role_of_word(word)) is not None}
+    roles = {role for word in words_of(name) if (role := _role_of_word(word)) is not None}
     return roles.pop() if len(roles) == 1 else None
 
 
@@ -95,8 +95,9 @@ _WORD = re.compile(r"(?<![^\W_])([^\W\d_]+)\d*(?![^\W_])")
 """A word of a file's name, without its number; not a hash (``7f3a9c``)."""
 
 
-def _words(name: str) -> list[str]:
-    return re.split(r"[^a-z]+", _CAMEL.sub(" ", name).lower())
+def words_of(name: str) -> list[str]:
+    """The words of a name, in lower case: ``trainCat_2`` → ``train``, ``cat``."""
+    return re.findall("[a-z]+", _CAMEL.sub(" ", name).lower())
 
 
 def _role_of_word(word: str) -> Role | None:

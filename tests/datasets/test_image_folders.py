@@ -83,6 +83,10 @@ REFUSED = {
         grey_files(["train/a/1.png", "train/b/1.png", "test/a/1.png", "test/c/1.png"]),
         "train/ test/ b",
     ),
+    "masks in each split": (
+        grey_files([f"{split}/{kind}/1.png" for split in ("train", "test") for kind in ("images", "masks")]),
+        "images/ masks/",
+    ),
     "val and test only": (grey_files(["test/a/1.png", "val/a/1.png"]), "test val train"),
 }
 
@@ -190,7 +194,7 @@ def test_names_of_splits() -> None:
 PAIRS = "train test,training testing,train1 test1,seg_train seg_test,train_set test_set,trn tst,Train Test,train test2"
 
 
-@pytest.mark.parametrize("pair", [*PAIRS.split(","), "pets-train pets-test"])
+@pytest.mark.parametrize("pair", [*PAIRS.split(","), "pets-train pets-test", "petsTrain petsTest"])
 def test_folders_that_are_named_like_splits_are_splits(tmp_path: Path, pair: str) -> None:
     train, test = pair.split()
     write_folder(tmp_path, divided(train, test))
@@ -223,8 +227,20 @@ UNCLEAR = {
     "the same folders in each": (divided("north", "south"), "north, south"),
     "something beside splits": (divided("train", "test", "x"), "x train/ test/"),
     "a split and a class in one name": (grey_files([f"{c}/1.png" for c in ("trainA", "trainB", "testA")]), "trainA"),
+    "the same with another folder": (divided("trainA", "testA", "trainB", "testB", "other"), "trainA"),
+    "the same in small letters": (divided("traina", "testa", "trainb", "testb"), "traina"),
+    "the split before the class": (divided("train_cat", "train_dog", "val_cat", "val_dog"), "train_cat"),
+    "the split behind the class": (divided("cat_train", "dogTrain", "cat_test", "dogTest"), "cat_train"),
+    "splits within one class": (grey_files(["cat/train/1.png", "cat/test/2.png", "dog/more/3.png"]), "test, train"),
     "splits within the classes": (grey_files(["cat/train/1.png", "cat/test/2.png", "dog/train/3.png"]), "test, train"),
     "images and their masks": (grey_files(["images/1.png", "images/2.png", "masks/1.png", "masks/2.png"]), "masks/"),
+    "masks with a word": (
+        grey_files(["images/1.png", "images/2.png", "masks/1_mask.png", "masks/2_mask.png"]),
+        "masks/",
+    ),
+    "masks of VOC": (grey_files(["JPEGImages/1.png", "SegmentationClass/1.png"]), "JPEGImages/ SegmentationClass/"),
+    "inputs and targets": (grey_files(["input/1.png", "target/1.png"]), "input/ target/"),
+    "masks and more": (grey_files(["edges/1.png", "images/1.png", "masks/1.png"]), "edges/ images/ masks/"),
 }
 
 
