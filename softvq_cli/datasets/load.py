@@ -145,11 +145,9 @@ def _read(path: Path, config: DataConfig, reporter: Reporter) -> Dataset:
 
 
 def _read_file(path: Path, config: DataConfig, reporter: Reporter) -> Dataset:
-    _refuse_kind(path)
     if not path.is_file():
         raise InputError(f"{path} is not a regular file")
-    with contextlib.suppress(OSError), open(path, "rb") as file:
-        images.refuse_pointer(str(path), file.read(64))
+    _refuse_kind(path, path.stat().st_size)
     name = path.name.lower()
     if name.endswith(tables.ENDINGS):
         return _read_tables(tables.TableSource(path, config), config, reporter)
@@ -188,9 +186,11 @@ def _read_tables(source: tables.TableSource, config: DataConfig, reporter: Repor
 
 def _read_folder(path: Path, config: DataConfig, reporter: Reporter) -> Dataset:
     source = folder.open_folder(path)
+    source.stamp += "".join(sorted(source.hidden))  # a note names these files
     others = [name for name in source.files.names if not name.endswith(USUAL) and not is_document(name)]
-    for name in others:
-        _refuse_kind(path / name)
+    for name, size in zip(source.files.names, source.files.sizes.tolist(), strict=True):
+        if not name.endswith(USUAL):
+            _refuse_kind(path / name, size)
     packed = [name for name in others if name.lower().endswith(archive.ENDINGS) or ".tar." in name]
     stems = {name.split(".tar")[0] for name in packed}  # files that img2dataset writes next to its shards
     others = [name for name in others if name in packed or name.rpartition(".")[0].removesuffix("_stats") not in stems]
@@ -228,11 +228,20 @@ _WAYS = {
 """Suffixes of unsupported formats → how to convert them."""
 
 
-def _refuse_kind(path: Path) -> None:
-    for suffix in path.name.lower().split(".")[1:]:
-        way = _WAYS.get(suffix.partition("-")[0])
-        if way is not None:
-            raise InputError(f"{path} is of a kind that is not read here: {way}")
+_SUFFIX = re.compile(r"\.([a-z0-9]+)(?:-\d+-of-\d+)?(?:\.\d+|\.gz)?$")
+"""The last suffix of a file that may be a part of several."""
+_POINTER_BYTES = 1024
+"""Maximum size of a Git LFS pointer."""
+
+
+def _refuse_kind(path: Path, size: int) -> None:
+    """Refuse an unsupported format, and a Git LFS pointer of any format."""
+    suffix = _SUFFIX.search(path.name.lower())
+    if suffix and suffix[1] in _WAYS:
+        raise InputError(f"{path} is of a kind that is not read here: {_WAYS[suffix[1]]}")
+    if size <= _POINTER_BYTES:
+        with contextlib.suppress(OSError):
+            images.refuse_pointer(str(path), path.read_bytes())
 
 
 def _read_shards(path: Path, shards: list[Path], config: DataConfig, reporter: Reporter) -> Dataset:

@@ -158,6 +158,8 @@ _DOCUMENT = re.compile(
     re.IGNORECASE,
 )
 """Files that accompany a data set and are not images."""
+_IMAGE = (".dcm", ".dng", ".j2c", ".j2k", ".jp2", ".jpc", ".webp", ".avif", ".heic", ".heif", ".tga")
+"""Suffixes of images that :mod:`mimetypes` does not know, in some versions or at all."""
 USUAL = (".jpg", ".jpeg", ".png")
 """The most frequent suffixes, which need no further checks among 100 000 names."""
 
@@ -175,7 +177,7 @@ def is_hidden(name: str) -> bool:
 def is_image_name(name: str) -> bool:
     """Whether an ignored file looks like one of the user's images; ``._1.jpg``, from a Mac, does not."""
     kind = mimetypes.guess_type(name)[0] or ""
-    return not name.startswith("._") and (kind.startswith("image/") or name.lower().endswith(".dcm"))
+    return not name.startswith("._") and (kind.startswith("image/") or name.lower().endswith(_IMAGE))
 
 
 def is_document(name: str) -> bool:

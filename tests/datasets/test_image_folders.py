@@ -279,6 +279,9 @@ def test_hidden_images_are_passed_over_with_a_note(form: str, tmp_path: Path) ->
     data = read(root)
     assert data.file_names == ("ant/1.png", "bee/1.png", "bee/2.png")
     assert len(data.notes) == 1 and ".cow, bee/.3.png" in data.notes[0]
+    if form == "folder":
+        write_folder(root, {"bee/.4.png": b""})  # a later one
+        assert ".cow, bee/.3.png, bee/.4.png" in read(root).notes[0]
 
 
 def test_a_name_is_one_class_however_its_accents_are_spelt(tmp_path: Path) -> None:
@@ -289,7 +292,7 @@ def test_a_name_is_one_class_however_its_accents_are_spelt(tmp_path: Path) -> No
 
 
 def test_images_that_are_called_like_documents_are_images(tmp_path: Path) -> None:
-    names = ("LICENSE", "license_plate_01.jpg", "notice-3.png", "readme.txt")
+    names = ("LICENSE", "license_plate_01.jpg", "notice-3.j2k", "readme.txt")
     data = read(write_folder(tmp_path, dict.fromkeys(names, encoded(pixels(0)))))
     assert data.file_names == names[1:3] and "LICENSE, readme.txt" in data.notes[0]
 

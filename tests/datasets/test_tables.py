@@ -343,7 +343,10 @@ ELSEWHERE = {
     "a.7z": "unpack",
     "a.tfrecord": "WebDataset",
     "a.mdb": "WebDataset",
+    "a.7z.001": "unpack",
     "a.zip": "git lfs pull",
+    "a.tar": "git lfs pull",
+    "metadata.csv": "git lfs pull",
     "a.parquet": "git lfs pull",
     "train.tfrecord-00000-of-00010": "WebDataset",
 }
@@ -353,5 +356,10 @@ ELSEWHERE = {
 def test_what_is_not_read_here_is_refused_with_the_way(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(POINTER)
     unusable(tmp_path / name, name, ELSEWHERE[name])
-    if "git" not in ELSEWHERE[name]:
-        unusable(tmp_path, name, ELSEWHERE[name])
+    unusable(tmp_path, name, ELSEWHERE[name])
+
+
+def test_a_kind_is_the_last_ending_only(tmp_path: Path) -> None:
+    names = ["cat/photo.h5.bmp", "dog/a.7z.bmp"]
+    write_folder(tmp_path, {name: encoded(pixels(seed), "BMP") for seed, name in enumerate(names)})
+    assert seen(read(tmp_path)) == ([0, 1], [0, 1], ("cat", "dog"))
