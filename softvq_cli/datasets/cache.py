@@ -36,7 +36,7 @@ LIMIT_BYTES = 64 << 30
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _sound: dict[Path, list[int]] = {}
 """Entries that this process has verified and uses, which are not removed; with their status at that time."""
-_VERSION = 4
+_VERSION = 5
 _STALE_SECONDS = 24 * 3600
 HASHED_BYTES = 256 << 20
 """Maximum size of data whose content is hashed."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,8 @@ _COLOURS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, 3: 1, 5: 4, 6: 3}
 """Photometric interpretation → number of colour samples; 3 is palette, 5 CMYK, 6 YCbCr."""
 _REDUCED, _MASK = 1, 4
 """Bits of the NewSubfileType field."""
+_OLD_REDUCED = 2
+"""Value of the older SubfileType field."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Page:
     """Whether it is big-endian."""
     orientation: int
     nodata: float | None
-    """The value of pixels without data, as stored by GDAL."""
+    """The value of pixels without data, from GDAL's tag, as the readers return it; None: no pixel can have it."""
 
 
 def is_tiff(data: bytes) -> bool:
@@ -62,7 +64,7 @@ def directories_of(data: bytes) -> tuple[list[tuple[int, Directory]], int]:
     images = [
         (number, directory)
         for number, directory in enumerate(directories.values())
-        if number == 0 or not directory.get(254, 0) & (_REDUCED | _MASK)
+        if number == 0 or not (directory.get(254, 0) & (_REDUCED | _MASK) or directory.get(255) == _OLD_REDUCED)
     ]
     return images, len(directories) - len(images)
 
@@ -85,8 +87,9 @@ def page_of(name: str, data: bytes, number: int, directory: Directory) -> Page:
         packed=directory.get(259, 1) != 1,
         big=data[:1] == b"M",
         orientation=int(directory.get(274, 1)),
-        nodata=_number(directory.get(42113)),
+        nodata=None,
     )
+    page = replace(page, nodata=_nodata(page, directory.get(42113)))
     if page.photometric not in _COLOURS:
         kind = "CIELab" if page.photometric in (8, 9, 10) else f"photometric interpretation {page.photometric}"
         raise InputError(f"{name} is a TIFF in {kind}, which is not read; save it as grey or RGB")
@@ -104,11 +107,18 @@ def raw_refused(name: str) -> str:
     return f"{name} is a camera's RAW file, which is not read: develop it to TIFF, PNG or JPEG first"
 
 
-def _number(text: object) -> float | None:
+def _nodata(page: Page, text: object) -> float | None:
     try:
-        return float(str(text).strip("\0 "))
+        value = float(str(text).strip("\0 "))
     except ValueError:
         return None
+    white = page.photometric == WHITE_IS_ZERO  # such pixels are inverted when they are read
+    if page.kind == 3:
+        return 1.0 - value if white else value
+    low, high = (-(1 << page.bits - 1), (1 << page.bits - 1) - 1) if page.kind == 2 else (0, (1 << page.bits) - 1)
+    if not (low <= value <= high and value.is_integer()):
+        return None
+    return low + high - value if white else value
 
 
 def pillow_reads(page: Page) -> bool:

@@ -54,7 +54,7 @@ class Raster:
     inverted: bool = False
     """For numbers only: whether larger values are darker."""
     nodata: float | None = None
-    """For numbers only: the value of pixels without data."""
+    """The value of pixels without data."""
 
 
 def as_bytes(name: str, raster: Raster, scale: Scale, tally: Tally) -> np.ndarray:
@@ -79,7 +79,6 @@ def as_bytes(name: str, raster: Raster, scale: Scale, tally: Tally) -> np.ndarra
     result = to_bytes(values, limits)
     result = np.invert(result) if raster.inverted else result
     if missing is not None:
-        tally["nodata"] += 1
         result[missing] = 0
     return result
 
@@ -95,13 +94,18 @@ def extent_of(name: str, raster: Raster) -> tuple[float, float, str]:
 def _settled(raster: Raster, tally: Tally) -> tuple[np.ndarray, np.ndarray | None]:
     """The values (H, W) or (H, W, 3), upright and on white; and which pixels have no data, bool (H, W)."""
     tally["upright"] += raster.orientation in _TURNS
-    if isinstance(raster.pixels, Image.Image):
-        return _upright(np.asarray(_on_white(raster.pixels, tally)), raster.orientation), None
-    values, missing = raster.pixels, None
+    missing = None
     if raster.nodata is not None:
-        missing = np.isnan(values) if np.isnan(raster.nodata) else values == values.dtype.type(raster.nodata)
-        missing = missing if missing.ndim == 2 else missing.all(axis=2)
-        missing = _upright(missing, raster.orientation) if missing.any() else None
+        missing = _upright(_missing(np.asarray(raster.pixels), raster.nodata), raster.orientation)
+        missing = missing if missing.any() else None
+        tally["nodata"] += missing is not None
+    if isinstance(raster.pixels, Image.Image):
+        values = _upright(np.asarray(_on_white(raster.pixels, tally)), raster.orientation)
+        if missing is not None:
+            values = values.copy()
+            values[missing] = 0
+        return values, missing
+    values = raster.pixels
     if values.ndim == 3 and values.shape[2] in (2, 4):
         tally["transparent"] += 1
         most = 1.0 if values.dtype.kind == "f" else float(np.iinfo(values.dtype).max)
@@ -110,6 +114,16 @@ def _settled(raster: Raster, tally: Tally) -> tuple[np.ndarray, np.ndarray | Non
         values = (on_white if values.dtype.kind == "f" else np.rint(on_white)).astype(values.dtype)
         values = values[..., 0] if values.shape[2] == 1 else values
     return _upright(values, raster.orientation), missing
+
+
+def _missing(values: np.ndarray, nodata: float) -> np.ndarray:
+    """Which pixels have no data: bool (H, W)."""
+    if values.ndim == 3:  # all colours, without alpha
+        bands = [_missing(values[..., band], nodata) for band in range(values.shape[2])]
+        return np.asarray(np.all(bands[:-1] if len(bands) in (2, 4) else bands, axis=0))
+    if values.dtype.kind == "f":  # the tag is a text, such as -3.40282e+38 for the smallest float32
+        return np.asarray(np.isclose(values, values.dtype.type(nodata), rtol=2e-6, atol=0.0, equal_nan=True))
+    return np.asarray(values == int(nodata))
 
 
 def _on_white(image: Image.Image, tally: Tally) -> Image.Image:

@@ -111,6 +111,32 @@ def test_pixels_without_data_are_black_and_have_no_part_in_the_range(tmp_path: P
     assert not data.images[0, :10].any() and any("1 of 1" in note for note in data.notes)
 
 
+BYTES, SHORT = (DEEP >> 8).astype(np.uint8), DEEP[..., 0]
+BYTES[0, :3], BYTES[1, :2, 0] = 200, 9
+LOWEST = np.where(GREY < 1000, np.finfo(np.float32).min, UNIT)
+WHITE = {"photometric": "miniswhite"}
+TAGS: dict[str, tuple[np.ndarray, str, dict[str, Any], str, np.ndarray]] = {
+    "bytes": (BYTES[..., 0], "9", {}, "auto", BYTES[..., 0] == 9),
+    "bytes, white is zero": (BYTES[..., 0], "9", WHITE, "auto", BYTES[..., 0] == 9),
+    "colour": (BYTES, "200", {}, "auto", (BYTES == 200).all(axis=2)),
+    "white is zero": (SHORT, str(SHORT[1, 1]), WHITE, "0,65535", np.equal(SHORT, SHORT[1, 1])),
+    "a rounded float32": (LOWEST, "-3.40282e+38", {}, "-1,1", LOWEST < 0),
+    "outside the type": (SHORT, "-9999", {}, "full", np.zeros((6, 5), bool)),
+    "a fraction": (GREY.astype(np.int16), f"{GREY[1, 1]}.5", {}, "auto", np.zeros((6, 5), bool)),
+}
+
+
+@pytest.mark.parametrize("case", TAGS)
+def test_only_pixels_of_the_tagged_value_have_no_data(tmp_path: Path, case: str) -> None:
+    values, nodata, options, limits, missing = TAGS[case]
+    expected = read(tiff(tmp_path / "a" / "a.tif", values, **options).parent, pixel_range=limits).images[0].copy()
+    expected[missing] = 0
+    path = tiff(tmp_path / "b" / "b.tif", values, extratags=[(42113, "s", 0, nodata, True)], **options)
+    data = read(path.parent, pixel_range=limits)
+    assert np.array_equal(data.images[0], expected)
+    assert any("missing" in note for note in data.notes) == missing.any()
+
+
 def saved(folder: Path, suffix: str, values: np.ndarray) -> Path:
     """The same numbers as a folder of a TIFF, or as an array."""
     if suffix == ".tif":
@@ -153,11 +179,12 @@ def test_a_cameras_raw_file_is_refused(tmp_path: Path, name: str) -> None:
     unusable(tmp_path, name, "RAW")
 
 
-def test_the_overviews_of_a_tiff_are_no_pages(tmp_path: Path) -> None:
+@pytest.mark.parametrize("tag", [{"subfiletype": 1}, {"extratags": [(255, "H", 1, 2, True)]}])
+def test_the_overviews_of_a_tiff_are_no_pages(tmp_path: Path, tag: dict[str, Any]) -> None:
     with tifffile.TiffWriter(tmp_path / "a.tif") as file:
         for page in range(2):
             file.write(pixels(page, (8, 8)), photometric="minisblack", metadata=None)
-            file.write(pixels(page, (8, 8))[::2, ::2], photometric="minisblack", subfiletype=1, metadata=None)
+            file.write(pixels(page, (8, 8))[::2, ::2], photometric="minisblack", metadata=None, **tag)
     data = read(tmp_path, pages="all")
     assert data.file_names == ("a.tif#1", "a.tif#2") and any("copies" in note for note in data.notes)
     assert np.array_equal(data.images[..., 0], [pixels(0, (8, 8)), pixels(1, (8, 8))])
