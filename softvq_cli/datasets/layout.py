@@ -149,19 +149,14 @@ def _one_each(where: str, splits: dict[str, Role]) -> dict[str, Role]:
     return splits
 
 
-_MASKS = frozenset(
-    (
-        *("mask", "masks", "annotation", "annotations", "segmentation", "segmentations", "label", "labels"),
-        *("gt", "truth", "groundtruth", "target", "targets"),
-    )
-)
-_MASKED = re.compile(rf"(?<![a-z])({'|'.join(_MASKS)}|seg|image|img)(?![a-z])")
+_MASK = "masks?|annotations?|segmentations?|labels?|gt|(?:ground)?truth|targets?"
+_MASKED = re.compile(f"(?<![a-z])(?:{_MASK}|seg|image|img)(?![a-z])")
 
 
 def _refuse_masks(where: str, paths: Sequence[str], way: object) -> None:
     """Refuse masks next to their images, which have the same names except for a word: ``1_mask.png``."""
     stems: dict[str, set[str]] = {head: set() for head in _heads(paths)}
-    masks = [top for top in stems if not _MASKS.isdisjoint(words_of(top))]
+    masks = [top for top in stems if any(re.fullmatch(_MASK, word) for word in words_of(top))]
     for top, mark, name in (path.partition("/") for path in paths if masks):
         if mark:
             stems[top].add(_MASKED.sub("", name.rpartition(".")[0].lower()).strip("-_. "))
@@ -173,20 +168,15 @@ def _refuse_masks(where: str, paths: Sequence[str], way: object) -> None:
 
 def _refuse_other_divisions(where: str, paths: Sequence[str], tops: Sequence[str]) -> None:
     """Refuse class folders that contain splits."""
-    inside: dict[str, set[str]] = {name: set() for name in tops}
-    for path in paths:
-        top, mark, rest = path.partition("/")
-        if mark:
-            inside[top].add(rest)
-    folders = {top: {path.partition("/")[0] for path in inner if "/" in path} for top, inner in inside.items()}
+    folders: dict[str, set[str]] = {name: set() for name in tops}
+    for top, inner, *_ in (path.split("/") for path in paths if path.count("/") > 1):
+        folders[top].add(inner)
     parts = set().union(*folders.values())
     roles = {*roles_of(parts).values()}
     if len(roles - {None}) > 1 or (roles & {"train", "test"} and None not in roles):
         text = "{}: the classes hold splits, {}; put the splits outside, as train/CLASS and test/CLASS, or {}"
         raise InputError(text, where, shorten(sorted(parts)), _WAYS)
-    only_folders = all("/" in path for path in paths) and all(
-        "/" in path for inner in inside.values() for path in inner
-    )
+    only_folders = all(path.count("/") > 1 for path in paths)
     if only_folders and len(tops) > 1 and len(parts) > 1 and all(inner == parts for inner in folders.values()):
         text = "{}: {} contain folders with the same names, like splits; are they splits or classes? {}"
         raise InputError(text, where, shorten(tops), _WAYS)

@@ -230,8 +230,6 @@ _WAYS = {
 
 _SUFFIX = re.compile(r"\.([a-z0-9]+)(?:-\d+-of-\d+)?(?:\.\d+|\.gz)?$")
 """The last suffix of a file that may be a part of several."""
-_POINTER_BYTES = 1024
-"""Maximum size of a Git LFS pointer."""
 
 
 def _refuse_kind(path: Path, size: int) -> None:
@@ -239,7 +237,7 @@ def _refuse_kind(path: Path, size: int) -> None:
     suffix = _SUFFIX.search(path.name.lower())
     if suffix and suffix[1] in _WAYS:
         raise InputError(f"{path} is of a kind that is not read here: {_WAYS[suffix[1]]}")
-    if size <= _POINTER_BYTES:
+    if size <= 1024:  # as pointers are, so that not every image is opened
         with contextlib.suppress(OSError):
             images.refuse_pointer(str(path), path.read_bytes())
 
@@ -265,9 +263,8 @@ def _with_repeats(pooled: Dataset) -> Dataset:
     """Add a note on equal rows of several files: a file or a configuration may be there twice, under any name."""
 
     def repeats() -> int:
-        rows = digests(pooled.images)
-        parts = [rows] if pooled.train is None else [rows[: pooled.train], rows[pooled.train :]]
-        return sum(len(part) - len(set(part)) for part in parts)
+        rows, train = digests(pooled.images), pooled.train or 0
+        return len(rows) - len(set(rows[:train])) - len(set(rows[train:]))
 
     count = pooled.remembered("repeats", repeats)
     text = f"{count} of {len(pooled)} rows of these files are equal to an earlier one of the same split"
