@@ -105,7 +105,7 @@ class Progress(Reporter):
         try:
             value = json.loads((job.folder / PROGRESS).read_text(encoding="utf-8"))
             if value["order"] == order.id:
-                notes: list[Told] = [(kind, Message(*text)) for kind, *text in value["notes"]]
+                notes: list[Told] = [(kind, _message_of(text)) for kind, *text in value["notes"]]
                 return cls(job, order, int(value["units"]), str(value["doing"]), notes)
         except (OSError, ValueError, LookupError, TypeError):  # missing, or just being written
             pass
@@ -161,7 +161,19 @@ def _template_and_values(note: str) -> list[Any]:
     """A message in JSON form."""
     if not isinstance(note, Message):
         return ["{}", note]
-    return [note.template, *(value if isinstance(value, int | float) else str(value) for value in note.values)]
+    return [note.template, *map(_value_of, note.values)]
+
+
+def _value_of(value: object) -> Any:
+    if isinstance(value, Message):  # it may name settings, too
+        return _template_and_values(value)
+    return value if isinstance(value, int | float) else str(value)
+
+
+def _message_of(content: list[Any]) -> Message:
+    """The message that :func:`_template_and_values` was given."""
+    template, *values = content
+    return Message(template, *(_message_of(value) if isinstance(value, list) else value for value in values))
 
 
 def work(group: tuple[Job, ...], order: Order, stop: threading.Event | None = None) -> list[Answer]:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from threadpoolctl import threadpool_info
 
-from softvq_cli.errors import Interrupted, UsageError
+from softvq_cli.errors import Interrupted, Message, UsageError
 from softvq_cli.experiments import backends, pool, worker
 from softvq_cli.experiments.backends import LocalWorkers, Where
 from softvq_cli.experiments.job import inspect
@@ -211,8 +211,10 @@ def test_progress_is_read_with_its_notes_and_a_file_of_another_command_says_noth
     progress = worker.Progress(job, order(tmp_path))
     progress.note("vectors of 8 numbers")
     progress.warn("collapsed")
+    progress.note(Message("{}: {}", "items", Message("{} rows need {image_shape}", 8)))
     there = worker.Progress.read(job, order(tmp_path))
-    assert there.notes == [("note", "vectors of 8 numbers"), ("warn", "collapsed")]
+    assert there.notes[:2] == [("note", "vectors of 8 numbers"), ("warn", "collapsed")]
+    assert there.notes[2][1].settings == ("image_shape",) and "8 rows" in there.notes[2][1]
     for text in ("", "[]", '{"order": "other", "units": 1, "doing": "", "notes": []}'):
         (job.folder / worker.PROGRESS).write_text(text)
         assert worker.Progress.read(job, order(tmp_path)) is None
