@@ -116,7 +116,8 @@ def open_list(path: Path, config: DataConfig) -> tuple[PathSource, Records]:
     names, by_id = rows.images, dict[str, list[str]]()
     for row, name in enumerate(names):
         naming.check_text(path, name)
-        if "." not in name.rpartition("/")[2] and not os.path.exists(on_disk(str(path.parent / name))):
+        bare = "/" not in name or "." not in name.rpartition("/")[2]
+        if bare and not os.path.exists(on_disk(str(path.parent / name))):
             by_id = by_id or _files_by_id(path)
             names[row] = _file_of_id(path, name, by_id)
     files = cache.Files()
@@ -126,21 +127,28 @@ def open_list(path: Path, config: DataConfig) -> tuple[PathSource, Records]:
     first = {name: row for row, name in reversed([*enumerate(names)])}
     listed = Records.of(names, [first[name] for name in names], files.sizes[:-1])
     notes = [*rows.columns.notes]
-    notes += ["image names have no ending and are matched with the files"] if by_id else []
+    if by_id:
+        notes.append("image names are not paths: they are matched with the files in this folder and its subfolders")
     if len(first) < len(names):
         notes.append(f"{len(names) - len(first)} rows name the same file as another row")
     records = listed.divided(str(path), rows.roles, rows.labels, notes=notes)
     return PathSource(path, files.stamp(), files), records
 
 
+def names_file(path: Path, name: str) -> bool:
+    """Whether a file of this name, with or without suffix, is in the folder of the list or in a subfolder."""
+    return bool(name) and (os.path.isfile(on_disk(str(path.parent / name))) or name in _files_by_id(path))
+
+
 def _files_by_id(path: Path) -> dict[str, list[str]]:
-    """The image files in the folder of a list and its subfolders, by name without suffix."""
+    """The image files in the folder of a list and its subfolders, by name with and without suffix."""
     by_id: dict[str, list[str]] = {}
     for folder, _, names in os.walk(path.parent):
         for name in filter(naming.is_image_name, names):
             file = os.path.relpath(os.path.join(folder, name), path.parent).replace(os.sep, "/")
-            by_id.setdefault(name.rpartition(".")[0], []).append(file)
-    naming.check_count(path.parent, len(by_id))
+            for key in (name, name.rpartition(".")[0]):
+                by_id.setdefault(key, []).append(file)
+    naming.check_count(path.parent, len(by_id) // 2)
     return by_id
 
 

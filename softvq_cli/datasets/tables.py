@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,12 +22,17 @@ from softvq_cli.files import arrow_errors, arrow_file
 ENDINGS = (".parquet", ".arrow")
 
 IMAGE = ("image", "img", "images", "picture", "photo", "file_name", "filename", "file", "path", "filepath", "file_path")
-IMAGE_MORE = ("image_path", "image_file", "image_name", "jpg", "jpeg", "png", "webp", "image_id", "id")
+IMAGE_MORE = ("image_path", "image_file", "image_name", "jpg", "jpeg", "png", "webp", "image_id", "imageid", "id")
 LABEL = ("label", "labels", "class", "class_name", "category", "target", "targets", "y", "cls")
 SPLIT = ("split", "subset", "partition", "set")
 VECTOR = ("vector", "vectors", "embedding", "embeddings", "features", "emb", "z")
-NAME = ("name", "file", "file_name", "filename", "path", "text", "title", "word", "id", "key", "index")
+NAME = (
+    *("name", "file", "file_name", "filename", "path", "text", "title", "word", "id", "image_id", "imageid"),
+    *("key", "index"),
+)
 """Column names, in order of precedence."""
+_ACROSS = re.compile(r"(c|p|pos_?|center_?)x|x_?(\d|c|min|max|pos|center|centre)")
+"""Columns of images next to which ``y`` is a position. Vectors often have x1, x2, … and the class y."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,8 @@ def columns_of(
         raise InputError(
             "{} has no column that is clearly the image; choose one with {image_column}: {}", where, shorten(names, 12)
         )
-    plain = [name for name in names if not (name.lower() == "y" and {"x", "X"} & set(names))]  # a coordinate
+    places = [name for name in map(str.lower, names) if name == "x" or (not data and _ACROSS.fullmatch(name))]
+    plain = [name for name in names if not (places and name.lower() == "y")]  # a coordinate
     label = chosen["label_column"] or (labels[0] if len(labels) == 1 else column_called(plain, LABEL))
     label = None if unlabelled or label == image else label
     split = chosen["split_column"] or column_called(names, SPLIT)
@@ -349,6 +356,8 @@ class _Table:
 def _holds_bytes(kind: Any) -> bool:
     """Whether a column has binary type, or is a struct with bytes as in ``datasets``."""
     text = str(kind)
+    if text.startswith("struct<") and "bytes: null" in text:  # no row has bytes, all have paths
+        return "path: string" in text or "path: large_string" in text
     return text in ("binary", "large_binary") or (text.startswith("struct<") and "bytes: " in text and "binary" in text)
 
 

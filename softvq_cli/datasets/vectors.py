@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from softvq_cli.config import DataConfig
-from softvq_cli.datasets import cache, tables
+from softvq_cli.datasets import cache, folder, tables
 from softvq_cli.datasets.dataset import Dataset, blocks
-from softvq_cli.datasets.records import Division, divide
-from softvq_cli.errors import InputError, Message, one_line
+from softvq_cli.datasets.naming import shorten
+from softvq_cli.datasets.records import MISSING, Division, divide
+from softvq_cli.errors import InputError, Message, UsageError, one_line
 from softvq_cli.words import VectorScale
 
-NAME_OF_ROW = ("id", "image_id")
-"""Columns that name images in a list without numbers, and rows in a list of numbers."""
+NAME_OF_ROW = ("id", "image_id", "imageid")
+"""Columns that name images, if there are files of these names or few numbers, and otherwise rows of numbers."""
 
 
 def checked(array: np.ndarray, where: str) -> np.ndarray:
@@ -67,16 +68,18 @@ def read_csv(path: Path, config: DataConfig) -> Dataset | None:
     mark = tables.delimiter_of(path.name, text.partition("\n")[0])
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=mark)
     header, values = next(lines, []), next(lines, [])
-    headless = all(map(_is_number, header))
+    numbered = bool(values) and header in ([*map(str, range(n, len(header) + n))] for n in (0, 1))  # by pandas
+    headless = all(map(_is_number, header)) and not numbered
     names = [f"column {number}" for number in range(1, len(header) + 1)] if headless else header
     values = header if headless and not values else values
-    images = tables.column_called(
-        [name for name in names if name.lower() not in NAME_OF_ROW], tables.IMAGE + tables.IMAGE_MORE
-    )
+    ids = [name for name in names if name.strip().lower() in NAME_OF_ROW]
+    images = tables.column_called([name for name in names if name not in ids], tables.IMAGE + tables.IMAGE_MORE)
     if config.image_column is not None or images is not None or len(names) != len(values):
         return None
+    if any(folder.names_file(path, values[names.index(name)].strip()) for name in ids):
+        return None
     named = None if headless else tables.column_called(names, tables.NAME)
-    cells = zip(names, values, strict=True)
+    cells = zip(names, _first_cells(values, lines), strict=True)
     numeric = [name for name, value in cells if name.strip() and name != named and _is_number(value)]
     chosen = tables.chosen_columns(config)
     if headless and config.label_column is None:
@@ -85,19 +88,50 @@ def read_csv(path: Path, config: DataConfig) -> Dataset | None:
     numeric = [name for name in numeric if name not in (columns.label, columns.split)]
     if len(numeric) < 2:
         return None
+    if config.image_shape is not None:
+        raise UsageError("{image_shape} is for arrays; save the rows of {} with numpy.save", path)
     rows = _numbers(path, text, mark, headless, [names.index(name) for name in numeric])
     others = [name for name in (columns.label, columns.split, named) if name is not None]
-    all_lines = csv.reader(io.StringIO(text if others else "", newline=""), delimiter=mark)
-    body = [line for line in all_lines if line][0 if headless else 1 :]
+    text_of = _columns_of_text(path, text, mark, headless, names, others)
+    splits = tables.roles_of_column(str(path), text_of[columns.split]) if columns.split else [None] * len(rows)
+    labels = text_of[columns.label] if columns.label else None
+    notes = [f"the first line, {shorten(header)}, is treated as the names of the columns"] if numbered else []
+    notes += [*columns.notes, *_doubts(names, ids)]
+    division = divide(str(path), splits, labels, name=lambda row: f"{path.name}#{row}", notes=notes)
+    key = cache.key_of("vectors", cache.stamp_of(path), chosen)
+    return of_table(path, division, rows, text_of[named] if named else None, key)
+
+
+def _first_cells(values: list[str], lines: Iterable[list[str]]) -> list[str]:
+    """The first cell of each column that has a value: an empty cell does not say what the column is."""
+    gaps = MISSING | {""}
+    for line in lines:
+        if gaps.isdisjoint(values):
+            break
+        more = [*line, *values[len(line) :]]
+        values = [after if value in gaps else value for value, after in zip(values, more, strict=False)]
+    return values
+
+
+def _doubts(names: Sequence[str], ids: Sequence[str]) -> list[Message]:
+    """Notes if the rows of numbers may have been meant as images."""
+    text = "no file near the list has the name in its column {}: its rows are read as vectors"
+    doubts = [Message(text, name) for name in ids if name.lower() != "id"]
+    if any(name.lower().startswith("pixel") for name in names):
+        doubts.append(Message("rows that are images have to be saved with numpy.save and need {image_shape} H,W,C"))
+    return doubts
+
+
+def _columns_of_text(
+    path: Path, text: str, mark: str, headless: bool, names: list[str], wanted: list[str]
+) -> dict[str, list[str]]:
+    """The cells of these columns by name; nothing is read if there are none."""
+    lines = csv.reader(io.StringIO(text if wanted else "", newline=""), delimiter=mark)
+    body = [line for line in lines if line][0 if headless else 1 :]
     ragged = next((number for number, line in enumerate(body, 1) if len(line) != len(names)), None)
     if ragged is not None:
         raise InputError(f"{path}: row {ragged} has {len(body[ragged - 1])} cells, the first line {len(names)}")
-    text_of = {name: [line[names.index(name)] for line in body] for name in others}
-    splits = tables.roles_of_column(str(path), text_of[columns.split]) if columns.split else [None] * len(rows)
-    labels = text_of[columns.label] if columns.label else None
-    division = divide(str(path), splits, labels, name=lambda row: f"{path.name}#{row}", notes=columns.notes)
-    key = cache.key_of("vectors", cache.stamp_of(path), chosen)
-    return of_table(path, division, rows, text_of[named] if named else None, key)
+    return {name: [line[names.index(name)] for line in body] for name in wanted}
 
 
 def _numbers(path: Path, text: str, mark: str, headless: bool, places: list[int]) -> np.ndarray:

@@ -75,9 +75,10 @@ def test_columns_that_are_not_plain_are_named(tmp_path: Path) -> None:
     unusable(path, "'wat'", "label_column", "front, back, what", image_column="back", label_column="wat")
 
 
-def test_a_place_in_the_image_is_no_label(tmp_path: Path) -> None:
-    path = parquet(tmp_path / "a.parquet", x=[1, 2, 3], y=[4, 5, 4], image=FILES[:3])
-    assert read(path).labels is None and read(path, label_column="y").class_names == ("4", "5")
+@pytest.mark.parametrize("other", ["x", "X", "x1", "cx", "xmin", "x_max", "center_x", "index"])
+def test_a_place_in_the_image_is_no_label(tmp_path: Path, other: str) -> None:
+    path = parquet(tmp_path / "a.parquet", **{other: [1, 2, 3]}, y=[4, 5, 4], image=FILES[:3])
+    assert (read(path).labels is None) == (other != "index") and read(path, label_column="y").class_names == ("4", "5")
 
 
 REFUSED = {
@@ -124,7 +125,8 @@ def test_tables_beside_images_are_refused(tmp_path: Path) -> None:
 def test_the_files_that_a_table_names_belong_to_its_stamp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOFTVQ_CACHE", str(tmp_path / "cache"))
     write_folder(tmp_path, {"0.png": FILES[0], "1.png": FILES[1]})
-    for image in (["0.png", "1.png"], [{"bytes": None, "path": "0.png"}, {"bytes": FILES[1], "path": "x"}]):
+    structs = [{"bytes": None, "path": "0.png"}, {"bytes": FILES[1], "path": "x"}]
+    for image in (["0.png", "1.png"], structs, [{"bytes": None, "path": f"{row}.png"} for row in range(2)]):
         path = parquet(tmp_path / "a.parquet", image=image)
         assert seeds_of(read(path)) == [0, 1]
         (tmp_path / "0.png").write_bytes(FILES[5])
@@ -300,6 +302,27 @@ def test_ids_without_an_ending_name_files(tmp_path: Path) -> None:
     unusable(tmp_path, "labels.csv")
     write_folder(tmp_path, {"test/a.jpg": encoded(pixels(9), "JPEG")})
     unusable(tmp_path / "labels.csv", "train/a.jpg", "test/a.jpg", label_column="breed")
+
+
+KAGGLE = {
+    "boxes": ("id,label,width,height", "{},{class_},20,30", "ab"),
+    "one-hot": ("image_id,healthy,rust,scab", "{},0,1,0", None),
+    "file names": ("image_id,label,x,y,w", "{}.png,{class_},1,2,3", "ab"),
+    "an id of something else": ("lesion_id,image_id,label,age,size", "7,{},{class_},40,2", "ab"),
+}
+
+
+@pytest.mark.parametrize("case", KAGGLE)
+def test_a_list_with_many_numbers_whose_ids_name_files_is_one_of_images(tmp_path: Path, case: str) -> None:
+    header, row, names = KAGGLE[case]
+    write_folder(tmp_path, {f"train/{name}.png": FILES[seed] for seed, name in enumerate("abc")})
+    lines = [row.format(name, class_=class_) for name, class_ in zip("bac", "aba", strict=True)]
+    (tmp_path / "train.csv").write_text("\n".join([header, *lines]))
+    data = read(tmp_path / "train.csv")
+    assert seen(data) == ([1, 0, 2], names and [0, 1, 0], tuple(names or ()))
+    (tmp_path / "train").rename(tmp_path.parent / f"{tmp_path.name} elsewhere")
+    data = read(tmp_path / "train.csv")
+    assert data.of_vectors and any("image_id" in note for note in data.notes) == (case != "boxes")
 
 
 @pytest.mark.parametrize("packed", [False, True])

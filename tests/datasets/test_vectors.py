@@ -104,6 +104,33 @@ def test_rows_of_numbers_without_a_header(tmp_path: Path) -> None:
     assert np.array_equal(data.images, VECTORS) and data.labels is None
 
 
+@pytest.mark.parametrize("start", [0, 1])
+def test_a_header_of_column_numbers_is_no_row(tmp_path: Path, start: int) -> None:
+    path = write_csv(tmp_path / "a.csv", header=False)
+    path.write_text(",".join(str(start + number) for number in range(6)) + "\n" + path.read_text())
+    data = read(path)
+    assert np.array_equal(data.images, VECTORS) and any(f"{start}, {start + 1}" in note for note in data.notes)
+
+
+@pytest.mark.parametrize("text", ["", "NA"])
+@pytest.mark.parametrize("row", [1, 7])
+def test_a_gap_in_a_column_of_numbers_is_refused_in_every_row(tmp_path: Path, row: int, text: str) -> None:
+    path = write_csv(tmp_path / "a.csv", label=LABELS.tolist())
+    lines = path.read_text().splitlines()
+    lines[row] = lines[row].rpartition(",")[0] + f",{text}"
+    path.write_text("\n".join(lines))
+    unusable(path, "a.csv", f"row {row - 1}")
+
+
+def test_a_csv_of_whole_numbers_is_one_of_vectors_and_takes_no_shape(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("label,pixel0,pixel1\n" + "3,0,255\n4,7,9\n" * 5)
+    data = read(path)
+    assert data.image_shape == (2,) and data.class_names == ("3", "4")
+    assert any("image_shape" in note for note in data.notes)
+    unusable(path, "image_shape", kind=UsageError, image_shape="1,2,1")
+
+
 def test_the_columns_that_are_named_win(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "a.csv", kind=LABELS.tolist())
     assert read(path).image_shape == (7,) and read(path, label_column="kind").image_shape == (6,)
@@ -168,9 +195,12 @@ def test_the_standard_is_that_of_float64_far_from_zero() -> None:
     assert standard.spread[0] == pytest.approx(np.sqrt(far.var(axis=0, dtype=np.float64).mean()), rel=1e-6)
 
 
-@pytest.mark.parametrize("setting, rows", [("arch", VECTORS), ("scale", pixels(0, (4, 8, 8, 1)))])
-def test_a_convolution_over_vectors_and_a_scale_of_images_are_refused(setting: str, rows: np.ndarray) -> None:
-    config = RunConfig.from_flat({setting: "cnn" if setting == "arch" else "columns"})
+@pytest.mark.parametrize(
+    "setting, value, rows",
+    [("arch", "cnn", VECTORS), ("pixel_range", "0,1", VECTORS), ("scale", "columns", pixels(0, (4, 8, 8, 1)))],
+)
+def test_settings_of_the_other_kind_of_data_are_refused(setting: str, value: str, rows: np.ndarray) -> None:
+    config = RunConfig.from_flat({"arch": "mlp", setting: value})
     with pytest.raises(UsageError, match=setting):
         initial_model(config, Dataset("a", "train", rows, None, ()))
 
