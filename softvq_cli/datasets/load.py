@@ -250,7 +250,7 @@ def _read_shards(path: Path, shards: list[Path], config: DataConfig, reporter: R
         zips = any(shard.name.lower().endswith(".zip") for shard in shards)
         samples = None if zips and folders else webdataset.samples_of(source, doubt=folders or source.differ)
         if samples is not None:
-            if path.is_dir():  # with a pattern, the user has chosen the shards
+            if not source.chosen:
                 check_alike(path, source.shards, source.roles)
             return webdataset.sample_records(source, samples, config)
         source.as_folders()

@@ -60,12 +60,16 @@ class Shards(Source):
 
     def __init__(self, path: Path, shards: Sequence[Path], name_encoding: str | None) -> None:
         self.archives = [open_archive(shard, name_encoding) for shard in shards]
-        root = path if path.is_dir() else Path(os.path.commonpath([shard.parent for shard in shards]))
+        self.chosen = not path.is_dir()
+        """Whether the user chose them, by a pattern."""
+        root = Path(os.path.commonpath([shard.parent for shard in shards])) if self.chosen else path
         self.shards = [shard.relative_to(root).as_posix() for shard in shards]
         self.roles = roles_of_files(self.shards)
         self.differ = differ(self.shards, self.roles)
         """Whether their names may be those of classes or configurations."""
-        super().__init__(path, " ".join([*self.shards, *(archive.stamp for archive in self.archives)]))
+        super().__init__(
+            path, " ".join([str(self.chosen), *self.shards, *(archive.stamp for archive in self.archives)])
+        )
 
     @cached_property
     def files(self) -> Records:

@@ -250,6 +250,13 @@ def test_a_file_that_is_left_out_later_is_said(tmp_path: Path) -> None:
         assert sum("extra" in note for note in read(tmp_path).notes) == count
 
 
+def test_shards_may_be_pooled_by_a_pattern(tmp_path: Path) -> None:
+    for number, name in enumerate(("small", "large")):
+        make_tar(tmp_path / f"{name}.tar", {f"{number}.png": FILES[number], f"{number}.cls": b"1"})
+    assert seeds_of(read(tmp_path / "{small,large}.tar")) == [0, 1]
+    unusable(tmp_path, "small", "large")
+
+
 # ---- lists
 
 
