@@ -159,7 +159,7 @@ def _bytes(
         notes.append(f"{missing} values: {pixel_range.NOTES['nan']}")
     pixels = _converted(images, cache.key_of(key, limits), lambda block: pixel_range.to_bytes(block, limits))
     if config.pixel_range == "auto":
-        pixel_range.check_contrast(str(path), pixels, train, limits)
+        pixel_range.check_contrast(str(path), pixels, train, limits, lambda rows: (images[row] for row in rows))
     return pixels, pixel_range.text_of(limits), notes
 
 

@@ -25,7 +25,7 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from softvq_cli.datasets import formats
 from softvq_cli.datasets.cache import Put
-from softvq_cli.datasets.pixel_range import DeepError, Raster, Scale, Tally, as_bytes, extent_of
+from softvq_cli.datasets.pixel_range import DeepError, Raster, Scale, Tally, as_bytes, extent_of, values_of
 from softvq_cli.errors import InputError, SoftVQError, one_line
 from softvq_cli.process import quiet
 
@@ -169,6 +169,13 @@ def _survey_block(block: list[Item]) -> list[Extent]:
         with _errors(name):
             extents.append(extent_of(name, _open(name, data, page, Tally(), deep=True)))
     return extents
+
+
+def values(item: Item) -> np.ndarray:
+    """The numbers of all pixels that have data, before they are mapped to bytes."""
+    _, name, data, page = item
+    with _errors(name):
+        return values_of(_open(name, data, page, Tally(), deep=True))
 
 
 # ---- one file

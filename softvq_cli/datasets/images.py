@@ -91,6 +91,11 @@ class _Reading:
             for row in files[index]:
                 yield row, f"{self.source.path}/{records.names[row]}", data, pages[row] if pages else 0
 
+    def values(self, rows: np.ndarray) -> Iterator[np.ndarray]:
+        """The numbers of the images of these rows."""
+        wanted = {*rows.tolist()}
+        return (decode.values(item) for item in self.items() if item[0] in wanted)
+
     def work(self, stage: str) -> dict[str, Any]:
         """The arguments for progress: the amount of work and the function to call."""
         count, name = len(self.records), self.source.path.name
@@ -109,7 +114,7 @@ class _Reading:
         images, tally, form = self._decode(key, scale)
         if note is not None and isinstance(scale, tuple):
             rows = training_rows(len(records), records.labels, records.train, self.config)
-            pixel_range.check_contrast(str(self.source.path), images, rows, scale)
+            pixel_range.check_contrast(str(self.source.path), images, rows, scale, self.values)
         notes = [*records.notes, *([note] if note else []), *pixel_range.notes_of(tally, len(images), pages)]
         if note is None and isinstance(scale, tuple):
             notes.append(pixel_range.described("pixels", scale, self.config.pixel_range))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -87,8 +88,14 @@ def extent_of(name: str, raster: Raster) -> tuple[float, float, str]:
     """(smallest value, largest value, kind); the kind is ``f``, ``u``, or empty for values displayed with 8 bits."""
     if isinstance(raster.pixels, Image.Image) or raster.shown is not None:
         return 0.0, 255.0, ""
+    values = values_of(raster)
+    return *extent(values, name), "f" if values.dtype.kind == "f" else "u"
+
+
+def values_of(raster: Raster) -> np.ndarray:
+    """The numbers of all pixels that have data, in any shape."""
     values, missing = _settled(raster, Tally())
-    return *extent(values if missing is None else values[~missing], name), "f" if values.dtype.kind == "f" else "u"
+    return values if missing is None else values[~missing]
 
 
 def _settled(raster: Raster, tally: Tally) -> tuple[np.ndarray, np.ndarray | None]:
@@ -210,28 +217,45 @@ def to_bytes(values: np.ndarray, limits: Range) -> np.ndarray:
 _BULK, _LEVELS = 0.999, 16
 _SAMPLE = 1024
 """Sample size for images that are decoded on demand."""
+_IMAGES, _PIXELS = 64, 1 << 14
+"""Number of images, and of pixels in each, whose values are compared with their levels."""
 
 
-def check_contrast(name: str, images: Any, rows: np.ndarray, limits: Range) -> None:
-    """Refuse a range that is determined by a few outliers, so that nearly all pixels have the same value."""
+def check_contrast(
+    name: str, images: Any, rows: np.ndarray, limits: Range, values: Callable[[np.ndarray], Iterable[np.ndarray]]
+) -> None:
+    """Refuse a range that outliers, padding or no-data values determine, so that few grey levels are left for the rest.
+
+    ``values`` returns the numbers of the images of some rows, from which the bytes in ``images`` were made.
+    """
     numbers, counts = np.flatnonzero(rows), np.zeros(256, np.int64)
     if not isinstance(images, np.ndarray):  # decoded on demand, which takes as long as training on them
         numbers = numbers[:: -(-len(numbers) // _SAMPLE)]
     for start in range(0, len(numbers), 256):
         counts += np.bincount(images[numbers[start : start + 256]].reshape(-1), minlength=256)
-    sums = np.concatenate([[0], np.cumsum(counts)])
-    inside = sums[_LEVELS - 1 :] - sums[: -(_LEVELS - 1)]  # number of pixels in each window of 15 levels
-    first = int(inside.argmax())
-    if inside[first] < _BULK * counts.sum() or inside[first] == counts.sum():
+    if len(_bulk(counts)) >= _LEVELS or np.ptp(np.flatnonzero(counts)) < _LEVELS - 1:
         return
-    used = first + np.flatnonzero(counts[first : first + _LEVELS - 1])
-    step = (limits[1] - limits[0]) / 255.0
-    low, high = (limits[0] + (used[0] - 0.5) * step, limits[0] + (used[-1] + 0.5) * step)
+    some = [image.reshape(-1) for image in values(numbers[:: -(-len(numbers) // _IMAGES)])]
+    sample = np.concatenate([image[:: (image.size // _PIXELS) | 1] for image in some])
+    distinct, counts = np.unique(sample.round(6) if limits == (0.0, 1.0) else sample, return_counts=True)
+    levels = to_bytes(distinct, limits)
+    used = np.sort(_bulk(np.bincount(levels, counts, minlength=256)))
+    if len(_bulk(counts)) <= len(used):  # masks and other images of few values, none of which is lost
+        return
+    parts = np.split(used, np.flatnonzero(np.diff(used) >= _LEVELS) + 1)
+    inside = max((np.isin(levels, part) for part in parts), key=np.count_nonzero)
     raise InputError(
-        "{}: a few pixels decide the range {}: it leaves {} of 256 grey levels for 99.9 % of the pixels. Give a range "
-        "with {pixel_range}, such as {:.4g},{:.4g}, the range of those pixels",
-        *(name, text_of(limits), used[-1] - used[0] + 1, max(low, limits[0]), min(high, limits[1])),
+        "{}: the range {} leaves {} of 256 grey levels for 99.9 % of the pixels, because of outliers, padding or "
+        "pixels without data. Give a range with {pixel_range}, such as {:.6g},{:.6g}, that of {:.1%} of the pixels",
+        *(name, text_of(limits), len(used), distinct[inside][0], distinct[inside][-1]),
+        counts[inside].sum() / counts.sum(),
     )
+
+
+def _bulk(counts: np.ndarray) -> np.ndarray:
+    """The most frequent values, as few as hold 99.9 % of the pixels: their indices."""
+    order = np.argsort(-counts, kind="stable")
+    return order[: 1 + int(np.searchsorted(np.cumsum(counts[order]), _BULK * counts.sum()))]
 
 
 def notes_of(tally: Tally, count: int, pages: str) -> list[str]:

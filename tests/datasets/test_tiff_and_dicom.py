@@ -159,6 +159,52 @@ def test_a_range_that_few_pixels_decide_is_refused(tmp_path: Path, outlier: floa
     assert len(np.unique(read(path, pixel_range=given).images)) > 40
 
 
+FEW = np.random.default_rng(2).random((60, 50))
+OUTLIERS: dict[str, tuple[np.ndarray, float, float]] = {
+    "5 % without data": (HEIGHTS, 0.05, -9999),
+    "30 % without data": (HEIGHTS, 0.3, -9999),
+    "30 % without data, whole numbers": (HEIGHTS.astype(np.int16), 0.3, -9999),
+    "the smallest float32": (HEIGHTS, 0.2, np.finfo(np.float32).min),
+    "white padding": (HEIGHTS.astype(np.uint16), 0.2, 65535),
+    "black padding": (HEIGHTS.astype(np.uint16) + np.uint16(60000), 0.2, 0),
+    "hot pixels": (HEIGHTS.astype(np.uint16), 0.004, 60000),
+    "tiny numbers": (HEIGHTS * np.float32(1e-7), 0.1, -9999),
+    "classes": ((FEW * 8).astype(np.int32), 0.1, 65535),
+}
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".npy"])
+@pytest.mark.parametrize("case", OUTLIERS)
+def test_a_range_that_leaves_few_levels_is_refused(tmp_path: Path, case: str, suffix: str) -> None:
+    bulk, share, outlier = OUTLIERS[case]
+    path = saved(tmp_path, suffix, np.where(share > FEW[::-1], bulk.dtype.type(outlier), bulk))
+    with pytest.raises(InputError, match="pixel_range") as error:
+        read(path)
+    given = re.findall(r"-?[\d.]+(?:e[+-]\d+)?,-?[\d.]+(?:e[+-]\d+)?", str(error.value))[-1]
+    levels = np.unique(read(path, pixel_range=given).images)
+    assert len(levels) == 8 if case == "classes" else len(levels) > 100
+
+
+READABLE = {
+    "fractions, black and white": np.where(FEW > 0.3, 1, 0).astype(np.float32),
+    "almost black and white": np.where(FEW > 0.3, np.float32(0.99999994), np.where(FEW > 0.1, 0, 1e-9)),
+    "few edges": np.where(FEW < 0.0005, FEW * 1000, np.where(FEW > 0.3, 1, 0)).astype(np.float32),
+    "a constant and a hot pixel": np.where(FEW.max() == FEW, 60000, 500).astype(np.uint16),
+    "classes with an ignored one": np.where(FEW > 0.9, 255, FEW * 12).astype(np.int32),
+    "dark fractions": (FEW / 25).astype(np.float32),
+    "uneven": (FEW**9 * 60000).astype(np.uint16),
+}
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".npy"])
+@pytest.mark.parametrize("case", READABLE)
+def test_images_of_few_values_are_read(tmp_path: Path, case: str, suffix: str) -> None:
+    values = READABLE[case]
+    image = read(saved(tmp_path, suffix, values)).images[0, ..., 0]
+    limits = (0, 1) if values.dtype.kind == "f" else (values.min(), values.max())
+    assert np.array_equal(image, scaled(values, *limits))
+
+
 @pytest.mark.parametrize("suffix", [".tif", ".npy"])
 def test_nan_is_refused_until_a_range_is_given(tmp_path: Path, suffix: str) -> None:
     values = HEIGHTS.copy()
