@@ -105,7 +105,7 @@ class Progress(Reporter):
         try:
             value = json.loads((job.folder / PROGRESS).read_text(encoding="utf-8"))
             if value["order"] == order.id:
-                notes: list[Told] = [(kind, _message_of(text)) for kind, *text in value["notes"]]
+                notes: list[Told] = [(kind, _from_json(text)) for kind, text in value["notes"]]
                 return cls(job, order, int(value["units"]), str(value["doing"]), notes)
         except (OSError, ValueError, LookupError, TypeError):  # missing, or just being written
             pass
@@ -145,7 +145,7 @@ class Progress(Reporter):
 
     def _write(self) -> None:
         self._written = time.monotonic()
-        notes = [[kind, *_template_and_values(text)] for kind, text in self.notes]
+        notes = [[kind, _as_json(text)] for kind, text in self.notes]
         content = {"order": self.order.id, "units": self.units, "doing": self.doing, "notes": notes}
         with contextlib.suppress(OSError):  # a full disk is reported when results are written
             (self.job.folder / PROGRESS).write_text(json.dumps(content), encoding="utf-8")
@@ -157,23 +157,15 @@ def discard_progress(job: Job) -> None:
         (job.folder / PROGRESS).unlink()
 
 
-def _template_and_values(note: str) -> list[Any]:
-    """A message in JSON form."""
-    if not isinstance(note, Message):
-        return ["{}", note]
-    return [note.template, *map(_value_of, note.values)]
+def _as_json(note: object) -> Any:
+    """A note or one of its values; a message is a list of its template and values, which may be messages, too."""
+    if isinstance(note, Message):
+        return [note.template, *map(_as_json, note.values)]
+    return note if isinstance(note, int | float) else str(note)
 
 
-def _value_of(value: object) -> Any:
-    if isinstance(value, Message):  # it may name settings, too
-        return _template_and_values(value)
-    return value if isinstance(value, int | float) else str(value)
-
-
-def _message_of(content: list[Any]) -> Message:
-    """The message that :func:`_template_and_values` was given."""
-    template, *values = content
-    return Message(template, *(_message_of(value) if isinstance(value, list) else value for value in values))
+def _from_json(content: Any) -> Any:
+    return Message(content[0], *map(_from_json, content[1:])) if isinstance(content, list) else content
 
 
 def work(group: tuple[Job, ...], order: Order, stop: threading.Event | None = None) -> list[Answer]:
