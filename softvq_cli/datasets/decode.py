@@ -260,10 +260,15 @@ def _open_with_pillow(data: bytes, page: int, tally: Tally, *, deep: bool) -> Ra
         if image.mode.startswith("I") or image.mode == "F":
             values = np.asarray(image)
             return Raster(values.astype(values.dtype.newbyteorder("=")), _orientation(image))
-        if image.format == "BMP" and image.mode == "RGBA" and not image.getchannel("A").getbbox():
+        if image.format == "BMP" and image.mode == "RGBA" and _unused_alpha(image):
             tally["opaque"] += 1
             return Raster(image.convert("RGB"))
         return Raster(image, _orientation(image))
+
+
+def _unused_alpha(image: Image.Image) -> bool:
+    """Whether 99 % of the image would be invisible, so that its fourth bytes are probably not an alpha channel."""
+    return image.getchannel("A").histogram()[0] > 0.99 * image.width * image.height
 
 
 def _orientation(image: Image.Image) -> int:

@@ -254,6 +254,8 @@ def _pack(file: BinaryIO, items: Items, count: int, check: Callable[[Items], Non
 
 _DARK = 16384
 """Integers below this look black in the 16-bit range."""
+_DARK_SHARE = 0.1
+"""Dark images are mentioned if there are more."""
 
 
 def _range_of(
@@ -261,6 +263,10 @@ def _range_of(
 ) -> tuple[pixel_range.Scale, str]:
     """The value range of the training split for images with more than 8 bits, and a note on it."""
     kinds = {kind for _, _, kind in extents}
+    if "window" in kinds:
+        text = "{} of {} images are DICOM files with a window and are shown by it, the others have none: "
+        windows = sum(kind == "window" for _, _, kind in extents)
+        raise InputError(text + "give all one range with {pixel_range} LOW,HIGH", windows, len(extents))
     if kinds == {"", "u"}:
         most = max(high for _, high, kind in extents if kind)
         if most < _DARK:
@@ -281,7 +287,14 @@ def _range_of(
     if low > high:
         raise InputError("according to the files, no pixel of the training split has data")
     limits = pixel_range.of_training(low, high, floats=kinds == {"f"})
-    return limits, pixel_range.described("pixels of more than 8 bits", limits, "auto")
+    note = pixel_range.described("pixels of more than 8 bits", limits, "auto")
+    dark = int((values[:, 1] - limits[0] < (limits[1] - limits[0]) / 8.0).sum())
+    if dark > _DARK_SHARE * len(values):
+        text = (
+            "{}; {} of {} training images use only its lowest eighth and are nearly black: read them on their own, or "
+        )
+        note = Message(text + "give a range with {pixel_range} LOW,HIGH", note, dark, len(values))
+    return limits, note
 
 
 # ---- beyond the cache's limit

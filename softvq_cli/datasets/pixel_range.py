@@ -28,7 +28,7 @@ NOTES = {
     "rounded": "more than 8 bits, mapped from the range of their type to black and white",
     "nodata": "pixels marked as missing in the file, made black",
     "nan": "NaN and infinity are black or white, as the smallest and the largest value of the range",
-    "opaque": "an alpha channel of zeros (written by Windows), ignored",
+    "opaque": "an alpha channel of (nearly) only zeros, as Windows writes it, ignored",
     "overviews": "TIFF with smaller copies or masks of its image, which are skipped",
     "clipped": "pixels outside the range, clipped",
     "grey": "grey among colour images, repeated to three channels",
@@ -85,9 +85,9 @@ def as_bytes(name: str, raster: Raster, scale: Scale, tally: Tally) -> np.ndarra
 
 
 def extent_of(name: str, raster: Raster) -> tuple[float, float, str]:
-    """(smallest value, largest value, kind); the kind is ``f``, ``u``, or empty for values displayed with 8 bits."""
+    """(smallest value, largest value, kind): ``f``, ``u``, ``window`` if displayed by one, or empty for 8 bits."""
     if isinstance(raster.pixels, Image.Image) or raster.shown is not None:
-        return 0.0, 255.0, ""
+        return 0.0, 255.0, "" if raster.window is None else "window"
     values = values_of(raster)
     return *extent(values, name), "f" if values.dtype.kind == "f" else "u"
 

@@ -42,8 +42,8 @@ def png16(values: np.ndarray) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunks
 
 
-def bmp_with_alpha(colour: np.ndarray, alpha: int) -> bytes:
-    rows = np.dstack([colour[::-1, :, ::-1], np.full(colour.shape[:2], alpha, np.uint8)]).tobytes()
+def bmp_with_alpha(colour: np.ndarray, alpha: np.ndarray) -> bytes:
+    rows = np.dstack([colour[::-1, :, ::-1], alpha[::-1]]).tobytes()
     header = struct.pack("<IiiHHIIiiII", 108, colour.shape[1], colour.shape[0], 1, 32, 3, len(rows), 0, 0, 0, 0)
     header += struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000) + bytes(108 - 56)
     return b"BM" + struct.pack("<IHHI", 14 + 108 + len(rows), 0, 0, 14 + 108) + header + rows
@@ -113,9 +113,14 @@ def test_sixteen_bits_per_sample_in_a_png(tmp_path: Path, kind: str) -> None:
     assert any(note.startswith("1 of 1 images") and "16" in note for note in full.notes) == (values.ndim == 3)
 
 
-def test_a_bmp_with_an_alpha_of_zeros_is_opaque(tmp_path: Path) -> None:
-    data = read(write_folder(tmp_path, {"a.bmp": bmp_with_alpha(COLOUR, 0)}))
-    assert np.array_equal(data.images[0], COLOUR) and any("1 of 1" in note and "alpha" in note for note in data.notes)
+@pytest.mark.parametrize("visible", [0, 1, 30])
+def test_a_bmp_with_an_alpha_of_zeros_is_opaque(tmp_path: Path, visible: int) -> None:
+    colour, alpha = pixels(1, (16, 12, 3)), np.zeros((16, 12), np.uint8)
+    alpha.reshape(-1)[:visible] = 255
+    data = read(write_folder(tmp_path, {"a.bmp": bmp_with_alpha(colour, alpha)}))
+    expected = colour if visible < 30 else on_white(colour, alpha)
+    assert np.array_equal(data.images[0], expected)
+    assert any("1 of 1" in note and "alpha" in note for note in data.notes) == (visible < 30)
 
 
 def test_the_pages_of_a_tiff(tmp_path: Path) -> None:
@@ -216,6 +221,16 @@ def test_eight_bits_and_more_are_read_by_their_types_or_refused(tmp_path: Path) 
     assert str(CAMERA[0].max()) in str(error.value)
     full = read(tmp_path, pixel_range="full")
     assert np.array_equal(full.images[:, ..., 0], [pixels(0), np.rint(CAMERA[0] / 257)])
+
+
+@pytest.mark.parametrize("deep, mentioned", [(0, 0), (2, 8), (9, 1)])
+def test_twelve_bits_next_to_sixteen_are_mentioned(tmp_path: Path, deep: int, mentioned: int) -> None:
+    images = CAMERA.copy()
+    images[-deep or 10 :] *= 16
+    png_folder(tmp_path / "train", images)
+    png_folder(tmp_path / "test", images[:1])
+    note = read(tmp_path).notes[0]
+    assert (f"{mentioned} of 10" in note and "pixel_range" in note) == (mentioned > 1)
 
 
 @pytest.mark.parametrize("text", ["dim", "1", "5,1", "1,1", "0,nan", "0,1,2", ",", "inf,1"])

@@ -301,5 +301,8 @@ def test_windows_that_differ_are_said(tmp_path: Path) -> None:
     assert note.startswith("2 ") and not np.array_equal(*data.images)
     one = read(tmp_path / "two", pixel_range="0,4095")
     assert np.array_equal(*one.images) and not any("window" in note for note in one.notes)
+    plain = {"c.dcm": dicom(GREY), "d.dcm": windows[1000]}
+    unusable(write_folder(tmp_path / "some", plain), "1 of 2", "window", "pixel_range")
+    assert np.array_equal(*read(tmp_path / "some", pixel_range="0,4095").images)
     same = read(write_folder(tmp_path / "one", dict.fromkeys(("a.dcm", "b.dcm"), windows[1000])))
     assert not any("pixel_range" in note for note in same.notes)
