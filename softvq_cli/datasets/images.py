@@ -290,9 +290,7 @@ def _range_of(
     note = pixel_range.described("pixels of more than 8 bits", limits, "auto")
     dark = int((values[:, 1] - limits[0] < (limits[1] - limits[0]) / 8.0).sum())
     if dark > _DARK_SHARE * len(values):
-        text = (
-            "{}; {} of {} training images use only its lowest eighth and are nearly black: read them on their own, or "
-        )
+        text = "{}; {} of {} training images use only its lowest eighth and lose contrast: read them on their own, or "
         note = Message(text + "give a range with {pixel_range} LOW,HIGH", note, dark, len(values))
     return limits, note
 
