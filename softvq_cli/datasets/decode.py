@@ -260,15 +260,11 @@ def _open_with_pillow(data: bytes, page: int, tally: Tally, *, deep: bool) -> Ra
         if image.mode.startswith("I") or image.mode == "F":
             values = np.asarray(image)
             return Raster(values.astype(values.dtype.newbyteorder("=")), _orientation(image))
-        if image.format == "BMP" and image.mode == "RGBA" and _unused_alpha(image):
+        invisible = image.getchannel("A").histogram()[0] if image.format == "BMP" and image.mode == "RGBA" else 0
+        if invisible > 0.99 * image.width * image.height:
             tally["opaque"] += 1
             return Raster(image.convert("RGB"))
         return Raster(image, _orientation(image))
-
-
-def _unused_alpha(image: Image.Image) -> bool:
-    """Whether 99 % of the image would be invisible, so that its fourth bytes are probably not an alpha channel."""
-    return image.getchannel("A").histogram()[0] > 0.99 * image.width * image.height
 
 
 def _orientation(image: Image.Image) -> int:

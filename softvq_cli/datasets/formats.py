@@ -18,8 +18,6 @@ _COLOURS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, 3: 1, 5: 4, 6: 3}
 """Photometric interpretation → number of colour samples; 3 is palette, 5 CMYK, 6 YCbCr."""
 _REDUCED, _MASK = 1, 4
 """Bits of the NewSubfileType field."""
-_OLD_REDUCED = 2
-"""Value of the older SubfileType field."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,8 @@ def directories_of(data: bytes) -> tuple[list[tuple[int, Directory]], int]:
     images = [
         (number, directory)
         for number, directory in enumerate(directories.values())
-        if number == 0 or not (directory.get(254, 0) & (_REDUCED | _MASK) or directory.get(255) == _OLD_REDUCED)
+        if number == 0
+        or not (directory.get(254, 0) & (_REDUCED | _MASK) or directory.get(255) == 2)  # as older files mark copies
     ]
     return images, len(directories) - len(images)
 

@@ -254,8 +254,6 @@ def _pack(file: BinaryIO, items: Items, count: int, check: Callable[[Items], Non
 
 _DARK = 16384
 """Integers below this look black in the 16-bit range."""
-_DARK_SHARE = 0.1
-"""Dark images are mentioned if there are more."""
 
 
 def _range_of(
@@ -289,7 +287,7 @@ def _range_of(
     limits = pixel_range.of_training(low, high, floats=kinds == {"f"})
     note = pixel_range.described("pixels of more than 8 bits", limits, "auto")
     dark = int((values[:, 1] - limits[0] < (limits[1] - limits[0]) / 8.0).sum())
-    if dark > _DARK_SHARE * len(values):
+    if dark > len(values) / 10:
         text = "{}; {} of {} training images use only its lowest eighth and lose contrast: read them on their own, or "
         note = Message(text + "give a range with {pixel_range} LOW,HIGH", note, dark, len(values))
     return limits, note
