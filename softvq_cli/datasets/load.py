@@ -72,6 +72,10 @@ def _load(config: DataConfig, splits: Sequence[Split], reporter: Reporter) -> It
         yield from (_load_named(config, split, reporter) for split in splits)
         return
     whole = dataclasses.replace(_read(path, config, reporter), name=_name_of(path))
+    if whole.of_vectors and config.image_shape is not None:
+        raise UsageError("{} holds vectors; rows that are images need numpy.save and {image_shape}", whole.name)
+    if whole.of_vectors and config.pixel_range != DataConfig.pixel_range:
+        raise UsageError("{pixel_range} is for images, but {} holds vectors", whole.name)
     yield from (part_of(whole, config, split) for split in splits)
 
 

@@ -15,7 +15,7 @@ from softvq_cli.datasets import cache, folder, tables
 from softvq_cli.datasets.dataset import Dataset, blocks
 from softvq_cli.datasets.naming import shorten
 from softvq_cli.datasets.records import MISSING, Division, divide
-from softvq_cli.errors import InputError, Message, UsageError, one_line
+from softvq_cli.errors import InputError, Message, one_line
 from softvq_cli.words import VectorScale
 
 NAME_OF_ROW = ("id", "image_id", "imageid")
@@ -88,8 +88,6 @@ def read_csv(path: Path, config: DataConfig) -> Dataset | None:
     numeric = [name for name in numeric if name not in (columns.label, columns.split)]
     if len(numeric) < 2:
         return None
-    if config.image_shape is not None:
-        raise UsageError("{image_shape} is for arrays; save the rows of {} with numpy.save", path)
     rows = _numbers(path, text, mark, headless, [names.index(name) for name in numeric])
     others = [name for name in (columns.label, columns.split, named) if name is not None]
     text_of = _columns_of_text(path, text, mark, headless, names, others)

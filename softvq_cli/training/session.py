@@ -64,8 +64,6 @@ def initial_model(config: RunConfig, dataset: Dataset, networks: Networks | None
                 raise UsageError("{scale} is for vectors, but {} holds images", dataset.name)
             variance = float(dataset.remembered("pixel_variance", lambda: pixel_variance(dataset.images)))
             return Autoencoder(config.model, dataset.image_shape, variance, networks)
-        if config.data.pixel_range != DataConfig.pixel_range:
-            raise UsageError("{pixel_range} is for images, but {} holds vectors", dataset.name)
         standard = standard_of(dataset.images, config.data.scale)
         model = Autoencoder(config.model, dataset.image_shape, standard.variance, networks)
         model.mean.copy_(torch.from_numpy(standard.mean))

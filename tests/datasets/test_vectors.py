@@ -197,12 +197,18 @@ def test_the_standard_is_that_of_float64_far_from_zero() -> None:
 
 @pytest.mark.parametrize(
     "setting, value, rows",
-    [("arch", "cnn", VECTORS), ("pixel_range", "0,1", VECTORS), ("scale", "columns", pixels(0, (4, 8, 8, 1)))],
+    [("arch", "cnn", VECTORS), ("scale", "columns", pixels(0, (4, 8, 8, 1)))],
 )
 def test_settings_of_the_other_kind_of_data_are_refused(setting: str, value: str, rows: np.ndarray) -> None:
     config = RunConfig.from_flat({"arch": "mlp", setting: value})
     with pytest.raises(UsageError, match=setting):
         initial_model(config, Dataset("a", "train", rows, None, ()))
+
+
+@pytest.mark.parametrize("setting, value", [("pixel_range", "0,1"), ("image_shape", "2,3,1")])
+def test_settings_of_images_are_refused_for_vectors(setting: str, value: str, tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "items.csv")
+    unusable(path, setting, kind=UsageError, **{setting: value})
 
 
 # ---- from data to report
