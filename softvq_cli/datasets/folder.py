@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import glob
 import io
 import json
 import os
@@ -136,8 +137,12 @@ def open_list(path: Path, config: DataConfig) -> tuple[PathSource, Records]:
 
 
 def names_file(path: Path, name: str) -> bool:
-    """Whether a file of this name, with or without suffix, is in the folder of the list or in a subfolder."""
-    return bool(name) and (os.path.isfile(on_disk(str(path.parent / name))) or name in _files_by_id(path))
+    """Whether an image of this name, with or without suffix, is next to the list or in a folder next to it."""
+    if "/" in name:
+        return os.path.isfile(on_disk(str(path.parent / name)))
+    stem = glob.escape(name)
+    near = (file for pattern in (f"{stem}*", f"*/{stem}*") for file in path.parent.glob(pattern)) if name else ()
+    return any(name in (file.name, file.stem) and naming.is_image_name(file.name) for file in near)
 
 
 def _files_by_id(path: Path) -> dict[str, list[str]]:
