@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -159,10 +160,9 @@ def blocks(images: np.ndarray | Lazy, size: int = 16 << 20) -> Iterator[np.ndarr
         yield images[start : start + step]
 
 
-def digests(images: np.ndarray | Lazy) -> list[bytes]:
+def digests(rows: np.ndarray) -> list[bytes]:
     """A short hash of each row, by which equal rows are found."""
-    rows = (np.ascontiguousarray(row) for block in blocks(images) for row in block)
-    return [hashlib.blake2b(row.data, digest_size=8).digest() for row in rows]
+    return [hashlib.blake2b(row.data, digest_size=8).digest() for row in np.ascontiguousarray(rows)]
 
 
 def part_of(whole: Dataset, config: DataConfig, split: Split) -> Dataset:
@@ -227,7 +227,7 @@ def _shared_note(whole: Dataset, config: DataConfig, split: Split, rows: slice |
     trained[rows] = True
 
     def shared() -> int:
-        rows = [*zip(digests(whole.images), trained.tolist(), strict=True)]
+        rows = [*zip(chain.from_iterable(map(digests, blocks(whole.images))), trained.tolist(), strict=True)]
         known = {digest for digest, in_train in rows if in_train}
         return sum(digest in known for digest, in_train in rows if not in_train)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import math
 import os
 import re
@@ -267,7 +266,8 @@ def _with_repeats(pooled: Dataset) -> Dataset:
     """Add a note on equal rows of several files: a file or a configuration may be there twice, under any name."""
 
     def repeats() -> int:
-        rows, train = digests(pooled.images), pooled.train or 0
+        rows = [digest for block in blocks(pooled.images) for digest in digests(block)]
+        train = pooled.train or 0
         return len(rows) - len(set(rows[:train])) - len(set(rows[train:]))
 
     count = pooled.remembered("repeats", repeats)
@@ -356,19 +356,19 @@ def look(config: DataConfig, reporter: Reporter | None = None) -> tuple[Overview
     train, test = _load(config, ("train", "test"), reporter or Reporter())
     splits: dict[str, Dataset] = {"train": train, "test": test}
     classes: dict[str, dict[str, int]] = {}
-    low, high, constant, digests = math.inf, -math.inf, 0, dict[str, list[bytes]]()
+    low, high, constant, hashes = math.inf, -math.inf, 0, dict[str, list[bytes]]()
     for name, split in splits.items():
         if split.labels is not None:
             counts = np.bincount(split.labels, minlength=len(split.class_names)).tolist()
             for class_name, count in zip(split.class_names, counts, strict=True):
                 classes.setdefault(class_name, {})[name] = count
-        digests[name] = []
+        hashes[name] = []
         for block in blocks(split.images):
             rows = np.ascontiguousarray(block)
             low, high = min(low, float(rows.min())), max(high, float(rows.max()))
             first = rows[:, :1] if split.of_vectors else rows[:, :1, :1]
             constant += int((rows == first).reshape(len(rows), -1).all(axis=1).sum())
-            digests[name] += [hashlib.blake2b(row.data, digest_size=16).digest() for row in rows]
+            hashes[name] += digests(rows)
     number = float if train.of_vectors else int
     overview = Overview(
         name=train.name,
@@ -378,8 +378,8 @@ def look(config: DataConfig, reporter: Reporter | None = None) -> tuple[Overview
         drawn=train.drawn,
         pixels=(number(low), number(high)),
         pixel_range=train.pixel_range,
-        duplicates=sum(len(part) - len(set(part)) for part in digests.values()),
-        shared=sum(map(set(digests["train"]).__contains__, digests["test"])),
+        duplicates=sum(len(part) - len(set(part)) for part in hashes.values()),
+        shared=sum(map(set(hashes["train"]).__contains__, hashes["test"])),
         constant=constant,
         fingerprints={name: split.fingerprint for name, split in splits.items()},
         notes=train.notes,
