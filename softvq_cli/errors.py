@@ -48,6 +48,18 @@ class Message(str):
         return tuple(names)
 
 
+def message_as_json(text: object) -> Any:
+    """A text or one of its values for JSON; a message is a list of its template and values, which may be messages."""
+    if isinstance(text, Message):
+        return [text.template, *map(message_as_json, text.values)]
+    return text if isinstance(text, int | float) else str(text)
+
+
+def message_from_json(content: Any) -> Any:
+    """The inverse of :func:`message_as_json`."""
+    return Message(content[0], *map(message_from_json, content[1:])) if isinstance(content, list) else content
+
+
 class _Filling(string.Formatter):
     """Fills the braces of a message."""
 

@@ -20,7 +20,7 @@ from softvq_cli.datasets import cache, decode, pixel_range
 from softvq_cli.datasets.dataset import Dataset, Lazy, training_rows
 from softvq_cli.datasets.pixel_range import DeepError, Tally
 from softvq_cli.datasets.records import Records, Source, fetch_from
-from softvq_cli.errors import InputError, Message
+from softvq_cli.errors import InputError, Message, message_as_json, message_from_json
 from softvq_cli.files import reading
 from softvq_cli.reporter import Reporter
 
@@ -79,13 +79,13 @@ class _Reading:
         """The images; listing them may take long."""
         return _pages(self.source, self.arrange(), self.config)
 
-    def items(self) -> Iterator[decode.Item]:
-        """Yield each image of each file, in the fastest order."""
-        records, pages = self.records, self.records.pages
-        rows: dict[int, list[int]] = {}
-        for row, place in enumerate(records.places.tolist()):
-            rows.setdefault(place, []).append(row)
-        files = list(rows.values())  # each file is read once, even if it has several rows
+    def items(self, rows: Iterable[int] | None = None) -> Iterator[decode.Item]:
+        """Yield each image of each file, or those of some rows, in the fastest order."""
+        records, pages, places = self.records, self.records.pages, self.records.places.tolist()
+        by_place: dict[int, list[int]] = {}
+        for row in range(len(places)) if rows is None else rows:
+            by_place.setdefault(places[row], []).append(row)
+        files = list(by_place.values())  # each file is read once, even if it has several rows
         for index, data in self.source.read(records.take([same[0] for same in files])):
             refuse_pointer(f"{self.source.path}/{records.names[files[index][0]]}", data)
             for row in files[index]:
@@ -93,8 +93,7 @@ class _Reading:
 
     def values(self, rows: np.ndarray) -> Iterator[np.ndarray]:
         """The numbers of the images of these rows."""
-        wanted = {*rows.tolist()}
-        return (decode.values(item) for item in self.items() if item[0] in wanted)
+        return map(decode.values, self.items(rows.tolist()))
 
     def work(self, stage: str) -> dict[str, Any]:
         """The arguments for progress: the amount of work and the function to call."""
@@ -123,7 +122,7 @@ class _Reading:
             "class_names": records.class_names,
             "file_names": records.names,
             "train": records.train,
-            "notes": [[note.template, *note.values] if isinstance(note, Message) else note for note in notes],
+            "notes": [message_as_json(note) for note in notes],
             "pixel_range": pixel_range.text_of(scale) if isinstance(scale, tuple) else None,
             "form": dataclasses.asdict(form),
         }
@@ -204,7 +203,7 @@ def _dataset(key: str, images: Any, facts: dict[str, Any]) -> Dataset:
         class_names=tuple(facts["class_names"]),
         file_names=tuple(facts["file_names"]),
         train=facts["train"],
-        notes=tuple(note if isinstance(note, str) else Message(*note) for note in facts["notes"]),
+        notes=tuple(map(message_from_json, facts["notes"])),
         pixel_range=facts["pixel_range"],
     )
 

@@ -274,7 +274,7 @@ _LIST = re.compile(r"\[.*\]|\{.*\}|\(.*,.*\)|[+-]?[0-9]*([,\s]\s*[0-9]+)+", re.D
 
 
 def _number_in(where: str, text: str) -> int | None:
-    """The whole number that a text spells, ``1``, ``1.0`` or ``1.0e+00``; None if it is no number."""
+    """The whole number that a text spells, ``1``, ``1.0`` or ``1.0e+00``; None if it is not a number."""
     if _LIST.fullmatch(text):
         raise _odd(where, text)
     if not _NUMBER.fullmatch(text):

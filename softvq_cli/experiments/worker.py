@@ -18,9 +18,9 @@ import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from softvq_cli.errors import Interrupted, Message, SoftVQError, one_line
+from softvq_cli.errors import Interrupted, SoftVQError, message_as_json, message_from_json, one_line
 from softvq_cli.process import environment
 from softvq_cli.reporter import Reporter
 from softvq_cli.version import __version__
@@ -105,7 +105,7 @@ class Progress(Reporter):
         try:
             value = json.loads((job.folder / PROGRESS).read_text(encoding="utf-8"))
             if value["order"] == order.id:
-                notes: list[Told] = [(kind, _from_json(text)) for kind, text in value["notes"]]
+                notes: list[Told] = [(kind, message_from_json(text)) for kind, text in value["notes"]]
                 return cls(job, order, int(value["units"]), str(value["doing"]), notes)
         except (OSError, ValueError, LookupError, TypeError):  # missing, or just being written
             pass
@@ -145,7 +145,7 @@ class Progress(Reporter):
 
     def _write(self) -> None:
         self._written = time.monotonic()
-        notes = [[kind, _as_json(text)] for kind, text in self.notes]
+        notes = [[kind, message_as_json(text)] for kind, text in self.notes]
         content = {"order": self.order.id, "units": self.units, "doing": self.doing, "notes": notes}
         with contextlib.suppress(OSError):  # a full disk is reported when results are written
             (self.job.folder / PROGRESS).write_text(json.dumps(content), encoding="utf-8")
@@ -155,17 +155,6 @@ def discard_progress(job: Job) -> None:
     """Remove the job's progress file; one left by a killed worker is meaningless."""
     with contextlib.suppress(OSError):
         (job.folder / PROGRESS).unlink()
-
-
-def _as_json(note: object) -> Any:
-    """A note or one of its values; a message is a list of its template and values, which may be messages, too."""
-    if isinstance(note, Message):
-        return [note.template, *map(_as_json, note.values)]
-    return note if isinstance(note, int | float) else str(note)
-
-
-def _from_json(content: Any) -> Any:
-    return Message(content[0], *map(_from_json, content[1:])) if isinstance(content, list) else content
 
 
 def work(group: tuple[Job, ...], order: Order, stop: threading.Event | None = None) -> list[Answer]:
