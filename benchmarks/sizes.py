@@ -93,12 +93,10 @@ class Commands:
             seconds, memory, _ = self._cost(*words)
             name = f"`cluster`, {count:,} × {d} into {k}, {starts} starts"
             yield self._row(name, seconds, memory, f"{(memory - least) / count:.0f} B per row above 1,000 rows")
-        train, test = self._latents("train", 90_000 // self._less, 64), self._latents("test", 10_000 // self._less, 64)
-        for more in ([], ["--neighbours", 5]):
-            name = (
-                f"`{' '.join(map(str, ['probe', *more]))}`, {90_000 // self._less:,} and {10_000 // self._less:,} × 64"
-            )
-            yield self._line(name, "probe", train, test, *more)
+        train, test = 90_000 // self._less, 10_000 // self._less
+        files = self._latents("train", train, 64), self._latents("test", test, 64)
+        for more in ("", " --neighbours 5"):
+            yield self._line(f"`probe{more}`, {train:,} and {test:,} × 64", "probe", *files, *more.split())
 
     def maps(self) -> Iterator[str]:
         """t-SNE of all rows, and of a sample of many."""

@@ -291,7 +291,8 @@ def resolve(data: str, image_shape: tuple[int, ...], chosen: Mapping[str, Any], 
     """
     bottleneck = check("bottleneck", chosen.get("bottleneck", ModelConfig.bottleneck))
     recipe = check("recipe", chosen.get("recipe", ModelConfig.recipe))
-    if data not in IMAGE_SHAPES and is_complete(chosen):  # a run with the recipe of the set for which its data stand
+    complete = is_complete(chosen)
+    if data not in IMAGE_SHAPES and complete:  # a run with the recipe of the set for which its data stand
         recipe = ModelConfig.recipe
     settings = preset(data, image_shape, bottleneck, recipe)
     if check("arch", chosen.get("arch", ModelConfig.arch)) == "none":
@@ -299,7 +300,7 @@ def resolve(data: str, image_shape: tuple[int, ...], chosen: Mapping[str, Any], 
     if images is not None:  # a default fits the data; a chosen batch that does not is refused
         settings["batch_size"] = min(settings.get("batch_size", TrainConfig.batch_size), max(1, images))
     config = RunConfig.from_flat({**settings, **chosen})
-    if config.train.epochs is not None and not is_complete(chosen):
+    if config.train.epochs is not None and not complete:
         if "iterations" in chosen or images is None:
             raise UsageError(Message("{epochs} cannot be combined with {iterations}"))
         iterations = max(1, math.ceil(config.train.epochs * images / config.train.batch_size))

@@ -23,23 +23,16 @@ class Filled:
     """
 
     def __init__(self) -> None:
-        self._arrays: dict[str, np.ndarray] = {}
+        self.arrays: dict[str, np.ndarray] = {}
         self._done: Counter[str] = Counter()
 
     def add(self, name: str, rows: np.ndarray, count: int) -> None:
         """Append to the array ``name``, which will have ``count`` rows."""
         start = self._done[name]
         if not start:
-            self._arrays[name] = np.empty((count, *rows.shape[1:]), rows.dtype)
-        self._arrays[name][start : start + len(rows)] = rows
+            self.arrays[name] = np.empty((count, *rows.shape[1:]), rows.dtype)
+        self.arrays[name][start : start + len(rows)] = rows
         self._done[name] += len(rows)
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        return self._arrays[name]
-
-    def get(self, name: str) -> np.ndarray | None:
-        """The array; None if nothing was added."""
-        return self._arrays.get(name)
 
 
 def represent(
@@ -57,7 +50,7 @@ def represent(
         filled.add(what, rows, len(images))
         done += len(rows)
         tick(done)
-    return filled[what]
+    return filled.arrays[what]
 
 
 def representations(

@@ -252,7 +252,7 @@ def encode(model: Autoencoder, images: np.ndarray, shown: np.ndarray, *, reporte
     centroids = model.bottleneck.centroids()
     wanted = np.zeros(len(images), dtype=bool)
     wanted[shown] = True
-    filled, n = Filled(), len(images)
+    filled, n, n_shown = Filled(), len(images), int(wanted.sum())
     usage: Any = None
     nmse, without, apart, done = 0.0, 0.0, 0.0, 0
     staged = centroids is not None and centroids.dim() == 3
@@ -269,7 +269,7 @@ def encode(model: Autoencoder, images: np.ndarray, shown: np.ndarray, *, reporte
             filled.add("errors", squares.cpu().numpy(), n)
             filled.add("z", model.flat(z_e).cpu().numpy(), n)
             kept = torch.from_numpy(wanted[done : done + len(x)]).to(x.device)
-            filled.add("pixels", _bytes(model, x_hat[kept]), int(wanted.sum()))
+            filled.add("pixels", _bytes(model, x_hat[kept]), n_shown)
             if centroids is not None:
                 usage = output.stats["usage"].double() + (0 if usage is None else usage)
                 index = model.codes(z_e, h)
@@ -291,7 +291,7 @@ def encode(model: Autoencoder, images: np.ndarray, shown: np.ndarray, *, reporte
         for _ in batches:  # for bottlenecks that do not consume the encodings
             pass
     if staged:
-        rows = filled["z"].reshape(-1, model.config.latent_dim // model.positions)
+        rows = filled.arrays["z"].reshape(-1, model.config.latent_dim // model.positions)
         spread = float(rows.var(axis=0, dtype=np.float64).sum()) * len(rows)
         carried = {
             **carried,
@@ -299,12 +299,12 @@ def encode(model: Autoencoder, images: np.ndarray, shown: np.ndarray, *, reporte
             "quantisation_error": apart / spread if spread > 0 else 0.0,
         }
     return Encoding(
-        z=filled["z"],
-        errors=filled["errors"],
+        z=filled.arrays["z"],
+        errors=filled.arrays["errors"],
         numbers={"test_nmse": nmse / n, **carried},
-        reconstructions=filled["pixels"],
-        codes=filled.get("codes"),
-        codeword_distances=filled.get("distances"),
+        reconstructions=filled.arrays["pixels"],
+        codes=filled.arrays.get("codes"),
+        codeword_distances=filled.arrays.get("distances"),
         usage=None if usage is None else (usage.flatten() / (n * model.positions)).cpu().numpy(),
     )
 
